@@ -1,0 +1,111 @@
+//! Help, from the table of commands: the overview and one command's page, as text and as JSON.
+
+use super::spec::{Command, Count, Flag, FlagKind, GLOBAL_FLAGS, Operand};
+use crate::json::Value;
+use std::fmt::Write as _;
+
+/// `qqmgr stop [OPTIONS] VM`
+pub(crate) fn synopsis(command: &Command) -> String {
+    let operands = command.operands.iter().map(|operand| format!(" {}", operand.usage()));
+    format!("qqmgr {} [OPTIONS]{}", command.name, operands.collect::<String>())
+}
+
+/// The page of one command, or the overview of all.
+pub(crate) fn text(commands: &[&Command], command: Option<&Command>) -> String {
+    match command {
+        Some(command) => page(command),
+        None => overview(commands),
+    }
+}
+
+pub(crate) fn json(commands: &[&Command], command: Option<&Command>) -> Value {
+    let one = |command: &Command| {
+        Value::object([
+            ("name", Value::from(command.name)),
+            ("about", command.about.into()),
+            ("usage", synopsis(command).as_str().into()),
+            ("flags", command.flags.iter().map(|flag| flag.json()).collect()),
+        ])
+    };
+    match command {
+        Some(command) => one(command),
+        None => Value::object([
+            ("commands", commands.iter().map(|command| one(command)).collect()),
+            ("flags", GLOBAL_FLAGS.iter().map(|flag| flag.json()).collect()),
+        ]),
+    }
+}
+
+fn overview(commands: &[&Command]) -> String {
+    let rows = commands.iter().map(|command| {
+        let operands = command.operands.iter().map(|operand| format!(" {}", operand.usage()));
+        (format!("{}{}", command.name, operands.collect::<String>()), command.about)
+    });
+    format!(
+        "qqmgr - Quick QEMU Manager\n\nUsage: qqmgr [OPTIONS] COMMAND ...\n\n\
+         Commands:\n{}\nOptions of every command:\n{}\n\
+         `qqmgr help COMMAND` shows the options of a command; qqmgr(1) and qqmgr.toml(5)\n\
+         are the reference.\n",
+        columns(rows.collect()),
+        columns(GLOBAL_FLAGS.iter().map(|flag| flag.row()).collect()),
+    )
+}
+
+fn page(command: &Command) -> String {
+    let mut text = format!("{}\n\nUsage: {}\n", command.about, synopsis(command));
+    if !command.details.is_empty() {
+        let _ = write!(text, "\n{}\n", command.details);
+    }
+    if !command.flags.is_empty() {
+        let rows = command.flags.iter().map(|flag| flag.row()).collect();
+        let _ = write!(text, "\nOptions:\n{}", columns(rows));
+    }
+    let rows = GLOBAL_FLAGS.iter().map(|flag| flag.row()).collect();
+    let _ = write!(text, "\nOptions of every command:\n{}", columns(rows));
+    text
+}
+
+impl Operand {
+    fn usage(&self) -> String {
+        let name = self.name;
+        match self.count {
+            Count::One => name.to_string(),
+            Count::Optional => format!("[{name}]"),
+            Count::Many => format!("{name}..."),
+            Count::Rest => format!("[{name}...]"),
+        }
+    }
+}
+
+impl Flag {
+    /// `-c, --config FILE` and its help text.
+    fn row(&self) -> (String, &'static str) {
+        let short = self.short.map_or("    ".into(), |letter| format!("-{letter}, "));
+        let value = match self.kind {
+            FlagKind::Switch(_) => String::new(),
+            FlagKind::Value { name, .. } => format!(" {name}"),
+        };
+        (format!("{short}--{}{value}", self.long), self.help)
+    }
+
+    fn json(&self) -> Value {
+        let value = match self.kind {
+            FlagKind::Switch(_) => None,
+            FlagKind::Value { name, .. } => Some(name),
+        };
+        Value::object([
+            ("long", Value::from(self.long)),
+            ("short", self.short.map(|letter| letter.to_string()).as_deref().into()),
+            ("value", value.into()),
+            ("help", self.help.into()),
+        ])
+    }
+}
+
+fn columns(rows: Vec<(String, &str)>) -> String {
+    let width = rows.iter().map(|(left, _)| left.len()).max().unwrap_or_default();
+    rows.into_iter().fold(String::new(), |mut text, (left, right)| {
+        let _ = writeln!(text, "  {left:width$}  {right}");
+        text
+    })
+}

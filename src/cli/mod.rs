@@ -1,0 +1,10 @@
+//! The command line: a table of commands in ([`spec`]), typed arguments out ([`parse`]), and the
+//! help that the same table gives ([`help`]). Touches no file and no environment.
+
+pub(crate) mod help;
+mod lex;
+mod parse;
+pub(crate) mod spec;
+
+pub(crate) use parse::{Parsed, Refused, parse};
+pub(crate) use spec::{Args, Command};

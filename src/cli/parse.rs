@@ -1,0 +1,200 @@
+//! Tokens and the table -> a command and its [`Args`], or a usage error.
+//!
+//! Flags may stand before the command, so they are kept until it is known and then applied; a
+//! name means the same in every command that has it (a test holds the table to that).
+
+use super::lex::{Lexer, Token};
+use super::spec::{Args, Command, Count, Flag, FlagKind, GLOBAL_FLAGS, HELP, JSON, VERSION};
+use crate::error::{Error, Kind};
+use crate::text::nearest;
+use std::ffi::OsString;
+
+pub(crate) enum Parsed {
+    Run(&'static Command, Args),
+    Help { command: Option<&'static Command>, json: bool },
+    Version { json: bool },
+}
+
+/// A usage error, and what of the command line matters for how it is told.
+pub(crate) struct Refused {
+    pub(crate) error: Error,
+    pub(crate) command: Option<&'static Command>,
+    pub(crate) json: bool,
+}
+
+type Table = &'static [&'static Command];
+
+/// `argv` without the program's name.
+pub(crate) fn parse(commands: Table, argv: Vec<OsString>) -> Result<Parsed, Refused> {
+    let json = argv.iter().take_while(|word| *word != "--").any(|word| word == "--json");
+    let mut words = Words { commands, command: None, flags: Vec::new(), operands: Vec::new() };
+    words.read(Lexer::new(argv)).and_then(|()| words.finish()).map_err(|error| Refused {
+        error,
+        command: words.command,
+        json,
+    })
+}
+
+struct Words {
+    commands: Table,
+    command: Option<&'static Command>,
+    flags: Vec<(&'static Flag, Option<OsString>)>,
+    operands: Vec<OsString>,
+}
+
+impl Words {
+    fn read(&mut self, mut lexer: Lexer) -> Result<(), Error> {
+        while let Some(token) = lexer.next() {
+            match token {
+                Token::Word(word) => self.word(word)?,
+                Token::Long(name) => self.flag(&mut lexer, &format!("--{name}"))?,
+                Token::Short(letter) => self.flag(&mut lexer, &format!("-{letter}"))?,
+            }
+            if self.rest_follows() {
+                self.operands.extend(lexer.rest());
+            }
+        }
+        Ok(())
+    }
+
+    fn word(&mut self, word: OsString) -> Result<(), Error> {
+        if self.command.is_some() {
+            self.operands.push(word);
+            return Ok(());
+        }
+        let name = word.to_string_lossy();
+        self.command = self.commands.iter().copied().find(|command| *command.name == *name);
+        if self.command.is_none() {
+            let near = nearest(&name, self.commands.iter().map(|command| command.name));
+            return Err(usage(format!("unknown command `{name}`"), near));
+        }
+        Ok(())
+    }
+
+    fn flag(&mut self, lexer: &mut Lexer, spelled: &str) -> Result<(), Error> {
+        let known = known_flags(self.commands, self.command);
+        let Some(flag) = known.iter().copied().find(|flag| flag.is_spelled(spelled)) else {
+            return Err(self.unknown_flag(spelled));
+        };
+        let value = match flag.kind {
+            FlagKind::Value { name, .. } => Some(lexer.value().ok_or_else(|| {
+                usage(format!("`{spelled}` needs a value: `{spelled} {name}`"), None)
+            })?),
+            FlagKind::Switch(_) if lexer.unwanted_value().is_some() => {
+                return Err(usage(format!("`{spelled}` takes no value"), None));
+            }
+            FlagKind::Switch(_) => None,
+        };
+        if value.is_some() && self.flags.iter().any(|(given, _)| given.long == flag.long) {
+            return Err(usage(format!("`{spelled}` is given twice"), None));
+        }
+        self.flags.push((flag, value));
+        Ok(())
+    }
+
+    fn unknown_flag(&self, spelled: &str) -> Error {
+        let known = known_flags(self.commands, self.command);
+        let longs: Vec<String> = known.iter().map(|flag| format!("--{}", flag.long)).collect();
+        let near = nearest(spelled, longs.iter().map(String::as_str));
+        match self.command {
+            Some(command) => usage(format!("`{}` has no flag `{spelled}`", command.name), near),
+            None => usage(format!("unknown flag `{spelled}`"), near),
+        }
+    }
+
+    fn rest_follows(&self) -> bool {
+        self.command.is_some_and(|command| {
+            command.operands.get(self.operands.len()).is_some_and(|next| next.count == Count::Rest)
+        })
+    }
+
+    fn has(&self, flag: &Flag) -> bool {
+        self.flags.iter().any(|(given, _)| given.long == flag.long)
+    }
+
+    fn finish(&mut self) -> Result<Parsed, Error> {
+        let json = self.has(&JSON);
+        if self.has(&HELP) {
+            return Ok(Parsed::Help { command: self.command, json });
+        }
+        if self.has(&VERSION) {
+            return Ok(Parsed::Version { json });
+        }
+        let Some(command) = self.command else {
+            let error = Error::new(Kind::Usage, "no command given");
+            return Err(error.hint("`qqmgr help` lists the commands"));
+        };
+        check_counts(command, &self.operands)?;
+        let mut args = Args { operands: std::mem::take(&mut self.operands), ..Args::default() };
+        for (flag, value) in self.flags.drain(..) {
+            let mut own = command.flags.iter().chain(GLOBAL_FLAGS);
+            let Some(own) = own.find(|own| own.long == flag.long) else {
+                let message = format!("`{}` has no flag `--{}`", command.name, flag.long);
+                return Err(usage_of(command, message));
+            };
+            own.apply(&mut args, value)?;
+        }
+        Ok(Parsed::Run(command, args))
+    }
+}
+
+impl Flag {
+    /// Whether `spelled`, dashes included, names this flag.
+    fn is_spelled(&self, spelled: &str) -> bool {
+        spelled.strip_prefix("--").is_some_and(|name| name == self.long)
+            || self.short.is_some_and(|letter| spelled == format!("-{letter}"))
+    }
+
+    fn apply(&self, args: &mut Args, value: Option<OsString>) -> Result<(), Error> {
+        match self.kind {
+            FlagKind::Switch(set) => set(args),
+            FlagKind::Value { set, .. } => {
+                let value = value.unwrap_or_default();
+                set(args, &value).map_err(|reason| {
+                    let shown = value.to_string_lossy();
+                    usage(format!("`{shown}` is no value for `--{}`: {reason}", self.long), None)
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The flags of the command, or of all commands while it is not known.
+fn known_flags(commands: Table, command: Option<&'static Command>) -> Vec<&'static Flag> {
+    let own = |command: &'static Command| command.flags.iter().copied();
+    let flags: Vec<&Flag> = match command {
+        Some(command) => own(command).collect(),
+        None => commands.iter().copied().flat_map(own).collect(),
+    };
+    flags.into_iter().chain(GLOBAL_FLAGS.iter().copied()).collect()
+}
+
+fn check_counts(command: &'static Command, operands: &[OsString]) -> Result<(), Error> {
+    let needed = |count: Count| matches!(count, Count::One | Count::Many);
+    let required: Vec<&str> =
+        command.operands.iter().filter(|o| needed(o.count)).map(|o| o.name).collect();
+    if let Some(missing) = required.get(operands.len()) {
+        return Err(usage_of(command, format!("`{}` needs {missing}", command.name)));
+    }
+    let unlimited = command.operands.iter().any(|o| matches!(o.count, Count::Many | Count::Rest));
+    match operands.get(command.operands.len()) {
+        Some(extra) if !unlimited => {
+            let extra = extra.to_string_lossy();
+            Err(usage_of(command, format!("unexpected operand `{extra}` of `{}`", command.name)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn usage(message: String, near: Option<&str>) -> Error {
+    let hint = match near {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "`qqmgr help` shows how it is used".into(),
+    };
+    Error::new(Kind::Usage, message).hint(hint)
+}
+
+fn usage_of(command: &Command, message: String) -> Error {
+    Error::new(Kind::Usage, message).hint(format!("usage: {}", super::help::synopsis(command)))
+}

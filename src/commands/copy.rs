@@ -1,0 +1,77 @@
+//! `qqmgr put VM LOCAL... REMOTE` and `qqmgr get VM REMOTE... LOCAL`
+
+use crate::cli::spec::{self, Count, Operand};
+use crate::cli::{Args, Command};
+use crate::config::Config;
+use crate::error::Error;
+use crate::json::Value;
+use crate::report::Report;
+use crate::ssh::Guest;
+use crate::ssh::copy::{Copy, copy};
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+pub(crate) static PUT: Command = Command {
+    name: "put",
+    about: "Copy files and directories to the guest",
+    details: "REMOTE starts from the guest user's home, unless it is absolute.",
+    operands: &[
+        spec::VM,
+        Operand { name: "LOCAL", count: Count::Many },
+        Operand { name: "REMOTE", count: Count::One },
+    ],
+    flags: &[],
+    failure_code: None,
+    run: |args| {
+        run(args, |from, to| Copy::Put { from: from.iter().map(PathBuf::from).collect(), to })
+    },
+};
+
+pub(crate) static GET: Command = Command {
+    name: "get",
+    about: "Copy files and directories from the guest",
+    details: "REMOTE starts from the guest user's home, unless it is absolute; patterns in it\n\
+              are expanded there.",
+    operands: &[
+        spec::VM,
+        Operand { name: "REMOTE", count: Count::Many },
+        Operand { name: "LOCAL", count: Count::One },
+    ],
+    flags: &[],
+    failure_code: None,
+    run: |args| run(args, |from, to| Copy::Get { from: from.to_vec(), to: to.into() }),
+};
+
+struct Copied {
+    name: String,
+    from: Vec<OsString>,
+    to: OsString,
+}
+
+fn run(
+    args: &Args,
+    direction: fn(&[OsString], OsString) -> Copy,
+) -> Result<Box<dyn Report>, Error> {
+    let [_, from @ .., to] = args.operands.as_slice() else {
+        return Err(Error::failed("nothing to copy"));
+    };
+    let guest = Guest::of(&args.vm(), &Config::load(args)?, args.log())?;
+    copy(&guest, &direction(from, to.clone()), !args.json)?;
+    Ok(Box::new(Copied { name: args.vm().into_owned(), from: from.to_vec(), to: to.clone() }))
+}
+
+impl Report for Copied {
+    /// As cp and scp: nothing when all went well.
+    fn text(&self) -> String {
+        String::new()
+    }
+
+    fn json(&self) -> Value {
+        let text = |name: &OsStr| Value::from(&*name.to_string_lossy());
+        Value::object([
+            ("name", Value::from(self.name.as_str())),
+            ("from", self.from.iter().map(|name| text(name)).collect()),
+            ("to", text(&self.to)),
+        ])
+    }
+}

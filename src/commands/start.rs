@@ -1,0 +1,171 @@
+//! `qqmgr start VM`
+
+use super::{Plan, target};
+use crate::cli::spec::{self, Flag, FlagKind};
+use crate::cli::{Args, Command};
+use crate::config::Config;
+use crate::config::model::Vm;
+use crate::error::Error;
+use crate::files;
+use crate::json::Value;
+use crate::report::Report;
+use crate::vm::launch::{self, Launch, Ready};
+use crate::vm::lock::lock;
+use crate::vm::process::{self, Process};
+use crate::vm::state::State;
+use crate::vm::{Instance, Paths, port};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+
+pub(crate) static COMMAND: Command = Command {
+    name: "start",
+    about: "Start a VM and wait until QEMU answers",
+    details: "A VM that runs already is left alone, and that is success.",
+    operands: &[spec::VM],
+    flags: &[&TIMEOUT],
+    failure_code: None,
+    run,
+};
+
+static TIMEOUT: Flag = Flag {
+    long: "timeout",
+    short: None,
+    kind: FlagKind::Value {
+        name: "SECONDS",
+        set: |args, value| {
+            args.timeout = Some(spec::seconds(value)?);
+            Ok(())
+        },
+    },
+    help: "Give up on QEMU after this long (default 60)",
+};
+
+struct Started {
+    name: String,
+    pid: u32,
+    state: String,
+    ssh_port: u16,
+    already_running: bool,
+}
+
+fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
+    let (config, paths) = target(args)?;
+    let vm = config.vm(&args.vm())?;
+    let plan = Plan::new(&config, vm, &paths)?;
+    files::private_dir(&paths.dir)?;
+    let _lock = lock(&paths, &vm.name, COMMAND.name, args.log())?;
+
+    if let Some(process) = wait_for_exiting(&paths, args) {
+        return already_running(args, vm, &paths, &process);
+    }
+    check_port(&config, vm)?;
+    paths.clean()?;
+    let mut instance = Instance {
+        pid: None,
+        ssh_port: vm.port.get(),
+        started_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        config_hash: plan.hash,
+        argv: plan.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+    };
+    instance.write(&paths)?;
+    files::write_private(&paths.ssh_config, &plan.ssh_config)?;
+    let ready = launch::launch(&Launch {
+        argv: &plan.argv,
+        current_dir: config.dir(),
+        paths: &paths,
+        timeout: args.timeout.unwrap_or(TIMEOUT_DEFAULT),
+        log: args.log(),
+    })?;
+    instance.pid = Some(ready.process.pid);
+    instance.write(&paths)?;
+    Ok(Box::new(Started::new(vm, ready, instance.ssh_port)))
+}
+
+/// The VM's process; one that is about to end is waited for, since it still holds its images.
+fn wait_for_exiting(paths: &Paths, args: &Args) -> Option<Process> {
+    let process = process::find(paths)?;
+    if process.exiting {
+        args.log().note(&format!("waiting for the VM's last QEMU (pid {}) to end", process.pid));
+        let timeout = args.timeout.unwrap_or(TIMEOUT_DEFAULT);
+        process.ends_by(std::time::Instant::now() + timeout);
+        return process::find(paths);
+    }
+    Some(process)
+}
+
+fn already_running(
+    args: &Args,
+    vm: &Vm,
+    paths: &Paths,
+    process: &Process,
+) -> Result<Box<dyn Report>, Error> {
+    let instance = Instance::read(paths);
+    let port = instance.as_ref().map_or(vm.port.get(), |instance| instance.ssh_port);
+    let mut state = State::ask(paths, Some(process), instance.as_ref(), args.log());
+    if let (State::Starting | State::Qemu(_), Some(instance)) = (&state, instance)
+        && instance.pid.is_none()
+    {
+        // A `start` began it and was killed.
+        let timeout = args.timeout.unwrap_or(TIMEOUT_DEFAULT);
+        let ready = launch::wait_for_running(process, paths, timeout, args.log())?;
+        Instance { pid: Some(process.pid), ..instance }.write(paths)?;
+        state = State::Qemu(ready.run_state);
+    }
+    let ready = Ready {
+        process: process.clone(),
+        run_state: state.name().to_string(),
+        already_running: true,
+    };
+    Ok(Box::new(Started::new(vm, ready, port)))
+}
+
+/// QEMU would say only that it could not set up a forwarding rule.
+fn check_port(config: &Config, vm: &Vm) -> Result<(), Error> {
+    let port = vm.port.get();
+    if !port::is_taken(port) {
+        return Ok(());
+    }
+    let holder = config.vms().iter().find(|other| {
+        let paths = Paths::new(config.vm_dir(other));
+        let has_port = || Instance::read(&paths).is_some_and(|other| other.ssh_port == port);
+        other.name != vm.name && process::find(&paths).is_some() && has_port()
+    });
+    let (who, hint) = match holder {
+        Some(other) => {
+            (format!("VM `{}`", other.name), "stop that one, or give this one another port")
+        }
+        None => ("another program".into(), "give the VM another `port`, and its `hostfwd` too"),
+    };
+    Err(Error::failed(format!("ssh port {port} is taken by {who}")).hint(hint))
+}
+
+impl Started {
+    fn new(vm: &Vm, ready: Ready, ssh_port: u16) -> Self {
+        Self {
+            name: vm.name.clone(),
+            pid: ready.process.pid,
+            state: ready.run_state,
+            ssh_port,
+            already_running: ready.already_running,
+        }
+    }
+}
+
+impl Report for Started {
+    fn text(&self) -> String {
+        let Self { name, pid, state, ssh_port, already_running } = self;
+        let what = if *already_running { "was already started" } else { "started" };
+        format!("{name} {what}: {state}, pid {pid}, ssh port {ssh_port}\n")
+    }
+
+    fn json(&self) -> Value {
+        Value::object([
+            ("name", Value::from(self.name.as_str())),
+            ("pid", self.pid.into()),
+            ("state", self.state.as_str().into()),
+            ("ssh", Value::object([("port", self.ssh_port.into())])),
+            ("already_running", self.already_running.into()),
+        ])
+    }
+}

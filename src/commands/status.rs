@@ -1,0 +1,159 @@
+//! `qqmgr status VM`
+
+use super::{Plan, target};
+use crate::cli::spec;
+use crate::cli::{Args, Command};
+use crate::error::Error;
+use crate::json::Value;
+use crate::report::Report;
+use crate::vm::process::{self, Process};
+use crate::vm::state::State;
+use crate::vm::{Instance, Paths};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub(crate) static COMMAND: Command = Command {
+    name: "status",
+    about: "Show the state of a VM, its port and its files",
+    details: "",
+    operands: &[spec::VM],
+    flags: &[],
+    failure_code: None,
+    run,
+};
+
+struct Status {
+    name: String,
+    process: Option<Process>,
+    state: State,
+    uptime: Option<Duration>,
+    ssh_port: u16,
+    ssh_vm_port: u16,
+    /// Whether a restart would change something; unknown without a record of the start.
+    config_changed: Option<bool>,
+    config_file: PathBuf,
+    paths: Paths,
+}
+
+fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
+    let (config, paths) = target(args)?;
+    let vm = config.vm(&args.vm())?;
+    let mut process = process::find(&paths);
+    let instance = process.as_ref().and_then(|_| Instance::read(&paths));
+    let state = State::ask(&paths, process.as_ref(), instance.as_ref(), args.log());
+    if state == State::Stopped {
+        process = None;
+    }
+    let instance = process.as_ref().and(instance);
+    // What cannot be read any more is a change, too.
+    let changed = |instance: &Instance| {
+        Plan::new(&config, vm, &paths).map_or(true, |plan| plan.hash != instance.config_hash)
+    };
+    Ok(Box::new(Status {
+        name: vm.name.clone(),
+        state,
+        uptime: process.as_ref().and_then(|process| uptime(process, instance.as_ref())),
+        ssh_port: instance.as_ref().map_or(vm.port.get(), |instance| instance.ssh_port),
+        ssh_vm_port: vm.vm_port.get(),
+        config_changed: instance.as_ref().map(changed),
+        config_file: config.file.clone(),
+        process,
+        paths,
+    }))
+}
+
+/// The system knows since when the process runs; where it does not tell, the record does.
+fn uptime(process: &Process, instance: Option<&Instance>) -> Option<Duration> {
+    process.uptime.or_else(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+        Some(now.saturating_sub(Duration::from_secs(instance?.started_at)))
+    })
+}
+
+impl Status {
+    fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(|process| process.pid)
+    }
+}
+
+impl Report for Status {
+    fn text(&self) -> String {
+        let mut text = String::new();
+        let mut line = |name: &str, value: &dyn std::fmt::Display| {
+            let _ = writeln!(text, "{:12}{value}", format!("{name}:"));
+        };
+        line("name", &self.name);
+        line("state", &self.state.name());
+        if let Some(pid) = self.pid() {
+            line("pid", &pid);
+        }
+        if let Some(uptime) = self.uptime {
+            line("uptime", &duration(uptime));
+        }
+        line("ssh port", &format!("{} (guest {})", self.ssh_port, self.ssh_vm_port));
+        line("ssh config", &self.paths.ssh_config.display());
+        line("serial", &self.paths.serial.display());
+        line("log", &self.paths.log.display());
+        line("qmp", &self.paths.qmp.display());
+        line("monitor", &self.paths.monitor.display());
+        line("pid file", &self.paths.pid.display());
+        line("config", &self.config_file.display());
+        if self.config_changed == Some(true) {
+            line("note", &"the configuration has changed since the start: restart to apply it");
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let path = |path: &PathBuf| Value::from(path.as_path());
+        Value::object([
+            ("name", Value::from(self.name.as_str())),
+            ("pid", self.pid().into()),
+            ("pid_file", path(&self.paths.pid)),
+            (
+                "ssh",
+                Value::object([
+                    ("port", self.ssh_port.into()),
+                    ("vm_port", self.ssh_vm_port.into()),
+                    ("config_file", path(&self.paths.ssh_config)),
+                ]),
+            ),
+            ("serial_file", path(&self.paths.serial)),
+            ("qmp_file", path(&self.paths.qmp)),
+            ("monitor_file", path(&self.paths.monitor)),
+            ("running", self.process.is_some().into()),
+            ("state", self.state.name().into()),
+            ("uptime_seconds", self.uptime.map(|uptime| uptime.as_secs()).into()),
+            ("log_file", path(&self.paths.log)),
+            ("config_file", path(&self.config_file)),
+            ("config_changed", self.config_changed.into()),
+        ])
+    }
+}
+
+/// `2 d 3 h`, `3 h 4 min`, `4 min 5 s`, `5 s`: two units are enough.
+fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_two_units() {
+        let shown = |seconds| duration(Duration::from_secs(seconds));
+        assert_eq!(
+            [5, 65, 3600 * 3 + 61, 86400 * 2 + 3600].map(shown),
+            ["5 s", "1 min 5 s", "3 h 1 min", "2 d 1 h"]
+        );
+    }
+}

@@ -1,0 +1,181 @@
+//! The configuration: found ([`locate`]), read, checked ([`decode`]) into a typed [`model`], and
+//! its placeholders resolved for one VM ([`scope`]). Reads one file and changes nothing.
+
+mod decode;
+mod locate;
+pub(crate) mod model;
+mod scope;
+
+use crate::cli::Args;
+use crate::error::{Error, Kind};
+use crate::template::Template;
+use crate::text::{Problem, Source, Span, nearest};
+use crate::toml;
+use crate::words::{self, Word};
+use model::{Literal, Model, Setting, Vm};
+use scope::Scope;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+/// A thousand VMs take about 300 KiB.
+const CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// An error about an unknown VM names the known ones, up to this many.
+const VMS_SHOWN_MAX: usize = 8;
+
+/// A configuration that was read and checked. Placeholders are resolved when a VM is used, so
+/// that a mistake in one VM keeps nobody from stopping another.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// Absolute; its directory without symbolic links.
+    pub(crate) file: PathBuf,
+    /// Where the VMs' directories are, as [`locate::Location::runtime`].
+    runtime: PathBuf,
+    source: Source,
+    model: Model,
+}
+
+/// An ssh option as it is written: its name and the values of its repeated lines.
+pub(crate) type SshOption = (String, Vec<String>);
+
+impl Config {
+    /// Finds, reads and checks the configuration that `args` and the environment name.
+    pub(crate) fn load(args: &Args) -> Result<Self, Error> {
+        let location = locate::locate(args.config.as_deref(), &locate::Environment::current()?)?;
+        let source = read(&location.file, location.shown)?;
+        let model = toml::parse(&source.text)
+            .map_err(|problem| vec![problem])
+            .and_then(|root| decode::decode(&source, &root))
+            .map_err(|problems| Error::config(&source, problems))?;
+        Ok(Self { file: location.file, runtime: location.runtime, source, model })
+    }
+
+    /// The directory that relative paths in `cmd` start from.
+    pub(crate) fn dir(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// In file order.
+    pub(crate) fn vms(&self) -> &[Vm] {
+        &self.model.vms
+    }
+
+    pub(crate) fn vm(&self, name: &str) -> Result<&Vm, Error> {
+        self.model.vms.iter().find(|vm| vm.name == name).ok_or_else(|| self.unknown_vm(name))
+    }
+
+    fn unknown_vm(&self, name: &str) -> Error {
+        let names: Vec<&str> = self.model.vms.iter().map(|vm| vm.name.as_str()).collect();
+        let hint = match nearest(name, names.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if names.is_empty() => "it has no `[vm.NAME]` at all".into(),
+            None if names.len() <= VMS_SHOWN_MAX => format!("it has `{}`", names.join("`, `")),
+            None => "`qqmgr list` shows the VMs that it has".into(),
+        };
+        let file = &self.source.name;
+        Error::new(Kind::UnknownVm, format!("there is no VM `{name}` in `{file}`")).hint(hint)
+    }
+
+    /// `$RUNTIME_DIR/vm.NAME`
+    pub(crate) fn vm_dir(&self, vm: &Vm) -> PathBuf {
+        self.runtime.join(format!("vm.{}", vm.name))
+    }
+
+    /// The QEMU binary, and the words of `cmd`, placeholders replaced.
+    pub(crate) fn command(&self, vm: &Vm) -> Result<(String, Vec<Word>), Error> {
+        let scope = self.scope(vm);
+        let mut problems = Problems::default();
+        let bin = self.model.qemu_bin.as_ref().map(|bin| problems.keep(scope.render(bin)));
+        let bin = bin.map_or_else(|| model::QEMU_BIN.to_string(), Option::unwrap_or_default);
+        let mut words = Vec::new();
+        for literal in &vm.cmd {
+            let place = |span| literal.place(&self.source, span);
+            let template = Template { text: &literal.text, place: &place };
+            let split = words::split(&template, &mut |placeholder| scope.value(placeholder));
+            words.extend(problems.keep(split).unwrap_or_default());
+        }
+        self.checked(problems, (bin, words))
+    }
+
+    /// The options of `[ssh]` and `[vm.NAME.ssh]` merged, the VM's winning, in the order of first
+    /// appearance; names compare without case.
+    pub(crate) fn ssh_options(&self, vm: &Vm) -> Result<Vec<SshOption>, Error> {
+        let scope = self.scope(vm);
+        let mut problems = Problems::default();
+        let mut merged: Vec<&model::SshOption> = self.model.ssh.iter().collect();
+        for option in &vm.ssh {
+            match merged.iter_mut().find(|other| other.name.eq_ignore_ascii_case(&option.name)) {
+                Some(other) => *other = option,
+                None => merged.push(option),
+            }
+        }
+        let mut options = Vec::new();
+        for option in merged {
+            let values = option.values.iter().filter_map(|value| match value {
+                Setting::Text(literal) => problems.keep(scope.render_line(literal)),
+                Setting::AsWritten(text) => Some(text.clone()),
+            });
+            options.push((option.name.clone(), values.collect()));
+        }
+        self.checked(problems, options)
+    }
+
+    /// An error about one place of the file, for a rule that is not the configuration's own.
+    pub(crate) fn problem(&self, problem: Problem) -> Error {
+        Error::config(&self.source, vec![problem])
+    }
+
+    fn scope<'a>(&'a self, vm: &'a Vm) -> Scope<'a> {
+        Scope::new(&self.source, &self.model.vars, vm, self.vm_dir(vm), self.dir())
+    }
+
+    fn checked<T>(&self, problems: Problems, value: T) -> Result<T, Error> {
+        if problems.0.is_empty() {
+            return Ok(value);
+        }
+        Err(Error::config(&self.source, problems.0))
+    }
+}
+
+/// Collects problems, each once, so that all are told at once.
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn keep<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                if !self.0.contains(&problem) {
+                    self.0.push(problem);
+                }
+                None
+            }
+        }
+    }
+}
+
+impl Literal {
+    /// From a range of bytes of the decoded string to where the file has it.
+    fn place(&self, source: &Source, span: Span) -> Span {
+        let at = |index| toml::offset_in_string(&source.text, self.span, index);
+        Span { start: at(span.start), end: at(span.end) }
+    }
+}
+
+fn read(file: &Path, shown: String) -> Result<Source, Error> {
+    let unreadable = |error| Error::io("read", file, &error).of_kind(Kind::Config);
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(file).map_err(unreadable)?;
+    opened.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > CONFIG_BYTES_MAX {
+        let message = format!("`{shown}` is larger than {} MiB", CONFIG_BYTES_MAX >> 20);
+        return Err(Error::new(Kind::Config, message)
+            .hint("is it the right file? a configuration of 1,000 VMs takes less than 1 MiB"));
+    }
+    String::from_utf8(bytes).map(|text| Source { name: shown.clone(), text }).map_err(|error| {
+        let start = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        let span = Span { start, end: start + char::REPLACEMENT_CHARACTER.len_utf8() };
+        Error::config(&Source { name: shown, text }, vec![Problem::new(span, "invalid UTF-8")])
+    })
+}

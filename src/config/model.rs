@@ -1,0 +1,72 @@
+//! The typed configuration: a value that exists here is valid.
+
+use crate::text::Span;
+use crate::toml::Table;
+use std::fmt;
+use std::num::NonZeroU16;
+
+/// Without `[qemu]`.
+pub(crate) const QEMU_BIN: &str = "qemu-system-x86_64";
+/// Without `vm_port` in `[vm.NAME.ssh]`: ssh's own.
+pub(super) const VM_PORT: u16 = 22;
+
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(super) qemu_bin: Option<Literal>,
+    pub(super) vars: Table,
+    pub(super) ssh: Vec<SshOption>,
+    pub(super) vms: Vec<Vm>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Vm {
+    pub(crate) name: String,
+    pub(super) cmd: Vec<Literal>,
+    pub(super) vars: Table,
+    pub(super) ssh: Vec<SshOption>,
+    /// Where ssh reaches the guest on this host.
+    pub(crate) port: Port,
+    /// Where the guest's ssh server listens.
+    pub(crate) vm_port: Port,
+}
+
+/// A string of the file, placeholders in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Literal {
+    pub(super) text: String,
+    pub(super) span: Span,
+}
+
+/// A keyword of ssh_config(5) with the values of its lines.
+#[derive(Debug)]
+pub(crate) struct SshOption {
+    pub(super) name: String,
+    pub(super) values: Vec<Setting>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Setting {
+    Text(Literal),
+    /// A number, or `yes` or `no`.
+    AsWritten(String),
+}
+
+/// A TCP port, 1 to 65535.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Port(NonZeroU16);
+
+impl Port {
+    pub(crate) fn new(number: i64) -> Option<Self> {
+        u16::try_from(number).ok().and_then(NonZeroU16::new).map(Self)
+    }
+
+    pub(crate) fn get(self) -> u16 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

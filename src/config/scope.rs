@@ -1,0 +1,190 @@
+//! The variables that one VM's strings see, resolved when they are asked for, each once.
+
+use super::model::{Literal, Vm};
+use crate::template::{Placeholder, Template, render};
+use crate::text::{Problem, Source, nearest};
+use crate::toml::{Kind, Table, Value};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// Variables that use each other, one within the other.
+const DEPTH_MAX: usize = 64;
+/// Two dozen lines can double a value two dozen times.
+const VALUE_BYTES_MAX: usize = 1024 * 1024;
+/// Names that are there without being set, for near names.
+const BUILT_IN: &[&str] = &["vm.name", "vm.dir", "vm.ssh.port", "vm.ssh.vm_port", "config_dir"];
+
+pub(super) struct Scope<'a> {
+    source: &'a Source,
+    globals: &'a Table,
+    vm: &'a Vm,
+    vm_dir: PathBuf,
+    config_dir: &'a Path,
+    resolved: RefCell<HashMap<String, Rc<str>>>,
+    /// The variables that are being resolved, each used by the one before it.
+    pending: RefCell<Vec<String>>,
+}
+
+/// Where a name leads to.
+enum Found<'a> {
+    Set(&'a Value),
+    BuiltIn(String),
+}
+
+impl<'a> Scope<'a> {
+    pub(super) fn new(
+        source: &'a Source,
+        globals: &'a Table,
+        vm: &'a Vm,
+        vm_dir: PathBuf,
+        config_dir: &'a Path,
+    ) -> Self {
+        let (resolved, pending) = (RefCell::default(), RefCell::default());
+        Self { source, globals, vm, vm_dir, config_dir, resolved, pending }
+    }
+
+    pub(super) fn render(&self, literal: &Literal) -> Result<String, Problem> {
+        let place = |span| literal.place(self.source, span);
+        let template = Template { text: &literal.text, place: &place };
+        let value = render(&template, &mut |placeholder| self.value(placeholder))?;
+        if value.len() > VALUE_BYTES_MAX {
+            let message = format!("this is longer than {} MiB", VALUE_BYTES_MAX >> 20);
+            return Err(Problem::new(literal.span, message));
+        }
+        Ok(value)
+    }
+
+    /// A value for one line of a file.
+    pub(super) fn render_line(&self, literal: &Literal) -> Result<String, Problem> {
+        let value = self.render(literal)?;
+        if value.contains(['\n', '\r', '\0']) {
+            return Err(Problem::new(literal.span, "an ssh option cannot contain a line break"));
+        }
+        Ok(value)
+    }
+
+    /// The value of a placeholder, as text.
+    pub(super) fn value(&self, placeholder: &Placeholder) -> Result<Rc<str>, Problem> {
+        if let Some(value) = self.resolved.borrow().get(&placeholder.name) {
+            return Ok(Rc::clone(value));
+        }
+        self.check_ring(placeholder)?;
+        self.pending.borrow_mut().push(placeholder.name.clone());
+        let value = self.find(placeholder).and_then(|found| self.text(found, placeholder));
+        self.pending.borrow_mut().pop();
+        let value: Rc<str> = value?.into();
+        self.resolved.borrow_mut().insert(placeholder.name.clone(), Rc::clone(&value));
+        Ok(value)
+    }
+
+    fn check_ring(&self, placeholder: &Placeholder) -> Result<(), Problem> {
+        let pending = self.pending.borrow();
+        if let Some(first) = pending.iter().position(|name| *name == placeholder.name) {
+            let names = pending[first..].iter().chain([&placeholder.name]);
+            let ring: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+            let message = format!("variables use each other in a ring: {}", ring.join(" -> "));
+            return Err(Problem::new(placeholder.span, message));
+        }
+        if pending.len() >= DEPTH_MAX {
+            let message = format!("more than {DEPTH_MAX} variables use each other in a row");
+            return Err(Problem::new(placeholder.span, message));
+        }
+        Ok(())
+    }
+
+    fn text(&self, found: Found, placeholder: &Placeholder) -> Result<String, Problem> {
+        let value = match found {
+            Found::BuiltIn(text) => return Ok(text),
+            Found::Set(value) => value,
+        };
+        match &value.kind {
+            Kind::String(text) => self.render(&Literal { text: text.clone(), span: value.span }),
+            Kind::Integer(_) | Kind::Float(_) | Kind::Boolean(_) => {
+                Ok(self.source.text[value.span.start..value.span.end].to_string())
+            }
+            Kind::Array(_) | Kind::Table(_) => {
+                let message = format!("`{}` is {}", placeholder.name, value.kind.type_name());
+                Err(Problem::new(placeholder.span, message)
+                    .hint("a placeholder stands for a string, a number or a boolean"))
+            }
+        }
+    }
+
+    /// What the user set wins over what is built in.
+    fn find(&self, placeholder: &Placeholder) -> Result<Found<'a>, Problem> {
+        let name = placeholder.name.as_str();
+        let set = match name.strip_prefix("vm.") {
+            Some(of_vm) => walk(&self.vm.vars, of_vm),
+            None => walk(self.globals, name),
+        };
+        match set {
+            Some(value) => Ok(Found::Set(value)),
+            None => self.built_in(placeholder).map(Found::BuiltIn),
+        }
+    }
+
+    fn built_in(&self, placeholder: &Placeholder) -> Result<String, Problem> {
+        let utf8 = |path: &Path| {
+            path.to_str().map(str::to_string).ok_or_else(|| {
+                let message = format!("`{}` is not UTF-8: {}", placeholder.name, path.display());
+                Problem::new(placeholder.span, message)
+            })
+        };
+        match placeholder.name.as_str() {
+            "vm.name" => Ok(self.vm.name.clone()),
+            "vm.dir" => utf8(&self.vm_dir),
+            "vm.ssh.port" => Ok(self.vm.port.to_string()),
+            "vm.ssh.vm_port" => Ok(self.vm.vm_port.to_string()),
+            "config_dir" => utf8(self.config_dir),
+            name => match name.strip_prefix("env.") {
+                Some(variable) => environment(variable, placeholder),
+                None => Err(self.unknown(placeholder)),
+            },
+        }
+    }
+
+    fn unknown(&self, placeholder: &Placeholder) -> Problem {
+        let mut known: Vec<String> = BUILT_IN.iter().map(ToString::to_string).collect();
+        names(self.globals, "", &mut known);
+        names(&self.vm.vars, "vm.", &mut known);
+        let near = nearest(&placeholder.name, known.iter().map(String::as_str));
+        let message = format!("there is no variable `{}`", placeholder.name);
+        Problem::new(placeholder.span, message)
+            .hint("variables are set in `[vars]`, and for one VM in `[vm.NAME.vars]`")
+            .did_you_mean(near)
+    }
+}
+
+fn walk<'t>(table: &'t Table, name: &str) -> Option<&'t Value> {
+    match name.split_once('.') {
+        None => table.get(name),
+        Some((first, rest)) => match &table.get(first)?.kind {
+            Kind::Table(inner) => walk(inner, rest),
+            _ => None,
+        },
+    }
+}
+
+/// The dotted names of all that is not a table.
+fn names(table: &Table, prefix: &str, out: &mut Vec<String>) {
+    for (key, value) in table.iter() {
+        match &value.kind {
+            Kind::Table(inner) => names(inner, &format!("{prefix}{}.", key.name), out),
+            _ => out.push(format!("{prefix}{}", key.name)),
+        }
+    }
+}
+
+fn environment(variable: &str, placeholder: &Placeholder) -> Result<String, Problem> {
+    let value = std::env::var(variable).map_err(|error| match error {
+        std::env::VarError::NotPresent => "is not set",
+        std::env::VarError::NotUnicode(_) => "is not UTF-8",
+    });
+    value.map_err(|what| {
+        let message = format!("the environment variable `{variable}` {what}");
+        Problem::new(placeholder.span, message)
+            .hint(format!("set it, or give it a default: `{variable}` in `[vars.env]`"))
+    })
+}

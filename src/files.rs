@@ -1,0 +1,116 @@
+//! TRUSTED CORE: creates, overwrites, deletes and locks files. Nothing else in `src/` does.
+//!
+//! Every file lies in a directory that is ours alone: sockets in it give full control of a VM.
+
+use crate::error::Error;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Only the owner may enter.
+const PRIVATE_DIR: u32 = 0o700;
+const PRIVATE_FILE: u32 = 0o600;
+
+/// Makes `dir` and what is missing above it, 0700, and verifies that it is a directory of this
+/// user that nobody else may enter.
+pub(crate) fn private_dir(dir: &Path) -> Result<(), Error> {
+    let made = DirBuilder::new().recursive(true).mode(PRIVATE_DIR).create(dir);
+    made.map_err(|error| Error::io("create", dir, &error))?;
+    let metadata = fs::symlink_metadata(dir).map_err(|error| Error::io("read", dir, &error))?;
+    let shown = dir.display();
+    if !metadata.is_dir() {
+        let error = Error::failed(format!("`{shown}` is a symbolic link, not a directory"));
+        return Err(error.hint("remove it: a VM's directory must be the one that its path names"));
+    }
+    let user = user_id()?;
+    if metadata.uid() != user {
+        let owner = metadata.uid();
+        return Err(Error::failed(format!("`{shown}` belongs to user {owner}, not to {user}"))
+            .hint("who owns the directory controls the VM; use a directory of your own"));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        let mode = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(PRIVATE_DIR));
+        fs::set_permissions(dir, mode).map_err(|error| Error::io("restrict", dir, &error))?;
+    }
+    Ok(())
+}
+
+/// The effective user, which owns what this process creates.
+pub(crate) fn user_id() -> Result<u32, Error> {
+    if let Ok(metadata) = fs::metadata("/proc/self") {
+        return Ok(metadata.uid());
+    }
+    let output = Command::new("id").arg("-u").output();
+    output
+        .ok()
+        .and_then(|output| String::from_utf8(output.stdout).ok()?.trim().parse().ok())
+        .ok_or_else(|| Error::failed("cannot tell the user: no `/proc` and no `id` program"))
+}
+
+/// Makes `link` a symbolic link to `target`; one that already leads elsewhere is an error.
+pub(crate) fn symlink(target: &Path, link: &Path) -> Result<(), Error> {
+    match std::os::unix::fs::symlink(target, link) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let there = fs::read_link(link).map_err(|error| Error::io("read", link, &error))?;
+            if there == target {
+                return Ok(());
+            }
+            let message = format!("`{}` leads to `{}`", link.display(), there.display());
+            Err(Error::failed(message).hint("remove it"))
+        }
+        other => other.map_err(|error| Error::io("create", link, &error)),
+    }
+}
+
+/// Replaces a file, 0600, so that a reader sees all of the old or all of the new content. A file
+/// that already has the content is left alone.
+pub(crate) fn write_private(path: &Path, content: &str) -> Result<(), Error> {
+    if fs::read(path).is_ok_and(|old| old == content.as_bytes()) {
+        return Ok(());
+    }
+    let mut name = path.as_os_str().to_os_string();
+    name.push(format!(".{}", std::process::id()));
+    let temporary = PathBuf::from(name);
+    let written = create_private(&temporary)
+        .and_then(|mut file| file.write_all(content.as_bytes()))
+        .and_then(|()| fs::rename(&temporary, path));
+    written.map_err(|error| {
+        let _ = fs::remove_file(&temporary);
+        Error::io("write", path, &error)
+    })
+}
+
+/// A new, empty file, 0600.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(PRIVATE_FILE).open(path)
+}
+
+/// Opens the file for [`File::lock`], made if it is missing, content kept.
+pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(PRIVATE_FILE).open(path)
+}
+
+/// Removes a file; that it is gone already is fine.
+pub(crate) fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io("remove", path, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The first `limit` bytes of a regular file. A FIFO or device in its place must not be read: the
+/// read might never end.
+pub(crate) fn read_start(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let file = File::open(path)?;
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

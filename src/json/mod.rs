@@ -1,0 +1,106 @@
+//! JSON values (RFC 8259), for QMP, `--json` and `instance.json`: read by [`parse`], written by
+//! [`Value::compact`] and [`Value::pretty`].
+
+mod parse;
+mod write;
+
+pub(crate) use parse::parse;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Value {
+    Null,
+    Bool(bool),
+    /// As written: QMP has 64-bit counters, which a float would falsify.
+    Number(String),
+    String(String),
+    Array(Vec<Value>),
+    /// In order; QMP never repeats a name, and of repeated ones the first counts.
+    Object(Vec<(String, Value)>),
+}
+
+impl Value {
+    pub(crate) fn object<'a>(members: impl IntoIterator<Item = (&'a str, Self)>) -> Self {
+        Self::Object(members.into_iter().map(|(name, value)| (name.to_string(), value)).collect())
+    }
+
+    /// Seconds with milliseconds, the one kind of fraction that is ever written.
+    pub(crate) fn seconds(duration: std::time::Duration) -> Self {
+        Self::Number(format!("{:.3}", duration.as_secs_f64()))
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Self> {
+        match self {
+            Self::Object(members) => members.iter().find(|(key, _)| key == name).map(|(_, v)| v),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_u64(&self) -> Option<u64> {
+        match self {
+            Self::Number(text) => text.parse().ok(),
+            _ => None,
+        }
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::String(text.to_string())
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl From<u16> for Value {
+    fn from(number: u16) -> Self {
+        Self::Number(number.to_string())
+    }
+}
+
+impl From<u32> for Value {
+    fn from(number: u32) -> Self {
+        Self::Number(number.to_string())
+    }
+}
+
+impl From<u64> for Value {
+    fn from(number: u64) -> Self {
+        Self::Number(number.to_string())
+    }
+}
+
+impl From<usize> for Value {
+    fn from(number: usize) -> Self {
+        Self::Number(number.to_string())
+    }
+}
+
+/// Paths are bytes and JSON is text: what is not UTF-8 shows as U+FFFD.
+impl From<&std::path::Path> for Value {
+    fn from(path: &std::path::Path) -> Self {
+        Self::String(path.to_string_lossy().into_owned())
+    }
+}
+
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+impl FromIterator<Value> for Value {
+    fn from_iter<I: IntoIterator<Item = Value>>(items: I) -> Self {
+        Self::Array(items.into_iter().collect())
+    }
+}

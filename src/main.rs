@@ -1,0 +1,86 @@
+//! qqmgr, the Quick QEMU Manager.
+//!
+//! argv -> `cli` (one table of commands) -> `commands` (load, act, give a report) -> `config`
+//! (`toml` -> model -> `template`, `words`) -> `vm` and `ssh` -> report -> printed here, once.
+//! Nothing flows back up. The files that start with TRUSTED CORE are the ones that start or
+//! signal a process, write or delete a file, or open a socket.
+
+mod cli;
+mod commands;
+mod config;
+mod error;
+mod files;
+mod json;
+mod log;
+mod report;
+mod ssh;
+mod template;
+mod text;
+mod toml;
+mod vm;
+mod words;
+
+use cli::{Parsed, Refused};
+use commands::{COMMANDS, help::Help};
+use error::Error;
+use json::Value;
+use report::Report;
+use std::io::{self, ErrorKind, Write as _};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let argv = std::env::args_os().skip(1).collect();
+    match cli::parse(COMMANDS, argv) {
+        Ok(Parsed::Run(command, args)) => match (command.run)(&args) {
+            Ok(report) => print(report.as_ref(), args.json),
+            Err(error) => fail(&error, command.failure_code, args.json),
+        },
+        Ok(Parsed::Help { command, json }) => print(&Help(command), json),
+        Ok(Parsed::Version { json }) => print(&Version, json),
+        Err(Refused { error, command, json }) => {
+            fail(&error, command.and_then(|command| command.failure_code), json)
+        }
+    }
+}
+
+struct Version;
+
+impl Report for Version {
+    fn text(&self) -> String {
+        format!("{} {}\n", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+    }
+
+    fn json(&self) -> Value {
+        Value::object([("version", Value::from(env!("CARGO_PKG_VERSION")))])
+    }
+}
+
+fn print(report: &dyn Report, json: bool) -> ExitCode {
+    let text = if json { report.json().pretty() } else { report.text() };
+    match write_out(&text) {
+        Ok(()) => ExitCode::from(report.exit_code()),
+        Err(error) => fail(&error, None, false),
+    }
+}
+
+/// `code` instead of the error's own, for a command that has but one for its failures.
+fn fail(error: &Error, code: Option<u8>, json: bool) -> ExitCode {
+    if json {
+        // That it cannot be written changes nothing: it failed already.
+        let _ = write_out(&error.json().pretty());
+    }
+    let _ = io::stderr().write_all(error.text().as_bytes());
+    ExitCode::from(code.unwrap_or(error.kind.exit_code()))
+}
+
+/// A reader that has gone away has read what it wanted.
+fn write_out(text: &str) -> Result<(), Error> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let reason = error::io_reason(&error);
+            Err(Error::failed(format!("cannot write to standard output: {reason}")))
+        }
+        _ => Ok(()),
+    }
+}

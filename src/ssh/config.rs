@@ -1,0 +1,148 @@
+//! The text of a VM's `ssh.conf`, by ssh_config(5). Pure.
+
+use crate::config::SshOption;
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// How long a shared connection without a session stays open, in seconds.
+const CONTROL_PERSIST: &str = "60";
+/// Keywords whose value is the rest of the line, given to a shell; quotes in it are the shell's.
+const COMMANDS: &[&str] = &["ProxyCommand", "LocalCommand", "RemoteCommand", "KnownHostsCommand"];
+/// Keywords that take several words; a value with blanks is those words.
+const LISTS: &[&str] = &[
+    "AddKeysToAgent",
+    "CanonicalDomains",
+    "CanonicalizePermittedCNAMEs",
+    "ChannelTimeout",
+    "GlobalKnownHostsFile",
+    "Include",
+    "IPQoS",
+    "LocalForward",
+    "LogVerbose",
+    "PermitRemoteOpen",
+    "RekeyLimit",
+    "RemoteForward",
+    "RevokedHostKeys",
+    "SendEnv",
+    "SetEnv",
+    "UserKnownHostsFile",
+];
+
+/// One `Host` block named after the VM. ssh keeps the first value that it reads of a keyword, so
+/// each is written once, or once a value for a list; what the user sets replaces ours.
+/// `vm_dir` is where a relative `ControlPath` lies, `control_path` the one for sharing by default.
+pub(crate) fn render(
+    name: &str,
+    port: u16,
+    options: &[SshOption],
+    vm_dir: &Path,
+    control_path: &Path,
+) -> String {
+    let user = |keyword: &str| options.iter().find(|(name, _)| name.eq_ignore_ascii_case(keyword));
+    let mut ours: Vec<(&str, String)> =
+        vec![("HostName", "127.0.0.1".into()), ("HostKeyAlias", name.to_string())];
+    let forgets_keys = user("UserKnownHostsFile")
+        .is_some_and(|(_, values)| values.iter().all(|value| value == "/dev/null"));
+    if forgets_keys {
+        // Every connection would say that it adds the key "permanently".
+        ours.push(("LogLevel", "ERROR".into()));
+    }
+    if !["ControlMaster", "ControlPath", "ControlPersist"].iter().any(|k| user(k).is_some()) {
+        ours.push(("ControlMaster", "auto".into()));
+        ours.push(("ControlPath", control_path.display().to_string()));
+        ours.push(("ControlPersist", CONTROL_PERSIST.into()));
+    }
+
+    let mut text =
+        format!("# Written by qqmgr for the VM {name}; changes are lost.\nHost {name}\n");
+    let mut line = |keyword: &str, value: &str| {
+        let _ = writeln!(text, "    {keyword} {}", argument(keyword, value));
+    };
+    line("Port", &port.to_string());
+    for (keyword, value) in ours.iter().filter(|(keyword, _)| user(keyword).is_none()) {
+        line(keyword, value);
+    }
+    for (keyword, values) in options {
+        for value in values {
+            let is_relative = !value.starts_with(['/', '~', '%', '$']) && value != "none";
+            if keyword.eq_ignore_ascii_case("ControlPath") && is_relative {
+                line(keyword, &vm_dir.join(value).display().to_string());
+            } else {
+                line(keyword, value);
+            }
+        }
+    }
+    text
+}
+
+/// A value as the keyword wants it: quoted if it would otherwise be read as several words, as a
+/// comment or as nothing (`argv_split` of OpenSSH's misc.c: quotes, and backslash before a quote
+/// or a backslash).
+fn argument(keyword: &str, value: &str) -> String {
+    let is_in = |list: &[&str]| list.iter().any(|other| other.eq_ignore_ascii_case(keyword));
+    let special = |c: char| c.is_whitespace() || "\"'\\#=".contains(c);
+    if is_in(COMMANDS) || is_in(LISTS) || !(value.is_empty() || value.contains(special)) {
+        return value.to_string();
+    }
+    format!("\"{}\"", value.replace('\\', r"\\").replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(options: &[(&str, &[&str])]) -> String {
+        let options: Vec<SshOption> = options
+            .iter()
+            .map(|(name, values)| {
+                (name.to_string(), values.iter().map(ToString::to_string).collect())
+            })
+            .collect();
+        let text = render("dev", 2089, &options, Path::new("/r/vm.dev"), Path::new("/r/s"));
+        text.strip_prefix("# Written by qqmgr for the VM dev; changes are lost.\n").unwrap().into()
+    }
+
+    #[test]
+    fn without_options() {
+        assert_eq!(
+            rendered(&[]),
+            "Host dev\n    Port 2089\n    HostName 127.0.0.1\n    HostKeyAlias dev\n    \
+             ControlMaster auto\n    ControlPath /r/s\n    ControlPersist 60\n"
+        );
+    }
+
+    #[test]
+    fn what_the_user_sets_replaces_ours() {
+        assert_eq!(
+            rendered(&[
+                ("hostname", &["10.0.0.1"]),
+                ("UserKnownHostsFile", &["/dev/null"]),
+                ("IdentityFile", &["/a b/key", "~/.ssh/id"]),
+                ("ControlPath", &["mux-%h"]),
+            ]),
+            "Host dev\n    Port 2089\n    HostKeyAlias dev\n    LogLevel ERROR\n    \
+             hostname 10.0.0.1\n    UserKnownHostsFile /dev/null\n    \
+             IdentityFile \"/a b/key\"\n    IdentityFile ~/.ssh/id\n    \
+             ControlPath /r/vm.dev/mux-%h\n"
+        );
+        assert!(
+            rendered(&[("UserKnownHostsFile", &["/dev/null"]), ("loglevel", &["INFO"])])
+                .ends_with("UserKnownHostsFile /dev/null\n    loglevel INFO\n")
+        );
+    }
+
+    #[test]
+    fn values_are_quoted_where_ssh_wants_it() {
+        for (keyword, value, expected) in [
+            ("User", "dev", "dev"),
+            ("User", "", "\"\""),
+            ("User", "a\"b\\c", "\"a\\\"b\\\\c\""),
+            ("User", "#x", "\"#x\""),
+            ("ProxyCommand", "nc 'a b' %h", "nc 'a b' %h"),
+            ("SendEnv", "LANG LC_*", "LANG LC_*"),
+            ("sendenv", "A B", "A B"),
+        ] {
+            assert_eq!(argument(keyword, value), expected, "{keyword} {value}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! `put` and `get`: by `scp`, which speaks sftp, or as a tar stream to a guest that has no sftp
+//! server, as small ones with dropbear do not.
+
+use super::{Guest, cannot_run, stream};
+use crate::error::{Error, Kind};
+use crate::files;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const METHOD_BYTES_MAX: u64 = 16;
+/// ssh's own exit status for "no connection".
+const SSH_FAILED: i32 = 255;
+
+/// What is copied where. Remote names are as `scp` takes them: relative ones and `~/` start from
+/// the guest user's home, and `get` expands patterns in them.
+pub(crate) enum Copy {
+    Put { from: Vec<PathBuf>, to: OsString },
+    Get { from: Vec<OsString>, to: PathBuf },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Method {
+    Sftp,
+    Tar,
+}
+
+impl Method {
+    const ALL: [(Self, &'static str); 2] = [(Self::Sftp, "sftp"), (Self::Tar, "tar")];
+}
+
+/// Copies, directories whole. With `exec` the process may be replaced, and then does not return.
+pub(crate) fn copy(guest: &Guest, copy: &Copy, exec: bool) -> Result<(), Error> {
+    match method(guest)? {
+        Method::Tar => stream::copy(guest, copy),
+        Method::Sftp if exec => Err(guest.replace_by(scp(guest, copy))),
+        Method::Sftp => run(guest, scp(guest, copy).arg("-q")),
+    }
+}
+
+/// `scp -F ssh.conf -r FROM... TO`
+fn scp(guest: &Guest, copy: &Copy) -> Command {
+    let mut scp = guest.command("scp");
+    scp.arg("-r").arg("--");
+    match copy {
+        Copy::Put { from, to } => {
+            scp.args(from.iter().map(|path| local(path))).arg(remote(guest, to))
+        }
+        Copy::Get { from, to } => {
+            scp.args(from.iter().map(|path| remote(guest, path))).arg(local(to))
+        }
+    };
+    scp
+}
+
+/// With a slash in front of any colon, so that scp does not take it for a host.
+pub(super) fn local(path: &Path) -> PathBuf {
+    if path.is_absolute() { path.to_path_buf() } else { Path::new(".").join(path) }
+}
+
+fn remote(guest: &Guest, path: &OsStr) -> OsString {
+    let mut spec = OsString::from(&guest.name);
+    spec.push(":");
+    spec.push(path);
+    spec
+}
+
+/// Runs a program to its end; that it fails is an error, which it has explained on stderr.
+fn run(guest: &Guest, command: &mut Command) -> Result<(), Error> {
+    guest.trace(command);
+    let output = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output();
+    let output = output.map_err(|error| cannot_run(command.get_program(), &error))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let program = command.get_program().display();
+    Err(Error::failed(format!("{program}: {}", crate::text::sanitized(said.trim()))))
+}
+
+/// How this guest takes files; found out once, and kept until the VM stops.
+fn method(guest: &Guest) -> Result<Method, Error> {
+    let kept = files::read_start(&guest.paths.copy_method, METHOD_BYTES_MAX).unwrap_or_default();
+    if let Some((method, _)) = Method::ALL.iter().find(|(_, name)| kept == name.as_bytes()) {
+        return Ok(*method);
+    }
+    let method = find_out(guest)?;
+    if let Some((_, name)) = Method::ALL.iter().find(|(known, _)| *known == method) {
+        files::write_private(&guest.paths.copy_method, name)?;
+    }
+    Ok(method)
+}
+
+/// Asks the guest. The first question tells whether there is a connection at all; the second
+/// then goes over the same one, and an sftp server that is there ends well at the end of input.
+fn find_out(guest: &Guest) -> Result<Method, Error> {
+    let has_tar = ask(guest, &mut guest.ssh(&["command -v tar".into()]), Stdio::inherit())?;
+    if has_tar == Some(SSH_FAILED) {
+        let message = format!("cannot reach the guest of VM `{}` by ssh", guest.name);
+        return Err(Error::failed(message).hint("ssh's own message says why; is it booted?"));
+    }
+    let mut sftp = guest.command("ssh");
+    sftp.args(["-s", &guest.name, "sftp"]);
+    if ask(guest, &mut sftp, Stdio::null())? == Some(0) {
+        return Ok(Method::Sftp);
+    }
+    if has_tar == Some(0) {
+        return Ok(Method::Tar);
+    }
+    let message = format!("the guest of VM `{}` has neither an sftp server nor tar", guest.name);
+    Err(Error::new(Kind::Failed, message)
+        .hint("install one of them there; `qqmgr ssh VM 'cat > FILE' < FILE` needs neither"))
+}
+
+fn ask(guest: &Guest, command: &mut Command, stderr: Stdio) -> Result<Option<i32>, Error> {
+    guest.trace(command);
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).status();
+    let status = status.map_err(|error| cannot_run(command.get_program(), &error))?;
+    Ok(status.code())
+}
+
+/// Whether a remote name has characters that `get` expands.
+pub(super) fn is_pattern(path: &OsStr) -> bool {
+    path.as_bytes().iter().any(|byte| b"*?[".contains(byte))
+}

@@ -1,0 +1,120 @@
+//! The guest over ssh: the configuration file of a VM ([`config`]), running `ssh` and `scp` with
+//! it, and copying where the guest has no sftp server ([`stream`]).
+
+pub(crate) mod config;
+pub(crate) mod copy;
+mod stream;
+
+use crate::config::Config;
+use crate::config::model::Vm;
+use crate::error::{Error, Kind};
+use crate::files;
+use crate::log::Log;
+use crate::text::command_line;
+use crate::vm::paths::{SOCKET_PATH_BYTES_MAX, is_plain};
+use crate::vm::{Instance, Paths, process};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// ssh binds `ControlPath`, a dot and 16 random characters, and renames it (`mux.c`).
+const CONTROL_SUFFIX_BYTES: usize = 17;
+
+/// A running VM's guest, its `ssh.conf` written.
+pub(crate) struct Guest {
+    name: String,
+    pub(crate) paths: Paths,
+    log: Log,
+}
+
+impl Guest {
+    /// The guest of the VM `name`; an error when the VM is not running.
+    pub(crate) fn of(name: &str, config: &Config, log: Log) -> Result<Self, Error> {
+        let vm = config.vm(name)?;
+        let paths = Paths::new(config.vm_dir(vm));
+        if process::find(&paths).is_none() {
+            return Err(Error::new(Kind::NotRunning, format!("VM `{name}` is not running"))
+                .hint(format!("`qqmgr start {name}` starts it")));
+        }
+        let port = Instance::read(&paths).map_or(vm.port.get(), |instance| instance.ssh_port);
+        files::write_private(&paths.ssh_config, &config_text(config, vm, &paths, port)?)?;
+        Ok(Self { name: name.to_string(), paths, log })
+    }
+
+    /// `PROGRAM -F ssh.conf`
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.arg("-F").arg(&self.paths.ssh_config);
+        command
+    }
+
+    /// `ssh -F ssh.conf NAME WORDS...`
+    pub(crate) fn ssh(&self, words: &[OsString]) -> Command {
+        let mut command = self.command("ssh");
+        command.arg(&self.name).args(words);
+        command
+    }
+
+    /// Becomes the program. Comes back only when that fails.
+    pub(crate) fn replace_by(&self, mut command: Command) -> Error {
+        self.trace(&command);
+        let error = command.exec();
+        cannot_run(command.get_program(), &error)
+    }
+
+    fn trace(&self, command: &Command) {
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        self.log.verbose(|| format!("exec {}", command_line(words)));
+    }
+}
+
+pub(crate) fn cannot_run(program: &OsStr, error: &std::io::Error) -> Error {
+    let failed = Error::io("run", Path::new(program), error);
+    match error.kind() {
+        std::io::ErrorKind::NotFound => failed.hint("install it (Debian: openssh-client)"),
+        _ => failed,
+    }
+}
+
+/// The content of the VM's `ssh.conf`, for a guest that is reached on `port`.
+pub(crate) fn config_text(
+    config: &Config,
+    vm: &Vm,
+    paths: &Paths,
+    port: u16,
+) -> Result<String, Error> {
+    let options = config.ssh_options(vm)?;
+    Ok(config::render(&vm.name, port, &options, &paths.dir, &control_path(paths)?))
+}
+
+/// Where connections to the guest are shared. Through the short directory when the VM's own has
+/// anything in its path that ssh would expand, or is too long.
+fn control_path(paths: &Paths) -> Result<PathBuf, Error> {
+    let plain = control_socket(paths);
+    let fits = plain.as_os_str().len() + CONTROL_SUFFIX_BYTES <= SOCKET_PATH_BYTES_MAX;
+    if fits && is_plain(&plain) {
+        return Ok(plain);
+    }
+    Ok(paths.short_dir()?.join(plain.file_name().unwrap_or_default()))
+}
+
+fn control_socket(paths: &Paths) -> PathBuf {
+    paths.dir.join("ssh.socket")
+}
+
+/// Ends the shared connection, if there is one. It would end by itself, but not at once; that it
+/// is gone already is fine.
+pub(crate) fn end_shared_connection(name: &str, paths: &Paths, log: Log) -> Result<(), Error> {
+    let socket = control_socket(paths);
+    if socket.symlink_metadata().is_ok() && paths.ssh_config.exists() {
+        let mut ssh = Command::new("ssh");
+        ssh.arg("-F").arg(&paths.ssh_config).args(["-O", "exit", name]);
+        log.verbose(|| {
+            format!("exec {}", command_line([OsStr::new("ssh")].into_iter().chain(ssh.get_args())))
+        });
+        let quiet = ssh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let _ = quiet.status();
+    }
+    files::remove(&socket)
+}

@@ -1,0 +1,233 @@
+//! Text that errors and traces are made of: places in a source, problems found there, near names,
+//! quoting for a shell.
+//!
+//! Pure; knows nothing of TOML, VMs or terminals.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+
+/// Of a long source line, an excerpt shows this many characters around the carets.
+const EXCERPT_CHARS_MAX: usize = 100;
+/// Longer names are not searched for a near one: the cost is quadratic in it.
+const NEAREST_CHARS_MAX: usize = 64;
+
+/// A range of bytes in a source text, `start` included and `end` not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+}
+
+/// Something wrong at a place of a source text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) span: Span,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Problem {
+    pub(crate) fn new(span: Span, message: impl Into<String>) -> Self {
+        Self { span, message: message.into(), hint: None }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// With the hint "did you mean", when there is a near name.
+    pub(crate) fn did_you_mean(mut self, near: Option<&str>) -> Self {
+        self.hint = near.map(|name| format!("did you mean `{name}`?")).or(self.hint);
+        self
+    }
+}
+
+/// A text with the name that it is shown by.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) name: String,
+    pub(crate) text: String,
+}
+
+/// Line and column, both counted from 1; the column counts characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+}
+
+impl Source {
+    pub(crate) fn position(&self, offset: usize) -> Position {
+        let before = &self.text[..offset];
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        Position {
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+        }
+    }
+
+    /// ` --> file:line:column`, the line, and carets under the span's part of that line.
+    pub(crate) fn excerpt(&self, span: Span) -> String {
+        let position = self.position(span.start);
+        let line_start = self.text[..span.start].rfind('\n').map_or(0, |at| at + 1);
+        let line_end =
+            self.text[span.start..].find('\n').map_or(self.text.len(), |at| span.start + at);
+        let line = self.text[line_start..line_end].trim_end_matches('\r');
+        let marked =
+            self.text[span.start..span.end.clamp(span.start, line_end)].chars().count().max(1);
+
+        let skipped = (position.column - 1).saturating_sub(EXCERPT_CHARS_MAX / 2);
+        let shown: String =
+            line.chars().skip(skipped).take(EXCERPT_CHARS_MAX).map(printable).collect();
+        let (indent, marked) = (position.column - 1 - skipped, marked.min(EXCERPT_CHARS_MAX / 2));
+        let (left, right) = (
+            if skipped > 0 { "..." } else { "" },
+            if line.chars().nth(skipped + EXCERPT_CHARS_MAX).is_some() { "..." } else { "" },
+        );
+        let number = position.line.to_string();
+        let margin = " ".repeat(number.len());
+        format!(
+            "{margin}--> {}:{}:{}\n{margin} |\n{number} | {left}{shown}{right}\n{margin} | {}{}",
+            self.name,
+            position.line,
+            position.column,
+            " ".repeat(left.len() + indent),
+            "^".repeat(marked),
+        )
+    }
+}
+
+/// One column per character, and nothing that a terminal would obey.
+fn printable(c: char) -> char {
+    match c {
+        '\t' => ' ',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    }
+}
+
+/// Text from outside made fit for a terminal: control characters but newline and tab are replaced.
+pub(crate) fn sanitized(text: &str) -> String {
+    text.chars().map(|c| if c == '\n' || c == '\t' { c } else { printable(c) }).collect()
+}
+
+/// The candidate nearest to `word` by edit distance, if it is near enough to be meant.
+pub(crate) fn nearest<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    if word.chars().count() > NEAREST_CHARS_MAX {
+        return None;
+    }
+    let limit = (word.chars().count() / 3).max(1);
+    candidates
+        .into_iter()
+        .map(|candidate| (edit_distance(word, candidate), candidate))
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Edit distance with swaps of neighbours counted once (optimal string alignment).
+fn edit_distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = replaced.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(before[j - 2] + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+/// `word` as a POSIX shell would read it back, unquoted where that is safe.
+pub(crate) fn shell_quoted(word: &OsStr) -> String {
+    let text = word.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.into_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// A command line that can be pasted into a shell.
+pub(crate) fn command_line<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> String {
+    words.into_iter().map(|word| shell_quoted(word.as_ref())).collect::<Vec<_>>().join(" ")
+}
+
+/// 64-bit FNV-1a in hexadecimal: a name for a path or a configuration that stays the same from
+/// one version of this program to the next, which std's hasher does not promise.
+pub(crate) fn fingerprint(bytes: &[u8]) -> String {
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let mut text = String::new();
+    let _ = write!(text, "{hash:016x}");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn excerpt_points_under_the_span() {
+        let source = Source { name: "f.toml".into(), text: "a = 1\n\tport = \"x\"\r\n".into() };
+        assert_eq!(
+            source.excerpt(Span { start: 7, end: 11 }),
+            " --> f.toml:2:2\n  |\n2 |  port = \"x\"\n  |  ^^^^"
+        );
+        let end = Span { start: source.text.len(), end: source.text.len() };
+        assert_eq!(source.excerpt(end), " --> f.toml:3:1\n  |\n3 | \n  | ^");
+    }
+
+    #[test]
+    fn excerpt_of_a_long_line_is_short() {
+        let source = Source { name: "f".into(), text: "x".repeat(1_000_000) };
+        let shown = source.excerpt(Span { start: 500_000, end: 900_000 });
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines[0], " --> f:1:500001");
+        assert_eq!(lines[2], format!("1 | ...{}...", "x".repeat(100)));
+        assert_eq!(lines[3], format!("  | {}{}", " ".repeat(53), "^".repeat(50)));
+    }
+
+    #[test]
+    fn excerpt_shows_no_control_characters() {
+        let source = Source { name: "f".into(), text: "a\u{1b}[31m".into() };
+        assert!(source.excerpt(Span { start: 0, end: 1 }).contains("a\u{fffd}[31m"));
+    }
+
+    #[test]
+    fn nearest_names() {
+        assert_eq!(nearest("prot", ["port", "vm_port"]), Some("port"));
+        assert_eq!(nearest("strat", ["start", "status"]), Some("start"));
+        assert_eq!(nearest("x", ["port"]), None);
+        assert_eq!(nearest("", ["a"]), Some("a"));
+        assert_eq!(nearest(&"x".repeat(65), ["x"]), None);
+        assert_eq!(
+            (edit_distance("ab", ""), edit_distance("", "ab"), edit_distance("ab", "ba")),
+            (2, 2, 1)
+        );
+    }
+
+    #[test]
+    fn quoting_for_a_shell() {
+        let words = ["qemu", "", "a b", "it's", "-m", "file=x,id=0"];
+        assert_eq!(command_line(words), r"qemu '' 'a b' 'it'\''s' -m file=x,id=0");
+    }
+
+    #[test]
+    fn fingerprint_is_fnv_1a() {
+        assert_eq!(fingerprint(b""), "cbf29ce484222325");
+        assert_eq!(fingerprint(b"a"), "af63dc4c8601ec8c");
+    }
+}

@@ -1,0 +1,213 @@
+//! The four kinds of strings, read piece by piece, so that a place in a string's value can be
+//! traced back to the source by the same code that read it.
+
+use super::cursor::{Cursor, is_control};
+use crate::text::{Problem, Span};
+
+const ESCAPES: &str = "the escapes are \\b \\t \\n \\f \\r \\\" \\\\ \\uXXXX \\UXXXXXXXX; \
+                       in single quotes a backslash is only a backslash";
+
+/// Reads the string at the cursor, which must be at a quote.
+pub(super) fn string(cursor: &mut Cursor) -> Result<(String, Span), Problem> {
+    let mut decoder = Decoder::new(cursor.clone());
+    let mut value = String::new();
+    while let Some(piece) = decoder.next()? {
+        match piece {
+            Piece::Text(span) => value.push_str(&cursor.source[span.start..span.end]),
+            Piece::Character(character, _) => value.push(character),
+        }
+    }
+    let start = cursor.position;
+    cursor.position = decoder.cursor.position;
+    Ok((value, cursor.span_from(start)))
+}
+
+/// Byte offset in `source` of the byte `index` of the value of the string literal at `span`,
+/// past escapes, trimmed line ends and line-ending backslashes.
+///
+/// The length of the value gives the place of the closing quotes, as does anything larger. A byte
+/// of an escape gives the escape's backslash. `span` may also be that of a bare key, which stands
+/// for itself.
+pub(crate) fn offset_in_string(source: &str, span: Span, index: usize) -> usize {
+    let start = Cursor { source, position: span.start };
+    if !matches!(start.peek(), Some(b'"' | b'\'')) {
+        return span.end.min(span.start.saturating_add(index));
+    }
+    let mut decoder = Decoder::new(start);
+    let mut before = 0;
+    while let Ok(Some(piece)) = decoder.next() {
+        let length = match piece {
+            Piece::Text(text) => text.end - text.start,
+            Piece::Character(character, _) => character.len_utf8(),
+        };
+        if index < before + length {
+            return match piece {
+                Piece::Text(text) => text.start + (index - before),
+                Piece::Character(_, place) => place,
+            };
+        }
+        before += length;
+    }
+    span.end.saturating_sub(decoder.delimiter.len())
+}
+
+/// A part of a string's value.
+enum Piece {
+    /// Stands in the source as it is.
+    Text(Span),
+    /// Is written otherwise, from this offset on.
+    Character(char, usize),
+}
+
+struct Decoder<'s> {
+    cursor: Cursor<'s>,
+    opening: Span,
+    delimiter: &'static str,
+}
+
+impl<'s> Decoder<'s> {
+    fn new(mut cursor: Cursor<'s>) -> Decoder<'s> {
+        let delimiters = ["\"\"\"", "'''", "\"", "'"];
+        let start = cursor.position;
+        let delimiter = delimiters.into_iter().find(|text| cursor.eat(text));
+        let opening = cursor.span_from(start);
+        let delimiter = delimiter.unwrap_or("\"");
+        if delimiter.len() == 3 {
+            cursor.eat_newline();
+        }
+        Decoder { cursor, opening, delimiter }
+    }
+
+    fn is_multi_line(&self) -> bool {
+        self.delimiter.len() == 3
+    }
+
+    /// The next piece; none once the closing quotes are passed.
+    fn next(&mut self) -> Result<Option<Piece>, Problem> {
+        let quote = self.delimiter.as_bytes()[0];
+        let has_escapes = quote == b'"';
+        loop {
+            let start = self.cursor.position;
+            let text = self.cursor.take_while(|byte| {
+                byte != quote && !is_control(byte) && !(has_escapes && byte == b'\\')
+            });
+            if text.start < text.end {
+                return Ok(Some(Piece::Text(text)));
+            }
+            if self.cursor.peek() == Some(quote) {
+                return self.quotes(quote);
+            }
+            if self.cursor.peek() == Some(b'\\') {
+                match self.escape()? {
+                    Some(character) => return Ok(Some(Piece::Character(character, start))),
+                    None => continue,
+                }
+            }
+            if let Some(problem) = self.cursor.control_character() {
+                return Err(problem);
+            }
+            if !self.is_multi_line() || !self.cursor.eat_newline() {
+                return Err(self.unclosed());
+            }
+            return Ok(Some(Piece::Character('\n', start)));
+        }
+    }
+
+    /// The quotes at the cursor: text, or the end, before which up to two may be text.
+    fn quotes(&mut self, quote: u8) -> Result<Option<Piece>, Problem> {
+        if !self.is_multi_line() {
+            self.cursor.position += 1;
+            return Ok(None);
+        }
+        let run = self.cursor.take_while(|byte| byte == quote);
+        match run.end - run.start {
+            1 | 2 => Ok(Some(Piece::Text(run))),
+            3 => Ok(None),
+            4 | 5 => {
+                self.cursor.position = run.end - 3;
+                Ok(Some(Piece::Text(self.cursor.span_from(run.start))))
+            }
+            _ => {
+                let hint = "at most two quotes may stand before the closing three";
+                Err(Problem::new(run, "too many quotes at the end of a string").hint(hint))
+            }
+        }
+    }
+
+    /// The character of the escape at the cursor; none for a line-ending backslash.
+    fn escape(&mut self) -> Result<Option<char>, Problem> {
+        let start = self.cursor.position;
+        self.cursor.position += 1;
+        let character = match self.cursor.rest().chars().next() {
+            Some('b') => '\u{8}',
+            Some('t') => '\t',
+            Some('n') => '\n',
+            Some('f') => '\u{c}',
+            Some('r') => '\r',
+            Some('"') => '"',
+            Some('\\') => '\\',
+            Some('u') => return self.unicode(start, 4).map(Some),
+            Some('U') => return self.unicode(start, 8).map(Some),
+            _ if self.is_multi_line() && self.skip_line_end() => return Ok(None),
+            _ => return Err(self.bad_escape(start)),
+        };
+        self.cursor.position += 1;
+        Ok(Some(character))
+    }
+
+    /// Steps over a line end, blanks before it and all blanks and line ends after it.
+    fn skip_line_end(&mut self) -> bool {
+        let mut ahead = self.cursor.clone();
+        ahead.skip_blanks();
+        if !ahead.eat_newline() {
+            return false;
+        }
+        ahead.skip_blanks();
+        while ahead.eat_newline() {
+            ahead.skip_blanks();
+        }
+        self.cursor = ahead;
+        true
+    }
+
+    fn unicode(&mut self, start: usize, length: usize) -> Result<char, Problem> {
+        self.cursor.position += 1;
+        let digits = self.cursor.rest().bytes().take(length);
+        let count = digits.take_while(u8::is_ascii_hexdigit).count();
+        let digits = &self.cursor.rest()[..count];
+        self.cursor.position += count;
+        let written = &self.cursor.source[start..self.cursor.position];
+        let span = self.cursor.span_from(start);
+        if count < length {
+            let hint = format!("`{}` takes {length} hexadecimal digits", &written[..2]);
+            let message = format!("invalid escape `{written}`");
+            return Err(Problem::new(span, message).hint(hint));
+        }
+        let code = u32::from_str_radix(digits, 16).ok();
+        code.and_then(char::from_u32).ok_or_else(|| {
+            let message = format!("`{written}` is not a Unicode scalar value");
+            let hint = "code points end at U+10FFFF, and U+D800 to U+DFFF are none";
+            Problem::new(span, message).hint(hint)
+        })
+    }
+
+    /// What is wrong with the backslash at `start`, the cursor being right after it.
+    fn bad_escape(&self, start: usize) -> Problem {
+        if let Some(problem) = self.cursor.control_character() {
+            return problem;
+        }
+        if self.cursor.at_end() || self.cursor.at_newline() {
+            return self.unclosed();
+        }
+        let span = Span { start, end: self.cursor.here().end };
+        let written = &self.cursor.source[span.start..span.end];
+        Problem::new(span, format!("invalid escape `{written}`")).hint(ESCAPES)
+    }
+
+    /// Points at a whole line, or at the opening quotes if the string may span lines.
+    fn unclosed(&self) -> Problem {
+        let end = if self.is_multi_line() { self.opening.end } else { self.cursor.position };
+        let start = self.opening.start;
+        Problem::new(Span { start, end }, "unclosed string")
+    }
+}

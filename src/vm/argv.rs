@@ -1,0 +1,102 @@
+//! The command line of QEMU: the user's words, then what qqmgr needs to manage the VM.
+
+use super::Paths;
+use crate::error::Error;
+use crate::text::Problem;
+use crate::words::Word;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::Path;
+
+/// Options that are qqmgr's, with what a second one of each would break.
+const RESERVED: &[(&str, &str)] = &[
+    ("pidfile", "qqmgr adds its own, by which it knows the VM's process"),
+    ("qmp", "qqmgr adds its own; for a second one use `-chardev socket,...` and `-mon`"),
+    ("monitor", "qqmgr adds its own, `monitor.socket` in the VM's directory"),
+    ("daemonize", "qqmgr detaches QEMU itself, and waits until it is ready"),
+];
+
+/// Refuses words that would take the VM out of qqmgr's hands. QEMU takes one dash or two.
+pub(crate) fn check(words: &[Word]) -> Result<(), Problem> {
+    for word in words {
+        let option = word.text.strip_prefix('-').map(|rest| rest.strip_prefix('-').unwrap_or(rest));
+        if let Some((_, why)) = RESERVED.iter().find(|(name, _)| option == Some(*name)) {
+            let message = format!("`{}` cannot be used in `cmd`", word.text);
+            return Err(Problem::new(word.span, message).hint(*why));
+        }
+        if word.text.contains('\0') {
+            return Err(Problem::new(word.span, "an argument cannot contain a NUL character"));
+        }
+    }
+    Ok(())
+}
+
+/// What is appended to the user's words: the four of the design document, and the QMP socket that
+/// is qqmgr's own, since QMP serves one client at a time. Absolute paths.
+pub(crate) fn injected(paths: &Paths) -> Result<Vec<OsString>, Error> {
+    let socket = |path: &Path| paths.reachable(path).map(|path| unix_server(&path));
+    let mut serial = OsString::from("file:");
+    serial.push(&paths.serial);
+    Ok(vec![
+        "-pidfile".into(),
+        paths.pid.clone().into(),
+        "-monitor".into(),
+        socket(&paths.monitor)?,
+        "-serial".into(),
+        serial,
+        "-qmp".into(),
+        socket(&paths.qmp)?,
+        "-qmp".into(),
+        socket(&paths.ctl)?,
+    ])
+}
+
+/// `unix:PATH,server,nowait`. A comma in an option list is doubled to be literal (QemuOpts);
+/// `-pidfile` and `-serial file:` are no option lists.
+fn unix_server(path: &Path) -> OsString {
+    let mut bytes = b"unix:".to_vec();
+    for byte in path.as_os_str().as_bytes() {
+        bytes.extend(std::iter::repeat_n(*byte, if *byte == b',' { 2 } else { 1 }));
+    }
+    bytes.extend(b",server,nowait");
+    OsString::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::Span;
+
+    #[test]
+    fn reserved_options_are_refused_with_one_dash_and_two() {
+        let check_one =
+            |text: &str| check(&[Word { text: text.into(), span: Span { start: 3, end: 9 } }]);
+        for text in ["-pidfile", "--pidfile", "-qmp", "--monitor", "-daemonize"] {
+            let problem = check_one(text).unwrap_err();
+            assert_eq!(problem.message, format!("`{text}` cannot be used in `cmd`"));
+            assert_eq!(problem.span, Span { start: 3, end: 9 });
+        }
+        for text in ["pidfile", "---qmp", "-qmp-pretty", "-serial", "-mon", "-", "--", ""] {
+            assert_eq!(check_one(text), Ok(()));
+        }
+        assert!(check_one("a\0b").is_err());
+    }
+
+    #[test]
+    fn injected_arguments_double_commas_only_in_option_lists() {
+        let injected = injected(&Paths::new("/a,b/vm.x".into())).unwrap();
+        let expected = [
+            "-pidfile",
+            "/a,b/vm.x/pid",
+            "-monitor",
+            "unix:/a,,b/vm.x/monitor.socket,server,nowait",
+            "-serial",
+            "file:/a,b/vm.x/serial",
+            "-qmp",
+            "unix:/a,,b/vm.x/qmp.socket,server,nowait",
+            "-qmp",
+            "unix:/a,,b/vm.x/ctl.socket,server,nowait",
+        ];
+        assert_eq!(injected, expected.map(OsString::from));
+    }
+}

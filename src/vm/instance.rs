@@ -1,0 +1,67 @@
+//! `instance.json`: what a VM was started with. Commands on a running VM go by it and not by the
+//! configuration, which may have changed since.
+
+use super::Paths;
+use crate::error::Error;
+use crate::files;
+use crate::json::{self, Value};
+use crate::text::fingerprint;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+
+/// QEMU's own limit for a command line is the kernel's, 2 MiB by default.
+const INSTANCE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Instance {
+    /// Absent until QEMU was seen ready.
+    pub(crate) pid: Option<u32>,
+    pub(crate) ssh_port: u16,
+    /// Seconds since 1970.
+    pub(crate) started_at: u64,
+    /// Of the command line and the ssh options.
+    pub(crate) config_hash: String,
+    /// The whole command line of QEMU.
+    pub(crate) argv: Vec<String>,
+}
+
+impl Instance {
+    /// `None` when there is none, or none that this program wrote.
+    pub(crate) fn read(paths: &Paths) -> Option<Self> {
+        let bytes = files::read_start(&paths.instance, INSTANCE_BYTES_MAX).ok()?;
+        let value = json::parse(&bytes).ok()?;
+        let Value::Array(argv) = value.get("argv")? else { return None };
+        Some(Self {
+            pid: value.get("pid").and_then(Value::as_u64).and_then(|pid| pid.try_into().ok()),
+            ssh_port: value.get("ssh_port")?.as_u64()?.try_into().ok()?,
+            started_at: value.get("started_at")?.as_u64()?,
+            config_hash: value.get("config_hash")?.as_str()?.to_string(),
+            argv: argv
+                .iter()
+                .map(|word| word.as_str().map(str::to_string))
+                .collect::<Option<_>>()?,
+        })
+    }
+
+    pub(crate) fn write(&self, paths: &Paths) -> Result<(), Error> {
+        let value = Value::object([
+            ("pid", Value::from(self.pid)),
+            ("ssh_port", self.ssh_port.into()),
+            ("started_at", self.started_at.into()),
+            ("config_hash", self.config_hash.as_str().into()),
+            ("argv", self.argv.iter().map(|word| Value::from(word.as_str())).collect()),
+        ]);
+        files::write_private(&paths.instance, &value.pretty())
+    }
+}
+
+/// The hash of what a VM is started with: it changes when a restart would change something.
+pub(crate) fn config_hash(argv: &[OsString], ssh_config: &str) -> String {
+    let mut bytes = Vec::new();
+    for word in argv {
+        bytes.extend_from_slice(word.as_bytes());
+        bytes.push(0);
+    }
+    bytes.extend_from_slice(ssh_config.as_bytes());
+    fingerprint(&bytes)
+}

@@ -1,0 +1,277 @@
+//! TRUSTED CORE: starts QEMU and waits until it answers, or takes it back.
+//!
+//! A socket file that exists says nothing: with much memory to allocate the greeting comes many
+//! seconds later. So a VM is up when QMP answers `query-status`, and not before.
+
+use super::process::{self, Process};
+use super::qmp::{self, Qmp};
+use super::{Paths, shutdown, wait};
+use crate::error::{Error, Kind};
+use crate::files;
+use crate::log::Log;
+use crate::text::{command_line, sanitized};
+use std::ffi::OsString;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// After this long, `start` says what it waits for.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Of what QEMU said, an error shows this much.
+const LOG_BYTES_SHOWN: u64 = 4096;
+const LOG_LINES_SHOWN: usize = 20;
+/// What QEMU says when another one holds the pid file's lock; it has then touched nothing else.
+const PID_FILE_LOCKED: &str = "Cannot lock pid file";
+
+/// The program that `bin` means: a name is looked for in `PATH`, a relative path starts from
+/// `dir`. That there is none is told before anything is made for the VM.
+pub(crate) fn program(bin: &str, dir: &Path) -> Result<PathBuf, Error> {
+    let missing = || {
+        Error::failed(format!("there is no program `{bin}`"))
+            .hint("install QEMU (Debian: qemu-system-x86), or set `bin` in `[qemu]` to where it is")
+    };
+    if bin.contains('/') {
+        let path = dir.join(bin);
+        return if path.exists() { Ok(path) } else { Err(missing()) };
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = |dir: PathBuf| !bin.is_empty() && dir.join(bin).is_file();
+    if std::env::split_paths(&path).any(is_there) { Ok(bin.into()) } else { Err(missing()) }
+}
+
+pub(crate) struct Launch<'a> {
+    /// The whole command line; the first word is the program.
+    pub(crate) argv: &'a [OsString],
+    pub(crate) current_dir: &'a Path,
+    pub(crate) paths: &'a Paths,
+    pub(crate) timeout: Duration,
+    pub(crate) log: Log,
+}
+
+/// A QEMU that answers, and its run state.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) process: Process,
+    pub(crate) run_state: String,
+    /// It was there before.
+    pub(crate) already_running: bool,
+}
+
+/// How the wait for a starting QEMU ended otherwise.
+enum NotReady {
+    Died(ExitStatus),
+    TimedOut,
+    Garbled(qmp::Error),
+}
+
+/// Starts QEMU. Nothing of a failed start is left but its log.
+pub(crate) fn launch(launch: &Launch) -> Result<Ready, Error> {
+    let deadline = Instant::now() + launch.timeout;
+    loop {
+        let mut child = spawn(launch)?;
+        match wait_until_ready(launch.paths, Some(&mut child), deadline, launch.log) {
+            Ok(run_state) => match process::find(launch.paths) {
+                Some(process) => return Ok(Ready { process, run_state, already_running: false }),
+                None => return Err(give_up(launch, child, "QEMU did not write its pid file")),
+            },
+            Err(NotReady::Died(status)) => {
+                let said = log_end(&launch.paths.log);
+                if !said.contains(PID_FILE_LOCKED) {
+                    launch.paths.clean()?;
+                    return Err(died(launch, status, &said));
+                }
+                if let Some(ready) = other_of_this_vm(launch, deadline)? {
+                    return Ok(ready);
+                }
+            }
+            Err(NotReady::TimedOut) => {
+                let seconds = launch.timeout.as_secs_f64();
+                let message = format!("QEMU did not answer on its QMP socket within {seconds} s");
+                return Err(give_up(launch, child, &message).of_kind(Kind::TimedOut));
+            }
+            Err(NotReady::Garbled(error)) => {
+                return Err(give_up(launch, child, &format!("cannot manage this QEMU: {error}")));
+            }
+        }
+    }
+}
+
+/// Another QEMU has the pid file: one that a `start` began which was killed, and then it is the
+/// VM, or one that is about to end, and then `None` when it is gone.
+fn other_of_this_vm(launch: &Launch, deadline: Instant) -> Result<Option<Ready>, Error> {
+    launch.log.note("another QEMU of this VM is there, waiting for it to answer or to end");
+    let other = wait::poll(deadline, || match process::find(launch.paths) {
+        Some(process) if process.exiting => None,
+        found => Some(found),
+    });
+    match other {
+        Some(None) => Ok(None),
+        Some(Some(process)) => {
+            let left = deadline.saturating_duration_since(Instant::now());
+            wait_for_running(&process, launch.paths, left, launch.log).map(Some)
+        }
+        None => Err(Error::new(Kind::TimedOut, "another QEMU of this VM does not end")),
+    }
+}
+
+/// Waits for a QEMU that somebody else has started.
+pub(crate) fn wait_for_running(
+    process: &Process,
+    paths: &Paths,
+    timeout: Duration,
+    log: Log,
+) -> Result<Ready, Error> {
+    let result = wait_until_ready(paths, None, Instant::now() + timeout, log);
+    let ready = |run_state| Ready { process: process.clone(), run_state, already_running: true };
+    result.map(ready).map_err(|_| {
+        let (pid, seconds) = (process.pid, timeout.as_secs_f64());
+        let message = format!("QEMU (pid {pid}) runs, and did not answer within {seconds} s");
+        Error::new(Kind::TimedOut, message).hint("`qqmgr stop` ends it")
+    })
+}
+
+/// In a process group of its own, so that neither Ctrl-C nor a closed terminal ends the VM.
+fn spawn(launch: &Launch) -> Result<Child, Error> {
+    let (program, arguments) = launch.argv.split_first().ok_or_else(|| Error::failed("no QEMU"))?;
+    launch.log.verbose(|| format!("exec {}", command_line(launch.argv)));
+    let log_path = &launch.paths.log;
+    let log = files::create_private(log_path).map_err(|e| Error::io("create", log_path, &e))?;
+    let stdout = log.try_clone().map_err(|error| Error::io("open", log_path, &error))?;
+    let spawned = Command::new(program)
+        .args(arguments)
+        .current_dir(launch.current_dir)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(log)
+        .spawn();
+    spawned.map_err(|error| {
+        let failed = Error::io("run", Path::new(program), &error);
+        let cleaned = launch.paths.clean().and_then(|()| files::remove(log_path));
+        cleaned.err().unwrap_or(failed.hint("`bin` in `[qemu]` says which QEMU is run"))
+    })
+}
+
+fn wait_until_ready(
+    paths: &Paths,
+    mut child: Option<&mut Child>,
+    deadline: Instant,
+    log: Log,
+) -> Result<String, NotReady> {
+    let socket = paths.reachable(&paths.ctl).map_err(|_| NotReady::TimedOut)?;
+    let mut patience = Some(Instant::now() + PATIENCE);
+    let outcome = wait::poll(deadline, || {
+        if let Some(Ok(Some(status))) = child.as_mut().map(|child| child.try_wait()) {
+            return Some(Err(NotReady::Died(status)));
+        }
+        if patience.is_some_and(|until| Instant::now() > until) {
+            patience = None;
+            log.note("waiting for QEMU to open its QMP socket");
+        }
+        match greeted(&socket, &mut patience, deadline, log) {
+            Ok(run_state) => Some(Ok(run_state)),
+            Err(error @ (qmp::Error::Garbled(_) | qmp::Error::Refused { .. })) => {
+                Some(Err(NotReady::Garbled(error)))
+            }
+            Err(_) => None,
+        }
+    });
+    outcome.unwrap_or(Err(NotReady::TimedOut))
+}
+
+/// Connects and asks for the run state; says so when the answer is long in coming.
+fn greeted(
+    socket: &Path,
+    patience: &mut Option<Instant>,
+    deadline: Instant,
+    log: Log,
+) -> Result<String, qmp::Error> {
+    let mut qmp = Qmp::connect(socket, deadline, log)?;
+    let first = qmp.greet(patience.unwrap_or(deadline).min(deadline));
+    if matches!(first, Err(qmp::Error::Silent)) && patience.take().is_some() {
+        log.note("waiting for QEMU's QMP greeting");
+        qmp.greet(deadline)?;
+    } else {
+        first?;
+    }
+    qmp.run_state(deadline)
+}
+
+/// Ends a QEMU that did not come up, and tells what it said.
+fn give_up(launch: &Launch, mut child: Child, message: &str) -> Error {
+    let started = process::find(launch.paths);
+    let ended =
+        started.map_or(Ok(()), |process| shutdown::terminate(&process, launch.log).map(|_| ()));
+    // Ours to reap, and still there when its pid file names something else.
+    let reaped = wait::poll(Instant::now() + shutdown::TERM_WAIT, || {
+        matches!(child.try_wait(), Ok(Some(_))).then_some(())
+    });
+    if reaped.is_none() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    match ended.and_then(|()| launch.paths.clean()) {
+        Ok(()) => Error::failed(with_log(message, &log_end(&launch.paths.log)))
+            .hint(format!("its log is `{}`", launch.paths.log.display())),
+        Err(error) => error,
+    }
+}
+
+fn died(launch: &Launch, status: ExitStatus, said: &str) -> Error {
+    use std::os::unix::process::ExitStatusExt as _;
+    let how = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with status {code}"),
+        (_, Some(signal)) => format!("was ended by signal {signal}"),
+        _ => "ended".into(),
+    };
+    let hint = known_cause(said, launch.current_dir)
+        .unwrap_or_else(|| format!("its log is `{}`", launch.paths.log.display()));
+    Error::failed(with_log(&format!("QEMU {how} before it was ready"), said)).hint(hint)
+}
+
+fn with_log(message: &str, said: &str) -> String {
+    if said.is_empty() {
+        format!("{message}, and said nothing")
+    } else {
+        format!("{message}:\n{said}")
+    }
+}
+
+/// What to do about the well-known causes, by QEMU's own words (7.2 and 10.0).
+fn known_cause(said: &str, current_dir: &Path) -> Option<String> {
+    let has = |words: &str| said.contains(words);
+    if has("ould not set up host forwarding rule") {
+        return Some("a port of a `hostfwd` is taken: use another one, there and in `port`".into());
+    }
+    if has("Could not access KVM") || has("failed to initialize kvm") || has("KVM is not") {
+        let hint = "KVM cannot be used here: check the permissions of /dev/kvm, or use \
+                    `-accel tcg`, which is slower";
+        return Some(hint.into());
+    }
+    if has("Failed to get \"write\" lock") || has("Failed to get shared \"write\" lock") {
+        return Some("an image is in use by another QEMU: stop that one first".into());
+    }
+    if has("No such file or directory") || has("Could not open") {
+        let dir = current_dir.display();
+        return Some(format!("relative paths in `cmd` start from `{dir}`"));
+    }
+    None
+}
+
+/// The last lines of a log, fit for a terminal.
+fn log_end(path: &PathBuf) -> String {
+    let read = || -> std::io::Result<String> {
+        let mut file = std::fs::File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LOG_BYTES_SHOWN)))?;
+        let mut bytes = Vec::new();
+        file.take(LOG_BYTES_SHOWN).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let text = read().unwrap_or_default();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let shown = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
+    sanitized(&shown.join("\n"))
+}

@@ -1,0 +1,18 @@
+//! One virtual machine: its files ([`paths`]), its process ([`process`]), what it was started
+//! with ([`instance`]), how it is asked ([`qmp`]), started ([`launch`]) and stopped
+//! ([`shutdown`]), and in which state it is ([`state`]).
+
+pub(crate) mod argv;
+pub(crate) mod instance;
+pub(crate) mod launch;
+pub(crate) mod lock;
+pub(crate) mod paths;
+pub(crate) mod port;
+pub(crate) mod process;
+pub(crate) mod qmp;
+pub(crate) mod shutdown;
+pub(crate) mod state;
+mod wait;
+
+pub(crate) use instance::Instance;
+pub(crate) use paths::Paths;

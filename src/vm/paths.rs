@@ -1,0 +1,96 @@
+//! Where a VM's files are. Socket paths are limited to 107 bytes by the kernel; for a longer
+//! directory the same sockets are reached through a short symbolic link.
+
+use crate::error::Error;
+use crate::files;
+use crate::text::fingerprint;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+/// `sun_path` of unix(7) without the NUL at its end; macOS and the BSDs have 104 bytes there.
+pub(crate) const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
+/// The files of one VM. All are in its directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Paths {
+    pub(crate) dir: PathBuf,
+    pub(crate) pid: PathBuf,
+    pub(crate) monitor: PathBuf,
+    pub(crate) serial: PathBuf,
+    pub(crate) qmp: PathBuf,
+    /// The QMP socket that is qqmgr's own.
+    pub(crate) ctl: PathBuf,
+    /// What QEMU said.
+    pub(crate) log: PathBuf,
+    pub(crate) lock: PathBuf,
+    pub(crate) instance: PathBuf,
+    pub(crate) ssh_config: PathBuf,
+    /// How files are copied to this guest, found out at the first copy.
+    pub(crate) copy_method: PathBuf,
+}
+
+impl Paths {
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        let file = |name| dir.join(name);
+        Self {
+            pid: file("pid"),
+            monitor: file("monitor.socket"),
+            serial: file("serial"),
+            qmp: file("qmp.socket"),
+            ctl: file("ctl.socket"),
+            log: file("qemu.log"),
+            lock: file("lock"),
+            instance: file("instance.json"),
+            ssh_config: file("ssh.conf"),
+            copy_method: file("copy-method"),
+            dir,
+        }
+    }
+
+    /// The path to bind or connect `socket` by: itself, or the way through the short link, which
+    /// is made and verified.
+    pub(crate) fn reachable(&self, socket: &Path) -> Result<PathBuf, Error> {
+        if socket.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
+            return Ok(socket.to_path_buf());
+        }
+        Ok(self.short_dir()?.join(socket.file_name().unwrap_or_default()))
+    }
+
+    /// A short way to the VM's directory, with nothing in it that any program would have to quote.
+    pub(crate) fn short_dir(&self) -> Result<PathBuf, Error> {
+        files::private_dir(&short_parent()?)?;
+        let link = self.short_link()?;
+        files::symlink(&self.dir, &link)?;
+        Ok(link)
+    }
+
+    /// Removes what only a running VM has. Logs stay, and so does the lock file: removing one
+    /// that somebody waits for would let two in.
+    pub(crate) fn clean(&self) -> Result<(), Error> {
+        let sockets = [&self.monitor, &self.qmp, &self.ctl];
+        let files = [&self.pid, &self.instance, &self.ssh_config, &self.copy_method];
+        files.into_iter().chain(sockets).try_for_each(|path| files::remove(path))?;
+        files::remove(&self.short_link()?)
+    }
+
+    fn short_link(&self) -> Result<PathBuf, Error> {
+        Ok(short_parent()?.join(fingerprint(self.dir.as_os_str().as_bytes())))
+    }
+}
+
+/// `$XDG_RUNTIME_DIR/qqmgr`, or `/tmp/qqmgr-UID`.
+fn short_parent() -> Result<PathBuf, Error> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let fits = |dir: &PathBuf| dir.is_absolute() && dir.as_os_str().len() <= 40 && is_plain(dir);
+    match runtime.filter(|dir| fits(dir) && dir.is_dir()) {
+        Some(dir) => Ok(dir.join("qqmgr")),
+        None => Ok(PathBuf::from(format!("/tmp/qqmgr-{}", files::user_id()?))),
+    }
+}
+
+/// Whether no shell, ssh configuration or option list would read the path as anything else.
+pub(crate) fn is_plain(path: &Path) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(byte);
+    OsStr::as_bytes(path.as_os_str()).iter().all(plain)
+}

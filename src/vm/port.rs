@@ -1,0 +1,12 @@
+//! Whether a port of this host is free.
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, TcpListener};
+
+/// Whether somebody listens on the port of 127.0.0.1 or of all addresses. Whatever else keeps us
+/// from binding it (a low port, say) is left to QEMU to complain of.
+pub(crate) fn is_taken(port: u16) -> bool {
+    // std sets SO_REUSEADDR, so that only a listener counts and not a connection that has ended.
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
+}

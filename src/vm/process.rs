@@ -1,0 +1,187 @@
+//! TRUSTED CORE: which process is a VM's QEMU, and signals to it.
+//!
+//! A pid is ours only when it is alive, no zombie, and its command line names our pid file. The
+//! pid file alone proves nothing: after a crash or a reboot its number may be anybody's.
+
+use super::{Paths, instance::Instance, wait};
+use crate::error::Error;
+use crate::files;
+use crate::log::Log;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A pid has at most 7 digits on Linux; what is longer is no pid file.
+const PID_BYTES_MAX: u64 = 16;
+/// `ps` and the kernel give a command line of at most the size that exec(2) allows.
+const CMDLINE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Fixed in the kernel's interface to programs whatever the machine's timer is (proc(5)).
+const TICKS_PER_SECOND: u64 = 100;
+
+/// A live QEMU that was seen to be this VM's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    pid_file: PathBuf,
+    /// Stopped by a signal or a debugger.
+    pub(crate) frozen: bool,
+    /// It has removed its pid file, which is among the last things that QEMU does.
+    pub(crate) exiting: bool,
+    /// How long it has run, where the system tells.
+    pub(crate) uptime: Option<Duration>,
+}
+
+/// What the system says of a process.
+struct Seen {
+    /// As in ps(1).
+    state: char,
+    names_pid_file: bool,
+    uptime: Option<Duration>,
+}
+
+/// The VM's process, if there is one.
+pub(crate) fn find(paths: &Paths) -> Option<Process> {
+    let by_file = read_pid(&paths.pid).and_then(|pid| Process::look(pid, &paths.pid));
+    by_file.or_else(|| {
+        let pid = Instance::read(paths)?.pid?;
+        Process::look(pid, &paths.pid).map(|process| Process { exiting: true, ..process })
+    })
+}
+
+fn read_pid(pid_file: &Path) -> Option<u32> {
+    let bytes = files::read_start(pid_file, PID_BYTES_MAX).ok()?;
+    str::from_utf8(&bytes).ok()?.trim().parse().ok()
+}
+
+impl Process {
+    /// The process `pid`, if it is alive and ours.
+    fn look(pid: u32, pid_file: &Path) -> Option<Self> {
+        let seen = if Path::new("/proc/self/stat").exists() {
+            look_in_proc(pid, pid_file)?
+        } else {
+            look_with_ps(pid, pid_file)?
+        };
+        if !seen.names_pid_file || matches!(seen.state, 'Z' | 'X' | 'x') {
+            return None;
+        }
+        let frozen = matches!(seen.state, 'T' | 't');
+        let pid_file = pid_file.to_path_buf();
+        Some(Self { pid, pid_file, frozen, exiting: false, uptime: seen.uptime })
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        Self::look(self.pid, &self.pid_file).is_some()
+    }
+
+    /// Whether the process ended before the deadline.
+    pub(crate) fn ends_by(&self, deadline: Instant) -> bool {
+        wait::poll(deadline, || (!self.is_alive()).then_some(())).is_some()
+    }
+
+    /// Sends `TERM` or `KILL`, after looking once more that the process is ours.
+    pub(crate) fn signal(&self, name: &str, log: Log) -> Result<(), Error> {
+        if !self.is_alive() {
+            return Ok(());
+        }
+        log.verbose(|| format!("kill -{name} {}", self.pid));
+        // `kill` is a builtin of every sh; slim images have no program of that name.
+        let mut kill = Command::new("sh");
+        kill.args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &self.pid.to_string()]);
+        let output = kill.stdin(Stdio::null()).output();
+        let output = output.map_err(|error| Error::io("run", Path::new("sh"), &error))?;
+        if !output.status.success() && self.is_alive() {
+            let words = String::from_utf8_lossy(&output.stderr).trim().to_string();
+            return Err(Error::failed(format!("cannot signal pid {}: {words}", self.pid)));
+        }
+        Ok(())
+    }
+}
+
+/// proc(5). A process that vanishes while it is read is gone.
+fn look_in_proc(pid: u32, pid_file: &Path) -> Option<Seen> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may contain anything, parentheses too.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let start_ticks: Option<u64> = fields.nth(18).and_then(|field| field.parse().ok());
+    let cmdline = PathBuf::from(format!("/proc/{pid}/cmdline"));
+    let bytes = files::read_start(&cmdline, CMDLINE_BYTES_MAX).ok()?;
+    let words: Vec<&[u8]> = bytes.split(|byte| *byte == 0).collect();
+    let named = words.windows(2).any(|two| two == [b"-pidfile", pid_file.as_os_str().as_bytes()]);
+    Some(Seen { state, names_pid_file: named, uptime: start_ticks.and_then(uptime) })
+}
+
+fn uptime(start_ticks: u64) -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/uptime").ok()?;
+    let now: f64 = text.split(' ').next()?.parse().ok()?;
+    let now = Duration::try_from_secs_f64(now).ok()?;
+    let start = Duration::from_millis(start_ticks.checked_mul(1000 / TICKS_PER_SECOND)?);
+    Some(now.saturating_sub(start))
+}
+
+/// Where there is no `/proc`. `ps` joins words with blanks, so that a blank in the path is not
+/// told from one between words; that our absolute path is there is what counts.
+fn look_with_ps(pid: u32, pid_file: &Path) -> Option<Seen> {
+    let mut ps = Command::new("ps");
+    ps.args(["-ww", "-o", "stat=", "-o", "args=", "-p", &pid.to_string()]);
+    let output = ps.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    let line = output.stdout.strip_suffix(b"\n").unwrap_or(&output.stdout);
+    let mut wanted = b" -pidfile ".to_vec();
+    wanted.extend_from_slice(pid_file.as_os_str().as_bytes());
+    wanted.push(b' ');
+    let mut line = line.to_vec();
+    line.push(b' ');
+    Some(Seen {
+        state: char::from(*line.first().filter(|byte| byte.is_ascii_alphabetic())?),
+        names_pid_file: line.windows(wanted.len()).any(|part| part == wanted),
+        uptime: None,
+    })
+}
+
+/// The words of QEMU's command line name the pid file; a test holds the two lookups together.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_lookups_know_the_pid_file() {
+        let mut child = Command::new("sh")
+            .args(["-c", "read line", "sh", "-pidfile", "/a b/pid", "-x"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let ours = Path::new("/a b/pid");
+        assert_eq!(Process::look(child.id(), ours).map(|found| found.pid), Some(child.id()));
+        assert_eq!(Process::look(child.id(), Path::new("/a b/pi")), None);
+        if Command::new("ps").output().is_ok() {
+            assert!(look_with_ps(child.id(), ours).unwrap().names_pid_file);
+            assert!(!look_with_ps(child.id(), Path::new("/a b/pi")).unwrap().names_pid_file);
+        }
+        child.kill().unwrap();
+        // Not reaped yet: a zombie is no VM.
+        assert!(
+            wait::poll(Instant::now() + Duration::from_secs(10), || {
+                Process::look(child.id(), ours).is_none().then_some(())
+            })
+            .is_some()
+        );
+        child.wait().unwrap();
+        assert!(look_in_proc(child.id(), ours).is_none());
+    }
+
+    #[test]
+    fn a_pid_file_is_a_number_and_nothing_else() {
+        let dir = std::env::temp_dir().join(format!("qqmgr-pid-test-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let file = dir.join("pid");
+        for (content, expected) in
+            [("12\n", Some(12)), ("", None), ("x", None), ("-1", None), ("99999999999", None)]
+        {
+            std::fs::write(&file, content).unwrap();
+            assert_eq!(read_pid(&file), expected, "{content:?}");
+        }
+        assert_eq!(read_pid(&dir), None);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

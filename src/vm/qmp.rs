@@ -1,0 +1,232 @@
+//! TRUSTED CORE: opens the QMP socket. A client of the QEMU Machine Protocol, one JSON text a
+//! line: <https://www.qemu.org/docs/master/interop/qmp-spec.html>.
+//!
+//! QEMU serves one client per socket; further ones are accepted by the kernel and hear nothing.
+//! So does one of a QEMU that is starting or frozen. Every wait has a deadline, and silence never
+//! means "not running": that only the process can tell.
+
+use crate::json::{self, Value};
+use crate::log::Log;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// The longest reply that QEMU has, to `query-qmp-schema`, is below 1 MiB.
+const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Events nobody asked for; the oldest are dropped.
+const EVENTS_MAX: usize = 1000;
+/// Of a line that is no QMP, an error shows this much.
+const SHOWN_CHARS_MAX: usize = 80;
+
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// No socket, or nobody behind it.
+    Unreachable(io::Error),
+    /// Nothing was said until the deadline.
+    Silent,
+    /// The other end is gone.
+    Closed,
+    /// What was said is no QMP.
+    Garbled(String),
+    /// QEMU's own "no" to the command.
+    Refused { command: &'static str, desc: String },
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unreachable(error) => {
+                write!(f, "its QMP socket: {}", crate::error::io_reason(error))
+            }
+            Self::Silent => f.write_str("its QMP socket is silent"),
+            Self::Closed => f.write_str("its QMP connection was closed"),
+            Self::Garbled(what) => write!(f, "its QMP socket speaks no QMP: {what}"),
+            Self::Refused { command, desc } => write!(f, "`{command}`: {desc}"),
+        }
+    }
+}
+
+pub(crate) struct Event {
+    pub(crate) name: String,
+}
+
+pub(crate) struct Qmp {
+    stream: UnixStream,
+    /// Bytes that were read and are not yet a line.
+    buffer: Vec<u8>,
+    /// So much of `buffer` is known to have no line end.
+    searched: usize,
+    events: VecDeque<Event>,
+    last_id: u64,
+    log: Log,
+}
+
+/// A line that QEMU sent.
+enum Message {
+    Greeting,
+    Event(Event),
+    Return { id: Option<u64>, result: Result<Value, String> },
+}
+
+impl Qmp {
+    /// Connects; nothing is said yet, see [`Qmp::greet`].
+    pub(crate) fn connect(socket: &Path, deadline: Instant, log: Log) -> Result<Self, Error> {
+        let stream = connect_by(socket.to_path_buf(), deadline)?;
+        let (buffer, events) = (Vec::new(), VecDeque::new());
+        Ok(Self { stream, buffer, searched: 0, events, last_id: 0, log })
+    }
+
+    /// Waits for the greeting. After [`Error::Silent`] it may be called again.
+    pub(crate) fn greet(&mut self, deadline: Instant) -> Result<(), Error> {
+        match self.message(deadline)? {
+            Message::Greeting => self.execute("qmp_capabilities", deadline).map(|_| ()),
+            _ => Err(Error::Garbled("no greeting".into())),
+        }
+    }
+
+    /// Connects and is greeted.
+    pub(crate) fn open(socket: &Path, deadline: Instant, log: Log) -> Result<Self, Error> {
+        let mut qmp = Self::connect(socket, deadline, log)?;
+        qmp.greet(deadline)?;
+        Ok(qmp)
+    }
+
+    /// Runs a command without arguments. Events that come before its reply are kept.
+    pub(crate) fn execute(
+        &mut self,
+        command: &'static str,
+        deadline: Instant,
+    ) -> Result<Value, Error> {
+        self.last_id += 1;
+        let request = [("execute", Value::from(command)), ("id", self.last_id.into())];
+        self.send(&Value::object(request).compact(), deadline)?;
+        loop {
+            match self.message(deadline)? {
+                Message::Event(event) => self.keep(event),
+                Message::Return { id, result } if id == Some(self.last_id) => {
+                    return result.map_err(|desc| Error::Refused { command, desc });
+                }
+                // Of a command that we had given up waiting for.
+                Message::Return { id: Some(_), .. } => {}
+                Message::Return { .. } | Message::Greeting => {
+                    return Err(Error::Garbled("a reply without its `id`".into()));
+                }
+            }
+        }
+    }
+
+    /// The guest's run state in QEMU's own words: `running`, `paused`, ...
+    pub(crate) fn run_state(&mut self, deadline: Instant) -> Result<String, Error> {
+        let reply = self.execute("query-status", deadline)?;
+        let status = reply.get("status").and_then(Value::as_str);
+        status.map(str::to_string).ok_or_else(|| Error::Garbled("a status without `status`".into()))
+    }
+
+    /// The next event, kept or new.
+    pub(crate) fn event(&mut self, deadline: Instant) -> Result<Event, Error> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(event);
+            }
+            if let Message::Event(event) = self.message(deadline)? {
+                return Ok(event);
+            }
+        }
+    }
+
+    fn keep(&mut self, event: Event) {
+        if self.events.len() == EVENTS_MAX {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+
+    fn send(&mut self, line: &str, deadline: Instant) -> Result<(), Error> {
+        self.log.verbose(|| format!("qmp -> {line}"));
+        let left = time_left(deadline)?;
+        let sent = self.stream.set_write_timeout(Some(left));
+        sent.and_then(|()| self.stream.write_all(format!("{line}\n").as_bytes())).map_err(broken)
+    }
+
+    fn message(&mut self, deadline: Instant) -> Result<Message, Error> {
+        let line = self.line(deadline)?;
+        let text = String::from_utf8_lossy(&line);
+        self.log.verbose(|| format!("qmp <- {}", crate::text::sanitized(text.trim_end())));
+        let value = json::parse(&line).map_err(|error| {
+            let shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
+            Error::Garbled(format!("{error}: {}", crate::text::sanitized(shown.trim_end())))
+        })?;
+        Message::from(&value).ok_or_else(|| Error::Garbled("an unknown kind of message".into()))
+    }
+
+    /// The next line, without waiting past the deadline even while other lines keep coming.
+    fn line(&mut self, deadline: Instant) -> Result<Vec<u8>, Error> {
+        loop {
+            let left = time_left(deadline)?;
+            if let Some(end) = self.buffer[self.searched..].iter().position(|b| *b == b'\n') {
+                let rest = self.buffer.split_off(self.searched + end + 1);
+                self.searched = 0;
+                return Ok(std::mem::replace(&mut self.buffer, rest));
+            }
+            self.searched = self.buffer.len();
+            if self.buffer.len() > LINE_BYTES_MAX {
+                let message = format!("a line of more than {} MiB", LINE_BYTES_MAX >> 20);
+                return Err(Error::Garbled(message));
+            }
+            let mut chunk = [0; 64 * 1024];
+            let read = self.stream.set_read_timeout(Some(left));
+            match read.and_then(|()| self.stream.read(&mut chunk)) {
+                Ok(0) => return Err(Error::Closed),
+                Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(broken(error)),
+            }
+        }
+    }
+}
+
+impl Message {
+    fn from(value: &Value) -> Option<Self> {
+        if value.get("QMP").is_some() {
+            return Some(Self::Greeting);
+        }
+        if let Some(event) = value.get("event") {
+            return Some(Self::Event(Event { name: event.as_str()?.to_string() }));
+        }
+        let id = value.get("id").and_then(Value::as_u64);
+        if let Some(error) = value.get("error") {
+            let desc = error.get("desc")?.as_str()?.to_string();
+            return Some(Self::Return { id, result: Err(desc) });
+        }
+        value.get("return").map(|value| Self::Return { id, result: Ok(value.clone()) })
+    }
+}
+
+/// QEMU ends a connection with EOF or, when a line of ours was unread, with a reset.
+fn broken(error: io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => Error::Silent,
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Error::Closed,
+        _ => Error::Unreachable(error),
+    }
+}
+
+fn time_left(deadline: Instant) -> Result<Duration, Error> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    // A zero timeout would mean none.
+    if left.is_zero() { Err(Error::Silent) } else { Ok(left.max(Duration::from_millis(1))) }
+}
+
+/// std's connect has no timeout, and blocks once the backlog (one, in QEMU) is full; so it is
+/// done by a thread, which is left to itself when it takes too long.
+fn connect_by(socket: PathBuf, deadline: Instant) -> Result<UnixStream, Error> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    std::thread::spawn(move || sender.send(UnixStream::connect(socket)));
+    match receiver.recv_timeout(time_left(deadline)?) {
+        Ok(stream) => stream.map_err(Error::Unreachable),
+        Err(_) => Err(Error::Silent),
+    }
+}

@@ -1,0 +1,198 @@
+//! TRUSTED CORE: ends a VM, the gentlest way that works.
+//!
+//! Power button over QMP, then SIGTERM, which QEMU takes as a clean quit, then SIGKILL. The end
+//! of the QMP connection is the notice that QEMU exits, so that nothing is lost in polling.
+
+use super::process::Process;
+use super::qmp::{self, Qmp};
+use super::{Paths, wait};
+use crate::error::{Error, Kind};
+use crate::log::Log;
+use std::time::{Duration, Instant};
+
+/// How long a guest gets by default to power off.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
+/// A guest that is still booting misses the power button, so it is pressed again.
+const POWERDOWN_INTERVAL: Duration = Duration::from_secs(3);
+/// QEMU flushes its images after SIGTERM.
+pub(crate) const TERM_WAIT: Duration = Duration::from_secs(5);
+const KILL_WAIT: Duration = Duration::from_secs(5);
+
+/// What ended the VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// It was not running.
+    None,
+    Powerdown,
+    Sigterm,
+    Sigkill,
+}
+
+impl Method {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Powerdown => "powerdown",
+            Self::Sigterm => "sigterm",
+            Self::Sigkill => "sigkill",
+        }
+    }
+}
+
+/// How hard to try.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Force {
+    /// For the guest to power off.
+    pub(crate) timeout: Duration,
+    /// Not to wait for the guest at all.
+    pub(crate) at_once: bool,
+    /// To end QEMU when the guest does not power off.
+    pub(crate) kill: bool,
+}
+
+/// How asking the guest ended.
+enum Gentle {
+    PoweredOff,
+    /// A guest in this run state cannot hear the power button.
+    Pointless(String),
+    TimedOut,
+}
+
+/// What to do about a guest in a run state.
+enum Step {
+    Press,
+    WakeThenPress(&'static str),
+    Pointless,
+}
+
+/// Ends the process. With `force.kill` unset it may be left running, which is an error.
+pub(crate) fn shut_down(
+    process: &Process,
+    paths: &Paths,
+    force: Force,
+    log: Log,
+) -> Result<Method, Error> {
+    if force.at_once {
+        return terminate(process, log);
+    }
+    let deadline = Instant::now() + force.timeout;
+    let why = match power_off(process, paths, deadline, log)? {
+        Gentle::PoweredOff => return Ok(Method::Powerdown),
+        Gentle::Pointless(state) => format!("the guest is `{state}` and cannot power off"),
+        Gentle::TimedOut => {
+            format!("the guest did not power off within {} s", force.timeout.as_secs_f64())
+        }
+    };
+    if !force.kill {
+        let pid = process.pid;
+        return Err(Error::new(Kind::TimedOut, format!("{why}; QEMU (pid {pid}) still runs"))
+            .hint("without `--no-kill`, `stop` would end QEMU now"));
+    }
+    log.verbose(|| why);
+    terminate(process, log)
+}
+
+/// SIGTERM, then SIGKILL.
+pub(crate) fn terminate(process: &Process, log: Log) -> Result<Method, Error> {
+    process.signal("TERM", log)?;
+    if process.ends_by(Instant::now() + TERM_WAIT) {
+        return Ok(Method::Sigterm);
+    }
+    process.signal("KILL", log)?;
+    if process.ends_by(Instant::now() + KILL_WAIT) {
+        return Ok(Method::Sigkill);
+    }
+    let message = format!("QEMU (pid {}) does not end, not even by SIGKILL", process.pid);
+    Err(Error::new(Kind::TimedOut, message).hint("it hangs in the kernel, often in a file system"))
+}
+
+/// Presses the power button until the process has ended, or until that cannot help.
+fn power_off(
+    process: &Process,
+    paths: &Paths,
+    deadline: Instant,
+    log: Log,
+) -> Result<Gentle, Error> {
+    let socket = paths.reachable(&paths.ctl)?;
+    // Another client or a busy QEMU: it may be served yet, so the connection waits in the queue.
+    let connected = wait::poll(deadline, || {
+        if !process.is_alive() {
+            return Some(None);
+        }
+        Qmp::open(&socket, deadline, log).ok().map(Some)
+    });
+    let result = match connected {
+        None => return Ok(Gentle::TimedOut),
+        Some(None) => return Ok(Gentle::PoweredOff),
+        Some(Some(mut qmp)) => press_until_closed(&mut qmp, deadline),
+    };
+    match result {
+        Ok(Gentle::PoweredOff) | Err(_) if process.ends_by(deadline) => Ok(Gentle::PoweredOff),
+        Ok(Gentle::PoweredOff) => Ok(Gentle::TimedOut),
+        Ok(other) => Ok(other),
+        Err(error) => {
+            log.verbose(|| format!("qmp: {error}"));
+            Ok(Gentle::TimedOut)
+        }
+    }
+}
+
+fn press_until_closed(qmp: &mut Qmp, deadline: Instant) -> Result<Gentle, qmp::Error> {
+    loop {
+        match closed(press(qmp, deadline))? {
+            None => return Ok(Gentle::PoweredOff),
+            Some(Some(state)) => return Ok(Gentle::Pointless(state)),
+            Some(None) => {}
+        }
+        let next_press = deadline.min(Instant::now() + POWERDOWN_INTERVAL);
+        match closed(wait_for_change(qmp, next_press)) {
+            Ok(None) => return Ok(Gentle::PoweredOff),
+            Err(qmp::Error::Silent) if Instant::now() >= deadline => return Ok(Gentle::TimedOut),
+            Ok(Some(())) | Err(qmp::Error::Silent) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The end of the connection is what is hoped for: it becomes `None`.
+fn closed<T>(result: Result<T, qmp::Error>) -> Result<Option<T>, qmp::Error> {
+    match result {
+        Err(qmp::Error::Closed) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// Presses the power button, or gives the run state in which that is pointless.
+fn press(qmp: &mut Qmp, deadline: Instant) -> Result<Option<String>, qmp::Error> {
+    let state = qmp.run_state(deadline)?;
+    match step(&state) {
+        Step::Pointless => return Ok(Some(state)),
+        Step::WakeThenPress(command) => {
+            qmp.execute(command, deadline)?;
+        }
+        Step::Press => {}
+    }
+    qmp.execute("system_powerdown", deadline)?;
+    Ok(None)
+}
+
+/// By the run states of QEMU's QAPI schema (`qapi/run-state.json`). A state that it gains later
+/// is given the time that `stop` has anyway.
+fn step(run_state: &str) -> Step {
+    match run_state {
+        "paused" | "debug" | "io-error" | "watchdog" => Step::WakeThenPress("cont"),
+        "suspended" => Step::WakeThenPress("system_wakeup"),
+        "prelaunch" | "preconfig" | "inmigrate" | "postmigrate" | "shutdown" | "guest-panicked"
+        | "internal-error" => Step::Pointless,
+        _ => Step::Press,
+    }
+}
+
+/// Until the guest stops without QEMU's end (`-no-shutdown`, a panic), which changes what to do.
+fn wait_for_change(qmp: &mut Qmp, deadline: Instant) -> Result<(), qmp::Error> {
+    loop {
+        if matches!(qmp.event(deadline)?.name.as_str(), "STOP" | "GUEST_PANICKED") {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! In which state a VM is, for `status`, `list` and `start`.
+
+use super::process::Process;
+use super::qmp::Qmp;
+use super::{Instance, Paths};
+use crate::log::Log;
+use std::time::{Duration, Instant};
+
+/// A QEMU that has not answered by then is busy or frozen; people wait no longer for a status.
+const ANSWER_WAIT: Duration = Duration::from_millis(1500);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Stopped,
+    /// The process is there and was not seen ready yet.
+    Starting,
+    /// The process is there and does not answer, or it is about to end.
+    Unresponsive,
+    /// In QEMU's words (`RunState` of its QAPI schema): `running`, `paused`, ...
+    Qemu(String),
+}
+
+impl State {
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Unresponsive => "unresponsive",
+            Self::Qemu(state) => state,
+        }
+    }
+
+    /// From what the system says of the process, without asking QEMU: a live one is `running`.
+    pub(crate) fn at_a_glance(process: Option<&Process>, instance: Option<&Instance>) -> Self {
+        match process {
+            None => Self::Stopped,
+            Some(process) if process.frozen || process.exiting => Self::Unresponsive,
+            Some(_) if instance.is_some_and(|instance| instance.pid.is_none()) => Self::Starting,
+            Some(_) => Self::Qemu("running".into()),
+        }
+    }
+
+    /// As QEMU itself says, if it does within [`ANSWER_WAIT`].
+    pub(crate) fn ask(
+        paths: &Paths,
+        process: Option<&Process>,
+        instance: Option<&Instance>,
+        log: Log,
+    ) -> Self {
+        let glance = Self::at_a_glance(process, instance);
+        if matches!(glance, Self::Stopped | Self::Unresponsive) {
+            return glance;
+        }
+        let deadline = Instant::now() + ANSWER_WAIT;
+        let answer = paths.reachable(&paths.ctl).ok().and_then(|socket| {
+            let answer = Qmp::open(&socket, deadline, log).and_then(|mut q| q.run_state(deadline));
+            answer.inspect_err(|error| log.verbose(|| format!("qmp: {error}"))).ok()
+        });
+        match (answer, glance) {
+            (Some(state), _) => Self::Qemu(state),
+            (None, Self::Starting) => Self::Starting,
+            // It may have ended while it was asked.
+            (None, _) if process.is_some_and(|process| !process.is_alive()) => Self::Stopped,
+            (None, _) => Self::Unresponsive,
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Waiting for what gives no notice: a process that is not our child, a socket that does not
+//! exist yet, a lock that somebody holds. The one place in `src/` that sleeps.
+
+use std::time::{Duration, Instant};
+
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// So short that a wait is never prolonged noticeably, so long that it costs no measurable CPU.
+const PAUSE_MAX: Duration = Duration::from_millis(8);
+
+/// Polls `ready` with pauses of 1 to 8 ms until it gives something, `None` at the deadline. The
+/// clock is monotonic: setting the time of day neither prolongs nor cuts a wait.
+pub(super) fn poll<T>(deadline: Instant, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
+    let mut pause = PAUSE_MIN;
+    loop {
+        if let Some(value) = ready() {
+            return Some(value);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        std::thread::sleep(pause.min(left));
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}

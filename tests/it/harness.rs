@@ -1,0 +1,444 @@
+//! What every test of the real binary stands on: a project directory of its own, a way to run
+//! `qqmgr` in it and to compare all that it says, and an end to every VM that was started in it.
+//!
+//! A directory is `/tmp/qq-PID-N`, since a socket's path may have 107 bytes only. It is removed at
+//! the end, but kept for a look when the test fails.
+//!
+//! Waiting is done by blocking, on the end of a process or of a stream. Where only the state of
+//! the system can tell, `wait_until` polls it: the one place in the tests that sleeps.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{ErrorKind, Read, Write as _};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::expect;
+
+const QQMGR: &str = env!("CARGO_BIN_EXE_qqmgr");
+const QEMU: &str = "qemu-system-x86_64";
+/// No command of a test takes longer than this; one that does is killed.
+const COMMAND_DURATION_MAX: Duration = Duration::from_secs(60);
+const KILL_DURATION_MAX: Duration = Duration::from_secs(5);
+/// What a failure report shows of one file.
+const REPORTED_FILE_BYTES_MAX: usize = 20_000;
+
+/// A fresh directory for one test, with a `home` in it.
+pub(crate) struct Project {
+    root: PathBuf,
+}
+
+impl Project {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let temp = fs::canonicalize("/tmp").expect("there is a /tmp");
+        // A directory may be left from a failed run whose pid was the same.
+        let root = loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let root = temp.join(format!("qq-{}-{number}", process::id()));
+            match fs::create_dir(&root) {
+                Ok(()) => break root,
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => panic!("cannot create {}: {error}", root.display()),
+            }
+        };
+        fs::create_dir(root.join("home")).expect("a new directory is writable");
+        Self { root }
+    }
+
+    /// A path below the project's directory; `path("")` is the directory itself.
+    pub(crate) fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+        let relative = relative.as_ref();
+        if relative == "" { self.root.clone() } else { self.root.join(relative) }
+    }
+
+    /// Writes `qqmgr.toml`.
+    #[track_caller]
+    pub(crate) fn config(&self, text: &str) {
+        self.write("qqmgr.toml", text);
+    }
+
+    /// Writes a file, and makes the directories that it needs.
+    #[track_caller]
+    pub(crate) fn write(&self, relative: impl AsRef<Path>, content: impl AsRef<[u8]>) {
+        let path = self.path(relative);
+        let parent = path.parent().expect("a file has a parent");
+        let written = fs::create_dir_all(parent).and_then(|()| fs::write(&path, content));
+        if let Err(error) = written {
+            panic!("cannot write {}: {error}", path.display());
+        }
+    }
+
+    /// `qqmgr` with these arguments, in the project's directory and with its home.
+    pub(crate) fn qqmgr(&self, arguments: &[impl AsRef<OsStr>]) -> Run<'_> {
+        let mut command = Command::new(QQMGR);
+        for (name, _) in env::vars_os() {
+            if is_read_by_qqmgr(&name) {
+                command.env_remove(name);
+            }
+        }
+        command.args(arguments).current_dir(&self.root).env("HOME", self.root.join("home"));
+        Run { project: self, command, stdin: None }
+    }
+
+    /// A file in the runtime directory of a VM that `qqmgr.toml` defines.
+    pub(crate) fn vm_path(&self, vm: &str, file: &str) -> PathBuf {
+        self.root.join(format!(".qqmgr/vm.{vm}/{file}"))
+    }
+
+    /// What such a file holds.
+    #[track_caller]
+    pub(crate) fn vm_file(&self, vm: &str, file: &str) -> String {
+        let path = self.vm_path(vm, file);
+        match fs::read(&path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) => panic!("cannot read {}: {error}\n{}", path.display(), self.report()),
+        }
+    }
+
+    /// The number in the VM's pid file.
+    #[track_caller]
+    pub(crate) fn pid(&self, vm: &str) -> u32 {
+        let text = self.vm_file(vm, "pid");
+        text.trim().parse().unwrap_or_else(|_| panic!("the pid file of {vm} holds {text:?}"))
+    }
+
+    /// Whether this is a live process, no zombie, whose command line names a path in the project.
+    pub(crate) fn runs(&self, pid: u32) -> bool {
+        let inside = [self.root.as_os_str().as_encoded_bytes(), b"/"].concat();
+        // A zombie's command line is empty.
+        fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| line.windows(inside.len()).any(|part| part == inside))
+    }
+
+    /// The tree of the project and what QEMU and its fake said.
+    fn report(&self) -> String {
+        let mut text = "--- files\n".to_owned();
+        let files = files_below(&self.root);
+        for path in &files {
+            let _ = writeln!(text, "{}", path.strip_prefix(&self.root).unwrap_or(path).display());
+        }
+        for path in files {
+            if ["qemu.log", "fake.log"].iter().any(|name| path.ends_with(name)) {
+                let mut bytes = fs::read(&path).unwrap_or_default();
+                bytes.truncate(REPORTED_FILE_BYTES_MAX);
+                let content = String::from_utf8_lossy(&bytes);
+                let _ = writeln!(text, "--- {}\n{content}", path.display());
+            }
+        }
+        text
+    }
+
+    /// Ends what still runs here. `fake.pid` is for the fake that writes another's pid to `pid`.
+    fn kill_vms(&self) {
+        for path in files_below(&self.root) {
+            let directory = path.parent().and_then(Path::file_name).unwrap_or_default();
+            let is_vm = directory.as_encoded_bytes().starts_with(b"vm.");
+            if !is_vm || !["pid", "fake.pid"].iter().any(|name| path.ends_with(name)) {
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            if let Some(pid) = text.trim().parse().ok().filter(|pid| self.runs(*pid)) {
+                kill(pid);
+                poll(KILL_DURATION_MAX, || !self.runs(pid));
+            }
+        }
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        self.kill_vms();
+        if thread::panicking() {
+            eprintln!("the project is kept in {}", self.root.display());
+        } else if let Err(error) = fs::remove_dir_all(&self.root) {
+            eprintln!("cannot remove {}: {error}", self.root.display());
+        }
+    }
+}
+
+/// Whether a variable of the developer's own environment would change a test's result.
+fn is_read_by_qqmgr(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    ["HOME", "NO_COLOR"].contains(&name.as_ref())
+        || ["XDG_", "QQMGR_", "SSH_"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// One run of `qqmgr`, to be completed and then `run`. Its standard input is empty by default.
+pub(crate) struct Run<'p> {
+    project: &'p Project,
+    command: Command,
+    stdin: Option<Vec<u8>>,
+}
+
+impl<'p> Run<'p> {
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// The working directory; a relative one is below the project's.
+    pub(crate) fn cwd(mut self, directory: impl AsRef<Path>) -> Self {
+        self.command.current_dir(self.project.path(directory));
+        self
+    }
+
+    pub(crate) fn stdin(mut self, text: impl AsRef<[u8]>) -> Self {
+        self.stdin = Some(text.as_ref().to_vec());
+        self
+    }
+
+    /// Runs it to its end, and until nobody holds its output open any more: a VM that inherited
+    /// one would let `$(qqmgr start vm)` hang for as long as the VM lives.
+    #[must_use = "ends with `success()` or `code(N)`, which compare the output"]
+    #[track_caller]
+    pub(crate) fn run(mut self) -> Output<'p> {
+        let (sender, ends) = mpsc::channel();
+        let stdin = if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
+        self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = match self.command.spawn() {
+            Ok(child) => child,
+            Err(error) => panic!("cannot run {:?}: {error}", self.command),
+        };
+        let pid = child.id();
+        if let (Some(mut pipe), Some(text)) = (child.stdin.take(), self.stdin.take()) {
+            // The program need not read it all.
+            thread::spawn(move || pipe.write_all(&text));
+        }
+        send_all(child.stdout.take(), &sender, End::Stdout);
+        send_all(child.stderr.take(), &sender, End::Stderr);
+        thread::spawn(move || sender.send(End::Process(child.wait())));
+
+        let mut output = Output {
+            project: self.project,
+            command: self.command,
+            status: None,
+            ended: None,
+            stdout: String::new(),
+            stderr: String::new(),
+            expected_stdout: String::new(),
+            expected_stderr: String::new(),
+        };
+        output.await_ends(&ends, pid);
+        output
+    }
+}
+
+/// The ends that a run comes to, in any order.
+enum End {
+    Process(std::io::Result<ExitStatus>),
+    Stdout(String),
+    Stderr(String),
+}
+
+fn send_all(
+    stream: Option<impl Read + Send + 'static>,
+    sender: &Sender<End>,
+    end: fn(String) -> End,
+) {
+    let sender = sender.clone();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = stream.map(|mut stream| stream.read_to_end(&mut bytes));
+        sender.send(end(String::from_utf8_lossy(&bytes).into_owned()))
+    });
+}
+
+/// What a run gave. `stdout` and `stderr` say what is expected there, which is nothing by
+/// default; `success` or `code` then compare all three.
+pub(crate) struct Output<'p> {
+    /// None when a signal ended it.
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    project: &'p Project,
+    command: Command,
+    ended: Option<ExitStatus>,
+    expected_stdout: String,
+    expected_stderr: String,
+}
+
+impl Output<'_> {
+    #[must_use = "nothing is compared before `success()` or `code(N)`"]
+    pub(crate) fn stdout(mut self, expected: impl Into<String>) -> Self {
+        self.expected_stdout = expected.into();
+        self
+    }
+
+    #[must_use = "nothing is compared before `success()` or `code(N)`"]
+    pub(crate) fn stderr(mut self, expected: impl Into<String>) -> Self {
+        self.expected_stderr = expected.into();
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn success(self) -> Self {
+        self.code(0)
+    }
+
+    #[track_caller]
+    pub(crate) fn code(self, expected: i32) -> Self {
+        let mut wrong = String::new();
+        if self.status != Some(expected) {
+            let _ = writeln!(wrong, "the exit code is not {expected}");
+        }
+        for (name, expected, actual) in [
+            ("stdout", &self.expected_stdout, &self.stdout),
+            ("stderr", &self.expected_stderr, &self.stderr),
+        ] {
+            if let Err(difference) = expect::compare(expected, actual, &self.project.root) {
+                let _ = writeln!(wrong, "{name} is not as expected (-), but (+)\n{difference}");
+            }
+        }
+        if !wrong.is_empty() {
+            self.fail(&wrong);
+        }
+        self
+    }
+
+    /// Waits for all three ends; after the longest time it kills the process and fails.
+    #[track_caller]
+    fn await_ends(&mut self, ends: &Receiver<End>, pid: u32) {
+        let mut deadline = Instant::now() + COMMAND_DURATION_MAX;
+        let mut failure = None;
+        let mut pending = 3;
+        while pending > 0 {
+            match ends.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(end) => {
+                    pending -= 1;
+                    match end {
+                        End::Stdout(text) => self.stdout = text,
+                        End::Stderr(text) => self.stderr = text,
+                        End::Process(result) => self.ended = result.ok(),
+                    }
+                }
+                Err(_) if failure.is_some() => break,
+                Err(_) => {
+                    failure = Some("another process holds its output open");
+                    if self.ended.is_none() {
+                        kill(pid);
+                        failure = Some("it ran for too long and was killed");
+                    }
+                    deadline = Instant::now() + KILL_DURATION_MAX;
+                }
+            }
+        }
+        self.status = self.ended.and_then(|ended| ended.code());
+        if let Some(reason) = failure {
+            self.fail(reason);
+        }
+    }
+
+    #[track_caller]
+    fn fail(&self, reason: &str) -> ! {
+        let arguments: Vec<String> =
+            self.command.get_args().map(|word| format!("{:?}", word.to_string_lossy())).collect();
+        panic!(
+            "{}\n--- command\nqqmgr {}\n--- cwd\n{}\n--- ended with\n{}\n\
+             --- stdout\n{}\n--- stderr\n{}\n{}",
+            reason.trim_end(),
+            arguments.join(" "),
+            self.command.get_current_dir().unwrap_or(&self.project.root).display(),
+            self.ended.map_or("nothing".to_owned(), |ended| ended.to_string()),
+            self.stdout,
+            self.stderr,
+            self.project.report(),
+        );
+    }
+}
+
+/// Everything below a directory, sorted; links are listed and not followed.
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut pending = vec![directory.to_owned()];
+    while let Some(directory) = pending.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                pending.push(entry.path());
+            }
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The fake QEMU, which tests/fake/qemu.rs describes.
+#[track_caller]
+pub(crate) fn fake_qemu() -> PathBuf {
+    let path = Path::new(QQMGR).with_file_name("examples").join("fake-qemu");
+    assert!(
+        path.is_file(),
+        "there is no {}: run `cargo test`, or `cargo build --example fake-qemu`",
+        path.display()
+    );
+    path
+}
+
+/// The name of a real QEMU on PATH; without one a test is skipped, or fails where CI wants one.
+#[track_caller]
+pub(crate) fn real_qemu() -> Option<&'static str> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).any(|directory| directory.join(QEMU).is_file());
+    if found { Some(QEMU) } else { skip(&format!("no {QEMU}")) }
+}
+
+/// A directory with `vmlinuz`, `initrd` and `id_ed25519` of a guest that boots and takes ssh.
+#[track_caller]
+pub(crate) fn guest_dir() -> Option<PathBuf> {
+    let Some(directory) = env::var_os("QQMGR_GUEST").map(PathBuf::from) else {
+        return skip("QQMGR_GUEST names no directory with a guest");
+    };
+    for file in ["vmlinuz", "initrd", "id_ed25519"] {
+        let path = directory.join(file);
+        assert!(path.is_file(), "QQMGR_GUEST: there is no {}", path.display());
+    }
+    Some(directory)
+}
+
+#[track_caller]
+fn skip<T>(reason: &str) -> Option<T> {
+    let required = env::var_os("QQMGR_REQUIRE_QEMU") == Some(OsString::from("1"));
+    assert!(!required, "QQMGR_REQUIRE_QEMU=1, but {reason}");
+    eprintln!("skipped: {reason}");
+    None
+}
+
+/// A port that is free now, and with luck still is when it is used.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("some port is free");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
+
+/// Polls a condition for at most this long; `what` completes "waited in vain until".
+#[track_caller]
+pub(crate) fn wait_until(what: &str, longest: Duration, condition: impl FnMut() -> bool) {
+    assert!(poll(longest, condition), "waited {longest:?} in vain until {what}");
+}
+
+/// The only sleep in the tests: 1 ms at first, 64 ms at most.
+fn poll(longest: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + longest;
+    let mut pause = Duration::from_millis(1);
+    while !condition() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(64));
+    }
+    true
+}
+
+/// SIGKILL, by the shell's builtin: slim images have no kill program.
+fn kill(pid: u32) {
+    let mut command = Command::new("sh");
+    let _ = command.args(["-c", "kill -KILL \"$1\"", "sh", &pid.to_string()]).status();
+}
