@@ -3,9 +3,11 @@
 //! Every file lies in a directory that is ours alone: sockets in it give full control of a VM.
 
 use crate::error::Error;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -31,8 +33,8 @@ pub(crate) fn private_dir(dir: &Path) -> Result<(), Error> {
             .hint("who owns the directory controls the VM; use a directory of your own"));
     }
     if metadata.mode() & 0o077 != 0 {
-        let mode = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(PRIVATE_DIR));
-        fs::set_permissions(dir, mode).map_err(|error| Error::io("restrict", dir, &error))?;
+        let private = Permissions::from_mode(PRIVATE_DIR);
+        fs::set_permissions(dir, private).map_err(|error| Error::io("restrict", dir, &error))?;
     }
     Ok(())
 }

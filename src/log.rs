@@ -13,12 +13,12 @@ impl Log {
     /// A line for `--verbose`; `text` is only made when it is shown.
     pub(crate) fn verbose(self, text: impl FnOnce() -> String) {
         if self.verbose {
-            self.note(&text());
+            note(&text());
         }
     }
+}
 
-    /// A line for everybody. A closed stderr is no reason to stop.
-    pub(crate) fn note(self, text: &str) {
-        let _ = writeln!(std::io::stderr(), "qqmgr: {text}");
-    }
+/// A line for everybody. A closed stderr is no reason to stop.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "qqmgr: {text}");
 }

@@ -143,7 +143,7 @@ mod tests {
                 match rendered(text) {
                     Ok(out) => assert!(out == *text || out.contains("{{.x}}]"), "{text}"),
                     Err(problem) => {
-                        assert!(text.get(problem.span.start..problem.span.end).is_some())
+                        assert!(text.get(problem.span.start..problem.span.end).is_some());
                     }
                 }
             }

@@ -56,6 +56,7 @@ pub(crate) enum FlagKind {
 
 /// What was typed, typed: nothing here has been looked up yet.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Args {
     pub(crate) config: Option<PathBuf>,
     pub(crate) json: bool,

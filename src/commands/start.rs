@@ -8,6 +8,7 @@ use crate::config::model::Vm;
 use crate::error::Error;
 use crate::files;
 use crate::json::Value;
+use crate::log::note;
 use crate::report::Report;
 use crate::vm::launch::{self, Launch, Ready};
 use crate::vm::lock::lock;
@@ -54,7 +55,7 @@ fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
     let vm = config.vm(&args.vm())?;
     let plan = Plan::new(&config, vm, &paths)?;
     files::private_dir(&paths.dir)?;
-    let _lock = lock(&paths, &vm.name, COMMAND.name, args.log())?;
+    let _lock = lock(&paths, &vm.name, COMMAND.name)?;
 
     if let Some(process) = wait_for_exiting(&paths, args) {
         return already_running(args, vm, &paths, &process);
@@ -86,7 +87,7 @@ fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
 fn wait_for_exiting(paths: &Paths, args: &Args) -> Option<Process> {
     let process = process::find(paths)?;
     if process.exiting {
-        args.log().note(&format!("waiting for the VM's last QEMU (pid {}) to end", process.pid));
+        note(&format!("waiting for the VM's last QEMU (pid {}) to end", process.pid));
         let timeout = args.timeout.unwrap_or(TIMEOUT_DEFAULT);
         process.ends_by(std::time::Instant::now() + timeout);
         return process::find(paths);
@@ -155,7 +156,7 @@ impl Started {
 impl Report for Started {
     fn text(&self) -> String {
         let Self { name, pid, state, ssh_port, already_running } = self;
-        let what = if *already_running { "was already started" } else { "started" };
+        let what = if *already_running { "is already running" } else { "started" };
         format!("{name} {what}: {state}, pid {pid}, ssh port {ssh_port}\n")
     }
 

@@ -65,7 +65,7 @@ fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
         return Ok(Box::new(stopped));
     }
     files::private_dir(&paths.dir)?;
-    let _lock = lock(&paths, &stopped.name, COMMAND.name, log)?;
+    let _lock = lock(&paths, &stopped.name, COMMAND.name)?;
     if let Some(process) = process::find(&paths) {
         let force = Force {
             timeout: args.timeout.unwrap_or(shutdown::TIMEOUT),

@@ -135,10 +135,10 @@ impl Decoder<'_> {
                 let problem = Problem::new(key.span, message);
                 self.problems.push(Problem { hint: hint.map(Into::into), ..problem });
             };
-            if ["port", "vm_port", "vmport"].iter().any(|other| same(&other)) {
+            if ["port", "vm_port", "vmport"].iter().any(same) {
                 let hint = "the port is `port` in `[vm.NAME.ssh]`, in lower case";
                 refuse(format!("`{name}` does not belong in `{header}`"), Some(hint));
-            } else if SSH_BLOCKS.iter().any(|other| same(&other)) {
+            } else if SSH_BLOCKS.iter().any(same) {
                 let hint = "the generated file has one `Host` block, which the options go into";
                 refuse(format!("`{name}` cannot be set in `{header}`"), Some(hint));
             } else if !name.chars().all(|c| c.is_ascii_alphanumeric()) || name.is_empty() {

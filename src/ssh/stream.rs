@@ -185,7 +185,7 @@ mod tests {
     fn quoting_for_the_remote_shell() {
         let quote = |text: &str, patterns| quoted(OsStr::new(text), patterns);
         assert_eq!(quote("it's *", false), r"'it'\''s *'");
-        assert_eq!(quote("a b[0-9]*", true), "'a b''[''0''-''9'']''''*'''");
+        assert_eq!(quote("a b[0-9]*", true), "'a b'['0'-'9']''*''");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::qmp::{self, Qmp};
 use super::{Paths, shutdown, wait};
 use crate::error::{Error, Kind};
 use crate::files;
-use crate::log::Log;
+use crate::log::{Log, note};
 use crate::text::{command_line, sanitized};
 use std::ffi::OsString;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -101,7 +101,7 @@ pub(crate) fn launch(launch: &Launch) -> Result<Ready, Error> {
 /// Another QEMU has the pid file: one that a `start` began which was killed, and then it is the
 /// VM, or one that is about to end, and then `None` when it is gone.
 fn other_of_this_vm(launch: &Launch, deadline: Instant) -> Result<Option<Ready>, Error> {
-    launch.log.note("another QEMU of this VM is there, waiting for it to answer or to end");
+    note("another QEMU of this VM is there, waiting for it to answer or to end");
     let other = wait::poll(deadline, || match process::find(launch.paths) {
         Some(process) if process.exiting => None,
         found => Some(found),
@@ -168,7 +168,7 @@ fn wait_until_ready(
         }
         if patience.is_some_and(|until| Instant::now() > until) {
             patience = None;
-            log.note("waiting for QEMU to open its QMP socket");
+            note("waiting for QEMU to open its QMP socket");
         }
         match greeted(&socket, &mut patience, deadline, log) {
             Ok(run_state) => Some(Ok(run_state)),
@@ -191,7 +191,7 @@ fn greeted(
     let mut qmp = Qmp::connect(socket, deadline, log)?;
     let first = qmp.greet(patience.unwrap_or(deadline).min(deadline));
     if matches!(first, Err(qmp::Error::Silent)) && patience.take().is_some() {
-        log.note("waiting for QEMU's QMP greeting");
+        note("waiting for QEMU's QMP greeting");
         qmp.greet(deadline)?;
     } else {
         first?;

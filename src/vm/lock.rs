@@ -4,7 +4,7 @@
 use super::{Paths, wait};
 use crate::error::{Error, Kind};
 use crate::files;
-use crate::log::Log;
+use crate::log::note;
 use crate::text::sanitized;
 use std::fs::{File, TryLockError};
 use std::io::{Seek as _, Write as _};
@@ -20,12 +20,12 @@ pub(crate) struct Lock {
 }
 
 /// Takes the lock of the VM `name` for `command`; says for whom it waits.
-pub(crate) fn lock(paths: &Paths, name: &str, command: &str, log: Log) -> Result<Lock, Error> {
+pub(crate) fn lock(paths: &Paths, name: &str, command: &str) -> Result<Lock, Error> {
     let failed = |error| Error::io("lock", &paths.lock, &error);
     let mut file = files::open_lock(&paths.lock).map_err(failed)?;
     if !try_lock(&file).map_err(failed)? {
         let holder = holder(paths);
-        log.note(&format!("waiting for {holder} of VM `{name}` to finish"));
+        note(&format!("waiting for {holder} of VM `{name}` to finish"));
         let deadline = Instant::now() + LOCK_WAIT;
         let locked = wait::poll(deadline, || match try_lock(&file) {
             Ok(false) => None,

@@ -176,7 +176,7 @@ impl Qmp {
                 let message = format!("a line of more than {} MiB", LINE_BYTES_MAX >> 20);
                 return Err(Error::Garbled(message));
             }
-            let mut chunk = [0; 64 * 1024];
+            let mut chunk = [0; 16 * 1024];
             let read = self.stream.set_read_timeout(Some(left));
             match read.and_then(|()| self.stream.read(&mut chunk)) {
                 Ok(0) => return Err(Error::Closed),
