@@ -32,17 +32,22 @@ impl Method {
 
 /// Copies, directories whole. With `exec` the process may be replaced, and then does not return.
 pub(crate) fn copy(guest: &Guest, copy: &Copy, exec: bool) -> Result<(), Error> {
+    if let Copy::Put { from, .. } = copy {
+        from.iter().try_for_each(|path| {
+            path.metadata().map(|_| ()).map_err(|error| Error::io("read", path, &error))
+        })?;
+    }
     match method(guest)? {
         Method::Tar => stream::copy(guest, copy),
-        Method::Sftp if exec => Err(guest.replace_by(scp(guest, copy))),
-        Method::Sftp => run(guest, scp(guest, copy).arg("-q")),
+        Method::Sftp if exec => Err(guest.replace_by(scp(guest, copy, &["-r", "--"]))),
+        Method::Sftp => run(guest, &mut scp(guest, copy, &["-q", "-r", "--"])),
     }
 }
 
-/// `scp -F ssh.conf -r FROM... TO`
-fn scp(guest: &Guest, copy: &Copy) -> Command {
+/// `scp -F ssh.conf FLAGS... FROM... TO`
+fn scp(guest: &Guest, copy: &Copy, flags: &[&str]) -> Command {
     let mut scp = guest.command("scp");
-    scp.arg("-r").arg("--");
+    scp.args(flags);
     match copy {
         Copy::Put { from, to } => {
             scp.args(from.iter().map(|path| local(path))).arg(remote(guest, to))

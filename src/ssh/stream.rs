@@ -7,6 +7,7 @@
 use super::copy::{Copy, is_pattern, local};
 use super::{Guest, cannot_run};
 use crate::error::{Error, io_reason};
+use crate::text::sanitized;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -104,16 +105,17 @@ fn expanded(guest: &Guest, path: &OsStr) -> Result<Vec<OsString>, Error> {
     Ok(names.map(|name| OsString::from_vec(name.to_vec())).collect())
 }
 
-/// Runs `from | to`. Both explain their failures on stderr themselves.
+/// Runs `from | to`. What `from` has to say goes to stderr; what `to` says only counts when it had
+/// a whole stream to work on.
 fn pipe(guest: &Guest, from: &mut Command, to: &mut Command) -> Result<(), Error> {
     guest.trace(from);
     guest.trace(to);
     let mut source = spawn(from.stdin(Stdio::null()).stdout(Stdio::piped()))?;
     let stream = source.stdout.take().map_or_else(Stdio::null, Stdio::from);
-    let sink = spawn(to.stdin(stream).stdout(Stdio::null()));
-    let sunk = sink.and_then(|child| end(child, to.get_program()));
-    let sourced = end(source, from.get_program());
-    sourced.and(sunk)
+    let sink = spawn(to.stdin(stream).stdout(Stdio::null()).stderr(Stdio::piped()));
+    let received = sink.and_then(|child| end(child, to.get_program()));
+    let sent = end(source, from.get_program());
+    sent.and(received)
 }
 
 fn spawn(command: &mut Command) -> Result<Child, Error> {
@@ -121,13 +123,18 @@ fn spawn(command: &mut Command) -> Result<Child, Error> {
     spawned.map_err(|error| cannot_run(command.get_program(), &error))
 }
 
-fn end(mut child: Child, program: &OsStr) -> Result<(), Error> {
+/// Waits for a program; an error has what it said where that was kept.
+fn end(child: Child, program: &OsStr) -> Result<(), Error> {
     let program = program.display();
-    match child.wait() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Error::failed(format!("the copy failed: `{program}`: {status}"))),
-        Err(error) => Err(Error::failed(format!("`{program}`: {}", io_reason(&error)))),
+    let output = child.wait_with_output().map_err(|error| {
+        Error::failed(format!("cannot wait for `{program}`: {}", io_reason(&error)))
+    })?;
+    if output.status.success() {
+        return Ok(());
     }
+    let said = sanitized(String::from_utf8_lossy(&output.stderr).trim());
+    let said = if said.is_empty() { output.status.to_string() } else { said };
+    Err(Error::failed(format!("the copy failed: `{program}`: {said}")))
 }
 
 /// The directory that a path's last part lies in.
