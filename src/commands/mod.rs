@@ -40,8 +40,8 @@ impl Plan {
     fn new(config: &Config, vm: &Vm, paths: &Paths) -> Result<Self, Error> {
         let (bin, words) = config.command(vm)?;
         argv::check(&words).map_err(|problem| config.problem(problem))?;
-        let ssh_config = crate::ssh::config_text(config, vm, paths, vm.port.get())?;
         let mut argv = vec![launch::program(&bin, config.dir())?.into_os_string()];
+        let ssh_config = crate::ssh::config_text(config, vm, paths, vm.port.get())?;
         argv.extend(words.into_iter().map(|word| OsString::from(word.text)));
         argv.extend(argv::injected(paths)?);
         let hash = instance::config_hash(&argv, &ssh_config);

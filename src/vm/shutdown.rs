@@ -8,6 +8,7 @@ use super::qmp::{self, Qmp};
 use super::{Paths, wait};
 use crate::error::{Error, Kind};
 use crate::log::Log;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a guest gets by default to power off.
@@ -17,6 +18,8 @@ const POWERDOWN_INTERVAL: Duration = Duration::from_secs(3);
 /// QEMU flushes its images after SIGTERM.
 pub(crate) const TERM_WAIT: Duration = Duration::from_secs(5);
 const KILL_WAIT: Duration = Duration::from_secs(5);
+/// QEMU makes its sockets in the first moments of its life; later they do not come any more.
+const SOCKET_WAIT: Duration = Duration::from_secs(2);
 
 /// What ended the VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +56,7 @@ pub(crate) struct Force {
 /// How asking the guest ended.
 enum Gentle {
     PoweredOff,
-    /// A guest in this run state cannot hear the power button.
+    /// Waiting longer cannot help; why.
     Pointless(String),
     TimedOut,
 }
@@ -78,7 +81,7 @@ pub(crate) fn shut_down(
     let deadline = Instant::now() + force.timeout;
     let why = match power_off(process, paths, deadline, log)? {
         Gentle::PoweredOff => return Ok(Method::Powerdown),
-        Gentle::Pointless(state) => format!("the guest is `{state}` and cannot power off"),
+        Gentle::Pointless(why) => why,
         Gentle::TimedOut => {
             format!("the guest did not power off within {} s", force.timeout.as_secs_f64())
         }
@@ -114,51 +117,47 @@ fn power_off(
     log: Log,
 ) -> Result<Gentle, Error> {
     let socket = paths.reachable(&paths.ctl)?;
-    // Another client or a busy QEMU: it may be served yet, so the connection waits in the queue.
-    let connected = wait::poll(deadline, || {
-        if !process.is_alive() {
-            return Some(None);
+    let asked = connect(process, &socket, deadline, log)
+        .and_then(|mut qmp| press_until_closed(&mut qmp, deadline));
+    match asked {
+        Err(qmp::Error::Closed) => {
+            let ended = process.ends_by(deadline);
+            Ok(if ended { Gentle::PoweredOff } else { Gentle::TimedOut })
         }
-        Qmp::open(&socket, deadline, log).ok().map(Some)
-    });
-    let result = match connected {
-        None => return Ok(Gentle::TimedOut),
-        Some(None) => return Ok(Gentle::PoweredOff),
-        Some(Some(mut qmp)) => press_until_closed(&mut qmp, deadline),
-    };
-    match result {
-        Ok(Gentle::PoweredOff) | Err(_) if process.ends_by(deadline) => Ok(Gentle::PoweredOff),
-        Ok(Gentle::PoweredOff) => Ok(Gentle::TimedOut),
-        Ok(other) => Ok(other),
-        Err(error) => {
-            log.verbose(|| format!("qmp: {error}"));
-            Ok(Gentle::TimedOut)
-        }
+        Ok(gentle) => Ok(gentle),
+        Err(_) if !process.is_alive() => Ok(Gentle::PoweredOff),
+        Err(qmp::Error::Silent) => Ok(Gentle::TimedOut),
+        Err(error) => Ok(Gentle::Pointless(format!("the guest cannot be asked: {error}"))),
     }
 }
 
+/// Another client or a busy QEMU may yet make room for us, so one connection waits in the queue.
+/// Only for a socket that is not there yet is there anything to try again.
+fn connect(
+    process: &Process,
+    socket: &Path,
+    deadline: Instant,
+    log: Log,
+) -> Result<Qmp, qmp::Error> {
+    let retry_until = deadline.min(Instant::now() + SOCKET_WAIT);
+    let connected = wait::poll(retry_until, || match Qmp::open(socket, deadline, log) {
+        Err(qmp::Error::Unreachable(_)) if process.is_alive() => None,
+        result => Some(result),
+    });
+    connected.unwrap_or_else(|| Qmp::open(socket, deadline, log))
+}
+
+/// Ends with [`qmp::Error::Closed`] when all goes well.
 fn press_until_closed(qmp: &mut Qmp, deadline: Instant) -> Result<Gentle, qmp::Error> {
     loop {
-        match closed(press(qmp, deadline))? {
-            None => return Ok(Gentle::PoweredOff),
-            Some(Some(state)) => return Ok(Gentle::Pointless(state)),
-            Some(None) => {}
+        if let Some(state) = press(qmp, deadline)? {
+            return Ok(Gentle::Pointless(format!("the guest is `{state}` and cannot power off")));
         }
-        let next_press = deadline.min(Instant::now() + POWERDOWN_INTERVAL);
-        match closed(wait_for_change(qmp, next_press)) {
-            Ok(None) => return Ok(Gentle::PoweredOff),
+        match wait_for_change(qmp, deadline.min(Instant::now() + POWERDOWN_INTERVAL)) {
             Err(qmp::Error::Silent) if Instant::now() >= deadline => return Ok(Gentle::TimedOut),
-            Ok(Some(())) | Err(qmp::Error::Silent) => {}
+            Ok(()) | Err(qmp::Error::Silent) => {}
             Err(error) => return Err(error),
         }
-    }
-}
-
-/// The end of the connection is what is hoped for: it becomes `None`.
-fn closed<T>(result: Result<T, qmp::Error>) -> Result<Option<T>, qmp::Error> {
-    match result {
-        Err(qmp::Error::Closed) => Ok(None),
-        other => other.map(Some),
     }
 }
 
