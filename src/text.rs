@@ -36,9 +36,12 @@ impl Problem {
         self
     }
 
-    /// With the hint "did you mean", when there is a near name.
+    /// With "did you mean" instead of the hint, when there is a near name.
     pub(crate) fn did_you_mean(mut self, near: Option<&str>) -> Self {
-        self.hint = near.map(|name| format!("did you mean `{name}`?")).or(self.hint);
+        if let Some(name) = near {
+            self.message = format!("{}, did you mean `{name}`?", self.message);
+            self.hint = None;
+        }
         self
     }
 }

@@ -175,7 +175,7 @@ fn check_counts(command: &'static Command, operands: &[OsString]) -> Result<(), 
     let required: Vec<&str> =
         command.operands.iter().filter(|o| needed(o.count)).map(|o| o.name).collect();
     if let Some(missing) = required.get(operands.len()) {
-        return Err(usage_of(command, format!("`{}` needs {missing}", command.name)));
+        return Err(usage_of(command, format!("`{}` needs the operand {missing}", command.name)));
     }
     let unlimited = command.operands.iter().any(|o| matches!(o.count, Count::Many | Count::Rest));
     match operands.get(command.operands.len()) {

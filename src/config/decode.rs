@@ -45,7 +45,7 @@ impl Decoder<'_> {
         vms.iter()
             .filter_map(|(key, value)| {
                 self.vm_name(key);
-                let table = self.table(Some(value), &format!("[vm.{}]", key.name))?;
+                let table = self.table(Some(value), &header(key, ""))?;
                 self.vm(key, value.span, table)
             })
             .collect()
@@ -67,14 +67,13 @@ impl Decoder<'_> {
     }
 
     fn vm(&mut self, key: &Key, span: Span, table: &Table) -> Option<Vm> {
-        let header = format!("[vm.{}]", key.name);
-        self.only(table, &["cmd", "vars", "ssh"], &format!("in `{header}`"));
-        let cmd = self.cmd(table, span, &header);
-        let vars = self.table(table.get("vars"), &format!("[vm.{}.vars]", key.name));
+        let (vm_header, ssh_header) = (header(key, ""), header(key, ".ssh"));
+        self.only(table, &["cmd", "vars", "ssh"], &format!("in `{vm_header}`"));
+        let cmd = self.cmd(table, span, &vm_header);
+        let vars = self.table(table.get("vars"), &header(key, ".vars"));
         let vars = vars.cloned().unwrap_or_default();
-        let ssh_header = format!("[vm.{}.ssh]", key.name);
         let Some(ssh) = table.get("ssh") else {
-            let problem = Problem::new(key.span, format!("`{header}` has no ssh port"));
+            let problem = Problem::new(key.span, format!("`{vm_header}` has no ssh port"));
             let hint = format!("add `{ssh_header}` with `port = 2222`, or another free port");
             self.problems.push(problem.hint(hint));
             return None;
@@ -131,6 +130,7 @@ impl Decoder<'_> {
         for (key, value) in table.iter().filter(|(key, _)| !own.contains(&key.name.as_str())) {
             let name = &key.name;
             let same = |other: &&str| other.eq_ignore_ascii_case(name);
+            let near = nearest(name, own.iter().copied());
             let mut refuse = |message: String, hint: Option<&str>| {
                 let problem = Problem::new(key.span, message);
                 self.problems.push(Problem { hint: hint.map(Into::into), ..problem });
@@ -141,11 +141,12 @@ impl Decoder<'_> {
             } else if SSH_BLOCKS.iter().any(same) {
                 let hint = "the generated file has one `Host` block, which the options go into";
                 refuse(format!("`{name}` cannot be set in `{header}`"), Some(hint));
+            } else if near.is_some() {
+                // No option of ssh is as near to these two.
+                let problem = Problem::new(key.span, format!("unknown key `{name}`"));
+                self.problems.push(problem.did_you_mean(near));
             } else if !name.chars().all(|c| c.is_ascii_alphanumeric()) || name.is_empty() {
-                let near = nearest(name, own.iter().copied());
-                let hint = near.map(|near| format!("did you mean `{near}`?"));
-                let message = format!("`{}` is no option of ssh_config(5)", name.escape_debug());
-                refuse(message, hint.as_deref());
+                refuse(format!("`{}` is no option of ssh_config(5)", name.escape_debug()), None);
             } else if options.iter().any(|other| same(&other.name.as_str())) {
                 refuse(format!("`{name}` is set twice; ssh's options have no case"), None);
             } else if let Some(values) = self.settings(value, name) {
@@ -201,10 +202,20 @@ impl Decoder<'_> {
 
     fn only(&mut self, table: &Table, known: &[&str], place: &str) {
         for (key, _) in table.iter().filter(|(key, _)| !known.contains(&key.name.as_str())) {
-            let message = format!("unknown key `{}` {place}", key.name.escape_debug());
+            let message = format!("unknown key `{}`", key.name.escape_debug());
             let near = nearest(&key.name, known.iter().copied());
-            let known = format!("the keys are `{}`", known.join("`, `"));
+            let known = format!("the keys {place} are `{}`", known.join("`, `"));
             self.problems.push(Problem::new(key.span, message).hint(known).did_you_mean(near));
         }
+    }
+}
+
+/// `[vm.NAME]`, or a table within it.
+fn header(vm: &Key, inner: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    if !vm.name.is_empty() && vm.name.chars().all(bare) {
+        format!("[vm.{}{inner}]", vm.name)
+    } else {
+        format!("[vm.{:?}{inner}]", vm.name)
     }
 }

@@ -76,16 +76,51 @@ impl Project {
         }
     }
 
+    /// Writes a `qqmgr.toml` with one VM, `vm`, on the fake QEMU; gives its ssh port.
+    #[track_caller]
+    pub(crate) fn fake_vm(&self, scenario: &str) -> u16 {
+        let port = free_port();
+        self.config(&format!(
+            "[qemu]\nbin = {:?}\n\n[vm.vm]\ncmd = \"-name fake={scenario}\"\nssh.port = {port}\n",
+            fake_qemu()
+        ));
+        port
+    }
+
     /// `qqmgr` with these arguments, in the project's directory and with its home.
     pub(crate) fn qqmgr(&self, arguments: &[impl AsRef<OsStr>]) -> Run<'_> {
-        let mut command = Command::new(QQMGR);
+        self.command(QQMGR, arguments)
+    }
+
+    /// A shell script in the same place, which calls the program as `"$QQMGR"`.
+    pub(crate) fn sh(&self, script: &str) -> Run<'_> {
+        self.command("sh", &["-c", script]).env("QQMGR", QQMGR)
+    }
+
+    fn command(&self, program: &str, arguments: &[impl AsRef<OsStr>]) -> Run<'_> {
+        let mut command = Command::new(program);
         for (name, _) in env::vars_os() {
             if is_read_by_qqmgr(&name) {
                 command.env_remove(name);
             }
         }
         command.args(arguments).current_dir(&self.root).env("HOME", self.root.join("home"));
-        Run { project: self, command, stdin: None }
+        Run { project: self, command, stdin: None, stdout: None }
+    }
+
+    /// Everything below a directory of the project, relative to it, sorted.
+    pub(crate) fn files(&self, relative: &str) -> Vec<String> {
+        let directory = self.path(relative);
+        let files = files_below(&directory);
+        let inside = files.iter().filter_map(|path| path.strip_prefix(&directory).ok());
+        inside.map(|path| path.to_string_lossy().into_owned()).collect()
+    }
+
+    /// The names of what is in a VM's directory, but for the fake QEMU's own two files.
+    pub(crate) fn vm_files(&self, vm: &str) -> String {
+        let mut names = self.files(&format!(".qqmgr/vm.{vm}"));
+        names.retain(|name| !["fake.log", "fake.pid"].contains(&name.as_str()));
+        names.join(" ")
     }
 
     /// A file in the runtime directory of a VM that `qqmgr.toml` defines.
@@ -146,7 +181,7 @@ impl Project {
             }
             let text = fs::read_to_string(&path).unwrap_or_default();
             if let Some(pid) = text.trim().parse().ok().filter(|pid| self.runs(*pid)) {
-                kill(pid);
+                signal(pid, "KILL");
                 poll(KILL_DURATION_MAX, || !self.runs(pid));
             }
         }
@@ -176,6 +211,7 @@ pub(crate) struct Run<'p> {
     project: &'p Project,
     command: Command,
     stdin: Option<Vec<u8>>,
+    stdout: Option<Stdio>,
 }
 
 impl<'p> Run<'p> {
@@ -195,6 +231,12 @@ impl<'p> Run<'p> {
         self
     }
 
+    /// Lets standard output go there, where it is not compared.
+    pub(crate) fn stdout_to(mut self, stdout: impl Into<Stdio>) -> Self {
+        self.stdout = Some(stdout.into());
+        self
+    }
+
     /// Runs it to its end, and until nobody holds its output open any more: a VM that inherited
     /// one would let `$(qqmgr start vm)` hang for as long as the VM lives.
     #[must_use = "ends with `success()` or `code(N)`, which compare the output"]
@@ -202,7 +244,8 @@ impl<'p> Run<'p> {
     pub(crate) fn run(mut self) -> Output<'p> {
         let (sender, ends) = mpsc::channel();
         let stdin = if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
-        self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let stdout = self.stdout.take().unwrap_or_else(Stdio::piped);
+        self.command.stdin(stdin).stdout(stdout).stderr(Stdio::piped());
         let mut child = match self.command.spawn() {
             Ok(child) => child,
             Err(error) => panic!("cannot run {:?}: {error}", self.command),
@@ -323,7 +366,7 @@ impl Output<'_> {
                 Err(_) => {
                     failure = Some("another process holds its output open");
                     if self.ended.is_none() {
-                        kill(pid);
+                        signal(pid, "KILL");
                         failure = Some("it ran for too long and was killed");
                     }
                     deadline = Instant::now() + KILL_DURATION_MAX;
@@ -341,9 +384,10 @@ impl Output<'_> {
         let arguments: Vec<String> =
             self.command.get_args().map(|word| format!("{:?}", word.to_string_lossy())).collect();
         panic!(
-            "{}\n--- command\nqqmgr {}\n--- cwd\n{}\n--- ended with\n{}\n\
+            "{}\n--- command\n{} {}\n--- cwd\n{}\n--- ended with\n{}\n\
              --- stdout\n{}\n--- stderr\n{}\n{}",
             reason.trim_end(),
+            Path::new(self.command.get_program()).display(),
             arguments.join(" "),
             self.command.get_current_dir().unwrap_or(&self.project.root).display(),
             self.ended.map_or("nothing".to_owned(), |ended| ended.to_string()),
@@ -411,10 +455,19 @@ fn skip<T>(reason: &str) -> Option<T> {
     None
 }
 
-/// A port that is free now, and with luck still is when it is used.
+/// A port that nobody listens on. Each is given out once in a run, from below those that the
+/// system gives out by itself, so that tests do not take each other's.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("some port is free");
-    listener.local_addr().expect("a bound socket has an address").port()
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 22_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Another run at the same time begins elsewhere.
+    let start = process::id().wrapping_mul(211) % COUNT;
+    (0..COUNT)
+        .map(|_| FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT)
+        .filter_map(|port| port.try_into().ok())
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("some port is free")
 }
 
 /// Polls a condition for at most this long; `what` completes "waited in vain until".
@@ -437,8 +490,8 @@ fn poll(longest: Duration, mut condition: impl FnMut() -> bool) -> bool {
     true
 }
 
-/// SIGKILL, by the shell's builtin: slim images have no kill program.
-fn kill(pid: u32) {
+/// `name` is `STOP`, say. By the shell's builtin: slim images have no kill program.
+pub(crate) fn signal(pid: u32, name: &str) {
     let mut command = Command::new("sh");
-    let _ = command.args(["-c", "kill -KILL \"$1\"", "sh", &pid.to_string()]).status();
+    let _ = command.args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &pid.to_string()]).status();
 }
