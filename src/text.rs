@@ -38,8 +38,8 @@ impl Problem {
 
     /// With "did you mean" instead of the hint, when there is a near name.
     pub(crate) fn did_you_mean(mut self, near: Option<&str>) -> Self {
-        if let Some(name) = near {
-            self.message = format!("{}, did you mean `{name}`?", self.message);
+        if near.is_some() {
+            self.message = did_you_mean(&self.message, near);
             self.hint = None;
         }
         self
@@ -130,6 +130,12 @@ pub(crate) fn nearest<'a>(
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+/// The message, and the near name if there is one.
+pub(crate) fn did_you_mean(message: &str, near: Option<&str>) -> String {
+    let question = near.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default();
+    format!("{message}{question}")
 }
 
 /// Edit distance with swaps of neighbours counted once (optimal string alignment).

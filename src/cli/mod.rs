@@ -6,5 +6,5 @@ mod lex;
 mod parse;
 pub(crate) mod spec;
 
-pub(crate) use parse::{Parsed, Refused, parse};
+pub(crate) use parse::{Parsed, Refused, find_command, parse};
 pub(crate) use spec::{Args, Command};

@@ -6,7 +6,7 @@
 use super::lex::{Lexer, Token};
 use super::spec::{Args, Command, Count, Flag, FlagKind, GLOBAL_FLAGS, HELP, JSON, VERSION};
 use crate::error::{Error, Kind};
-use crate::text::nearest;
+use crate::text::{did_you_mean, nearest};
 use std::ffi::OsString;
 
 pub(crate) enum Parsed {
@@ -32,6 +32,14 @@ pub(crate) fn parse(commands: Table, argv: Vec<OsString>) -> Result<Parsed, Refu
         error,
         command: words.command,
         json,
+    })
+}
+
+/// The command of that name.
+pub(crate) fn find_command(commands: Table, name: &str) -> Result<&'static Command, Error> {
+    commands.iter().copied().find(|command| command.name == name).ok_or_else(|| {
+        let near = nearest(name, commands.iter().map(|command| command.name));
+        usage(format!("unknown command `{name}`"), near)
     })
 }
 
@@ -62,12 +70,7 @@ impl Words {
             self.operands.push(word);
             return Ok(());
         }
-        let name = word.to_string_lossy();
-        self.command = self.commands.iter().copied().find(|command| *command.name == *name);
-        if self.command.is_none() {
-            let near = nearest(&name, self.commands.iter().map(|command| command.name));
-            return Err(usage(format!("unknown command `{name}`"), near));
-        }
+        self.command = Some(find_command(self.commands, &word.to_string_lossy())?);
         Ok(())
     }
 
@@ -188,11 +191,8 @@ fn check_counts(command: &'static Command, operands: &[OsString]) -> Result<(), 
 }
 
 fn usage(message: String, near: Option<&str>) -> Error {
-    let hint = match near {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => "`qqmgr help` shows how it is used".into(),
-    };
-    Error::new(Kind::Usage, message).hint(hint)
+    let error = Error::new(Kind::Usage, did_you_mean(&message, near));
+    if near.is_some() { error } else { error.hint("`qqmgr help` shows how it is used") }
 }
 
 fn usage_of(command: &Command, message: String) -> Error {

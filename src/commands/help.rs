@@ -2,11 +2,10 @@
 
 use super::COMMANDS;
 use crate::cli::spec::{Count, Operand};
-use crate::cli::{Args, Command, help};
-use crate::error::{Error, Kind};
+use crate::cli::{Args, Command, find_command, help};
+use crate::error::Error;
 use crate::json::Value;
 use crate::report::Report;
-use crate::text::nearest;
 
 pub(crate) static COMMAND: Command = Command {
     name: "help",
@@ -22,17 +21,9 @@ pub(crate) static COMMAND: Command = Command {
 pub(crate) struct Help(pub(crate) Option<&'static Command>);
 
 fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
-    let Some(name) = args.operands.first().map(|name| name.to_string_lossy()) else {
-        return Ok(Box::new(Help(None)));
-    };
-    let command = COMMANDS.iter().find(|command| command.name == name).ok_or_else(|| {
-        let near = nearest(&name, COMMANDS.iter().map(|command| command.name));
-        let hint = near.map_or("`qqmgr help` lists the commands".into(), |near| {
-            format!("did you mean `{near}`?")
-        });
-        Error::new(Kind::Usage, format!("unknown command `{name}`")).hint(hint)
-    })?;
-    Ok(Box::new(Help(Some(command))))
+    let name = args.operands.first().map(|name| name.to_string_lossy());
+    let command = name.map(|name| find_command(COMMANDS, &name)).transpose()?;
+    Ok(Box::new(Help(command)))
 }
 
 impl Report for Help {

@@ -9,7 +9,7 @@ mod scope;
 use crate::cli::Args;
 use crate::error::{Error, Kind};
 use crate::template::Template;
-use crate::text::{Problem, Source, Span, nearest};
+use crate::text::{Problem, Source, Span, did_you_mean, nearest};
 use crate::toml;
 use crate::words::{self, Word};
 use model::{Literal, Model, Setting, Vm};
@@ -65,14 +65,15 @@ impl Config {
 
     fn unknown_vm(&self, name: &str) -> Error {
         let names: Vec<&str> = self.model.vms.iter().map(|vm| vm.name.as_str()).collect();
-        let hint = match nearest(name, names.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None if names.is_empty() => "it has no `[vm.NAME]` at all".into(),
-            None if names.len() <= VMS_SHOWN_MAX => format!("it has `{}`", names.join("`, `")),
-            None => "`qqmgr list` shows the VMs that it has".into(),
-        };
-        let file = &self.source.name;
-        Error::new(Kind::UnknownVm, format!("there is no VM `{name}` in `{file}`")).hint(hint)
+        let near = nearest(name, names.iter().copied());
+        let message = format!("there is no VM `{name}` in `{}`", self.source.name);
+        let error = Error::new(Kind::UnknownVm, did_you_mean(&message, near));
+        match names.len() {
+            _ if near.is_some() => error,
+            0 => error.hint("it has no `[vm.NAME]` at all"),
+            1..=VMS_SHOWN_MAX => error.hint(format!("it has `{}`", names.join("`, `"))),
+            _ => error.hint("`qqmgr list` shows the VMs that it has"),
+        }
     }
 
     /// `$RUNTIME_DIR/vm.NAME`
