@@ -39,7 +39,7 @@ pub(crate) fn parse(commands: Table, argv: Vec<OsString>) -> Result<Parsed, Refu
 pub(crate) fn find_command(commands: Table, name: &str) -> Result<&'static Command, Error> {
     commands.iter().copied().find(|command| command.name == name).ok_or_else(|| {
         let near = nearest(name, commands.iter().map(|command| command.name));
-        usage(format!("unknown command `{name}`"), near)
+        usage(&format!("unknown command `{name}`"), near)
     })
 }
 
@@ -81,15 +81,15 @@ impl Words {
         };
         let value = match flag.kind {
             FlagKind::Value { name, .. } => Some(lexer.value().ok_or_else(|| {
-                usage(format!("`{spelled}` needs a value: `{spelled} {name}`"), None)
+                usage(&format!("`{spelled}` needs a value: `{spelled} {name}`"), None)
             })?),
             FlagKind::Switch(_) if lexer.unwanted_value().is_some() => {
-                return Err(usage(format!("`{spelled}` takes no value"), None));
+                return Err(usage(&format!("`{spelled}` takes no value"), None));
             }
             FlagKind::Switch(_) => None,
         };
         if value.is_some() && self.flags.iter().any(|(given, _)| given.long == flag.long) {
-            return Err(usage(format!("`{spelled}` is given twice"), None));
+            return Err(usage(&format!("`{spelled}` is given twice"), None));
         }
         self.flags.push((flag, value));
         Ok(())
@@ -100,8 +100,8 @@ impl Words {
         let longs: Vec<String> = known.iter().map(|flag| format!("--{}", flag.long)).collect();
         let near = nearest(spelled, longs.iter().map(String::as_str));
         match self.command {
-            Some(command) => usage(format!("`{}` has no flag `{spelled}`", command.name), near),
-            None => usage(format!("unknown flag `{spelled}`"), near),
+            Some(command) => usage(&format!("`{}` has no flag `{spelled}`", command.name), near),
+            None => usage(&format!("unknown flag `{spelled}`"), near),
         }
     }
 
@@ -155,7 +155,7 @@ impl Flag {
                 let value = value.unwrap_or_default();
                 set(args, &value).map_err(|reason| {
                     let shown = value.to_string_lossy();
-                    usage(format!("`{shown}` is no value for `--{}`: {reason}", self.long), None)
+                    usage(&format!("`{shown}` is no value for `--{}`: {reason}", self.long), None)
                 })?;
             }
         }
@@ -190,8 +190,8 @@ fn check_counts(command: &'static Command, operands: &[OsString]) -> Result<(), 
     }
 }
 
-fn usage(message: String, near: Option<&str>) -> Error {
-    let error = Error::new(Kind::Usage, did_you_mean(&message, near));
+fn usage(message: &str, near: Option<&str>) -> Error {
+    let error = Error::new(Kind::Usage, did_you_mean(message, near));
     if near.is_some() { error } else { error.hint("`qqmgr help` shows how it is used") }
 }
 
