@@ -105,25 +105,28 @@ fn expanded(guest: &Guest, path: &OsStr) -> Result<Vec<OsString>, Error> {
     Ok(names.map(|name| OsString::from_vec(name.to_vec())).collect())
 }
 
-/// Runs `from | to`. What `from` has to say goes to stderr; what `to` says only counts when it had
-/// a whole stream to work on.
+/// Runs `from | to`. What `to` says only counts when it had a whole stream to work on.
 fn pipe(guest: &Guest, from: &mut Command, to: &mut Command) -> Result<(), Error> {
     guest.trace(from);
     guest.trace(to);
     let mut source = spawn(from.stdin(Stdio::null()).stdout(Stdio::piped()))?;
     let stream = source.stdout.take().map_or_else(Stdio::null, Stdio::from);
-    let sink = spawn(to.stdin(stream).stdout(Stdio::null()).stderr(Stdio::piped()));
-    let received = sink.and_then(|child| end(child, to.get_program()));
-    let sent = end(source, from.get_program());
-    sent.and(received)
+    let sink = spawn(to.stdin(stream).stdout(Stdio::null()));
+    // Both at once, since either may have more to say than a pipe holds.
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(|| end(source, from.get_program()));
+        let received = sink.and_then(|child| end(child, to.get_program()));
+        let sent = sending.join().unwrap_or_else(|_| Err(Error::failed("the copy failed")));
+        sent.and(received)
+    })
 }
 
 fn spawn(command: &mut Command) -> Result<Child, Error> {
-    let spawned = command.spawn();
+    let spawned = command.stderr(Stdio::piped()).spawn();
     spawned.map_err(|error| cannot_run(command.get_program(), &error))
 }
 
-/// Waits for a program; an error has what it said where that was kept.
+/// Waits for a program; an error has what it said.
 fn end(child: Child, program: &OsStr) -> Result<(), Error> {
     let program = program.display();
     let output = child.wait_with_output().map_err(|error| {

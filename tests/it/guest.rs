@@ -1,0 +1,199 @@
+//! ssh, put, get and a gentle stop on the real guest of `scripts/guest`, under TCG.
+//!
+//! A boot takes seconds, so that each test makes the most of one guest.
+
+use crate::harness::{Project, free_port, guest_dir, real_qemu, wait_until};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+/// Two cores may have four guests to boot at once.
+const BOOT_DURATION_MAX: Duration = Duration::from_secs(50);
+
+/// A project with the VM `vm`, whose kernel gets these arguments. `None` without a guest.
+fn project(kernel_arguments: &str) -> Option<Project> {
+    let (qemu, guest) = (real_qemu()?, guest_dir()?);
+    let project = Project::new();
+    project.config(&format!(
+        "[qemu]\nbin = {qemu:?}\n[vars]\nguest = {guest:?}\n\
+         [ssh]\nUser = \"root\"\nIdentityFile = \"{{{{.guest}}}}/id_ed25519\"\n\
+         IdentitiesOnly = true\nUserKnownHostsFile = \"/dev/null\"\n\
+         StrictHostKeyChecking = false\nConnectTimeout = 1\n\
+         [vm.vm]\ncmd = [\n\
+         \"-nodefaults -machine pc -accel tcg -cpu max -m 256 -display none\",\n\
+         \"-kernel '{{{{.guest}}}}/vmlinuz' -initrd '{{{{.guest}}}}/initrd'\",\n\
+         \"-append 'console=ttyS0 guest.hostname={{{{.vm.name}}}} {kernel_arguments}'\",\n\
+         \"-netdev user,id=net0,hostfwd=tcp:127.0.0.1:{{{{.vm.ssh.port}}}}-:{{{{.vm.ssh.vm_port}}}}\",\n\
+         \"-device virtio-net-pci,netdev=net0\",\n]\n\
+         [vm.vm.ssh]\nport = {port}\n",
+        port = free_port(),
+    ));
+    Some(project)
+}
+
+/// A project whose guest has booted and lets us in.
+fn booted(kernel_arguments: &str) -> Option<Project> {
+    let project = project(kernel_arguments)?;
+    let started = project.qqmgr(&["start", "vm"]).run();
+    started.stdout("vm started: running, pid [PID], ssh port [PORT]\n").success();
+    wait_until("the guest takes ssh", BOOT_DURATION_MAX, || {
+        project.qqmgr(&["ssh", "vm", "true"]).run().status == Some(0)
+    });
+    Some(project)
+}
+
+fn powered_off(project: &Project) {
+    let stopped = project.qqmgr(&["stop", "vm"]).run();
+    stopped.stdout("vm powered off in [SECONDS] s\n").success();
+    assert_eq!(project.vm_files("vm"), "lock qemu.log serial");
+}
+
+#[test]
+fn ssh_passes_words_input_and_exit_codes_on() {
+    let Some(project) = booted("") else { return };
+    let ssh = |words: &[&str]| project.qqmgr(&[&["ssh", "vm"], words].concat()).run();
+    ssh(&["hostname"]).stdout("vm\n").success();
+    ssh(&["echo", "'a  b'", "--json", "-h"]).stdout("a  b --json -h\n").success();
+    ssh(&["--", "echo", "x"]).stdout("x\n").success();
+    ssh(&["echo oops >&2; exit 7"]).stderr("oops\n").code(7);
+    let cat = project.qqmgr(&["ssh", "vm", "cat; echo end"]).stdin("in\n").run();
+    cat.stdout("in\nend\n").success();
+    let piped = project.qqmgr(&["ssh", "vm"]).stdin("hostname\nexit 3\n").run();
+    piped.stdout("vm\n").code(3);
+
+    // The master of the shared connection is asked, which proves that there is one.
+    ssh(&["-O", "check"]).stderr("Master running (pid=[PID])\r\n").success();
+    // Options of ssh before the command, here one that shares no connection.
+    ssh(&["-o", "ControlPath=none", "hostname"]).stdout("vm\n").success();
+
+    let json = project.qqmgr(&["--json", "ssh", "vm", "echo out; echo err >&2; exit 3"]).run();
+    json.stdout(
+        "{\n  \"name\": \"vm\",\n  \"exit_code\": 3,\n  \"stdout\": \"out\\n\",\n  \
+         \"stderr\": \"err\\n\"\n}\n",
+    )
+    .code(3);
+    powered_off(&project);
+    ssh(&["true"])
+        .stderr("qqmgr: error: VM `vm` is not running\nqqmgr: hint: `qqmgr start vm` starts it\n")
+        .code(255);
+}
+
+#[test]
+fn put_and_get_with_an_sftp_server() {
+    let Some(project) = booted("") else { return };
+    copies(&project);
+    assert_eq!(project.vm_file("vm", "copy-method"), "sftp");
+    let missing = project.qqmgr(&["get", "vm", "/nope", "."]).run();
+    missing.stderr("scp: /nope: No such file or directory\r\n").code(1);
+    powered_off(&project);
+}
+
+#[test]
+fn put_and_get_with_a_bare_dropbear() {
+    let Some(project) = booted("guest.sftp=no") else { return };
+    copies(&project);
+    assert_eq!(project.vm_file("vm", "copy-method"), "tar");
+    for to in [".", "new"] {
+        let missing = project.qqmgr(&["get", "vm", "/nope", to]).run();
+        missing
+            .stderr("qqmgr: error: the copy failed: `ssh`: /nope: No such file or directory\n")
+            .code(1);
+    }
+    let nowhere = project.qqmgr(&["put", "vm", "tree/a", "tree/sub", "/nope"]).run();
+    nowhere.stderr("qqmgr: error: the copy failed: `ssh`: /nope: no such directory\n").code(1);
+    assert!(!project.files("").iter().any(|name| name.contains(".part.")));
+    powered_off(&project);
+}
+
+/// What must be the same whatever the guest has to copy with. Works in the guest's /tmp and home.
+fn copies(project: &Project) {
+    let qqmgr = |words: &[&str]| project.qqmgr(words).run().success();
+    let guest = |script: &str, expected: &str| {
+        project.qqmgr(&["ssh", "vm", script]).run().stdout(expected).success();
+    };
+    project.write("tree/a", "one");
+    project.write("tree/sub/b c", [0, 159, 146, 150, 10, 13, 0]);
+    let executable = std::fs::Permissions::from_mode(0o750);
+    std::fs::set_permissions(project.path("tree/a"), executable).unwrap();
+
+    // A directory under a new name, and into one that is there.
+    qqmgr(&["put", "vm", "tree", "/tmp/new"]);
+    qqmgr(&["put", "vm", "tree", "/tmp"]);
+    guest(
+        "cd /tmp && find new tree | sort && stat -c %a new/a && cmp new/a tree/a",
+        "new\nnew/a\nnew/sub\nnew/sub/b c\ntree\ntree/a\ntree/sub\ntree/sub/b c\n750\n",
+    );
+    qqmgr(&["get", "vm", "/tmp/new", "."]);
+    qqmgr(&["get", "vm", "/tmp/new", "renamed"]);
+    for copy in ["new", "renamed"] {
+        assert_eq!(project.files(copy), ["a", "sub", "sub/b c"]);
+        let content = std::fs::read(project.path(copy).join("sub/b c")).unwrap();
+        assert_eq!(content, [0, 159, 146, 150, 10, 13, 0]);
+        let mode = std::fs::metadata(project.path(copy).join("a")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o750);
+    }
+
+    // Names that a shell, scp or tar could take for something else, several at once.
+    let names = ["x:y", "-dash", "q'u\"o te", "$HOME", "ü"];
+    for name in names {
+        project.write(Path::new("odd").join(name), name);
+    }
+    project.write("odd/copy", "copy");
+    let put = [&["-c", "../qqmgr.toml", "put", "vm", "--"], &names[..], &["/tmp/new/sub"]].concat();
+    project.qqmgr(&put).cwd("odd").run().success();
+    guest(
+        "cd /tmp/new/sub && for f in *; do echo \"$f\"; done",
+        "$HOME\n-dash\nb c\nq'u\"o te\nx:y\nü\n",
+    );
+    qqmgr(&["get", "vm", "/tmp/new/sub", "back"]);
+    for name in names {
+        assert_eq!(std::fs::read_to_string(project.path("back").join(name)).unwrap(), name);
+    }
+    qqmgr(&["put", "vm", "odd/copy", "/tmp/it's new"]);
+    guest("cat \"/tmp/it's new\"", "copy");
+
+    // Names from the home directory, and patterns.
+    qqmgr(&["put", "vm", "odd/copy", "here"]);
+    qqmgr(&["put", "vm", "odd/copy", "~/there"]);
+    guest("cat ~/here ~/there", "copycopy");
+    project.write("into/keep", "");
+    qqmgr(&["get", "vm", "~/*here", "/tmp/tree/[a-b]", "into"]);
+    assert_eq!(project.files("into"), ["a", "here", "keep", "there"]);
+
+    // A local file that is not there changes nothing, whichever way it would have gone.
+    let missing = project.qqmgr(&["put", "vm", "odd/copy", "nope", "/tmp"]).run();
+    missing.stderr("qqmgr: error: cannot read `nope`: no such file or directory\n").code(1);
+    let json = project.qqmgr(&["put", "vm", "odd/copy", "json", "--json"]).run();
+    json.stdout(
+        "{\n  \"name\": \"vm\",\n  \"from\": [\n    \"odd/copy\"\n  ],\n  \"to\": \"json\"\n}\n",
+    )
+    .success();
+}
+
+/// The power button is pressed again until the booting guest has learned to listen to it.
+#[test]
+fn stop_while_the_guest_boots() {
+    let Some(project) = project("guest.powerdown=slow") else { return };
+    project.qqmgr(&["start", "vm"]).run().stdout("vm started: [..]\n").success();
+    wait_until("the kernel speaks", BOOT_DURATION_MAX, || {
+        project.vm_file("vm", "serial").contains("Linux version")
+    });
+    let stop = project.qqmgr(&["stop", "vm", "--timeout", "55"]).run();
+    stop.stdout("vm powered off in [SECONDS] s\n").success();
+}
+
+#[test]
+fn stop_of_a_guest_that_ignores_the_power_button() {
+    let Some(project) = booted("guest.powerdown=ignore") else { return };
+    let refused = project.qqmgr(&["stop", "vm", "--timeout", "0.5", "--no-kill"]).run();
+    refused
+        .stderr(
+            "qqmgr: error: the guest did not power off within 0.5 s; QEMU (pid [PID]) still runs\n\
+             qqmgr: hint: without `--no-kill`, `stop` would end QEMU now\n",
+        )
+        .code(4);
+    project.qqmgr(&["ssh", "vm", "hostname"]).run().stdout("vm\n").success();
+    let ended = project.qqmgr(&["stop", "vm", "--timeout", "0.5"]).run();
+    ended.stdout("vm ended by SIGTERM in [SECONDS] s\n").success();
+    assert_eq!(project.vm_files("vm"), "lock qemu.log serial");
+}
