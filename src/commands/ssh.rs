@@ -6,14 +6,9 @@ use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::Report;
-use crate::ssh::{Guest, cannot_run};
-use crate::text::sanitized;
-use std::ffi::OsStr;
-use std::io::Read;
-use std::process::{Child, Stdio};
+use crate::ssh::Guest;
+use crate::ssh::run::{capture, replace_by};
 
-/// What a command may say on each of its two streams to be told as JSON.
-const OUTPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// ssh's for its own failures.
 const FAILURE_CODE: u8 = 255;
 
@@ -28,6 +23,7 @@ pub(crate) static COMMAND: Command = Command {
     run,
 };
 
+/// What a command said; what is no UTF-8 of it has become U+FFFD.
 struct Ran {
     name: String,
     exit_code: u8,
@@ -42,43 +38,23 @@ fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
             .hint("a shell is for people: its output is no result"));
     }
     let guest = Guest::of(&args.vm(), &Config::load(args)?, args.log())?;
-    let mut ssh = guest.ssh(words);
+    let ssh = guest.ssh(words);
     if !args.json {
-        return Err(guest.replace_by(ssh));
+        return Err(replace_by(ssh, args.log()));
     }
-    let spawned = ssh.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let child = spawned.map_err(|error| cannot_run(OsStr::new("ssh"), &error))?;
-    Ok(Box::new(captured(args.vm().into_owned(), child)?))
-}
-
-/// Waits for a command, keeping what it says. What is no UTF-8 becomes U+FFFD.
-fn captured(name: String, mut child: Child) -> Result<Ran, Error> {
-    let stderr = child.stderr.take();
-    let reader = std::thread::spawn(move || read(stderr));
-    let stdout = read(child.stdout.take());
-    let stderr = reader.join().unwrap_or_default();
-    let (Some(stdout), Some(stderr)) = (stdout, stderr) else {
-        let _ = child.kill();
-        let _ = child.wait();
-        let limit = OUTPUT_BYTES_MAX >> 20;
-        return Err(Error::failed(format!("the command said more than {limit} MiB"))
-            .hint("without `--json` there is no limit"));
-    };
-    let status = child.wait().map_err(|error| cannot_run(OsStr::new("ssh"), &error))?;
-    let exit_code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILURE_CODE);
-    Ok(Ran { name, exit_code, stdout, stderr })
-}
-
-fn read(stream: Option<impl Read>) -> Option<String> {
-    let mut bytes = Vec::new();
-    stream?.take(OUTPUT_BYTES_MAX + 1).read_to_end(&mut bytes).ok()?;
-    let fits = bytes.len() as u64 <= OUTPUT_BYTES_MAX;
-    fits.then(|| String::from_utf8_lossy(&bytes).into_owned())
+    let output = capture(ssh, args.log())?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok(Box::new(Ran {
+        name: args.vm().into_owned(),
+        exit_code: output.exit_code.and_then(|code| code.try_into().ok()).unwrap_or(FAILURE_CODE),
+        stdout: text(&output.stdout),
+        stderr: text(&output.stderr),
+    }))
 }
 
 impl Report for Ran {
     fn text(&self) -> String {
-        sanitized(&self.stdout)
+        self.stdout.clone()
     }
 
     fn json(&self) -> Value {

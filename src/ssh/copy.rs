@@ -1,8 +1,9 @@
 //! `put` and `get`: by `scp`, which speaks sftp, or as a tar stream to a guest that has no sftp
 //! server, as small ones with dropbear do not.
 
-use super::{Guest, cannot_run, stream};
-use crate::error::{Error, Kind};
+use super::run::{Output, capture, replace_by};
+use super::{Guest, stream};
+use crate::error::Error;
 use crate::files;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -39,8 +40,14 @@ pub(crate) fn copy(guest: &Guest, copy: &Copy, exec: bool) -> Result<(), Error> 
     }
     match method(guest)? {
         Method::Tar => stream::copy(guest, copy),
-        Method::Sftp if exec => Err(guest.replace_by(scp(guest, copy, &["-r", "--"]))),
-        Method::Sftp => run(guest, &mut scp(guest, copy, &["-q", "-r", "--"])),
+        Method::Sftp if exec => Err(replace_by(scp(guest, copy, &["-r", "--"]), guest.log)),
+        Method::Sftp => {
+            let output = ask(guest, scp(guest, copy, &["-q", "-r", "--"]))?;
+            match output.exit_code {
+                Some(0) => Ok(()),
+                _ => Err(Error::failed(output.said())),
+            }
+        }
     }
 }
 
@@ -71,19 +78,6 @@ fn remote(guest: &Guest, path: &OsStr) -> OsString {
     spec
 }
 
-/// Runs a program to its end; that it fails is an error, which it has explained on stderr.
-fn run(guest: &Guest, command: &mut Command) -> Result<(), Error> {
-    guest.trace(command);
-    let output = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output();
-    let output = output.map_err(|error| cannot_run(command.get_program(), &error))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let program = command.get_program().display();
-    Err(Error::failed(format!("{program}: {}", crate::text::sanitized(said.trim()))))
-}
-
 /// How this guest takes files; found out once, and kept until the VM stops.
 fn method(guest: &Guest) -> Result<Method, Error> {
     let kept = files::read_start(&guest.paths.copy_method, METHOD_BYTES_MAX).unwrap_or_default();
@@ -100,29 +94,28 @@ fn method(guest: &Guest) -> Result<Method, Error> {
 /// Asks the guest. The first question tells whether there is a connection at all; the second
 /// then goes over the same one, and an sftp server that is there ends well at the end of input.
 fn find_out(guest: &Guest) -> Result<Method, Error> {
-    let has_tar = ask(guest, &mut guest.ssh(&["command -v tar".into()]), Stdio::inherit())?;
-    if has_tar == Some(SSH_FAILED) {
-        let message = format!("cannot reach the guest of VM `{}` by ssh", guest.name);
-        return Err(Error::failed(message).hint("ssh's own message says why; is it booted?"));
+    let name = &guest.name;
+    let tar = ask(guest, guest.ssh(&["command -v tar".into()]))?;
+    if tar.exit_code == Some(SSH_FAILED) {
+        let message = format!("cannot reach the guest of VM `{name}`: {}", tar.said());
+        return Err(Error::failed(message).hint("is it booted, and does `[ssh]` let you in?"));
     }
     let mut sftp = guest.command("ssh");
-    sftp.args(["-s", &guest.name, "sftp"]);
-    if ask(guest, &mut sftp, Stdio::null())? == Some(0) {
+    sftp.args(["-s", name, "sftp"]);
+    if ask(guest, sftp)?.exit_code == Some(0) {
         return Ok(Method::Sftp);
     }
-    if has_tar == Some(0) {
+    if tar.exit_code == Some(0) {
         return Ok(Method::Tar);
     }
-    let message = format!("the guest of VM `{}` has neither an sftp server nor tar", guest.name);
-    Err(Error::new(Kind::Failed, message)
+    let message = format!("the guest of VM `{name}` has neither an sftp server nor tar");
+    Err(Error::failed(message)
         .hint("install one of them there; `qqmgr ssh VM 'cat > FILE' < FILE` needs neither"))
 }
 
-fn ask(guest: &Guest, command: &mut Command, stderr: Stdio) -> Result<Option<i32>, Error> {
-    guest.trace(command);
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).status();
-    let status = status.map_err(|error| cannot_run(command.get_program(), &error))?;
-    Ok(status.code())
+fn ask(guest: &Guest, mut command: Command) -> Result<Output, Error> {
+    command.stdin(Stdio::null());
+    capture(command, guest.log)
 }
 
 /// Whether a remote name has characters that `get` expands.

@@ -1,8 +1,9 @@
-//! The guest over ssh: the configuration file of a VM ([`config`]), running `ssh` and `scp` with
-//! it, and copying where the guest has no sftp server ([`stream`]).
+//! The guest over ssh: the configuration file of a VM ([`config`]), the commands that use it
+//! ([`run`]), and copying ([`copy`]), also where the guest has no sftp server ([`stream`]).
 
 pub(crate) mod config;
 pub(crate) mod copy;
+pub(crate) mod run;
 mod stream;
 
 use crate::config::Config;
@@ -10,22 +11,22 @@ use crate::config::model::Vm;
 use crate::error::{Error, Kind};
 use crate::files;
 use crate::log::Log;
-use crate::text::command_line;
 use crate::vm::paths::{SOCKET_PATH_BYTES_MAX, is_plain};
 use crate::vm::{Instance, Paths, process};
-use std::ffi::{OsStr, OsString};
-use std::os::unix::process::CommandExt as _;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// ssh binds `ControlPath`, a dot and 16 random characters, and renames it (`mux.c`).
 const CONTROL_SUFFIX_BYTES: usize = 17;
+/// Of a configuration that this program wrote.
+const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
 /// A running VM's guest, its `ssh.conf` written.
 pub(crate) struct Guest {
     name: String,
     pub(crate) paths: Paths,
-    log: Log,
+    pub(crate) log: Log,
 }
 
 impl Guest {
@@ -55,26 +56,6 @@ impl Guest {
         command.arg(&self.name).args(words);
         command
     }
-
-    /// Becomes the program. Comes back only when that fails.
-    pub(crate) fn replace_by(&self, mut command: Command) -> Error {
-        self.trace(&command);
-        let error = command.exec();
-        cannot_run(command.get_program(), &error)
-    }
-
-    fn trace(&self, command: &Command) {
-        let words = std::iter::once(command.get_program()).chain(command.get_args());
-        self.log.verbose(|| format!("exec {}", command_line(words)));
-    }
-}
-
-pub(crate) fn cannot_run(program: &OsStr, error: &std::io::Error) -> Error {
-    let failed = Error::io("run", Path::new(program), error);
-    match error.kind() {
-        std::io::ErrorKind::NotFound => failed.hint("install it (Debian: openssh-client)"),
-        _ => failed,
-    }
 }
 
 /// The content of the VM's `ssh.conf`, for a guest that is reached on `port`.
@@ -103,18 +84,27 @@ fn control_socket(paths: &Paths) -> PathBuf {
     paths.dir.join("ssh.socket")
 }
 
-/// Ends the shared connection, if there is one. It would end by itself, but not at once; that it
-/// is gone already is fine.
+/// Ends the shared connection, if there is one. It ends by itself when QEMU does, only not at
+/// once; so nothing that ssh says here matters.
 pub(crate) fn end_shared_connection(name: &str, paths: &Paths, log: Log) -> Result<(), Error> {
     let socket = control_socket(paths);
-    if socket.symlink_metadata().is_ok() && paths.ssh_config.exists() {
+    if socket.symlink_metadata().is_ok() || has_own_control_path(paths) {
         let mut ssh = Command::new("ssh");
-        ssh.arg("-F").arg(&paths.ssh_config).args(["-O", "exit", name]);
-        log.verbose(|| {
-            format!("exec {}", command_line([OsStr::new("ssh")].into_iter().chain(ssh.get_args())))
-        });
-        let quiet = ssh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let _ = quiet.status();
+        ssh.arg("-F").arg(&paths.ssh_config).args(["-O", "exit", name]).stdin(Stdio::null());
+        let _ = run::capture(ssh, log);
     }
     files::remove(&socket)
+}
+
+/// Whether connections are shared where the user wants that.
+fn has_own_control_path(paths: &Paths) -> bool {
+    let text = files::read_start(&paths.ssh_config, CONFIG_BYTES_MAX).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let mut lines = text.lines().map(str::trim_start);
+    let own = control_path(paths).unwrap_or_default();
+    lines.any(|line| {
+        line.split_once(' ').is_some_and(|(keyword, value)| {
+            keyword.eq_ignore_ascii_case("ControlPath") && Path::new(value) != own
+        })
+    })
 }

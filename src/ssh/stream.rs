@@ -4,14 +4,14 @@
 //! Files arrive under their new name by a rename, so that an interrupted copy leaves no half file
 //! under it. A directory that is there already is copied into, as `scp -r` does.
 
+use super::Guest;
 use super::copy::{Copy, is_pattern, local};
-use super::{Guest, cannot_run};
-use crate::error::{Error, io_reason};
-use crate::text::sanitized;
+use super::run::{capture, pipe};
+use crate::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 /// `$1` is where to, `$2` the name within the stream, `$3` whether there are more sources.
 const PUT: &str = r#"
@@ -62,7 +62,7 @@ fn put(guest: &Guest, from: &Path, to: &OsStr, more: &str) -> Result<(), Error> 
     tar.arg(Path::new(".").join(name));
     let to = home_relative(to);
     let remote = remote_script(PUT, &[&to, name, OsStr::new(more)]);
-    pipe(guest, &mut tar, &mut guest.ssh(&[remote]))
+    pipe(tar, guest.ssh(&[remote]), guest.log)
 }
 
 fn get(guest: &Guest, from: &OsStr, to: &Path) -> Result<(), Error> {
@@ -71,7 +71,7 @@ fn get(guest: &Guest, from: &OsStr, to: &Path) -> Result<(), Error> {
         let mut tar = Command::new("tar");
         tar.arg("-xf").arg("-").arg("-C").arg(dir);
         let remote = remote_script(GET, &[&home_relative(from)]);
-        pipe(guest, &mut guest.ssh(&[remote]), &mut tar)
+        pipe(guest.ssh(&[remote]), tar, guest.log)
     };
     let (true, Some(name)) = (!to.is_dir(), name) else {
         return into(&local(to));
@@ -95,49 +95,13 @@ fn expanded(guest: &Guest, path: &OsStr) -> Result<Vec<OsString>, Error> {
     let mut script = OsString::from(MATCHES);
     script.push(quoted(&home_relative(path), true));
     let mut ssh = guest.ssh(&[remote_script_os(&script, &[])]);
-    guest.trace(&ssh);
-    let output = ssh.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-    let output = output.map_err(|error| cannot_run(OsStr::new("ssh"), &error))?;
-    if !output.status.success() {
-        return Err(Error::failed("cannot list the files of the guest"));
+    ssh.stdin(Stdio::null());
+    let output = capture(ssh, guest.log)?;
+    if output.exit_code != Some(0) {
+        return Err(Error::failed(format!("cannot list the guest's files: {}", output.said())));
     }
     let names = output.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty());
     Ok(names.map(|name| OsString::from_vec(name.to_vec())).collect())
-}
-
-/// Runs `from | to`. What `to` says only counts when it had a whole stream to work on.
-fn pipe(guest: &Guest, from: &mut Command, to: &mut Command) -> Result<(), Error> {
-    guest.trace(from);
-    guest.trace(to);
-    let mut source = spawn(from.stdin(Stdio::null()).stdout(Stdio::piped()))?;
-    let stream = source.stdout.take().map_or_else(Stdio::null, Stdio::from);
-    let sink = spawn(to.stdin(stream).stdout(Stdio::null()));
-    // Both at once, since either may have more to say than a pipe holds.
-    std::thread::scope(|scope| {
-        let sending = scope.spawn(|| end(source, from.get_program()));
-        let received = sink.and_then(|child| end(child, to.get_program()));
-        let sent = sending.join().unwrap_or_else(|_| Err(Error::failed("the copy failed")));
-        sent.and(received)
-    })
-}
-
-fn spawn(command: &mut Command) -> Result<Child, Error> {
-    let spawned = command.stderr(Stdio::piped()).spawn();
-    spawned.map_err(|error| cannot_run(command.get_program(), &error))
-}
-
-/// Waits for a program; an error has what it said.
-fn end(child: Child, program: &OsStr) -> Result<(), Error> {
-    let program = program.display();
-    let output = child.wait_with_output().map_err(|error| {
-        Error::failed(format!("cannot wait for `{program}`: {}", io_reason(&error)))
-    })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = sanitized(String::from_utf8_lossy(&output.stderr).trim());
-    let said = if said.is_empty() { output.status.to_string() } else { said };
-    Err(Error::failed(format!("the copy failed: `{program}`: {said}")))
 }
 
 /// The directory that a path's last part lies in.

@@ -1,4 +1,4 @@
-//! Whether a port of this host is free.
+//! TRUSTED CORE: binds a port of this host for a moment, to see whether it is free.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};

@@ -1,0 +1,108 @@
+//! TRUSTED CORE: runs `ssh`, `scp` and `tar`.
+
+use crate::error::{Error, io_reason};
+use crate::log::Log;
+use crate::text::{command_line, sanitized};
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// What a program may say on each of its two streams where that is kept.
+const OUTPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// How a program ended and what it said.
+pub(crate) struct Output {
+    /// `None` when a signal ended it.
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+}
+
+impl Output {
+    /// What it said on stderr, for a message.
+    pub(super) fn said(&self) -> String {
+        sanitized(String::from_utf8_lossy(&self.stderr).trim())
+    }
+}
+
+/// Becomes the program. Comes back only when that fails.
+pub(crate) fn replace_by(mut command: Command, log: Log) -> Error {
+    trace(&command, log);
+    let error = command.exec();
+    cannot_run(&command, &error)
+}
+
+/// Runs a program to its end and keeps what it says.
+pub(crate) fn capture(mut command: Command, log: Log) -> Result<Output, Error> {
+    trace(&command, log);
+    let mut child = spawn(command.stdout(Stdio::piped()))?;
+    let stderr = child.stderr.take();
+    let reader = std::thread::spawn(move || read(stderr));
+    let stdout = read(child.stdout.take());
+    let (Some(stdout), Some(stderr)) = (stdout, reader.join().unwrap_or_default()) else {
+        let _ = child.kill();
+        let _ = child.wait();
+        let limit = OUTPUT_BYTES_MAX >> 20;
+        return Err(Error::failed(format!("the command said more than {limit} MiB"))
+            .hint("without `--json` there is no limit"));
+    };
+    let status = child.wait().map_err(|error| cannot_run(&command, &error))?;
+    Ok(Output { exit_code: status.code(), stdout, stderr })
+}
+
+fn read(stream: Option<impl Read>) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    stream?.take(OUTPUT_BYTES_MAX + 1).read_to_end(&mut bytes).ok()?;
+    (bytes.len() as u64 <= OUTPUT_BYTES_MAX).then_some(bytes)
+}
+
+/// Runs `from | to`. What `to` says only counts when it had a whole stream to work on.
+pub(super) fn pipe(mut from: Command, mut to: Command, log: Log) -> Result<(), Error> {
+    trace(&from, log);
+    trace(&to, log);
+    let mut source = spawn(from.stdin(Stdio::null()).stdout(Stdio::piped()))?;
+    let stream = source.stdout.take().map_or_else(Stdio::null, Stdio::from);
+    let sink = spawn(to.stdin(stream).stdout(Stdio::null()));
+    // Both at once, since either may have more to say than a pipe holds.
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(|| end(source, from.get_program()));
+        let received = sink.and_then(|child| end(child, to.get_program()));
+        let sent = sending.join().unwrap_or_else(|_| Err(Error::failed("the copy failed")));
+        sent.and(received)
+    })
+}
+
+fn spawn(command: &mut Command) -> Result<Child, Error> {
+    command.stderr(Stdio::piped()).spawn().map_err(|error| cannot_run(command, &error))
+}
+
+/// Waits for a program; an error has what it said.
+fn end(child: Child, program: &OsStr) -> Result<(), Error> {
+    let program = program.display();
+    let output = child.wait_with_output().map_err(|error| {
+        Error::failed(format!("cannot wait for `{program}`: {}", io_reason(&error)))
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = sanitized(String::from_utf8_lossy(&output.stderr).trim());
+    let said = if said.is_empty() { output.status.to_string() } else { said };
+    Err(Error::failed(format!("the copy failed: `{program}`: {said}")))
+}
+
+fn trace(command: &Command, log: Log) {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    log.verbose(|| format!("exec {}", command_line(words)));
+}
+
+fn cannot_run(command: &Command, error: &std::io::Error) -> Error {
+    let program = command.get_program();
+    let failed = Error::io("run", Path::new(program), error);
+    let package = if program == "tar" { "tar" } else { "openssh-client" };
+    match error.kind() {
+        std::io::ErrorKind::NotFound => failed.hint(format!("install it (Debian: {package})")),
+        _ => failed,
+    }
+}

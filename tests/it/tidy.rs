@@ -1,0 +1,226 @@
+//! The rules that a reviewer would otherwise have to look for, over the files of the repository.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const COLUMNS_MAX: usize = 100;
+const FILE_LINES_MAX: usize = 450;
+const FUNCTION_LINES_MAX: usize = 70;
+/// What `src/` may grow to when every feature is there, without tests.
+const SOURCE_LINES_MAX: usize = 7000;
+
+/// Which modules a module may use, itself aside. Data flows one way: nothing here points up.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("text", &[]),
+    ("log", &[]),
+    ("json", &["text"]),
+    ("toml", &["text"]),
+    ("template", &["text"]),
+    ("words", &["template", "text"]),
+    ("error", &["json", "text"]),
+    ("report", &["json"]),
+    ("files", &["error"]),
+    ("cli", &["error", "json", "log", "report", "text"]),
+    ("config", &["cli", "error", "template", "text", "toml", "words"]),
+    ("vm", &["error", "files", "json", "log", "text", "words"]),
+    ("ssh", &["config", "error", "files", "log", "text", "vm"]),
+    (
+        "commands",
+        &["cli", "config", "error", "files", "json", "log", "report", "ssh", "text", "vm"],
+    ),
+    ("main", &["cli", "commands", "error", "json", "report"]),
+];
+
+/// Calls that change something outside of the process. A file with one of them says so.
+const EFFECTS: &[&str] = &[
+    "Command::new",
+    ".spawn(",
+    ".exec()",
+    "create_dir",
+    "DirBuilder",
+    "fs::write",
+    "fs::remove",
+    "fs::rename",
+    "fs::set_permissions",
+    "OpenOptions",
+    "File::create",
+    "symlink(",
+    "UnixStream::",
+    "TcpListener::",
+    "TcpStream::",
+];
+
+const BANNED: &[(&str, &str)] = &[
+    (".unwrap()", "an error is told, not a panic"),
+    (".expect(", "an error is told, not a panic"),
+    ("panic!(", "an error is told, not a panic"),
+    ("unreachable!(", "make it a type that cannot be wrong"),
+    ("todo!(", "finish it"),
+    ("dbg!(", "left from debugging"),
+    ("println!(", "only main prints, and it can fail"),
+    ("process::exit", "main ends, nobody else"),
+    ("macro_rules!", "macros hide things"),
+    ("SystemTime::now().elapsed", "timeouts go by Instant"),
+];
+
+struct Source {
+    name: String,
+    /// Without the tests at its end.
+    code: String,
+}
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files_below(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        match entry.path() {
+            path if path.is_dir() => files_below(&path, found),
+            path => found.push(path),
+        }
+    }
+}
+
+/// The Rust files below a directory of the repository.
+fn rust_files(directory: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    files_below(&repository().join(directory), &mut found);
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    found.sort();
+    let name = |path: &Path| path.strip_prefix(repository()).unwrap().display().to_string();
+    found.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// The files of `src/` that are no tests, without the tests in them.
+fn sources() -> Vec<Source> {
+    let files = rust_files("src").into_iter().filter(|(name, _)| !name.contains("tests"));
+    files
+        .map(|(name, text)| {
+            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap().to_string();
+            Source { name, code }
+        })
+        .collect()
+}
+
+/// The module at the top level that a file belongs to.
+fn module(name: &str) -> &str {
+    let inside = name.strip_prefix("src/").unwrap();
+    inside.split('/').next().unwrap().trim_end_matches(".rs")
+}
+
+#[test]
+fn modules_use_only_what_lies_below_them() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let module = module(&source.name);
+        let (_, allowed) = LAYERS.iter().find(|(name, _)| *name == module).unwrap();
+        for used in source.code.split("crate::").skip(1) {
+            let used = used.split(|c: char| !c.is_ascii_lowercase()).next().unwrap();
+            let is_module = LAYERS.iter().any(|(name, _)| *name == used);
+            if is_module && used != module && !allowed.contains(&used) {
+                wrong.push(format!("{} uses {used}", source.name));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn effects_are_only_in_files_that_say_so() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let has = EFFECTS.iter().find(|call| source.code.contains(**call));
+        let says_so = source.code.starts_with("//! TRUSTED CORE: ");
+        match has {
+            Some(call) if !says_so => wrong.push(format!("{} has {call}", source.name)),
+            None if says_so && source.name != "src/vm/shutdown.rs" => {
+                wrong.push(format!("{} has nothing of the kind", source.name));
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn one_place_sleeps() {
+    let sleeping: Vec<String> = sources()
+        .into_iter()
+        .filter(|source| source.code.contains("sleep("))
+        .map(|source| source.name)
+        .collect();
+    assert_eq!(sleeping, ["src/vm/wait.rs"]);
+}
+
+#[test]
+fn no_banned_calls() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        for (call, why) in BANNED {
+            if source.code.contains(call) {
+                wrong.push(format!("{} has {call}: {why}", source.name));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn files_functions_and_lines_are_short() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let lines = source.code.lines().count();
+        if lines > FILE_LINES_MAX {
+            wrong.push(format!("{} has {lines} lines", source.name));
+        }
+        wrong.extend(long_functions(&source));
+    }
+    for (name, text) in ["src", "tests"].iter().flat_map(|directory| rust_files(directory)) {
+        for (number, line) in text.lines().enumerate() {
+            // Tables of inputs and outputs are as long as what they hold.
+            if line.chars().count() > COLUMNS_MAX && !line.contains('"') {
+                wrong.push(format!("{name}:{} is too long", number + 1));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// A function ends at the first closing brace in the column where it began.
+fn long_functions(source: &Source) -> Vec<String> {
+    let lines: Vec<&str> = source.code.lines().collect();
+    let mut long = Vec::new();
+    for (start, line) in lines.iter().enumerate() {
+        let indent = line.len() - line.trim_start().len();
+        if !line.contains("fn ") || line.trim_start().starts_with("//") || line.ends_with(';') {
+            continue;
+        }
+        let end = format!("{}}}", " ".repeat(indent));
+        let length = lines[start..].iter().position(|line| *line == end).unwrap_or(0);
+        if length > FUNCTION_LINES_MAX {
+            long.push(format!("{}:{}: {length} lines", source.name, start + 1));
+        }
+    }
+    long
+}
+
+#[test]
+fn the_program_stays_small() {
+    let lines: usize = sources().iter().map(|source| source.code.lines().count()).sum();
+    assert!(lines < SOURCE_LINES_MAX, "{lines} lines");
+}
+
+#[test]
+fn nothing_but_std() {
+    let manifest = fs::read_to_string(repository().join("Cargo.toml")).unwrap();
+    let sections: Vec<&str> = manifest.split("\n[").collect();
+    let dependencies = sections.iter().filter(|section| section.contains("dependencies]"));
+    for section in dependencies {
+        let entries: Vec<&str> = section.lines().skip(1).filter(|line| !line.is_empty()).collect();
+        assert_eq!(entries, Vec::<&str>::new());
+    }
+    let lock = fs::read_to_string(repository().join("Cargo.lock")).unwrap();
+    assert_eq!(lock.matches("[[package]]").count(), 1);
+    assert!(!repository().join("build.rs").exists());
+}
