@@ -33,8 +33,9 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Calls that change something outside of the process. A file with one of them says so.
 const EFFECTS: &[&str] = &[
-    "Command::new",
-    ".spawn(",
+    ".spawn()",
+    ".output()",
+    ".status()",
     ".exec()",
     "create_dir",
     "DirBuilder",
@@ -44,7 +45,7 @@ const EFFECTS: &[&str] = &[
     "fs::set_permissions",
     "OpenOptions",
     "File::create",
-    "symlink(",
+    "fs::symlink",
     "UnixStream::",
     "TcpListener::",
     "TcpStream::",
