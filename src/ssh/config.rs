@@ -4,6 +4,8 @@ use crate::config::SshOption;
 use std::fmt::Write as _;
 use std::path::Path;
 
+/// Where connections are shared unless the user says otherwise.
+pub(super) const CONTROL_SOCKET: &str = "ssh.socket";
 /// How long a shared connection without a session stays open, in seconds.
 const CONTROL_PERSIST: &str = "60";
 /// Keywords whose value is the rest of the line, given to a shell; quotes in it are the shell's.
@@ -30,17 +32,12 @@ const LISTS: &[&str] = &[
 
 /// One `Host` block named after the VM. ssh keeps the first value that it reads of a keyword, so
 /// each is written once, or once a value for a list; what the user sets replaces ours.
-/// `vm_dir` is where a relative `ControlPath` lies, `control_path` the one for sharing by default.
-pub(crate) fn render(
-    name: &str,
-    port: u16,
-    options: &[SshOption],
-    vm_dir: &Path,
-    control_path: &Path,
-) -> String {
+/// `control_dir` is where a relative `ControlPath` starts from, in a spelling that nothing expands.
+pub(crate) fn render(name: &str, port: u16, options: &[SshOption], control_dir: &Path) -> String {
     let user = |keyword: &str| options.iter().find(|(name, _)| name.eq_ignore_ascii_case(keyword));
     let mut ours: Vec<(&str, String)> =
         vec![("HostName", "127.0.0.1".into()), ("HostKeyAlias", name.to_string())];
+    let in_dir = |name: &str| control_dir.join(name).display().to_string();
     let forgets_keys = user("UserKnownHostsFile")
         .is_some_and(|(_, values)| values.iter().all(|value| value == "/dev/null"));
     if forgets_keys {
@@ -49,7 +46,7 @@ pub(crate) fn render(
     }
     if !["ControlMaster", "ControlPath", "ControlPersist"].iter().any(|k| user(k).is_some()) {
         ours.push(("ControlMaster", "auto".into()));
-        ours.push(("ControlPath", control_path.display().to_string()));
+        ours.push(("ControlPath", in_dir(CONTROL_SOCKET)));
         ours.push(("ControlPersist", CONTROL_PERSIST.into()));
     }
 
@@ -66,7 +63,7 @@ pub(crate) fn render(
         for value in values {
             let is_relative = !value.starts_with(['/', '~', '%', '$']) && value != "none";
             if keyword.eq_ignore_ascii_case("ControlPath") && is_relative {
-                line(keyword, &vm_dir.join(value).display().to_string());
+                line(keyword, &in_dir(value));
             } else {
                 line(keyword, value);
             }
@@ -98,7 +95,7 @@ mod tests {
                 (name.to_string(), values.iter().map(ToString::to_string).collect())
             })
             .collect();
-        let text = render("dev", 2089, &options, Path::new("/r/vm.dev"), Path::new("/r/s"));
+        let text = render("dev", 2089, &options, Path::new("/r/vm.dev"));
         text.strip_prefix("# Written by qqmgr for the VM dev; changes are lost.\n").unwrap().into()
     }
 
@@ -107,7 +104,7 @@ mod tests {
         assert_eq!(
             rendered(&[]),
             "Host dev\n    Port 2089\n    HostName 127.0.0.1\n    HostKeyAlias dev\n    \
-             ControlMaster auto\n    ControlPath /r/s\n    ControlPersist 60\n"
+             ControlMaster auto\n    ControlPath /r/vm.dev/ssh.socket\n    ControlPersist 60\n"
         );
     }
 

@@ -13,8 +13,9 @@ use crate::files;
 use crate::log::Log;
 use crate::vm::paths::{SOCKET_PATH_BYTES_MAX, is_plain};
 use crate::vm::{Instance, Paths, process};
+use config::CONTROL_SOCKET;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// ssh binds `ControlPath`, a dot and 16 random characters, and renames it (`mux.c`).
@@ -66,28 +67,21 @@ pub(crate) fn config_text(
     port: u16,
 ) -> Result<String, Error> {
     let options = config.ssh_options(vm)?;
-    Ok(config::render(&vm.name, port, &options, &paths.dir, &control_path(paths)?))
+    Ok(config::render(&vm.name, port, &options, &control_dir(paths)?))
 }
 
-/// Where connections to the guest are shared. Through the short directory when the VM's own has
-/// anything in its path that ssh would expand, or is too long.
-fn control_path(paths: &Paths) -> Result<PathBuf, Error> {
-    let plain = control_socket(paths);
-    let fits = plain.as_os_str().len() + CONTROL_SUFFIX_BYTES <= SOCKET_PATH_BYTES_MAX;
-    if fits && is_plain(&plain) {
-        return Ok(plain);
-    }
-    Ok(paths.short_dir()?.join(plain.file_name().unwrap_or_default()))
-}
-
-fn control_socket(paths: &Paths) -> PathBuf {
-    paths.dir.join("ssh.socket")
+/// The directory for connections that are shared: the VM's own, or the short way to it when there
+/// is anything in the path that ssh would expand, or when it is too long.
+fn control_dir(paths: &Paths) -> Result<PathBuf, Error> {
+    let socket = paths.dir.join(CONTROL_SOCKET);
+    let fits = socket.as_os_str().len() + CONTROL_SUFFIX_BYTES <= SOCKET_PATH_BYTES_MAX;
+    if fits && is_plain(&socket) { Ok(paths.dir.clone()) } else { paths.short_dir() }
 }
 
 /// Ends the shared connection, if there is one. It ends by itself when QEMU does, only not at
 /// once; so nothing that ssh says here matters.
 pub(crate) fn end_shared_connection(name: &str, paths: &Paths, log: Log) -> Result<(), Error> {
-    let socket = control_socket(paths);
+    let socket = paths.dir.join(CONTROL_SOCKET);
     if socket.symlink_metadata().is_ok() || has_own_control_path(paths) {
         let mut ssh = Command::new("ssh");
         ssh.arg("-F").arg(&paths.ssh_config).args(["-O", "exit", name]).stdin(Stdio::null());
@@ -101,10 +95,9 @@ fn has_own_control_path(paths: &Paths) -> bool {
     let text = files::read_start(&paths.ssh_config, CONFIG_BYTES_MAX).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let mut lines = text.lines().map(str::trim_start);
-    let own = control_path(paths).unwrap_or_default();
     lines.any(|line| {
         line.split_once(' ').is_some_and(|(keyword, value)| {
-            keyword.eq_ignore_ascii_case("ControlPath") && Path::new(value) != own
+            keyword.eq_ignore_ascii_case("ControlPath") && !value.ends_with(CONTROL_SOCKET)
         })
     })
 }
