@@ -2,7 +2,6 @@
 
 use crate::cli::{Args, Command};
 use crate::config::Config;
-use crate::config::model::Vm;
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::Report;
@@ -12,8 +11,9 @@ use std::fmt::Write as _;
 
 pub(crate) static COMMAND: Command = Command {
     name: "list",
-    about: "List the configured VMs",
-    details: "A live VM is `running` here whatever its guest does; `status` asks QEMU.",
+    about: "List the VMs",
+    details: "Those of the configuration in its order, then those that run without being in it any\n\
+              more. A live VM is `running` here whatever its guest does; `status` asks QEMU.",
     operands: &[],
     flags: &[],
     failure_code: None,
@@ -24,27 +24,34 @@ struct Entry {
     name: String,
     state: State,
     pid: Option<u32>,
-    ssh_port: u16,
+    ssh_port: Option<u16>,
+    configured: bool,
 }
 
 struct Entries(Vec<Entry>);
 
 fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
     let config = Config::load(args)?;
-    let entries = config.vms().iter().map(|vm| Entry::new(&config, vm)).collect();
+    let mut entries: Vec<Entry> =
+        config.vms().iter().map(|vm| Entry::new(&config, &vm.name, Some(vm.port.get()))).collect();
+    let others = config.other_vm_dirs();
+    let others = others.iter().map(|name| Entry::new(&config, name, None));
+    entries.extend(others.filter(|entry| entry.pid.is_some()));
     Ok(Box::new(Entries(entries)))
 }
 
 impl Entry {
-    fn new(config: &Config, vm: &Vm) -> Self {
-        let paths = Paths::new(config.vm_dir(vm));
+    /// `configured_port` is `None` for a VM that the configuration has no more.
+    fn new(config: &Config, name: &str, configured_port: Option<u16>) -> Self {
+        let paths = Paths::new(config.vm_dir(name));
         let process = process::find(&paths);
         let instance = process.as_ref().and_then(|_| Instance::read(&paths));
         Self {
-            name: vm.name.clone(),
+            name: name.to_string(),
             state: State::at_a_glance(process.as_ref(), instance.as_ref()),
             pid: process.map(|process| process.pid),
-            ssh_port: instance.map_or(vm.port.get(), |instance| instance.ssh_port),
+            ssh_port: instance.map(|instance| instance.ssh_port).or(configured_port),
+            configured: configured_port.is_some(),
         }
     }
 }
@@ -55,14 +62,12 @@ impl Report for Entries {
         let width = names.max().unwrap_or_default().max("NAME".len());
         let mut text =
             format!("{:width$}  {:12}  {:>8}  {:>8}\n", "NAME", "STATE", "PID", "SSH PORT");
+        let number = |number: Option<u32>| number.map_or("-".into(), |n| n.to_string());
         for entry in &self.0 {
-            let pid = entry.pid.map_or("-".into(), |pid| pid.to_string());
-            let state = entry.state.name();
-            let _ = writeln!(
-                text,
-                "{:width$}  {state:12}  {pid:>8}  {:>8}",
-                entry.name, entry.ssh_port
-            );
+            let (pid, port) = (number(entry.pid), number(entry.ssh_port.map(u32::from)));
+            let (name, state) = (&entry.name, entry.state.name());
+            let note = if entry.configured { "" } else { "  not configured any more" };
+            let _ = writeln!(text, "{name:width$}  {state:12}  {pid:>8}  {port:>8}{note}");
         }
         text
     }
@@ -75,6 +80,7 @@ impl Report for Entries {
                 ("state", entry.state.name().into()),
                 ("pid", entry.pid.into()),
                 ("ssh", Value::object([("port", entry.ssh_port.into())])),
+                ("configured", entry.configured.into()),
             ])
         };
         self.0.iter().map(one).collect()

@@ -9,10 +9,10 @@ mod status;
 mod stop;
 
 use crate::cli::{Args, Command};
-use crate::config::Config;
 use crate::config::model::Vm;
+use crate::config::{Config, is_vm_name};
 use crate::error::Error;
-use crate::vm::{Paths, argv, instance, launch};
+use crate::vm::{Paths, argv, instance, launch, process};
 use std::ffi::OsString;
 
 /// In help order.
@@ -49,9 +49,22 @@ impl Plan {
     }
 }
 
-/// The configuration, and the files of the VM that the command names.
-fn target(args: &Args) -> Result<(Config, Paths), Error> {
-    let config = Config::load(args)?;
-    let paths = Paths::new(config.vm_dir(config.vm(&args.vm())?));
-    Ok((config, paths))
+/// The VM that a command names.
+struct Target {
+    config: Config,
+    name: String,
+    paths: Paths,
+}
+
+impl Target {
+    /// A VM that runs and is not configured any more is one, too: it can be looked at and stopped.
+    fn new(args: &Args) -> Result<Self, Error> {
+        let (config, name) = (Config::load(args)?, args.vm().into_owned());
+        let paths = Paths::new(config.vm_dir(&name));
+        if is_vm_name(&name) && config.find_vm(&name).is_none() && process::find(&paths).is_some() {
+            return Ok(Self { config, name, paths });
+        }
+        config.vm(&name)?;
+        Ok(Self { config, name, paths })
+    }
 }

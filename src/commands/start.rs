@@ -1,6 +1,6 @@
 //! `qqmgr start VM`
 
-use super::{Plan, target};
+use super::{Plan, Target};
 use crate::cli::spec::{self, Flag, FlagKind};
 use crate::cli::{Args, Command};
 use crate::config::Config;
@@ -51,8 +51,8 @@ struct Started {
 }
 
 fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
-    let (config, paths) = target(args)?;
-    let vm = config.vm(&args.vm())?;
+    let Target { config, name, paths } = Target::new(args)?;
+    let vm = config.vm(&name)?;
     let plan = Plan::new(&config, vm, &paths)?;
     files::private_dir(&paths.dir)?;
     let _lock = lock(&paths, &vm.name, COMMAND.name)?;
@@ -128,7 +128,7 @@ fn check_port(config: &Config, vm: &Vm) -> Result<(), Error> {
         return Ok(());
     }
     let holder = config.vms().iter().find(|other| {
-        let paths = Paths::new(config.vm_dir(other));
+        let paths = Paths::new(config.vm_dir(&other.name));
         let has_port = || Instance::read(&paths).is_some_and(|other| other.ssh_port == port);
         other.name != vm.name && process::find(&paths).is_some() && has_port()
     });

@@ -1,6 +1,6 @@
 //! `qqmgr status VM`
 
-use super::{Plan, target};
+use super::{Plan, Target};
 use crate::cli::spec;
 use crate::cli::{Args, Command};
 use crate::error::Error;
@@ -28,8 +28,10 @@ struct Status {
     process: Option<Process>,
     state: State,
     uptime: Option<Duration>,
-    ssh_port: u16,
-    ssh_vm_port: u16,
+    /// Known by the configuration or by the record of the start.
+    ssh_port: Option<u16>,
+    ssh_vm_port: Option<u16>,
+    configured: bool,
     /// Whether a restart would change something; unknown without a record of the start.
     config_changed: Option<bool>,
     config_file: PathBuf,
@@ -37,8 +39,8 @@ struct Status {
 }
 
 fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
-    let (config, paths) = target(args)?;
-    let vm = config.vm(&args.vm())?;
+    let Target { config, name, paths } = Target::new(args)?;
+    let vm = config.find_vm(&name);
     let mut process = process::find(&paths);
     let instance = process.as_ref().and_then(|_| Instance::read(&paths));
     let state = State::ask(&paths, process.as_ref(), instance.as_ref(), args.log());
@@ -48,14 +50,16 @@ fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
     let instance = process.as_ref().and(instance);
     // What cannot be read any more is a change, too.
     let changed = |instance: &Instance| {
-        Plan::new(&config, vm, &paths).map_or(true, |plan| plan.hash != instance.config_hash)
+        let plan = vm.and_then(|vm| Plan::new(&config, vm, &paths).ok());
+        plan.is_none_or(|plan| plan.hash != instance.config_hash)
     };
     Ok(Box::new(Status {
-        name: vm.name.clone(),
+        name,
+        configured: vm.is_some(),
         state,
         uptime: process.as_ref().and_then(|process| uptime(process, instance.as_ref())),
-        ssh_port: instance.as_ref().map_or(vm.port.get(), |instance| instance.ssh_port),
-        ssh_vm_port: vm.vm_port.get(),
+        ssh_port: instance.as_ref().map(|i| i.ssh_port).or(vm.map(|vm| vm.port.get())),
+        ssh_vm_port: vm.map(|vm| vm.vm_port.get()),
         config_changed: instance.as_ref().map(changed),
         config_file: config.file.clone(),
         process,
@@ -91,7 +95,9 @@ impl Report for Status {
         if let Some(uptime) = self.uptime {
             line("uptime", &duration(uptime));
         }
-        line("ssh port", &format!("{} (guest {})", self.ssh_port, self.ssh_vm_port));
+        if let Some(port) = self.ssh_port {
+            line("ssh port", &port);
+        }
         line("ssh config", &self.paths.ssh_config.display());
         line("serial", &self.paths.serial.display());
         line("log", &self.paths.log.display());
@@ -99,7 +105,9 @@ impl Report for Status {
         line("monitor", &self.paths.monitor.display());
         line("pid file", &self.paths.pid.display());
         line("config", &self.config_file.display());
-        if self.config_changed == Some(true) {
+        if !self.configured {
+            line("note", &"the configuration has no such VM any more");
+        } else if self.config_changed == Some(true) {
             line("note", &"the configuration has changed since the start: restart to apply it");
         }
         text
@@ -127,6 +135,7 @@ impl Report for Status {
             ("uptime_seconds", self.uptime.map(|uptime| uptime.as_secs()).into()),
             ("log_file", path(&self.paths.log)),
             ("config_file", path(&self.config_file)),
+            ("configured", self.configured.into()),
             ("config_changed", self.config_changed.into()),
         ])
     }

@@ -1,6 +1,6 @@
 //! `qqmgr stop VM`
 
-use super::target;
+use super::Target;
 use crate::cli::spec::{self, Flag, FlagKind};
 use crate::cli::{Args, Command};
 use crate::error::Error;
@@ -58,8 +58,8 @@ struct Stopped {
 }
 
 fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
-    let (_, paths) = target(args)?;
-    let (name, log, begin) = (args.vm().into_owned(), args.log(), Instant::now());
+    let Target { name, paths, .. } = Target::new(args)?;
+    let (log, begin) = (args.log(), Instant::now());
     let mut stopped = Stopped { name, pid: None, method: Method::None, took: Duration::ZERO };
     if paths.dir.symlink_metadata().is_err() {
         return Ok(Box::new(stopped));

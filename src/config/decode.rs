@@ -52,17 +52,14 @@ impl Decoder<'_> {
     }
 
     fn vm_name(&mut self, key: &Key) {
-        let first = key.name.starts_with(|c: char| c.is_ascii_alphanumeric());
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if !first || !key.name.chars().all(allowed) {
+        if !is_vm_name(&key.name) {
             let shown = key.name.escape_debug();
             self.problems.push(
                 Problem::new(key.span, format!("`{shown}` cannot be the name of a VM"))
-                    .hint("letters, digits, `.`, `_` and `-`, a letter or digit first"),
+                    .hint(format!(
+                        "up to {VM_NAME_BYTES_MAX} letters, digits, `.`, `_` and `-`, a letter or digit first"
+                    )),
             );
-        } else if key.name.len() > VM_NAME_BYTES_MAX {
-            let message = format!("the name of a VM has at most {VM_NAME_BYTES_MAX} characters");
-            self.problems.push(Problem::new(key.span, message));
         }
     }
 
@@ -208,6 +205,13 @@ impl Decoder<'_> {
             self.problems.push(Problem::new(key.span, message).hint(known).did_you_mean(near));
         }
     }
+}
+
+/// Names become paths, `Host` patterns and words of messages.
+pub(crate) fn is_vm_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let first = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    first && name.chars().all(allowed) && name.len() <= VM_NAME_BYTES_MAX
 }
 
 /// `[vm.NAME]`, or a table within it.

@@ -12,6 +12,7 @@ use crate::template::Template;
 use crate::text::{Problem, Source, Span, did_you_mean, nearest};
 use crate::toml;
 use crate::words::{self, Word};
+pub(crate) use decode::is_vm_name;
 use model::{Literal, Model, Setting, Vm};
 use scope::Scope;
 use std::io::Read as _;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 /// A thousand VMs take about 300 KiB.
 const CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
+const VM_DIR_PREFIX: &str = "vm.";
 /// An error about an unknown VM names the known ones, up to this many.
 const VMS_SHOWN_MAX: usize = 8;
 
@@ -60,7 +62,11 @@ impl Config {
     }
 
     pub(crate) fn vm(&self, name: &str) -> Result<&Vm, Error> {
-        self.model.vms.iter().find(|vm| vm.name == name).ok_or_else(|| self.unknown_vm(name))
+        self.find_vm(name).ok_or_else(|| self.unknown_vm(name))
+    }
+
+    pub(crate) fn find_vm(&self, name: &str) -> Option<&Vm> {
+        self.model.vms.iter().find(|vm| vm.name == name)
     }
 
     fn unknown_vm(&self, name: &str) -> Error {
@@ -76,9 +82,22 @@ impl Config {
         }
     }
 
-    /// `$RUNTIME_DIR/vm.NAME`
-    pub(crate) fn vm_dir(&self, vm: &Vm) -> PathBuf {
-        self.runtime.join(format!("vm.{}", vm.name))
+    /// `$RUNTIME_DIR/vm.NAME`, for a name that is one.
+    pub(crate) fn vm_dir(&self, name: &str) -> PathBuf {
+        self.runtime.join(format!("{VM_DIR_PREFIX}{name}"))
+    }
+
+    /// The names of VMs that have a directory and are not configured (any more), sorted.
+    pub(crate) fn other_vm_dirs(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.runtime).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| {
+                Some(entry.file_name().to_str()?.strip_prefix(VM_DIR_PREFIX)?.to_string())
+            })
+            .filter(|name| is_vm_name(name) && self.find_vm(name).is_none())
+            .collect();
+        names.sort();
+        names
     }
 
     /// The QEMU binary, and the words of `cmd`, placeholders replaced.
@@ -126,7 +145,7 @@ impl Config {
     }
 
     fn scope<'a>(&'a self, vm: &'a Vm) -> Scope<'a> {
-        Scope::new(&self.source, &self.model.vars, vm, self.vm_dir(vm), self.dir())
+        Scope::new(&self.source, &self.model.vars, vm, self.vm_dir(&vm.name), self.dir())
     }
 
     fn checked<T>(&self, problems: Problems, value: T) -> Result<T, Error> {

@@ -34,7 +34,7 @@ impl Guest {
     /// The guest of the VM `name`; an error when the VM is not running.
     pub(crate) fn of(name: &str, config: &Config, log: Log) -> Result<Self, Error> {
         let vm = config.vm(name)?;
-        let paths = Paths::new(config.vm_dir(vm));
+        let paths = Paths::new(config.vm_dir(name));
         if process::find(&paths).is_none() {
             return Err(Error::new(Kind::NotRunning, format!("VM `{name}` is not running"))
                 .hint(format!("`qqmgr start {name}` starts it")));

@@ -43,10 +43,20 @@ struct Seen {
 /// The VM's process, if there is one.
 pub(crate) fn find(paths: &Paths) -> Option<Process> {
     let by_file = read_pid(&paths.pid).and_then(|pid| Process::look(pid, &paths.pid));
-    by_file.or_else(|| {
-        let pid = Instance::read(paths)?.pid?;
-        Process::look(pid, &paths.pid).map(|process| Process { exiting: true, ..process })
+    by_file.or_else(|| match Instance::read(paths)?.pid {
+        Some(pid) => {
+            Process::look(pid, &paths.pid).map(|process| Process { exiting: true, ..process })
+        }
+        None => scan(&paths.pid),
     })
+}
+
+/// Of a `start` that was killed or is at work: a QEMU that has not written its pid file yet.
+/// Only where there is a `/proc`; elsewhere it is found some milliseconds later, by its file.
+fn scan(pid_file: &Path) -> Option<Process> {
+    let entries = std::fs::read_dir("/proc").ok()?.flatten();
+    let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.find_map(|pid| Process::look(pid, pid_file))
 }
 
 fn read_pid(pid_file: &Path) -> Option<u32> {
