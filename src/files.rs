@@ -3,6 +3,7 @@
 //! Every file lies in a directory that is ours alone: sockets in it give full control of a VM.
 
 use crate::error::Error;
+use crate::procfs;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{
@@ -41,8 +42,8 @@ pub(crate) fn private_dir(dir: &Path) -> Result<(), Error> {
 
 /// The effective user, which owns what this process creates.
 pub(crate) fn user_id() -> Result<u32, Error> {
-    if let Ok(metadata) = fs::metadata("/proc/self") {
-        return Ok(metadata.uid());
+    if let Some(user) = procfs::user_id() {
+        return Ok(user);
     }
     let output = Command::new("id").arg("-u").output();
     output

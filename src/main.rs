@@ -12,6 +12,7 @@ mod error;
 mod files;
 mod json;
 mod log;
+mod procfs;
 mod report;
 mod ssh;
 mod template;

@@ -136,7 +136,7 @@ fn check_port(config: &Config, vm: &Vm) -> Result<(), Error> {
         Some(other) => {
             (format!("VM `{}`", other.name), "stop that one, or give this one another port")
         }
-        None => ("another program".into(), "give the VM another `port`, and its `hostfwd` too"),
+        None => (port::holder(port), "give the VM another `port`, and its `hostfwd` too"),
     };
     Err(Error::failed(format!("ssh port {port} is taken by {who}")).hint(hint))
 }

@@ -7,6 +7,7 @@ use super::{Paths, instance::Instance, wait};
 use crate::error::Error;
 use crate::files;
 use crate::log::Log;
+use crate::procfs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,10 +15,6 @@ use std::time::{Duration, Instant};
 
 /// A pid has at most 7 digits on Linux; what is longer is no pid file.
 const PID_BYTES_MAX: u64 = 16;
-/// `ps` and the kernel give a command line of at most the size that exec(2) allows.
-const CMDLINE_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Fixed in the kernel's interface to programs whatever the machine's timer is (proc(5)).
-const TICKS_PER_SECOND: u64 = 100;
 
 /// A live QEMU that was seen to be this VM's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,9 +51,7 @@ pub(crate) fn find(paths: &Paths) -> Option<Process> {
 /// Of a `start` that was killed or is at work: a QEMU that has not written its pid file yet.
 /// Only where there is a `/proc`; elsewhere it is found some milliseconds later, by its file.
 fn scan(pid_file: &Path) -> Option<Process> {
-    let entries = std::fs::read_dir("/proc").ok()?.flatten();
-    let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.find_map(|pid| Process::look(pid, pid_file))
+    procfs::pids().find_map(|pid| Process::look(pid, pid_file))
 }
 
 fn read_pid(pid_file: &Path) -> Option<u32> {
@@ -67,7 +62,7 @@ fn read_pid(pid_file: &Path) -> Option<u32> {
 impl Process {
     /// The process `pid`, if it is alive and ours.
     fn look(pid: u32, pid_file: &Path) -> Option<Self> {
-        let seen = if Path::new("/proc/self/stat").exists() {
+        let seen = if procfs::is_there() {
             look_in_proc(pid, pid_file)?
         } else {
             look_with_ps(pid, pid_file)?
@@ -108,26 +103,13 @@ impl Process {
     }
 }
 
-/// proc(5). A process that vanishes while it is read is gone.
+/// A process that vanishes while it is looked at is gone.
 fn look_in_proc(pid: u32, pid_file: &Path) -> Option<Seen> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may contain anything, parentheses too.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    let start_ticks: Option<u64> = fields.nth(18).and_then(|field| field.parse().ok());
-    let cmdline = PathBuf::from(format!("/proc/{pid}/cmdline"));
-    let bytes = files::read_start(&cmdline, CMDLINE_BYTES_MAX).ok()?;
-    let words: Vec<&[u8]> = bytes.split(|byte| *byte == 0).collect();
+    let procfs::Stat { state, uptime } = procfs::stat(pid)?;
+    let command_line = procfs::command_line(pid)?;
+    let words: Vec<&[u8]> = command_line.split(|byte| *byte == 0).collect();
     let named = words.windows(2).any(|two| two == [b"-pidfile", pid_file.as_os_str().as_bytes()]);
-    Some(Seen { state, names_pid_file: named, uptime: start_ticks.and_then(uptime) })
-}
-
-fn uptime(start_ticks: u64) -> Option<Duration> {
-    let text = std::fs::read_to_string("/proc/uptime").ok()?;
-    let now: f64 = text.split(' ').next()?.parse().ok()?;
-    let now = Duration::try_from_secs_f64(now).ok()?;
-    let start = Duration::from_millis(start_ticks.checked_mul(1000 / TICKS_PER_SECOND)?);
-    Some(now.saturating_sub(start))
+    Some(Seen { state, names_pid_file: named, uptime })
 }
 
 /// Where there is no `/proc`. `ps` joins words with blanks, so that a blank in the path is not

@@ -18,11 +18,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("template", &["text"]),
     ("words", &["template", "text"]),
     ("error", &["json", "text"]),
+    ("procfs", &[]),
     ("report", &["json"]),
-    ("files", &["error"]),
+    ("files", &["error", "procfs"]),
     ("cli", &["error", "json", "log", "report", "text"]),
     ("config", &["cli", "error", "template", "text", "toml", "words"]),
-    ("vm", &["error", "files", "json", "log", "text", "words"]),
+    ("vm", &["error", "files", "json", "log", "procfs", "text", "words"]),
     ("ssh", &["config", "error", "files", "log", "text", "vm"]),
     (
         "commands",
@@ -142,6 +143,19 @@ fn effects_are_only_in_files_that_say_so() {
         }
     }
     assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn one_file_knows_linux() {
+    let knowing: Vec<String> = sources()
+        .into_iter()
+        .filter(|source| {
+            let code = source.code.lines().filter(|line| !line.trim_start().starts_with("//"));
+            code.into_iter().any(|line| line.contains("/proc/"))
+        })
+        .map(|source| source.name)
+        .collect();
+    assert_eq!(knowing, ["src/procfs.rs"]);
 }
 
 #[test]

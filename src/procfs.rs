@@ -1,0 +1,113 @@
+//! What Linux tells in `/proc`, by proc(5): the one file that knows of it. Reads only. Everything
+//! here has an answer of `None` where there is no `/proc`, which its callers can do without.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+/// Fixed in the kernel's interface to programs, whatever the machine's timer is.
+const TICKS_PER_SECOND: u64 = 100;
+/// The state of a listening socket in `/proc/net/tcp`, `TCP_LISTEN` of the kernel.
+const LISTENING: &str = "0A";
+
+pub(crate) struct Stat {
+    /// As in ps(1): `R`, `S`, `Z`, ...
+    pub(crate) state: char,
+    pub(crate) uptime: Option<Duration>,
+}
+
+/// Who listens on a port.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Listener {
+    pub(crate) user_id: u32,
+    /// Pid and name, where this user may see them.
+    pub(crate) process: Option<(u32, String)>,
+}
+
+pub(crate) fn is_there() -> bool {
+    Path::new("/proc/self/stat").exists()
+}
+
+/// The effective user of this process.
+pub(crate) fn user_id() -> Option<u32> {
+    fs::metadata("/proc/self").ok().map(|metadata| metadata.uid())
+}
+
+pub(crate) fn pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+pub(crate) fn stat(pid: u32) -> Option<Stat> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may contain anything, parentheses too.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let start_ticks = fields.nth(18).and_then(|field| field.parse().ok());
+    Some(Stat { state, uptime: start_ticks.and_then(uptime) })
+}
+
+fn uptime(start_ticks: u64) -> Option<Duration> {
+    let text = fs::read_to_string("/proc/uptime").ok()?;
+    let now = Duration::try_from_secs_f64(text.split(' ').next()?.parse().ok()?).ok()?;
+    let start = Duration::from_millis(start_ticks.checked_mul(1000 / TICKS_PER_SECOND)?);
+    Some(now.saturating_sub(start))
+}
+
+/// The words of a process's command line, NUL after each.
+pub(crate) fn command_line(pid: u32) -> Option<Vec<u8>> {
+    fs::read(format!("/proc/{pid}/cmdline")).ok()
+}
+
+/// Who listens on the TCP port, of whatever address.
+pub(crate) fn listener(port: u16) -> Option<Listener> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
+    let text: String = tables.iter().filter_map(|table| fs::read_to_string(table).ok()).collect();
+    let (user_id, inode) = text.lines().find_map(|line| listening_socket(line, port))?;
+    let link = format!("socket:[{inode}]");
+    let process = pids().find(|pid| has_open(*pid, &link));
+    let name = |pid| fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+    let process = process.and_then(|pid| Some((pid, name(pid)?.trim_end().to_string())));
+    Some(Listener { user_id, process })
+}
+
+/// User and inode of a line of the table, if it is the port's.
+fn listening_socket(line: &str, port: u16) -> Option<(u32, &str)> {
+    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+    let (_, local_port) = fields.get(1)?.rsplit_once(':')?;
+    let is_it = u16::from_str_radix(local_port, 16) == Ok(port) && *fields.get(3)? == LISTENING;
+    let found = (fields.get(7)?.parse().ok()?, *fields.get(9)?);
+    is_it.then_some(found)
+}
+
+fn has_open(pid: u32, link: &str) -> bool {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    files
+        .into_iter()
+        .any(|file| fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == link))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_listener_on_a_port_is_found() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let found = listener(socket.local_addr().unwrap().port()).unwrap();
+        assert_eq!(Some(found.user_id), user_id());
+        assert_eq!(found.process.map(|(pid, _)| pid), Some(std::process::id()));
+    }
+
+    #[test]
+    fn lines_of_the_table() {
+        // From a real /proc/net/tcp.
+        let line = "   2: 0100007F:0829 00000000:0000 0A 00000000:00000000 00:00000000 00000000 \
+                     1000        0 58205 1 0000000000000000 100 0 0 10 0";
+        assert_eq!(listening_socket(line, 2089), Some((1000, "58205")));
+        assert_eq!(listening_socket(line, 2090), None);
+        assert_eq!(listening_socket(&line.replace(" 0A ", " 01 "), 2089), None);
+        assert_eq!(listening_socket("  sl  local_address rem_address   st", 2089), None);
+    }
+}
