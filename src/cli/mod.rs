@@ -5,6 +5,8 @@ pub(crate) mod help;
 mod lex;
 mod parse;
 pub(crate) mod spec;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use parse::{Parsed, Refused, find_command, parse};
 pub(crate) use spec::{Args, Command};
