@@ -165,7 +165,9 @@ fn the_table_keeps_its_rules() {
             assert!(lower(flag.long));
             assert!(is_help_text(flag.help), "{}", flag.help);
             mean(format!("--{}", flag.long), flag.long);
-            flag.short.map(|letter| mean(format!("-{letter}"), flag.long));
+            if let Some(letter) = flag.short {
+                mean(format!("-{letter}"), flag.long);
+            }
         }
     }
     let page = super::help::text(COMMANDS, None);

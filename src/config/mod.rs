@@ -44,11 +44,16 @@ impl Config {
     pub(crate) fn load(args: &Args) -> Result<Self, Error> {
         let location = locate::locate(args.config.as_deref(), &locate::Environment::current()?)?;
         let source = read(&location.file, location.shown)?;
+        Self::parse(source, location.file, location.runtime)
+    }
+
+    /// Checks a configuration that was read from `file`; `runtime` is for the VMs' directories.
+    pub(crate) fn parse(source: Source, file: PathBuf, runtime: PathBuf) -> Result<Self, Error> {
         let model = toml::parse(&source.text)
             .map_err(|problem| vec![problem])
             .and_then(|root| decode::decode(&source, &root))
             .map_err(|problems| Error::config(&source, problems))?;
-        Ok(Self { file: location.file, runtime: location.runtime, source, model })
+        Ok(Self { file, runtime, source, model })
     }
 
     /// The directory that relative paths in `cmd` start from.

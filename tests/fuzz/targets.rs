@@ -1,0 +1,190 @@
+//! What is fed with mutated inputs, and which rules must hold whatever comes. A rule that does not
+//! hold panics.
+
+use crate::cli::{self, Parsed};
+use crate::commands::COMMANDS;
+use crate::config::Config;
+use crate::json;
+use crate::ssh::config::render;
+use crate::template::{self, Template};
+use crate::text::{Source, shell_quoted};
+use crate::toml;
+use crate::words;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::Path;
+use std::rc::Rc;
+
+pub(crate) struct Target {
+    pub(crate) name: &'static str,
+    pub(crate) seeds: &'static [&'static str],
+    pub(crate) check: fn(&[u8]),
+}
+
+const CONFIG: &str = include_str!("seed.toml");
+
+pub(crate) const TARGETS: &[Target] = &[
+    Target {
+        name: "toml",
+        seeds: &[
+            CONFIG,
+            "a.b.c = [1, 0x_f, 1.5e-3, -inf, { x = \"\\u00e9\", y = '''z''' }]\n[[a.d]]\n[a.d.e]\n",
+            "s = \"\"\"\n a \\\n  b \"\" \\\\ \"\"\"\nt = '''\r\n'x'''\n\"q k\".'l' = true # c\n",
+        ],
+        check: toml_rules,
+    },
+    Target { name: "config", seeds: &[CONFIG], check: config_rules },
+    Target {
+        name: "json",
+        seeds: &[
+            r#"{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2}}, "capabilities": ["oob"]}}"#,
+            r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "SHUTDOWN", "data": null}"#,
+            r#"[1, -0.5e+3, "\ud83d\ude00\n\"\\", true, false, [], {}]"#,
+        ],
+        check: json_rules,
+    },
+    Target {
+        name: "template",
+        seeds: &["a {{.b}} c", "<<.a.b>>{{ .c }}", "{<{{.x-y_z.1}}>}"],
+        check: template_rules,
+    },
+    Target {
+        name: "words",
+        seeds: &[
+            "-drive file='{{.a}}',if=virtio -m \"{{.b}} c\" \\'",
+            "a\\\nb 'c d' \"e\\\"f\" <<.g>>",
+        ],
+        check: words_rules,
+    },
+    Target {
+        name: "argv",
+        seeds: &[
+            "stop\n--timeout\n5\n-v\n--\nvm",
+            "-c\nfile\nssh\nvm\n-L\n1:2:3\n--json",
+            "put\n--json\nvm\na\nb\n/tmp\n--config=x",
+        ],
+        check: argv_rules,
+    },
+    Target {
+        name: "ssh.conf",
+        seeds: &[
+            "User root\nIdentityFile /a b/c\nControlPath mux-%h",
+            "SendEnv A B\nProxyCommand nc 'a b' %h\nLogLevel\n",
+        ],
+        check: ssh_rules,
+    },
+];
+
+fn toml_rules(input: &[u8]) {
+    let Ok(text) = str::from_utf8(input) else { return };
+    match toml::parse(text) {
+        Ok(table) => table.iter().for_each(|(key, value)| {
+            assert!(text.get(key.span.start..key.span.end).is_some());
+            assert!(text.get(value.span.start..value.span.end).is_some());
+            if let toml::Kind::String(string) = &value.kind {
+                for (index, _) in string.char_indices() {
+                    assert!(text.is_char_boundary(toml::offset_in_string(text, value.span, index)));
+                }
+            }
+        }),
+        Err(problem) => {
+            let source = Source { name: "f".into(), text: text.into() };
+            assert!(text.get(problem.span.start..problem.span.end).is_some());
+            assert!(source.excerpt(problem.span).lines().count() == 4);
+        }
+    }
+}
+
+/// A whole configuration, as `start` reads it: whatever it is, an error or a command line.
+fn config_rules(input: &[u8]) {
+    let Ok(text) = str::from_utf8(input) else { return };
+    let source = Source { name: "f".into(), text: text.into() };
+    if let Ok(config) = Config::parse(source, "/c/f".into(), "/c".into()) {
+        for vm in config.vms() {
+            if let Ok(options) = config.ssh_options(vm) {
+                let lines = render(&vm.name, 1, &options, Path::new("/r"));
+                let repeated: usize = options.iter().map(|(_, values)| values.len()).sum();
+                assert!(lines.lines().count() <= 9 + repeated, "{lines}");
+            }
+            if let Ok((_, words)) = config.command(vm) {
+                assert!(
+                    words.iter().all(|word| text.get(word.span.start..word.span.end).is_some())
+                );
+            }
+        }
+    }
+}
+
+fn json_rules(input: &[u8]) {
+    match json::parse(input) {
+        Ok(value) => {
+            assert_eq!(json::parse(value.compact().as_bytes()), Ok(value.clone()));
+            assert_eq!(json::parse(value.pretty().as_bytes()), Ok(value));
+        }
+        Err(error) => assert!(error.offset <= input.len()),
+    }
+}
+
+fn template_rules(input: &[u8]) {
+    let Ok(text) = str::from_utf8(input) else { return };
+    let value: Rc<str> = "{{.again}}".into();
+    let mut replaced = 0;
+    let rendered = template::render(&Template { text, place: &|span| span }, &mut |placeholder| {
+        replaced += 1;
+        assert!(text.get(placeholder.span.start..placeholder.span.end).is_some());
+        Ok(Rc::clone(&value))
+    });
+    match rendered {
+        Ok(out) => assert_eq!(out.matches("{{.again}}").count(), replaced),
+        Err(problem) => assert!(text.get(problem.span.start..problem.span.end).is_some()),
+    }
+}
+
+fn words_rules(input: &[u8]) {
+    let Ok(text) = str::from_utf8(input) else { return };
+    let split = |text: &str| {
+        words::split(&Template { text, place: &|span| span }, &mut |_| Ok("a 'b c'".into()))
+    };
+    let Ok(found) = split(text) else { return };
+    for word in &found {
+        assert!(text.get(word.span.start..word.span.end).is_some());
+        let quoted = shell_quoted(word.text.as_ref());
+        // Braces would be placeholders to us, as they are not to a shell.
+        if !word.text.contains("{{") && !word.text.contains("<<") {
+            let again: Vec<String> = split(&quoted).unwrap().into_iter().map(|w| w.text).collect();
+            assert_eq!(again, std::slice::from_ref(&word.text));
+        }
+    }
+}
+
+fn argv_rules(input: &[u8]) {
+    let argv: Vec<OsString> =
+        input.split(|byte| *byte == b'\n').map(|word| OsString::from_vec(word.into())).collect();
+    match cli::parse(COMMANDS, argv.clone()) {
+        Ok(Parsed::Run(_, args)) => {
+            // What is an operand was typed.
+            assert!(args.operands.iter().all(|operand| argv.contains(operand)));
+        }
+        Ok(Parsed::Help { .. } | Parsed::Version { .. }) => {}
+        Err(refused) => assert!(refused.error.text().starts_with("qqmgr: error: ")),
+    }
+}
+
+/// However values look, the file has one `Host`, and a line for each value.
+fn ssh_rules(input: &[u8]) {
+    let Ok(text) = str::from_utf8(input) else { return };
+    let options: Vec<(String, Vec<String>)> = text
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        // What the configuration lets through.
+        .filter(|(name, value)| {
+            name.chars().all(|c| c.is_ascii_alphanumeric())
+                && !["Host", "Match"].iter().any(|block| block.eq_ignore_ascii_case(name))
+                && !value.contains(['\n', '\r', '\0'])
+        })
+        .map(|(name, value)| (name.to_string(), vec![value.to_string()]))
+        .collect();
+    let file = render("vm", 22, &options, Path::new("/r"));
+    assert_eq!(file.lines().filter(|line| line.starts_with("Host ")).count(), 1);
+    assert!(file.lines().skip(2).all(|line| line.starts_with("    ")));
+}
