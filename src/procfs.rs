@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Fixed in the kernel's interface to programs, whatever the machine's timer is.
@@ -65,7 +65,7 @@ pub(crate) fn listener(port: u16) -> Option<Listener> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
     let text: String = tables.iter().filter_map(|table| fs::read_to_string(table).ok()).collect();
     let (user_id, inode) = text.lines().find_map(|line| listening_socket(line, port))?;
-    let link = format!("socket:[{inode}]");
+    let link = PathBuf::from(format!("socket:[{inode}]"));
     let process = pids().find(|pid| has_open(*pid, &link));
     let name = |pid| fs::read_to_string(format!("/proc/{pid}/comm")).ok();
     let process = process.and_then(|pid| Some((pid, name(pid)?.trim_end().to_string())));
@@ -81,11 +81,10 @@ fn listening_socket(line: &str, port: u16) -> Option<(u32, &str)> {
     is_it.then_some(found)
 }
 
-fn has_open(pid: u32, link: &str) -> bool {
+/// Whether a process has the file open under the name that it has now.
+pub(crate) fn has_open(pid: u32, path: &Path) -> bool {
     let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    files
-        .into_iter()
-        .any(|file| fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == link))
+    files.into_iter().any(|file| fs::read_link(file.path()).is_ok_and(|target| target == path))
 }
 
 #[cfg(test)]

@@ -69,8 +69,13 @@ fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
         config_hash: plan.hash,
         argv: plan.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
     };
-    instance.write(&paths)?;
-    files::write_private(&paths.ssh_config, &plan.ssh_config)?;
+    let written = instance
+        .write(&paths)
+        .and_then(|()| files::write_private(&paths.ssh_config, &plan.ssh_config));
+    if let Err(error) = written {
+        paths.clean()?;
+        return Err(error);
+    }
     let ready = launch::launch(&Launch {
         argv: &plan.argv,
         current_dir: config.dir(),

@@ -12,7 +12,7 @@ use crate::log::{Log, note};
 use crate::text::{command_line, sanitized};
 use std::ffi::OsString;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -61,7 +61,8 @@ pub(crate) struct Ready {
 
 /// How the wait for a starting QEMU ended otherwise.
 enum NotReady {
-    Died(ExitStatus),
+    /// With its status if it was our child.
+    Died(Option<ExitStatus>),
     TimedOut,
     Garbled(qmp::Error),
 }
@@ -71,8 +72,9 @@ pub(crate) fn launch(launch: &Launch) -> Result<Ready, Error> {
     let deadline = Instant::now() + launch.timeout;
     loop {
         let mut child = spawn(launch)?;
-        match wait_until_ready(launch.paths, Some(&mut child), deadline, launch.log) {
-            Ok(run_state) => match process::find(launch.paths) {
+        let mut ended = || child.try_wait().ok().flatten().map(Some);
+        match wait_until_ready(launch.paths, &mut ended, deadline, launch.log) {
+            Ok(run_state) => match process::of_pid_file(launch.paths) {
                 Some(process) => return Ok(Ready { process, run_state, already_running: false }),
                 None => return Err(give_up(launch, child, "QEMU did not write its pid file")),
             },
@@ -123,13 +125,25 @@ pub(crate) fn wait_for_running(
     timeout: Duration,
     log: Log,
 ) -> Result<Ready, Error> {
-    let result = wait_until_ready(paths, None, Instant::now() + timeout, log);
-    let ready = |run_state| Ready { process: process.clone(), run_state, already_running: true };
-    result.map(ready).map_err(|_| {
-        let (pid, seconds) = (process.pid, timeout.as_secs_f64());
-        let message = format!("QEMU (pid {pid}) runs, and did not answer within {seconds} s");
-        Error::new(Kind::TimedOut, message).hint("`qqmgr stop` ends it")
-    })
+    let mut ended = || (!process.is_alive()).then_some(None);
+    let result = wait_until_ready(paths, &mut ended, Instant::now() + timeout, log);
+    let pid = process.pid;
+    match result {
+        Ok(run_state) => Ok(Ready { process: process.clone(), run_state, already_running: true }),
+        Err(NotReady::Died(_)) => {
+            let message = format!("QEMU (pid {pid}) ended before it was ready");
+            Err(Error::failed(with_log(&message, &log_end(&paths.log))))
+        }
+        Err(NotReady::Garbled(error)) => {
+            let message = format!("cannot manage the QEMU that runs (pid {pid}): {error}");
+            Err(Error::failed(message).hint("`qqmgr stop` ends it"))
+        }
+        Err(NotReady::TimedOut) => {
+            let seconds = timeout.as_secs_f64();
+            let message = format!("QEMU runs (pid {pid}), and did not answer within {seconds} s");
+            Err(Error::new(Kind::TimedOut, message).hint("`qqmgr stop` ends it"))
+        }
+    }
 }
 
 /// In a process group of its own, so that neither Ctrl-C nor a closed terminal ends the VM.
@@ -154,16 +168,17 @@ fn spawn(launch: &Launch) -> Result<Child, Error> {
     })
 }
 
+/// Until QMP tells the run state. `ended` tells when there is nobody to tell it any more.
 fn wait_until_ready(
     paths: &Paths,
-    mut child: Option<&mut Child>,
+    ended: &mut dyn FnMut() -> Option<Option<ExitStatus>>,
     deadline: Instant,
     log: Log,
 ) -> Result<String, NotReady> {
     let socket = paths.reachable(&paths.ctl).map_err(|_| NotReady::TimedOut)?;
     let mut patience = Some(Instant::now() + PATIENCE);
     let outcome = wait::poll(deadline, || {
-        if let Some(Ok(Some(status))) = child.as_mut().map(|child| child.try_wait()) {
+        if let Some(status) = ended() {
             return Some(Err(NotReady::Died(status)));
         }
         if patience.is_some_and(|until| Instant::now() > until) {
@@ -219,9 +234,9 @@ fn give_up(launch: &Launch, mut child: Child, message: &str) -> Error {
     }
 }
 
-fn died(launch: &Launch, status: ExitStatus, said: &str) -> Error {
-    use std::os::unix::process::ExitStatusExt as _;
-    let how = match (status.code(), status.signal()) {
+fn died(launch: &Launch, status: Option<ExitStatus>, said: &str) -> Error {
+    let (code, signal) = (status.and_then(|s| s.code()), status.and_then(|s| s.signal()));
+    let how = match (code, signal) {
         (Some(code), _) => format!("exited with status {code}"),
         (_, Some(signal)) => format!("was ended by signal {signal}"),
         _ => "ended".into(),

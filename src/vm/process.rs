@@ -37,10 +37,14 @@ struct Seen {
     uptime: Option<Duration>,
 }
 
-/// The VM's process, if there is one.
+/// The process that the VM's pid file names, if it is the VM's.
+pub(crate) fn of_pid_file(paths: &Paths) -> Option<Process> {
+    read_pid(&paths.pid).and_then(|pid| Process::look(pid, &paths.pid))
+}
+
+/// The VM's process, if there is one, also while its pid file does not name it.
 pub(crate) fn find(paths: &Paths) -> Option<Process> {
-    let by_file = read_pid(&paths.pid).and_then(|pid| Process::look(pid, &paths.pid));
-    by_file.or_else(|| match Instance::read(paths)?.pid {
+    of_pid_file(paths).or_else(|| match Instance::read(paths)?.pid {
         Some(pid) => {
             Process::look(pid, &paths.pid).map(|process| Process { exiting: true, ..process })
         }
@@ -109,7 +113,9 @@ fn look_in_proc(pid: u32, pid_file: &Path) -> Option<Seen> {
     let command_line = procfs::command_line(pid)?;
     let words: Vec<&[u8]> = command_line.split(|byte| *byte == 0).collect();
     let named = words.windows(2).any(|two| two == [b"-pidfile", pid_file.as_os_str().as_bytes()]);
-    Some(Seen { state, names_pid_file: named, uptime })
+    // QEMU keeps its pid file open, and so is known after its directory was moved.
+    let moved = || words.contains(&&b"-pidfile"[..]) && procfs::has_open(pid, pid_file);
+    Some(Seen { state, names_pid_file: named || moved(), uptime })
 }
 
 /// Where there is no `/proc`. `ps` joins words with blanks, so that a blank in the path is not

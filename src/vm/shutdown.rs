@@ -132,14 +132,16 @@ fn power_off(
 }
 
 /// Another client or a busy QEMU may yet make room for us, so one connection waits in the queue.
-/// Only for a socket that is not there yet is there anything to try again.
+/// Only for a socket that is not there yet is there anything to try again; of a QEMU that is
+/// about to end it is the end that is waited for.
 fn connect(
     process: &Process,
     socket: &Path,
     deadline: Instant,
     log: Log,
 ) -> Result<Qmp, qmp::Error> {
-    let retry_until = deadline.min(Instant::now() + SOCKET_WAIT);
+    let retry_until =
+        if process.exiting { deadline } else { deadline.min(Instant::now() + SOCKET_WAIT) };
     let connected = wait::poll(retry_until, || match Qmp::open(socket, deadline, log) {
         Err(qmp::Error::Unreachable(_)) if process.is_alive() => None,
         result => Some(result),
