@@ -1,0 +1,742 @@
+//! The man pages are the reference, so they are held to the program, both ways: commands, flags,
+//! operands, JSON, exit codes, files, keys and defaults are those that the binary shows, and the
+//! examples run as printed.
+//!
+//! For that the pages keep to a few forms: a command is a `.Ss` of COMMANDS that begins with a
+//! `.D1` of its synopsis, a flag is `.Fl -name`, a member of JSON is `.It Va name Pq type`, an
+//! example is a `.Bd -literal` block, of `sh` in qqmgr(1) and of TOML in qqmgr.toml(5).
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{Project, fake_qemu, free_port};
+
+const QQMGR_1: &str = include_str!("../../man/qqmgr.1");
+const QQMGR_TOML_5: &str = include_str!("../../man/qqmgr.toml.5");
+const SCRIPT_DURATION_MAX: Duration = Duration::from_secs(60);
+
+/// Takes part in a shared connection as far as its file, and does nothing else.
+const FAKE_SSH: &str = r#"#!/bin/sh
+umask 077
+: >"$(sed -n 's/^ *ControlPath //p' "$2")"
+printf '%s\n' "$*" >>ssh-calls
+cat >/dev/null
+"#;
+
+// ---- the pages ----
+
+/// The page with the characters that roff escapes as they are printed.
+fn printed(page: &str) -> String {
+    let escapes = [(r"\-", "-"), (r"\(aq", "'"), (r"\(ga", "`"), (r"\(ha", "^"), (r"\(ti", "~")];
+    let more = [(r"\(dq", "\""), (r"\&", ""), (r"\e", "\\")];
+    escapes.iter().chain(&more).fold(page.to_owned(), |text, (from, to)| text.replace(from, to))
+}
+
+/// Title and content of each part that begins with the macro; the content with the newline before
+/// it, so that it can be taken apart in the same way.
+fn parts<'p>(text: &'p str, header: &str) -> Vec<(&'p str, &'p str)> {
+    let pattern = format!("\n{header} ");
+    let part = |part: &'p str| part.split_at(part.find('\n').unwrap_or(part.len()));
+    text.split(pattern.as_str()).skip(1).map(part).collect()
+}
+
+#[track_caller]
+fn part<'p>(text: &'p str, header: &str, title: &str) -> &'p str {
+    let found = parts(text, header).into_iter().find(|(name, _)| *name == title);
+    found.unwrap_or_else(|| panic!("there is no `{header} {title}`")).1
+}
+
+/// What the lines that begin with `prefix` have behind it.
+fn lines_after<'p>(text: &'p str, prefix: &str) -> Vec<&'p str> {
+    text.lines().filter_map(|line| line.strip_prefix(prefix)).collect()
+}
+
+/// What a reader sees of a line of macros, of those that the pages use where it matters.
+fn rendered(line: &str) -> String {
+    let mut out = String::new();
+    let (mut glue, mut optional) = (true, 0);
+    for word in line.trim_start_matches('.').split(' ') {
+        let (text, then_glue) = match word {
+            "Ar" | "Cm" | "D1" | "Ic" | "It" | "No" | "Va" => continue,
+            "Ns" => {
+                glue = true;
+                continue;
+            }
+            "Nm" => ("qqmgr", false),
+            "Fl" => ("-", true),
+            "Op" => {
+                optional += 1;
+                ("[", true)
+            }
+            "Oo" => ("[", true),
+            "Oc" | "..." | "," => {
+                glue = true;
+                (if word == "Oc" { "]" } else { word }, false)
+            }
+            word => (word, false),
+        };
+        out.push_str(if glue { "" } else { " " });
+        out.push_str(text);
+        glue = then_glue;
+    }
+    out + &"]".repeat(optional)
+}
+
+/// All long flags that a text names, by macro or in an example.
+fn long_flags(text: &str) -> BTreeSet<&str> {
+    let by_macro = text
+        .lines()
+        .filter(|line| line.starts_with('.'))
+        .flat_map(|line| line.split("Fl -").skip(1).filter_map(|rest| rest.split(' ').next()));
+    let plain = text.split("--").skip(1);
+    let name_of = |rest: &str| rest.find(|c: char| !c.is_ascii_lowercase() && c != '-');
+    plain
+        .chain(by_macro)
+        .map(|rest| &rest[..name_of(rest).unwrap_or(rest.len())])
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+/// The blocks between `.Bd -literal` and `.Ed`.
+fn literal_blocks(text: &str) -> Vec<String> {
+    let blocks = text.split("\n.Bd -literal").skip(1);
+    blocks
+        .map(|block| {
+            let (_, content) = block.split_once('\n').expect("a block has lines");
+            content.split_once("\n.Ed").expect("a block has an end").0.to_owned() + "\n"
+        })
+        .collect()
+}
+
+// ---- what the binary shows ----
+
+/// The members of a document as `--json` lays it out, by path, with their values as written: `a.b`
+/// in an object, `a[]` in an array; those of a document that is an array as of its elements.
+fn members(json: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut prefixes: Vec<String> = Vec::new();
+    for line in json.lines() {
+        let line = line.trim_start().trim_end_matches(',');
+        let prefix = prefixes.last().cloned().unwrap_or_default();
+        let (path, value) = match line.split_once("\": ") {
+            Some((name, value)) if name.starts_with('"') => {
+                let dot = if prefix.is_empty() { "" } else { "." };
+                (format!("{prefix}{dot}{}", &name[1..]), value)
+            }
+            _ => (prefix, line),
+        };
+        match value {
+            "{" => prefixes.push(path),
+            "[" if prefixes.is_empty() => prefixes.push(path),
+            "[" => prefixes.push(path + "[]"),
+            "}" | "]" => drop(prefixes.pop()),
+            value => found.push((path, value.to_owned())),
+        }
+    }
+    found
+}
+
+fn unique<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut found = Vec::new();
+    for item in items {
+        if !found.contains(&item) {
+            found.push(item);
+        }
+    }
+    found
+}
+
+struct Flag {
+    long: String,
+    short: Option<String>,
+    value: Option<String>,
+    help: String,
+}
+
+impl Flag {
+    /// As in a synopsis: `--timeout SECONDS`.
+    fn usage(&self) -> String {
+        let value = self.value.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+        format!("--{}{value}", self.long)
+    }
+
+    /// As in a list of flags: `-c FILE, --config FILE`.
+    fn row(&self) -> String {
+        let value = self.value.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+        let short = self.short.as_ref().map(|letter| format!("-{letter}{value}, "));
+        short.unwrap_or_default() + &self.usage()
+    }
+}
+
+struct Cmd {
+    name: String,
+    usage: String,
+    flags: Vec<Flag>,
+}
+
+impl Cmd {
+    /// The usage with the flags that it has.
+    fn synopsis(&self) -> String {
+        let flags = self.flags.iter().map(|flag| format!(" [{}]", flag.usage()));
+        self.usage.replace(" [OPTIONS]", &flags.collect::<String>())
+    }
+}
+
+/// The table of commands and the global flags.
+fn help(project: &Project) -> (Vec<Cmd>, Vec<Flag>) {
+    let (mut commands, mut global) = (Vec::<Cmd>::new(), Vec::<Flag>::new());
+    for (path, value) in members(&json(project, &["help"])) {
+        let text = Some(value.trim_matches('"').to_owned()).filter(|_| value != "null");
+        let (flags, member) = match path.split_once("flags[].") {
+            Some(("", member)) => (&mut global, member),
+            Some((_, member)) => (&mut commands.last_mut().expect("a command").flags, member),
+            None => {
+                let text = text.unwrap_or_default();
+                match path.as_str() {
+                    "commands[].name" => {
+                        let (usage, flags) = (String::new(), Vec::new());
+                        commands.push(Cmd { name: text, usage, flags });
+                    }
+                    "commands[].usage" => commands.last_mut().expect("a command").usage = text,
+                    _ => {}
+                }
+                continue;
+            }
+        };
+        if member == "long" {
+            let long = text.clone().unwrap_or_default();
+            flags.push(Flag { long, short: None, value: None, help: String::new() });
+        }
+        let flag = flags.last_mut().expect("`long` is the first member");
+        match member {
+            "short" => flag.short = text,
+            "value" => flag.value = text,
+            "help" => flag.help = text.unwrap_or_default(),
+            _ => {}
+        }
+    }
+    assert!(!commands.is_empty() && !global.is_empty(), "`help --json` shows nothing");
+    (commands, global)
+}
+
+/// Standard output of a command with `--json` before it.
+#[track_caller]
+fn json(project: &Project, arguments: &[&str]) -> String {
+    run(project, &[&["--json"], arguments].concat()).1
+}
+
+/// Exit code and standard output, with the fake ssh and scp.
+#[track_caller]
+fn run(project: &Project, arguments: &[&str]) -> (i32, String) {
+    let output = project.qqmgr(arguments).env("PATH", path_with_fakes(project)).run();
+    (output.status.expect("an exit code"), output.stdout)
+}
+
+// ---- a project ----
+
+/// VMs `dev` and `idle`, fake QEMUs, and what the examples and `put` need.
+fn project() -> (Project, u16) {
+    let project = Project::new();
+    let port = free_port();
+    let qemu = fake_qemu();
+    let qemu = qemu.display();
+    project.config(&format!(
+        "[qemu]\nbin = '{qemu}'\n[vm.dev]\ncmd = ''\nssh.port = {port}\n\
+         [vm.idle]\ncmd = '-name fake=no-qmp'\nssh.port = {}\n\
+         [vm.fails]\ncmd = '-name fake=exits-with-error'\nssh.port = {0}\n",
+        free_port()
+    ));
+    project.write("tests/run", "true\n");
+    for (name, script) in [("ssh", FAKE_SSH), ("scp", "#!/bin/sh\n"), ("rsync", "#!/bin/sh\n")] {
+        project.write(format!("bin/{name}.sh"), script);
+    }
+    // By another process: nothing of this one may hold them open for writing when they are run.
+    let copy = "cd bin && for f in *.sh; do cat $f >${f%.sh} && chmod 755 ${f%.sh} || exit; done";
+    let made = Command::new("sh").args(["-c", copy]).current_dir(project.path("")).status();
+    assert!(made.expect("there is a sh").success());
+    (project, port)
+}
+
+/// qqmgr, then the fakes, then the system's.
+fn path_with_fakes(project: &Project) -> String {
+    let qqmgr = Path::new(env!("CARGO_BIN_EXE_qqmgr")).parent().expect("a file has a parent");
+    let system = env::var("PATH").unwrap_or_default();
+    format!("{}:{}:{system}", qqmgr.display(), project.path("bin").display())
+}
+
+fn has_program(name: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|directory| directory.join(name).is_file())
+}
+
+// ---- the tests ----
+
+#[test]
+fn pages_are_clean_mdoc() {
+    if !has_program("mandoc") {
+        let required = env::var_os("QQMGR_REQUIRE_TOOLS").is_some_and(|value| value == "1");
+        assert!(!required, "QQMGR_REQUIRE_TOOLS=1, but there is no mandoc");
+        eprintln!("skipped: no mandoc");
+        return;
+    }
+    for page in ["qqmgr.1", "qqmgr.toml.5"] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("man").join(page);
+        let mut mandoc = Command::new("mandoc");
+        let output = mandoc.args(["-T", "lint", "-W", "warning"]).arg(file).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.is_empty(), "{page}: {said}");
+    }
+}
+
+#[test]
+fn synopses_are_those_of_the_commands() {
+    let project = Project::new();
+    let (commands, _) = help(&project);
+    let expected: Vec<String> = commands.iter().map(Cmd::synopsis).collect();
+    let page = printed(QQMGR_1);
+
+    let synopses = part(&page, ".Sh", "SYNOPSIS");
+    let blocks = synopses.split(".Nm\n").filter(|block| block.starts_with(".Cm "));
+    let of_block = |block: &str| {
+        let lines: Vec<String> = block.lines().take_while(|l| *l != ".Nm").map(rendered).collect();
+        format!("qqmgr {}", lines.join(" "))
+    };
+    assert_eq!(blocks.map(of_block).collect::<Vec<_>>(), expected, "in SYNOPSIS");
+
+    let sections = parts(part(&page, ".Sh", "COMMANDS"), ".Ss");
+    let names: Vec<&str> = sections.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, commands.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), "in COMMANDS");
+    let first = |text: &str| rendered(text.trim_start().lines().next().unwrap_or_default());
+    let shown: Vec<String> = sections.iter().map(|(_, text)| first(text)).collect();
+    assert_eq!(shown, expected, "below the headers in COMMANDS");
+}
+
+#[test]
+fn flags_are_those_of_the_commands() {
+    let project = Project::new();
+    let (commands, global) = help(&project);
+    let page = printed(QQMGR_1);
+    let listed = |text| -> Vec<String> {
+        let items = lines_after(text, ".It Fl ");
+        items.iter().map(|item| rendered(&format!("Fl {item}"))).collect()
+    };
+    let rows = |flags: &[Flag]| flags.iter().map(Flag::row).collect::<Vec<_>>();
+    assert_eq!(listed(part(&page, ".Sh", "GLOBAL OPTIONS")), rows(&global), "in GLOBAL OPTIONS");
+
+    let names = |flags: &[Flag]| -> BTreeSet<String> {
+        flags.iter().map(|flag| flag.long.clone()).collect()
+    };
+    let mut all = names(&global);
+    for command in &commands {
+        let text = part(part(&page, ".Sh", "COMMANDS"), ".Ss", &command.name);
+        assert_eq!(listed(text), rows(&command.flags), "of `{}`", command.name);
+        let allowed = &names(&global) | &names(&command.flags);
+        for flag in long_flags(text) {
+            assert!(allowed.contains(flag), "`{}` has no `--{flag}`", command.name);
+        }
+        for flag in &command.flags {
+            let Some((_, default)) = flag.help.split_once("(default ") else { continue };
+            let item = text
+                .split("\n.It ")
+                .skip(1)
+                .find(|item| item.contains(&format!("-{} ", flag.long)));
+            let told = item.is_some_and(|item| item.contains(&format!("(default {default}")));
+            assert!(told, "the default of `{} --{}` is not {default}", command.name, flag.long);
+        }
+        all.append(&mut names(&command.flags));
+    }
+    for page in [&page, &printed(QQMGR_TOML_5)] {
+        for flag in long_flags(page) {
+            assert!(all.contains(flag), "no command has `--{flag}`");
+        }
+    }
+}
+
+/// What is documented as `.It Va name Pq type`.
+fn documented(text: &str) -> Vec<(&str, &str)> {
+    let items = lines_after(text, ".It Va ");
+    items.iter().map(|item| item.split_once(" Pq ").expect("a member has a type")).collect()
+}
+
+/// Holds a part of the page to the documents: the same members in the same order, and of the
+/// documented types, each of which occurs.
+#[track_caller]
+fn members_are_documented(what: &str, text: &str, documents: &[String]) {
+    let found: Vec<(String, String)> =
+        documents.iter().flat_map(|document| members(document)).collect();
+    let paths: Vec<&str> = unique(found.iter().map(|(path, _)| path.as_str()));
+    let expected: Vec<String> = documented(text)
+        .iter()
+        .map(|(name, kind)| name.to_string() + if kind.starts_with("array") { "[]" } else { "" })
+        .collect();
+    assert_eq!(paths, expected, "members of `{what}`");
+    for (name, kind) in documented(text) {
+        let name = name.to_owned() + if kind.starts_with("array") { "[]" } else { "" };
+        let values = found.iter().filter(|(path, _)| *path == name);
+        let types: BTreeSet<&str> = values.map(|(_, value)| type_of(value)).collect();
+        let allowed: BTreeSet<&str> =
+            kind.split(" or ").map(|kind| kind.trim_start_matches("array of ")).collect();
+        let allowed = allowed.iter().map(|kind| kind.trim_end_matches('s')).collect();
+        assert_eq!(types, allowed, "types of `{name}` in `{what}`");
+    }
+}
+
+fn type_of(value: &str) -> &'static str {
+    match value {
+        "null" => "null",
+        "true" | "false" => "boolean",
+        value if value.starts_with('"') => "string",
+        value if value.contains('.') => "number",
+        _ => "integer",
+    }
+}
+
+#[test]
+fn json_of_every_command_is_documented() {
+    let (project, _) = project();
+    let page = printed(QQMGR_1);
+    let commands = part(&page, ".Sh", "COMMANDS");
+    let run = |arguments: &[&str]| json(&project, arguments);
+    let check = |command: &str, documents: &[String]| {
+        members_are_documented(command, part(commands, ".Ss", command), documents);
+    };
+
+    let stopped = [run(&["status", "dev"]), run(&["stop", "dev"])];
+    check("start", &[run(&["start", "dev"]), run(&["start", "dev"])]);
+    let configured = [run(&["list"]), run(&["status", "dev"])];
+    check("ssh", &[run(&["ssh", "dev", "true"])]);
+    check("put", &[run(&["put", "dev", "tests", "qqmgr.toml", "."])]);
+    check("get", &[run(&["get", "dev", "a", "."])]);
+    // A VM that nothing is known of but that it runs.
+    project.config("");
+    fs::remove_file(project.vm_path("dev", "instance.json")).unwrap();
+    check("list", &[configured[0].clone(), run(&["list"])]);
+    check("status", &[stopped[0].clone(), configured[1].clone(), run(&["status", "dev"])]);
+    check("stop", &[stopped[1].clone(), run(&["stop", "dev"])]);
+
+    let overview = run(&["help"]);
+    let text = part(commands, ".Ss", "help");
+    let (one, all) = text.split_once("\nalone:").expect("help is documented in two parts");
+    let options_of_all = overview.find("\n  \"flags\"").expect("the options of every command");
+    let of_all = format!("{{{}", &overview[options_of_all..]);
+    members_are_documented("help stop", one, &[run(&["help", "stop"]), of_all]);
+    let parts = members(&overview)
+        .into_iter()
+        .map(|(path, _)| path.split_once("[]").map_or(path.clone(), |(array, _)| array.to_owned()));
+    assert_eq!(unique(parts), documented(all).iter().map(|(name, _)| *name).collect::<Vec<_>>());
+
+    let version = members(&run(&["--version"]));
+    assert_eq!(version.len(), 1);
+    assert!(page.contains(&format!("prints an object with the member\n.Va {} ,", version[0].0)));
+}
+
+#[test]
+fn states_and_methods_are_documented() {
+    let (project, _) = project();
+    let page = printed(QQMGR_1);
+    let commands = part(&page, ".Sh", "COMMANDS");
+    let holds = |command: &str, member: &str, arguments: &[&str], expected: &str| {
+        let document = members(&json(&project, arguments));
+        let value = document.iter().find(|(path, _)| path == member).map(|(_, v)| v.as_str());
+        assert_eq!(value, Some(format!("\"{expected}\"").as_str()), "{arguments:?}");
+        let named = part(commands, ".Ss", command).split_ascii_whitespace().collect::<Vec<_>>();
+        assert!(named.windows(2).any(|two| two[1] == expected && two[0].ends_with("Dv")));
+    };
+    holds("status", "state", &["status", "dev"], "stopped");
+    holds("stop", "method", &["stop", "dev"], "none");
+    holds("status", "state", &["start", "dev"], "running");
+    holds("stop", "method", &["stop", "dev"], "powerdown");
+    holds("status", "state", &["start", "dev"], "running");
+    holds("stop", "method", &["stop", "--force", "dev"], "sigterm");
+}
+
+#[test]
+fn errors_and_exit_codes_are_documented() {
+    let (project, _) = project();
+    let page = printed(QQMGR_1);
+    let output = part(&page, ".Sh", "JSON OUTPUT");
+    let bad = "[vm.dev]\ncmd = 1\nports = 1\nssh = { port = 0 }\n";
+    project.write("bad.toml", bad);
+
+    let runs: [(&[&str], &str); 6] = [
+        (&["start", "fails"], "failed"),
+        (&["stopp", "dev"], "usage"),
+        (&["put", "dev", "tests", "."], "not-running"),
+        (&["start", "idle", "--timeout", "0.1"], "timed-out"),
+        (&["-c", "bad.toml", "list"], "config"),
+        (&["status", "det"], "unknown-vm"),
+    ];
+    let mut table = Vec::new();
+    let mut documents = Vec::new();
+    for (arguments, kind) in runs {
+        let (code, document) = run(&project, &[&["--json"], arguments].concat());
+        assert_eq!(members(&document)[0], ("error.kind".into(), format!("\"{kind}\"")));
+        table.push(format!("{kind} {code}"));
+        documents.push(document);
+    }
+    members_are_documented("error", output, &documents);
+    let rows = lines_after(output, ".It Dv ");
+    let row = |row: &&str| {
+        let cells: Vec<&str> = row.split(" Ta ").collect();
+        format!("{} {}", cells[0], cells[1])
+    };
+    assert_eq!(rows.iter().map(row).collect::<Vec<_>>(), table, "kinds of errors");
+
+    let statuses = lines_after(part(&page, ".Sh", "EXIT STATUS"), ".It ");
+    assert_eq!(statuses, ["0", "1", "2", "3", "4", "5", "255"]);
+    for arguments in [&["ssh", "dev", "true"][..], &["ssh", "det"], &["-c", "bad.toml", "ssh", "a"]]
+    {
+        assert_eq!(run(&project, arguments).0, 255, "{arguments:?}");
+    }
+    assert_eq!(run(&project, &["status", "dev"]).0, 0);
+}
+
+#[test]
+fn files_are_documented_with_their_modes() {
+    let (project, _) = project();
+    for arguments in [&["start", "dev"][..], &["ssh", "dev", "true"], &["put", "dev", "tests", "."]]
+    {
+        assert_eq!(run(&project, arguments).0, 0, "{arguments:?}");
+    }
+    let page = printed(QQMGR_1);
+    let files = part(&page, ".Sh", "FILES");
+    let items = lines_after(files, ".It Pa ");
+    let listed: Vec<_> = items.iter().filter_map(|item| item.split_once(" Pq ")).collect();
+
+    let found = |fakes: bool| -> BTreeSet<String> {
+        let entries = fs::read_dir(project.vm_path("dev", "")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("fake.") == fakes).collect()
+    };
+    assert_eq!(found(false), listed.iter().map(|(name, _)| name.to_string()).collect());
+    assert!(!found(true).is_empty(), "the fake QEMU has files of its own");
+    for (name, mode) in &listed {
+        let metadata = project.vm_path("dev", name).metadata().unwrap();
+        let actual = format!("{:04o}", metadata.permissions().mode() & 0o777);
+        assert!(*mode == "umask" || *mode == actual, "{name}: {actual}");
+    }
+    for dir in [".qqmgr", ".qqmgr/vm.dev"] {
+        let mode = project.path(dir).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{dir}");
+    }
+
+    assert_eq!(run(&project, &["stop", "dev"]).0, 0);
+    let (_, kept) = files.split_once("remove all but\n").expect("FILES says what stays");
+    let (kept, _) = kept.split_once("which are kept").expect("FILES says what stays");
+    let kept: BTreeSet<String> =
+        lines_after(kept, ".Pa ").iter().map(|name| name.replace(" ,", "")).collect();
+    assert_eq!(found(false), kept);
+}
+
+#[test]
+fn examples_run_as_printed() {
+    let (project, port) = project();
+    let scripts = literal_blocks(part(&printed(QQMGR_1), ".Sh", "EXAMPLES"));
+    assert!(scripts.len() > 5, "the examples are not found");
+    for (number, script) in scripts.iter().enumerate() {
+        let name = format!("example-{number}");
+        project.write(&name, script);
+        let shell = |arguments: &[&str]| sh(&project, &[arguments, &[name.as_str()]].concat());
+        let syntax = shell(&["-n"]);
+        assert!(syntax.0 == 0 && syntax.2.is_empty(), "{name}: {}\n{script}", syntax.2);
+        let missing = ["jq", "socat"].into_iter().find(|tool| {
+            let uses_it = script.split_ascii_whitespace().any(|word| word == *tool);
+            uses_it && !has_program(tool)
+        });
+        if let Some(tool) = missing {
+            eprintln!("skipped: no {tool}, for an example of qqmgr(1)");
+            continue;
+        }
+        // So that its pid is known.
+        assert_eq!(run(&project, &["start", "dev"]).0, 0);
+        let pid = project.pid("dev");
+        let (code, stdout, stderr) = shell(&[]);
+        assert!(code == 0 && stderr.is_empty(), "{name} exits with {code}: {stderr}\n{script}");
+        if script.contains("dev is process") {
+            let expected = format!("dev is process {pid}, ssh port {port}");
+            assert_eq!(stdout.lines().last(), Some(expected.as_str()), "{name}\n{script}");
+        }
+        assert_eq!(project.runs(pid), !script.contains("qqmgr stop"), "{name}\n{script}");
+    }
+    let calls = fs::read_to_string(project.path("ssh-calls")).unwrap();
+    assert!(calls.contains("dev -o ConnectTimeout=5 true\n"), "{calls}");
+    assert!(calls.contains("dev cd work && sh tests/run >report\n"), "{calls}");
+}
+
+/// Runs `sh` in the project: exit code, standard output and standard error.
+#[track_caller]
+fn sh(project: &Project, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new("sh");
+    command.args(arguments).current_dir(project.path("")).stdin(Stdio::null());
+    command.env("PATH", path_with_fakes(project)).env("HOME", project.path("home"));
+    for name in ["XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"] {
+        command.env_remove(name);
+    }
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(command.output()));
+    let output: process::Output = receiver
+        .recv_timeout(SCRIPT_DURATION_MAX)
+        .unwrap_or_else(|_| panic!("sh {arguments:?} takes longer than {SCRIPT_DURATION_MAX:?}"))
+        .expect("there is a sh");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn configurations_are_accepted() {
+    let project = Project::new();
+    let blocks = literal_blocks(&printed(QQMGR_TOML_5));
+    assert!(blocks.len() > 3, "the examples are not found");
+    for (number, block) in blocks.iter().enumerate() {
+        let file = format!("{number}/qqmgr.toml");
+        project.write(&file, block);
+        let (code, listed) = run(&project, &["-c", &file, "list"]);
+        assert_eq!(code, 0, "{block}");
+        assert!(listed.lines().count() > 1, "no VM in\n{block}");
+        // That placeholders, words and options are right shows when all of them are used.
+        let qemu = fake_qemu();
+        let (bin, fake_file) =
+            (format!("bin = '{}'\n", qemu.display()), format!("{number}/fake.toml"));
+        let lines: String =
+            block.lines().filter(|l| !l.starts_with("bin = ")).map(with_free_port).collect();
+        let lines = match lines.split_once("[qemu]\n") {
+            Some((before, after)) => format!("{before}[qemu]\n{bin}{after}"),
+            None => format!("{lines}\n[qemu]\n{bin}"),
+        };
+        project.write(&fake_file, &lines);
+        let vms = listed.lines().skip(1).filter_map(|line| line.split(' ').next());
+        for vm in vms {
+            let (code, _) = run(&project, &["-c", &fake_file, "start", vm]);
+            assert_eq!(code, 0, "start {vm}\n{lines}");
+        }
+    }
+}
+
+/// The line with a newline, and the number of an ssh port in it replaced.
+fn with_free_port(line: &str) -> String {
+    match line.split_once("port = ") {
+        Some((before, after)) if before.is_empty() || before.ends_with(['.', ' ']) => {
+            let rest = after.trim_start_matches(|c: char| c.is_ascii_digit());
+            format!("{before}port = {}{rest}\n", free_port())
+        }
+        _ => format!("{line}\n"),
+    }
+}
+
+#[test]
+fn words_are_split_as_the_page_says() {
+    let block = literal_blocks(part(&printed(QQMGR_TOML_5), ".Sh", "WORDS"));
+    let [block] = block.as_slice() else { panic!("WORDS has not one example") };
+    let expected: Vec<&str> = block
+        .lines()
+        .filter_map(|line| line.split_once(" # [")?.1.strip_suffix(']'))
+        .flat_map(|words| words.split("] ["))
+        .collect();
+    assert!(expected.len() > 10, "the words are not found");
+
+    let project = Project::new();
+    let lines: String = block.lines().map(with_free_port).collect();
+    project.config(&format!("{lines}\n[qemu]\nbin = '{}'\n", fake_qemu().display()));
+    let (argv, dir) = started(&project, "words");
+    let (own, added) = argv[1..].split_at(expected.len());
+    assert_eq!(own, expected);
+
+    let page = printed(QQMGR_TOML_5);
+    let text = part(part(&page, ".Sh", "WORDS"), ".Ss", "What is added");
+    let documented: Vec<String> = lines_after(text, ".Fl ")
+        .iter()
+        .map(|line| rendered(&format!("Fl {line}")).replace("DIR", &dir))
+        .collect();
+    let added: Vec<String> = added.chunks(2).map(|two| two.join(" ")).collect();
+    assert_eq!(added, documented);
+}
+
+/// Starts a VM: the command line of its QEMU, and its directory.
+#[track_caller]
+fn started(project: &Project, vm: &str) -> (Vec<String>, String) {
+    assert_eq!(run(project, &["start", vm]).0, 0);
+    let record = members(&project.vm_file(vm, "instance.json"));
+    let words = record.into_iter().filter(|(path, _)| path == "argv[]");
+    let unquoted =
+        |word: String| word[1..word.len() - 1].replace("\\\"", "\"").replace("\\\\", "\\");
+    let dir = project.vm_path(vm, "");
+    let dir = dir.to_string_lossy().trim_end_matches('/').to_owned();
+    (words.map(|(_, word)| unquoted(word)).collect(), dir)
+}
+
+#[test]
+fn refused_arguments_are_those_of_the_page() {
+    let page = printed(QQMGR_TOML_5);
+    let text = part(part(&page, ".Sh", "WORDS"), ".Ss", "What is refused");
+    let refused = lines_after(text, ".It Fl ");
+    assert_eq!(refused.len(), 4);
+    let project = Project::new();
+    let qemu: PathBuf = fake_qemu();
+    let config = |argument: &str| {
+        let qemu = qemu.display();
+        let port = free_port();
+        format!("[qemu]\nbin = '{qemu}'\n[vm.a]\ncmd = '{argument} x'\nssh.port = {port}\n")
+    };
+    for option in refused {
+        for dashes in ["-", "--"] {
+            project.config(&config(&format!("{dashes}{option}")));
+            assert_eq!(run(&project, &["start", "a"]).0, 5, "{dashes}{option}");
+        }
+    }
+    project.config(&config("-serial"));
+    assert_eq!(run(&project, &["start", "a"]).0, 0);
+}
+
+#[test]
+fn keys_and_ssh_options_are_those_of_the_page() {
+    let page = printed(QQMGR_TOML_5);
+    let tables = part(&page, ".Sh", "TABLES");
+    let keys = |table: &str| -> Vec<String> {
+        let items = lines_after(part(tables, ".Ss", table), ".It Cm ");
+        items.iter().map(|item| item.split(' ').next().unwrap_or_default().to_owned()).collect()
+    };
+    let top = parts(tables, ".Ss").into_iter().map(|(title, _)| {
+        title.trim_matches(['[', ']']).split('.').next().unwrap_or_default().to_owned()
+    });
+    let documented = [unique(top), keys("[qemu]"), keys("[vm.NAME]")];
+
+    let project = Project::new();
+    let vm = "cmd = ''\nssh = { port = 1 }\n";
+    for (header, documented) in ["", "[qemu]\n", "[vm.a]\n"].into_iter().zip(documented) {
+        let rest = if header == "[vm.a]\n" { vm } else { "" };
+        project.config(&format!("{header}zzzzzzzzz = 1\n{rest}"));
+        let error = members(&json(&project, &["list"]));
+        let hint = error.iter().find(|(path, _)| path == "error.hint").expect("a hint");
+        let (_, known) = hint.1.split_once("are `").expect("the hint has the keys");
+        let known = known.trim_end_matches(['`', '"']);
+        assert_eq!(known.split("`, `").collect::<Vec<_>>(), documented, "{header}");
+    }
+    assert_eq!(keys("[vm.NAME.ssh]"), ["port", "vm_port"]);
+
+    project.config(&format!(
+        "[qemu]\nbin = '{}'\n[ssh]\nUserKnownHostsFile = '/dev/null'\n\
+         [vm.a]\ncmd = ''\nssh.port = {}\n",
+        fake_qemu().display(),
+        free_port()
+    ));
+    let (_, dir) = started(&project, "a");
+    let written = project.vm_file("a", "ssh.conf");
+    let added: Vec<&str> = written
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .filter(|line| !line.starts_with("Port ") && !line.starts_with("UserKnownHostsFile "))
+        .collect();
+    let options = part(&page, ".Sh", "SSH OPTIONS");
+    let documented: Vec<String> = lines_after(options, ".It Ic ")
+        .iter()
+        .map(|item| rendered(item).replace("DIR", &dir).replace("NAME", "a"))
+        .collect();
+    assert_eq!(added, documented);
+}
