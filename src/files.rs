@@ -106,6 +106,22 @@ pub(crate) fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Removes a directory if it is empty, and then its parent if that is a `.qqmgr` and is empty.
+pub(crate) fn remove_empty_dir(dir: &Path) {
+    let parent = dir.parent().filter(|parent| parent.ends_with(".qqmgr"));
+    if fs::remove_dir(dir).is_ok()
+        && let Some(parent) = parent
+    {
+        let _ = fs::remove_dir(parent);
+    }
+}
+
+/// Whether the open file is the one that the path leads to.
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
+    let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    matches!((file.metadata(), fs::metadata(path)), (Ok(a), Ok(b)) if same(&a, &b))
+}
+
 /// The first `limit` bytes of a regular file. A FIFO or device in its place must not be read: the
 /// read might never end.
 pub(crate) fn read_start(path: &Path, limit: u64) -> io::Result<Vec<u8>> {

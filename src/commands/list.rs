@@ -1,5 +1,6 @@
 //! `qqmgr list`: looks at processes and asks no QEMU, so that a thousand VMs list at once.
 
+use super::runs_unconfigured;
 use crate::cli::{Args, Command};
 use crate::config::Config;
 use crate::error::Error;
@@ -35,8 +36,9 @@ fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
     let mut entries: Vec<Entry> =
         config.vms().iter().map(|vm| Entry::new(&config, &vm.name, Some(vm.port.get()))).collect();
     let others = config.other_vm_dirs();
-    let others = others.iter().map(|name| Entry::new(&config, name, None));
-    entries.extend(others.filter(|entry| entry.pid.is_some()));
+    let running =
+        others.iter().filter(|name| runs_unconfigured(&config, &Paths::new(config.vm_dir(name))));
+    entries.extend(running.map(|name| Entry::new(&config, name, None)));
     Ok(Box::new(Entries(entries)))
 }
 

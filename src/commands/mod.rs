@@ -12,7 +12,7 @@ use crate::cli::{Args, Command};
 use crate::config::model::Vm;
 use crate::config::{Config, is_vm_name};
 use crate::error::Error;
-use crate::vm::{Paths, argv, instance, launch, process};
+use crate::vm::{Instance, Paths, argv, instance, launch, process};
 use std::ffi::OsString;
 
 /// In help order.
@@ -61,10 +61,16 @@ impl Target {
     fn new(args: &Args) -> Result<Self, Error> {
         let (config, name) = (Config::load(args)?, args.vm().into_owned());
         let paths = Paths::new(config.vm_dir(&name));
-        if is_vm_name(&name) && config.find_vm(&name).is_none() && process::find(&paths).is_some() {
-            return Ok(Self { config, name, paths });
+        let known = config.vm(&name).map(|_| ());
+        if known.is_err() && !(is_vm_name(&name) && runs_unconfigured(&config, &paths)) {
+            known?;
         }
-        config.vm(&name)?;
         Ok(Self { config, name, paths })
     }
+}
+
+/// Whether a VM runs that this configuration does not have, and had when it was started.
+fn runs_unconfigured(config: &Config, paths: &Paths) -> bool {
+    Instance::read(paths).is_some_and(|instance| instance.config_name == config.name())
+        && process::find(paths).is_some()
 }

@@ -53,28 +53,26 @@ struct Started {
 fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
     let Target { config, name, paths } = Target::new(args)?;
     let vm = config.vm(&name)?;
-    let plan = Plan::new(&config, vm, &paths)?;
-    files::private_dir(&paths.dir)?;
-    let _lock = lock(&paths, &vm.name, COMMAND.name)?;
-
+    // Errors of the configuration come before anything is made, unless there is nothing to make.
+    let plan = match process::find(&paths) {
+        None => Some(Plan::new(&config, vm, &paths)?),
+        Some(_) => None,
+    };
+    let lock = lock(&paths, &vm.name, COMMAND.name)?;
     if let Some(process) = wait_for_exiting(&paths, args) {
         return already_running(args, vm, &paths, &process);
     }
-    check_port(&config, vm)?;
     paths.clean()?;
-    let mut instance = Instance {
-        pid: None,
-        ssh_port: vm.port.get(),
-        started_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
-        config_hash: plan.hash,
-        argv: plan.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
-    };
+    if let Err(error) = check_port(&config, vm) {
+        return Err(lock.discard(&paths).err().unwrap_or(error));
+    }
+    let plan = plan.map_or_else(|| Plan::new(&config, vm, &paths), Ok)?;
+    let mut instance = record(&config, vm, &plan);
     let written = instance
         .write(&paths)
         .and_then(|()| files::write_private(&paths.ssh_config, &plan.ssh_config));
     if let Err(error) = written {
-        paths.clean()?;
-        return Err(error);
+        return Err(paths.clean().err().unwrap_or(error));
     }
     let ready = launch::launch(&Launch {
         argv: &plan.argv,
@@ -86,6 +84,18 @@ fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
     instance.pid = Some(ready.process.pid);
     instance.write(&paths)?;
     Ok(Box::new(Started::new(vm, ready, instance.ssh_port)))
+}
+
+/// What is kept of a start. The pid is added when QEMU is ready.
+fn record(config: &Config, vm: &Vm, plan: &Plan) -> Instance {
+    Instance {
+        pid: None,
+        ssh_port: vm.port.get(),
+        config_name: config.name(),
+        started_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        config_hash: plan.hash.clone(),
+        argv: plan.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+    }
 }
 
 /// The VM's process; one that is about to end is waited for, since it still holds its images.

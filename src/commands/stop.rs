@@ -3,8 +3,7 @@
 use super::Target;
 use crate::cli::spec::{self, Flag, FlagKind};
 use crate::cli::{Args, Command};
-use crate::error::Error;
-use crate::files;
+use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::Report;
 use crate::ssh::end_shared_connection;
@@ -58,13 +57,15 @@ struct Stopped {
 }
 
 fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
+    if args.force && args.no_kill {
+        return Err(Error::new(Kind::Usage, "`--force` and `--no-kill` contradict each other"));
+    }
     let Target { name, paths, .. } = Target::new(args)?;
     let (log, begin) = (args.log(), Instant::now());
     let mut stopped = Stopped { name, pid: None, method: Method::None, took: Duration::ZERO };
     if paths.dir.symlink_metadata().is_err() {
         return Ok(Box::new(stopped));
     }
-    files::private_dir(&paths.dir)?;
     let _lock = lock(&paths, &stopped.name, COMMAND.name)?;
     if let Some(process) = process::find(&paths) {
         let force = Force {

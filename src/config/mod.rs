@@ -61,6 +61,11 @@ impl Config {
         self.file.parent().unwrap_or(Path::new("/"))
     }
 
+    /// The name of the file without its directory.
+    pub(crate) fn name(&self) -> String {
+        self.file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     /// In file order.
     pub(crate) fn vms(&self) -> &[Vm] {
         &self.model.vms

@@ -185,6 +185,6 @@ fn environment(variable: &str, placeholder: &Placeholder) -> Result<String, Prob
     value.map_err(|what| {
         let message = format!("the environment variable `{variable}` {what}");
         Problem::new(placeholder.span, message)
-            .hint(format!("set it, or give it a default: `{variable}` in `[vars.env]`"))
+            .hint(format!("set it, or `{variable}` in `[vars.env]`, which goes before it"))
     })
 }

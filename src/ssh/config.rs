@@ -39,7 +39,7 @@ pub(crate) fn render(name: &str, port: u16, options: &[SshOption], control_dir: 
         vec![("HostName", "127.0.0.1".into()), ("HostKeyAlias", name.to_string())];
     let in_dir = |name: &str| control_dir.join(name).display().to_string();
     let forgets_keys = user("UserKnownHostsFile")
-        .is_some_and(|(_, values)| values.iter().all(|value| value == "/dev/null"));
+        .is_some_and(|(_, files)| !files.is_empty() && files.iter().all(|f| f == "/dev/null"));
     if forgets_keys {
         // Every connection would say that it adds the key "permanently".
         ours.push(("LogLevel", "ERROR".into()));

@@ -14,12 +14,15 @@ use crate::log::Log;
 use crate::vm::paths::{SOCKET_PATH_BYTES_MAX, is_plain};
 use crate::vm::{Instance, Paths, process};
 use config::CONTROL_SOCKET;
-use std::ffi::OsString;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 /// ssh binds `ControlPath`, a dot and 16 random characters, and renames it (`mux.c`).
 const CONTROL_SUFFIX_BYTES: usize = 17;
+/// A connection's master that does not answer is stopped or hangs, and is left to itself.
+const EXIT_WAIT: Duration = Duration::from_secs(2);
 /// Of a configuration that this program wrote.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -84,8 +87,8 @@ pub(crate) fn end_shared_connection(name: &str, paths: &Paths, log: Log) -> Resu
     let socket = paths.dir.join(CONTROL_SOCKET);
     if socket.symlink_metadata().is_ok() || has_own_control_path(paths) {
         let mut ssh = Command::new("ssh");
-        ssh.arg("-F").arg(&paths.ssh_config).args(["-O", "exit", name]).stdin(Stdio::null());
-        let _ = run::capture(ssh, log);
+        ssh.arg("-F").arg(&paths.ssh_config).args(["-O", "exit", name]);
+        run::briefly(ssh, EXIT_WAIT, log);
     }
     files::remove(&socket)
 }
@@ -97,7 +100,8 @@ fn has_own_control_path(paths: &Paths) -> bool {
     let mut lines = text.lines().map(str::trim_start);
     lines.any(|line| {
         line.split_once(' ').is_some_and(|(keyword, value)| {
-            keyword.eq_ignore_ascii_case("ControlPath") && !value.ends_with(CONTROL_SOCKET)
+            let ours = Path::new(value).file_name() == Some(OsStr::new(CONTROL_SOCKET));
+            keyword.eq_ignore_ascii_case("ControlPath") && value != "none" && !ours
         })
     })
 }

@@ -3,11 +3,13 @@
 use crate::error::{Error, io_reason};
 use crate::log::Log;
 use crate::text::{command_line, sanitized};
+use crate::vm::wait::poll;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// What a program may say on each of its two streams where that is kept.
 const OUTPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -50,6 +52,17 @@ pub(crate) fn capture(mut command: Command, log: Log) -> Result<Output, Error> {
     };
     let status = child.wait().map_err(|error| cannot_run(&command, &error))?;
     Ok(Output { exit_code: status.code(), stdout, stderr })
+}
+
+/// Runs a program whose result does not matter, and not longer than this.
+pub(super) fn briefly(mut command: Command, limit: Duration, log: Log) {
+    trace(&command, log);
+    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let Ok(mut child) = quiet.spawn() else { return };
+    if poll(Instant::now() + limit, || child.try_wait().ok().flatten()).is_none() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
 }
 
 fn read(stream: Option<impl Read>) -> Option<Vec<u8>> {

@@ -13,10 +13,10 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// `$1` is where to, `$2` the name within the stream, `$3` whether there are more sources.
+/// `$1` is where to, `$2` the name within the stream, `$3` how many sources there are.
 const PUT: &str = r#"
 if [ -d "$1" ]; then exec tar -xf - -C "$1"; fi
-case $1$3 in */|*more) echo "$1: no such directory" >&2; exit 1;; esac
+if [ "$3" != 1 ] || [ "${1%/}" != "$1" ]; then echo "$1: no such directory" >&2; exit 1; fi
 part=$1.part.$$
 mkdir "$part" || exit
 tar -xf - -C "$part" && mv -f "$part/$2" "$1"
@@ -24,10 +24,10 @@ status=$?
 rm -rf "$part"
 exit $status
 "#;
-/// `$1` is the path.
+/// `$1` is the path. Links are followed, as `scp -r` does.
 const GET: &str = r#"
 if [ ! -e "$1" ] && [ ! -L "$1" ]; then echo "$1: No such file or directory" >&2; exit 1; fi
-dir=$(dirname "$1") && name=$(basename "$1") && cd "$dir" && exec tar -cf - "./$name"
+dir=$(dirname "$1") && name=$(basename "$1") && cd "$dir" && exec tar -chf - "./$name"
 "#;
 /// The pattern is pasted behind it: the names that it matches, NUL after each.
 const MATCHES: &str = r"printf '%s\0' ";
@@ -35,8 +35,8 @@ const MATCHES: &str = r"printf '%s\0' ";
 pub(super) fn copy(guest: &Guest, copy: &Copy) -> Result<(), Error> {
     match copy {
         Copy::Put { from, to } => {
-            let more = if from.len() > 1 { "more" } else { "" };
-            from.iter().try_for_each(|path| put(guest, path, to, more))
+            let count = from.len().to_string();
+            from.iter().try_for_each(|path| put(guest, path, to, &count))
         }
         Copy::Get { from, to } => {
             let mut sources = Vec::new();
@@ -52,7 +52,7 @@ pub(super) fn copy(guest: &Guest, copy: &Copy) -> Result<(), Error> {
     }
 }
 
-fn put(guest: &Guest, from: &Path, to: &OsStr, more: &str) -> Result<(), Error> {
+fn put(guest: &Guest, from: &Path, to: &OsStr, count: &str) -> Result<(), Error> {
     let found = from.canonicalize().map_err(|error| Error::io("read", from, &error))?;
     // A link is copied as what it leads to, under its own name.
     let name = from.file_name().or_else(|| found.file_name()).unwrap_or(OsStr::new("."));
@@ -61,7 +61,7 @@ fn put(guest: &Guest, from: &Path, to: &OsStr, more: &str) -> Result<(), Error> 
     tar.arg(if from.file_name().is_some() { parent(from) } else { parent(&found) });
     tar.arg(Path::new(".").join(name));
     let to = home_relative(to);
-    let remote = remote_script(PUT, &[&to, name, OsStr::new(more)]);
+    let remote = remote_script(PUT, &[&to, name, OsStr::new(count)]);
     pipe(tar, guest.ssh(&[remote]), guest.log)
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Instance {
     /// Absent until QEMU was seen ready.
     pub(crate) pid: Option<u32>,
     pub(crate) ssh_port: u16,
+    /// The name of the configuration's file, which lies beside the runtime directory or in it.
+    pub(crate) config_name: String,
     /// Seconds since 1970.
     pub(crate) started_at: u64,
     /// Of the command line and the ssh options.
@@ -34,6 +36,7 @@ impl Instance {
         Some(Self {
             pid: value.get("pid").and_then(Value::as_u64).and_then(|pid| pid.try_into().ok()),
             ssh_port: value.get("ssh_port")?.as_u64()?.try_into().ok()?,
+            config_name: value.get("config_name")?.as_str()?.to_string(),
             started_at: value.get("started_at")?.as_u64()?,
             config_hash: value.get("config_hash")?.as_str()?.to_string(),
             argv: argv
@@ -47,6 +50,7 @@ impl Instance {
         let value = Value::object([
             ("pid", Value::from(self.pid)),
             ("ssh_port", self.ssh_port.into()),
+            ("config_name", self.config_name.as_str().into()),
             ("started_at", self.started_at.into()),
             ("config_hash", self.config_hash.as_str().into()),
             ("argv", self.argv.iter().map(|word| Value::from(word.as_str())).collect()),

@@ -7,7 +7,7 @@ use crate::files;
 use crate::log::note;
 use crate::text::sanitized;
 use std::fs::{File, TryLockError};
-use std::io::{Seek as _, Write as _};
+use std::io::{ErrorKind, Seek as _, Write as _};
 use std::time::{Duration, Instant};
 
 /// Longer than a start or stop takes with the timeouts that they have by default.
@@ -19,30 +19,65 @@ pub(crate) struct Lock {
     _file: File,
 }
 
-/// Takes the lock of the VM `name` for `command`; says for whom it waits.
-pub(crate) fn lock(paths: &Paths, name: &str, command: &str) -> Result<Lock, Error> {
-    let failed = |error| Error::io("lock", &paths.lock, &error);
-    let mut file = files::open_lock(&paths.lock).map_err(failed)?;
-    if !try_lock(&file).map_err(failed)? {
-        let holder = holder(paths);
-        note(&format!("waiting for {holder} of VM `{name}` to finish"));
-        let deadline = Instant::now() + LOCK_WAIT;
-        let locked = wait::poll(deadline, || match try_lock(&file) {
-            Ok(false) => None,
-            result => Some(result),
-        });
-        locked.transpose().map_err(failed)?.ok_or_else(|| {
-            let seconds = LOCK_WAIT.as_secs();
-            let message = format!("{holder} of VM `{name}` did not finish within {seconds} s");
-            Error::new(Kind::TimedOut, message)
-        })?;
+impl Lock {
+    /// Gives the lock back and removes its file, and the VM's directory if nothing else is there.
+    /// Who waits for the file notices that it is gone and makes a new one.
+    pub(crate) fn discard(self, paths: &Paths) -> Result<(), Error> {
+        files::remove(&paths.lock)?;
+        files::remove_empty_dir(&paths.dir);
+        drop(self);
+        Ok(())
     }
-    let holder = format!("`{command}` (pid {})\n", std::process::id());
-    file.set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| file.write_all(holder.as_bytes()))
-        .map_err(|error| Error::io("write", &paths.lock, &error))?;
-    Ok(Lock { _file: file })
+}
+
+/// Takes the lock of the VM `name` for `command`, in the VM's directory, which is made if it is
+/// missing; says for whom it waits.
+pub(crate) fn lock(paths: &Paths, name: &str, command: &str) -> Result<Lock, Error> {
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        files::private_dir(&paths.dir)?;
+        let mut file = open(paths)?;
+        wait_for_lock(&file, paths, name, deadline)?;
+        if !files::is_at(&file, &paths.lock) {
+            continue;
+        }
+        let holder = format!("`{command}` (pid {})\n", std::process::id());
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(holder.as_bytes()))
+            .map_err(|error| Error::io("write", &paths.lock, &error))?;
+        return Ok(Lock { _file: file });
+    }
+}
+
+/// The directory may be removed by a [`Lock::discard`] between its making and here.
+fn open(paths: &Paths) -> Result<File, Error> {
+    files::open_lock(&paths.lock)
+        .or_else(|error| match error.kind() {
+            ErrorKind::NotFound if files::private_dir(&paths.dir).is_ok() => {
+                files::open_lock(&paths.lock)
+            }
+            _ => Err(error),
+        })
+        .map_err(|error| Error::io("create", &paths.lock, &error))
+}
+
+fn wait_for_lock(file: &File, paths: &Paths, name: &str, deadline: Instant) -> Result<(), Error> {
+    let failed = |error| Error::io("lock", &paths.lock, &error);
+    if try_lock(file).map_err(failed)? {
+        return Ok(());
+    }
+    let holder = holder(paths);
+    note(&format!("waiting for {holder} of VM `{name}` to finish"));
+    let locked = wait::poll(deadline, || match try_lock(file) {
+        Ok(false) => None,
+        result => Some(result),
+    });
+    locked.transpose().map_err(failed)?.map(|_| ()).ok_or_else(|| {
+        let seconds = LOCK_WAIT.as_secs();
+        let message = format!("{holder} of VM `{name}` did not finish within {seconds} s");
+        Error::new(Kind::TimedOut, message)
+    })
 }
 
 fn try_lock(file: &File) -> std::io::Result<bool> {

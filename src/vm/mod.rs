@@ -12,7 +12,7 @@ pub(crate) mod process;
 pub(crate) mod qmp;
 pub(crate) mod shutdown;
 pub(crate) mod state;
-mod wait;
+pub(crate) mod wait;
 
 pub(crate) use instance::Instance;
 pub(crate) use paths::Paths;

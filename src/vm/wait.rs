@@ -9,7 +9,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(8);
 
 /// Polls `ready` with pauses of 1 to 8 ms until it gives something, `None` at the deadline. The
 /// clock is monotonic: setting the time of day neither prolongs nor cuts a wait.
-pub(super) fn poll<T>(deadline: Instant, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn poll<T>(deadline: Instant, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
     let mut pause = PAUSE_MIN;
     loop {
         if let Some(value) = ready() {

@@ -3,7 +3,10 @@
 mod config_errors;
 mod config_files;
 mod expect;
+mod guest;
 mod harness;
 mod lifecycle;
+mod man;
 mod real_qemu;
+mod tidy;
 mod usage;
