@@ -71,6 +71,6 @@ impl Target {
 
 /// Whether a VM runs that this configuration does not have, and had when it was started.
 fn runs_unconfigured(config: &Config, paths: &Paths) -> bool {
-    Instance::read(paths).is_some_and(|instance| instance.config_name == config.name())
+    Instance::read(paths).is_none_or(|instance| instance.config_name == config.name())
         && process::find(paths).is_some()
 }

@@ -2,7 +2,7 @@
 //! collected, each with its place.
 
 use super::model::{Literal, Model, Port, Setting, SshOption, VM_PORT, Vm};
-use crate::text::{Problem, Source, Span, nearest};
+use crate::text::{Problem, Source, nearest};
 use crate::toml::{Key, Kind, Table, Value};
 
 /// A directory and sockets are named after a VM; file systems stop at 255 bytes.
@@ -46,7 +46,7 @@ impl Decoder<'_> {
             .filter_map(|(key, value)| {
                 self.vm_name(key);
                 let table = self.table(Some(value), &header(key, ""))?;
-                self.vm(key, value.span, table)
+                self.vm(key, table)
             })
             .collect()
     }
@@ -63,10 +63,10 @@ impl Decoder<'_> {
         }
     }
 
-    fn vm(&mut self, key: &Key, span: Span, table: &Table) -> Option<Vm> {
+    fn vm(&mut self, key: &Key, table: &Table) -> Option<Vm> {
         let (vm_header, ssh_header) = (header(key, ""), header(key, ".ssh"));
         self.only(table, &["cmd", "vars", "ssh"], &format!("in `{vm_header}`"));
-        let cmd = self.cmd(table, span, &vm_header);
+        let cmd = self.cmd(table);
         let vars = self.table(table.get("vars"), &header(key, ".vars"));
         let vars = vars.cloned().unwrap_or_default();
         let Some(ssh) = table.get("ssh") else {
@@ -88,16 +88,12 @@ impl Decoder<'_> {
             None => Port::new(VM_PORT.into()),
         };
         let (name, ssh) = (key.name.clone(), options);
-        Some(Vm { name, cmd: cmd?, vars, ssh, port: port?, vm_port: vm_port? })
+        Some(Vm { name, span: key.span, cmd, vars, ssh, port: port?, vm_port: vm_port? })
     }
 
-    /// A list of strings or one string.
-    fn cmd(&mut self, vm: &Table, span: Span, header: &str) -> Option<Vec<Literal>> {
-        let Some(value) = vm.get("cmd") else {
-            let problem = Problem::new(span, format!("`{header}` has no `cmd`"));
-            self.problems.push(problem.hint("QEMU's arguments: a list of strings, or one string"));
-            return None;
-        };
+    /// A list of strings or one string. Without one a VM cannot be started, but all the rest.
+    fn cmd(&mut self, vm: &Table) -> Option<Vec<Literal>> {
+        let value = vm.get("cmd")?;
         match &value.kind {
             Kind::Array(items) => {
                 let texts: Vec<_> =

@@ -116,8 +116,13 @@ impl Config {
         let mut problems = Problems::default();
         let bin = self.model.qemu_bin.as_ref().map(|bin| problems.keep(scope.render(bin)));
         let bin = bin.map_or_else(|| model::QEMU_BIN.to_string(), Option::unwrap_or_default);
+        if vm.cmd.is_none() {
+            let problem = Problem::new(vm.span, format!("VM `{}` has no `cmd`", vm.name));
+            let hint = "`cmd` has QEMU's arguments: a list of strings, or one string";
+            problems.0.push(problem.hint(hint));
+        }
         let mut words = Vec::new();
-        for literal in &vm.cmd {
+        for literal in vm.cmd.iter().flatten() {
             let place = |span| literal.place(&self.source, span);
             let template = Template { text: &literal.text, place: &place };
             let split = words::split(&template, &mut |placeholder| scope.value(placeholder));

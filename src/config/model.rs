@@ -21,7 +21,9 @@ pub(crate) struct Model {
 #[derive(Debug)]
 pub(crate) struct Vm {
     pub(crate) name: String,
-    pub(super) cmd: Vec<Literal>,
+    /// Of the name.
+    pub(super) span: Span,
+    pub(super) cmd: Option<Vec<Literal>>,
     pub(super) vars: Table,
     pub(super) ssh: Vec<SshOption>,
     /// Where ssh reaches the guest on this host.

@@ -205,7 +205,8 @@ fn greeted(
 ) -> Result<String, qmp::Error> {
     let mut qmp = Qmp::connect(socket, deadline, log)?;
     let first = qmp.greet(patience.unwrap_or(deadline).min(deadline));
-    if matches!(first, Err(qmp::Error::Silent)) && patience.take().is_some() {
+    let goes_on = Instant::now() < deadline && patience.take().is_some();
+    if matches!(first, Err(qmp::Error::Silent)) && goes_on {
         note("waiting for QEMU's QMP greeting");
         qmp.greet(deadline)?;
     } else {
