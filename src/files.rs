@@ -15,6 +15,8 @@ use std::process::Command;
 /// Only the owner may enter.
 const PRIVATE_DIR: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
+/// The files that are replaced by [`write_private`].
+const WRITTEN: &[&str] = &["copy-method", "instance.json", "ssh.conf"];
 
 /// Makes `dir` and what is missing above it, 0700, and verifies that it is a directory of this
 /// user that nobody else may enter.
@@ -38,6 +40,17 @@ pub(crate) fn private_dir(dir: &Path) -> Result<(), Error> {
         fs::set_permissions(dir, private).map_err(|error| Error::io("restrict", dir, &error))?;
     }
     Ok(())
+}
+
+/// An error unless the directory can be entered, or is not there. What cannot be looked at must
+/// not be taken for what is not there.
+pub(crate) fn check_access(dir: &Path) -> Result<(), Error> {
+    match fs::symlink_metadata(dir.join(".")) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(Error::io("enter", dir, &error).hint("is it somebody else's VM?"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The effective user, which owns what this process creates.
@@ -83,6 +96,21 @@ pub(crate) fn write_private(path: &Path, content: &str) -> Result<(), Error> {
         let _ = fs::remove_file(&temporary);
         Error::io("write", path, &error)
     })
+}
+
+/// Removes what a [`write_private`] left that was killed. What cannot be removed does no harm.
+pub(crate) fn remove_unfinished(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_pid = |text: &std::ffi::OsStr| {
+            text.to_str().is_some_and(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        // Only names that are made here: `instance.json.1234`, and not a user's `core.1234`.
+        let of_ours = path.file_stem().is_some_and(|name| WRITTEN.iter().any(|ours| name == *ours));
+        if of_ours && path.extension().is_some_and(is_pid) {
+            let _ = fs::remove_file(path);
+        }
+    }
 }
 
 /// A new, empty file, 0600.

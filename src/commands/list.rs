@@ -4,6 +4,7 @@ use super::runs_unconfigured;
 use crate::cli::{Args, Command};
 use crate::config::Config;
 use crate::error::Error;
+use crate::files;
 use crate::json::Value;
 use crate::report::Report;
 use crate::vm::state::State;
@@ -33,6 +34,7 @@ struct Entries(Vec<Entry>);
 
 fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
     let config = Config::load(args)?;
+    files::check_access(config.runtime_dir())?;
     let mut entries: Vec<Entry> =
         config.vms().iter().map(|vm| Entry::new(&config, &vm.name, Some(vm.port.get()))).collect();
     let others = config.other_vm_dirs();

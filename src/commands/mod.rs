@@ -12,6 +12,7 @@ use crate::cli::{Args, Command};
 use crate::config::model::Vm;
 use crate::config::{Config, is_vm_name};
 use crate::error::Error;
+use crate::files;
 use crate::vm::{Instance, Paths, argv, instance, launch, process};
 use std::ffi::OsString;
 
@@ -61,6 +62,7 @@ impl Target {
     fn new(args: &Args) -> Result<Self, Error> {
         let (config, name) = (Config::load(args)?, args.vm().into_owned());
         let paths = Paths::new(config.vm_dir(&name));
+        files::check_access(&paths.dir)?;
         let known = config.vm(&name).map(|_| ());
         if known.is_err() && !(is_vm_name(&name) && runs_unconfigured(&config, &paths)) {
             known?;

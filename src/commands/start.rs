@@ -15,9 +15,12 @@ use crate::vm::lock::lock;
 use crate::vm::process::{self, Process};
 use crate::vm::state::State;
 use crate::vm::{Instance, Paths, port};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+
+/// How long a QEMU that does not answer is given to show that it is ending.
+const ENDING_WAIT: Duration = Duration::from_secs(1);
 
 pub(crate) static COMMAND: Command = Command {
     name: "start",
@@ -59,8 +62,8 @@ fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
         Some(_) => None,
     };
     let lock = lock(&paths, &vm.name, COMMAND.name)?;
-    if let Some(process) = wait_for_exiting(&paths, args) {
-        return already_running(args, vm, &paths, &process);
+    if let Some((process, state)) = running(&paths, args) {
+        return already_running(args, vm, &paths, &process, state);
     }
     paths.clean()?;
     if let Err(error) = check_port(&config, vm) {
@@ -72,7 +75,8 @@ fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
         .write(&paths)
         .and_then(|()| files::write_private(&paths.ssh_config, &plan.ssh_config));
     if let Err(error) = written {
-        return Err(paths.clean().err().unwrap_or(error));
+        let cleaned = paths.clean().and_then(|()| lock.discard(&paths));
+        return Err(cleaned.err().unwrap_or(error));
     }
     let ready = launch::launch(&Launch {
         argv: &plan.argv,
@@ -98,16 +102,20 @@ fn record(config: &Config, vm: &Vm, plan: &Plan) -> Instance {
     }
 }
 
-/// The VM's process; one that is about to end is waited for, since it still holds its images.
-fn wait_for_exiting(paths: &Paths, args: &Args) -> Option<Process> {
-    let process = process::find(paths)?;
+/// The VM's process and state, if it runs. One that is about to end is waited for: it still holds
+/// its images, and soon there is no VM any more.
+fn running(paths: &Paths, args: &Args) -> Option<(Process, State)> {
+    let mut process = process::find(paths)?;
     if process.exiting {
         note(&format!("waiting for the VM's last QEMU (pid {}) to end", process.pid));
-        let timeout = args.timeout.unwrap_or(TIMEOUT_DEFAULT);
-        process.ends_by(std::time::Instant::now() + timeout);
-        return process::find(paths);
+        process.ends_by(Instant::now() + args.timeout.unwrap_or(TIMEOUT_DEFAULT));
+        process = process::find(paths)?;
     }
-    Some(process)
+    let state = State::ask(paths, Some(&process), Instance::read(paths).as_ref(), args.log());
+    // One that got SIGTERM closes its sockets before its pid file and itself.
+    let ended = || process.ends_by(Instant::now() + ENDING_WAIT);
+    let runs = state != State::Stopped && (state != State::Unresponsive || !ended());
+    runs.then_some((process, state))
 }
 
 fn already_running(
@@ -115,10 +123,10 @@ fn already_running(
     vm: &Vm,
     paths: &Paths,
     process: &Process,
+    mut state: State,
 ) -> Result<Box<dyn Report>, Error> {
     let instance = Instance::read(paths);
     let port = instance.as_ref().map_or(vm.port.get(), |instance| instance.ssh_port);
-    let mut state = State::ask(paths, Some(process), instance.as_ref(), args.log());
     if let (State::Starting | State::Qemu(_), Some(instance)) = (&state, instance)
         && instance.pid.is_none()
     {

@@ -92,6 +92,11 @@ impl Config {
         }
     }
 
+    /// Where the VMs' directories are.
+    pub(crate) fn runtime_dir(&self) -> &Path {
+        &self.runtime
+    }
+
     /// `$RUNTIME_DIR/vm.NAME`, for a name that is one.
     pub(crate) fn vm_dir(&self, name: &str) -> PathBuf {
         self.runtime.join(format!("{VM_DIR_PREFIX}{name}"))

@@ -38,6 +38,7 @@ impl Guest {
     pub(crate) fn of(name: &str, config: &Config, log: Log) -> Result<Self, Error> {
         let vm = config.vm(name)?;
         let paths = Paths::new(config.vm_dir(name));
+        files::check_access(&paths.dir)?;
         if process::find(&paths).is_none() {
             return Err(Error::new(Kind::NotRunning, format!("VM `{name}` is not running"))
                 .hint(format!("`qqmgr start {name}` starts it")));

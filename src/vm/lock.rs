@@ -41,11 +41,10 @@ pub(crate) fn lock(paths: &Paths, name: &str, command: &str) -> Result<Lock, Err
         if !files::is_at(&file, &paths.lock) {
             continue;
         }
+        // For who waits to be told; on a full disk they are told less.
         let holder = format!("`{command}` (pid {})\n", std::process::id());
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| file.write_all(holder.as_bytes()))
-            .map_err(|error| Error::io("write", &paths.lock, &error))?;
+        let emptied = file.set_len(0).and_then(|()| file.rewind());
+        let _ = emptied.and_then(|()| file.write_all(holder.as_bytes()));
         return Ok(Lock { _file: file });
     }
 }

@@ -71,6 +71,7 @@ impl Paths {
         let sockets = [&self.monitor, &self.qmp, &self.ctl];
         let files = [&self.pid, &self.instance, &self.ssh_config, &self.copy_method];
         files.into_iter().chain(sockets).try_for_each(|path| files::remove(path))?;
+        files::remove_unfinished(&self.dir);
         files::remove(&self.short_link()?)
     }
 

@@ -3,6 +3,7 @@
 mod config_errors;
 mod config_files;
 mod expect;
+mod faults;
 mod guest;
 mod harness;
 mod lifecycle;

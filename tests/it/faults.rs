@@ -1,0 +1,522 @@
+//! Murphy and the neighbours: races, crashes in the middle, terminals that close, full disks,
+//! other users. Each test drives the real binary; most of them a real QEMU.
+//!
+//! `QQMGR_FAULTS=N` makes the tests that try their luck N times as long.
+
+use crate::harness::{Project, fake_qemu, free_port, real_qemu, signal, wait_until};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+const QQMGR: &str = env!("CARGO_BIN_EXE_qqmgr");
+const A_WHILE: Duration = Duration::from_secs(20);
+
+/// Whether the program that a test needs is there; where it is not, the test is left out.
+fn skip_unless(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
+    if !found {
+        eprintln!("skipped: no {program}");
+    }
+    found
+}
+
+fn factor() -> u32 {
+    std::env::var("QQMGR_FAULTS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// A project with the VM `vm` on a real QEMU without a machine, which is up in milliseconds.
+fn real() -> Option<Project> {
+    let qemu = real_qemu()?;
+    let project = Project::new();
+    project.config(&format!(
+        "[qemu]\nbin = {qemu:?}\n[vm.vm]\n\
+         cmd = \"-nodefaults -machine none -display none\"\nssh.port = {}\n",
+        free_port()
+    ));
+    Some(project)
+}
+
+/// The live processes whose command line names the VM's pid file.
+fn qemus(project: &Project) -> BTreeSet<u32> {
+    let mut wanted = b"\0-pidfile\0".to_vec();
+    wanted.extend_from_slice(project.vm_path("vm", "pid").as_os_str().as_bytes());
+    wanted.push(0);
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.windows(wanted.len()).any(|part| part == wanted)
+    })
+    .collect()
+}
+
+fn is_gone(project: &Project) {
+    wait_until("no QEMU is left", A_WHILE, || qemus(project).is_empty());
+    assert_eq!(project.vm_files("vm"), "lock qemu.log serial");
+}
+
+#[test]
+fn twenty_starts_at_once_start_one_qemu() {
+    let Some(project) = real() else { return };
+    let pids: BTreeSet<String> = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..20)
+            .map(|_| {
+                scope.spawn(|| {
+                    let run = project.qqmgr(&["start", "vm"]).run();
+                    assert_eq!(run.status, Some(0), "{}{}", run.stdout, run.stderr);
+                    run.stdout.split("pid ").nth(1).unwrap().split(',').next().unwrap().to_string()
+                })
+            })
+            .collect();
+        runs.into_iter().map(|run| run.join().unwrap()).collect()
+    });
+    assert_eq!(pids.len(), 1, "{pids:?}");
+    assert_eq!(qemus(&project).len(), 1);
+    project
+        .qqmgr(&["stop", "vm", "--force"])
+        .run()
+        .stdout("vm ended by SIGTERM in [..]\n")
+        .success();
+    is_gone(&project);
+}
+
+/// Eight processes start and stop one VM as fast as they can, while a ninth counts QEMUs.
+#[test]
+fn starts_and_stops_exclude_each_other() {
+    let Some(project) = real() else { return };
+    let (done, starts, stops) = (AtomicBool::new(false), AtomicU32::new(0), AtomicU32::new(0));
+    let deadline = Instant::now() + Duration::from_secs(4) * factor();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..8)
+            .map(|worker| {
+                let (project, starts, stops) = (&project, &starts, &stops);
+                scope.spawn(move || {
+                    for round in 0.. {
+                        if Instant::now() >= deadline {
+                            break;
+                        }
+                        match (worker + round) % 4 {
+                            0 | 1 => {
+                                answers(
+                                    project,
+                                    &["start", "vm"],
+                                    &["vm started: running, pid ", "vm is already running: "],
+                                );
+                                starts.fetch_add(1, Ordering::Relaxed);
+                            }
+                            2 => {
+                                answers(
+                                    project,
+                                    &["stop", "vm", "--force"],
+                                    &["vm was not running", "vm ended by SIGTERM in "],
+                                );
+                                stops.fetch_add(1, Ordering::Relaxed);
+                            }
+                            _ => answers(project, &["status", "vm"], &["name:       vm\n"]),
+                        }
+                    }
+                })
+            })
+            .collect();
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let alive = qemus(&project);
+                assert!(alive.len() <= 1, "{alive:?}");
+            }
+        });
+        let ends: Vec<_> = workers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(ends.iter().all(Result::is_ok));
+    });
+    println!("hammer: {} starts, {} stops", starts.into_inner(), stops.into_inner());
+    project.qqmgr(&["start", "vm"]).run().stdout("vm [..]: running, pid [PID], [..]\n").success();
+    let pid = project.pid("vm");
+    assert_eq!(qemus(&project), BTreeSet::from([pid]));
+    for socket in ["qmp.socket", "monitor.socket", "ctl.socket"] {
+        assert!(UnixStream::connect(project.vm_path("vm", socket)).is_ok(), "{socket}");
+    }
+    answers(&project, &["stop", "vm", "--force"], &["vm ended by SIGTERM in "]);
+    is_gone(&project);
+}
+
+/// A command that succeeds, and says one of these; for whom it waits may be on stderr.
+#[track_caller]
+fn answers(project: &Project, arguments: &[&str], expected: &[&str]) {
+    let run = project.qqmgr(arguments).run();
+    let told = expected.iter().any(|expected| run.stdout.starts_with(expected));
+    let quiet = run.stderr.lines().all(|line| line.starts_with("qqmgr: waiting for "));
+    assert!(told && quiet && run.status == Some(0), "{arguments:?}: {}{}", run.stdout, run.stderr);
+}
+
+/// Starts `qqmgr`, and kills it so much later.
+fn killed_after(project: &Project, arguments: &[&str], delay: Duration) {
+    let mut command = Command::new(QQMGR);
+    command.args(arguments).current_dir(project.path("")).env("HOME", project.path("home"));
+    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let (mut child, begin) = (quiet.spawn().unwrap(), Instant::now());
+    while begin.elapsed() < delay {
+        std::hint::spin_loop();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// Whatever was done when `start` was killed, the VM is in reach afterwards.
+#[test]
+fn start_killed_at_any_point() {
+    let Some(project) = real() else { return };
+    let points = 40 * factor();
+    for point in 0..points {
+        let delay = Duration::from_millis(40) * point / points;
+        killed_after(&project, &["start", "vm"], delay);
+        let status = project.qqmgr(&["status", "vm"]).run();
+        assert_eq!(status.status, Some(0), "{delay:?}: {}", status.stderr);
+        if point % 2 == 0 {
+            let start = project.qqmgr(&["start", "vm"]).run();
+            assert_eq!(start.status, Some(0), "{delay:?}: {}", start.stderr);
+            assert_eq!(qemus(&project), BTreeSet::from([project.pid("vm")]), "{delay:?}");
+        }
+        let stop = project.qqmgr(&["stop", "vm", "--force"]).run();
+        assert_eq!(stop.status, Some(0), "{delay:?}: {}", stop.stderr);
+        assert_eq!(qemus(&project), BTreeSet::new(), "{delay:?}: {}", stop.stdout);
+    }
+    project.qqmgr(&["start", "vm"]).run().stdout("vm started: [..]\n").success();
+    answers(&project, &["stop", "vm", "--force"], &["vm ended by SIGTERM in "]);
+    is_gone(&project);
+}
+
+#[test]
+fn stop_killed_at_any_point() {
+    let Some(project) = real() else { return };
+    let points = 30 * factor();
+    for point in 0..points {
+        let delay = Duration::from_millis(20) * point / points;
+        answers(&project, &["start", "vm"], &["vm started: running, pid "]);
+        killed_after(&project, &["stop", "vm", "--timeout", "0.005"], delay);
+        let start = project.qqmgr(&["start", "vm"]).run();
+        assert_eq!(start.status, Some(0), "{delay:?}: {}", start.stderr);
+        assert_eq!(qemus(&project), BTreeSet::from([project.pid("vm")]), "{delay:?}");
+        answers(&project, &["stop", "vm", "--force"], &["vm ended by SIGTERM in "]);
+        is_gone(&project);
+    }
+}
+
+/// The first client is served, the second waits in the queue of one, the rest cannot even connect.
+#[test]
+fn every_socket_is_held_by_others() {
+    let Some(project) = real() else { return };
+    answers(&project, &["start", "vm"], &["vm started: running, pid "]);
+    let connect = |socket| {
+        let path = project.vm_path("vm", socket);
+        std::thread::spawn(move || UnixStream::connect(path))
+    };
+    let users = connect("qmp.socket").join().unwrap().unwrap();
+    let holders: Vec<_> = (0..2).map(|_| connect("ctl.socket").join().unwrap().unwrap()).collect();
+    let queued: Vec<_> = (0..2).map(|_| connect("ctl.socket")).collect();
+    let begin = Instant::now();
+    let status = project.qqmgr(&["status", "vm", "--json"]).run();
+    assert!(status.stdout.contains("\"state\": \"unresponsive\""), "{}", status.stdout);
+    assert!(begin.elapsed() < Duration::from_secs(3));
+    answers(&project, &["start", "vm"], &["vm is already running: unresponsive, pid "]);
+    answers(&project, &["stop", "vm", "--timeout", "0.3"], &["vm ended by SIGTERM in "]);
+    drop((users, holders));
+    for connection in queued {
+        let _ = connection.join().unwrap();
+    }
+    is_gone(&project);
+}
+
+/// The guest has powered off, and its QEMU takes its time to end.
+#[test]
+fn start_waits_for_the_last_qemu_to_end() {
+    let project = Project::new();
+    project.fake_vm("exits-slowly,ms=700");
+    project.qqmgr(&["start", "vm"]).run().stdout("vm started: [..]\n").success();
+    let old = project.pid("vm");
+    // As when the guest powers off by itself: QEMU closes its sockets and removes its pid file
+    // among the last things that it does.
+    let mut monitor = UnixStream::connect(project.vm_path("vm", "qmp.socket")).unwrap();
+    monitor.write_all(b"{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"quit\"}\n").unwrap();
+    wait_until("QEMU closes its sockets", A_WHILE, || {
+        !project.vm_path("vm", "ctl.socket").exists()
+    });
+    fs::remove_file(project.vm_path("vm", "pid")).unwrap();
+    let start = project.qqmgr(&["start", "vm"]).run();
+    start
+        .stdout("vm started: running, pid [PID], ssh port [PORT]\n")
+        .stderr("qqmgr: waiting for the VM's last QEMU (pid [PID]) to end\n")
+        .success();
+    assert_ne!(project.pid("vm"), old);
+    assert!(!project.runs(old));
+}
+
+/// Runs a command line in a terminal of its own, types into it, and closes it.
+fn in_a_terminal(project: &Project, line: &str, typed: &[u8], until: impl Fn() -> bool) {
+    let mut script = Command::new("script");
+    script.args(["-q", "-c", line, "/dev/null"]).env("QQMGR", QQMGR);
+    script.current_dir(project.path("")).env("HOME", project.path("home"));
+    let quiet = script.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut terminal = quiet.spawn().unwrap();
+    let mut keyboard = terminal.stdin.take().unwrap();
+    wait_until("the moment to type has come", A_WHILE, until);
+    keyboard.write_all(typed).unwrap();
+    wait_until("the terminal is closed", A_WHILE, || {
+        if typed.is_empty() {
+            terminal.kill().unwrap();
+        }
+        terminal.try_wait().unwrap().is_some()
+    });
+}
+
+#[test]
+fn a_vm_outlives_its_terminal() {
+    let Some(project) = real() else { return };
+    if !skip_unless("script") {
+        return;
+    }
+    let up = || project.vm_path("vm", "instance.json").exists() && !qemus(&project).is_empty();
+    // The shell goes on after `start`, so that the terminal closes under it.
+    in_a_terminal(&project, "\"$QQMGR\" start vm; cat", b"", || {
+        up() && project.vm_file("vm", "instance.json").contains("\"pid\": 1")
+            || up() && !project.vm_file("vm", "instance.json").contains("\"pid\": null")
+    });
+    answers(&project, &["status", "vm"], &["name:       vm\nstate:      running\n"]);
+    assert_eq!(qemus(&project).len(), 1);
+}
+
+#[test]
+fn control_c_ends_start_and_not_the_vm() {
+    let project = Project::new();
+    project.fake_vm("late-greeting,ms=3000");
+    if !skip_unless("script") {
+        return;
+    }
+    in_a_terminal(&project, "exec \"$QQMGR\" start vm", b"\x03", || {
+        project.vm_path("vm", "ctl.socket").exists()
+    });
+    answers(&project, &["list"], &["NAME  STATE"]);
+    answers(&project, &["start", "vm"], &["vm is already running: running, pid "]);
+    assert_eq!(qemus(&project).len(), 1);
+}
+
+/// `qqmgr` as a user who is not root, with nothing but a project that it may read.
+fn as_nobody(project: &Project, script: &str) -> Option<std::process::Output> {
+    if !skip_unless("setpriv") || !is_root() {
+        return None;
+    }
+    let open = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+    fs::set_permissions(project.path(""), open).unwrap();
+    // Where the build lies may be closed to others.
+    let program = project.path("qqmgr-of-nobody");
+    fs::copy(QQMGR, &program).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "sh", "-c", script]);
+    command.current_dir(project.path("")).env("QQMGR", program).env("HOME", "/nonexistent");
+    command.env_remove("XDG_RUNTIME_DIR").env_remove("XDG_CONFIG_HOME");
+    Some(command.stdin(Stdio::null()).output().unwrap())
+}
+
+fn is_root() -> bool {
+    let user =
+        fs::metadata("/proc/self").map(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata));
+    user.is_ok_and(|user| user == 0)
+}
+
+fn told(output: &std::process::Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    format!("{:?} {stderr}", output.status.code())
+}
+
+#[test]
+fn another_user_reaches_nothing() {
+    let Some(project) = real() else { return };
+    answers(&project, &["start", "vm"], &["vm started: running, pid "]);
+    let pid = project.pid("vm");
+    let Some(listing) = as_nobody(&project, "ls .qqmgr") else { return };
+    assert_ne!(listing.status.code(), Some(0));
+    for command in ["stop vm --force", "start vm", "ssh vm true"] {
+        let run = as_nobody(&project, &format!("\"$QQMGR\" {command}")).unwrap();
+        assert_ne!(run.status.code(), Some(0), "{command}: {}", told(&run));
+    }
+    assert!(project.runs(pid));
+    answers(&project, &["stop", "vm", "--force"], &["vm ended by SIGTERM in "]);
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_an_error_before_anything_is_started() {
+    let project = Project::new();
+    project.fake_vm("normal");
+    let Some(run) = as_nobody(&project, "\"$QQMGR\" start vm") else { return };
+    let dir = project.vm_path("vm", "");
+    let dir = dir.display().to_string();
+    let dir = dir.trim_end_matches('/');
+    assert_eq!(
+        told(&run),
+        format!("Some(1) qqmgr: error: cannot create `{dir}`: permission denied\n")
+    );
+    assert!(!project.path(".qqmgr").exists());
+}
+
+/// Only the user is known of somebody else's process.
+#[test]
+fn a_port_that_another_user_has_is_told_by_the_user() {
+    let project = Project::new();
+    let port = project.fake_vm("normal");
+    let _listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let own = fs::create_dir(project.path("own"));
+    own.and_then(|()| fs::copy(project.path("qqmgr.toml"), project.path("own/qqmgr.toml")))
+        .unwrap();
+    std::os::unix::fs::chown(project.path("own"), Some(65534), Some(65534)).unwrap_or_default();
+    let Some(run) = as_nobody(&project, "cd own && \"$QQMGR\" start vm") else { return };
+    assert_eq!(
+        told(&run),
+        format!(
+            "Some(1) qqmgr: error: ssh port {port} is taken by a program of user 0\n\
+             qqmgr: hint: give the VM another `port`, and its `hostfwd` too\n"
+        )
+    );
+    assert!(project.files("own").iter().all(|name| name == "qqmgr.toml"));
+}
+
+/// The short way to a deep directory leads through a place that somebody else has prepared.
+#[test]
+fn a_planted_short_directory_is_refused() {
+    if !is_root() {
+        return;
+    }
+    let project = Project::new();
+    let deep = project.path("d".repeat(120));
+    fs::create_dir(&deep).unwrap();
+    let config = format!(
+        "[qemu]\nbin = {:?}\n[vm.vm]\ncmd = \"\"\nssh.port = {}\n",
+        fake_qemu(),
+        free_port()
+    );
+    fs::write(deep.join("qqmgr.toml"), config).unwrap();
+    let runtime = project.path("run");
+    fs::create_dir_all(runtime.join("qqmgr")).unwrap();
+    std::os::unix::fs::chown(runtime.join("qqmgr"), Some(65534), Some(65534)).unwrap();
+    let run = project.qqmgr(&["start", "vm"]).cwd(&deep).env("XDG_RUNTIME_DIR", &runtime).run();
+    run.stderr(
+        "qqmgr: error: `[ROOT]/run/qqmgr` belongs to user 65534, not to 0\n\
+         qqmgr: hint: who owns the directory controls the VM; use a directory of your own\n",
+    )
+    .code(1);
+    assert!(!deep.join(".qqmgr").exists());
+}
+
+/// A tmpfs in a mount namespace of its own, full but for the configuration.
+#[test]
+fn a_full_disk_is_an_error_that_leaves_no_process() {
+    if !skip_unless("unshare") || !is_root() {
+        return;
+    }
+    let project = Project::new();
+    project.fake_vm("normal");
+    fs::create_dir(project.path("full")).unwrap();
+    let script = "mount -t tmpfs -o size=32k tmpfs full || { echo skipped: no mount; exit 0; }\n\
+                  cp qqmgr.toml full && cd full || exit\n\
+                  dd if=/dev/zero of=fill bs=1k 2>/dev/null\n\
+                  \"$QQMGR\" start vm; echo \"exit $?\"; ls -A .qqmgr 2>/dev/null; pgrep -f \"$PWD/.qqmgr\"";
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script]).current_dir(project.path("")).env("QQMGR", QQMGR);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let (stdout, stderr) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if stdout.starts_with("skipped") || stderr.contains("unshare failed") {
+        println!("skipped: no mount namespace");
+        return;
+    }
+    assert!(stderr.contains("no space left on device"), "{stdout}{stderr}");
+    assert!(stderr.starts_with("qqmgr: error: cannot "), "{stderr}");
+    assert_eq!(stdout, "exit 1\n");
+    assert!(qemus(&project).is_empty());
+}
+
+/// Whatever bytes there are in the path.
+#[test]
+fn a_directory_of_any_name() {
+    let Some(qemu) = real_qemu() else { return };
+    for name in [&b"new\nline"[..], b"not \xff utf-8", b"per%cent$HOME", b"-dash", b"{{.x}}"] {
+        let project = Project::new();
+        let dir = project.path(std::ffi::OsStr::from_bytes(name));
+        fs::create_dir(&dir).unwrap();
+        let config = format!(
+            "[qemu]\nbin = {qemu:?}\n[vm.vm]\n\
+             cmd = \"-nodefaults -machine none -display none\"\nssh.port = {}\n",
+            free_port()
+        );
+        fs::write(dir.join("qqmgr.toml"), config).unwrap();
+        let run = |arguments: &[&str]| {
+            let run = project.qqmgr(arguments).cwd(&dir).run();
+            assert_eq!(run.status, Some(0), "{arguments:?} in {name:?}: {}", run.stderr);
+            run.stdout
+        };
+        run(&["start", "vm"]);
+        assert!(run(&["status", "vm"]).contains("state:      running\n"));
+        let pid = fs::read_to_string(dir.join(".qqmgr/vm.vm/pid")).unwrap();
+        let lines = fs::read_to_string(dir.join(".qqmgr/vm.vm/ssh.conf")).unwrap();
+        assert_eq!(lines.lines().count(), 8, "{lines}");
+        assert!(run(&["stop", "vm", "--force"]).starts_with("vm ended by SIGTERM in "));
+        assert!(!project.runs(pid.trim().parse().unwrap()));
+    }
+}
+
+/// `$(qqmgr start vm)`, a closed standard output, a reader that goes away, cron's empty world.
+#[test]
+fn start_from_everywhere() {
+    for script in [
+        "out=$(\"$QQMGR\" start vm 2>&1) && echo \"$out\" | grep -q started",
+        "\"$QQMGR\" start vm >&- 2>&- <&-",
+        "\"$QQMGR\" start vm | :",
+        "env -i PATH=\"$PATH\" \"$QQMGR\" start vm >/dev/null",
+        "setsid -w \"$QQMGR\" start vm >/dev/null",
+        "( \"$QQMGR\" start vm >/dev/null & wait )",
+    ] {
+        let project = Project::new();
+        project.fake_vm("normal");
+        let run = project.sh(script).run();
+        assert_eq!(run.status, Some(0), "{script}: {}{}", run.stdout, run.stderr);
+        answers(&project, &["status", "vm"], &["name:       vm\nstate:      running\n"]);
+        let pid = project.pid("vm");
+        assert_eq!(qemus(&project), BTreeSet::from([pid]));
+        signal(pid, "KILL");
+    }
+}
+
+/// A pid that was reused by a QEMU of the same user, of another project.
+#[test]
+fn the_qemu_of_another_project_is_never_signalled() {
+    let (Some(ours), Some(theirs)) = (real(), real()) else { return };
+    answers(&theirs, &["start", "vm"], &["vm started: running, pid "]);
+    let pid = theirs.pid("vm");
+    ours.write(".qqmgr/vm.vm/pid", format!("{pid}\n"));
+    answers(&ours, &["status", "vm"], &["name:       vm\nstate:      stopped\n"]);
+    answers(&ours, &["stop", "vm", "--force"], &["vm was not running"]);
+    assert!(theirs.runs(pid));
+    answers(&ours, &["start", "vm"], &["vm started: running, pid "]);
+    assert_ne!(ours.pid("vm"), pid);
+}
+
+/// The project is moved while its VM runs; so is everything that knows of the VM.
+#[test]
+fn a_moved_project_keeps_its_vm() {
+    let Some(project) = real() else { return };
+    let (old, new) = (project.path("old"), project.path("new"));
+    fs::create_dir(&old).unwrap();
+    fs::rename(project.path("qqmgr.toml"), old.join("qqmgr.toml")).unwrap();
+    let run = |arguments: &[&str], dir: &std::path::Path| project.qqmgr(arguments).cwd(dir).run();
+    run(&["start", "vm"], &old).stdout("vm started: [..]\n").success();
+    fs::rename(&old, &new).unwrap();
+    let pid = fs::read_to_string(new.join(".qqmgr/vm.vm/pid")).unwrap();
+    let again = run(&["start", "vm"], &new);
+    again.stdout(format!("vm is already running: running, pid {}, [..]\n", pid.trim())).success();
+    run(&["stop", "vm", "--force"], &new).stdout("vm ended by SIGTERM in [..]\n").success();
+    assert!(!project.runs(pid.trim().parse().unwrap()));
+}
