@@ -81,8 +81,8 @@ impl Project {
     pub(crate) fn fake_vm(&self, scenario: &str) -> u16 {
         let port = free_port();
         self.config(&format!(
-            "[qemu]\nbin = {:?}\n\n[vm.vm]\ncmd = \"-name fake={scenario}\"\nssh.port = {port}\n",
-            fake_qemu()
+            "[qemu]\nbin = \"{}\"\n\n[vm.vm]\ncmd = \"-name fake={scenario}\"\nssh.port = {port}\n",
+            fake_qemu().display()
         ));
         port
     }
@@ -490,7 +490,17 @@ fn poll(longest: Duration, mut condition: impl FnMut() -> bool) -> bool {
     true
 }
 
-/// `name` is `STOP`, say. By the shell's builtin: slim images have no kill program.
+/// Stops a process by SIGSTOP, which takes a moment.
+#[track_caller]
+pub(crate) fn freeze(pid: u32) {
+    signal(pid, "STOP");
+    let stat = format!("/proc/{pid}/stat");
+    wait_until("the process is stopped", KILL_DURATION_MAX, || {
+        fs::read_to_string(&stat).is_ok_and(|text| text.contains(") T "))
+    });
+}
+
+/// `name` is `KILL`, say. By the shell's builtin: slim images have no kill program.
 pub(crate) fn signal(pid: u32, name: &str) {
     let mut command = Command::new("sh");
     let _ = command.args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &pid.to_string()]).status();

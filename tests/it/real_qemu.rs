@@ -1,0 +1,564 @@
+//! The life cycle with a real QEMU: with no machine at all, which answers in a moment, and with
+//! guests of a few bytes that press, panic and power off as large ones do.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Project, free_port, freeze, real_qemu, wait_until};
+
+/// A QEMU that needs no image, no firmware and no KVM.
+const NO_MACHINE: &str = "-nodefaults -machine none -display none";
+/// A PC that starts the boot sector in `guest.img`.
+const PC: &str = "-machine q35 -accel tcg -drive file=guest.img,format=raw,if=virtio \
+                  -display none -nodefaults";
+/// A floppy disk of 1.44 MB.
+const IMAGE_BYTES: usize = 1_474_560;
+const STOPPED: &str = "lock qemu.log serial";
+const SOON: Duration = Duration::from_secs(20);
+
+/// Enables the power button (PM1 enable, port 0x602).
+const BUTTON: &[u8] = &[0xba, 0x02, 0x06, 0xb8, 0x00, 0x01, 0xef];
+/// Says so on the serial line (port 0x3f8).
+const SAYS_READY: &[u8] = &[0xba, 0xf8, 0x03, 0xb0, b'!', 0xee];
+/// Waits until it is pressed (PM1 status, 0x600).
+const WAITS: &[u8] = &[0xba, 0x00, 0x06, 0xed, 0xf6, 0xc4, 0x01, 0x74, 0xfa];
+/// Powers off (PM1 control, 0x604).
+const OFF: &[u8] = &[0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef, 0xf4, 0xeb, 0xfd];
+/// Tells `pvpanic` (port 0x505).
+const PANICS: &[u8] = &[0xba, 0x05, 0x05, 0xb0, 0x01, 0xee, 0xf4, 0xeb, 0xfd];
+/// Suspends to memory at once.
+const SUSPENDS: &[u8] = &[0xba, 0x04, 0x06, 0xb8, 0x00, 0x24, 0xef, 0xf4, 0xeb, 0xfd];
+
+/// A project with one VM, `vm`, on a real QEMU, if there is one.
+#[track_caller]
+fn project(cmd: &str) -> Option<Project> {
+    let project = Project::new();
+    project.config(&config(real_qemu()?, &[("vm", cmd)]));
+    Some(project)
+}
+
+fn config(qemu: &str, vms: &[(&str, &str)]) -> String {
+    let mut text = format!("[qemu]\nbin = \"{qemu}\"\n");
+    for (name, cmd) in vms {
+        let _ = writeln!(text, "[vm.{name}]\ncmd = {cmd:?}\nssh.port = {}", free_port());
+    }
+    text
+}
+
+/// Such a project with a PC that boots this code, started, and its pid.
+#[track_caller]
+fn guest(code: &[&[u8]], more: &str) -> Option<(Project, u32)> {
+    let project = project(&format!("{PC} {more}"))?;
+    project.write("guest.img", image(code));
+    let pid = start(&project);
+    Some((project, pid))
+}
+
+#[track_caller]
+fn start(project: &Project) -> u32 {
+    project
+        .qqmgr(&["start", "vm"])
+        .run()
+        .stdout("vm started: [..], pid [PID], ssh port [PORT]\n")
+        .success();
+    project.pid("vm")
+}
+
+/// Waits for a guest of [`SAYS_READY`], so that it does not miss the first press.
+#[track_caller]
+fn await_ready(project: &Project) {
+    wait_until("the guest has booted", SOON, || project.vm_file("vm", "serial") == "!");
+}
+
+/// A disk whose boot sector is this code.
+fn image(code: &[&[u8]]) -> Vec<u8> {
+    let mut image = code.concat();
+    image.resize(IMAGE_BYTES, 0);
+    image[510..512].copy_from_slice(&[0x55, 0xaa]);
+    image
+}
+
+#[track_caller]
+fn stop_ends_by(method: &str, project: &Project, pid: u32) {
+    let expected = format!(
+        r#"{{
+  "name": "vm",
+  "pid": {pid},
+  "method": "{method}",
+  "seconds": [SECONDS]
+}}
+"#
+    );
+    project.qqmgr(&["stop", "vm", "--json"]).run().stdout(expected).success();
+    assert!(!project.runs(pid));
+    assert_eq!(project.vm_files("vm"), STOPPED);
+}
+
+/// After a failed start. Whether QEMU came as far as its serial port is its own affair.
+#[track_caller]
+fn only_logs_are_left(project: &Project, vm: &str) {
+    let files = project.vm_files(vm);
+    assert!(["lock qemu.log", STOPPED].contains(&files.as_str()), "{files}");
+}
+
+/// What `status` says of the VM's state.
+fn state(project: &Project) -> String {
+    let output = project.qqmgr(&["status", "vm"]).run();
+    let state = output.stdout.lines().find_map(|line| line.strip_prefix("state:      "));
+    state.unwrap_or_default().to_owned()
+}
+
+/// A client of the people's QMP socket.
+struct Qmp(BufReader<UnixStream>);
+
+impl Qmp {
+    #[track_caller]
+    fn connect(socket: &Path) -> Self {
+        let stream = UnixStream::connect(socket).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        let mut qmp = Self(BufReader::new(stream));
+        assert!(qmp.line().starts_with("{\"QMP\""));
+        qmp.execute("qmp_capabilities");
+        qmp
+    }
+
+    #[track_caller]
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        line
+    }
+
+    /// Runs a command and gives its reply, after all events that come before.
+    #[track_caller]
+    fn execute(&mut self, command: &str) -> String {
+        writeln!(self.0.get_mut(), "{{\"execute\": \"{command}\"}}").unwrap();
+        loop {
+            let line = self.line();
+            assert!(!line.is_empty() && !line.starts_with("{\"error\""), "{line}");
+            if line.starts_with("{\"return\"") {
+                return line;
+            }
+        }
+    }
+}
+
+// --- without a machine
+
+#[test]
+fn life_cycle() {
+    let Some(project) = project(NO_MACHINE) else { return };
+    let output = project.qqmgr(&["start", "vm"]).run();
+    let pid = project.pid("vm");
+    output.stdout(format!("vm started: running, pid {pid}, ssh port [PORT]\n")).success();
+    assert!(project.runs(pid));
+    assert_eq!(
+        project.vm_files("vm"),
+        "ctl.socket instance.json lock monitor.socket pid qemu.log qmp.socket serial ssh.conf"
+    );
+    let expected = format!("vm is already running: running, pid {pid}, ssh port [PORT]\n");
+    project.qqmgr(&["start", "vm"]).run().stdout(expected).success();
+    assert_eq!(state(&project), "running");
+    let expected = format!(
+        "NAME  STATE              PID  SSH PORT\nvm    running       {pid:>8}     [PORT]\n"
+    );
+    project.qqmgr(&["list"]).run().stdout(expected).success();
+    // It has no power button.
+    project
+        .qqmgr(&["stop", "vm", "--timeout", "0.2"])
+        .run()
+        .stdout("vm ended by SIGTERM in [SECONDS] s\n")
+        .success();
+    assert!(!project.runs(pid));
+    assert_eq!(project.vm_files("vm"), STOPPED);
+    // QEMU took it as a clean quit.
+    let said = project.vm_file("vm", "qemu.log");
+    assert!(said.contains("terminating on signal 15"), "{said}");
+    assert_eq!(state(&project), "stopped");
+}
+
+#[test]
+fn the_users_qmp_socket_is_theirs() {
+    let Some(project) = project(NO_MACHINE) else { return };
+    project
+        .qqmgr(&["start", "vm"])
+        .run()
+        .stdout("vm started: running, pid [PID], ssh port [PORT]\n")
+        .success();
+    let mut qmp = Qmp::connect(&project.vm_path("vm", "qmp.socket"));
+    let begin = Instant::now();
+    assert_eq!(state(&project), "running");
+    assert!(begin.elapsed() < Duration::from_secs(1), "it took {:?}", begin.elapsed());
+    qmp.execute("stop");
+    assert_eq!(state(&project), "paused");
+    project
+        .qqmgr(&["stop", "vm", "--force"])
+        .run()
+        .stdout("vm ended by SIGTERM in [SECONDS] s\n")
+        .success();
+}
+
+#[test]
+fn a_frozen_qemu_is_ended() {
+    let Some(project) = project(NO_MACHINE) else { return };
+    project
+        .qqmgr(&["start", "vm"])
+        .run()
+        .stdout("vm started: running, pid [PID], ssh port [PORT]\n")
+        .success();
+    let pid = project.pid("vm");
+    freeze(pid);
+    assert_eq!(state(&project), "unresponsive");
+    project
+        .qqmgr(&["stop", "vm", "--timeout", "0.2"])
+        .run()
+        .stdout("vm ended by SIGKILL in [SECONDS] s\n")
+        .success();
+    assert!(!project.runs(pid));
+}
+
+#[test]
+fn several_vms_start_in_parallel() {
+    let Some(qemu) = real_qemu() else { return };
+    let project = Project::new();
+    let names = ["a", "b", "c", "d", "e"];
+    project.config(&config(qemu, &names.map(|name| (name, NO_MACHINE))));
+    thread::scope(|scope| {
+        for name in names {
+            let project = &project;
+            scope.spawn(move || {
+                project
+                    .qqmgr(&["start", name])
+                    .run()
+                    .stdout(format!("{name} started: running, pid [PID], ssh port [PORT]\n"))
+                    .success();
+            });
+        }
+    });
+    let pids = names.map(|name| project.pid(name));
+    let mut listed = String::from("NAME  STATE              PID  SSH PORT\n");
+    for (name, pid) in names.iter().zip(pids) {
+        let _ = writeln!(listed, "{name}     running       {pid:>8}     [PORT]");
+    }
+    project.qqmgr(&["list"]).run().stdout(listed).success();
+    thread::scope(|scope| {
+        for name in names {
+            let project = &project;
+            scope.spawn(move || {
+                project
+                    .qqmgr(&["stop", name, "--force"])
+                    .run()
+                    .stdout(format!("{name} ended by SIGTERM in [SECONDS] s\n"))
+                    .success();
+            });
+        }
+    });
+    assert!(pids.iter().all(|pid| !project.runs(*pid)));
+}
+
+#[test]
+fn an_unknown_option_is_told_in_qemus_words() {
+    let Some(project) = project("-frobnicate") else { return };
+    project
+        .qqmgr(&["start", "vm"])
+        .run()
+        .stderr(
+            "qqmgr: error: QEMU exited with status 1 before it was ready:\n\
+             qemu-system-x86_64: -frobnicate: invalid option\n\
+             qqmgr: hint: its log is `[ROOT]/.qqmgr/vm.vm/qemu.log`\n",
+        )
+        .code(1);
+    only_logs_are_left(&project, "vm");
+}
+
+#[test]
+fn a_missing_image_is_told_with_where_it_was_looked_for() {
+    let Some(project) = project(&format!("{NO_MACHINE} -drive file=no.img,format=raw,if=none"))
+    else {
+        return;
+    };
+    project
+        .qqmgr(&["start", "vm"])
+        .run()
+        .stderr(
+            "qqmgr: error: QEMU exited with status 1 before it was ready:\n\
+             qemu-system-x86_64: -drive file=no.img,format=raw,if=none: \
+             Could not open 'no.img': No such file or directory\n\
+             qqmgr: hint: relative paths in `cmd` start from `[ROOT]`\n",
+        )
+        .code(1);
+    only_logs_are_left(&project, "vm");
+}
+
+#[test]
+fn an_image_in_use_is_told() {
+    let Some(qemu) = real_qemu() else { return };
+    let project = Project::new();
+    // `-S`: neither needs to run for it.
+    let cmd = format!("{PC} -S");
+    project.config(&config(qemu, &[("one", &cmd), ("two", &cmd)]));
+    project.write("guest.img", image(&[OFF]));
+    project
+        .qqmgr(&["start", "one"])
+        .run()
+        .stdout("one started: prelaunch, pid [PID], ssh port [PORT]\n")
+        .success();
+    project
+        .qqmgr(&["start", "two"])
+        .run()
+        .stderr(
+            "qqmgr: error: QEMU exited with status 1 before it was ready:\n\
+             qemu-system-x86_64: [..]Failed to get \"write\" lock\n\
+             Is another process using the image [guest.img]?\n\
+             qqmgr: hint: an image is in use by another QEMU: stop that one first\n",
+        )
+        .code(1);
+    only_logs_are_left(&project, "two");
+    assert!(project.runs(project.pid("one")));
+}
+
+/// The ssh port is free, and another port that is forwarded is not.
+#[test]
+fn a_forwarded_port_that_is_taken_is_told() {
+    let port = free_port();
+    let _listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let Some(project) =
+        project(&format!("{NO_MACHINE} -netdev user,id=n,hostfwd=tcp:127.0.0.1:{port}-:80"))
+    else {
+        return;
+    };
+    project
+        .qqmgr(&["start", "vm"])
+        .run()
+        .stderr(format!(
+            "qqmgr: error: QEMU exited with status 1 before it was ready:\n\
+             qemu-system-x86_64: -netdev user,id=n,hostfwd=tcp:127.0.0.1:{port}-:80: \
+             Could not set up host forwarding rule 'tcp:127.0.0.1:{port}-:80'\n\
+             qqmgr: hint: a port of a `hostfwd` is taken: use another one, there and in `port`\n"
+        ))
+        .code(1);
+    only_logs_are_left(&project, "vm");
+}
+
+/// A VM that forwards its ssh port, and another that wants it.
+#[test]
+fn the_ssh_port_of_another_vm_is_told_by_its_name() {
+    let Some(qemu) = real_qemu() else { return };
+    let project = Project::new();
+    let port = free_port();
+    let mut text = format!("[qemu]\nbin = \"{qemu}\"\n");
+    for name in ["one", "two"] {
+        let _ = writeln!(
+            text,
+            "[vm.{name}]\nssh.port = {port}\n\
+             cmd = \"{NO_MACHINE} -netdev user,id=n,hostfwd=tcp::{{{{.vm.ssh.port}}}}-:22\""
+        );
+    }
+    project.config(&text);
+    let stdout = format!("one started: running, pid [PID], ssh port {port}\n");
+    project.qqmgr(&["start", "one"]).run().stdout(stdout).success();
+    project
+        .qqmgr(&["start", "two"])
+        .run()
+        .stderr(format!(
+            "qqmgr: error: ssh port {port} is taken by VM `one`\n\
+             qqmgr: hint: stop that one, or give this one another port\n"
+        ))
+        .code(1);
+}
+
+// --- paths
+
+#[test]
+fn a_directory_with_commas_blanks_and_quotes() {
+    let Some(qemu) = real_qemu() else { return };
+    let project = Project::new();
+    let dir = "a, b,'c\"d";
+    project.write(format!("{dir}/qqmgr.toml"), config(qemu, &[("vm", NO_MACHINE)]));
+    project
+        .qqmgr(&["start", "vm"])
+        .cwd(dir)
+        .run()
+        .stdout("vm started: running, pid [PID], ssh port [PORT]\n")
+        .success();
+    let runtime = project.path(dir).join(".qqmgr/vm.vm");
+    let mut qmp = Qmp::connect(&runtime.join("qmp.socket"));
+    assert!(qmp.execute("query-status").contains("running"));
+    for file in ["pid", "serial", "monitor.socket", "ctl.socket"] {
+        assert!(runtime.join(file).exists(), "{file}");
+    }
+    project
+        .qqmgr(&["stop", "vm", "--timeout", "0.2"])
+        .cwd(dir)
+        .run()
+        .stdout("vm ended by SIGTERM in [SECONDS] s\n")
+        .success();
+    assert_eq!(
+        project.files(dir),
+        [
+            ".qqmgr",
+            ".qqmgr/vm.vm",
+            ".qqmgr/vm.vm/lock",
+            ".qqmgr/vm.vm/qemu.log",
+            ".qqmgr/vm.vm/serial",
+            "qqmgr.toml",
+        ]
+    );
+}
+
+/// The kernel allows 107 bytes for a socket's path. The sockets are where they always are, and
+/// are reached through a short link, which goes with the VM.
+#[test]
+fn a_directory_that_is_too_long_for_sockets() {
+    let Some(qemu) = real_qemu() else { return };
+    let project = Project::new();
+    let dir = format!("{}/{}", "d".repeat(100), "e, f".repeat(20));
+    project.write(format!("{dir}/qqmgr.toml"), config(qemu, &[("vm", NO_MACHINE)]));
+    let short = project.path("run");
+    fs::create_dir(&short).unwrap();
+    let qqmgr = |arguments: &[&str]| {
+        project.qqmgr(arguments).cwd(&dir).env("XDG_RUNTIME_DIR", &short).run()
+    };
+    let runtime = format!("{dir}/.qqmgr/vm.vm");
+    qqmgr(&["status", "vm"]).stdout("name:       vm\nstate:      stopped\n...\n").success();
+    assert_eq!(project.files("run"), [""; 0]);
+
+    qqmgr(&["start", "vm"]).stdout("vm started: running, pid [PID], ssh port [PORT]\n").success();
+    assert_eq!(
+        project.files(&runtime).join(" "),
+        "ctl.socket instance.json lock monitor.socket pid qemu.log qmp.socket serial ssh.conf"
+    );
+    qqmgr(&["status", "vm"])
+        .stdout(format!(
+            "name:       vm\nstate:      running\n...\nqmp:        [ROOT]/{runtime}/qmp.socket\n...\n"
+        ))
+        .success();
+    // Two entries: `qqmgr`, and a link in it.
+    let links = project.files("run");
+    assert_eq!(links.len(), 2, "{links:?}");
+    let link = short.join(&links[1]);
+    assert_eq!(fs::read_link(&link).unwrap(), project.path(&runtime));
+    let mut qmp = Qmp::connect(&link.join("qmp.socket"));
+    assert!(qmp.execute("query-status").contains("running"));
+
+    qqmgr(&["stop", "vm", "--timeout", "0.2"])
+        .stdout("vm ended by SIGTERM in [SECONDS] s\n")
+        .success();
+    assert_eq!(project.files("run"), ["qqmgr"]);
+    assert_eq!(project.files(&runtime).join(" "), STOPPED);
+}
+
+/// Its command line still names where it was started; the files are where they are now.
+#[test]
+fn a_vm_is_known_after_its_project_was_moved() {
+    let Some(qemu) = real_qemu() else { return };
+    let project = Project::new();
+    project.write("old/qqmgr.toml", config(qemu, &[("vm", NO_MACHINE)]));
+    let started = "vm started: running, pid [PID], ssh port [PORT]\n";
+    project.qqmgr(&["start", "vm"]).cwd("old").run().stdout(started).success();
+    fs::rename(project.path("old"), project.path("new")).unwrap();
+    let pid = fs::read_to_string(project.path("new/.qqmgr/vm.vm/pid")).unwrap();
+    let pid: u32 = pid.trim().parse().unwrap();
+    let running = format!("name:       vm\nstate:      running\npid:        {pid}\n...\n");
+    project.qqmgr(&["status", "vm"]).cwd("new").run().stdout(running).success();
+    let already = format!("vm is already running: running, pid {pid}, ssh port [PORT]\n");
+    project.qqmgr(&["start", "vm"]).cwd("new").run().stdout(already).success();
+    let stop = project.qqmgr(&["stop", "vm", "--timeout", "0.2"]).cwd("new").run();
+    stop.stdout("vm ended by SIGTERM in [SECONDS] s\n").success();
+    assert!(!project.runs(pid));
+    assert_eq!(project.files("new/.qqmgr/vm.vm").join(" "), STOPPED);
+}
+
+// --- with a guest
+
+/// The first press comes before the guest has booted, and is missed.
+#[test]
+fn a_guest_that_still_boots_is_asked_again() {
+    let Some((project, pid)) = guest(&[BUTTON, WAITS, OFF], "") else { return };
+    let begin = Instant::now();
+    stop_ends_by("powerdown", &project, pid);
+    assert!(begin.elapsed() < SOON, "it took {:?}", begin.elapsed());
+}
+
+/// QEMU flushes its images; when `stop` returns the next one can have them.
+#[test]
+fn a_guest_powers_off_and_starts_again() {
+    let Some((project, mut pid)) = guest(&[BUTTON, SAYS_READY, WAITS, OFF], "") else { return };
+    for _ in 0..3 {
+        await_ready(&project);
+        let begin = Instant::now();
+        stop_ends_by("powerdown", &project, pid);
+        assert!(begin.elapsed() < Duration::from_secs(3), "it took {:?}", begin.elapsed());
+        pid = start(&project);
+    }
+}
+
+#[test]
+fn a_paused_guest_is_continued_and_powers_off() {
+    let Some((project, pid)) = guest(&[BUTTON, SAYS_READY, WAITS, OFF], "") else { return };
+    await_ready(&project);
+    Qmp::connect(&project.vm_path("vm", "qmp.socket")).execute("stop");
+    assert_eq!(state(&project), "paused");
+    stop_ends_by("powerdown", &project, pid);
+}
+
+/// The guest's end is not QEMU's: nothing is left to wait for.
+#[test]
+fn a_guest_whose_qemu_stays_is_ended() {
+    let code = &[BUTTON, SAYS_READY, WAITS, OFF];
+    let Some((project, pid)) = guest(code, "-no-shutdown") else { return };
+    await_ready(&project);
+    let begin = Instant::now();
+    stop_ends_by("sigterm", &project, pid);
+    assert!(begin.elapsed() < Duration::from_secs(10), "it took {:?}", begin.elapsed());
+}
+
+#[test]
+fn a_guest_that_never_ran_is_not_waited_for() {
+    let Some((project, pid)) = guest(&[OFF], "-S") else { return };
+    assert_eq!(state(&project), "prelaunch");
+    let begin = Instant::now();
+    stop_ends_by("sigterm", &project, pid);
+    assert!(begin.elapsed() < Duration::from_secs(10), "it took {:?}", begin.elapsed());
+}
+
+#[test]
+fn a_guest_that_has_panicked_is_not_waited_for() {
+    let Some((project, pid)) = guest(&[PANICS], "-device pvpanic -action panic=pause") else {
+        return;
+    };
+    wait_until("the guest has panicked", SOON, || state(&project) == "guest-panicked");
+    let begin = Instant::now();
+    stop_ends_by("sigterm", &project, pid);
+    assert!(begin.elapsed() < Duration::from_secs(10), "it took {:?}", begin.elapsed());
+}
+
+#[test]
+fn a_guest_that_panics_when_asked_is_not_waited_for() {
+    let code = &[BUTTON, SAYS_READY, WAITS, PANICS];
+    let Some((project, pid)) = guest(code, "-device pvpanic -action panic=pause") else { return };
+    await_ready(&project);
+    let begin = Instant::now();
+    stop_ends_by("sigterm", &project, pid);
+    assert!(begin.elapsed() < Duration::from_secs(10), "it took {:?}", begin.elapsed());
+}
+
+/// It wakes up in the firmware, which boots it again: it suspends once more.
+#[test]
+fn a_suspended_guest_is_shown_and_ended() {
+    let Some((project, pid)) = guest(&[SUSPENDS], "") else { return };
+    wait_until("the guest is suspended", SOON, || state(&project) == "suspended");
+    project
+        .qqmgr(&["stop", "vm", "--timeout", "0.5"])
+        .run()
+        .stdout("vm ended by SIGTERM in [SECONDS] s\n")
+        .success();
+    assert!(!project.runs(pid));
+    assert_eq!(project.vm_files("vm"), STOPPED);
+}
