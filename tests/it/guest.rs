@@ -15,7 +15,7 @@ fn project(kernel_arguments: &str) -> Option<Project> {
     let (qemu, guest) = (real_qemu()?, guest_dir()?);
     let project = Project::new();
     project.config(&format!(
-        "[qemu]\nbin = {qemu:?}\n[vars]\nguest = {guest:?}\n\
+        "[qemu]\nbin = {qemu:?}\n[vars]\nguest = '{}'\n\
          [ssh]\nUser = \"root\"\nIdentityFile = \"{{{{.guest}}}}/id_ed25519\"\n\
          IdentitiesOnly = true\nUserKnownHostsFile = \"/dev/null\"\n\
          StrictHostKeyChecking = false\nConnectTimeout = 1\n\
@@ -26,6 +26,7 @@ fn project(kernel_arguments: &str) -> Option<Project> {
          \"-netdev user,id=net0,hostfwd=tcp:127.0.0.1:{{{{.vm.ssh.port}}}}-:{{{{.vm.ssh.vm_port}}}}\",\n\
          \"-device virtio-net-pci,netdev=net0\",\n]\n\
          [vm.vm.ssh]\nport = {port}\n",
+        guest.display(),
         port = free_port(),
     ));
     Some(project)
