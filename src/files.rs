@@ -15,6 +15,8 @@ use std::process::Command;
 /// Only the owner may enter.
 const PRIVATE_DIR: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
+/// As much as most of what is read has.
+const READ_BYTES: usize = 4096;
 /// The files that are replaced by [`write_private`].
 const WRITTEN: &[&str] = &["copy-method", "instance.json", "ssh.conf"];
 
@@ -157,7 +159,7 @@ pub(crate) fn read_start(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     let file = File::open(path)?;
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(READ_BYTES);
     file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -82,6 +82,15 @@ impl Args {
 
 pub(crate) const VM: Operand = Operand { name: "VM", count: Count::One };
 
+/// Of a `--timeout`, whose help text says what it is a timeout of.
+pub(crate) const TIMEOUT: FlagKind = FlagKind::Value {
+    name: "SECONDS",
+    set: |args, value| {
+        args.timeout = Some(seconds(value)?);
+        Ok(())
+    },
+};
+
 /// The flags that every command has, in help order.
 pub(crate) static GLOBAL_FLAGS: &[&Flag] = &[&CONFIG, &JSON, &VERBOSE, &HELP, &VERSION];
 
@@ -124,7 +133,7 @@ pub(super) static VERSION: Flag = Flag {
 };
 
 /// Seconds, a fraction allowed, as `sleep` and `timeout` take them.
-pub(crate) fn seconds(value: &OsStr) -> Result<Duration, String> {
+fn seconds(value: &OsStr) -> Result<Duration, String> {
     let digits = |c: char| c.is_ascii_digit() || c == '.';
     value
         .to_str()

@@ -35,21 +35,26 @@ struct Entries(Vec<Entry>);
 fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
     let config = Config::load(args)?;
     files::check_access(config.runtime_dir())?;
-    let mut entries: Vec<Entry> =
-        config.vms().iter().map(|vm| Entry::new(&config, &vm.name, Some(vm.port.get()))).collect();
-    let others = config.other_vm_dirs();
-    let running =
-        others.iter().filter(|name| runs_unconfigured(&config, &Paths::new(config.vm_dir(name))));
-    entries.extend(running.map(|name| Entry::new(&config, name, None)));
-    Ok(Box::new(Entries(entries)))
+    // One look at the directory saves two for each VM that never ran.
+    let with_a_dir = config.vms_with_a_dir();
+    let configured = config.vms().iter().map(|vm| {
+        let paths = with_a_dir.get(&vm.name).map(|name| Paths::new(config.vm_dir(name)));
+        Entry::new(&vm.name, Some(vm.port.get()), paths.as_ref())
+    });
+    let others = with_a_dir.iter().filter(|name| config.find_vm(name).is_none());
+    let running = others.filter_map(|name| {
+        let paths = Paths::new(config.vm_dir(name));
+        runs_unconfigured(&config, &paths).then(|| Entry::new(name, None, Some(&paths)))
+    });
+    Ok(Box::new(Entries(configured.chain(running).collect())))
 }
 
 impl Entry {
-    /// `configured_port` is `None` for a VM that the configuration has no more.
-    fn new(config: &Config, name: &str, configured_port: Option<u16>) -> Self {
-        let paths = Paths::new(config.vm_dir(name));
-        let process = process::find(&paths);
-        let instance = process.as_ref().and_then(|_| Instance::read(&paths));
+    /// `configured_port` is `None` for a VM that the configuration has no more, `paths` for one
+    /// that has no directory.
+    fn new(name: &str, configured_port: Option<u16>, paths: Option<&Paths>) -> Self {
+        let process = paths.and_then(process::find);
+        let instance = process.as_ref().and(paths).and_then(Instance::read);
         Self {
             name: name.to_string(),
             state: State::at_a_glance(process.as_ref(), instance.as_ref()),

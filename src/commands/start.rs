@@ -1,7 +1,7 @@
 //! `qqmgr start VM`
 
 use super::{Plan, Target};
-use crate::cli::spec::{self, Flag, FlagKind};
+use crate::cli::spec::{self, Flag};
 use crate::cli::{Args, Command};
 use crate::config::Config;
 use crate::config::model::Vm;
@@ -35,13 +35,7 @@ pub(crate) static COMMAND: Command = Command {
 static TIMEOUT: Flag = Flag {
     long: "timeout",
     short: None,
-    kind: FlagKind::Value {
-        name: "SECONDS",
-        set: |args, value| {
-            args.timeout = Some(spec::seconds(value)?);
-            Ok(())
-        },
-    },
+    kind: spec::TIMEOUT,
     help: "Give up on QEMU after this long (default 60)",
 };
 

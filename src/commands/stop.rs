@@ -27,13 +27,7 @@ pub(crate) static COMMAND: Command = Command {
 static TIMEOUT: Flag = Flag {
     long: "timeout",
     short: None,
-    kind: FlagKind::Value {
-        name: "SECONDS",
-        set: |args, value| {
-            args.timeout = Some(spec::seconds(value)?);
-            Ok(())
-        },
-    },
+    kind: spec::TIMEOUT,
     help: "Give the guest this long to power off (default 20)",
 };
 static FORCE: Flag = Flag {

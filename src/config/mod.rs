@@ -15,6 +15,7 @@ use crate::words::{self, Word};
 pub(crate) use decode::is_vm_name;
 use model::{Literal, Model, Setting, Vm};
 use scope::Scope;
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -102,17 +103,15 @@ impl Config {
         self.runtime.join(format!("{VM_DIR_PREFIX}{name}"))
     }
 
-    /// The names of VMs that have a directory and are not configured (any more), sorted.
-    pub(crate) fn other_vm_dirs(&self) -> Vec<String> {
+    /// The names of the VMs that have a directory, configured or not, sorted.
+    pub(crate) fn vms_with_a_dir(&self) -> BTreeSet<String> {
         let entries = std::fs::read_dir(&self.runtime).into_iter().flatten().flatten();
-        let mut names: Vec<String> = entries
+        entries
             .filter_map(|entry| {
                 Some(entry.file_name().to_str()?.strip_prefix(VM_DIR_PREFIX)?.to_string())
             })
-            .filter(|name| is_vm_name(name) && self.find_vm(name).is_none())
-            .collect();
-        names.sort();
-        names
+            .filter(|name| is_vm_name(name))
+            .collect()
     }
 
     /// The QEMU binary, and the words of `cmd`, placeholders replaced.

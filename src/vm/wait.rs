@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// So short that a wait is never prolonged noticeably, so long that it costs no measurable CPU.
-const PAUSE_MAX: Duration = Duration::from_millis(8);
+const PAUSE_MAX: Duration = Duration::from_millis(4);
 
-/// Polls `ready` with pauses of 1 to 8 ms until it gives something, `None` at the deadline. The
+/// Polls `ready` with pauses of 1 to 4 ms until it gives something, `None` at the deadline. The
 /// clock is monotonic: setting the time of day neither prolongs nor cuts a wait.
 pub(crate) fn poll<T>(deadline: Instant, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
     let mut pause = PAUSE_MIN;
