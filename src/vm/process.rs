@@ -54,8 +54,11 @@ pub(crate) fn find(paths: &Paths) -> Option<Process> {
 
 /// Of a `start` that was killed or is at work: a QEMU that has not written its pid file yet.
 /// Only where there is a `/proc`; elsewhere it is found some milliseconds later, by its file.
+/// Only of this user: anybody can give a process any command line.
 fn scan(pid_file: &Path) -> Option<Process> {
-    procfs::pids().find_map(|pid| Process::look(pid, pid_file))
+    let user = procfs::user_id();
+    let mut pids = procfs::pids().filter(|pid| procfs::owner(*pid) == user);
+    pids.find_map(|pid| Process::look(pid, pid_file))
 }
 
 fn read_pid(pid_file: &Path) -> Option<u32> {
