@@ -72,13 +72,18 @@ fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
         let cleaned = paths.clean().and_then(|()| lock.discard(&paths));
         return Err(cleaned.err().unwrap_or(error));
     }
-    let ready = launch::launch(&Launch {
+    let launched = launch::launch(&Launch {
         argv: &plan.argv,
         current_dir: config.dir(),
         paths: &paths,
         timeout: args.timeout.unwrap_or(TIMEOUT_DEFAULT),
         log: args.log(),
-    })?;
+    });
+    if launched.is_err() && !paths.log.exists() {
+        // It was never run.
+        lock.discard(&paths)?;
+    }
+    let ready = launched?;
     instance.pid = Some(ready.process.pid);
     instance.write(&paths)?;
     Ok(Box::new(Started::new(vm, ready, instance.ssh_port)))

@@ -13,6 +13,7 @@ const SSH_BLOCKS: &[&str] = &["Host", "Match"];
 pub(super) fn decode(source: &Source, root: &Table) -> Result<Model, Vec<Problem>> {
     let mut decoder = Decoder { source, problems: Vec::new() };
     let model = decoder.root(root);
+    decoder.problems.sort_by_key(|problem| problem.span.start);
     if decoder.problems.is_empty() { Ok(model) } else { Err(decoder.problems) }
 }
 

@@ -9,22 +9,31 @@ const OF_USER: &str = "qqmgr/conf.toml";
 
 /// What of the surroundings the search depends on.
 pub(super) struct Environment {
-    current_dir: PathBuf,
+    /// Why there is none is told by whoever needs it: an absolute file does not.
+    current_dir: Result<PathBuf, String>,
     xdg_config_home: Option<PathBuf>,
     home: Option<PathBuf>,
 }
 
 impl Environment {
-    pub(super) fn current() -> Result<Self, Error> {
-        let current_dir = env::current_dir().map_err(|error| {
-            let reason = io_reason(&error);
-            Error::new(Kind::Config, format!("cannot tell the current directory: {reason}"))
-        })?;
+    pub(super) fn current() -> Self {
         // The XDG specification: a relative path is to be ignored.
         let absolute =
             |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let (xdg_config_home, home) = (absolute("XDG_CONFIG_HOME"), absolute("HOME"));
-        Ok(Self { current_dir, xdg_config_home, home })
+        Self {
+            current_dir: env::current_dir().map_err(|error| io_reason(&error)),
+            xdg_config_home: absolute("XDG_CONFIG_HOME"),
+            home: absolute("HOME"),
+        }
+    }
+
+    fn in_current_dir(&self, file: &Path) -> Result<PathBuf, Error> {
+        if file.is_absolute() {
+            return Ok(file.to_path_buf());
+        }
+        self.current_dir.as_ref().map(|dir| dir.join(file)).map_err(|reason| {
+            Error::new(Kind::Config, format!("cannot tell the current directory: {reason}"))
+        })
     }
 
     fn user_file(&self) -> Option<PathBuf> {
@@ -47,9 +56,9 @@ pub(super) struct Location {
 /// passing over it would silently mean other VMs.
 pub(super) fn locate(named: Option<&Path>, env: &Environment) -> Result<Location, Error> {
     if let Some(named) = named {
-        return Location::new(&env.current_dir.join(named), named);
+        return Location::new(&env.in_current_dir(named)?, named);
     }
-    let in_project = env.current_dir.join(IN_PROJECT);
+    let in_project = env.in_current_dir(Path::new(IN_PROJECT))?;
     if there(&in_project) {
         return Location::new(&in_project, Path::new(IN_PROJECT));
     }

@@ -17,6 +17,7 @@ use model::{Literal, Model, Setting, Vm};
 use scope::Scope;
 use std::collections::BTreeSet;
 use std::io::Read as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 /// A thousand VMs take about 300 KiB.
@@ -43,7 +44,7 @@ pub(crate) type SshOption = (String, Vec<String>);
 impl Config {
     /// Finds, reads and checks the configuration that `args` and the environment name.
     pub(crate) fn load(args: &Args) -> Result<Self, Error> {
-        let location = locate::locate(args.config.as_deref(), &locate::Environment::current()?)?;
+        let location = locate::locate(args.config.as_deref(), &locate::Environment::current())?;
         let source = read(&location.file, location.shown)?;
         Self::parse(source, location.file, location.runtime)
     }
@@ -204,6 +205,10 @@ impl Literal {
 fn read(file: &Path, shown: String) -> Result<Source, Error> {
     let unreadable = |error| Error::io("read", file, &error).of_kind(Kind::Config);
     let mut bytes = Vec::new();
+    if file.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+        // To open it would wait for a writer.
+        return Err(Error::new(Kind::Config, format!("`{shown}` is a FIFO, and must be a file")));
+    }
     let opened = std::fs::File::open(file).map_err(unreadable)?;
     opened.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > CONFIG_BYTES_MAX {

@@ -17,7 +17,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// After this long, `start` says what it waits for.
+/// After this long, `start` says what it waits for. Silence is broken by a new connection then,
+/// and again after twice that time: QEMU that is just starting may lose a client between two of
+/// its threads, and never greet it (seen on 7.2, once in thousands of starts).
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Of what QEMU said, an error shows this much.
 const LOG_BYTES_SHOWN: u64 = 4096;
@@ -176,43 +178,41 @@ fn wait_until_ready(
     log: Log,
 ) -> Result<String, NotReady> {
     let socket = paths.reachable(&paths.ctl).map_err(|_| NotReady::TimedOut)?;
-    let mut patience = Some(Instant::now() + PATIENCE);
+    let begin = Instant::now();
+    let (mut patience, mut said) = (PATIENCE, false);
     let outcome = wait::poll(deadline, || {
         if let Some(status) = ended() {
             return Some(Err(NotReady::Died(status)));
         }
-        if patience.is_some_and(|until| Instant::now() > until) {
-            patience = None;
-            note("waiting for QEMU to open its QMP socket");
-        }
-        match greeted(&socket, &mut patience, deadline, log) {
-            Ok(run_state) => Some(Ok(run_state)),
+        let now = Instant::now();
+        let error = match run_state(&socket, deadline.min(now + patience), deadline, log) {
+            Ok(run_state) => return Some(Ok(run_state)),
             Err(error @ (qmp::Error::Garbled(_) | qmp::Error::Refused { .. })) => {
-                Some(Err(NotReady::Garbled(error)))
+                return Some(Err(NotReady::Garbled(error)));
             }
-            Err(_) => None,
+            Err(error) => error,
+        };
+        let silent = matches!(error, qmp::Error::Silent);
+        if silent {
+            patience *= 2;
         }
+        if !said && begin.elapsed() >= PATIENCE && Instant::now() < deadline {
+            said = true;
+            let what = if silent { "QEMU's QMP greeting" } else { "QEMU to open its QMP socket" };
+            note(&format!("waiting for {what}"));
+        }
+        None
     });
     outcome.unwrap_or(Err(NotReady::TimedOut))
 }
 
-/// Connects and asks for the run state; says so when the answer is long in coming.
-fn greeted(
+fn run_state(
     socket: &Path,
-    patience: &mut Option<Instant>,
+    greeted_by: Instant,
     deadline: Instant,
     log: Log,
 ) -> Result<String, qmp::Error> {
-    let mut qmp = Qmp::connect(socket, deadline, log)?;
-    let first = qmp.greet(patience.unwrap_or(deadline).min(deadline));
-    let goes_on = Instant::now() < deadline && patience.take().is_some();
-    if matches!(first, Err(qmp::Error::Silent)) && goes_on {
-        note("waiting for QEMU's QMP greeting");
-        qmp.greet(deadline)?;
-    } else {
-        first?;
-    }
-    qmp.run_state(deadline)
+    Qmp::open(socket, greeted_by, log)?.run_state(deadline)
 }
 
 /// Ends a QEMU that did not come up, and tells what it said.

@@ -71,26 +71,24 @@ enum Message {
     Return { id: Option<u64>, result: Result<Value, String> },
 }
 
+/// What comes back for a command.
+enum Answer {
+    /// What it returned, or QEMU's "no".
+    Result(Result<Value, String>),
+    /// QEMU began anew, and may have dropped the command.
+    Greeting,
+}
+
 impl Qmp {
-    /// Connects; nothing is said yet, see [`Qmp::greet`].
-    pub(crate) fn connect(socket: &Path, deadline: Instant, log: Log) -> Result<Self, Error> {
+    /// Connects, is greeted, and negotiates.
+    pub(crate) fn open(socket: &Path, deadline: Instant, log: Log) -> Result<Self, Error> {
         let stream = connect_by(socket.to_path_buf(), deadline)?;
         let (buffer, events) = (Vec::new(), VecDeque::new());
-        Ok(Self { stream, buffer, searched: 0, events, last_id: 0, log })
-    }
-
-    /// Waits for the greeting. After [`Error::Silent`] it may be called again.
-    pub(crate) fn greet(&mut self, deadline: Instant) -> Result<(), Error> {
-        match self.message(deadline)? {
-            Message::Greeting => self.execute("qmp_capabilities", deadline).map(|_| ()),
-            _ => Err(Error::Garbled("no greeting".into())),
+        let mut qmp = Self { stream, buffer, searched: 0, events, last_id: 0, log };
+        match qmp.message(deadline)? {
+            Message::Greeting => qmp.negotiate(deadline)?,
+            _ => return Err(Error::Garbled("no greeting".into())),
         }
-    }
-
-    /// Connects and is greeted.
-    pub(crate) fn open(socket: &Path, deadline: Instant, log: Log) -> Result<Self, Error> {
-        let mut qmp = Self::connect(socket, deadline, log)?;
-        qmp.greet(deadline)?;
         Ok(qmp)
     }
 
@@ -100,19 +98,39 @@ impl Qmp {
         command: &'static str,
         deadline: Instant,
     ) -> Result<Value, Error> {
+        loop {
+            match self.ask(command, deadline)? {
+                Answer::Result(result) => {
+                    return result.map_err(|desc| Error::Refused { command, desc });
+                }
+                Answer::Greeting => self.negotiate(deadline)?,
+            }
+        }
+    }
+
+    /// Leaves the mode in which QEMU takes no command but this. QEMU that is just starting may
+    /// greet twice (two of its threads see the connection), and then negotiates anew; that a
+    /// negotiation was needless is no error.
+    fn negotiate(&mut self, deadline: Instant) -> Result<(), Error> {
+        while let Answer::Greeting = self.ask("qmp_capabilities", deadline)? {}
+        Ok(())
+    }
+
+    fn ask(&mut self, command: &'static str, deadline: Instant) -> Result<Answer, Error> {
         self.last_id += 1;
         let request = [("execute", Value::from(command)), ("id", self.last_id.into())];
         self.send(&Value::object(request).compact(), deadline)?;
         loop {
             match self.message(deadline)? {
                 Message::Event(event) => self.keep(event),
+                Message::Greeting => return Ok(Answer::Greeting),
                 Message::Return { id, result } if id == Some(self.last_id) => {
-                    return result.map_err(|desc| Error::Refused { command, desc });
+                    return Ok(Answer::Result(result));
                 }
-                // Of a command that we had given up waiting for.
+                // Of a command that was asked before a second greeting.
                 Message::Return { id: Some(_), .. } => {}
-                Message::Return { .. } | Message::Greeting => {
-                    return Err(Error::Garbled("a reply without its `id`".into()));
+                Message::Return { id: None, .. } => {
+                    return Err(Error::Garbled(format!("a reply to `{command}` without its `id`")));
                 }
             }
         }

@@ -34,12 +34,14 @@ const SCENARIOS: &[&str] = &[
     "exits-with-error",     // an image is missing
     "exits-with-success",   // exits at once and says nothing
     "garbage",              // lines that are no JSON and no UTF-8, then silence
+    "greets-twice",         // and negotiates anew, as QEMU does that is just starting
     "guest-panicked",       // has panicked and was stopped; after cont it ignores powerdown
     "half-line",            // exits with 1 in the middle of the greeting
     "half-reply",           // falls silent in the middle of the reply to query-status
     "huge-line",            // endless bytes instead of a greeting
     "ignores-powerdown",    // as a guest without ACPI does
     "late-greeting",        // greets ms after the connect
+    "lost-greeting",        // never greets its first client, as QEMU may that is just starting
     "no-qmp",               // lives, but has no sockets
     "no-shutdown",          // stays after the guest's shutdown, as with -no-shutdown
     "normal",               // powers down when asked
@@ -49,6 +51,8 @@ const SCENARIOS: &[&str] = &[
     "prelaunch",            // runs after cont, as with -S
     "shutdown",             // stays after the guest's shutdown, which was earlier
     "silent-qmp",           // accepts, and never says a word
+    "stale-reply",          // a reply to nothing comes before the one to query-status
+    "stop-before-reply",    // the guest is off, and QEMU stays, before powerdown has its reply
     "suspended",            // runs after system_wakeup
     "wrong-pid",            // the pid file holds the number given as ms
 ];
@@ -226,6 +230,9 @@ struct Machine {
 struct State {
     status: &'static str,
     powerdowns: usize,
+    /// Clients so far.
+    connections: u32,
+    greeted_again: bool,
     closed: bool,
     /// The clients that have done `qmp_capabilities`, by socket; each gets every event.
     clients: BTreeMap<usize, UnixStream>,
@@ -314,6 +321,8 @@ impl Machine {
                 _ => "running",
             },
             powerdowns: 0,
+            connections: 0,
+            greeted_again: false,
             closed: false,
             clients: BTreeMap::new(),
         });
@@ -358,6 +367,7 @@ impl Machine {
                 stream.write_all(b"{\"QMP\": \"")?;
                 io::copy(&mut io::repeat(b'x'), &mut stream)?;
             }
+            "lost-greeting" if self.connected() == 1 => silent = true,
             scenario => {
                 if scenario == "late-greeting" {
                     self.arguments.sleep();
@@ -376,6 +386,13 @@ impl Machine {
             line.clear();
         }
         Ok(())
+    }
+
+    /// How many clients there have been, with a new one.
+    fn connected(&self) -> u32 {
+        let mut state = self.state();
+        state.connections += 1;
+        state.connections
     }
 
     fn log(&self, line: &[u8]) -> io::Result<()> {
@@ -397,6 +414,11 @@ impl Machine {
             }
         }
         let mut state = self.state();
+        if self.arguments.scenario == "stop-before-reply" && name == "system_powerdown" {
+            state.status = "shutdown";
+            state.send(POWERED_OFF);
+            state.send(r#""event": "STOP""#);
+        }
         let mut answer = state.answer(index, line, name);
         if name == "query-status" && answer.is_ok() {
             match self.arguments.scenario {
@@ -407,6 +429,10 @@ impl Machine {
                 "deep-nesting" => {
                     answer = Ok("[".repeat(NESTING_LEVELS) + &"]".repeat(NESTING_LEVELS));
                 }
+                "stale-reply" => {
+                    let stale = r#"{"return": {"status": "paused", "running": false}, "id": 999}"#;
+                    write!(stream, "{stale}\r\n")?;
+                }
                 "error-reply" => answer = generic("fake-qemu was told to fail"),
                 _ => {}
             }
@@ -414,6 +440,12 @@ impl Machine {
         let granted = answer.is_ok();
         stream.write_all(reply_line(answer, member(line, "id")).as_bytes())?;
         match name {
+            "qmp_capabilities"
+                if granted && self.arguments.scenario == "greets-twice" && !state.greeted_again =>
+            {
+                state.greeted_again = true;
+                write!(stream, "{GREETING}\r\n")?;
+            }
             "qmp_capabilities" if granted => {
                 state.clients.insert(index, stream.try_clone()?);
             }

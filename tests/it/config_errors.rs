@@ -1445,3 +1445,15 @@ fn a_mistake_in_one_vm_leaves_the_others_alone() {
     project.qqmgr(&["start", "good"]).run().stdout(stdout).success();
     project.qqmgr(&["stop", "bad"]).run().stdout("bad was not running\n").success();
 }
+
+/// To open it would wait for somebody to write to it.
+#[test]
+fn a_fifo_in_place_of_the_configuration() {
+    let project = Project::new();
+    project.sh("mkfifo qqmgr.toml").run().success();
+    project
+        .qqmgr(&["list"])
+        .run()
+        .stderr("qqmgr: error: `qqmgr.toml` is a FIFO, and must be a file\n")
+        .code(5);
+}

@@ -293,11 +293,12 @@ fn a_vm_outlives_its_terminal() {
 #[test]
 fn control_c_ends_start_and_not_the_vm() {
     let project = Project::new();
-    project.fake_vm("late-greeting,ms=3000");
+    project.fake_vm("late-greeting,ms=1000");
     if !skip_unless("script") {
         return;
     }
-    in_a_terminal(&project, "exec \"$QQMGR\" start vm", b"\x03", || {
+    // Whoever runs the tests in the background has SIGINT ignored, which is inherited.
+    in_a_terminal(&project, "exec env --default-signal=INT \"$QQMGR\" start vm", b"\x03", || {
         project.vm_path("vm", "ctl.socket").exists()
     });
     answers(&project, &["list"], &["NAME  STATE"]);
