@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Events nobody asked for; the oldest are dropped.
 const EVENTS_MAX: usize = 1000;
+/// The `id`s of commands begin at the pid times this: a reply that was meant for a client before
+/// us is never taken for ours.
+const IDS_OF_A_PROCESS: u64 = 1000;
 /// Of a line that is no QMP, an error shows this much.
 const SHOWN_CHARS_MAX: usize = 80;
 
@@ -84,11 +87,11 @@ impl Qmp {
     pub(crate) fn open(socket: &Path, deadline: Instant, log: Log) -> Result<Self, Error> {
         let stream = connect_by(socket.to_path_buf(), deadline)?;
         let (buffer, events) = (Vec::new(), VecDeque::new());
-        let mut qmp = Self { stream, buffer, searched: 0, events, last_id: 0, log };
-        match qmp.message(deadline)? {
-            Message::Greeting => qmp.negotiate(deadline)?,
-            _ => return Err(Error::Garbled("no greeting".into())),
-        }
+        let last_id = u64::from(std::process::id()) * IDS_OF_A_PROCESS;
+        let mut qmp = Self { stream, buffer, searched: 0, events, last_id, log };
+        // Replies to a client that is gone may come first: QEMU sends them to whoever is there.
+        while !matches!(qmp.message(deadline)?, Message::Greeting) {}
+        qmp.negotiate(deadline)?;
         Ok(qmp)
     }
 
@@ -127,7 +130,7 @@ impl Qmp {
                 Message::Return { id, result } if id == Some(self.last_id) => {
                     return Ok(Answer::Result(result));
                 }
-                // Of a command that was asked before a second greeting.
+                // To a client before us, or to a command before a second greeting.
                 Message::Return { id: Some(_), .. } => {}
                 Message::Return { id: None, .. } => {
                     return Err(Error::Garbled(format!("a reply to `{command}` without its `id`")));

@@ -29,6 +29,18 @@ const ASKED_BY_STOP: &str = r#"{"execute": "qmp_capabilities", "id": 1}
 {"execute": "system_powerdown", "id": 3}
 "#;
 
+/// What the fake was asked, the ids counted from 1; each process begins at its pid times 1000.
+#[track_caller]
+fn asked_for(project: &Project) -> String {
+    let log = project.vm_file("vm", "fake.log");
+    let renumbered = |line: &str| {
+        let (command, id) = line.split_once("\"id\": ").expect("a command has an id");
+        let id: u64 = id.trim_end_matches('}').parse().expect("an id is a number");
+        format!("{command}\"id\": {}}}\n", id % 1000)
+    };
+    log.lines().map(renumbered).collect()
+}
+
 /// A project with one VM, `vm`, on the fake QEMU, and its ssh port.
 fn fake(scenario: &str) -> (Project, u16) {
     let project = Project::new();
@@ -175,7 +187,7 @@ fn start_waits_for_qmp_and_says_what_runs() {
     let (project, port) = fake("normal");
     let pid = start(&project, port, "running");
     assert_eq!(project.vm_files("vm"), RUNNING);
-    assert_eq!(project.vm_file("vm", "fake.log"), ASKED_BY_START);
+    assert_eq!(asked_for(&project), ASKED_BY_START);
     assert_eq!(project.vm_file("vm", "fake.pid"), format!("{pid}\n"));
 }
 
@@ -304,10 +316,10 @@ fn verbose_start_says_what_is_executed_and_what_qmp_says() {
     let stderr = format!(
         r#"qqmgr: exec {} -name fake=normal -pidfile [ROOT]/.qqmgr/vm.vm/pid -monitor unix:[ROOT]/.qqmgr/vm.vm/monitor.socket,server,nowait -serial file:[ROOT]/.qqmgr/vm.vm/serial -qmp unix:[ROOT]/.qqmgr/vm.vm/qmp.socket,server,nowait -qmp unix:[ROOT]/.qqmgr/vm.vm/ctl.socket,server,nowait
 qqmgr: qmp <- {{"QMP": {{"version": {{"qemu": {{"micro": 22, "minor": 2, "major": 7}}, "package": "Debian 1:7.2+dfsg-7+deb12u18+b3"}}, "capabilities": ["oob"]}}}}
-qqmgr: qmp -> {{"execute": "qmp_capabilities", "id": 1}}
-qqmgr: qmp <- {{"return": {{}}, "id": 1}}
-qqmgr: qmp -> {{"execute": "query-status", "id": 2}}
-qqmgr: qmp <- {{"return": {{"status": "running", "singlestep": false, "running": true}}, "id": 2}}
+qqmgr: qmp -> {{"execute": "qmp_capabilities", "id": [PID]}}
+qqmgr: qmp <- {{"return": {{}}, "id": [PID]}}
+qqmgr: qmp -> {{"execute": "query-status", "id": [PID]}}
+qqmgr: qmp <- {{"return": {{"status": "running", "singlestep": false, "running": true}}, "id": [PID]}}
 "#,
         fake_qemu().display()
     );
@@ -948,7 +960,7 @@ fn stop_presses_the_power_button() {
     assert!(!project.runs(pid));
     assert_eq!(project.vm_files("vm"), STOPPED);
     let asked = [ASKED_BY_START, ASKED_BY_STOP].concat();
-    assert_eq!(project.vm_file("vm", "fake.log"), asked);
+    assert_eq!(asked_for(&project), asked);
     assert_eq!(project.vm_file("vm", "serial"), "fake boot\n");
 }
 
@@ -992,7 +1004,7 @@ fn stop_continues_a_paused_guest_first() {
 {"execute": "cont", "id": 3}
 {"execute": "system_powerdown", "id": 4}
 "#;
-    assert_eq!(project.vm_file("vm", "fake.log"), [ASKED_BY_START, asked].concat());
+    assert_eq!(asked_for(&project), [ASKED_BY_START, asked].concat());
 }
 
 #[test]
@@ -1004,7 +1016,7 @@ fn stop_wakes_a_suspended_guest_first() {
 {"execute": "system_wakeup", "id": 3}
 {"execute": "system_powerdown", "id": 4}
 "#;
-    assert_eq!(project.vm_file("vm", "fake.log"), [ASKED_BY_START, asked].concat());
+    assert_eq!(asked_for(&project), [ASKED_BY_START, asked].concat());
 }
 
 /// Nobody is there to hear the power button, so the 20 seconds are not spent: the run would
@@ -1017,7 +1029,7 @@ fn stop_does_not_wait_for_a_guest_that_cannot_power_off() {
         stop_ends_by("sigterm", &project, pid, &[]);
         assert!(begin.elapsed() < Duration::from_secs(10), "{scenario}");
         let asked = [ASKED_BY_START, ASKED_BY_START].concat();
-        assert_eq!(project.vm_file("vm", "fake.log"), asked, "{scenario}");
+        assert_eq!(asked_for(&project), asked, "{scenario}");
     }
 }
 
@@ -1031,7 +1043,7 @@ fn stop_notices_a_guest_that_stops_without_the_end_of_qemu() {
         assert!(begin.elapsed() < Duration::from_secs(10), "{scenario}");
         let again = "{\"execute\": \"query-status\", \"id\": 4}\n";
         let asked = [ASKED_BY_START, ASKED_BY_STOP, again].concat();
-        assert_eq!(project.vm_file("vm", "fake.log"), asked, "{scenario}");
+        assert_eq!(asked_for(&project), asked, "{scenario}");
     }
 }
 
@@ -1044,7 +1056,7 @@ fn stop_presses_the_power_button_again() {
 {"execute": "system_powerdown", "id": 5}
 "#;
     let asked = [ASKED_BY_START, ASKED_BY_STOP, again].concat();
-    assert_eq!(project.vm_file("vm", "fake.log"), asked);
+    assert_eq!(asked_for(&project), asked);
 }
 
 /// After the end of QMP there are images to be flushed; `stop` returns when the process is gone.
@@ -1086,7 +1098,7 @@ fn stop_with_no_time_for_the_guest_ends_qemu() {
 fn stop_by_force_does_not_ask_the_guest() {
     let (project, _, pid) = started("normal", "running");
     stop_ends_by("sigterm", &project, pid, &["--force"]);
-    assert_eq!(project.vm_file("vm", "fake.log"), ASKED_BY_START);
+    assert_eq!(asked_for(&project), ASKED_BY_START);
 }
 
 #[test]
@@ -1141,13 +1153,13 @@ fn verbose_stop_says_what_it_does() {
         .stdout("vm ended by SIGTERM in [SECONDS] s\n")
         .stderr(format!(
             r#"qqmgr: qmp <- {{"QMP": [..]}}
-qqmgr: qmp -> {{"execute": "qmp_capabilities", "id": 1}}
-qqmgr: qmp <- {{"return": {{}}, "id": 1}}
-qqmgr: qmp -> {{"execute": "query-status", "id": 2}}
-qqmgr: qmp <- {{"return": {{"status": "running", "singlestep": false, "running": true}}, "id": 2}}
-qqmgr: qmp -> {{"execute": "system_powerdown", "id": 3}}
+qqmgr: qmp -> {{"execute": "qmp_capabilities", "id": [PID]}}
+qqmgr: qmp <- {{"return": {{}}, "id": [PID]}}
+qqmgr: qmp -> {{"execute": "query-status", "id": [PID]}}
+qqmgr: qmp <- {{"return": {{"status": "running", "singlestep": false, "running": true}}, "id": [PID]}}
+qqmgr: qmp -> {{"execute": "system_powerdown", "id": [PID]}}
 qqmgr: qmp <- {{"timestamp": {{"seconds": [PID], "microseconds": [PID]}}, "event": "POWERDOWN"}}
-qqmgr: qmp <- {{"return": {{}}, "id": 3}}
+qqmgr: qmp <- {{"return": {{}}, "id": [PID]}}
 qqmgr: the guest did not power off within 0.2 s
 qqmgr: kill -TERM {pid}
 "#
