@@ -1,4 +1,4 @@
-//! The command line: a table of commands in ([`spec`]), typed arguments out ([`parse`]), and the
+//! The command line: a table of commands in ([`spec`]), typed arguments out ([`parse()`]), and the
 //! help that the same table gives ([`help`]). Touches no file and no environment.
 
 pub(crate) mod help;

@@ -1,4 +1,4 @@
-//! JSON values (RFC 8259), for QMP, `--json` and `instance.json`: read by [`parse`], written by
+//! JSON values (RFC 8259), for QMP, `--json` and `instance.json`: read by [`parse()`], written by
 //! [`Value::compact`] and [`Value::pretty`].
 
 mod parse;
