@@ -3,6 +3,7 @@
 //! A boot takes seconds, so that each test makes the most of one guest.
 
 use crate::harness::{Project, free_port, guest_dir, real_qemu, wait_until};
+use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -114,8 +115,8 @@ fn copies(project: &Project) {
     };
     project.write("tree/a", "one");
     project.write("tree/sub/b c", [0, 159, 146, 150, 10, 13, 0]);
-    let executable = std::fs::Permissions::from_mode(0o750);
-    std::fs::set_permissions(project.path("tree/a"), executable).unwrap();
+    let executable = fs::Permissions::from_mode(0o750);
+    fs::set_permissions(project.path("tree/a"), executable).unwrap();
 
     // A directory under a new name, and into one that is there.
     qqmgr(&["put", "vm", "tree", "/tmp/new"]);
@@ -128,9 +129,9 @@ fn copies(project: &Project) {
     qqmgr(&["get", "vm", "/tmp/new", "renamed"]);
     for copy in ["new", "renamed"] {
         assert_eq!(project.files(copy), ["a", "sub", "sub/b c"]);
-        let content = std::fs::read(project.path(copy).join("sub/b c")).unwrap();
+        let content = fs::read(project.path(copy).join("sub/b c")).unwrap();
         assert_eq!(content, [0, 159, 146, 150, 10, 13, 0]);
-        let mode = std::fs::metadata(project.path(copy).join("a")).unwrap().permissions().mode();
+        let mode = fs::metadata(project.path(copy).join("a")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o750);
     }
 
@@ -148,7 +149,7 @@ fn copies(project: &Project) {
     );
     qqmgr(&["get", "vm", "/tmp/new/sub", "back"]);
     for name in names {
-        assert_eq!(std::fs::read_to_string(project.path("back").join(name)).unwrap(), name);
+        assert_eq!(fs::read_to_string(project.path("back").join(name)).unwrap(), name);
     }
     qqmgr(&["put", "vm", "odd/copy", "/tmp/it's new"]);
     guest("cat \"/tmp/it's new\"", "copy");
@@ -157,6 +158,10 @@ fn copies(project: &Project) {
     qqmgr(&["put", "vm", "odd/copy", "here"]);
     qqmgr(&["put", "vm", "odd/copy", "~/there"]);
     guest("cat ~/here ~/there", "copycopy");
+    qqmgr(&["put", "vm", "--", "odd/copy", "-r"]);
+    guest("cat ./-r", "copy");
+    qqmgr(&["get", "vm", "--", "-r", "-dashed"]);
+    assert_eq!(fs::read_to_string(project.path("-dashed")).unwrap(), "copy");
     project.write("into/keep", "");
     qqmgr(&["get", "vm", "~/*here", "/tmp/tree/[a-b]", "into"]);
     assert_eq!(project.files("into"), ["a", "here", "keep", "there"]);
