@@ -1,4 +1,4 @@
-//! TRUSTED CORE: creates, overwrites, deletes and locks files. Nothing else in `src/` does.
+//! TRUSTED CORE: creates, overwrites and deletes files: all that lie in a VM's directory.
 //!
 //! Every file lies in a directory that is ours alone: sockets in it give full control of a VM.
 
@@ -85,7 +85,8 @@ pub(crate) fn symlink(target: &Path, link: &Path) -> Result<(), Error> {
 /// Replaces a file, 0600, so that a reader sees all of the old or all of the new content. A file
 /// that already has the content is left alone.
 pub(crate) fn write_private(path: &Path, content: &str) -> Result<(), Error> {
-    if fs::read(path).is_ok_and(|old| old == content.as_bytes()) {
+    let old = read_start(path, content.len() as u64 + 1);
+    if old.is_ok_and(|old| old == content.as_bytes()) {
         return Ok(());
     }
     let mut name = path.as_os_str().to_os_string();
@@ -115,9 +116,13 @@ pub(crate) fn remove_unfinished(dir: &Path) {
     }
 }
 
-/// A new, empty file, 0600.
+/// A new, empty file, 0600, in place of one that is there.
 pub(crate) fn create_private(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(PRIVATE_FILE).open(path)
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(path)
 }
 
 /// Opens the file for [`File::lock`], made if it is missing, content kept.

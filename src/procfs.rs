@@ -45,7 +45,9 @@ pub(crate) fn pids() -> impl Iterator<Item = u32> {
 }
 
 pub(crate) fn stat(pid: u32) -> Option<Stat> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in it is cut to 15 bytes, maybe within a character.
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
     // The name in parentheses may contain anything, parentheses too.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
@@ -70,10 +72,12 @@ pub(crate) fn listener(port: u16) -> Option<Listener> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
     let text: String = tables.iter().filter_map(|table| fs::read_to_string(table).ok()).collect();
     let (user_id, inode) = text.lines().find_map(|line| listening_socket(line, port))?;
-    let link = PathBuf::from(format!("socket:[{inode}]"));
-    let process = pids().find(|pid| has_open(*pid, &link));
-    let name = |pid| fs::read_to_string(format!("/proc/{pid}/comm")).ok();
-    let process = process.and_then(|pid| Some((pid, name(pid)?.trim_end().to_string())));
+    let link = format!("socket:[{inode}]");
+    let is_it = |file: &Path| fs::read_link(file).is_ok_and(|to| to.as_os_str() == link.as_str());
+    let process = pids().find(|pid| open_files(*pid).any(|file| is_it(&file)));
+    let name = |pid| fs::read(format!("/proc/{pid}/comm")).ok();
+    let process = process
+        .and_then(|pid| Some((pid, String::from_utf8_lossy(&name(pid)?).trim_end().to_string())));
     Some(Listener { user_id, process })
 }
 
@@ -86,10 +90,16 @@ fn listening_socket(line: &str, port: u16) -> Option<(u32, &str)> {
     is_it.then_some(found)
 }
 
-/// Whether a process has the file open under the name that it has now.
+/// Whether a process has the file open, by whatever name.
 pub(crate) fn has_open(pid: u32, path: &Path) -> bool {
+    let id = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let wanted = id(path);
+    wanted.is_some() && open_files(pid).any(|file| id(&file) == wanted)
+}
+
+fn open_files(pid: u32) -> impl Iterator<Item = PathBuf> {
     let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    files.into_iter().any(|file| fs::read_link(file.path()).is_ok_and(|target| target == path))
+    files.map(|file| file.path())
 }
 
 #[cfg(test)]

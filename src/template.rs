@@ -6,6 +6,9 @@
 use crate::text::{Problem, Span};
 use std::rc::Rc;
 
+/// Two dozen lines can double a value two dozen times.
+pub(crate) const RENDERED_BYTES_MAX: usize = 1024 * 1024;
+
 /// A text with placeholders, and where it comes from.
 pub(crate) struct Template<'a> {
     pub(crate) text: &'a str,
@@ -35,6 +38,10 @@ pub(crate) fn render(template: &Template, lookup: Lookup) -> Result<String, Prob
         at += found;
         if let Some(placeholder) = placeholder_at(template, at)? {
             out.push_str(&lookup(&placeholder)?);
+            if out.len() > RENDERED_BYTES_MAX {
+                let message = format!("this gets longer than {} MiB", RENDERED_BYTES_MAX >> 20);
+                return Err(Problem::new(placeholder.span, message));
+            }
             at += placeholder.len;
         } else {
             out.push_str(&template.text[at..=at]);

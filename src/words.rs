@@ -4,7 +4,7 @@
 //! Placeholders are replaced in the same pass. Outside quotes the value is split like the rest;
 //! inside quotes it is one literal piece, whatever it contains.
 
-use crate::template::{Lookup, Template, placeholder_at};
+use crate::template::{Lookup, RENDERED_BYTES_MAX, Template, placeholder_at};
 use crate::text::{Problem, Span};
 
 #[derive(Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(crate) fn split(template: &Template, lookup: Lookup) -> Result<Vec<Word>, Pr
 struct Splitter {
     words: Vec<Word>,
     current: Option<Word>,
+    /// Bytes that came from placeholders.
+    inserted: usize,
 }
 
 impl Splitter {
@@ -38,6 +40,11 @@ impl Splitter {
                 && let Some(placeholder) = placeholder_at(template, at)?
             {
                 let value = lookup(&placeholder)?;
+                self.inserted += value.len();
+                if self.inserted > RENDERED_BYTES_MAX {
+                    let message = format!("this gets longer than {} MiB", RENDERED_BYTES_MAX >> 20);
+                    return Err(Problem::new(placeholder.span, message));
+                }
                 if quote.is_some() {
                     self.push(&value, template, at);
                 } else {

@@ -33,7 +33,9 @@ struct Plan {
     /// The whole command line of QEMU.
     argv: Vec<OsString>,
     ssh_config: String,
-    /// Changes with any of the above.
+    /// Whether ssh goes to a port of this host, and not to an address of the guest's own.
+    reached_on_host: bool,
+    /// Changes with what the configuration says of the VM.
     hash: String,
 }
 
@@ -42,11 +44,15 @@ impl Plan {
         let (bin, words) = config.command(vm)?;
         argv::check(&words).map_err(|problem| config.problem(problem))?;
         let mut argv = vec![launch::program(&bin, config.dir())?.into_os_string()];
-        let ssh_config = crate::ssh::config_text(config, vm, paths, vm.port.get())?;
         argv.extend(words.into_iter().map(|word| OsString::from(word.text)));
+        let options = config.ssh_options(vm)?;
+        // Without the ways to sockets, which depend on the environment for a deep directory.
+        let hash = instance::config_hash(&argv, &format!("{} {options:?}", vm.port));
+        let reached_on_host =
+            !options.iter().any(|(name, _)| name.eq_ignore_ascii_case("HostName"));
+        let ssh_config = crate::ssh::config_text(config, vm, paths, vm.port.get())?;
         argv.extend(argv::injected(paths)?);
-        let hash = instance::config_hash(&argv, &ssh_config);
-        Ok(Self { argv, ssh_config, hash })
+        Ok(Self { argv, ssh_config, reached_on_host, hash })
     }
 }
 

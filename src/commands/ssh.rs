@@ -38,10 +38,12 @@ fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
             .hint("a shell is for people: its output is no result"));
     }
     let guest = Guest::of(&args.vm(), &Config::load(args)?, args.log())?;
-    let ssh = guest.ssh(words);
     if !args.json {
-        return Err(replace_by(ssh, args.log()));
+        return Err(replace_by(guest.ssh(words), args.log()));
     }
+    // The master of a shared connection would live on with our end of the pipes.
+    let mut ssh = guest.command("ssh");
+    ssh.args(["-o", "ControlMaster=no"]).arg(&*args.vm()).args(words);
     let output = capture(ssh, args.log())?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok(Box::new(Ran {

@@ -5,13 +5,13 @@ use crate::cli::spec::{self, Flag};
 use crate::cli::{Args, Command};
 use crate::config::Config;
 use crate::config::model::Vm;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::files;
 use crate::json::Value;
 use crate::log::note;
 use crate::report::Report;
 use crate::vm::launch::{self, Launch, Ready};
-use crate::vm::lock::lock;
+use crate::vm::lock::{LOCK_WAIT, lock};
 use crate::vm::process::{self, Process};
 use crate::vm::state::State;
 use crate::vm::{Instance, Paths, port};
@@ -51,19 +51,19 @@ fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
     let Target { config, name, paths } = Target::new(args)?;
     let vm = config.vm(&name)?;
     // Errors of the configuration come before anything is made, unless there is nothing to make.
-    let plan = match process::find(&paths) {
+    let plan = match process::find_anywhere(&paths) {
         None => Some(Plan::new(&config, vm, &paths)?),
         Some(_) => None,
     };
-    let lock = lock(&paths, &vm.name, COMMAND.name)?;
-    if let Some((process, state)) = running(&paths, args) {
+    let lock = lock(&paths, &vm.name, COMMAND.name, LOCK_WAIT)?;
+    if let Some((process, state)) = running(&paths, args)? {
         return already_running(args, vm, &paths, &process, state);
     }
-    paths.clean()?;
-    if let Err(error) = check_port(&config, vm) {
+    let plan = plan.map_or_else(|| Plan::new(&config, vm, &paths), Ok)?;
+    let cleared = paths.clean_for_start().and_then(|()| check_pid_file(&paths));
+    if let Err(error) = cleared.and_then(|()| check_port(&config, vm, &plan)) {
         return Err(lock.discard(&paths).err().unwrap_or(error));
     }
-    let plan = plan.map_or_else(|| Plan::new(&config, vm, &paths), Ok)?;
     let mut instance = record(&config, vm, &plan);
     let written = instance
         .write(&paths)
@@ -85,7 +85,10 @@ fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
     }
     let ready = launched?;
     instance.pid = Some(ready.process.pid);
-    instance.write(&paths)?;
+    if let Err(error) = instance.write(&paths) {
+        // On a full disk, say. The VM runs, and its pid file tells as much.
+        note(&format!("the VM runs, but its record is incomplete: {}", error.message()));
+    }
     Ok(Box::new(Started::new(vm, ready, instance.ssh_port)))
 }
 
@@ -103,18 +106,22 @@ fn record(config: &Config, vm: &Vm, plan: &Plan) -> Instance {
 
 /// The VM's process and state, if it runs. One that is about to end is waited for: it still holds
 /// its images, and soon there is no VM any more.
-fn running(paths: &Paths, args: &Args) -> Option<(Process, State)> {
-    let mut process = process::find(paths)?;
+fn running(paths: &Paths, args: &Args) -> Result<Option<(Process, State)>, Error> {
+    let Some(process) = process::find_anywhere(paths) else { return Ok(None) };
     if process.exiting {
-        note(&format!("waiting for the VM's last QEMU (pid {}) to end", process.pid));
-        process.ends_by(Instant::now() + args.timeout.unwrap_or(TIMEOUT_DEFAULT));
-        process = process::find(paths)?;
+        let pid = process.pid;
+        note(&format!("waiting for the VM's last QEMU (pid {pid}) to end"));
+        if process.ends_by(Instant::now() + args.timeout.unwrap_or(TIMEOUT_DEFAULT)) {
+            return Ok(None);
+        }
+        let message = format!("the VM's last QEMU (pid {pid}) does not end");
+        return Err(Error::new(Kind::TimedOut, message).hint("`qqmgr stop` ends it"));
     }
     let state = State::ask(paths, Some(&process), Instance::read(paths).as_ref(), args.log());
     // One that got SIGTERM closes its sockets before its pid file and itself.
     let ended = || process.ends_by(Instant::now() + ENDING_WAIT);
     let runs = state != State::Stopped && (state != State::Unresponsive || !ended());
-    runs.then_some((process, state))
+    Ok(runs.then_some((process, state)))
 }
 
 fn already_running(
@@ -143,10 +150,18 @@ fn already_running(
     Ok(Box::new(Started::new(vm, ready, port)))
 }
 
+/// QEMU takes over a file that is there, and nothing else.
+fn check_pid_file(paths: &Paths) -> Result<(), Error> {
+    match paths.pid.symlink_metadata() {
+        Ok(metadata) if !metadata.is_file() => paths.remove_pid_file(),
+        _ => Ok(()),
+    }
+}
+
 /// QEMU would say only that it could not set up a forwarding rule.
-fn check_port(config: &Config, vm: &Vm) -> Result<(), Error> {
+fn check_port(config: &Config, vm: &Vm, plan: &Plan) -> Result<(), Error> {
     let port = vm.port.get();
-    if !port::is_taken(port) {
+    if !plan.reached_on_host || !port::is_taken(port) {
         return Ok(());
     }
     let holder = config.vms().iter().find(|other| {

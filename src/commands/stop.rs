@@ -7,10 +7,13 @@ use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::Report;
 use crate::ssh::end_shared_connection;
-use crate::vm::lock::lock;
+use crate::vm::lock::{LOCK_WAIT, lock};
 use crate::vm::process;
 use crate::vm::shutdown::{self, Force, Method};
 use std::time::{Duration, Instant};
+
+/// So long `--force` lets another command finish.
+const FORCE_WAIT: Duration = Duration::from_secs(2);
 
 pub(crate) static COMMAND: Command = Command {
     name: "stop",
@@ -57,11 +60,20 @@ fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
     let Target { name, paths, .. } = Target::new(args)?;
     let (log, begin) = (args.log(), Instant::now());
     let mut stopped = Stopped { name, pid: None, method: Method::None, took: Duration::ZERO };
-    if paths.dir.symlink_metadata().is_err() {
+    if paths.dir.symlink_metadata().is_err() && process::find_anywhere(&paths).is_none() {
         return Ok(Box::new(stopped));
     }
-    let _lock = lock(&paths, &stopped.name, COMMAND.name)?;
-    if let Some(process) = process::find(&paths) {
+    let wait = if args.force { FORCE_WAIT } else { LOCK_WAIT };
+    let _lock = match (lock(&paths, &stopped.name, COMMAND.name, wait), process::find(&paths)) {
+        (Err(error), Some(process)) if args.force && error.kind == Kind::TimedOut => {
+            // A `start` waits for this QEMU in vain; it sees the end and gives the lock back.
+            stopped.pid = Some(process.pid);
+            stopped.method = shutdown::terminate(&process, log)?;
+            lock(&paths, &stopped.name, COMMAND.name, LOCK_WAIT)?
+        }
+        (result, _) => result?,
+    };
+    if let Some(process) = process::find_anywhere(&paths) {
         let force = Force {
             timeout: args.timeout.unwrap_or(shutdown::TIMEOUT),
             at_once: args.force,

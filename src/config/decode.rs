@@ -28,8 +28,8 @@ impl Decoder<'_> {
         let qemu = self.table(root.get("qemu"), "[qemu]");
         if let Some(qemu) = qemu {
             self.only(qemu, &["bin", "img"], "in `[qemu]`");
-            self.text(qemu.get("img"), "img");
         }
+        let qemu_img = qemu.and_then(|qemu| self.text(qemu.get("img"), "img"));
         let qemu_bin = qemu.and_then(|qemu| self.text(qemu.get("bin"), "bin"));
         let vars = self.table(root.get("vars"), "[vars]").cloned().unwrap_or_default();
         if let Some((key, _)) = vars.iter().find(|(key, _)| key.name == "vm") {
@@ -39,7 +39,7 @@ impl Decoder<'_> {
         let ssh = self.table(root.get("ssh"), "[ssh]");
         let ssh = ssh.map(|table| self.ssh_options(table, "[ssh]", &[])).unwrap_or_default();
         let vms = self.table(root.get("vm"), "[vm]").map(|vms| self.vms(vms)).unwrap_or_default();
-        Model { qemu_bin, vars, ssh, vms }
+        Model { qemu_bin, qemu_img, vars, ssh, vms }
     }
 
     fn vms(&mut self, vms: &Table) -> Vec<Vm> {

@@ -38,8 +38,8 @@ pub(crate) struct Config {
     model: Model,
 }
 
-/// An ssh option as it is written: its name and the values of its repeated lines.
-pub(crate) type SshOption = (String, Vec<String>);
+/// An ssh option, placeholders replaced: its name and its values.
+pub(crate) type SshSetting = (String, Vec<String>);
 
 impl Config {
     /// Finds, reads and checks the configuration that `args` and the environment name.
@@ -120,6 +120,9 @@ impl Config {
         let scope = self.scope(vm);
         let mut problems = Problems::default();
         let bin = self.model.qemu_bin.as_ref().map(|bin| problems.keep(scope.render(bin)));
+        if let Some(img) = &self.model.qemu_img {
+            problems.keep(scope.render(img));
+        }
         let bin = bin.map_or_else(|| model::QEMU_BIN.to_string(), Option::unwrap_or_default);
         if vm.cmd.is_none() {
             let problem = Problem::new(vm.span, format!("VM `{}` has no `cmd`", vm.name));
@@ -138,7 +141,7 @@ impl Config {
 
     /// The options of `[ssh]` and `[vm.NAME.ssh]` merged, the VM's winning, in the order of first
     /// appearance; names compare without case.
-    pub(crate) fn ssh_options(&self, vm: &Vm) -> Result<Vec<SshOption>, Error> {
+    pub(crate) fn ssh_options(&self, vm: &Vm) -> Result<Vec<SshSetting>, Error> {
         let scope = self.scope(vm);
         let mut problems = Problems::default();
         let mut merged: Vec<&model::SshOption> = self.model.ssh.iter().collect();
@@ -197,8 +200,20 @@ impl Problems {
 impl Literal {
     /// From a range of bytes of the decoded string to where the file has it.
     fn place(&self, source: &Source, span: Span) -> Span {
-        let at = |index| toml::offset_in_string(&source.text, self.span, index);
+        let at = |index| match self.verbatim_start(&source.text) {
+            Some(start) => start + index,
+            None => toml::offset_in_string(&source.text, self.span, index),
+        };
         Span { start: at(span.start), end: at(span.end) }
+    }
+
+    /// Where the text begins, if the file has it byte for byte: escapes are longer than what they
+    /// stand for, so that only the quotes, and the line end after them, make the difference.
+    fn verbatim_start(&self, source: &str) -> Option<usize> {
+        let written = &source[self.span.start..self.span.end];
+        let quotes =
+            if written.starts_with("\"\"\"") || written.starts_with("'''") { 3 } else { 1 };
+        (written.len() == self.text.len() + 2 * quotes).then_some(self.span.start + quotes)
     }
 }
 

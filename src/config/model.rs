@@ -13,6 +13,8 @@ pub(super) const VM_PORT: u16 = 22;
 #[derive(Debug)]
 pub(crate) struct Model {
     pub(super) qemu_bin: Option<Literal>,
+    /// Only checked: nothing makes images yet.
+    pub(super) qemu_img: Option<Literal>,
     pub(super) vars: Table,
     pub(super) ssh: Vec<SshOption>,
     pub(super) vms: Vec<Vm>,

@@ -11,8 +11,6 @@ use std::rc::Rc;
 
 /// Variables that use each other, one within the other.
 const DEPTH_MAX: usize = 64;
-/// Two dozen lines can double a value two dozen times.
-const VALUE_BYTES_MAX: usize = 1024 * 1024;
 /// Names that are there without being set, for near names.
 const BUILT_IN: &[&str] = &["vm.name", "vm.dir", "vm.ssh.port", "vm.ssh.vm_port", "config_dir"];
 
@@ -48,12 +46,7 @@ impl<'a> Scope<'a> {
     pub(super) fn render(&self, literal: &Literal) -> Result<String, Problem> {
         let place = |span| literal.place(self.source, span);
         let template = Template { text: &literal.text, place: &place };
-        let value = render(&template, &mut |placeholder| self.value(placeholder))?;
-        if value.len() > VALUE_BYTES_MAX {
-            let message = format!("this is longer than {} MiB", VALUE_BYTES_MAX >> 20);
-            return Err(Problem::new(literal.span, message));
-        }
-        Ok(value)
+        render(&template, &mut |placeholder| self.value(placeholder))
     }
 
     /// A value for one line of a file.

@@ -1,6 +1,6 @@
 //! The text of a VM's `ssh.conf`, by ssh_config(5). Pure.
 
-use crate::config::SshOption;
+use crate::config::SshSetting;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -9,7 +9,19 @@ pub(super) const CONTROL_SOCKET: &str = "ssh.socket";
 /// How long a shared connection without a session stays open, in seconds.
 const CONTROL_PERSIST: &str = "60";
 /// Keywords whose value is the rest of the line, given to a shell; quotes in it are the shell's.
-const COMMANDS: &[&str] = &["ProxyCommand", "LocalCommand", "RemoteCommand", "KnownHostsCommand"];
+const COMMANDS: &[&str] =
+    &["ProxyCommand", "ProxyJump", "LocalCommand", "RemoteCommand", "KnownHostsCommand"];
+/// Of the keywords with several words, those of which ssh reads the first line only (`ssh -G` of
+/// OpenSSH 9.2): a list is one line of them.
+const ONE_LINE: &[&str] = &[
+    "CanonicalDomains",
+    "GlobalKnownHostsFile",
+    "IPQoS",
+    "LogVerbose",
+    "PermitRemoteOpen",
+    "SetEnv",
+    "UserKnownHostsFile",
+];
 /// Keywords that take several words; a value with blanks is those words.
 const LISTS: &[&str] = &[
     "AddKeysToAgent",
@@ -33,13 +45,17 @@ const LISTS: &[&str] = &[
 /// One `Host` block named after the VM. ssh keeps the first value that it reads of a keyword, so
 /// each is written once, or once a value for a list; what the user sets replaces ours.
 /// `control_dir` is where a relative `ControlPath` starts from, in a spelling that nothing expands.
-pub(crate) fn render(name: &str, port: u16, options: &[SshOption], control_dir: &Path) -> String {
-    let user = |keyword: &str| options.iter().find(|(name, _)| name.eq_ignore_ascii_case(keyword));
+pub(crate) fn render(name: &str, port: u16, options: &[SshSetting], control_dir: &Path) -> String {
+    let user = |keyword: &str| {
+        options
+            .iter()
+            .find(|(name, values)| name.eq_ignore_ascii_case(keyword) && !values.is_empty())
+    };
     let mut ours: Vec<(&str, String)> =
         vec![("HostName", "127.0.0.1".into()), ("HostKeyAlias", name.to_string())];
     let in_dir = |name: &str| control_dir.join(name).display().to_string();
     let forgets_keys = user("UserKnownHostsFile")
-        .is_some_and(|(_, files)| !files.is_empty() && files.iter().all(|f| f == "/dev/null"));
+        .is_some_and(|(_, files)| files.iter().all(|file| file == "/dev/null"));
     if forgets_keys {
         // Every connection would say that it adds the key "permanently".
         ours.push(("LogLevel", "ERROR".into()));
@@ -60,8 +76,13 @@ pub(crate) fn render(name: &str, port: u16, options: &[SshOption], control_dir: 
         line(keyword, value);
     }
     for (keyword, values) in options {
+        if ONE_LINE.iter().any(|other| other.eq_ignore_ascii_case(keyword)) && values.len() > 1 {
+            line(keyword, &values.join(" "));
+            continue;
+        }
         for value in values {
-            let is_relative = !value.starts_with(['/', '~', '%', '$']) && value != "none";
+            let is_relative = !["/", "~", "%d", "$"].iter().any(|start| value.starts_with(start))
+                && !value.eq_ignore_ascii_case("none");
             if keyword.eq_ignore_ascii_case("ControlPath") && is_relative {
                 line(keyword, &in_dir(value));
             } else {
@@ -89,7 +110,7 @@ mod tests {
     use super::*;
 
     fn rendered(options: &[(&str, &[&str])]) -> String {
-        let options: Vec<SshOption> = options
+        let options: Vec<SshSetting> = options
             .iter()
             .map(|(name, values)| {
                 (name.to_string(), values.iter().map(ToString::to_string).collect())
@@ -126,6 +147,21 @@ mod tests {
             rendered(&[("UserKnownHostsFile", &["/dev/null"]), ("loglevel", &["INFO"])])
                 .ends_with("UserKnownHostsFile /dev/null\n    loglevel INFO\n")
         );
+    }
+
+    /// Of some keywords ssh reads the first line only, of others every one.
+    #[test]
+    fn lists_lose_nothing() {
+        let text = rendered(&[
+            ("SetEnv", &["A=1", "B=2"]),
+            ("SendEnv", &["C", "D"]),
+            ("HostName", &[]),
+            ("ControlPath", &["NONE"]),
+        ]);
+        assert!(
+            text.ends_with("SetEnv A=1 B=2\n    SendEnv C\n    SendEnv D\n    ControlPath NONE\n")
+        );
+        assert!(text.contains("    HostName 127.0.0.1\n"));
     }
 
     #[test]

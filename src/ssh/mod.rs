@@ -49,7 +49,7 @@ impl Guest {
     }
 
     /// `PROGRAM -F ssh.conf`
-    fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.arg("-F").arg(&self.paths.ssh_config);
         command

@@ -6,13 +6,16 @@ use crate::text::{command_line, sanitized};
 use crate::vm::wait::poll;
 use std::ffi::OsStr;
 use std::io::Read;
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// What a program may say on each of its two streams where that is kept.
 const OUTPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// The same on all systems that QEMU runs on.
+const SIGPIPE: i32 = 13;
 
 /// How a program ended and what it said.
 pub(crate) struct Output {
@@ -78,12 +81,19 @@ pub(super) fn pipe(mut from: Command, mut to: Command, log: Log) -> Result<(), E
     let mut source = spawn(from.stdin(Stdio::null()).stdout(Stdio::piped()))?;
     let stream = source.stdout.take().map_or_else(Stdio::null, Stdio::from);
     let sink = spawn(to.stdin(stream).stdout(Stdio::null()));
+    let receiver = to.get_program().to_os_string();
+    // It holds the reading end: with that open, `from` would never learn that `to` has ended.
+    drop(to);
     // Both at once, since either may have more to say than a pipe holds.
     std::thread::scope(|scope| {
         let sending = scope.spawn(|| end(source, from.get_program()));
-        let received = sink.and_then(|child| end(child, to.get_program()));
-        let sent = sending.join().unwrap_or_else(|_| Err(Error::failed("the copy failed")));
-        sent.and(received)
+        let received = sink.map_err(Failure::from).and_then(|child| end(child, &receiver));
+        let sent = sending.join().unwrap_or_else(|_| Err(Error::failed("the copy failed").into()));
+        match sent {
+            Err(Failure { receiver_left: true, .. }) if received.is_err() => received,
+            sent => sent.and(received),
+        }
+        .map_err(|failure| failure.error)
     })
 }
 
@@ -91,8 +101,21 @@ fn spawn(command: &mut Command) -> Result<Child, Error> {
     command.stderr(Stdio::piped()).spawn().map_err(|error| cannot_run(command, &error))
 }
 
+/// How a program of a pipe failed.
+struct Failure {
+    error: Error,
+    /// It was ended by SIGPIPE, which is a consequence and no cause.
+    receiver_left: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, receiver_left: false }
+    }
+}
+
 /// Waits for a program; an error has what it said.
-fn end(child: Child, program: &OsStr) -> Result<(), Error> {
+fn end(child: Child, program: &OsStr) -> Result<(), Failure> {
     let program = program.display();
     let output = child.wait_with_output().map_err(|error| {
         Error::failed(format!("cannot wait for `{program}`: {}", io_reason(&error)))
@@ -102,7 +125,8 @@ fn end(child: Child, program: &OsStr) -> Result<(), Error> {
     }
     let said = sanitized(String::from_utf8_lossy(&output.stderr).trim());
     let said = if said.is_empty() { output.status.to_string() } else { said };
-    Err(Error::failed(format!("the copy failed: `{program}`: {said}")))
+    let error = Error::failed(format!("the copy failed: `{program}`: {said}"));
+    Err(Failure { error, receiver_left: output.status.signal() == Some(SIGPIPE) })
 }
 
 fn trace(command: &Command, log: Log) {

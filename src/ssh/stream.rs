@@ -15,11 +15,11 @@ use std::process::{Command, Stdio};
 
 /// `$1` is where to, `$2` the name within the stream, `$3` how many sources there are.
 const PUT: &str = r#"
-if [ -d "$1" ]; then exec tar -xf - -C "$1"; fi
+if [ -d "$1" ]; then exec tar -xof - -C "$1"; fi
 if [ "$3" != 1 ] || [ "${1%/}" != "$1" ]; then echo "$1: no such directory" >&2; exit 1; fi
 part=$1.part.$$
 mkdir "$part" || exit
-tar -xf - -C "$part" && mv -f "$part/$2" "$1"
+tar -xof - -C "$part" && mv -f "$part/$2" "$1"
 status=$?
 rm -rf "$part"
 exit $status
@@ -69,7 +69,8 @@ fn get(guest: &Guest, from: &OsStr, to: &Path) -> Result<(), Error> {
     let name = Path::new(from).file_name();
     let into = |dir: &Path| {
         let mut tar = Command::new("tar");
-        tar.arg("-xf").arg("-").arg("-C").arg(dir);
+        // Neither its owners nor its set-user-ID bits are the guest's to choose.
+        tar.args(["--no-same-owner", "--no-same-permissions", "-xf", "-", "-C"]).arg(dir);
         let remote = remote_script(GET, &[&home_relative(from)]);
         pipe(guest.ssh(&[remote]), tar, guest.log)
     };

@@ -60,12 +60,12 @@ impl Instance {
 }
 
 /// The hash of what a VM is started with: it changes when a restart would change something.
-pub(crate) fn config_hash(argv: &[OsString], ssh_config: &str) -> String {
+pub(crate) fn config_hash(argv: &[OsString], ssh_options: &str) -> String {
     let mut bytes = Vec::new();
     for word in argv {
         bytes.extend_from_slice(word.as_bytes());
         bytes.push(0);
     }
-    bytes.extend_from_slice(ssh_config.as_bytes());
+    bytes.extend_from_slice(ssh_options.as_bytes());
     fingerprint(&bytes)
 }

@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Of what QEMU said, an error shows this much.
 const LOG_BYTES_SHOWN: u64 = 4096;
 const LOG_LINES_SHOWN: usize = 20;
+/// How long a QEMU that is about to end may keep its pid file, and how often that is looked at.
+const OTHER_WAIT: Duration = Duration::from_secs(5);
+const OTHER_RETRY: Duration = Duration::from_millis(200);
 /// What QEMU says when another one holds the pid file's lock; it has then touched nothing else.
 const PID_FILE_LOCKED: &str = "Cannot lock pid file";
 
@@ -72,6 +75,7 @@ enum NotReady {
 /// Starts QEMU. Nothing of a failed start is left but its log.
 pub(crate) fn launch(launch: &Launch) -> Result<Ready, Error> {
     let deadline = Instant::now() + launch.timeout;
+    let mut locked_until = None;
     loop {
         let mut child = spawn(launch)?;
         let mut ended = || child.try_wait().ok().flatten().map(Some);
@@ -86,7 +90,11 @@ pub(crate) fn launch(launch: &Launch) -> Result<Ready, Error> {
                     launch.paths.clean()?;
                     return Err(died(launch, status, &said));
                 }
-                if let Some(ready) = other_of_this_vm(launch, deadline)? {
+                let until = *locked_until.get_or_insert_with(|| {
+                    note("another QEMU has the VM's pid file, waiting for it to answer or to end");
+                    deadline.min(Instant::now() + OTHER_WAIT)
+                });
+                if let Some(ready) = other_of_this_vm(launch, until, deadline)? {
                     return Ok(ready);
                 }
             }
@@ -103,20 +111,24 @@ pub(crate) fn launch(launch: &Launch) -> Result<Ready, Error> {
 }
 
 /// Another QEMU has the pid file: one that a `start` began which was killed, and then it is the
-/// VM, or one that is about to end, and then `None` when it is gone.
-fn other_of_this_vm(launch: &Launch, deadline: Instant) -> Result<Option<Ready>, Error> {
-    note("another QEMU of this VM is there, waiting for it to answer or to end");
-    let other = wait::poll(deadline, || match process::find(launch.paths) {
-        Some(process) if process.exiting => None,
-        found => Some(found),
-    });
-    match other {
-        Some(None) => Ok(None),
-        Some(Some(process)) => {
+/// VM; or one that is about to end, and then it is tried again; or one in a container, say, that
+/// cannot be seen from here, which is an error.
+fn other_of_this_vm(
+    launch: &Launch,
+    until: Instant,
+    deadline: Instant,
+) -> Result<Option<Ready>, Error> {
+    let seen = || process::find_anywhere(launch.paths).filter(|process| !process.exiting);
+    match wait::poll(until.min(Instant::now() + OTHER_RETRY), seen) {
+        Some(process) => {
             let left = deadline.saturating_duration_since(Instant::now());
             wait_for_running(&process, launch.paths, left, launch.log).map(Some)
         }
-        None => Err(Error::new(Kind::TimedOut, "another QEMU of this VM does not end")),
+        None if Instant::now() < until => Ok(None),
+        None => {
+            let message = "the VM runs in a QEMU that cannot be seen from here";
+            Err(Error::failed(message).hint("is it in a container, or on another host?"))
+        }
     }
 }
 
@@ -142,7 +154,8 @@ pub(crate) fn wait_for_running(
         }
         Err(NotReady::TimedOut) => {
             let seconds = timeout.as_secs_f64();
-            let message = format!("QEMU runs (pid {pid}), and did not answer within {seconds} s");
+            let message =
+                format!("QEMU runs (pid {pid}), and did not answer within {seconds:.1} s");
             Err(Error::new(Kind::TimedOut, message).hint("`qqmgr stop` ends it"))
         }
     }
@@ -153,20 +166,22 @@ fn spawn(launch: &Launch) -> Result<Child, Error> {
     let (program, arguments) = launch.argv.split_first().ok_or_else(|| Error::failed("no QEMU"))?;
     launch.log.verbose(|| format!("exec {}", command_line(launch.argv)));
     let log_path = &launch.paths.log;
-    let log = files::create_private(log_path).map_err(|e| Error::io("create", log_path, &e))?;
-    let stdout = log.try_clone().map_err(|error| Error::io("open", log_path, &error))?;
-    let spawned = Command::new(program)
-        .args(arguments)
-        .current_dir(launch.current_dir)
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(stdout)
-        .stderr(log)
-        .spawn();
-    spawned.map_err(|error| {
-        let failed = Error::io("run", Path::new(program), &error);
-        let cleaned = launch.paths.clean().and_then(|()| files::remove(log_path));
-        cleaned.err().unwrap_or(failed.hint("`bin` in `[qemu]` says which QEMU is run"))
+    let spawned = files::create_private(log_path)
+        .and_then(|log| Ok((log.try_clone()?, log)))
+        .map_err(|error| Error::io("create", log_path, &error))
+        .and_then(|(stdout, stderr)| {
+            let mut command = Command::new(program);
+            command.args(arguments).current_dir(launch.current_dir).process_group(0);
+            command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+            command.spawn().map_err(|error| {
+                Error::io("run", Path::new(program), &error)
+                    .hint("`bin` in `[qemu]` says which QEMU is run")
+            })
+        });
+    spawned.map_err(|failed| {
+        // Nothing was run: not even a log is left. A directory in its place is the user's.
+        let _ = files::remove(log_path);
+        launch.paths.clean_for_start().err().unwrap_or(failed)
     })
 }
 

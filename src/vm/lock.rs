@@ -1,3 +1,5 @@
+//! TRUSTED CORE: the lock of a VM, and the file that says who has it.
+//!
 //! `start` and `stop` of one VM exclude each other. The kernel gives the lock back when its holder
 //! dies, so that none is ever left to be removed by hand.
 
@@ -11,7 +13,7 @@ use std::io::{ErrorKind, Seek as _, Write as _};
 use std::time::{Duration, Instant};
 
 /// Longer than a start or stop takes with the timeouts that they have by default.
-const LOCK_WAIT: Duration = Duration::from_secs(120);
+pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(120);
 const HOLDER_BYTES_MAX: u64 = 100;
 
 /// Held until it is dropped.
@@ -31,9 +33,14 @@ impl Lock {
 }
 
 /// Takes the lock of the VM `name` for `command`, in the VM's directory, which is made if it is
-/// missing; says for whom it waits.
-pub(crate) fn lock(paths: &Paths, name: &str, command: &str) -> Result<Lock, Error> {
-    let deadline = Instant::now() + LOCK_WAIT;
+/// missing; says for whom it waits, and does so for at most `wait`.
+pub(crate) fn lock(
+    paths: &Paths,
+    name: &str,
+    command: &str,
+    wait: Duration,
+) -> Result<Lock, Error> {
+    let deadline = Instant::now() + wait;
     loop {
         files::private_dir(&paths.dir)?;
         let mut file = open(paths)?;
@@ -73,9 +80,8 @@ fn wait_for_lock(file: &File, paths: &Paths, name: &str, deadline: Instant) -> R
         result => Some(result),
     });
     locked.transpose().map_err(failed)?.map(|_| ()).ok_or_else(|| {
-        let seconds = LOCK_WAIT.as_secs();
-        let message = format!("{holder} of VM `{name}` did not finish within {seconds} s");
-        Error::new(Kind::TimedOut, message)
+        let message = format!("{holder} of VM `{name}` did not finish in time");
+        Error::new(Kind::TimedOut, message).hint("`qqmgr stop --force` ends the VM all the same")
     })
 }
 

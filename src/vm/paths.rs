@@ -65,14 +65,30 @@ impl Paths {
         Ok(link)
     }
 
-    /// Removes what only a running VM has. Logs stay, and so does the lock file: removing one
-    /// that somebody waits for would let two in.
+    /// Removes what only a running VM has. Logs stay, and the lock file.
     pub(crate) fn clean(&self) -> Result<(), Error> {
+        self.remove_pid_file()?;
+        self.clean_for_start()?;
+        // One that was never needed is not looked at, and one that is left does no harm.
+        if self.monitor.as_os_str().len() > SOCKET_PATH_BYTES_MAX || !is_plain(&self.dir) {
+            let _ = self.short_link().and_then(|link| files::remove(&link));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn remove_pid_file(&self) -> Result<(), Error> {
+        files::remove(&self.pid)
+            .map_err(|error| error.hint("it is in the place of QEMU's pid file: remove it"))
+    }
+
+    /// The same but for the pid file: QEMU takes a stale one over, and its lock on it is what
+    /// keeps a second QEMU out when we do not see the first.
+    pub(crate) fn clean_for_start(&self) -> Result<(), Error> {
         let sockets = [&self.monitor, &self.qmp, &self.ctl];
-        let files = [&self.pid, &self.instance, &self.ssh_config, &self.copy_method];
+        let files = [&self.instance, &self.ssh_config, &self.copy_method];
         files.into_iter().chain(sockets).try_for_each(|path| files::remove(path))?;
         files::remove_unfinished(&self.dir);
-        files::remove(&self.short_link()?)
+        Ok(())
     }
 
     fn short_link(&self) -> Result<PathBuf, Error> {

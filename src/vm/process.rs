@@ -9,6 +9,7 @@ use crate::files;
 use crate::log::Log;
 use crate::procfs;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -52,13 +53,15 @@ pub(crate) fn find(paths: &Paths) -> Option<Process> {
     })
 }
 
-/// Of a `start` that was killed or is at work: a QEMU that has not written its pid file yet.
-/// Only where there is a `/proc`; elsewhere it is found some milliseconds later, by its file.
-/// Only of this user: anybody can give a process any command line.
+/// The same for who is about to start or stop it: also when all files that tell of it are gone.
+pub(crate) fn find_anywhere(paths: &Paths) -> Option<Process> {
+    find(paths).or_else(|| scan(&paths.pid))
+}
+
+/// Looks through all processes. Of a `start` that was killed or is at work: a QEMU that has not
+/// written its pid file yet. Only where there is a `/proc`.
 fn scan(pid_file: &Path) -> Option<Process> {
-    let user = procfs::user_id();
-    let mut pids = procfs::pids().filter(|pid| procfs::owner(*pid) == user);
-    pids.find_map(|pid| Process::look(pid, pid_file))
+    procfs::pids().find_map(|pid| Process::look(pid, pid_file))
 }
 
 fn read_pid(pid_file: &Path) -> Option<u32> {
@@ -118,7 +121,17 @@ fn look_in_proc(pid: u32, pid_file: &Path) -> Option<Seen> {
     let named = words.windows(2).any(|two| two == [b"-pidfile", pid_file.as_os_str().as_bytes()]);
     // QEMU keeps its pid file open, and so is known after its directory was moved.
     let moved = || words.contains(&&b"-pidfile"[..]) && procfs::has_open(pid, pid_file);
-    Some(Seen { state, names_pid_file: named || moved(), uptime })
+    let is_named = named || moved();
+    Some(Seen { state, names_pid_file: is_named && is_of_owner(pid, pid_file, &words), uptime })
+}
+
+/// Anybody can give a process any command line: it must be the user's whose directory it is. Root
+/// may have QEMU give its rights up.
+fn is_of_owner(pid: u32, pid_file: &Path, words: &[&[u8]]) -> bool {
+    let directory = pid_file.parent().and_then(|dir| dir.metadata().ok());
+    let owner = directory.map(|metadata| metadata.uid()).or_else(procfs::user_id);
+    let gives_up = || words.iter().any(|word| [&b"-runas"[..], b"-run-with"].contains(word));
+    procfs::owner(pid) == owner || owner == Some(0) && gives_up()
 }
 
 /// Where there is no `/proc`. `ps` joins words with blanks, so that a blank in the path is not

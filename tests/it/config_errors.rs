@@ -1335,11 +1335,11 @@ fn values_that_grow_without_limit() {
         vm(&vars, "'{{.v39}}'"),
         START,
         "\
-qqmgr: error: this is longer than 1 MiB
-  --> qqmgr.toml:19:7
+qqmgr: error: this gets longer than 1 MiB
+  --> qqmgr.toml:19:16
    |
 19 | v17 = \"{{.v16}}{{.v16}}\"
-   |       ^^^^^^^^^^^^^^^^^^
+   |                ^^^^^^^^
 ",
     );
 }

@@ -525,3 +525,48 @@ fn a_moved_project_keeps_its_vm() {
     run(&["stop", "vm", "--force"], &new).stdout("vm ended by SIGTERM in [..]\n").success();
     assert!(!project.runs(pid.trim().parse().unwrap()));
 }
+
+/// What `git clean -fdx` does. The VM is found all the same, and no second one is started.
+#[test]
+fn a_vm_whose_directory_is_removed_is_not_lost() {
+    let Some(project) = real() else { return };
+    answers(&project, &["start", "vm"], &["vm started: running, pid "]);
+    let before = qemus(&project);
+    fs::remove_dir_all(project.path(".qqmgr")).unwrap();
+    answers(&project, &["start", "vm"], &["vm is already running: unresponsive, pid "]);
+    assert_eq!(qemus(&project), before);
+    fs::remove_dir_all(project.path(".qqmgr")).unwrap();
+    answers(&project, &["stop", "vm"], &["vm ended by SIGTERM in "]);
+    assert!(qemus(&project).is_empty());
+}
+
+/// One runtime directory under two names is one VM.
+#[test]
+fn a_vm_is_the_same_by_another_path() {
+    let Some(project) = real() else { return };
+    fs::create_dir_all(project.path("other")).unwrap();
+    fs::copy(project.path("qqmgr.toml"), project.path("other/qqmgr.toml")).unwrap();
+    answers(&project, &["start", "vm"], &["vm started: running, pid "]);
+    std::os::unix::fs::symlink(project.path(".qqmgr"), project.path("other/.qqmgr")).unwrap();
+    let pid = project.pid("vm");
+    let run = |words: &[&str]| project.qqmgr(words).cwd("other").run();
+    let started = run(&["start", "vm"]);
+    started.stdout(format!("vm is already running: running, pid {pid}, [..]\n")).success();
+    run(&["stop", "vm", "--force"]).stdout("vm ended by SIGTERM in [..]\n").success();
+    assert!(!project.runs(pid));
+    assert!(qemus(&project).is_empty());
+}
+
+/// The kernel cuts a process's name at 15 bytes, here within a character.
+#[test]
+fn a_process_name_that_is_no_text() {
+    let Some(qemu) = real_qemu() else { return };
+    let project = Project::new();
+    project.config(&format!(
+        "[qemu]\nbin = {qemu:?}\n[vm.vm]\ncmd = '-nodefaults -machine none -display none \
+         -name vm,process=ab测试虚拟机'\nssh.port = {}\n",
+        free_port()
+    ));
+    answers(&project, &["start", "vm"], &["vm started: running, pid "]);
+    answers(&project, &["stop", "vm", "--force"], &["vm ended by SIGTERM in "]);
+}

@@ -74,6 +74,8 @@ fn ssh_passes_words_input_and_exit_codes_on() {
          \"stderr\": \"err\\n\"\n}\n",
     )
     .code(3);
+    let verbose = project.qqmgr(&["--json", "ssh", "vm", "-v", "true"]).run();
+    assert_eq!(verbose.status, Some(0), "{}", verbose.stdout);
     powered_off(&project);
     ssh(&["true"])
         .stderr("qqmgr: error: VM `vm` is not running\nqqmgr: hint: `qqmgr start vm` starts it\n")
@@ -103,6 +105,12 @@ fn put_and_get_with_a_bare_dropbear() {
     }
     let nowhere = project.qqmgr(&["put", "vm", "tree/a", "tree/sub", "/nope"]).run();
     nowhere.stderr("qqmgr: error: the copy failed: `ssh`: /nope: no such directory\n").code(1);
+    // More than a pipe holds: the sender must notice that the receiver has gone.
+    project.write("big", vec![0; 8 << 20]);
+    let refused = project.qqmgr(&["put", "vm", "big", "/nope/x"]).run();
+    refused
+        .stderr("qqmgr: error: the copy failed: `ssh`: mkdir: can't create directory [..]\n")
+        .code(1);
     assert!(!project.files("").iter().any(|name| name.contains(".part.")));
     powered_off(&project);
 }

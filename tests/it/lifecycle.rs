@@ -1360,10 +1360,29 @@ fn a_directory_in_place_of_the_pid_file_is_an_error() {
         project
             .qqmgr(&[command, "vm"])
             .run()
-            .stderr("qqmgr: error: cannot remove `[ROOT]/.qqmgr/vm.vm/pid`: is a directory\n")
+            .stderr(
+                "qqmgr: error: cannot remove `[ROOT]/.qqmgr/vm.vm/pid`: is a directory\n\
+                 qqmgr: hint: it is in the place of QEMU's pid file: remove it\n",
+            )
             .code(1);
     }
-    assert_eq!(project.vm_files("vm"), "lock pid pid/precious");
+    assert_eq!(project.vm_files("vm"), "pid pid/precious");
+}
+
+/// What a stuck `start` waits for can be ended.
+#[test]
+fn stop_by_force_ends_a_vm_whose_start_is_stuck() {
+    let (project, _) = fake("silent-qmp");
+    thread::scope(|scope| {
+        let start = scope.spawn(|| project.qqmgr(&["start", "vm", "--timeout", "50"]).run());
+        wait_until("QEMU has its socket", SOON, || project.vm_path("vm", "ctl.socket").exists());
+        let begin = Instant::now();
+        let stop = project.qqmgr(&["stop", "vm", "--force"]).run();
+        assert_eq!(stop.status, Some(0), "{}", stop.stderr);
+        assert!(begin.elapsed() < Duration::from_secs(12));
+        assert_eq!(start.join().unwrap().status, Some(1));
+    });
+    assert_eq!(project.vm_files("vm"), STOPPED);
 }
 
 /// Reading it might never end.

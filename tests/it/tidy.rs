@@ -45,6 +45,7 @@ const EFFECTS: &[&str] = &[
     "fs::rename",
     "fs::set_permissions",
     "OpenOptions",
+    ".set_len(",
     "File::create",
     "fs::symlink",
     "UnixStream::",
