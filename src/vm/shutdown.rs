@@ -18,6 +18,8 @@ const POWERDOWN_INTERVAL: Duration = Duration::from_secs(3);
 /// QEMU flushes its images after SIGTERM.
 pub(crate) const TERM_WAIT: Duration = Duration::from_secs(5);
 const KILL_WAIT: Duration = Duration::from_secs(5);
+/// What QEMU has at least to end by itself after it has closed its sockets.
+const EXIT_WAIT: Duration = Duration::from_secs(10);
 /// QEMU makes its sockets in the first moments of its life; later they do not come any more.
 const SOCKET_WAIT: Duration = Duration::from_secs(2);
 
@@ -120,8 +122,9 @@ fn power_off(
     let asked = connect(process, &socket, deadline, log)
         .and_then(|mut qmp| press_until_closed(&mut qmp, deadline));
     match asked {
+        // QEMU is ending, and may have much to write to its images yet.
         Err(qmp::Error::Closed) => {
-            let ended = process.ends_by(deadline);
+            let ended = process.ends_by(deadline.max(Instant::now() + EXIT_WAIT));
             Ok(if ended { Gentle::PoweredOff } else { Gentle::TimedOut })
         }
         Ok(gentle) => Ok(gentle),
