@@ -23,6 +23,8 @@ use std::path::{Path, PathBuf};
 /// A thousand VMs take about 300 KiB.
 const CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const VM_DIR_PREFIX: &str = "vm.";
+/// In a longer string with escapes an error points at the whole string.
+const EXACT_BYTES_MAX: usize = 16 * 1024;
 /// An error about an unknown VM names the known ones, up to this many.
 const VMS_SHOWN_MAX: usize = 8;
 
@@ -200,11 +202,16 @@ impl Problems {
 impl Literal {
     /// From a range of bytes of the decoded string to where the file has it.
     fn place(&self, source: &Source, span: Span) -> Span {
-        let at = |index| match self.verbatim_start(&source.text) {
-            Some(start) => start + index,
-            None => toml::offset_in_string(&source.text, self.span, index),
+        let start = match self.verbatim_start(&source.text) {
+            Some(start) => start,
+            // Each look decodes the literal from its start.
+            None if self.text.len() > EXACT_BYTES_MAX => return self.span,
+            None => {
+                let at = |index| toml::offset_in_string(&source.text, self.span, index);
+                return Span { start: at(span.start), end: at(span.end) };
+            }
         };
-        Span { start: at(span.start), end: at(span.end) }
+        Span { start: start + span.start, end: start + span.end }
     }
 
     /// Where the text begins, if the file has it byte for byte: escapes are longer than what they
@@ -213,7 +220,9 @@ impl Literal {
         let written = &source[self.span.start..self.span.end];
         let quotes =
             if written.starts_with("\"\"\"") || written.starts_with("'''") { 3 } else { 1 };
-        (written.len() == self.text.len() + 2 * quotes).then_some(self.span.start + quotes)
+        let trimmed = usize::from(quotes == 3 && written[3..].starts_with('\n'));
+        let is_verbatim = written.len() == self.text.len() + 2 * quotes + trimmed;
+        is_verbatim.then_some(self.span.start + quotes + trimmed)
     }
 }
 
