@@ -97,6 +97,14 @@ pub(crate) fn has_open(pid: u32, path: &Path) -> bool {
     wanted.is_some() && open_files(pid).any(|file| id(&file) == wanted)
 }
 
+/// The same, or it had it open when it was removed.
+pub(crate) fn holds(pid: u32, path: &Path) -> bool {
+    let mut removed = path.as_os_str().to_os_string();
+    removed.push(" (deleted)");
+    let is_it = |file: &Path| fs::read_link(file).is_ok_and(|to| to.as_os_str() == removed);
+    has_open(pid, path) || open_files(pid).any(|file| is_it(&file))
+}
+
 fn open_files(pid: u32) -> impl Iterator<Item = PathBuf> {
     let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     files.map(|file| file.path())

@@ -54,8 +54,12 @@ pub(crate) fn find(paths: &Paths) -> Option<Process> {
 }
 
 /// The same for who is about to start or stop it: also when all files that tell of it are gone.
+/// Nothing but its command line tells then, which a debugger or a wrapper of QEMU has, too; so it
+/// must also have the pid file open, as QEMU does for life.
 pub(crate) fn find_anywhere(paths: &Paths) -> Option<Process> {
-    find(paths).or_else(|| scan(&paths.pid))
+    let holds = |process: &Process| procfs::holds(process.pid, &paths.pid);
+    find(paths)
+        .or_else(|| procfs::pids().find_map(|pid| Process::look(pid, &paths.pid).filter(holds)))
 }
 
 /// Looks through all processes. Of a `start` that was killed or is at work: a QEMU that has not

@@ -570,3 +570,22 @@ fn a_process_name_that_is_no_text() {
     answers(&project, &["start", "vm"], &["vm started: running, pid "]);
     answers(&project, &["stop", "vm", "--force"], &["vm ended by SIGTERM in "]);
 }
+
+/// As a debugger or a wrapper that was given QEMU's command line.
+#[test]
+fn a_process_that_only_has_the_words_of_a_qemu_is_not_signalled() {
+    let Some(project) = real() else { return };
+    let mut wrapper = Command::new("sh")
+        .args(["-c", "read line", "sh", "-pidfile"])
+        .arg(project.vm_path("vm", "pid"))
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    answers(&project, &["stop", "vm", "--force"], &["vm was not running"]);
+    answers(&project, &["start", "vm"], &["vm started: running, pid "]);
+    answers(&project, &["stop", "vm", "--force"], &["vm ended by SIGTERM in "]);
+    answers(&project, &["stop", "vm", "--force"], &["vm was not running"]);
+    assert!(wrapper.try_wait().unwrap().is_none());
+    drop(wrapper.stdin.take());
+    wrapper.wait().unwrap();
+}
