@@ -51,7 +51,7 @@ fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
     let Target { config, name, paths } = Target::new(args)?;
     let vm = config.vm(&name)?;
     // Errors of the configuration come before anything is made, unless there is nothing to make.
-    let plan = match process::find_anywhere(&paths) {
+    let plan = match process::find(&paths) {
         None => Some(Plan::new(&config, vm, &paths)?),
         Some(_) => None,
     };

@@ -228,12 +228,13 @@ impl Literal {
 
 fn read(file: &Path, shown: String) -> Result<Source, Error> {
     let unreadable = |error| Error::io("read", file, &error).of_kind(Kind::Config);
-    let mut bytes = Vec::new();
     if file.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) {
         // To open it would wait for a writer.
         return Err(Error::new(Kind::Config, format!("`{shown}` is a FIFO, and must be a file")));
     }
     let opened = std::fs::File::open(file).map_err(unreadable)?;
+    let size = opened.metadata().map_or(0, |metadata| metadata.len()).min(CONFIG_BYTES_MAX);
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
     opened.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > CONFIG_BYTES_MAX {
         let message = format!("`{shown}` is larger than {} MiB", CONFIG_BYTES_MAX >> 20);
