@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
 /// How long a QEMU that does not answer is given to show that it is ending.
-const ENDING_WAIT: Duration = Duration::from_secs(1);
+const ENDING_WAIT: Duration = Duration::from_millis(400);
 
 pub(crate) static COMMAND: Command = Command {
     name: "start",
