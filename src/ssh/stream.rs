@@ -27,7 +27,15 @@ exit $status
 /// `$1` is the path. Links are followed, as `scp -r` does.
 const GET: &str = r#"
 if [ ! -e "$1" ] && [ ! -L "$1" ]; then echo "$1: No such file or directory" >&2; exit 1; fi
-dir=$(dirname "$1") && name=$(basename "$1") && cd "$dir" && exec tar -chf - "./$name"
+dir=$(dirname "$1") && name=$(basename "$1") && cd "$dir" || exit
+# Files of the kernel do not tell their size, and tar believes what they tell.
+if [ -f "./$name" ] && case $(pwd -P)/ in /proc/*|/sys/*) :;; *) false;; esac; then
+    copy=$(mktemp -d) && cat "./$name" >"$copy/$name" && tar -cf - -C "$copy" "./$name"
+    status=$?
+    rm -rf "$copy"
+    exit $status
+fi
+exec tar -chf - "./$name"
 "#;
 /// The pattern is pasted behind it: the names that it matches, NUL after each.
 const MATCHES: &str = r"printf '%s\0' ";

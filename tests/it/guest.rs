@@ -105,6 +105,9 @@ fn put_and_get_with_a_bare_dropbear() {
     }
     let nowhere = project.qqmgr(&["put", "vm", "tree/a", "tree/sub", "/nope"]).run();
     nowhere.stderr("qqmgr: error: the copy failed: `ssh`: /nope: no such directory\n").code(1);
+    // A file that does not tell its size.
+    project.qqmgr(&["get", "vm", "/proc/version", "."]).run().success();
+    assert!(fs::read_to_string(project.path("version")).unwrap().starts_with("Linux version "));
     // More than a pipe holds: the sender must notice that the receiver has gone.
     project.write("big", vec![0; 8 << 20]);
     let refused = project.qqmgr(&["put", "vm", "big", "/nope/x"]).run();
