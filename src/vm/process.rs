@@ -170,7 +170,10 @@ mod tests {
             .spawn()
             .unwrap();
         let ours = Path::new("/a b/pid");
-        assert_eq!(Process::look(child.id(), ours).map(|found| found.pid), Some(child.id()));
+        // For a moment after it was run, a program has no command line yet.
+        let soon = Instant::now() + Duration::from_secs(10);
+        let found = wait::poll(soon, || Process::look(child.id(), ours));
+        assert_eq!(found.map(|found| found.pid), Some(child.id()));
         assert_eq!(Process::look(child.id(), Path::new("/a b/pi")), None);
         if Command::new("ps").output().is_ok() {
             assert!(look_with_ps(child.id(), ours).unwrap().names_pid_file);
