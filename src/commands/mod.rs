@@ -50,7 +50,7 @@ impl Plan {
         let hash = instance::config_hash(&argv, &format!("{} {options:?}", vm.port));
         let reached_on_host =
             !options.iter().any(|(name, _)| name.eq_ignore_ascii_case("HostName"));
-        let ssh_config = crate::ssh::config_text(config, vm, paths, vm.port.get())?;
+        let ssh_config = crate::ssh::config_text(&vm.name, &options, paths, vm.port.get())?;
         argv.extend(argv::injected(paths)?);
         Ok(Self { argv, ssh_config, reached_on_host, hash })
     }
@@ -69,9 +69,9 @@ impl Target {
         let (config, name) = (Config::load(args)?, args.vm().into_owned());
         let paths = Paths::new(config.vm_dir(&name));
         files::check_access(&paths.dir)?;
-        let known = config.vm(&name).map(|_| ());
-        if known.is_err() && !(is_vm_name(&name) && runs_unconfigured(&config, &paths)) {
-            known?;
+        let is_configured = config.find_vm(&name).is_some();
+        if is_configured || !is_vm_name(&name) || !runs_unconfigured(&config, &paths) {
+            config.vm(&name)?;
         }
         Ok(Self { config, name, paths })
     }

@@ -6,8 +6,7 @@ pub(crate) mod copy;
 pub(crate) mod run;
 mod stream;
 
-use crate::config::Config;
-use crate::config::model::Vm;
+use crate::config::{Config, SshSetting};
 use crate::error::{Error, Kind};
 use crate::files;
 use crate::log::Log;
@@ -44,7 +43,8 @@ impl Guest {
                 .hint(format!("`qqmgr start {name}` starts it")));
         }
         let port = Instance::read(&paths).map_or(vm.port.get(), |instance| instance.ssh_port);
-        files::write_private(&paths.ssh_config, &config_text(config, vm, &paths, port)?)?;
+        let text = config_text(name, &config.ssh_options(vm)?, &paths, port)?;
+        files::write_private(&paths.ssh_config, &text)?;
         Ok(Self { name: name.to_string(), paths, log })
     }
 
@@ -65,13 +65,12 @@ impl Guest {
 
 /// The content of the VM's `ssh.conf`, for a guest that is reached on `port`.
 pub(crate) fn config_text(
-    config: &Config,
-    vm: &Vm,
+    name: &str,
+    options: &[SshSetting],
     paths: &Paths,
     port: u16,
 ) -> Result<String, Error> {
-    let options = config.ssh_options(vm)?;
-    Ok(config::render(&vm.name, port, &options, &control_dir(paths)?))
+    Ok(config::render(name, port, options, &control_dir(paths)?))
 }
 
 /// The directory for connections that are shared: the VM's own, or the short way to it when there

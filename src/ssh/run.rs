@@ -28,8 +28,12 @@ pub(crate) struct Output {
 impl Output {
     /// What it said on stderr, for a message.
     pub(super) fn said(&self) -> String {
-        sanitized(String::from_utf8_lossy(&self.stderr).trim())
+        said(&self.stderr)
     }
+}
+
+fn said(stderr: &[u8]) -> String {
+    sanitized(String::from_utf8_lossy(stderr).trim())
 }
 
 /// Becomes the program. Comes back only when that fails.
@@ -123,7 +127,7 @@ fn end(child: Child, program: &OsStr) -> Result<(), Failure> {
     if output.status.success() {
         return Ok(());
     }
-    let said = sanitized(String::from_utf8_lossy(&output.stderr).trim());
+    let said = said(&output.stderr);
     let said = if said.is_empty() { output.status.to_string() } else { said };
     let error = Error::failed(format!("the copy failed: `{program}`: {said}"));
     Err(Failure { error, receiver_left: output.status.signal() == Some(SIGPIPE) })
