@@ -55,6 +55,15 @@ pub(crate) struct Error {
     located: Vec<Located>,
     /// How many more there were than [`PROBLEMS_MAX`].
     hidden: usize,
+    /// The VM that it is about.
+    vm: Option<Box<Vm>>,
+}
+
+#[derive(Debug)]
+struct Vm {
+    name: String,
+    /// Others were asked for, too: who reads the text must be told which one this is.
+    among_others: bool,
 }
 
 /// A [`Problem`] together with where its source has it.
@@ -70,7 +79,8 @@ struct Located {
 
 impl Error {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, located: Vec::new(), hidden: 0 }
+        let message = message.into();
+        Self { kind, message, hint: None, located: Vec::new(), hidden: 0, vm: None }
     }
 
     pub(crate) fn failed(message: impl Into<String>) -> Self {
@@ -96,6 +106,12 @@ impl Error {
         self
     }
 
+    /// The VM that it is about, alone or among others that a command acts on.
+    pub(crate) fn of_vm(mut self, name: &str, among_others: bool) -> Self {
+        self.vm = Some(Box::new(Vm { name: name.to_string(), among_others }));
+        self
+    }
+
     /// Configuration errors, all at once. `problems` is not empty.
     pub(crate) fn config(source: &Source, problems: Vec<Problem>) -> Self {
         let hidden = problems.len().saturating_sub(PROBLEMS_MAX);
@@ -107,13 +123,16 @@ impl Error {
         let messages: Vec<String> =
             located.iter().map(|one| format!("{one}: {}", one.message)).collect();
         let hint = located.iter().find_map(|one| one.hint.clone());
-        Self { kind: Kind::Config, message: messages.join("; "), hint, located, hidden }
+        let message = messages.join("; ");
+        Self { kind: Kind::Config, message, hint, located, hidden, vm: None }
     }
 
     /// What goes to stderr, newline at the end.
     pub(crate) fn text(&self) -> String {
         if self.located.is_empty() {
-            return paragraph(&self.message, None, self.hint.as_deref());
+            let vm = self.vm.as_ref().filter(|vm| vm.among_others);
+            let vm = vm.map(|vm| format!("{}: ", vm.name)).unwrap_or_default();
+            return paragraph(&format!("{vm}{}", self.message), None, self.hint.as_deref());
         }
         let mut text: String = self
             .located
@@ -136,7 +155,8 @@ impl Error {
         if !self.located.is_empty() {
             error.push(("problems", self.located.iter().map(Located::json).collect()));
         }
-        Value::object([("error", Value::object(error))])
+        let name = self.vm.as_ref().map(|vm| ("name", Value::from(vm.name.as_str())));
+        Value::object(name.into_iter().chain([("error", Value::object(error))]))
     }
 }
 

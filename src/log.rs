@@ -1,24 +1,58 @@
 //! What a command says on stderr while it works: with `--verbose` everything that is executed,
 //! otherwise only that, and for what, it waits.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
 
-/// Copied to whatever starts programs or speaks QMP.
-#[derive(Clone, Copy, Debug)]
+/// Given to whatever starts programs, speaks QMP or waits.
+#[derive(Clone, Debug)]
 pub(crate) struct Log {
-    pub(crate) verbose: bool,
+    verbose: bool,
+    /// A line that is written again and again, for a person who waits. Not while several VMs
+    /// would write it at once.
+    live: bool,
+    /// The VM that every line is about, when a command acts on several.
+    vm: Option<Arc<str>>,
 }
 
 impl Log {
+    pub(crate) fn new(verbose: bool) -> Self {
+        Self { verbose, live: !verbose && std::io::stderr().is_terminal(), vm: None }
+    }
+
+    /// The log of one VM among several.
+    pub(crate) fn of_vm(&self, name: &str) -> Self {
+        Self { vm: Some(name.into()), live: false, ..*self }
+    }
+
     /// A line for `--verbose`; `text` is only made when it is shown.
-    pub(crate) fn verbose(self, text: impl FnOnce() -> String) {
+    pub(crate) fn verbose(&self, text: impl FnOnce() -> String) {
         if self.verbose {
-            note(&text());
+            self.note(&text());
+        }
+    }
+
+    /// A line for everybody. A closed stderr is no reason to stop.
+    pub(crate) fn note(&self, text: &str) {
+        let vm = self.vm.as_deref().map(|name| format!("{name}: ")).unwrap_or_default();
+        let _ = writeln!(std::io::stderr(), "qqmgr: {vm}{text}");
+    }
+
+    /// The line of progress of a wait, in the place of the last one; only on a terminal.
+    /// [`Log::end_progress`] takes it away.
+    pub(crate) fn progress(&self, text: impl FnOnce() -> String) {
+        if self.live {
+            let shown: String = text().chars().take(PROGRESS_CHARS_MAX).collect();
+            let _ = write!(std::io::stderr(), "\r\x1b[Kqqmgr: {shown}");
+        }
+    }
+
+    pub(crate) fn end_progress(&self) {
+        if self.live {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
     }
 }
 
-/// A line for everybody. A closed stderr is no reason to stop.
-pub(crate) fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "qqmgr: {text}");
-}
+/// So that the line does not wrap, which could not be taken back.
+const PROGRESS_CHARS_MAX: usize = 70;

@@ -10,6 +10,7 @@ mod commands;
 mod config;
 mod error;
 mod files;
+mod glob;
 mod json;
 mod log;
 mod procfs;
@@ -21,7 +22,7 @@ mod toml;
 mod vm;
 mod words;
 
-use cli::{Parsed, Refused};
+use cli::{Outcome, Parsed, Refused, Run};
 use commands::{COMMANDS, help::Help};
 use error::Error;
 use json::Value;
@@ -32,14 +33,25 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let argv = std::env::args_os().skip(1).collect();
     match cli::parse(COMMANDS, argv) {
-        Ok(Parsed::Run(command, args)) => match (command.run)(&args) {
-            Ok(report) => print(report.as_ref(), args.json),
-            Err(error) => fail(&error, command.failure_code, args.json),
-        },
-        Ok(Parsed::Help { command, json }) => print(&Help(command), json),
-        Ok(Parsed::Version { json }) => print(&Version, json),
+        Ok(Parsed::Run(command, args)) => {
+            let tell = |outcome: Outcome| match outcome {
+                Ok(report) => print(report.as_ref(), args.json),
+                Err(error) => fail(&error, command.failure_code, args.json),
+            };
+            let code = match command.run {
+                Run::Once(run) => tell(run(&args)),
+                Run::Each(run) => {
+                    let mut worst = 0;
+                    run(&args, &mut |outcome| worst = worst.max(tell(outcome)));
+                    worst
+                }
+            };
+            ExitCode::from(code)
+        }
+        Ok(Parsed::Help { command, json }) => print(&Help(command), json).into(),
+        Ok(Parsed::Version { json }) => print(&Version, json).into(),
         Err(Refused { error, command, json }) => {
-            fail(&error, command.and_then(|command| command.failure_code), json)
+            fail(&error, command.and_then(|command| command.failure_code), json).into()
         }
     }
 }
@@ -59,22 +71,23 @@ impl Report for Version {
     }
 }
 
-fn print(report: &dyn Report, json: bool) -> ExitCode {
+/// Gives the exit code.
+fn print(report: &dyn Report, json: bool) -> u8 {
     let text = if json { report.json().pretty() } else { report.text() };
     match write_out(&text) {
-        Ok(()) => ExitCode::from(report.exit_code()),
+        Ok(()) => report.exit_code(),
         Err(error) => fail(&error, None, false),
     }
 }
 
 /// `code` instead of the error's own, for a command that has but one for its failures.
-fn fail(error: &Error, code: Option<u8>, json: bool) -> ExitCode {
+fn fail(error: &Error, code: Option<u8>, json: bool) -> u8 {
     if json {
         // That it cannot be written changes nothing: it failed already.
         let _ = write_out(&error.json().pretty());
     }
     let _ = io::stderr().write_all(error.text().as_bytes());
-    ExitCode::from(code.unwrap_or(error.kind.exit_code()))
+    code.unwrap_or(error.kind.exit_code())
 }
 
 /// A reader that has gone away has read what it wanted.

@@ -2,7 +2,7 @@
 
 use crate::json::Value;
 
-pub(crate) trait Report {
+pub(crate) trait Report: Send {
     /// For standard output, newline at the end; empty when there is nothing to say.
     fn text(&self) -> String;
     fn json(&self) -> Value;

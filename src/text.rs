@@ -4,7 +4,6 @@
 //! Pure; knows nothing of TOML, VMs or terminals.
 
 use std::ffi::OsStr;
-use std::fmt::Write as _;
 
 /// Of a long source line, an excerpt shows this many characters around the carets.
 const EXCERPT_CHARS_MAX: usize = 100;
@@ -176,12 +175,14 @@ pub(crate) fn command_line<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) 
 /// 64-bit FNV-1a in hexadecimal: a name for a path or a configuration that stays the same from
 /// one version of this program to the next, which std's hasher does not promise.
 pub(crate) fn fingerprint(bytes: &[u8]) -> String {
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+    format!("{:016x}", hash(bytes))
+}
+
+/// The same as a number.
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let mut text = String::new();
-    let _ = write!(text, "{hash:016x}");
-    text
+    })
 }
 
 #[cfg(test)]

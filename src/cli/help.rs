@@ -72,7 +72,8 @@ impl Operand {
             Count::One => name.to_string(),
             Count::Optional => format!("[{name}]"),
             Count::Many => format!("{name}..."),
-            Count::Rest => format!("[{name}...]"),
+            Count::Words => format!("[-- {name}...]"),
+            Count::Any | Count::Rest => format!("[{name}...]"),
         }
     }
 }
@@ -83,20 +84,19 @@ impl Flag {
         let short = self.short.map_or("    ".into(), |letter| format!("-{letter}, "));
         let value = match self.kind {
             FlagKind::Switch(_) => String::new(),
-            FlagKind::Value { name, .. } => format!(" {name}"),
+            FlagKind::Value { name, .. } | FlagKind::List { name, .. } => format!(" {name}"),
+            FlagKind::Optional { name, .. } => format!("[={name}]"),
         };
         (format!("{short}--{}{value}", self.long), self.help)
     }
 
     fn json(&self) -> Value {
-        let value = match self.kind {
-            FlagKind::Switch(_) => None,
-            FlagKind::Value { name, .. } => Some(name),
-        };
         Value::object([
             ("long", Value::from(self.long)),
             ("short", self.short.map(|letter| letter.to_string()).as_deref().into()),
-            ("value", value.into()),
+            ("value", self.kind.value_name().into()),
+            ("value_required", (!matches!(self.kind, FlagKind::Optional { .. })).into()),
+            ("repeatable", matches!(self.kind, FlagKind::List { .. }).into()),
             ("help", self.help.into()),
         ])
     }

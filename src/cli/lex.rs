@@ -12,6 +12,8 @@ pub(super) enum Token {
     Long(String),
     Short(char),
     Word(OsString),
+    /// The first `--`: what follows are words.
+    End,
 }
 
 pub(super) struct Lexer {
@@ -39,7 +41,7 @@ impl Lexer {
         }
         if bytes == b"--" {
             self.only_words = true;
-            return self.next();
+            return Some(Token::End);
         }
         match bytes.strip_prefix(b"--") {
             Some(long) => Some(self.long(long)),
@@ -69,8 +71,9 @@ impl Lexer {
         self.attached.take().or_else(|| self.cluster.take()).or_else(|| self.argv.next())
     }
 
-    /// The value attached to a flag that takes none, if there is one.
-    pub(super) fn unwanted_value(&mut self) -> Option<OsString> {
+    /// The value of the flag just returned if it is attached as `=value`. Also for a flag that
+    /// takes none.
+    pub(super) fn attached_value(&mut self) -> Option<OsString> {
         self.attached.take()
     }
 
@@ -101,6 +104,7 @@ mod tests {
                 Token::Long("long".into()),
                 Token::Short('x'),
                 Token::Short('y'),
+                Token::End,
                 word("--z"),
                 word("--"),
             ]

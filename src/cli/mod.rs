@@ -8,5 +8,5 @@ pub(crate) mod spec;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use parse::{Parsed, Refused, find_command, parse};
-pub(crate) use spec::{Args, Command};
+pub(crate) use parse::{Parsed, Refused, find_command, parse, usage_of};
+pub(crate) use spec::{Args, Command, Outcome, Run};

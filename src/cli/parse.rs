@@ -4,13 +4,15 @@
 //! name means the same in every command that has it (a test holds the table to that).
 
 use super::lex::{Lexer, Token};
-use super::spec::{Args, Command, Count, Flag, FlagKind, GLOBAL_FLAGS, HELP, JSON, VERSION};
+use super::spec::{
+    Args, Command, Count, Flag, FlagKind, GLOBAL_FLAGS, HELP, JSON, Operand, VERSION,
+};
 use crate::error::{Error, Kind};
 use crate::text::{did_you_mean, nearest};
 use std::ffi::OsString;
 
 pub(crate) enum Parsed {
-    Run(&'static Command, Args),
+    Run(&'static Command, Box<Args>),
     Help { command: Option<&'static Command>, json: bool },
     Version { json: bool },
 }
@@ -27,7 +29,13 @@ type Table = &'static [&'static Command];
 /// `argv` without the program's name.
 pub(crate) fn parse(commands: Table, argv: Vec<OsString>) -> Result<Parsed, Refused> {
     let json = argv.iter().take_while(|word| *word != "--").any(|word| word == "--json");
-    let mut words = Words { commands, command: None, flags: Vec::new(), operands: Vec::new() };
+    let mut words = Words {
+        commands,
+        command: None,
+        flags: Vec::new(),
+        operands: Vec::new(),
+        behind_dashes: Vec::new(),
+    };
     words.read(Lexer::new(argv)).and_then(|()| words.finish()).map_err(|error| Refused {
         error,
         command: words.command,
@@ -48,6 +56,8 @@ struct Words {
     command: Option<&'static Command>,
     flags: Vec<(&'static Flag, Option<OsString>)>,
     operands: Vec<OsString>,
+    /// For [`Count::Words`].
+    behind_dashes: Vec<OsString>,
 }
 
 impl Words {
@@ -57,6 +67,8 @@ impl Words {
                 Token::Word(word) => self.word(word)?,
                 Token::Long(name) => self.flag(&mut lexer, &format!("--{name}"))?,
                 Token::Short(letter) => self.flag(&mut lexer, &format!("-{letter}"))?,
+                Token::End if self.takes(Count::Words) => self.behind_dashes = lexer.rest(),
+                Token::End => {}
             }
             if self.rest_follows() {
                 self.operands.extend(lexer.rest());
@@ -80,15 +92,19 @@ impl Words {
             return Err(self.unknown_flag(spelled));
         };
         let value = match flag.kind {
-            FlagKind::Value { name, .. } => Some(lexer.value().ok_or_else(|| {
-                usage(&format!("`{spelled}` needs a value: `{spelled} {name}`"), None)
-            })?),
-            FlagKind::Switch(_) if lexer.unwanted_value().is_some() => {
+            FlagKind::Value { name, .. } | FlagKind::List { name, .. } => {
+                Some(lexer.value().ok_or_else(|| {
+                    usage(&format!("`{spelled}` needs a value: `{spelled} {name}`"), None)
+                })?)
+            }
+            FlagKind::Switch(_) if lexer.attached_value().is_some() => {
                 return Err(usage(&format!("`{spelled}` takes no value"), None));
             }
             FlagKind::Switch(_) => None,
+            FlagKind::Optional { .. } => lexer.attached_value(),
         };
-        if value.is_some() && self.flags.iter().any(|(given, _)| given.long == flag.long) {
+        let once = matches!(flag.kind, FlagKind::Value { .. } | FlagKind::Optional { .. });
+        if once && self.has(flag) {
             return Err(usage(&format!("`{spelled}` is given twice"), None));
         }
         self.flags.push((flag, value));
@@ -111,6 +127,10 @@ impl Words {
         })
     }
 
+    fn takes(&self, count: Count) -> bool {
+        self.command.is_some_and(|command| command.operands.iter().any(|o| o.count == count))
+    }
+
     fn has(&self, flag: &Flag) -> bool {
         self.flags.iter().any(|(given, _)| given.long == flag.long)
     }
@@ -128,7 +148,11 @@ impl Words {
             return Err(error.hint("`qqmgr help` lists the commands"));
         };
         check_counts(command, &self.operands)?;
-        let mut args = Args { operands: std::mem::take(&mut self.operands), ..Args::default() };
+        let mut args = Args {
+            operands: std::mem::take(&mut self.operands),
+            words: std::mem::take(&mut self.behind_dashes),
+            ..Args::default()
+        };
         for (flag, value) in self.flags.drain(..) {
             let mut own = command.flags.iter().chain(GLOBAL_FLAGS);
             let Some(own) = own.find(|own| own.long == flag.long) else {
@@ -137,7 +161,7 @@ impl Words {
             };
             own.apply(&mut args, value)?;
         }
-        Ok(Parsed::Run(command, args))
+        Ok(Parsed::Run(command, Box::new(args)))
     }
 }
 
@@ -149,17 +173,21 @@ impl Flag {
     }
 
     fn apply(&self, args: &mut Args, value: Option<OsString>) -> Result<(), Error> {
-        match self.kind {
-            FlagKind::Switch(set) => set(args),
-            FlagKind::Value { set, .. } => {
-                let value = value.unwrap_or_default();
-                set(args, &value).map_err(|reason| {
-                    let shown = value.to_string_lossy();
-                    usage(&format!("`{shown}` is no value for `--{}`: {reason}", self.long), None)
-                })?;
+        let result = match self.kind {
+            FlagKind::Switch(set) => {
+                set(args);
+                Ok(())
             }
-        }
-        Ok(())
+            FlagKind::Value { set, .. } | FlagKind::List { set, .. } => {
+                set(args, value.as_deref().unwrap_or_default())
+            }
+            FlagKind::Optional { set, .. } => set(args, value.as_deref()),
+        };
+        result.map_err(|reason| {
+            let shown = value.unwrap_or_default();
+            let shown = shown.to_string_lossy();
+            usage(&format!("`{shown}` is no value for `--{}`: {reason}", self.long), None)
+        })
     }
 }
 
@@ -180,8 +208,11 @@ fn check_counts(command: &'static Command, operands: &[OsString]) -> Result<(), 
     if let Some(missing) = required.get(operands.len()) {
         return Err(usage_of(command, format!("`{}` needs the operand {missing}", command.name)));
     }
-    let unlimited = command.operands.iter().any(|o| matches!(o.count, Count::Many | Count::Rest));
-    match operands.get(command.operands.len()) {
+    let words = |o: &&Operand| o.count != Count::Words;
+    let limit = command.operands.iter().filter(words).count();
+    let unlimited = |o: &Operand| matches!(o.count, Count::Any | Count::Many | Count::Rest);
+    let unlimited = command.operands.iter().any(unlimited);
+    match operands.get(limit) {
         Some(extra) if !unlimited => {
             let extra = extra.to_string_lossy();
             Err(usage_of(command, format!("unexpected operand `{extra}` of `{}`", command.name)))
@@ -195,6 +226,7 @@ fn usage(message: &str, near: Option<&str>) -> Error {
     if near.is_some() { error } else { error.hint("`qqmgr help` shows how it is used") }
 }
 
-fn usage_of(command: &Command, message: String) -> Error {
+/// A usage error that shows how the command is used.
+pub(crate) fn usage_of(command: &Command, message: String) -> Error {
     Error::new(Kind::Usage, message).hint(format!("usage: {}", super::help::synopsis(command)))
 }

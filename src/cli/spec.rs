@@ -20,7 +20,17 @@ pub(crate) struct Command {
     pub(crate) flags: &'static [&'static Flag],
     /// Exit code of every failure of our own, for a command that passes on somebody else's codes.
     pub(crate) failure_code: Option<u8>,
-    pub(crate) run: fn(&Args) -> Result<Box<dyn Report>, Error>,
+    pub(crate) run: Run,
+}
+
+/// What a command gives for one thing that it was asked.
+pub(crate) type Outcome = Result<Box<dyn Report>, Error>;
+
+#[derive(Clone, Copy)]
+pub(crate) enum Run {
+    Once(fn(&Args) -> Outcome),
+    /// An outcome for each of several VMs, told as it comes.
+    Each(fn(&Args, &mut dyn FnMut(Outcome))),
 }
 
 pub(crate) struct Operand {
@@ -32,8 +42,12 @@ pub(crate) struct Operand {
 pub(crate) enum Count {
     One,
     Optional,
+    /// Any number, none too; the only operand of its command but for [`Count::Words`].
+    Any,
     /// One or more; at most one operand of a command.
     Many,
+    /// Everything behind `--`, as it is, into [`Args::words`]; last in its command.
+    Words,
     /// Everything that follows, flags and `--` included, untouched; last in its command.
     Rest,
 }
@@ -52,6 +66,28 @@ pub(crate) enum FlagKind {
         name: &'static str,
         set: fn(&mut Args, &OsStr) -> Result<(), String>,
     },
+    /// The same, and it may be given several times.
+    List {
+        name: &'static str,
+        set: fn(&mut Args, &OsStr) -> Result<(), String>,
+    },
+    /// `--flag`, or `--flag=VALUE` in one word.
+    Optional {
+        name: &'static str,
+        set: fn(&mut Args, Option<&OsStr>) -> Result<(), String>,
+    },
+}
+
+impl FlagKind {
+    /// The name of its value, for people.
+    pub(crate) fn value_name(&self) -> Option<&'static str> {
+        match self {
+            Self::Switch(_) => None,
+            Self::Value { name, .. } | Self::List { name, .. } | Self::Optional { name, .. } => {
+                Some(name)
+            }
+        }
+    }
 }
 
 /// What was typed, typed: nothing here has been looked up yet.
@@ -64,8 +100,33 @@ pub(crate) struct Args {
     pub(crate) timeout: Option<Duration>,
     pub(crate) force: bool,
     pub(crate) no_kill: bool,
+    pub(crate) all: bool,
+    pub(crate) quiet: bool,
+    pub(crate) keep: bool,
+    pub(crate) fresh: bool,
+    pub(crate) running: bool,
+    /// How long to wait for the guest's ssh server, if at all.
+    pub(crate) wait: Option<Duration>,
+    pub(crate) wait_for: Option<WaitFor>,
+    /// Of `--set NAME=VALUE`.
+    pub(crate) set: Vec<(String, String)>,
+    /// Of `--put LOCAL:REMOTE` and `--get REMOTE:LOCAL`.
+    pub(crate) put: Vec<(OsString, OsString)>,
+    pub(crate) get: Vec<(OsString, OsString)>,
     /// In order; the counts of the command's operands hold.
     pub(crate) operands: Vec<OsString>,
+    /// What stood behind `--`.
+    pub(crate) words: Vec<OsString>,
+}
+
+/// What `wait` waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum WaitFor {
+    Ssh,
+    Stopped,
+    Running,
+    /// These bytes on the serial output.
+    Serial(Vec<u8>),
 }
 
 impl Args {
@@ -76,11 +137,47 @@ impl Args {
     }
 
     pub(crate) fn log(&self) -> Log {
-        Log { verbose: self.verbose }
+        Log::new(self.verbose)
     }
 }
 
 pub(crate) const VM: Operand = Operand { name: "VM", count: Count::One };
+/// Names and patterns of VMs, with [`ALL`] for all of them.
+pub(crate) const VMS: Operand = Operand { name: "VM", count: Count::Any };
+
+/// Without a time of its own, `--wait` gives a guest this long: one that is emulated boots slowly.
+const WAIT_DEFAULT: Duration = Duration::from_secs(300);
+
+pub(crate) static ALL: Flag = Flag {
+    long: "all",
+    short: None,
+    kind: FlagKind::Switch(|args| args.all = true),
+    help: "Act on every VM",
+};
+pub(crate) static WAIT: Flag = Flag {
+    long: "wait",
+    short: None,
+    kind: FlagKind::Optional {
+        name: "SECONDS",
+        set: |args, value| {
+            args.wait = Some(value.map_or(Ok(WAIT_DEFAULT), seconds)?);
+            Ok(())
+        },
+    },
+    help: "Wait until the guest's ssh server answers (default 300)",
+};
+pub(crate) static SET: Flag = Flag {
+    long: "set",
+    short: None,
+    kind: FlagKind::List {
+        name: "NAME=VALUE",
+        set: |args, value| {
+            args.set.push(assignment(value)?);
+            Ok(())
+        },
+    },
+    help: "Give a variable this value, for this start",
+};
 
 /// Of a `--timeout`, whose help text says what it is a timeout of.
 pub(crate) const TIMEOUT: FlagKind = FlagKind::Value {
@@ -132,8 +229,19 @@ pub(super) static VERSION: Flag = Flag {
     help: "Show the version",
 };
 
+/// `NAME=VALUE`, the name dotted as in a placeholder.
+fn assignment(value: &OsStr) -> Result<(String, String), String> {
+    let text = value.to_str().ok_or("it is not UTF-8")?;
+    let (name, value) = text.split_once('=').ok_or("it takes NAME=VALUE")?;
+    let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if name.split('.').any(|part| part.is_empty() || !part.chars().all(bare)) {
+        return Err("a name has letters, digits, `_` and `-` between dots".into());
+    }
+    Ok((name.to_string(), value.to_string()))
+}
+
 /// Seconds, a fraction allowed, as `sleep` and `timeout` take them.
-fn seconds(value: &OsStr) -> Result<Duration, String> {
+pub(crate) fn seconds(value: &OsStr) -> Result<Duration, String> {
     let digits = |c: char| c.is_ascii_digit() || c == '.';
     value
         .to_str()

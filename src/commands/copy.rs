@@ -1,12 +1,12 @@
 //! `qqmgr put VM LOCAL... REMOTE` and `qqmgr get VM REMOTE... LOCAL`
 
+use super::target::Target;
 use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command};
+use crate::cli::{Args, Command, Outcome, Run};
 use crate::config::Config;
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::Report;
-use crate::ssh::Guest;
 use crate::ssh::copy::{Copy, copy};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -20,11 +20,11 @@ pub(crate) static PUT: Command = Command {
         Operand { name: "LOCAL", count: Count::Many },
         Operand { name: "REMOTE", count: Count::One },
     ],
-    flags: &[],
+    flags: &[&spec::WAIT],
     failure_code: None,
-    run: |args| {
+    run: Run::Once(|args| {
         run(args, |from, to| Copy::Put { from: from.iter().map(PathBuf::from).collect(), to })
-    },
+    }),
 };
 
 pub(crate) static GET: Command = Command {
@@ -37,9 +37,9 @@ pub(crate) static GET: Command = Command {
         Operand { name: "REMOTE", count: Count::Many },
         Operand { name: "LOCAL", count: Count::One },
     ],
-    flags: &[],
+    flags: &[&spec::WAIT],
     failure_code: None,
-    run: |args| run(args, |from, to| Copy::Get { from: from.to_vec(), to: to.into() }),
+    run: Run::Once(|args| run(args, |from, to| Copy::Get { from: from.to_vec(), to: to.into() })),
 };
 
 struct Copied {
@@ -48,14 +48,12 @@ struct Copied {
     to: OsString,
 }
 
-fn run(
-    args: &Args,
-    direction: fn(&[OsString], OsString) -> Copy,
-) -> Result<Box<dyn Report>, Error> {
+fn run(args: &Args, direction: fn(&[OsString], OsString) -> Copy) -> Outcome {
     let [_, from @ .., to] = args.operands.as_slice() else {
         return Err(Error::failed("nothing to copy"));
     };
-    let guest = Guest::of(&args.vm(), &Config::load(args)?, args.log())?;
+    let config = Config::load(args)?;
+    let guest = Target::new(&config, args, &args.vm(), args.log())?.guest()?;
     copy(&guest, &direction(from, to.clone()), !args.json)?;
     Ok(Box::new(Copied { name: args.vm().into_owned(), from: from.to_vec(), to: to.clone() }))
 }

@@ -2,8 +2,7 @@
 
 use super::COMMANDS;
 use crate::cli::spec::{Count, Operand};
-use crate::cli::{Args, Command, find_command, help};
-use crate::error::Error;
+use crate::cli::{Args, Command, Outcome, Run, find_command, help};
 use crate::json::Value;
 use crate::report::Report;
 
@@ -14,13 +13,13 @@ pub(crate) static COMMAND: Command = Command {
     operands: &[Operand { name: "COMMAND", count: Count::Optional }],
     flags: &[],
     failure_code: None,
-    run,
+    run: Run::Once(run),
 };
 
 /// Help on a command, or the overview.
 pub(crate) struct Help(pub(crate) Option<&'static Command>);
 
-fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
+fn run(args: &Args) -> Outcome {
     let name = args.operands.first().map(|name| name.to_string_lossy());
     let command = name.map(|name| find_command(COMMANDS, &name)).transpose()?;
     Ok(Box::new(Help(command)))

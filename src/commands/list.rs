@@ -1,9 +1,10 @@
 //! `qqmgr list`: looks at processes and asks no QEMU, so that a thousand VMs list at once.
 
-use super::runs_unconfigured;
-use crate::cli::{Args, Command};
+use super::target::runs_unconfigured;
+use crate::cli::spec::{Flag, FlagKind};
+use crate::cli::{Args, Command, Outcome, Run};
 use crate::config::Config;
-use crate::error::Error;
+use crate::config::model::Vm;
 use crate::files;
 use crate::json::Value;
 use crate::report::Report;
@@ -17,9 +18,22 @@ pub(crate) static COMMAND: Command = Command {
     details: "Those of the configuration in its order, then those that run without being in it any\n\
               more. A live VM is `running` here whatever its guest does; `status` asks QEMU.",
     operands: &[],
-    flags: &[],
+    flags: &[&QUIET, &RUNNING],
     failure_code: None,
-    run,
+    run: Run::Once(run),
+};
+
+static QUIET: Flag = Flag {
+    long: "quiet",
+    short: Some('q'),
+    kind: FlagKind::Switch(|args| args.quiet = true),
+    help: "Print only the names, those of the configuration or those that run",
+};
+static RUNNING: Flag = Flag {
+    long: "running",
+    short: None,
+    kind: FlagKind::Switch(|args| args.running = true),
+    help: "Only the VMs that run",
 };
 
 struct Entry {
@@ -32,36 +46,60 @@ struct Entry {
 
 struct Entries(Vec<Entry>);
 
-fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
+/// For scripts, and for completion.
+struct Names(Vec<String>);
+
+fn run(args: &Args) -> Outcome {
     let config = Config::load(args)?;
+    if args.quiet && !args.running {
+        return Ok(Box::new(Names(config.vms().iter().map(|vm| vm.name.clone()).collect())));
+    }
     files::check_access(config.runtime_dir())?;
     // One look at the directory saves two for each VM that never ran.
     let with_a_dir = config.vms_with_a_dir();
     let configured = config.vms().iter().map(|vm| {
         let paths = with_a_dir.get(&vm.name).map(|name| Paths::new(config.vm_dir(name)));
-        Entry::new(&vm.name, Some(vm.port.get()), paths.as_ref())
+        Entry::new(&vm.name, Some(vm), paths.as_ref())
     });
     let others = with_a_dir.iter().filter(|name| config.find_vm(name).is_none());
     let running = others.filter_map(|name| {
         let paths = Paths::new(config.vm_dir(name));
         runs_unconfigured(&config, &paths).then(|| Entry::new(name, None, Some(&paths)))
     });
-    Ok(Box::new(Entries(configured.chain(running).collect())))
+    let mut entries: Vec<Entry> = configured.chain(running).collect();
+    if args.running {
+        entries.retain(|entry| entry.pid.is_some());
+    }
+    if args.quiet {
+        return Ok(Box::new(Names(entries.into_iter().map(|entry| entry.name).collect())));
+    }
+    Ok(Box::new(Entries(entries)))
 }
 
 impl Entry {
-    /// `configured_port` is `None` for a VM that the configuration has no more, `paths` for one
-    /// that has no directory.
-    fn new(name: &str, configured_port: Option<u16>, paths: Option<&Paths>) -> Self {
+    /// `vm` is `None` for one that the configuration has no more, `paths` for one that has no
+    /// directory.
+    fn new(name: &str, vm: Option<&Vm>, paths: Option<&Paths>) -> Self {
         let process = paths.and_then(process::find);
         let instance = process.as_ref().and(paths).and_then(Instance::read);
+        let recorded = instance.as_ref().map(|instance| instance.ssh_port);
         Self {
             name: name.to_string(),
             state: State::at_a_glance(process.as_ref(), instance.as_ref()),
             pid: process.map(|process| process.pid),
-            ssh_port: instance.map(|instance| instance.ssh_port).or(configured_port),
-            configured: configured_port.is_some(),
+            ssh_port: recorded.or(vm.and_then(|vm| vm.port.fixed())),
+            configured: vm.is_some(),
         }
+    }
+}
+
+impl Report for Names {
+    fn text(&self) -> String {
+        self.0.iter().flat_map(|name| [name, "\n"]).collect()
+    }
+
+    fn json(&self) -> Value {
+        self.0.iter().map(|name| Value::from(name.as_str())).collect()
     }
 }
 

@@ -1,12 +1,12 @@
 //! `qqmgr ssh VM [WORD...]`: becomes ssh, so that every signal and terminal mode is ssh's own.
 
+use super::target::Target;
 use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command};
+use crate::cli::{Args, Command, Outcome, Run};
 use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::Report;
-use crate::ssh::Guest;
 use crate::ssh::run::{capture, replace_by};
 
 /// ssh's for its own failures.
@@ -18,9 +18,9 @@ pub(crate) static COMMAND: Command = Command {
     details: "Everything after the VM's name goes to ssh as it is: a command, or options of\n\
               ssh(1) before it. The exit code is the command's, or 255 when ssh or qqmgr failed.",
     operands: &[spec::VM, Operand { name: "WORD", count: Count::Rest }],
-    flags: &[],
+    flags: &[&spec::WAIT],
     failure_code: Some(FAILURE_CODE),
-    run,
+    run: Run::Once(run),
 };
 
 /// What a command said; what is no UTF-8 of it has become U+FFFD.
@@ -31,20 +31,21 @@ struct Ran {
     stderr: String,
 }
 
-fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
+fn run(args: &Args) -> Outcome {
     let words = &args.operands[1..];
     if args.json && words.is_empty() {
         return Err(Error::new(Kind::Usage, "`ssh --json` needs a command")
             .hint("a shell is for people: its output is no result"));
     }
-    let guest = Guest::of(&args.vm(), &Config::load(args)?, args.log())?;
+    let config = Config::load(args)?;
+    let guest = Target::new(&config, args, &args.vm(), args.log())?.guest()?;
     if !args.json {
-        return Err(replace_by(guest.ssh(words), args.log()));
+        return Err(replace_by(guest.ssh(words), &guest.log));
     }
     // The master of a shared connection would live on with our end of the pipes.
     let mut ssh = guest.command("ssh");
     ssh.args(["-o", "ControlMaster=no"]).arg(&*args.vm()).args(words);
-    let output = capture(ssh, args.log())?;
+    let output = capture(ssh, &guest.log)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok(Box::new(Ran {
         name: args.vm().into_owned(),

@@ -1,9 +1,11 @@
 //! `qqmgr status VM`
 
-use super::{Plan, Target};
-use crate::cli::spec;
-use crate::cli::{Args, Command};
-use crate::error::Error;
+use super::fleet::{self, Known};
+use super::plan::{Change, Extra, changes, own_argv};
+use super::target::Target;
+use crate::cli::spec::{self, Flag, FlagKind};
+use crate::cli::{Command, Run};
+use crate::error::Kind;
 use crate::json::Value;
 use crate::report::Report;
 use crate::vm::process::{self, Process};
@@ -15,12 +17,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) static COMMAND: Command = Command {
     name: "status",
-    about: "Show the state of a VM, its port and its files",
+    about: "Show the state of VMs, their ports and files",
     details: "",
-    operands: &[spec::VM],
-    flags: &[],
+    operands: &[spec::VMS],
+    flags: &[&spec::ALL, &QUIET],
     failure_code: None,
-    run,
+    run: Run::Each(|args, tell| {
+        fleet::each(&COMMAND, args, Known::Running, tell, |target| Ok(run(target)));
+    }),
+};
+
+static QUIET: Flag = Flag {
+    long: "quiet",
+    short: Some('q'),
+    kind: FlagKind::Switch(|args| args.quiet = true),
+    help: "Print nothing; exit with 0 if running, with 3 if not",
 };
 
 struct Status {
@@ -32,39 +43,54 @@ struct Status {
     ssh_port: Option<u16>,
     ssh_vm_port: Option<u16>,
     configured: bool,
-    /// Whether a restart would change something; unknown without a record of the start.
-    config_changed: Option<bool>,
+    /// What a restart would change; unknown without a record of the start, or when the
+    /// configuration cannot be read any more.
+    changes: Option<Vec<Change>>,
     config_file: PathBuf,
     paths: Paths,
 }
 
-fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
-    let Target { config, name, paths } = Target::new(args)?;
+/// The answer is the exit code.
+struct Quiet {
+    name: String,
+    running: bool,
+}
+
+fn run(target: &Target) -> Box<dyn Report> {
+    let Target { config, paths, log, .. } = target;
+    let name = target.name.clone();
+    let mut process = process::find(paths);
+    if target.args.quiet {
+        return Box::new(Quiet { name, running: process.is_some() });
+    }
     let vm = config.find_vm(&name);
-    let mut process = process::find(&paths);
-    let instance = process.as_ref().and_then(|_| Instance::read(&paths));
-    let state = State::ask(&paths, process.as_ref(), instance.as_ref(), args.log());
+    let instance = process.as_ref().and_then(|_| Instance::read(paths));
+    let state = State::ask(paths, process.as_ref(), instance.as_ref(), log);
     if state == State::Stopped {
         process = None;
     }
     let instance = process.as_ref().and(instance);
-    // What cannot be read any more is a change, too.
-    let changed = |instance: &Instance| {
-        let plan = vm.and_then(|vm| Plan::new(&config, vm, &paths).ok());
-        plan.is_none_or(|plan| plan.hash != instance.config_hash)
-    };
-    Ok(Box::new(Status {
+    Box::new(Status {
         name,
         configured: vm.is_some(),
         state,
         uptime: process.as_ref().and_then(|process| uptime(process, instance.as_ref())),
-        ssh_port: instance.as_ref().map(|i| i.ssh_port).or(vm.map(|vm| vm.port.get())),
+        ssh_port: instance.as_ref().map(|i| i.ssh_port).or(vm.and_then(|vm| vm.port.fixed())),
         ssh_vm_port: vm.map(|vm| vm.vm_port.get()),
-        config_changed: instance.as_ref().map(changed),
+        changes: instance.as_ref().and_then(|instance| changed(target, instance)),
         config_file: config.file.clone(),
         process,
-        paths,
-    }))
+        paths: paths.clone(),
+    })
+}
+
+/// What a restart without options would change.
+fn changed(target: &Target, instance: &Instance) -> Option<Vec<Change>> {
+    let vm = target.vm().ok()?;
+    // A port that is chosen would be chosen again, and is no change.
+    let port = vm.port.fixed().unwrap_or(instance.ssh_port);
+    let own_argv = own_argv(target, vm, &Extra::default(), port).ok()?;
+    Some(changes(instance, &own_argv, port))
 }
 
 /// The system knows since when the process runs; where it does not tell, the record does.
@@ -107,8 +133,11 @@ impl Report for Status {
         line("config", &self.config_file.display());
         if !self.configured {
             line("note", &"the configuration has no such VM any more");
-        } else if self.config_changed == Some(true) {
-            line("note", &"the configuration has changed since the start: restart to apply it");
+        } else if self.process.is_some() && self.changes.is_none() {
+            line("note", &"it is not known what a restart would change");
+        }
+        for change in self.changes.iter().flatten() {
+            line("note", change);
         }
         text
     }
@@ -136,8 +165,23 @@ impl Report for Status {
             ("log_file", path(&self.paths.log)),
             ("config_file", path(&self.config_file)),
             ("configured", self.configured.into()),
-            ("config_changed", self.config_changed.into()),
+            ("config_changed", self.changes.as_ref().map(|changes| !changes.is_empty()).into()),
+            ("changes", self.changes.iter().flatten().map(Change::json).collect()),
         ])
+    }
+}
+
+impl Report for Quiet {
+    fn text(&self) -> String {
+        String::new()
+    }
+
+    fn json(&self) -> Value {
+        Value::object([("name", Value::from(self.name.as_str())), ("running", self.running.into())])
+    }
+
+    fn exit_code(&self) -> u8 {
+        if self.running { 0 } else { Kind::NotRunning.exit_code() }
     }
 }
 

@@ -1,13 +1,15 @@
-//! `qqmgr stop VM`
+//! `qqmgr stop VM...`
 
-use super::Target;
+use super::fleet::{self, Known};
+use super::target::Target;
 use crate::cli::spec::{self, Flag, FlagKind};
-use crate::cli::{Args, Command};
+use crate::cli::{Args, Command, Outcome, Run};
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::Report;
 use crate::ssh::end_shared_connection;
-use crate::vm::lock::{LOCK_WAIT, lock};
+use crate::vm::events::{self, Ending};
+use crate::vm::lock::{LOCK_WAIT, Lock, lock};
 use crate::vm::process;
 use crate::vm::shutdown::{self, Force, Method};
 use std::time::{Duration, Instant};
@@ -17,75 +19,113 @@ const FORCE_WAIT: Duration = Duration::from_secs(2);
 
 pub(crate) static COMMAND: Command = Command {
     name: "stop",
-    about: "Power a VM off, ending QEMU when the guest does not",
+    about: "Power VMs off, ending QEMU when the guest does not",
     details: "The guest's power button is pressed. When the guest has not powered off in time,\n\
               QEMU gets SIGTERM, which closes its images cleanly, and at last SIGKILL.\n\
               Stopping a stopped VM is success, and cleans up what a crash left.",
-    operands: &[spec::VM],
-    flags: &[&TIMEOUT, &FORCE, &NO_KILL],
+    operands: &[spec::VMS],
+    flags: &[&spec::ALL, &TIMEOUT, &FORCE, &NO_KILL],
     failure_code: None,
-    run,
+    run: Run::Each(|args, tell| {
+        fleet::each(&COMMAND, args, Known::Running, tell, run);
+    }),
 };
 
-static TIMEOUT: Flag = Flag {
+pub(super) static TIMEOUT: Flag = Flag {
     long: "timeout",
     short: None,
     kind: spec::TIMEOUT,
     help: "Give the guest this long to power off (default 20)",
 };
-static FORCE: Flag = Flag {
+pub(super) static FORCE: Flag = Flag {
     long: "force",
     short: None,
     kind: FlagKind::Switch(|args| args.force = true),
     help: "End QEMU at once, without asking the guest",
 };
-static NO_KILL: Flag = Flag {
+pub(super) static NO_KILL: Flag = Flag {
     long: "no-kill",
     short: None,
     kind: FlagKind::Switch(|args| args.no_kill = true),
     help: "Leave QEMU running when the guest does not power off",
 };
 
-struct Stopped {
+pub(super) struct Stopped {
     name: String,
     pid: Option<u32>,
     method: Method,
+    ending: Ending,
     took: Duration,
 }
 
-fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
+fn run(target: &Target) -> Outcome {
+    let force = force(target.args)?;
+    let (paths, name) = (&target.paths, target.name.clone());
+    if paths.dir.symlink_metadata().is_err() && process::find_anywhere(paths).is_none() {
+        return Ok(Box::new(Stopped::nothing(name)));
+    }
+    let (stopped, _lock) = stop(target, &COMMAND, force)?;
+    Ok(Box::new(stopped))
+}
+
+/// How hard to try, as it was asked.
+pub(super) fn force(args: &Args) -> Result<Force, Error> {
     if args.force && args.no_kill {
         return Err(Error::new(Kind::Usage, "`--force` and `--no-kill` contradict each other"));
     }
-    let Target { name, paths, .. } = Target::new(args)?;
-    let (log, begin) = (args.log(), Instant::now());
-    let mut stopped = Stopped { name, pid: None, method: Method::None, took: Duration::ZERO };
-    if paths.dir.symlink_metadata().is_err() && process::find_anywhere(&paths).is_none() {
-        return Ok(Box::new(stopped));
-    }
-    let wait = if args.force { FORCE_WAIT } else { LOCK_WAIT };
-    let _lock = match (lock(&paths, &stopped.name, COMMAND.name, wait), process::find(&paths)) {
-        (Err(error), Some(process)) if args.force && error.kind == Kind::TimedOut => {
+    let timeout = args.timeout.unwrap_or(shutdown::TIMEOUT);
+    Ok(Force { timeout, at_once: args.force, kill: !args.no_kill })
+}
+
+/// Stops the VM if it runs, and gives the lock under which that was done.
+pub(super) fn stop(
+    target: &Target,
+    command: &Command,
+    force: Force,
+) -> Result<(Stopped, Lock), Error> {
+    let Target { name, paths, log, .. } = target;
+    let (mut stopped, begin) = (Stopped::nothing(name.clone()), Instant::now());
+    let wait = if force.at_once { FORCE_WAIT } else { LOCK_WAIT };
+    let lock_for = |wait| lock(paths, name, command.name, wait, log);
+    let lock = match (lock_for(wait), process::find(paths)) {
+        (Err(error), Some(process)) if force.at_once && error.kind == Kind::TimedOut => {
             // A `start` waits for this QEMU in vain; it sees the end and gives the lock back.
             stopped.pid = Some(process.pid);
             stopped.method = shutdown::terminate(&process, log)?;
-            lock(&paths, &stopped.name, COMMAND.name, LOCK_WAIT)?
+            lock_for(LOCK_WAIT)?
         }
         (result, _) => result?,
     };
-    if let Some(process) = process::find_anywhere(&paths) {
-        let force = Force {
-            timeout: args.timeout.unwrap_or(shutdown::TIMEOUT),
-            at_once: args.force,
-            kill: !args.no_kill,
-        };
+    if let Some(process) = process::find_anywhere(paths) {
         stopped.pid = Some(process.pid);
-        stopped.method = shutdown::shut_down(&process, &paths, force, log)?;
+        stopped.method = shutdown::shut_down(&process, paths, force, log)?;
+        stopped.ending = events::ending(paths);
     }
-    end_shared_connection(&stopped.name, &paths, log)?;
+    end_shared_connection(name, paths, log)?;
     paths.clean()?;
     stopped.took = begin.elapsed();
-    Ok(Box::new(stopped))
+    Ok((stopped, lock))
+}
+
+impl Stopped {
+    fn nothing(name: String) -> Self {
+        let (method, ending) = (Method::None, Ending::Unknown);
+        Self { name, pid: None, method, ending, took: Duration::ZERO }
+    }
+
+    pub(super) fn was_running(&self) -> bool {
+        self.method != Method::None
+    }
+
+    pub(super) fn json_members(&self) -> [(&'static str, Value); 5] {
+        [
+            ("name", Value::from(self.name.as_str())),
+            ("pid", self.pid.into()),
+            ("method", self.method.name().into()),
+            ("reason", self.ending.reason().into()),
+            ("seconds", Value::seconds(self.took)),
+        ]
+    }
 }
 
 impl Report for Stopped {
@@ -96,15 +136,11 @@ impl Report for Stopped {
             Method::Powerdown => format!("{name} powered off in {seconds:.1} s\n"),
             Method::Sigterm => format!("{name} ended by SIGTERM in {seconds:.1} s\n"),
             Method::Sigkill => format!("{name} ended by SIGKILL in {seconds:.1} s\n"),
+            Method::Died => format!("{name} ended in {seconds:.1} s: {}\n", self.ending),
         }
     }
 
     fn json(&self) -> Value {
-        Value::object([
-            ("name", Value::from(self.name.as_str())),
-            ("pid", self.pid.into()),
-            ("method", self.method.name().into()),
-            ("seconds", Value::seconds(self.took)),
-        ])
+        Value::object(self.json_members())
     }
 }

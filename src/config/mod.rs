@@ -40,6 +40,13 @@ pub(crate) struct Config {
     model: Model,
 }
 
+/// What a start chooses beyond the file.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Choices<'a> {
+    pub(crate) ssh_port: Option<u16>,
+    pub(crate) set: &'a [(String, String)],
+}
+
 /// An ssh option, placeholders replaced: its name and its values.
 pub(crate) type SshSetting = (String, Vec<String>);
 
@@ -118,7 +125,7 @@ impl Config {
     }
 
     /// The QEMU binary, and the words of `cmd`, placeholders replaced.
-    pub(crate) fn command(&self, vm: &Vm) -> Result<(String, Vec<Word>), Error> {
+    pub(crate) fn command(&self, vm: &Vm, _: &Choices) -> Result<(String, Vec<Word>), Error> {
         let scope = self.scope(vm);
         let mut problems = Problems::default();
         let bin = self.model.qemu_bin.as_ref().map(|bin| problems.keep(scope.render(bin)));
@@ -143,7 +150,7 @@ impl Config {
 
     /// The options of `[ssh]` and `[vm.NAME.ssh]` merged, the VM's winning, in the order of first
     /// appearance; names compare without case.
-    pub(crate) fn ssh_options(&self, vm: &Vm) -> Result<Vec<SshSetting>, Error> {
+    pub(crate) fn ssh_options(&self, vm: &Vm, _: &Choices) -> Result<Vec<SshSetting>, Error> {
         let scope = self.scope(vm);
         let mut problems = Problems::default();
         let mut merged: Vec<&model::SshOption> = self.model.ssh.iter().collect();

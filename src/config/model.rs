@@ -64,6 +64,10 @@ impl Port {
         u16::try_from(number).ok().and_then(NonZeroU16::new).map(Self)
     }
 
+    pub(crate) fn fixed(self) -> Option<u16> {
+        Some(self.get())
+    }
+
     pub(crate) fn get(self) -> u16 {
         self.0.get()
     }

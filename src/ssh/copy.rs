@@ -40,7 +40,7 @@ pub(crate) fn copy(guest: &Guest, copy: &Copy, exec: bool) -> Result<(), Error> 
     }
     match method(guest)? {
         Method::Tar => stream::copy(guest, copy),
-        Method::Sftp if exec => Err(replace_by(scp(guest, copy, &["-r", "--"]), guest.log)),
+        Method::Sftp if exec => Err(replace_by(scp(guest, copy, &["-r", "--"]), &guest.log)),
         Method::Sftp => {
             let output = ask(guest, scp(guest, copy, &["-q", "-r", "--"]))?;
             match output.exit_code {
@@ -115,7 +115,7 @@ fn find_out(guest: &Guest) -> Result<Method, Error> {
 
 fn ask(guest: &Guest, mut command: Command) -> Result<Output, Error> {
     command.stdin(Stdio::null());
-    capture(command, guest.log)
+    capture(command, &guest.log)
 }
 
 /// Whether a remote name has characters that `get` expands.

@@ -6,7 +6,7 @@ pub(crate) mod copy;
 pub(crate) mod run;
 mod stream;
 
-use crate::config::{Config, SshSetting};
+use crate::config::{Choices, Config, SshSetting};
 use crate::error::{Error, Kind};
 use crate::files;
 use crate::log::Log;
@@ -33,19 +33,24 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// The guest of the VM `name`; an error when the VM is not running.
-    pub(crate) fn of(name: &str, config: &Config, log: Log) -> Result<Self, Error> {
-        let vm = config.vm(name)?;
-        let paths = Paths::new(config.vm_dir(name));
-        files::check_access(&paths.dir)?;
-        if process::find(&paths).is_none() {
-            return Err(Error::new(Kind::NotRunning, format!("VM `{name}` is not running"))
-                .hint(format!("`qqmgr start {name}` starts it")));
+    /// The guest of the VM `name`; an error when the VM is not running. It is reached on the port,
+    /// and with the variables, that the VM was started with; options are those of now. Of a VM
+    /// that is not configured any more, they are those of its start.
+    pub(crate) fn of(name: &str, config: &Config, paths: &Paths, log: &Log) -> Result<Self, Error> {
+        if process::find(paths).is_none() {
+            return Err(not_running(name));
         }
-        let port = Instance::read(&paths).map_or(vm.port.get(), |instance| instance.ssh_port);
-        let text = config_text(name, &config.ssh_options(vm)?, &paths, port)?;
-        files::write_private(&paths.ssh_config, &text)?;
-        Ok(Self { name: name.to_string(), paths, log })
+        let guest = Self { name: name.to_string(), paths: paths.clone(), log: log.clone() };
+        let Some(vm) = config.find_vm(name) else { return Ok(guest) };
+        let instance = Instance::read(paths);
+        let port = instance.as_ref().map(|instance| instance.ssh_port).or(vm.port.fixed());
+        let set = instance.as_ref().map(|instance| instance.set.as_slice()).unwrap_or_default();
+        let options = config.ssh_options(vm, &Choices { ssh_port: port, set })?;
+        if let Some(port) = port {
+            let text = config_text(name, &options, paths, port)?;
+            files::write_private(&paths.ssh_config, &text)?;
+        }
+        Ok(guest)
     }
 
     /// `PROGRAM -F ssh.conf`
@@ -61,6 +66,17 @@ impl Guest {
         command.arg(&self.name).args(words);
         command
     }
+}
+
+pub(crate) fn not_running(name: &str) -> Error {
+    Error::new(Kind::NotRunning, format!("VM `{name}` is not running"))
+        .hint(format!("`qqmgr start {name}` starts it"))
+}
+
+/// The host that the options name instead of this one.
+pub(crate) fn host(options: &[SshSetting]) -> Option<&str> {
+    let (_, values) = options.iter().find(|(name, _)| name.eq_ignore_ascii_case("HostName"))?;
+    values.first().map(String::as_str)
 }
 
 /// The content of the VM's `ssh.conf`, for a guest that is reached on `port`.
@@ -83,7 +99,7 @@ fn control_dir(paths: &Paths) -> Result<PathBuf, Error> {
 
 /// Ends the shared connection, if there is one. It ends by itself when QEMU does, only not at
 /// once; so nothing that ssh says here matters.
-pub(crate) fn end_shared_connection(name: &str, paths: &Paths, log: Log) -> Result<(), Error> {
+pub(crate) fn end_shared_connection(name: &str, paths: &Paths, log: &Log) -> Result<(), Error> {
     let socket = paths.dir.join(CONTROL_SOCKET);
     if socket.symlink_metadata().is_ok() || has_own_control_path(paths) {
         let mut ssh = Command::new("ssh");

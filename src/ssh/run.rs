@@ -37,14 +37,14 @@ fn said(stderr: &[u8]) -> String {
 }
 
 /// Becomes the program. Comes back only when that fails.
-pub(crate) fn replace_by(mut command: Command, log: Log) -> Error {
+pub(crate) fn replace_by(mut command: Command, log: &Log) -> Error {
     trace(&command, log);
     let error = command.exec();
     cannot_run(&command, &error)
 }
 
 /// Runs a program to its end and keeps what it says.
-pub(crate) fn capture(mut command: Command, log: Log) -> Result<Output, Error> {
+pub(crate) fn capture(mut command: Command, log: &Log) -> Result<Output, Error> {
     trace(&command, log);
     let mut child = spawn(command.stdout(Stdio::piped()))?;
     let stderr = child.stderr.take();
@@ -62,7 +62,7 @@ pub(crate) fn capture(mut command: Command, log: Log) -> Result<Output, Error> {
 }
 
 /// Runs a program whose result does not matter, and not longer than this.
-pub(super) fn briefly(mut command: Command, limit: Duration, log: Log) {
+pub(super) fn briefly(mut command: Command, limit: Duration, log: &Log) {
     trace(&command, log);
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let Ok(mut child) = quiet.spawn() else { return };
@@ -79,7 +79,7 @@ fn read(stream: Option<impl Read>) -> Option<Vec<u8>> {
 }
 
 /// Runs `from | to`. What `to` says only counts when it had a whole stream to work on.
-pub(super) fn pipe(mut from: Command, mut to: Command, log: Log) -> Result<(), Error> {
+pub(super) fn pipe(mut from: Command, mut to: Command, log: &Log) -> Result<(), Error> {
     trace(&from, log);
     trace(&to, log);
     let mut source = spawn(from.stdin(Stdio::null()).stdout(Stdio::piped()))?;
@@ -133,7 +133,7 @@ fn end(child: Child, program: &OsStr) -> Result<(), Failure> {
     Err(Failure { error, receiver_left: output.status.signal() == Some(SIGPIPE) })
 }
 
-fn trace(command: &Command, log: Log) {
+fn trace(command: &Command, log: &Log) {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     log.verbose(|| format!("exec {}", command_line(words)));
 }

@@ -32,11 +32,14 @@ pub(crate) fn check(words: &[Word]) -> Result<(), Problem> {
 }
 
 /// What is appended to the user's words: the four of the design document, and the QMP socket that
-/// is qqmgr's own, since QMP serves one client at a time. Absolute paths.
+/// is qqmgr's own, since QMP serves one client at a time, and the session of [`super::events`].
+/// Absolute paths.
 pub(crate) fn injected(paths: &Paths) -> Result<Vec<OsString>, Error> {
     let socket = |path: &Path| paths.reachable(path).map(|path| unix_server(&path));
     let mut serial = OsString::from("file:");
     serial.push(&paths.serial);
+    let mut events = OsString::from("pipe:");
+    events.push(&paths.events);
     Ok(vec![
         "-pidfile".into(),
         paths.pid.clone().into(),
@@ -48,11 +51,13 @@ pub(crate) fn injected(paths: &Paths) -> Result<Vec<OsString>, Error> {
         socket(&paths.qmp)?,
         "-qmp".into(),
         socket(&paths.ctl)?,
+        "-qmp".into(),
+        events,
     ])
 }
 
 /// `unix:PATH,server,nowait`. A comma in an option list is doubled to be literal (QemuOpts);
-/// `-pidfile` and `-serial file:` are no option lists.
+/// `-pidfile`, `-serial file:` and `-qmp pipe:` are no option lists.
 fn unix_server(path: &Path) -> OsString {
     let mut bytes = b"unix:".to_vec();
     for byte in path.as_os_str().as_bytes() {
@@ -96,6 +101,8 @@ mod tests {
             "unix:/a,,b/vm.x/qmp.socket,server,nowait",
             "-qmp",
             "unix:/a,,b/vm.x/ctl.socket,server,nowait",
+            "-qmp",
+            "pipe:/a,b/vm.x/events",
         ];
         assert_eq!(injected, expected.map(OsString::from));
     }

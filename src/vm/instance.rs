@@ -5,9 +5,6 @@ use super::Paths;
 use crate::error::Error;
 use crate::files;
 use crate::json::{self, Value};
-use crate::text::fingerprint;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt as _;
 
 /// QEMU's own limit for a command line is the kernel's, 2 MiB by default.
 const INSTANCE_BYTES_MAX: u64 = 8 * 1024 * 1024;
@@ -21,28 +18,40 @@ pub(crate) struct Instance {
     pub(crate) config_name: String,
     /// Seconds since 1970.
     pub(crate) started_at: u64,
-    /// Of the command line and the ssh options.
-    pub(crate) config_hash: String,
+    /// Variables that were given for this start.
+    pub(crate) set: Vec<(String, String)>,
     /// The whole command line of QEMU.
     pub(crate) argv: Vec<String>,
+    /// Of `argv`, so many words are the user's: the program and its arguments.
+    pub(crate) own_words: usize,
 }
 
 impl Instance {
+    /// The program and the arguments that are the user's.
+    pub(crate) fn own_argv(&self) -> &[String] {
+        self.argv.get(..self.own_words).unwrap_or(&self.argv)
+    }
+
     /// `None` when there is none, or none that this program wrote.
     pub(crate) fn read(paths: &Paths) -> Option<Self> {
         let bytes = files::read_start(&paths.instance, INSTANCE_BYTES_MAX).ok()?;
         let value = json::parse(&bytes).ok()?;
         let Value::Array(argv) = value.get("argv")? else { return None };
+        let Value::Object(set) = value.get("set")? else { return None };
         Some(Self {
             pid: value.get("pid").and_then(Value::as_u64).and_then(|pid| pid.try_into().ok()),
             ssh_port: value.get("ssh_port")?.as_u64()?.try_into().ok()?,
             config_name: value.get("config_name")?.as_str()?.to_string(),
             started_at: value.get("started_at")?.as_u64()?,
-            config_hash: value.get("config_hash")?.as_str()?.to_string(),
+            set: set
+                .iter()
+                .map(|(name, value)| Some((name.clone(), value.as_str()?.to_string())))
+                .collect::<Option<_>>()?,
             argv: argv
                 .iter()
                 .map(|word| word.as_str().map(str::to_string))
                 .collect::<Option<_>>()?,
+            own_words: value.get("own_words")?.as_u64()?.try_into().ok()?,
         })
     }
 
@@ -52,20 +61,10 @@ impl Instance {
             ("ssh_port", self.ssh_port.into()),
             ("config_name", self.config_name.as_str().into()),
             ("started_at", self.started_at.into()),
-            ("config_hash", self.config_hash.as_str().into()),
+            ("set", Value::object(self.set.iter().map(|(n, v)| (n.as_str(), v.as_str().into())))),
             ("argv", self.argv.iter().map(|word| Value::from(word.as_str())).collect()),
+            ("own_words", self.own_words.into()),
         ]);
         files::write_private(&paths.instance, &value.pretty())
     }
-}
-
-/// The hash of what a VM is started with: it changes when a restart would change something.
-pub(crate) fn config_hash(argv: &[OsString], ssh_options: &str) -> String {
-    let mut bytes = Vec::new();
-    for word in argv {
-        bytes.extend_from_slice(word.as_bytes());
-        bytes.push(0);
-    }
-    bytes.extend_from_slice(ssh_options.as_bytes());
-    fingerprint(&bytes)
 }

@@ -5,13 +5,13 @@
 
 use super::process::{self, Process};
 use super::qmp::{self, Qmp};
-use super::{Paths, shutdown, wait};
+use super::tail::tail;
+use super::{Paths, events, shutdown, wait};
 use crate::error::{Error, Kind};
 use crate::files;
-use crate::log::{Log, note};
-use crate::text::{command_line, sanitized};
+use crate::log::Log;
+use crate::text::command_line;
 use std::ffi::OsString;
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -21,14 +21,13 @@ use std::time::{Duration, Instant};
 /// and again after twice that time: QEMU that is just starting may lose a client between two of
 /// its threads, and never greet it (seen on 7.2, once in thousands of starts).
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Of what QEMU said, an error shows this much.
-const LOG_BYTES_SHOWN: u64 = 4096;
-const LOG_LINES_SHOWN: usize = 20;
 /// How long a QEMU that is about to end may keep its pid file, and how often that is looked at.
 const OTHER_WAIT: Duration = Duration::from_secs(5);
 const OTHER_RETRY: Duration = Duration::from_millis(200);
 /// What QEMU says when another one holds the pid file's lock; it has then touched nothing else.
 const PID_FILE_LOCKED: &str = "Cannot lock pid file";
+/// And when it cannot listen on a port; the rule follows in quotes.
+const NO_FORWARDING: &str = "ould not set up host forwarding rule";
 
 /// The program that `bin` means: a name is looked for in `PATH`, a relative path starts from
 /// `dir`. That there is none is told before anything is made for the VM.
@@ -52,7 +51,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) current_dir: &'a Path,
     pub(crate) paths: &'a Paths,
     pub(crate) timeout: Duration,
-    pub(crate) log: Log,
+    pub(crate) log: &'a Log,
 }
 
 /// A QEMU that answers, and its run state.
@@ -64,6 +63,19 @@ pub(crate) struct Ready {
     pub(crate) already_running: bool,
 }
 
+/// Why there is no VM.
+pub(crate) struct Failed {
+    pub(crate) error: Error,
+    /// The port of this host that QEMU could not forward.
+    pub(crate) port_taken: Option<u16>,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { error, port_taken: None }
+    }
+}
+
 /// How the wait for a starting QEMU ended otherwise.
 enum NotReady {
     /// With its status if it was our child.
@@ -73,7 +85,7 @@ enum NotReady {
 }
 
 /// Starts QEMU. Nothing of a failed start is left but its log.
-pub(crate) fn launch(launch: &Launch) -> Result<Ready, Error> {
+pub(crate) fn launch(launch: &Launch) -> Result<Ready, Failed> {
     let deadline = Instant::now() + launch.timeout;
     let mut locked_until = None;
     loop {
@@ -82,16 +94,21 @@ pub(crate) fn launch(launch: &Launch) -> Result<Ready, Error> {
         match wait_until_ready(launch.paths, &mut ended, deadline, launch.log) {
             Ok(run_state) => match process::of_pid_file(launch.paths) {
                 Some(process) => return Ok(Ready { process, run_state, already_running: false }),
-                None => return Err(give_up(launch, child, "QEMU did not write its pid file")),
+                None => {
+                    return Err(give_up(launch, child, "QEMU did not write its pid file").into());
+                }
             },
             Err(NotReady::Died(status)) => {
-                let said = log_end(&launch.paths.log);
+                let said = tail(&launch.paths.log);
                 if !said.contains(PID_FILE_LOCKED) {
                     launch.paths.clean()?;
-                    return Err(died(launch, status, &said));
+                    let error = died(launch, status, &said);
+                    return Err(Failed { error, port_taken: port_taken(&said) });
                 }
                 let until = *locked_until.get_or_insert_with(|| {
-                    note("another QEMU has the VM's pid file, waiting for it to answer or to end");
+                    launch.log.note(
+                        "another QEMU has the VM's pid file, waiting for it to answer or to end",
+                    );
                     deadline.min(Instant::now() + OTHER_WAIT)
                 });
                 if let Some(ready) = other_of_this_vm(launch, until, deadline)? {
@@ -101,10 +118,11 @@ pub(crate) fn launch(launch: &Launch) -> Result<Ready, Error> {
             Err(NotReady::TimedOut) => {
                 let seconds = launch.timeout.as_secs_f64();
                 let message = format!("QEMU did not answer on its QMP socket within {seconds} s");
-                return Err(give_up(launch, child, &message).of_kind(Kind::TimedOut));
+                return Err(give_up(launch, child, &message).of_kind(Kind::TimedOut).into());
             }
             Err(NotReady::Garbled(error)) => {
-                return Err(give_up(launch, child, &format!("cannot manage this QEMU: {error}")));
+                let message = format!("cannot manage this QEMU: {error}");
+                return Err(give_up(launch, child, &message).into());
             }
         }
     }
@@ -137,7 +155,7 @@ pub(crate) fn wait_for_running(
     process: &Process,
     paths: &Paths,
     timeout: Duration,
-    log: Log,
+    log: &Log,
 ) -> Result<Ready, Error> {
     let mut ended = || (!process.is_alive()).then_some(None);
     let result = wait_until_ready(paths, &mut ended, Instant::now() + timeout, log);
@@ -146,7 +164,7 @@ pub(crate) fn wait_for_running(
         Ok(run_state) => Ok(Ready { process: process.clone(), run_state, already_running: true }),
         Err(NotReady::Died(_)) => {
             let message = format!("QEMU (pid {pid}) ended before it was ready");
-            Err(Error::failed(with_log(&message, &log_end(&paths.log))))
+            Err(Error::failed(with_log(&message, &tail(&paths.log))))
         }
         Err(NotReady::Garbled(error)) => {
             let message = format!("cannot manage the QEMU that runs (pid {pid}): {error}");
@@ -166,9 +184,11 @@ fn spawn(launch: &Launch) -> Result<Child, Error> {
     let (program, arguments) = launch.argv.split_first().ok_or_else(|| Error::failed("no QEMU"))?;
     launch.log.verbose(|| format!("exec {}", command_line(launch.argv)));
     let log_path = &launch.paths.log;
-    let spawned = files::create_private(log_path)
-        .and_then(|log| Ok((log.try_clone()?, log)))
-        .map_err(|error| Error::io("create", log_path, &error))
+    let spawned = events::prepare(launch.paths)
+        .and_then(|()| {
+            let log = files::create_private(log_path).and_then(|log| Ok((log.try_clone()?, log)));
+            log.map_err(|error| Error::io("create", log_path, &error))
+        })
         .and_then(|(stdout, stderr)| {
             let mut command = Command::new(program);
             command.args(arguments).current_dir(launch.current_dir).process_group(0);
@@ -190,7 +210,7 @@ fn wait_until_ready(
     paths: &Paths,
     ended: &mut dyn FnMut() -> Option<Option<ExitStatus>>,
     deadline: Instant,
-    log: Log,
+    log: &Log,
 ) -> Result<String, NotReady> {
     let socket = paths.reachable(&paths.ctl).map_err(|_| NotReady::TimedOut)?;
     let begin = Instant::now();
@@ -214,7 +234,7 @@ fn wait_until_ready(
         if !said && begin.elapsed() >= PATIENCE && Instant::now() < deadline {
             said = true;
             let what = if silent { "QEMU's QMP greeting" } else { "QEMU to open its QMP socket" };
-            note(&format!("waiting for {what}"));
+            log.note(&format!("waiting for {what}"));
         }
         None
     });
@@ -225,7 +245,7 @@ fn run_state(
     socket: &Path,
     greeted_by: Instant,
     deadline: Instant,
-    log: Log,
+    log: &Log,
 ) -> Result<String, qmp::Error> {
     Qmp::open(socket, greeted_by, log)?.run_state(deadline)
 }
@@ -244,7 +264,7 @@ fn give_up(launch: &Launch, mut child: Child, message: &str) -> Error {
         let _ = child.wait();
     }
     match ended.and_then(|()| launch.paths.clean()) {
-        Ok(()) => Error::failed(with_log(message, &log_end(&launch.paths.log)))
+        Ok(()) => Error::failed(with_log(message, &tail(&launch.paths.log)))
             .hint(format!("its log is `{}`", launch.paths.log.display())),
         Err(error) => error,
     }
@@ -270,10 +290,16 @@ fn with_log(message: &str, said: &str) -> String {
     }
 }
 
+/// The port in QEMU's complaint about `hostfwd=tcp:ADDRESS:PORT-...`.
+fn port_taken(said: &str) -> Option<u16> {
+    let rule = said.split_once(NO_FORWARDING)?.1;
+    rule.split_once('-')?.0.rsplit_once(':')?.1.parse().ok()
+}
+
 /// What to do about the well-known causes, by QEMU's own words (7.2 and 10.0).
 fn known_cause(said: &str, current_dir: &Path) -> Option<String> {
     let has = |words: &str| said.contains(words);
-    if has("ould not set up host forwarding rule") {
+    if has(NO_FORWARDING) {
         return Some("a port of a `hostfwd` is taken: use another one, there and in `port`".into());
     }
     if has("Could not access KVM") || has("failed to initialize kvm") || has("KVM is not") {
@@ -289,20 +315,4 @@ fn known_cause(said: &str, current_dir: &Path) -> Option<String> {
         return Some(format!("relative paths in `cmd` start from `{dir}`"));
     }
     None
-}
-
-/// The last lines of a log, fit for a terminal.
-fn log_end(path: &PathBuf) -> String {
-    let read = || -> std::io::Result<String> {
-        let mut file = std::fs::File::open(path)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(LOG_BYTES_SHOWN)))?;
-        let mut bytes = Vec::new();
-        file.take(LOG_BYTES_SHOWN).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    let text = read().unwrap_or_default();
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    let shown = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
-    sanitized(&shown.join("\n"))
 }

@@ -6,10 +6,11 @@
 use super::{Paths, wait};
 use crate::error::{Error, Kind};
 use crate::files;
-use crate::log::note;
+use crate::log::Log;
 use crate::text::sanitized;
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Seek as _, Write as _};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Longer than a start or stop takes with the timeouts that they have by default.
@@ -39,12 +40,13 @@ pub(crate) fn lock(
     name: &str,
     command: &str,
     wait: Duration,
+    log: &Log,
 ) -> Result<Lock, Error> {
     let deadline = Instant::now() + wait;
     loop {
         files::private_dir(&paths.dir)?;
         let mut file = open(paths)?;
-        wait_for_lock(&file, paths, name, deadline)?;
+        wait_for_lock(&file, paths, name, deadline, log)?;
         if !files::is_at(&file, &paths.lock) {
             continue;
         }
@@ -54,6 +56,12 @@ pub(crate) fn lock(
         let _ = emptied.and_then(|()| file.write_all(holder.as_bytes()));
         return Ok(Lock { _file: file });
     }
+}
+
+/// Locks a directory itself, for moments: so claims that are made in it exclude each other.
+pub(crate) fn lock_dir(dir: &Path) -> Result<File, Error> {
+    let locked = File::open(dir).and_then(|file| file.lock().map(|()| file));
+    locked.map_err(|error| Error::io("lock", dir, &error))
 }
 
 /// The directory may be removed by a [`Lock::discard`] between its making and here.
@@ -68,13 +76,19 @@ fn open(paths: &Paths) -> Result<File, Error> {
         .map_err(|error| Error::io("create", &paths.lock, &error))
 }
 
-fn wait_for_lock(file: &File, paths: &Paths, name: &str, deadline: Instant) -> Result<(), Error> {
+fn wait_for_lock(
+    file: &File,
+    paths: &Paths,
+    name: &str,
+    deadline: Instant,
+    log: &Log,
+) -> Result<(), Error> {
     let failed = |error| Error::io("lock", &paths.lock, &error);
     if try_lock(file).map_err(failed)? {
         return Ok(());
     }
     let holder = holder(paths);
-    note(&format!("waiting for {holder} of VM `{name}` to finish"));
+    log.note(&format!("waiting for {holder} of VM `{name}` to finish"));
     let locked = wait::poll(deadline, || match try_lock(file) {
         Ok(false) => None,
         result => Some(result),

@@ -3,6 +3,7 @@
 //! ([`shutdown`]), and in which state it is ([`state`]).
 
 pub(crate) mod argv;
+pub(crate) mod events;
 pub(crate) mod instance;
 pub(crate) mod launch;
 pub(crate) mod lock;
@@ -12,7 +13,9 @@ pub(crate) mod process;
 pub(crate) mod qmp;
 pub(crate) mod shutdown;
 pub(crate) mod state;
+pub(crate) mod tail;
 pub(crate) mod wait;
+pub(crate) mod watch;
 
 pub(crate) use instance::Instance;
 pub(crate) use paths::Paths;

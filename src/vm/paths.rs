@@ -26,6 +26,11 @@ pub(crate) struct Paths {
     pub(crate) lock: PathBuf,
     pub(crate) instance: PathBuf,
     pub(crate) ssh_config: PathBuf,
+    /// Without its endings `.in` and `.out`, which QEMU adds: a QMP session whose commands and
+    /// answers are files.
+    pub(crate) events: PathBuf,
+    pub(crate) events_in: PathBuf,
+    pub(crate) events_out: PathBuf,
     /// How files are copied to this guest, found out at the first copy.
     pub(crate) copy_method: PathBuf,
 }
@@ -43,6 +48,9 @@ impl Paths {
             lock: file("lock"),
             instance: file("instance.json"),
             ssh_config: file("ssh.conf"),
+            events: file("events"),
+            events_in: file("events.in"),
+            events_out: file("events.out"),
             copy_method: file("copy-method"),
             dir,
         }
@@ -85,7 +93,7 @@ impl Paths {
     /// keeps a second QEMU out when we do not see the first.
     pub(crate) fn clean_for_start(&self) -> Result<(), Error> {
         let sockets = [&self.monitor, &self.qmp, &self.ctl];
-        let files = [&self.instance, &self.ssh_config, &self.copy_method];
+        let files = [&self.instance, &self.ssh_config, &self.copy_method, &self.events_in];
         files.into_iter().chain(sockets).try_for_each(|path| files::remove(path))?;
         files::remove_unfinished(&self.dir);
         Ok(())

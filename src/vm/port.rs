@@ -1,7 +1,8 @@
 //! TRUSTED CORE: binds a port of this host for a moment, to see whether it is free.
 
 use crate::procfs::{self, Listener};
-use crate::text::sanitized;
+use crate::text::{hash, sanitized};
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -11,6 +12,25 @@ pub(crate) fn is_taken(port: u16) -> bool {
     // std sets SO_REUSEADDR, so that only a listener counts and not a connection that has ended.
     TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
+}
+
+/// Ports are chosen from here, below those that the kernel gives to connections (32768 and up on
+/// Linux, 49152 elsewhere).
+const CHOSEN_FIRST: u16 = 20_000;
+const CHOSEN_END: u16 = 30_000;
+
+/// A free port that is not `claimed`, at or after the first choice.
+pub(crate) fn choose(seed: &[u8], claimed: &BTreeSet<u16>) -> Option<u16> {
+    let first = first_choice(seed);
+    let (from_first, before_it) = (first..CHOSEN_END, CHOSEN_FIRST..first);
+    from_first.chain(before_it).find(|port| !claimed.contains(port) && !is_taken(*port))
+}
+
+/// The port that `seed` stands for, so that a VM has the same port from one start to the next as
+/// long as nobody else takes it.
+pub(crate) fn first_choice(seed: &[u8]) -> u16 {
+    let offset = hash(seed) % u64::from(CHOSEN_END - CHOSEN_FIRST);
+    CHOSEN_FIRST + u16::try_from(offset).unwrap_or_default()
 }
 
 /// Who has a taken port, as well as it can be known.

@@ -99,7 +99,7 @@ impl Process {
     }
 
     /// Sends `TERM` or `KILL`, after looking once more that the process is ours.
-    pub(crate) fn signal(&self, name: &str, log: Log) -> Result<(), Error> {
+    pub(crate) fn signal(&self, name: &str, log: &Log) -> Result<(), Error> {
         if !self.is_alive() {
             return Ok(());
         }

@@ -84,11 +84,11 @@ enum Answer {
 
 impl Qmp {
     /// Connects, is greeted, and negotiates.
-    pub(crate) fn open(socket: &Path, deadline: Instant, log: Log) -> Result<Self, Error> {
+    pub(crate) fn open(socket: &Path, deadline: Instant, log: &Log) -> Result<Self, Error> {
         let stream = connect_by(socket.to_path_buf(), deadline)?;
         let (buffer, events) = (Vec::new(), VecDeque::new());
         let last_id = u64::from(std::process::id()) * IDS_OF_A_PROCESS;
-        let mut qmp = Self { stream, buffer, searched: 0, events, last_id, log };
+        let mut qmp = Self { stream, buffer, searched: 0, events, last_id, log: log.clone() };
         // Replies to a client that is gone may come first: QEMU sends them to whoever is there.
         while !matches!(qmp.message(deadline)?, Message::Greeting) {}
         qmp.negotiate(deadline)?;

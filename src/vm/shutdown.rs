@@ -3,6 +3,7 @@
 //! Power button over QMP, then SIGTERM, which QEMU takes as a clean quit, then SIGKILL. The end
 //! of the QMP connection is the notice that QEMU exits, so that nothing is lost in polling.
 
+use super::events::{self, Ending};
 use super::process::Process;
 use super::qmp::{self, Qmp};
 use super::{Paths, wait};
@@ -31,6 +32,8 @@ pub(crate) enum Method {
     Powerdown,
     Sigterm,
     Sigkill,
+    /// It ended while the guest was given time, and not because the guest powered off.
+    Died,
 }
 
 impl Method {
@@ -40,6 +43,7 @@ impl Method {
             Self::Powerdown => "powerdown",
             Self::Sigterm => "sigterm",
             Self::Sigkill => "sigkill",
+            Self::Died => "died",
         }
     }
 }
@@ -57,7 +61,7 @@ pub(crate) struct Force {
 
 /// How asking the guest ended.
 enum Gentle {
-    PoweredOff,
+    Ended,
     /// Waiting longer cannot help; why.
     Pointless(String),
     TimedOut,
@@ -75,14 +79,21 @@ pub(crate) fn shut_down(
     process: &Process,
     paths: &Paths,
     force: Force,
-    log: Log,
+    log: &Log,
 ) -> Result<Method, Error> {
     if force.at_once {
         return terminate(process, log);
     }
     let deadline = Instant::now() + force.timeout;
     let why = match power_off(process, paths, deadline, log)? {
-        Gentle::PoweredOff => return Ok(Method::Powerdown),
+        Gentle::Ended => {
+            let by_guest = match events::ending(paths) {
+                Ending::Told { by_guest, .. } => by_guest,
+                Ending::Untold => false,
+                Ending::Unknown => true,
+            };
+            return Ok(if by_guest { Method::Powerdown } else { Method::Died });
+        }
         Gentle::Pointless(why) => why,
         Gentle::TimedOut => {
             format!("the guest did not power off within {} s", force.timeout.as_secs_f64())
@@ -98,7 +109,7 @@ pub(crate) fn shut_down(
 }
 
 /// SIGTERM, then SIGKILL.
-pub(crate) fn terminate(process: &Process, log: Log) -> Result<Method, Error> {
+pub(crate) fn terminate(process: &Process, log: &Log) -> Result<Method, Error> {
     process.signal("TERM", log)?;
     if process.ends_by(Instant::now() + TERM_WAIT) {
         return Ok(Method::Sigterm);
@@ -116,19 +127,19 @@ fn power_off(
     process: &Process,
     paths: &Paths,
     deadline: Instant,
-    log: Log,
+    log: &Log,
 ) -> Result<Gentle, Error> {
     let socket = paths.reachable(&paths.ctl)?;
     let asked = connect(process, &socket, deadline, log)
-        .and_then(|mut qmp| press_until_closed(&mut qmp, deadline));
+        .and_then(|mut qmp| press_until_closed(&mut qmp, deadline, log));
     match asked {
         // QEMU is ending, and may have much to write to its images yet.
         Err(qmp::Error::Closed) => {
             let ended = process.ends_by(deadline.max(Instant::now() + EXIT_WAIT));
-            Ok(if ended { Gentle::PoweredOff } else { Gentle::TimedOut })
+            Ok(if ended { Gentle::Ended } else { Gentle::TimedOut })
         }
         Ok(gentle) => Ok(gentle),
-        Err(_) if !process.is_alive() => Ok(Gentle::PoweredOff),
+        Err(_) if !process.is_alive() => Ok(Gentle::Ended),
         Err(qmp::Error::Silent) => Ok(Gentle::TimedOut),
         Err(error) => Ok(Gentle::Pointless(format!("the guest cannot be asked: {error}"))),
     }
@@ -141,7 +152,7 @@ fn connect(
     process: &Process,
     socket: &Path,
     deadline: Instant,
-    log: Log,
+    log: &Log,
 ) -> Result<Qmp, qmp::Error> {
     let retry_until =
         if process.exiting { deadline } else { deadline.min(Instant::now() + SOCKET_WAIT) };
@@ -153,13 +164,18 @@ fn connect(
 }
 
 /// Ends with [`qmp::Error::Closed`] when all goes well.
-fn press_until_closed(qmp: &mut Qmp, deadline: Instant) -> Result<Gentle, qmp::Error> {
+fn press_until_closed(qmp: &mut Qmp, deadline: Instant, log: &Log) -> Result<Gentle, qmp::Error> {
+    let mut said = false;
     loop {
         if let Some(state) = press(qmp, deadline)? {
             return Ok(Gentle::Pointless(format!("the guest is `{state}` and cannot power off")));
         }
         match wait_for_change(qmp, deadline.min(Instant::now() + POWERDOWN_INTERVAL)) {
             Err(qmp::Error::Silent) if Instant::now() >= deadline => return Ok(Gentle::TimedOut),
+            Err(qmp::Error::Silent) if !said => {
+                said = true;
+                log.note("waiting for the guest to power off");
+            }
             Ok(()) | Err(qmp::Error::Silent) => {}
             Err(error) => return Err(error),
         }

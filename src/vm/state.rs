@@ -45,7 +45,7 @@ impl State {
         paths: &Paths,
         process: Option<&Process>,
         instance: Option<&Instance>,
-        log: Log,
+        log: &Log,
     ) -> Self {
         let glance = Self::at_a_glance(process, instance);
         if matches!(glance, Self::Stopped | Self::Unresponsive) {

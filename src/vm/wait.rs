@@ -6,20 +6,40 @@ use std::time::{Duration, Instant};
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// So short that a wait is never prolonged noticeably, so long that it costs no measurable CPU.
 const PAUSE_MAX: Duration = Duration::from_millis(4);
+/// Still too short for a person to notice; a look costs some 50 microseconds.
+const LONG_PAUSE_MAX: Duration = Duration::from_millis(40);
 
 /// Polls `ready` with pauses of 1 to 4 ms until it gives something, `None` at the deadline. The
 /// clock is monotonic: setting the time of day neither prolongs nor cuts a wait.
-pub(crate) fn poll<T>(deadline: Instant, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn poll<T>(deadline: Instant, ready: impl FnMut() -> Option<T>) -> Option<T> {
+    poll_with(PAUSE_MAX, Some(deadline), ready)
+}
+
+/// The same for what may take minutes, with pauses of up to 40 ms, and without a deadline if there
+/// is none.
+pub(crate) fn poll_long<T>(
+    deadline: Option<Instant>,
+    ready: impl FnMut() -> Option<T>,
+) -> Option<T> {
+    poll_with(LONG_PAUSE_MAX, deadline, ready)
+}
+
+fn poll_with<T>(
+    pause_max: Duration,
+    deadline: Option<Instant>,
+    mut ready: impl FnMut() -> Option<T>,
+) -> Option<T> {
     let mut pause = PAUSE_MIN;
     loop {
         if let Some(value) = ready() {
             return Some(value);
         }
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left =
+            deadline.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
         if left.is_zero() {
             return None;
         }
         std::thread::sleep(pause.min(left));
-        pause = (pause * 2).min(PAUSE_MAX);
+        pause = (pause * 2).min(pause_max);
     }
 }

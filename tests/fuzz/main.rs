@@ -17,6 +17,8 @@ mod config;
 mod error;
 #[path = "../../src/files.rs"]
 mod files;
+#[path = "../../src/glob.rs"]
+mod glob;
 #[path = "../../src/json/mod.rs"]
 mod json;
 #[path = "../../src/log.rs"]

@@ -12,6 +12,7 @@ const SOURCE_LINES_MAX: usize = 7000;
 /// Which modules a module may use, itself aside. Data flows one way: nothing here points up.
 const LAYERS: &[(&str, &[&str])] = &[
     ("text", &[]),
+    ("glob", &[]),
     ("log", &[]),
     ("json", &["text"]),
     ("toml", &["text"]),
@@ -27,7 +28,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ssh", &["config", "error", "files", "log", "text", "vm"]),
     (
         "commands",
-        &["cli", "config", "error", "files", "json", "log", "report", "ssh", "text", "vm"],
+        &[
+            "cli", "config", "error", "files", "glob", "json", "log", "report", "ssh", "text",
+            "vm", "words",
+        ],
     ),
     ("main", &["cli", "commands", "error", "json", "report"]),
 ];

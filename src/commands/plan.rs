@@ -1,0 +1,211 @@
+//! Everything that a VM would be started with, and how that differs from what it runs with.
+
+use super::target::Target;
+use crate::config::Choices;
+use crate::config::model::Vm;
+use crate::error::{Error, Kind};
+use crate::json::Value;
+use crate::ssh;
+use crate::text::{Span, command_line};
+use crate::vm::{Instance, argv, launch};
+use crate::words::Word;
+use std::ffi::OsString;
+use std::fmt;
+
+/// What is asked of a start beyond the configuration.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Extra<'a> {
+    /// Variables, by `--set`.
+    pub(super) set: &'a [(String, String)],
+    /// Arguments for QEMU behind the VM's own.
+    pub(super) arguments: Vec<OsString>,
+}
+
+impl Extra<'_> {
+    pub(super) fn is_none(&self) -> bool {
+        self.set.is_empty() && self.arguments.is_empty()
+    }
+}
+
+pub(super) struct Plan {
+    /// The program and the user's arguments. What qqmgr adds depends on the environment for a
+    /// deep directory, and is not in it.
+    pub(super) own_argv: Vec<OsString>,
+    pub(super) ssh_port: u16,
+    pub(super) ssh_config: String,
+    /// Whether ssh goes to a port of this host, and not to an address of the guest's own.
+    pub(super) reached_on_host: bool,
+}
+
+impl Plan {
+    pub(super) fn new(
+        target: &Target,
+        vm: &Vm,
+        extra: &Extra,
+        ssh_port: u16,
+    ) -> Result<Self, Error> {
+        let Target { config, paths, .. } = target;
+        let choices = Choices { ssh_port: Some(ssh_port), set: extra.set };
+        let own_argv = own_argv(target, vm, extra, ssh_port)?;
+        let options = config.ssh_options(vm, &choices)?;
+        let reached_on_host = ssh::host(&options).is_none();
+        let ssh_config = ssh::config_text(&vm.name, &options, paths, ssh_port)?;
+        Ok(Self { own_argv, ssh_port, ssh_config, reached_on_host })
+    }
+
+    /// The whole command line of QEMU.
+    pub(super) fn argv(&self, target: &Target) -> Result<Vec<OsString>, Error> {
+        let mut argv = self.own_argv.clone();
+        argv.extend(argv::injected(&target.paths)?);
+        Ok(argv)
+    }
+}
+
+/// The program, the VM's words and those of `extra`.
+pub(super) fn own_argv(
+    target: &Target,
+    vm: &Vm,
+    extra: &Extra,
+    ssh_port: u16,
+) -> Result<Vec<OsString>, Error> {
+    let config = target.config;
+    let choices = Choices { ssh_port: Some(ssh_port), set: extra.set };
+    let (bin, words) = config.command(vm, &choices)?;
+    argv::check(&words).map_err(|problem| config.problem(problem))?;
+    let typed: Vec<Word> = extra
+        .arguments
+        .iter()
+        .map(|word| Word { text: word.to_string_lossy().into_owned(), span: Span::default() })
+        .collect();
+    argv::check(&typed).map_err(|problem| {
+        let error = Error::new(Kind::Usage, problem.message);
+        problem.hint.into_iter().fold(error, Error::hint)
+    })?;
+    let mut argv = vec![launch::program(&bin, config.dir())?.into_os_string()];
+    argv.extend(words.into_iter().map(|word| OsString::from(word.text)));
+    argv.extend(extra.arguments.iter().cloned());
+    Ok(argv)
+}
+
+/// Something that a restart would change: what runs, and what is configured.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) running: Option<String>,
+    pub(super) configured: Option<String>,
+}
+
+impl Change {
+    pub(super) fn json(&self) -> Value {
+        Value::object([
+            ("running", Value::from(self.running.as_deref())),
+            ("configured", self.configured.as_deref().into()),
+        ])
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.running, &self.configured) {
+            (Some(running), Some(configured)) => {
+                write!(f, "running with `{running}`, configured `{configured}`")
+            }
+            (Some(running), None) => write!(f, "running with `{running}`, which is not configured"),
+            (None, configured) => {
+                let configured = configured.as_deref().unwrap_or_default();
+                write!(f, "running without `{configured}`, which is configured")
+            }
+        }?;
+        f.write_str(": restart to apply")
+    }
+}
+
+/// What a restart would change. Options are compared as a whole, `-m 2048`; one that is on both
+/// sides somewhere is no change.
+pub(super) fn changes(instance: &Instance, own_argv: &[OsString], ssh_port: u16) -> Vec<Change> {
+    let configured: Vec<String> =
+        own_argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let (mut running, mut configured) = (options(instance.own_argv()), options(&configured));
+    running.push(format!("ssh port {}", instance.ssh_port));
+    configured.push(format!("ssh port {ssh_port}"));
+    running.retain(|option| match configured.iter().position(|other| other == option) {
+        Some(same) => {
+            configured.remove(same);
+            false
+        }
+        None => true,
+    });
+    let mut changes = Vec::new();
+    for option in running {
+        let same_name = |other: &String| name(other) == name(&option);
+        let configured = configured.iter().position(same_name).map(|at| configured.remove(at));
+        changes.push(Change { running: Some(option), configured });
+    }
+    let added = configured.into_iter();
+    changes.extend(added.map(|option| Change { running: None, configured: Some(option) }));
+    changes
+}
+
+/// The program, and each option with its value, as a shell would read them.
+fn options(argv: &[String]) -> Vec<String> {
+    let mut options: Vec<Vec<&str>> = Vec::new();
+    for word in argv {
+        match options.last_mut() {
+            // A word without a dash belongs to the option before it; behind a value it is one of
+            // QEMU's own operands, an image.
+            Some(option)
+                if !word.starts_with('-') && option.len() == 1 && option[0].starts_with('-') =>
+            {
+                option.push(word);
+            }
+            _ => options.push(vec![word]),
+        }
+    }
+    options.iter().map(command_line).collect()
+}
+
+fn name(option: &str) -> &str {
+    let name = option.split(' ').next().unwrap_or_default();
+    // Programs and images have no name but themselves.
+    if name.starts_with('-') || name == "ssh" { name } else { "" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changed_options_are_told_in_pairs() {
+        let words = |text: &str| text.split(' ').map(str::to_string).collect::<Vec<_>>();
+        let argv = words("qemu -m 2048 -nographic -smp 2 disk.img -drive a -drive b");
+        let own_words = argv.len();
+        let instance = Instance {
+            pid: None,
+            ssh_port: 2222,
+            config_name: String::new(),
+            started_at: 0,
+            set: Vec::new(),
+            argv,
+            own_words,
+        };
+        let changes_to = |text: &str, port| -> Vec<String> {
+            let argv: Vec<OsString> = words(text).into_iter().map(OsString::from).collect();
+            let shown = |side: Option<String>| side.unwrap_or("-".into());
+            let changes = changes(&instance, &argv, port).into_iter();
+            changes.map(|c| format!("{} / {}", shown(c.running), shown(c.configured))).collect()
+        };
+        let none: [&str; 0] = [];
+        let same = "qemu -m 2048 -nographic -smp 2 disk.img -drive a -drive b";
+        assert_eq!(changes_to(same, 2222), none);
+        assert_eq!(changes_to(same, 2223), ["ssh port 2222 / ssh port 2223"]);
+        assert_eq!(
+            changes_to("qemu2 -m 4096 -smp 2 disk.img -drive b -drive c -cpu max", 2222),
+            [
+                "qemu / qemu2",
+                "-m 2048 / -m 4096",
+                "-nographic / -",
+                "-drive a / -drive c",
+                "- / -cpu max"
+            ]
+        );
+    }
+}

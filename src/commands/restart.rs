@@ -1,0 +1,53 @@
+//! `qqmgr restart VM...`: stop and start under one lock, so that nobody comes between.
+
+use super::fleet::{self, Known};
+use super::plan::Extra;
+use super::start::{ARGS, Started};
+use super::stop::{self, Stopped};
+use super::target::Target;
+use super::up::{TIMEOUT_DEFAULT, Up};
+use crate::cli::spec;
+use crate::cli::{Command, Outcome, Run};
+use crate::json::Value;
+use crate::report::Report;
+
+pub(crate) static COMMAND: Command = Command {
+    name: "restart",
+    about: "Stop VMs and start them again, as they are configured now",
+    details: "One that is not running is started. When the configuration has an error, the VM is\n\
+              not stopped. ARGS go to QEMU, behind the VM's own arguments, for this start.",
+    operands: &[spec::VMS, ARGS],
+    flags: &[&spec::ALL, &spec::WAIT, &spec::SET, &stop::TIMEOUT, &stop::FORCE, &stop::NO_KILL],
+    failure_code: None,
+    run: Run::Each(|args, tell| {
+        fleet::each(&COMMAND, args, Known::Configured, tell, run);
+    }),
+};
+
+struct Restarted {
+    stopped: Stopped,
+    started: Started,
+}
+
+fn run(target: &Target) -> Outcome {
+    let args = target.args;
+    let extra = Extra { set: &args.set, arguments: args.words.clone() };
+    let up = Up::new(target, extra, TIMEOUT_DEFAULT)?;
+    up.check()?;
+    let force = stop::force(args)?;
+    let (stopped, lock) = stop::stop(target, &COMMAND, force)?;
+    let started = Started::new(target, up.under(lock)?)?;
+    Ok(Box::new(Restarted { stopped, started }))
+}
+
+impl Report for Restarted {
+    fn text(&self) -> String {
+        let stopped = if self.stopped.was_running() { self.stopped.text() } else { String::new() };
+        stopped + &self.started.text()
+    }
+
+    fn json(&self) -> Value {
+        let stopped = ("stopped", Value::object(self.stopped.json_members().into_iter().skip(1)));
+        Value::object(self.started.json_members().into_iter().chain([stopped]))
+    }
+}

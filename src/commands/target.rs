@@ -1,0 +1,63 @@
+//! The VM that a command is about, and everything that it would be started with now.
+
+use super::wait;
+use crate::cli::Args;
+use crate::config::model::Vm;
+use crate::config::{Config, is_vm_name};
+use crate::error::Error;
+use crate::files;
+use crate::log::Log;
+use crate::ssh::Guest;
+use crate::vm::{Instance, Paths, process};
+
+pub(super) struct Target<'a> {
+    pub(super) config: &'a Config,
+    pub(super) args: &'a Args,
+    pub(super) name: String,
+    pub(super) paths: Paths,
+    pub(super) log: Log,
+}
+
+impl<'a> Target<'a> {
+    /// A VM that runs and is not configured any more is one, too: it can be looked at and stopped.
+    pub(super) fn new(
+        config: &'a Config,
+        args: &'a Args,
+        name: &str,
+        log: Log,
+    ) -> Result<Self, Error> {
+        let paths = Paths::new(config.vm_dir(name));
+        files::check_access(&paths.dir)?;
+        let is_configured = config.find_vm(name).is_some();
+        if is_configured || !is_vm_name(name) || !runs_unconfigured(config, &paths) {
+            config.vm(name)?;
+        }
+        Ok(Self { config, args, name: name.to_string(), paths, log })
+    }
+
+    /// The guest over ssh, waited for if that was asked for.
+    pub(super) fn guest(&self) -> Result<Guest, Error> {
+        if let Some(timeout) = self.args.wait {
+            wait::for_ssh(self, timeout)?;
+        }
+        Guest::of(&self.name, self.config, &self.paths, &self.log)
+    }
+
+    /// As the configuration has it.
+    pub(super) fn vm(&self) -> Result<&'a Vm, Error> {
+        self.config.vm(&self.name)
+    }
+}
+
+/// Whether a VM runs that this configuration does not have, and had when it was started.
+pub(super) fn runs_unconfigured(config: &Config, paths: &Paths) -> bool {
+    Instance::read(paths).is_none_or(|instance| instance.config_name == config.name())
+        && process::find(paths).is_some()
+}
+
+/// The VMs that run, or are about to, without being in the configuration any more; sorted.
+pub(super) fn unconfigured(config: &Config) -> impl Iterator<Item = String> {
+    let others = config.vms_with_a_dir().into_iter();
+    let others = others.filter(|name| config.find_vm(name).is_none());
+    others.filter(|name| runs_unconfigured(config, &Paths::new(config.vm_dir(name))))
+}

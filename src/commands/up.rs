@@ -1,0 +1,249 @@
+//! Starting a VM: under its lock, on which port, and what is kept of it. For `start`, `restart`
+//! and `run`.
+
+use super::plan::{Extra, Plan};
+use super::target::Target;
+use crate::config::model::Vm;
+use crate::error::{Error, Kind};
+use crate::files;
+use crate::vm::launch::{self, Failed, Launch, Ready};
+use crate::vm::lock::{Lock, lock_dir};
+use crate::vm::process::{self, Process};
+use crate::vm::state::State;
+use crate::vm::{Instance, Paths, port};
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt as _;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// What QEMU gets by default to answer.
+pub(super) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// How long a QEMU that does not answer is given to show that it is ending.
+const ENDING_WAIT: Duration = Duration::from_millis(400);
+/// Between our choice of a port and QEMU's taking it somebody else may be faster, so often.
+const PORT_TRIES: usize = 10;
+
+/// A start that is asked for.
+pub(super) struct Up<'a> {
+    pub(super) target: &'a Target<'a>,
+    pub(super) vm: &'a Vm,
+    pub(super) extra: Extra<'a>,
+    /// For QEMU to answer.
+    pub(super) timeout: Duration,
+}
+
+/// A VM that runs.
+pub(super) struct Running {
+    pub(super) ready: Ready,
+    pub(super) ssh_port: u16,
+}
+
+impl<'a> Up<'a> {
+    pub(super) fn new(
+        target: &'a Target<'a>,
+        extra: Extra<'a>,
+        timeout: Duration,
+    ) -> Result<Self, Error> {
+        Ok(Self { target, vm: target.vm()?, extra, timeout })
+    }
+
+    /// Errors of the configuration, before anything is made or stopped.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        self.plan(self.likely_port()).map(|_| ())
+    }
+
+    fn plan(&self, ssh_port: u16) -> Result<Plan, Error> {
+        Plan::new(self.target, self.vm, &self.extra, ssh_port)
+    }
+
+    /// The port that it would have if it were started now.
+    fn likely_port(&self) -> u16 {
+        likely_port(self.target, self.vm)
+    }
+
+    /// Starts the VM if it does not run. The lock is the VM's.
+    pub(super) fn under(&self, lock: Lock) -> Result<Running, Error> {
+        if let Some((process, state)) = self.running()? {
+            return self.already_running(&process, state);
+        }
+        let paths = &self.target.paths;
+        let cleared = paths.clean_for_start().and_then(|()| check_pid_file(paths));
+        if let Err(error) = cleared {
+            return Err(lock.discard(paths).err().unwrap_or(error));
+        }
+        let mut refused = BTreeSet::new();
+        loop {
+            let (plan, instance) = match self.prepare(&refused) {
+                Ok(prepared) => prepared,
+                Err(error) => {
+                    let cleaned = paths.clean_for_start().and_then(|()| lock.discard(paths));
+                    return Err(cleaned.err().unwrap_or(error));
+                }
+            };
+            match self.launch(&plan, instance) {
+                Ok(running) => return Ok(running),
+                Err(Failed { port_taken, .. })
+                    if self.vm.port.fixed().is_none()
+                        && port_taken == Some(plan.ssh_port)
+                        && refused.len() < PORT_TRIES =>
+                {
+                    refused.insert(plan.ssh_port);
+                }
+                Err(Failed { error, .. }) => {
+                    if !paths.log.exists() {
+                        // It was never run.
+                        lock.discard(paths)?;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Finds the port, and writes down what the VM is started with: from then on the port is its.
+    fn prepare(&self, refused: &BTreeSet<u16>) -> Result<(Plan, Instance), Error> {
+        let Target { config, paths, .. } = self.target;
+        // Held while a port is chosen and until the record says whose it is.
+        let mut _claiming = None;
+        let plan = if let Some(port) = self.vm.port.fixed() {
+            let plan = self.plan(port)?;
+            self.check_port(&plan)?;
+            plan
+        } else {
+            _claiming = Some(lock_dir(config.runtime_dir())?);
+            self.plan(self.free_port(refused)?)?
+        };
+        let argv = plan.argv(self.target)?;
+        let instance = Instance {
+            pid: None,
+            ssh_port: plan.ssh_port,
+            config_name: config.name(),
+            started_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+            set: self.extra.set.to_vec(),
+            argv: argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+            own_words: plan.own_argv.len(),
+        };
+        instance.write(paths)?;
+        files::write_private(&paths.ssh_config, &plan.ssh_config)?;
+        Ok((plan, instance))
+    }
+
+    fn launch(&self, plan: &Plan, mut instance: Instance) -> Result<Running, Failed> {
+        let Target { config, paths, log, .. } = self.target;
+        let ready = launch::launch(&Launch {
+            argv: &plan.argv(self.target)?,
+            current_dir: config.dir(),
+            paths,
+            timeout: self.timeout,
+            log,
+        })?;
+        instance.pid = Some(ready.process.pid);
+        if let Err(error) = instance.write(paths) {
+            // On a full disk, say. The VM runs, and its pid file tells as much.
+            log.note(&format!("the VM runs, but its record is incomplete: {}", error.message()));
+        }
+        Ok(Running { ready, ssh_port: instance.ssh_port })
+    }
+
+    /// The VM's process and state, if it runs. One that is about to end is waited for: it still
+    /// holds its images, and soon there is no VM any more.
+    fn running(&self) -> Result<Option<(Process, State)>, Error> {
+        let Target { paths, log, .. } = self.target;
+        let Some(process) = process::find_anywhere(paths) else { return Ok(None) };
+        if process.exiting {
+            let pid = process.pid;
+            log.note(&format!("waiting for the VM's last QEMU (pid {pid}) to end"));
+            if process.ends_by(Instant::now() + self.timeout) {
+                return Ok(None);
+            }
+            let message = format!("the VM's last QEMU (pid {pid}) does not end");
+            return Err(Error::new(Kind::TimedOut, message).hint("`qqmgr stop` ends it"));
+        }
+        let state = State::ask(paths, Some(&process), Instance::read(paths).as_ref(), log);
+        // One that got SIGTERM closes its sockets before its pid file and itself.
+        let ended = || process.ends_by(Instant::now() + ENDING_WAIT);
+        let runs = state != State::Stopped && (state != State::Unresponsive || !ended());
+        Ok(runs.then_some((process, state)))
+    }
+
+    fn already_running(&self, process: &Process, mut state: State) -> Result<Running, Error> {
+        let Target { paths, log, .. } = self.target;
+        let instance = Instance::read(paths);
+        let recorded = instance.as_ref().map(|instance| instance.ssh_port);
+        let ssh_port = recorded.unwrap_or_else(|| self.likely_port());
+        self.check_extra(instance.as_ref(), ssh_port)?;
+        if let (State::Starting | State::Qemu(_), Some(instance)) = (&state, instance)
+            && instance.pid.is_none()
+        {
+            // A `start` began it and was killed.
+            let ready = launch::wait_for_running(process, paths, self.timeout, log)?;
+            Instance { pid: Some(process.pid), ..instance }.write(paths)?;
+            state = State::Qemu(ready.run_state);
+        }
+        let run_state = state.name().to_string();
+        let ready = Ready { process: process.clone(), run_state, already_running: true };
+        Ok(Running { ready, ssh_port })
+    }
+
+    /// What was asked for this start must be what runs: to say "already running" would be wrong.
+    fn check_extra(&self, instance: Option<&Instance>, ssh_port: u16) -> Result<(), Error> {
+        if self.extra.is_none() {
+            return Ok(());
+        }
+        let plan = self.plan(ssh_port)?;
+        let wanted = plan.own_argv.iter().map(|word| word.to_string_lossy());
+        let runs = |instance: &Instance| wanted.eq(instance.own_argv().iter().map(String::as_str));
+        if instance.is_some_and(runs) {
+            return Ok(());
+        }
+        let name = &self.vm.name;
+        let error = Error::failed(format!("VM `{name}` runs already, with other arguments"));
+        Err(error.hint(format!("`qqmgr restart {name}` takes the same options")))
+    }
+
+    /// One that no VM of this configuration has, running or stopped with a port of its own.
+    fn free_port(&self, refused: &BTreeSet<u16>) -> Result<u16, Error> {
+        let config = self.target.config;
+        let others = config.vms_with_a_dir().into_iter().filter(|name| *name != self.vm.name);
+        // A record that is left of a crash keeps a port for nothing, which does no harm.
+        let recorded = others.filter_map(|name| Instance::read(&Paths::new(config.vm_dir(&name))));
+        let mut claimed: BTreeSet<u16> = recorded.map(|instance| instance.ssh_port).collect();
+        claimed.extend(config.vms().iter().filter_map(|vm| vm.port.fixed()));
+        claimed.extend(refused);
+        let chosen = port::choose(self.target.paths.dir.as_os_str().as_bytes(), &claimed);
+        chosen.ok_or_else(|| Error::failed("there is no free port for ssh"))
+    }
+
+    /// QEMU would say only that it could not set up a forwarding rule.
+    fn check_port(&self, plan: &Plan) -> Result<(), Error> {
+        let (config, port) = (self.target.config, plan.ssh_port);
+        if !plan.reached_on_host || !port::is_taken(port) {
+            return Ok(());
+        }
+        let holder = config.vms().iter().find(|other| {
+            let paths = Paths::new(config.vm_dir(&other.name));
+            let has_port = || Instance::read(&paths).is_some_and(|other| other.ssh_port == port);
+            other.name != self.vm.name && process::find(&paths).is_some() && has_port()
+        });
+        let (who, hint) = match holder {
+            Some(other) => {
+                (format!("VM `{}`", other.name), "stop that one, or give this one another port")
+            }
+            None => (port::holder(port), "give the VM another `port`, and its `hostfwd` too"),
+        };
+        Err(Error::failed(format!("ssh port {port} is taken by {who}")).hint(hint))
+    }
+}
+
+/// The port that a VM has, or most likely would have.
+pub(super) fn likely_port(target: &Target, vm: &Vm) -> u16 {
+    let seed = target.paths.dir.as_os_str().as_bytes();
+    vm.port.fixed().unwrap_or_else(|| port::first_choice(seed))
+}
+
+/// QEMU takes over a file that is there, and nothing else.
+fn check_pid_file(paths: &Paths) -> Result<(), Error> {
+    match paths.pid.symlink_metadata() {
+        Ok(metadata) if !metadata.is_file() => paths.remove_pid_file(),
+        _ => Ok(()),
+    }
+}

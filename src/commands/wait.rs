@@ -1,0 +1,176 @@
+//! `qqmgr wait VM... --for CONDITION`
+
+use super::fleet::{self, Known};
+use super::target::Target;
+use crate::cli::spec::{self, Flag, FlagKind, WaitFor};
+use crate::cli::{Command, Outcome, Run, usage_of};
+use crate::config::Choices;
+use crate::error::{Error, Kind};
+use crate::json::Value;
+use crate::report::Report;
+use crate::ssh;
+use crate::vm::events::{self, Ending};
+use crate::vm::process::{self, Process};
+use crate::vm::watch::Watch;
+use crate::vm::{Instance, wait};
+use std::os::unix::ffi::OsStrExt as _;
+use std::time::{Duration, Instant};
+
+pub(crate) static COMMAND: Command = Command {
+    name: "wait",
+    about: "Wait until something happens to VMs",
+    details: "CONDITION is `ssh` (the guest's ssh server answers), `serial=TEXT` (TEXT is on the\n\
+              serial output), `running`, or `stopped`, which tells why.",
+    operands: &[spec::VMS],
+    flags: &[&spec::ALL, &FOR, &TIMEOUT],
+    failure_code: None,
+    run: Run::Each(|args, tell| {
+        if args.wait_for.is_none() {
+            let message = "`wait` needs `--for`: what to wait for";
+            return tell(Err(usage_of(&COMMAND, message.into())));
+        }
+        fleet::each(&COMMAND, args, Known::Running, tell, run);
+    }),
+};
+
+static FOR: Flag = Flag {
+    long: "for",
+    short: None,
+    kind: FlagKind::Value {
+        name: "CONDITION",
+        set: |args, value| {
+            args.wait_for = Some(match value.as_bytes() {
+                b"ssh" => WaitFor::Ssh,
+                b"stopped" => WaitFor::Stopped,
+                b"running" => WaitFor::Running,
+                bytes => match bytes.strip_prefix(b"serial=") {
+                    Some(text) if !text.is_empty() => WaitFor::Serial(text.to_vec()),
+                    _ => return Err("it is `ssh`, `stopped`, `running` or `serial=TEXT`".into()),
+                },
+            });
+            Ok(())
+        },
+    },
+    help: "What to wait for",
+};
+static TIMEOUT: Flag = Flag {
+    long: "timeout",
+    short: None,
+    kind: spec::TIMEOUT,
+    help: "Give up after this long (default: never)",
+};
+
+struct Waited {
+    name: String,
+    waited_for: WaitFor,
+    pid: Option<u32>,
+    /// Of `stopped`.
+    ending: Option<Ending>,
+    took: Duration,
+}
+
+type Limit = Option<(Duration, Instant)>;
+
+fn limit(timeout: Option<Duration>) -> Limit {
+    timeout.map(|timeout| (timeout, Instant::now() + timeout))
+}
+
+fn run(target: &Target) -> Outcome {
+    let (begin, limit) = (Instant::now(), limit(target.args.timeout));
+    let waited_for = target.args.wait_for.clone().unwrap_or(WaitFor::Running);
+    let process = find(target, &waited_for, limit)?;
+    let mut ending = None;
+    if let Some(process) = &process {
+        let watch = watch(target, process, limit);
+        match &waited_for {
+            WaitFor::Ssh => ssh_of(target, &watch)?,
+            WaitFor::Running => watch.running()?,
+            WaitFor::Serial(text) => watch.serial(text)?,
+            WaitFor::Stopped => ending = Some(watch.stopped()?),
+        }
+    } else {
+        ending = Some(events::ending(&target.paths));
+    }
+    let pid = process.map(|process| process.pid);
+    let (name, took) = (target.name.clone(), begin.elapsed());
+    Ok(Box::new(Waited { name, waited_for, pid, ending, took }))
+}
+
+/// The VM's process; `None` when its end is waited for and was before. One whose start is waited
+/// for may be started by somebody yet.
+fn find(target: &Target, waited_for: &WaitFor, limit: Limit) -> Result<Option<Process>, Error> {
+    let found = process::find(&target.paths);
+    match (found, waited_for) {
+        (None, WaitFor::Stopped) => Ok(None),
+        (None, WaitFor::Running) => {
+            let deadline = limit.map(|(_, deadline)| deadline);
+            let started = wait::poll_long(deadline, || process::find(&target.paths));
+            started.map(Some).ok_or_else(|| {
+                let seconds = limit.map_or(0.0, |(limit, _)| limit.as_secs_f64());
+                let message = format!("VM `{}` was not started within {seconds} s", target.name);
+                Error::new(Kind::TimedOut, message)
+            })
+        }
+        (None, _) => Err(ssh::not_running(&target.name)),
+        (found, _) => Ok(found),
+    }
+}
+
+fn watch<'a>(target: &'a Target, process: &'a Process, limit: Limit) -> Watch<'a> {
+    Watch { name: &target.name, paths: &target.paths, process, limit, log: &target.log }
+}
+
+/// Waits for the ssh server of a VM that runs.
+pub(super) fn for_ssh(target: &Target, timeout: Duration) -> Result<(), Error> {
+    let process = process::find(&target.paths);
+    let process = process.ok_or_else(|| ssh::not_running(&target.name))?;
+    ssh_of(target, &watch(target, &process, limit(Some(timeout))))
+}
+
+/// Where ssh itself would go: to the port of the VM's start.
+fn ssh_of(target: &Target, watch: &Watch) -> Result<(), Error> {
+    let vm = target.vm()?;
+    let instance = Instance::read(&target.paths);
+    let port = instance.as_ref().map(|instance| instance.ssh_port).or(vm.port.fixed());
+    let set = instance.as_ref().map(|instance| instance.set.as_slice()).unwrap_or_default();
+    let options = target.config.ssh_options(vm, &Choices { ssh_port: port, set })?;
+    let port = port.ok_or_else(|| Error::failed("the ssh port of the VM is not known"))?;
+    watch.ssh(ssh::host(&options).unwrap_or("127.0.0.1"), port)
+}
+
+impl WaitFor {
+    fn name(&self) -> String {
+        match self {
+            Self::Ssh => "ssh".into(),
+            Self::Stopped => "stopped".into(),
+            Self::Running => "running".into(),
+            Self::Serial(text) => format!("serial={}", String::from_utf8_lossy(text)),
+        }
+    }
+}
+
+impl Report for Waited {
+    fn text(&self) -> String {
+        let (name, seconds) = (&self.name, self.took.as_secs_f64());
+        match (&self.waited_for, &self.ending) {
+            (WaitFor::Stopped, Some(Ending::Unknown) | None) => format!("{name} is stopped\n"),
+            (WaitFor::Stopped, Some(ending)) => format!("{name} is stopped: {ending}\n"),
+            (WaitFor::Ssh, _) => format!("{name} answers ssh after {seconds:.1} s\n"),
+            (WaitFor::Running, _) => format!("{name} is running after {seconds:.1} s\n"),
+            (WaitFor::Serial(text), _) => {
+                let text = String::from_utf8_lossy(text);
+                format!("{name} said `{}` after {seconds:.1} s\n", crate::text::sanitized(&text))
+            }
+        }
+    }
+
+    fn json(&self) -> Value {
+        Value::object([
+            ("name", Value::from(self.name.as_str())),
+            ("for", self.waited_for.name().as_str().into()),
+            ("pid", self.pid.into()),
+            ("reason", self.ending.as_ref().and_then(Ending::reason).into()),
+            ("seconds", Value::seconds(self.took)),
+        ])
+    }
+}

@@ -1,0 +1,138 @@
+//! What QEMU told since its start: `events.out` in the VM's directory, QMP events, one a line.
+//!
+//! QEMU writes the file itself, so that it tells the whole story to any number of readers, also
+//! after QEMU's end: a QMP session over `-qmp pipe:`, whose two ends need not be FIFOs
+//! (`chardev/char-pipe.c` opens what is there). Its input is a file that negotiates and ends; QEMU
+//! goes on sending events then (`monitor_qmp_event` in `monitor/qmp.c`; seen on 7.2).
+
+use super::Paths;
+use crate::error::Error;
+use crate::files;
+use crate::json::{self, Value};
+use std::fmt;
+
+const NEGOTIATION: &str = "{\"execute\": \"qmp_capabilities\"}\n";
+/// Of a long story, this much of its end is read: hundreds of events.
+const READ_BYTES_MAX: u64 = 64 * 1024;
+
+/// Why a QEMU ended, by its `SHUTDOWN` event (`ShutdownCause` of `qapi/run-state.json`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Told {
+        by_guest: bool,
+        reason: String,
+    },
+    /// It told nothing: killed, or crashed.
+    Untold,
+    /// There is no story.
+    Unknown,
+}
+
+impl Ending {
+    /// QEMU's word for it, if it told.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Told { reason, .. } => Some(reason),
+            Self::Untold | Self::Unknown => None,
+        }
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Untold => "QEMU was killed or crashed",
+            Self::Unknown => "why is not known",
+            Self::Told { reason, .. } => match reason.as_str() {
+                "guest-shutdown" => "the guest powered off",
+                "guest-reset" => "the guest reset, and QEMU ends then",
+                "guest-panic" => "the guest panicked",
+                "host-signal" => "QEMU was ended by a signal",
+                "host-qmp-quit" => "QEMU was told to quit",
+                "host-ui" => "QEMU's window was closed",
+                "host-error" => "QEMU met an error",
+                other => return write!(f, "QEMU says `{other}`"),
+            },
+        })
+    }
+}
+
+/// Makes the two files for a QEMU that is about to be started.
+pub(crate) fn prepare(paths: &Paths) -> Result<(), Error> {
+    files::write_private(&paths.events_in, NEGOTIATION)?;
+    let made = files::create_private(&paths.events_out);
+    made.map(|_| ()).map_err(|error| Error::io("create", &paths.events_out, &error))
+}
+
+/// Why the VM's last QEMU has ended. Of one that runs, why it will.
+pub(crate) fn ending(paths: &Paths) -> Ending {
+    let events = last_events(paths);
+    if events.is_empty() {
+        return Ending::Unknown;
+    }
+    let name = |event: &Value| event.get("event").and_then(Value::as_str).map(str::to_string);
+    // With `-no-shutdown` a guest that has shut down can go on.
+    let goes_on = |event: &&Value| matches!(name(event).as_deref(), Some("RESET" | "RESUME"));
+    let of_ending = |event: &&Value| name(event).as_deref() == Some("SHUTDOWN");
+    match events.iter().rev().take_while(|event| !goes_on(event)).find(of_ending) {
+        Some(shutdown) => {
+            let data = shutdown.get("data");
+            let reason = data.and_then(|data| data.get("reason")?.as_str());
+            Ending::Told {
+                by_guest: data.and_then(|data| data.get("guest")) == Some(&Value::Bool(true)),
+                reason: reason.unwrap_or("none").to_string(),
+            }
+        }
+        None => Ending::Untold,
+    }
+}
+
+/// Whether QEMU told that the guest panicked, and nothing after that which undoes it.
+pub(crate) fn guest_panicked(paths: &Paths) -> bool {
+    let events = last_events(paths);
+    let names = events.iter().rev().filter_map(|event| event.get("event")?.as_str());
+    names.take_while(|name| *name != "RESET").any(|name| name == "GUEST_PANICKED")
+}
+
+/// How much was told, in bytes: more when there is something new.
+pub(crate) fn told(paths: &Paths) -> u64 {
+    paths.events_out.metadata().map_or(0, |metadata| metadata.len())
+}
+
+/// The greeting, answers and events, the last ones of many; nothing if QEMU has told nothing.
+fn last_events(paths: &Paths) -> Vec<Value> {
+    let bytes = files::read_end(&paths.events_out, READ_BYTES_MAX).unwrap_or_default();
+    // A line that is cut at its start or end is none.
+    bytes.split(|byte| *byte == b'\n').filter_map(|line| json::parse(line).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lines as QEMU 7.2 writes them.
+    fn ending_after(lines: &[&str]) -> Ending {
+        let dir = std::env::temp_dir().join(format!("qqmgr-events-{}", std::process::id()));
+        let dir = dir.join(crate::text::fingerprint(lines.concat().as_bytes()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let paths = Paths::new(dir.clone());
+        std::fs::write(&paths.events_out, lines.join("\n")).unwrap();
+        let found = ending(&paths);
+        std::fs::remove_dir_all(dir).unwrap();
+        found
+    }
+
+    #[test]
+    fn why_a_qemu_ended() {
+        let greeting = r#"{"QMP": {"version": {}, "capabilities": ["oob"]}}"#;
+        let shutdown = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}"#;
+        let reset = r#"{"event": "RESET", "data": {"guest": true, "reason": "guest-reset"}}"#;
+        let told = Ending::Told { by_guest: true, reason: "guest-shutdown".into() };
+        assert_eq!(ending_after(&[]), Ending::Unknown);
+        assert_eq!(ending_after(&[greeting]), Ending::Untold);
+        assert_eq!(ending_after(&[greeting, shutdown]), told);
+        assert_eq!(ending_after(&[greeting, reset, shutdown, ""]), told);
+        assert_eq!(ending_after(&[greeting, shutdown, reset]), Ending::Untold);
+        assert_eq!(ending_after(&[greeting, &shutdown[..80]]), Ending::Untold);
+    }
+}

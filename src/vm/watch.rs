@@ -1,0 +1,261 @@
+//! TRUSTED CORE: opens connections to the guest's ssh port. Waits for what happens to a VM: its
+//! ssh server, a text on its serial output, a run state, its end.
+
+use super::events::{self, Ending};
+use super::process::Process;
+use super::state::State;
+use super::tail::tail;
+use super::{Instance, Paths, wait};
+use crate::error::{Error, Kind};
+use crate::log::Log;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How often the line of progress is written anew.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// QEMU that does not answer, or tells of no change, is asked again after this.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
+/// A VM, and the limit of a wait for something that happens to it.
+pub(crate) struct Watch<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) paths: &'a Paths,
+    pub(crate) process: &'a Process,
+    /// As it was given, and when it is over.
+    pub(crate) limit: Option<(Duration, Instant)>,
+    pub(crate) log: &'a Log,
+}
+
+impl Watch<'_> {
+    /// Until `happened`; `what` completes "waiting for". An error when QEMU ends before that, or
+    /// when the time is over.
+    fn until(&self, what: &str, mut happened: impl FnMut() -> bool) -> Result<(), Error> {
+        let (begin, mut shown_at) = (Instant::now(), Instant::now());
+        let deadline = self.limit.map(|(_, deadline)| deadline);
+        let outcome = wait::poll_long(deadline, || {
+            // In this order: what QEMU wrote last is there when it has ended.
+            let alive = self.process.is_alive();
+            if happened() {
+                return Some(Ok(()));
+            }
+            if !alive {
+                return Some(Err(self.ended(what)));
+            }
+            if Instant::now() >= shown_at {
+                shown_at += PROGRESS_INTERVAL;
+                let seconds = begin.elapsed().as_secs();
+                self.log.progress(|| {
+                    let last = tail(&self.paths.serial);
+                    let last = last.lines().next_back().unwrap_or_default();
+                    format!("waiting for {what} ({seconds} s) {last}")
+                });
+            }
+            None
+        });
+        self.log.end_progress();
+        outcome.unwrap_or_else(|| Err(self.timed_out(what)))
+    }
+
+    /// Until the guest's ssh server has introduced itself.
+    pub(crate) fn ssh(&self, host: &str, port: u16) -> Result<(), Error> {
+        let what = format!("the ssh server of VM `{}`", self.name);
+        let mut probe = Probe::new(host, port)?;
+        self.until(&what, || probe.has_answered())
+    }
+
+    /// Until the text is on the serial output, since the VM's start.
+    pub(crate) fn serial(&self, text: &[u8]) -> Result<(), Error> {
+        let shown = String::from_utf8_lossy(text);
+        let what = format!("`{shown}` on the serial output of VM `{}`", self.name);
+        let mut search = Search::new(&self.paths.serial, text);
+        self.until(&what, || search.has_found())
+    }
+
+    /// Until QEMU runs the guest.
+    pub(crate) fn running(&self) -> Result<(), Error> {
+        let what = format!("VM `{}` to run", self.name);
+        let (mut told, mut ask_at) = (None, Instant::now());
+        self.until(&what, || {
+            let tells = events::told(self.paths);
+            if told == Some(tells) && Instant::now() < ask_at {
+                return false;
+            }
+            (told, ask_at) = (Some(tells), Instant::now() + ASK_INTERVAL);
+            let instance = Instance::read(self.paths);
+            let state = State::ask(self.paths, Some(self.process), instance.as_ref(), self.log);
+            state == State::Qemu("running".into())
+        })
+    }
+
+    /// Until QEMU has ended; why.
+    pub(crate) fn stopped(&self) -> Result<Ending, Error> {
+        let what = format!("VM `{}` to stop", self.name);
+        self.until(&what, || !self.process.is_alive())?;
+        Ok(events::ending(self.paths))
+    }
+
+    fn ended(&self, what: &str) -> Error {
+        let ending = events::ending(self.paths);
+        let said = tail(&self.paths.log);
+        let said = if said.is_empty() { said } else { format!(":\n{said}") };
+        let message = format!("QEMU ended while waiting for {what}: {ending}{said}");
+        Error::new(Kind::NotRunning, message)
+            .hint(format!("its log is `{}`", self.paths.log.display()))
+    }
+
+    fn timed_out(&self, what: &str) -> Error {
+        let seconds = self.limit.map_or(0.0, |(limit, _)| limit.as_secs_f64());
+        let said = tail(&self.paths.serial);
+        let said = if said.is_empty() {
+            ", and its serial output is empty".to_string()
+        } else {
+            format!("; the end of its serial output:\n{said}")
+        };
+        let message = format!("waited {seconds} s for {what}{said}");
+        Error::new(Kind::TimedOut, message).hint(format!("VM `{}` still runs", self.name))
+    }
+}
+
+/// ssh servers say who they are at once, after lines of text if they want (RFC 4253, 4.2).
+const BANNER: &[u8] = b"SSH-";
+const BANNER_BYTES_MAX: usize = 8 * 1024;
+/// QEMU takes a connection before the guest listens, and passes it on late or never. So new ones
+/// are tried, at first after this, while some older ones are kept for a guest that is slow.
+const PROBE_PAUSE: Duration = Duration::from_millis(300);
+const PROBE_PAUSE_MAX: Duration = Duration::from_secs(3);
+const PROBES_MAX: usize = 4;
+const CONNECT_WAIT: Duration = Duration::from_secs(1);
+
+/// Connections to an ssh port, none of which has said what it should.
+struct Probe {
+    address: SocketAddr,
+    connections: Vec<(TcpStream, Vec<u8>)>,
+    next_at: Instant,
+    pause: Duration,
+}
+
+impl Probe {
+    fn new(host: &str, port: u16) -> Result<Self, Error> {
+        let address = (host, port).to_socket_addrs().ok().and_then(|mut found| found.next());
+        let address = address.ok_or_else(|| {
+            Error::failed(format!("cannot find the host `{host}`"))
+                .hint("it is `HostName` in `[ssh]`")
+        })?;
+        let (next_at, pause) = (Instant::now(), PROBE_PAUSE);
+        Ok(Self { address, connections: Vec::new(), next_at, pause })
+    }
+
+    fn has_answered(&mut self) -> bool {
+        let mut answered = false;
+        self.connections.retain_mut(|(stream, said)| {
+            let mut chunk = [0; 512];
+            match stream.read(&mut chunk) {
+                Ok(0) => false,
+                Ok(count) => {
+                    said.extend_from_slice(&chunk[..count]);
+                    answered |=
+                        said.split(|byte| *byte == b'\n').any(|line| line.starts_with(BANNER));
+                    said.len() < BANNER_BYTES_MAX
+                }
+                Err(error) => {
+                    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+                }
+            }
+        });
+        if !answered && Instant::now() >= self.next_at {
+            self.connect();
+        }
+        answered
+    }
+
+    fn connect(&mut self) {
+        if let Ok(stream) = TcpStream::connect_timeout(&self.address, CONNECT_WAIT)
+            && stream.set_nonblocking(true).is_ok()
+        {
+            if self.connections.len() == PROBES_MAX {
+                self.connections.remove(0);
+            }
+            self.connections.push((stream, Vec::new()));
+        }
+        self.next_at = Instant::now() + self.pause;
+        self.pause = (self.pause * 3 / 2).min(PROBE_PAUSE_MAX);
+    }
+}
+
+const SEARCH_CHUNK_BYTES: u64 = 64 * 1024;
+
+/// A text that is looked for in a file that grows.
+struct Search<'a> {
+    path: PathBuf,
+    text: &'a [u8],
+    searched: u64,
+    /// The end of what was searched, shorter than the text: it may go on in what comes.
+    rest: Vec<u8>,
+}
+
+impl<'a> Search<'a> {
+    fn new(path: &Path, text: &'a [u8]) -> Self {
+        Self { path: path.to_path_buf(), text, searched: 0, rest: Vec::new() }
+    }
+
+    /// A file that cannot be read has nothing yet.
+    fn has_found(&mut self) -> bool {
+        while let Ok(chunk) = self.chunk()
+            && !chunk.is_empty()
+        {
+            self.searched += chunk.len() as u64;
+            self.rest.extend_from_slice(&chunk);
+            if self.rest.windows(self.text.len()).any(|part| part == self.text) {
+                return true;
+            }
+            self.rest.drain(..self.rest.len().saturating_sub(self.text.len() - 1));
+        }
+        false
+    }
+
+    fn chunk(&self) -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(self.searched))?;
+        let mut chunk = Vec::new();
+        file.take(SEARCH_CHUNK_BYTES).read_to_end(&mut chunk)?;
+        Ok(chunk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    #[test]
+    fn a_text_is_found_across_chunks_as_the_file_grows() {
+        let path = std::env::temp_dir().join(format!("qqmgr-search-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let mut search = Search::new(&path, b"login: ");
+        assert!(!search.has_found());
+        let mut file = File::create(&path).unwrap();
+        file.write_all(&vec![b'l'; 70_000]).unwrap();
+        assert!(!search.has_found());
+        file.write_all(b"ogin").unwrap();
+        assert!(!search.has_found());
+        file.write_all(b": ").unwrap();
+        assert!(search.has_found());
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_connection_alone_is_no_answer() {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut probe = Probe::new("127.0.0.1", server.local_addr().unwrap().port()).unwrap();
+        assert!(!probe.has_answered());
+        let (mut guest, _) = server.accept().unwrap();
+        guest.write_all(b"welcome\r\nSSH").unwrap();
+        let soon = Some(Instant::now() + Duration::from_millis(50));
+        assert_eq!(wait::poll_long(soon, || probe.has_answered().then_some(())), None);
+        guest.write_all(b"-2.0-x\r\n").unwrap();
+        let soon = Some(Instant::now() + Duration::from_secs(10));
+        assert!(wait::poll_long(soon, || probe.has_answered().then_some(())).is_some());
+    }
+}
