@@ -24,7 +24,7 @@ mod words;
 
 use cli::{Outcome, Parsed, Refused, Run};
 use commands::{COMMANDS, help::Help};
-use error::Error;
+use error::{Error, Kind};
 use json::Value;
 use report::Report;
 use std::io::{self, ErrorKind, Write as _};
@@ -51,7 +51,8 @@ fn main() -> ExitCode {
         Ok(Parsed::Help { command, json }) => print(&Help(command), json).into(),
         Ok(Parsed::Version { json }) => print(&Version, json).into(),
         Err(Refused { error, command, json }) => {
-            fail(&error, command.and_then(|command| command.failure_code), json).into()
+            let code = command.map_or(Kind::exit_code as fn(Kind) -> u8, |c| c.failure_code);
+            fail(&error, code, json).into()
         }
     }
 }
@@ -76,18 +77,17 @@ fn print(report: &dyn Report, json: bool) -> u8 {
     let text = if json { report.json().pretty() } else { report.text() };
     match write_out(&text) {
         Ok(()) => report.exit_code(),
-        Err(error) => fail(&error, None, false),
+        Err(error) => fail(&error, Kind::exit_code, false),
     }
 }
 
-/// `code` instead of the error's own, for a command that has but one for its failures.
-fn fail(error: &Error, code: Option<u8>, json: bool) -> u8 {
+fn fail(error: &Error, code: fn(Kind) -> u8, json: bool) -> u8 {
     if json {
         // That it cannot be written changes nothing: it failed already.
         let _ = write_out(&error.json().pretty());
     }
     let _ = io::stderr().write_all(error.text().as_bytes());
-    code.unwrap_or(error.kind.exit_code())
+    code(error.kind)
 }
 
 /// A reader that has gone away has read what it wanted.

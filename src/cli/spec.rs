@@ -1,6 +1,6 @@
 //! What a command is: one row of a table, from which parsing, help and the man page's test come.
 
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::log::Log;
 use crate::report::Report;
 use std::ffi::{OsStr, OsString};
@@ -18,8 +18,9 @@ pub(crate) struct Command {
     pub(crate) details: &'static str,
     pub(crate) operands: &'static [Operand],
     pub(crate) flags: &'static [&'static Flag],
-    /// Exit code of every failure of our own, for a command that passes on somebody else's codes.
-    pub(crate) failure_code: Option<u8>,
+    /// The exit code for a failure of our own: that of its kind, but for a command that passes on
+    /// somebody else's codes.
+    pub(crate) failure_code: fn(Kind) -> u8,
     pub(crate) run: Run,
 }
 
@@ -146,7 +147,7 @@ pub(crate) const VM: Operand = Operand { name: "VM", count: Count::One };
 pub(crate) const VMS: Operand = Operand { name: "VM", count: Count::Any };
 
 /// Without a time of its own, `--wait` gives a guest this long: one that is emulated boots slowly.
-const WAIT_DEFAULT: Duration = Duration::from_secs(300);
+pub(crate) const WAIT_DEFAULT: Duration = Duration::from_secs(300);
 
 pub(crate) static ALL: Flag = Flag {
     long: "all",

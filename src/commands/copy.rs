@@ -4,7 +4,7 @@ use super::target::Target;
 use crate::cli::spec::{self, Count, Operand};
 use crate::cli::{Args, Command, Outcome, Run};
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::Report;
 use crate::ssh::copy::{Copy, copy};
@@ -21,7 +21,7 @@ pub(crate) static PUT: Command = Command {
         Operand { name: "REMOTE", count: Count::One },
     ],
     flags: &[&spec::WAIT],
-    failure_code: None,
+    failure_code: Kind::exit_code,
     run: Run::Once(|args| {
         run(args, |from, to| Copy::Put { from: from.iter().map(PathBuf::from).collect(), to })
     }),
@@ -38,7 +38,7 @@ pub(crate) static GET: Command = Command {
         Operand { name: "LOCAL", count: Count::One },
     ],
     flags: &[&spec::WAIT],
-    failure_code: None,
+    failure_code: Kind::exit_code,
     run: Run::Once(|args| run(args, |from, to| Copy::Get { from: from.to_vec(), to: to.into() })),
 };
 

@@ -3,6 +3,7 @@
 use super::COMMANDS;
 use crate::cli::spec::{Count, Operand};
 use crate::cli::{Args, Command, Outcome, Run, find_command, help};
+use crate::error::Kind;
 use crate::json::Value;
 use crate::report::Report;
 
@@ -12,7 +13,7 @@ pub(crate) static COMMAND: Command = Command {
     details: "",
     operands: &[Operand { name: "COMMAND", count: Count::Optional }],
     flags: &[],
-    failure_code: None,
+    failure_code: Kind::exit_code,
     run: Run::Once(run),
 };
 

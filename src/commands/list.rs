@@ -5,6 +5,7 @@ use crate::cli::spec::{Flag, FlagKind};
 use crate::cli::{Args, Command, Outcome, Run};
 use crate::config::Config;
 use crate::config::model::Vm;
+use crate::error::Kind;
 use crate::files;
 use crate::json::Value;
 use crate::report::Report;
@@ -19,7 +20,7 @@ pub(crate) static COMMAND: Command = Command {
               more. A live VM is `running` here whatever its guest does; `status` asks QEMU.",
     operands: &[],
     flags: &[&QUIET, &RUNNING],
-    failure_code: None,
+    failure_code: Kind::exit_code,
     run: Run::Once(run),
 };
 

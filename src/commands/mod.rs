@@ -8,6 +8,7 @@ pub(crate) mod help;
 mod list;
 mod plan;
 mod restart;
+mod run;
 mod ssh;
 mod start;
 mod status;
@@ -29,5 +30,6 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &ssh::COMMAND,
     &copy::PUT,
     &copy::GET,
+    &run::COMMAND,
     &help::COMMAND,
 ];

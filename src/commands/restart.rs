@@ -8,6 +8,7 @@ use super::target::Target;
 use super::up::{TIMEOUT_DEFAULT, Up};
 use crate::cli::spec;
 use crate::cli::{Command, Outcome, Run};
+use crate::error::Kind;
 use crate::json::Value;
 use crate::report::Report;
 
@@ -18,7 +19,7 @@ pub(crate) static COMMAND: Command = Command {
               not stopped. ARGS go to QEMU, behind the VM's own arguments, for this start.",
     operands: &[spec::VMS, ARGS],
     flags: &[&spec::ALL, &spec::WAIT, &spec::SET, &stop::TIMEOUT, &stop::FORCE, &stop::NO_KILL],
-    failure_code: None,
+    failure_code: Kind::exit_code,
     run: Run::Each(|args, tell| {
         fleet::each(&COMMAND, args, Known::Configured, tell, run);
     }),

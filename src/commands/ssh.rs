@@ -19,7 +19,7 @@ pub(crate) static COMMAND: Command = Command {
               ssh(1) before it. The exit code is the command's, or 255 when ssh or qqmgr failed.",
     operands: &[spec::VM, Operand { name: "WORD", count: Count::Rest }],
     flags: &[&spec::WAIT],
-    failure_code: Some(FAILURE_CODE),
+    failure_code: |_| FAILURE_CODE,
     run: Run::Once(run),
 };
 
@@ -42,10 +42,7 @@ fn run(args: &Args) -> Outcome {
     if !args.json {
         return Err(replace_by(guest.ssh(words), &guest.log));
     }
-    // The master of a shared connection would live on with our end of the pipes.
-    let mut ssh = guest.command("ssh");
-    ssh.args(["-o", "ControlMaster=no"]).arg(&*args.vm()).args(words);
-    let output = capture(ssh, &guest.log)?;
+    let output = capture(guest.unshared_ssh(words), &guest.limits, &guest.log)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok(Box::new(Ran {
         name: args.vm().into_owned(),

@@ -7,7 +7,7 @@ use super::up::{Running, TIMEOUT_DEFAULT, Up};
 use super::wait;
 use crate::cli::spec::{self, Count, Flag, Operand};
 use crate::cli::{Command, Outcome, Run};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::Report;
 use crate::vm::lock::{LOCK_WAIT, lock};
@@ -20,7 +20,7 @@ pub(crate) static COMMAND: Command = Command {
               the VM's own arguments, for this start.",
     operands: &[spec::VMS, ARGS],
     flags: &[&spec::ALL, &spec::WAIT, &spec::SET, &TIMEOUT],
-    failure_code: None,
+    failure_code: Kind::exit_code,
     run: Run::Each(|args, tell| {
         fleet::each(&COMMAND, args, Known::Configured, tell, run);
     }),

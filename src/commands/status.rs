@@ -21,7 +21,7 @@ pub(crate) static COMMAND: Command = Command {
     details: "",
     operands: &[spec::VMS],
     flags: &[&spec::ALL, &QUIET],
-    failure_code: None,
+    failure_code: Kind::exit_code,
     run: Run::Each(|args, tell| {
         fleet::each(&COMMAND, args, Known::Running, tell, |target| Ok(run(target)));
     }),

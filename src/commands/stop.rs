@@ -25,7 +25,7 @@ pub(crate) static COMMAND: Command = Command {
               Stopping a stopped VM is success, and cleans up what a crash left.",
     operands: &[spec::VMS],
     flags: &[&spec::ALL, &TIMEOUT, &FORCE, &NO_KILL],
-    failure_code: None,
+    failure_code: Kind::exit_code,
     run: Run::Each(|args, tell| {
         fleet::each(&COMMAND, args, Known::Running, tell, run);
     }),

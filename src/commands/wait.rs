@@ -23,7 +23,7 @@ pub(crate) static COMMAND: Command = Command {
               serial output), `running`, or `stopped`, which tells why.",
     operands: &[spec::VMS],
     flags: &[&spec::ALL, &FOR, &TIMEOUT],
-    failure_code: None,
+    failure_code: Kind::exit_code,
     run: Run::Each(|args, tell| {
         if args.wait_for.is_none() {
             let message = "`wait` needs `--for`: what to wait for";

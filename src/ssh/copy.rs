@@ -115,7 +115,7 @@ fn find_out(guest: &Guest) -> Result<Method, Error> {
 
 fn ask(guest: &Guest, mut command: Command) -> Result<Output, Error> {
     command.stdin(Stdio::null());
-    capture(command, &guest.log)
+    capture(command, &guest.limits, &guest.log)
 }
 
 /// Whether a remote name has characters that `get` expands.

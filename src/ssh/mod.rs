@@ -13,6 +13,7 @@ use crate::log::Log;
 use crate::vm::paths::{SOCKET_PATH_BYTES_MAX, is_plain};
 use crate::vm::{Instance, Paths, process};
 use config::CONTROL_SOCKET;
+use run::Limits;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,6 +31,8 @@ pub(crate) struct Guest {
     name: String,
     pub(crate) paths: Paths,
     pub(crate) log: Log,
+    /// Of every program that is run for it, but for those that replace this process.
+    pub(crate) limits: Limits,
 }
 
 impl Guest {
@@ -40,7 +43,12 @@ impl Guest {
         if process::find(paths).is_none() {
             return Err(not_running(name));
         }
-        let guest = Self { name: name.to_string(), paths: paths.clone(), log: log.clone() };
+        let guest = Self {
+            name: name.to_string(),
+            paths: paths.clone(),
+            log: log.clone(),
+            limits: Limits::default(),
+        };
         let Some(vm) = config.find_vm(name) else { return Ok(guest) };
         let instance = Instance::read(paths);
         let port = instance.as_ref().map(|instance| instance.ssh_port).or(vm.port.fixed());
@@ -60,11 +68,35 @@ impl Guest {
         command
     }
 
+    pub(crate) fn within(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
     /// `ssh -F ssh.conf NAME WORDS...`
     pub(crate) fn ssh(&self, words: &[OsString]) -> Command {
         let mut command = self.command("ssh");
         command.arg(&self.name).args(words);
         command
+    }
+
+    /// The same for a program whose output is kept: the master of a shared connection would live
+    /// on with our end of the pipes.
+    pub(crate) fn unshared_ssh(&self, words: &[OsString]) -> Command {
+        let mut command = self.command("ssh");
+        command.args(["-o", "ControlMaster=no"]).arg(&self.name).args(words);
+        command
+    }
+}
+
+/// A command line for the guest's shell: one word is one, of several each is quoted.
+pub(crate) fn remote_command(words: &[OsString]) -> OsString {
+    match words {
+        [line] => line.clone(),
+        words => {
+            let words: Vec<OsString> =
+                words.iter().map(|word| stream::quoted(word, false)).collect();
+            words.join(OsStr::new(" "))
+        }
     }
 }
 

@@ -1,14 +1,16 @@
 //! TRUSTED CORE: runs `ssh`, `scp` and `tar`.
 
-use crate::error::{Error, io_reason};
+use crate::error::{Error, Kind, io_reason};
 use crate::log::Log;
 use crate::text::{command_line, sanitized};
+use crate::vm::tail::tail;
 use crate::vm::wait::poll;
+use crate::vm::{Paths, events};
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// What a program may say on each of its two streams where that is kept.
@@ -16,6 +18,56 @@ const OUTPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// The same on all systems that QEMU runs on.
 const SIGPIPE: i32 = 13;
+
+/// When a program is ended before it ends by itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Limits {
+    /// As it was given, and when it is over.
+    pub(crate) deadline: Option<(Duration, Instant)>,
+    /// The VM whose guest must live: ssh notices late, if at all, that it does not.
+    pub(crate) guest: Option<Paths>,
+}
+
+impl Limits {
+    /// What is left of the time, and at most this.
+    pub(crate) fn left(&self, most: Duration) -> Duration {
+        let left = |(_, deadline): (_, Instant)| deadline.saturating_duration_since(Instant::now());
+        self.deadline.map_or(most, |deadline| left(deadline).min(most))
+    }
+
+    /// Waits for a program, or ends it and says why.
+    fn wait(&self, child: &mut Child, program: &OsStr) -> Result<ExitStatus, Error> {
+        let failed = |error: &std::io::Error| {
+            let reason = io_reason(error);
+            Error::failed(format!("cannot wait for `{}`: {reason}", program.display()))
+        };
+        if self.deadline.is_none() && self.guest.is_none() {
+            return child.wait().map_err(|error| failed(&error));
+        }
+        let ended = poll(None::<Instant>, || match child.try_wait() {
+            Ok(None) => self.exceeded().map(Err),
+            Ok(Some(status)) => Some(Ok(status)),
+            Err(error) => Some(Err(failed(&error))),
+        });
+        if !matches!(ended, Some(Ok(_))) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        ended.unwrap_or_else(|| child.wait().map_err(|error| failed(&error)))
+    }
+
+    fn exceeded(&self) -> Option<Error> {
+        if let Some((limit, deadline)) = self.deadline
+            && Instant::now() >= deadline
+        {
+            let message = format!("gave up after {} s", limit.as_secs_f64());
+            return Some(Error::new(Kind::TimedOut, message));
+        }
+        let paths = self.guest.as_ref().filter(|paths| events::guest_panicked(paths))?;
+        let said = tail(&paths.serial);
+        Some(Error::failed(format!("the guest panicked; the end of its serial output:\n{said}")))
+    }
+}
 
 /// How a program ended and what it said.
 pub(crate) struct Output {
@@ -44,21 +96,33 @@ pub(crate) fn replace_by(mut command: Command, log: &Log) -> Error {
 }
 
 /// Runs a program to its end and keeps what it says.
-pub(crate) fn capture(mut command: Command, log: &Log) -> Result<Output, Error> {
+pub(crate) fn capture(mut command: Command, limits: &Limits, log: &Log) -> Result<Output, Error> {
     trace(&command, log);
     let mut child = spawn(command.stdout(Stdio::piped()))?;
-    let stderr = child.stderr.take();
-    let reader = std::thread::spawn(move || read(stderr));
-    let stdout = read(child.stdout.take());
-    let (Some(stdout), Some(stderr)) = (stdout, reader.join().unwrap_or_default()) else {
-        let _ = child.kill();
-        let _ = child.wait();
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    // Each reader ends when the program does, or when it has read too much, which ends the program.
+    let readers = (std::thread::spawn(|| read(stdout)), std::thread::spawn(|| read(stderr)));
+    let status = limits.wait(&mut child, command.get_program());
+    let (stdout, stderr) = (readers.0.join(), readers.1.join());
+    let status = status?;
+    let (Some(stdout), Some(stderr)) = (stdout.unwrap_or_default(), stderr.unwrap_or_default())
+    else {
         let limit = OUTPUT_BYTES_MAX >> 20;
         return Err(Error::failed(format!("the command said more than {limit} MiB"))
             .hint("without `--json` there is no limit"));
     };
-    let status = child.wait().map_err(|error| cannot_run(&command, &error))?;
     Ok(Output { exit_code: status.code(), stdout, stderr })
+}
+
+/// Runs a program with our streams; gives its exit code, `None` when a signal ended it.
+pub(crate) fn run_attached(
+    mut command: Command,
+    limits: &Limits,
+    log: &Log,
+) -> Result<Option<i32>, Error> {
+    trace(&command, log);
+    let mut child = command.spawn().map_err(|error| cannot_run(&command, &error))?;
+    limits.wait(&mut child, command.get_program()).map(|status| status.code())
 }
 
 /// Runs a program whose result does not matter, and not longer than this.
@@ -79,7 +143,12 @@ fn read(stream: Option<impl Read>) -> Option<Vec<u8>> {
 }
 
 /// Runs `from | to`. What `to` says only counts when it had a whole stream to work on.
-pub(super) fn pipe(mut from: Command, mut to: Command, log: &Log) -> Result<(), Error> {
+pub(super) fn pipe(
+    mut from: Command,
+    mut to: Command,
+    limits: &Limits,
+    log: &Log,
+) -> Result<(), Error> {
     trace(&from, log);
     trace(&to, log);
     let mut source = spawn(from.stdin(Stdio::null()).stdout(Stdio::piped()))?;
@@ -90,8 +159,8 @@ pub(super) fn pipe(mut from: Command, mut to: Command, log: &Log) -> Result<(), 
     drop(to);
     // Both at once, since either may have more to say than a pipe holds.
     std::thread::scope(|scope| {
-        let sending = scope.spawn(|| end(source, from.get_program()));
-        let received = sink.map_err(Failure::from).and_then(|child| end(child, &receiver));
+        let sending = scope.spawn(|| end(source, from.get_program(), limits));
+        let received = sink.map_err(Failure::from).and_then(|child| end(child, &receiver, limits));
         let sent = sending.join().unwrap_or_else(|_| Err(Error::failed("the copy failed").into()));
         match sent {
             Err(Failure { receiver_left: true, .. }) if received.is_err() => received,
@@ -119,18 +188,19 @@ impl From<Error> for Failure {
 }
 
 /// Waits for a program; an error has what it said.
-fn end(child: Child, program: &OsStr) -> Result<(), Failure> {
-    let program = program.display();
-    let output = child.wait_with_output().map_err(|error| {
-        Error::failed(format!("cannot wait for `{program}`: {}", io_reason(&error)))
-    })?;
-    if output.status.success() {
+fn end(mut child: Child, program: &OsStr, limits: &Limits) -> Result<(), Failure> {
+    let stderr = child.stderr.take();
+    let reader = std::thread::spawn(|| read(stderr));
+    let status = limits.wait(&mut child, program);
+    let stderr = reader.join().unwrap_or_default().unwrap_or_default();
+    let status = status?;
+    if status.success() {
         return Ok(());
     }
-    let said = said(&output.stderr);
-    let said = if said.is_empty() { output.status.to_string() } else { said };
-    let error = Error::failed(format!("the copy failed: `{program}`: {said}"));
-    Err(Failure { error, receiver_left: output.status.signal() == Some(SIGPIPE) })
+    let said = said(&stderr);
+    let said = if said.is_empty() { status.to_string() } else { said };
+    let error = Error::failed(format!("the copy failed: `{}`: {said}", program.display()));
+    Err(Failure { error, receiver_left: status.signal() == Some(SIGPIPE) })
 }
 
 fn trace(command: &Command, log: &Log) {

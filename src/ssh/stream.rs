@@ -70,7 +70,7 @@ fn put(guest: &Guest, from: &Path, to: &OsStr, count: &str) -> Result<(), Error>
     tar.arg(Path::new(".").join(name));
     let to = home_relative(to);
     let remote = remote_script(PUT, &[&to, name, OsStr::new(count)]);
-    pipe(tar, guest.ssh(&[remote]), &guest.log)
+    pipe(tar, guest.ssh(&[remote]), &guest.limits, &guest.log)
 }
 
 fn get(guest: &Guest, from: &OsStr, to: &Path) -> Result<(), Error> {
@@ -80,7 +80,7 @@ fn get(guest: &Guest, from: &OsStr, to: &Path) -> Result<(), Error> {
         // Neither its owners nor its set-user-ID bits are the guest's to choose.
         tar.args(["--no-same-owner", "--no-same-permissions", "-xf", "-", "-C"]).arg(dir);
         let remote = remote_script(GET, &[&home_relative(from)]);
-        pipe(guest.ssh(&[remote]), tar, &guest.log)
+        pipe(guest.ssh(&[remote]), tar, &guest.limits, &guest.log)
     };
     let (true, Some(name)) = (!to.is_dir(), name) else {
         return into(&local(to));
@@ -105,7 +105,7 @@ fn expanded(guest: &Guest, path: &OsStr) -> Result<Vec<OsString>, Error> {
     script.push(quoted(&home_relative(path), true));
     let mut ssh = guest.ssh(&[remote_script_os(&script, &[])]);
     ssh.stdin(Stdio::null());
-    let output = capture(ssh, &guest.log)?;
+    let output = capture(ssh, &guest.limits, &guest.log)?;
     if output.exit_code != Some(0) {
         return Err(Error::failed(format!("cannot list the guest's files: {}", output.said())));
     }
@@ -145,7 +145,7 @@ fn remote_script_os(script: &OsStr, arguments: &[&OsStr]) -> OsString {
 }
 
 /// In single quotes; with `patterns`, all but `*`, `?` and what brackets need.
-fn quoted(text: &OsStr, patterns: bool) -> OsString {
+pub(super) fn quoted(text: &OsStr, patterns: bool) -> OsString {
     let mut out = b"'".to_vec();
     for byte in text.as_bytes() {
         match byte {

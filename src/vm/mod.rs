@@ -4,6 +4,7 @@
 
 pub(crate) mod argv;
 pub(crate) mod events;
+pub(crate) mod guard;
 pub(crate) mod instance;
 pub(crate) mod launch;
 pub(crate) mod lock;

@@ -9,14 +9,17 @@ const PAUSE_MAX: Duration = Duration::from_millis(4);
 /// Still too short for a person to notice; a look costs some 50 microseconds.
 const LONG_PAUSE_MAX: Duration = Duration::from_millis(40);
 
-/// Polls `ready` with pauses of 1 to 4 ms until it gives something, `None` at the deadline. The
+/// Polls `ready` with pauses of 1 to 4 ms until it gives something, `None` at the deadline if there
+/// is one. The
 /// clock is monotonic: setting the time of day neither prolongs nor cuts a wait.
-pub(crate) fn poll<T>(deadline: Instant, ready: impl FnMut() -> Option<T>) -> Option<T> {
-    poll_with(PAUSE_MAX, Some(deadline), ready)
+pub(crate) fn poll<T>(
+    deadline: impl Into<Option<Instant>>,
+    ready: impl FnMut() -> Option<T>,
+) -> Option<T> {
+    poll_with(PAUSE_MAX, deadline.into(), ready)
 }
 
-/// The same for what may take minutes, with pauses of up to 40 ms, and without a deadline if there
-/// is none.
+/// The same for what may take minutes, with pauses of up to 40 ms.
 pub(crate) fn poll_long<T>(
     deadline: Option<Instant>,
     ready: impl FnMut() -> Option<T>,

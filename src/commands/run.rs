@@ -1,0 +1,254 @@
+//! `qqmgr run VM -- COMMAND...`: one job on a VM that is there for it.
+
+use super::plan::Extra;
+use super::stop;
+use super::target::Target;
+use super::up::{TIMEOUT_DEFAULT, Up};
+use super::wait;
+use crate::cli::spec::{self, Count, Flag, FlagKind, Operand};
+use crate::cli::{Args, Command, Outcome, Run, usage_of};
+use crate::config::Config;
+use crate::error::{Error, Kind};
+use crate::json::Value;
+use crate::report::Report;
+use crate::ssh::Guest;
+use crate::ssh::copy::{Copy, copy};
+use crate::ssh::run::{Limits, Output, capture, run_attached};
+use crate::vm::guard::Guard;
+use crate::vm::lock::{LOCK_WAIT, lock};
+use crate::vm::process;
+use crate::vm::shutdown::{self, Force};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// ssh's for its own failures.
+const FAILURE_CODE: u8 = 255;
+/// That of timeout(1).
+const TIMED_OUT_CODE: u8 = 124;
+
+pub(crate) static COMMAND: Command = Command {
+    name: "run",
+    about: "Run a command on a VM that is started for it, and stopped after it",
+    details: "A VM that runs already is used, and left running. One word behind `--` is a command\n\
+              line for the guest's shell; several are a command and its arguments, as they are.\n\
+              The exit code is the command's, 124 after a timeout, and 255 when qqmgr or ssh\n\
+              failed. Files are copied back whatever the command's exit code is.",
+    operands: &[spec::VM, Operand { name: "COMMAND", count: Count::Words }],
+    flags: &[&spec::WAIT, &spec::SET, &PUT, &GET, &KEEP, &FRESH, &TIMEOUT],
+    failure_code: |kind| if kind == Kind::TimedOut { TIMED_OUT_CODE } else { FAILURE_CODE },
+    run: Run::Once(run),
+};
+
+static PUT: Flag = Flag {
+    long: "put",
+    short: None,
+    kind: FlagKind::List {
+        name: "LOCAL:REMOTE",
+        set: |args, value| {
+            args.put.push(divided(value)?);
+            Ok(())
+        },
+    },
+    help: "Copy to the guest before the command",
+};
+static GET: Flag = Flag {
+    long: "get",
+    short: None,
+    kind: FlagKind::List {
+        name: "REMOTE:LOCAL",
+        set: |args, value| {
+            args.get.push(divided(value)?);
+            Ok(())
+        },
+    },
+    help: "Copy from the guest after the command",
+};
+static KEEP: Flag = Flag {
+    long: "keep",
+    short: None,
+    kind: FlagKind::Switch(|args| args.keep = true),
+    help: "Leave the VM running",
+};
+static FRESH: Flag = Flag {
+    long: "fresh",
+    short: None,
+    kind: FlagKind::Switch(|args| args.fresh = true),
+    help: "Forget what is written to the disks (QEMU's -snapshot)",
+};
+static TIMEOUT: Flag = Flag {
+    long: "timeout",
+    short: None,
+    kind: spec::TIMEOUT,
+    help: "Give up on all of it after this long (default: never)",
+};
+
+/// At the first colon, neither side empty.
+fn divided(value: &OsStr) -> Result<(OsString, OsString), String> {
+    let bytes = value.as_bytes();
+    let colon = bytes.iter().position(|byte| *byte == b':');
+    let (from, to) = colon.map(|at| (&bytes[..at], &bytes[at + 1..])).unwrap_or_default();
+    if from.is_empty() || to.is_empty() {
+        return Err("it takes two names with a colon between them".into());
+    }
+    Ok((OsString::from_vec(from.to_vec()), OsString::from_vec(to.to_vec())))
+}
+
+/// What the command did.
+struct Ran {
+    name: String,
+    exit_code: u8,
+    /// With `--json`, where it is not streamed.
+    output: Option<Output>,
+    started: bool,
+    took: Duration,
+}
+
+fn run(args: &Args) -> Outcome {
+    if args.words.is_empty() {
+        return Err(usage_of(&COMMAND, "`run` needs a command behind `--`".into()));
+    }
+    let config = Config::load(args)?;
+    let target = Target::new(&config, args, &args.vm(), args.log())?;
+    let mut job = Job::new(&target)?;
+    let begin = Instant::now();
+    // Its own error is told even when the VM cannot be stopped, which is told, too.
+    let result = job.start().and_then(|()| job.work());
+    let ended = job.end();
+    let (exit_code, output) = match (result, ended) {
+        (Ok(_), Err(error)) => return Err(error),
+        (Err(error), Err(other)) => {
+            target.log.note(&format!("and then: {}", other.message()));
+            return Err(error);
+        }
+        (result, Ok(())) => result?,
+    };
+    let (name, started) = (target.name.clone(), job.started);
+    Ok(Box::new(Ran { name, exit_code, output, started, took: begin.elapsed() }))
+}
+
+struct Job<'a> {
+    target: &'a Target<'a>,
+    limits: Limits,
+    /// Stops the VM when we do not come to it.
+    guard: Option<Guard>,
+    /// By us, and so ours to stop.
+    started: bool,
+}
+
+impl<'a> Job<'a> {
+    /// What can be known to be wrong is told before anything is started.
+    fn new(target: &'a Target<'a>) -> Result<Self, Error> {
+        let Target { args, config, name, .. } = target;
+        for (local, _) in &args.put {
+            let path = Path::new(local);
+            path.symlink_metadata().map_err(|error| Error::io("read", path, &error))?;
+        }
+        let deadline = args.timeout.map(|timeout| (timeout, Instant::now() + timeout));
+        let limits = Limits { deadline, guest: Some(target.paths.clone()) };
+        let guard =
+            (!args.keep).then(|| Guard::new(&stop_command(config, name, args)?, &target.log));
+        Ok(Self { target, limits, guard: guard.transpose()?, started: false })
+    }
+
+    /// Starts the VM if it does not run.
+    fn start(&mut self) -> Result<(), Error> {
+        let Target { args, name, paths, log, .. } = self.target;
+        let arguments = if args.fresh { vec!["-snapshot".into()] } else { Vec::new() };
+        let extra = Extra { set: &args.set, arguments };
+        let up = Up::new(self.target, extra, self.limits.left(TIMEOUT_DEFAULT))?;
+        if process::find(paths).is_none() {
+            up.check()?;
+        }
+        let lock = lock(paths, name, COMMAND.name, self.limits.left(LOCK_WAIT), log)?;
+        if process::find_anywhere(paths).is_none_or(|process| process.exiting) {
+            if let Some(guard) = &mut self.guard {
+                guard.arm()?;
+            }
+        } else if args.fresh {
+            let message = format!("VM `{name}` runs already, and `--fresh` needs its own start");
+            return Err(Error::failed(message).hint(format!("`qqmgr stop {name}` stops it")));
+        }
+        self.started = !up.under(lock)?.ready.already_running;
+        Ok(())
+    }
+
+    /// The command's exit code, and what it said if that is wanted.
+    fn work(&self) -> Result<(u8, Option<Output>), Error> {
+        let Target { args, config, name, paths, log } = self.target;
+        let wait = args.wait.unwrap_or(spec::WAIT_DEFAULT);
+        wait::for_ssh(self.target, self.limits.left(wait))?;
+        let guest = Guest::of(name, config, paths, log)?.within(self.limits.clone());
+        for (local, remote) in &args.put {
+            let to = Copy::Put { from: vec![PathBuf::from(local)], to: remote.clone() };
+            copy(&guest, &to, false)?;
+        }
+        let words = [crate::ssh::remote_command(&args.words)];
+        let (exit_code, output) = if args.json {
+            let output = capture(guest.unshared_ssh(&words), &guest.limits, log)?;
+            (output.exit_code, Some(output))
+        } else {
+            (run_attached(guest.ssh(&words), &guest.limits, log)?, None)
+        };
+        let got = args.get.iter().try_for_each(|(remote, local)| {
+            let from = Copy::Get { from: vec![remote.clone()], to: local.into() };
+            copy(&guest, &from, false)
+        });
+        let exit_code = exit_code.and_then(|code| code.try_into().ok()).unwrap_or(FAILURE_CODE);
+        match got {
+            // The command's own failure is what counts then.
+            Err(error) if exit_code != 0 => log.note(error.message()),
+            got => got?,
+        }
+        Ok((exit_code, output))
+    }
+
+    /// Stops what was started.
+    fn end(&mut self) -> Result<(), Error> {
+        let Target { args, .. } = self.target;
+        if self.started && !args.keep {
+            let (timeout, at_once) = (shutdown::TIMEOUT, args.fresh);
+            // A guest whose writes are forgotten has nothing to lose.
+            stop::stop(self.target, &COMMAND, Force { timeout, at_once, kill: true })?;
+        }
+        self.guard.take().map_or(Ok(()), Guard::disarm)
+    }
+}
+
+/// What stops the VM as this command would.
+fn stop_command(config: &Config, name: &str, args: &Args) -> Result<Vec<OsString>, Error> {
+    let program = std::env::current_exe()
+        .map_err(|error| Error::io("find", Path::new("qqmgr"), &error))?
+        .into_os_string();
+    let mut argv = vec![program, "-c".into(), config.file.clone().into(), "stop".into()];
+    argv.extend(args.fresh.then(|| "--force".into()));
+    argv.extend(["--".into(), name.into()]);
+    Ok(argv)
+}
+
+impl Report for Ran {
+    /// The command has said what there is to say.
+    fn text(&self) -> String {
+        String::new()
+    }
+
+    fn json(&self) -> Value {
+        let text = |bytes: fn(&Output) -> &Vec<u8>| {
+            let bytes = self.output.as_ref().map(bytes);
+            Value::from(bytes.map(|bytes| String::from_utf8_lossy(bytes)).as_deref())
+        };
+        Value::object([
+            ("name", Value::from(self.name.as_str())),
+            ("exit_code", u64::from(self.exit_code).into()),
+            ("stdout", text(|output| &output.stdout)),
+            ("stderr", text(|output| &output.stderr)),
+            ("started", self.started.into()),
+            ("seconds", Value::seconds(self.took)),
+        ])
+    }
+
+    fn exit_code(&self) -> u8 {
+        self.exit_code
+    }
+}

@@ -1,0 +1,63 @@
+//! TRUSTED CORE: starts a process that outlives this one, to stop a VM when this one cannot.
+//!
+//! std has no signal handlers, and none would help against SIGKILL. So a small shell waits in a
+//! process group of its own, where Ctrl-C does not reach it, for the end of a pipe that only this
+//! process holds: it ends when this process does, however that happens.
+
+use crate::error::{Error, io_reason};
+use crate::log::Log;
+use crate::text::command_line;
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+/// A line arms it, a second one tells that there is nothing left to do.
+const SCRIPT: &str = r#"
+trap '' HUP INT TERM
+read -r armed || exit 0
+read -r done && exit 0
+exec "$@"
+"#;
+
+/// Dropped without [`Guard::disarm`] it does its work, if it was armed.
+pub(crate) struct Guard {
+    child: Child,
+    pipe: ChildStdin,
+}
+
+impl Guard {
+    /// One that would run `argv`, and is not armed yet.
+    pub(crate) fn new(argv: &[OsString], log: &Log) -> Result<Self, Error> {
+        log.verbose(|| format!("guard {}", command_line(argv)));
+        let failed = |reason: &str| Error::failed(format!("cannot run `sh`: {reason}"));
+        let mut sh = Command::new("sh");
+        sh.args(["-c", SCRIPT, "sh"]).args(argv).process_group(0);
+        // Its ends of our streams would keep readers of them waiting.
+        sh.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = sh.spawn().map_err(|error| failed(&io_reason(&error)))?;
+        let pipe = child.stdin.take().ok_or_else(|| failed("it has no input"))?;
+        Ok(Self { child, pipe })
+    }
+
+    pub(crate) fn arm(&mut self) -> Result<(), Error> {
+        self.tell("armed")
+    }
+
+    /// Ends it without its doing anything more.
+    pub(crate) fn disarm(mut self) -> Result<(), Error> {
+        self.arm().and_then(|()| self.tell("done"))?;
+        let Self { mut child, pipe } = self;
+        drop(pipe);
+        let ended = child.wait().map(|_| ());
+        ended.map_err(|error| Error::failed(format!("cannot wait for `sh`: {}", io_reason(&error))))
+    }
+
+    fn tell(&mut self, word: &str) -> Result<(), Error> {
+        let told = writeln!(self.pipe, "{word}");
+        told.map_err(|error| {
+            let reason = io_reason(&error);
+            Error::failed(format!("the guard that would stop the VM is gone: {reason}"))
+        })
+    }
+}
