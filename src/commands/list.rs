@@ -3,6 +3,7 @@
 use super::runs_unconfigured;
 use crate::cli::{Args, Command};
 use crate::config::Config;
+use crate::config::model::SshPort;
 use crate::error::Error;
 use crate::files;
 use crate::json::Value;
@@ -39,7 +40,7 @@ fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
     let with_a_dir = config.vms_with_a_dir();
     let configured = config.vms().iter().map(|vm| {
         let paths = with_a_dir.get(&vm.name).map(|name| Paths::new(config.vm_dir(name)));
-        Entry::new(&vm.name, Some(vm.port.get()), paths.as_ref())
+        Entry::new(&vm.name, Some(vm.port), paths.as_ref())
     });
     let others = with_a_dir.iter().filter(|name| config.find_vm(name).is_none());
     let running = others.filter_map(|name| {
@@ -52,14 +53,16 @@ fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
 impl Entry {
     /// `configured_port` is `None` for a VM that the configuration has no more, `paths` for one
     /// that has no directory.
-    fn new(name: &str, configured_port: Option<u16>, paths: Option<&Paths>) -> Self {
+    fn new(name: &str, configured_port: Option<SshPort>, paths: Option<&Paths>) -> Self {
         let process = paths.and_then(process::find);
         let instance = process.as_ref().and(paths).and_then(Instance::read);
         Self {
             name: name.to_string(),
             state: State::at_a_glance(process.as_ref(), instance.as_ref()),
             pid: process.map(|process| process.pid),
-            ssh_port: instance.map(|instance| instance.ssh_port).or(configured_port),
+            ssh_port: instance
+                .map(|instance| instance.ssh_port)
+                .or(configured_port.and_then(SshPort::fixed)),
             configured: configured_port.is_some(),
         }
     }
@@ -74,6 +77,7 @@ impl Report for Entries {
         let number = |number: Option<u32>| number.map_or("-".into(), |n| n.to_string());
         for entry in &self.0 {
             let (pid, port) = (number(entry.pid), number(entry.ssh_port.map(u32::from)));
+            let port = if entry.configured && entry.ssh_port.is_none() { "auto" } else { &port };
             let (name, state) = (&entry.name, entry.state.name());
             let note = if entry.configured { "" } else { "  not configured any more" };
             let _ = writeln!(text, "{name:width$}  {state:12}  {pid:>8}  {port:>8}{note}");

@@ -10,7 +10,7 @@ mod stop;
 
 use crate::cli::{Args, Command};
 use crate::config::model::Vm;
-use crate::config::{Config, is_vm_name};
+use crate::config::{Choices, Config, is_vm_name};
 use crate::error::Error;
 use crate::files;
 use crate::vm::{Instance, Paths, argv, instance, launch, process};
@@ -33,6 +33,7 @@ struct Plan {
     /// The whole command line of QEMU.
     argv: Vec<OsString>,
     ssh_config: String,
+    ssh_port: u16,
     /// Whether ssh goes to a port of this host, and not to an address of the guest's own.
     reached_on_host: bool,
     /// Changes with what the configuration says of the VM.
@@ -40,19 +41,20 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(config: &Config, vm: &Vm, paths: &Paths) -> Result<Self, Error> {
-        let (bin, words) = config.command(vm)?;
+    fn new(config: &Config, vm: &Vm, paths: &Paths, choices: &Choices) -> Result<Self, Error> {
+        let (bin, words) = config.command(vm, choices)?;
         argv::check(&words).map_err(|problem| config.problem(problem))?;
         let mut argv = vec![launch::program(&bin, config.dir())?.into_os_string()];
         argv.extend(words.into_iter().map(|word| OsString::from(word.text)));
-        let options = config.ssh_options(vm)?;
+        let options = config.ssh_options(vm, choices)?;
+        let ssh_port = config.ssh_port(vm, choices)?;
         // Without the ways to sockets, which depend on the environment for a deep directory.
-        let hash = instance::config_hash(&argv, &format!("{} {options:?}", vm.port));
+        let hash = instance::config_hash(&argv, &format!("{ssh_port} {options:?}"));
         let reached_on_host =
             !options.iter().any(|(name, _)| name.eq_ignore_ascii_case("HostName"));
-        let ssh_config = crate::ssh::config_text(&vm.name, &options, paths, vm.port.get())?;
+        let ssh_config = crate::ssh::config_text(&vm.name, &options, paths, ssh_port)?;
         argv.extend(argv::injected(paths)?);
-        Ok(Self { argv, ssh_config, reached_on_host, hash })
+        Ok(Self { argv, ssh_config, ssh_port, reached_on_host, hash })
     }
 }
 

@@ -3,8 +3,8 @@
 use super::{Plan, Target};
 use crate::cli::spec::{self, Flag};
 use crate::cli::{Args, Command};
-use crate::config::Config;
 use crate::config::model::Vm;
+use crate::config::{Choices, Config};
 use crate::error::{Error, Kind};
 use crate::files;
 use crate::json::Value;
@@ -43,28 +43,30 @@ struct Started {
     name: String,
     pid: u32,
     state: String,
-    ssh_port: u16,
+    /// Unknown when it was not fixed and there is no record of the start.
+    ssh_port: Option<u16>,
     already_running: bool,
 }
 
 fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
     let Target { config, name, paths } = Target::new(args)?;
     let vm = config.vm(&name)?;
+    let choices = Choices::default();
     // Errors of the configuration come before anything is made, unless there is nothing to make.
     let plan = match process::find(&paths) {
-        None => Some(Plan::new(&config, vm, &paths)?),
+        None => Some(Plan::new(&config, vm, &paths, &choices)?),
         Some(_) => None,
     };
     let lock = lock(&paths, &vm.name, COMMAND.name, LOCK_WAIT)?;
     if let Some((process, state)) = running(&paths, args)? {
         return already_running(args, vm, &paths, &process, state);
     }
-    let plan = plan.map_or_else(|| Plan::new(&config, vm, &paths), Ok)?;
+    let plan = plan.map_or_else(|| Plan::new(&config, vm, &paths, &choices), Ok)?;
     let cleared = paths.clean_for_start().and_then(|()| check_pid_file(&paths));
     if let Err(error) = cleared.and_then(|()| check_port(&config, vm, &plan)) {
         return Err(lock.discard(&paths).err().unwrap_or(error));
     }
-    let mut instance = record(&config, vm, &plan);
+    let mut instance = record(&config, &plan);
     let written = instance
         .write(&paths)
         .and_then(|()| files::write_private(&paths.ssh_config, &plan.ssh_config));
@@ -89,14 +91,14 @@ fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
         // On a full disk, say. The VM runs, and its pid file tells as much.
         note(&format!("the VM runs, but its record is incomplete: {}", error.message()));
     }
-    Ok(Box::new(Started::new(vm, ready, instance.ssh_port)))
+    Ok(Box::new(Started::new(vm, ready, Some(instance.ssh_port))))
 }
 
 /// What is kept of a start. The pid is added when QEMU is ready.
-fn record(config: &Config, vm: &Vm, plan: &Plan) -> Instance {
+fn record(config: &Config, plan: &Plan) -> Instance {
     Instance {
         pid: None,
-        ssh_port: vm.port.get(),
+        ssh_port: plan.ssh_port,
         config_name: config.name(),
         started_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         config_hash: plan.hash.clone(),
@@ -132,7 +134,7 @@ fn already_running(
     mut state: State,
 ) -> Result<Box<dyn Report>, Error> {
     let instance = Instance::read(paths);
-    let port = instance.as_ref().map_or(vm.port.get(), |instance| instance.ssh_port);
+    let port = instance.as_ref().map(|instance| instance.ssh_port).or(vm.port.fixed());
     if let (State::Starting | State::Qemu(_), Some(instance)) = (&state, instance)
         && instance.pid.is_none()
     {
@@ -160,7 +162,7 @@ fn check_pid_file(paths: &Paths) -> Result<(), Error> {
 
 /// QEMU would say only that it could not set up a forwarding rule.
 fn check_port(config: &Config, vm: &Vm, plan: &Plan) -> Result<(), Error> {
-    let port = vm.port.get();
+    let port = plan.ssh_port;
     if !plan.reached_on_host || !port::is_taken(port) {
         return Ok(());
     }
@@ -179,7 +181,7 @@ fn check_port(config: &Config, vm: &Vm, plan: &Plan) -> Result<(), Error> {
 }
 
 impl Started {
-    fn new(vm: &Vm, ready: Ready, ssh_port: u16) -> Self {
+    fn new(vm: &Vm, ready: Ready, ssh_port: Option<u16>) -> Self {
         Self {
             name: vm.name.clone(),
             pid: ready.process.pid,
@@ -194,6 +196,7 @@ impl Report for Started {
     fn text(&self) -> String {
         let Self { name, pid, state, ssh_port, already_running } = self;
         let what = if *already_running { "is already running" } else { "started" };
+        let ssh_port = ssh_port.map_or("unknown".into(), |port| port.to_string());
         format!("{name} {what}: {state}, pid {pid}, ssh port {ssh_port}\n")
     }
 

@@ -3,6 +3,7 @@
 use super::{Plan, Target};
 use crate::cli::spec;
 use crate::cli::{Args, Command};
+use crate::config::Choices;
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::Report;
@@ -50,7 +51,12 @@ fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
     let instance = process.as_ref().and(instance);
     // What cannot be read any more is a change, too.
     let changed = |instance: &Instance| {
-        let plan = vm.and_then(|vm| Plan::new(&config, vm, &paths).ok());
+        let plan = vm.and_then(|vm| {
+            let auto = vm.port.fixed().is_none();
+            let choices =
+                Choices { ssh_port: auto.then_some(instance.ssh_port), ..Choices::default() };
+            Plan::new(&config, vm, &paths, &choices).ok()
+        });
         plan.is_none_or(|plan| plan.hash != instance.config_hash)
     };
     Ok(Box::new(Status {
@@ -58,7 +64,7 @@ fn run(args: &Args) -> Result<Box<dyn Report>, Error> {
         configured: vm.is_some(),
         state,
         uptime: process.as_ref().and_then(|process| uptime(process, instance.as_ref())),
-        ssh_port: instance.as_ref().map(|i| i.ssh_port).or(vm.map(|vm| vm.port.get())),
+        ssh_port: instance.as_ref().map(|i| i.ssh_port).or(vm.and_then(|vm| vm.port.fixed())),
         ssh_vm_port: vm.map(|vm| vm.vm_port.get()),
         config_changed: instance.as_ref().map(changed),
         config_file: config.file.clone(),
@@ -97,6 +103,8 @@ impl Report for Status {
         }
         if let Some(port) = self.ssh_port {
             line("ssh port", &port);
+        } else if self.configured {
+            line("ssh port", &"auto");
         }
         line("ssh config", &self.paths.ssh_config.display());
         line("serial", &self.paths.serial.display());

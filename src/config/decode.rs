@@ -1,12 +1,14 @@
 //! TOML -> model. Every rule of qqmgr.toml(5) about keys and types is here; all problems are
 //! collected, each with its place.
 
-use super::model::{Literal, Model, Port, Setting, SshOption, VM_PORT, Vm};
+use super::model::{Literal, Model, Port, Setting, SshOption, SshPort, VM_PORT, Vm};
 use crate::text::{Problem, Source, nearest};
 use crate::toml::{Key, Kind, Table, Value};
 
 /// A directory and sockets are named after a VM; file systems stop at 255 bytes.
 const VM_NAME_BYTES_MAX: usize = 64;
+/// The `port` that is chosen at each start.
+const AUTO: &str = "auto";
 /// Keywords that would begin another block of the generated file.
 const SSH_BLOCKS: &[&str] = &["Host", "Match"];
 
@@ -83,7 +85,7 @@ impl Decoder<'_> {
             let problem = Problem::new(ssh_span, format!("`{ssh_header}` has no `port`"));
             self.problems.push(problem.hint("the port on this host that leads to the guest's ssh"));
         }
-        let port = ssh.get("port").and_then(|value| self.port(value, "port"));
+        let port = ssh.get("port").and_then(|value| self.ssh_port(value));
         let vm_port = match ssh.get("vm_port") {
             Some(value) => self.port(value, "vm_port"),
             None => Port::new(VM_PORT.into()),
@@ -103,6 +105,21 @@ impl Decoder<'_> {
             }
             Kind::String(_) => self.text(Some(value), "cmd").map(|text| vec![text]),
             _ => self.wrong_type(value, "cmd", "a string or an array of strings"),
+        }
+    }
+
+    fn ssh_port(&mut self, value: &Value) -> Option<SshPort> {
+        match &value.kind {
+            Kind::Integer(_) => self.port(value, "port").map(SshPort::Fixed),
+            Kind::String(text) if text == AUTO => Some(SshPort::Auto),
+            Kind::String(_) => {
+                let problem =
+                    Problem::new(value.span, "`port` is a string, and must be an integer");
+                let hint = format!("a number has no quotes; `port = \"{AUTO}\"` takes a free one");
+                self.problems.push(problem.hint(hint));
+                None
+            }
+            _ => self.wrong_type(value, "port", &format!("an integer or \"{AUTO}\"")),
         }
     }
 

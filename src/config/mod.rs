@@ -5,6 +5,8 @@ mod decode;
 mod locate;
 pub(crate) mod model;
 mod scope;
+#[cfg(test)]
+mod tests;
 
 use crate::cli::Args;
 use crate::error::{Error, Kind};
@@ -13,7 +15,7 @@ use crate::text::{Problem, Source, Span, did_you_mean, nearest};
 use crate::toml;
 use crate::words::{self, Word};
 pub(crate) use decode::is_vm_name;
-use model::{Literal, Model, Setting, Vm};
+use model::{Literal, Model, Setting, SshOption, Vm};
 use scope::Scope;
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -40,6 +42,25 @@ pub(crate) struct Config {
     model: Model,
 }
 
+/// What a start chooses beyond the file; by default nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Choices<'a> {
+    /// The port of a VM that has none of its own. One that a running VM was started with goes
+    /// before the configured one.
+    pub(crate) ssh_port: Option<u16>,
+    /// Variables by the names that placeholders have, with their values, in which nothing is
+    /// replaced. They go before the file's; of two with one name the last counts.
+    pub(crate) set: &'a [(String, String)],
+}
+
+impl Choices<'_> {
+    fn port(&self, vm: &Vm) -> Option<u16> {
+        self.ssh_port.or(vm.port.fixed())
+    }
+}
+
+/// The QEMU binary, and the words of `cmd`, placeholders replaced.
+pub(crate) type Invocation = (String, Vec<Word>);
 /// An ssh option, placeholders replaced: its name and its values.
 pub(crate) type SshSetting = (String, Vec<String>);
 
@@ -117,9 +138,35 @@ impl Config {
             .collect()
     }
 
-    /// The QEMU binary, and the words of `cmd`, placeholders replaced.
-    pub(crate) fn command(&self, vm: &Vm) -> Result<(String, Vec<Word>), Error> {
-        let scope = self.scope(vm);
+    /// Where ssh reaches the VM on this host; an error when that is still to be chosen.
+    pub(crate) fn ssh_port(&self, vm: &Vm, choices: &Choices) -> Result<u16, Error> {
+        choices.port(vm).ok_or_else(|| self.problem(Problem::new(vm.span, no_port(vm))))
+    }
+
+    /// A usage error unless each name of `set` is one of a variable: the file sets it, in `[vars]`
+    /// or for this VM, or a placeholder of this VM asks for it.
+    fn check_set(&self, vm: &Vm, set: &[(String, String)]) -> Result<(), Error> {
+        if set.is_empty() {
+            return Ok(());
+        }
+        let choices = Choices::default();
+        let scope = self.scope(vm, &choices);
+        let ssh = self.ssh(vm).into_iter().flat_map(|option| &option.values);
+        let ssh = ssh.filter_map(|value| match value {
+            Setting::Text(literal) => Some(literal),
+            Setting::AsWritten(_) => None,
+        });
+        let cmd = vm.cmd.iter().flatten();
+        let literals = cmd.chain(ssh).chain(&self.model.qemu_bin).chain(&self.model.qemu_img);
+        let asked = scope.asked(literals.map(|literal| literal.text.as_str()).collect());
+        set.iter().try_for_each(|(name, _)| scope.check_set(name, &asked))
+    }
+
+    /// The QEMU binary, and the words of `cmd`, placeholders replaced. A name of `choices.set`
+    /// that is no variable's is a usage error.
+    pub(crate) fn command(&self, vm: &Vm, choices: &Choices) -> Result<Invocation, Error> {
+        self.check_set(vm, choices.set)?;
+        let scope = self.scope(vm, choices);
         let mut problems = Problems::default();
         let bin = self.model.qemu_bin.as_ref().map(|bin| problems.keep(scope.render(bin)));
         if let Some(img) = &self.model.qemu_img {
@@ -141,20 +188,12 @@ impl Config {
         self.checked(problems, (bin, words))
     }
 
-    /// The options of `[ssh]` and `[vm.NAME.ssh]` merged, the VM's winning, in the order of first
-    /// appearance; names compare without case.
-    pub(crate) fn ssh_options(&self, vm: &Vm) -> Result<Vec<SshSetting>, Error> {
-        let scope = self.scope(vm);
+    /// The options of the VM's generated file, placeholders replaced.
+    pub(crate) fn ssh_options(&self, vm: &Vm, choices: &Choices) -> Result<Vec<SshSetting>, Error> {
+        let scope = self.scope(vm, choices);
         let mut problems = Problems::default();
-        let mut merged: Vec<&model::SshOption> = self.model.ssh.iter().collect();
-        for option in &vm.ssh {
-            match merged.iter_mut().find(|other| other.name.eq_ignore_ascii_case(&option.name)) {
-                Some(other) => *other = option,
-                None => merged.push(option),
-            }
-        }
         let mut options = Vec::new();
-        for option in merged {
+        for option in self.ssh(vm) {
             let values = option.values.iter().filter_map(|value| match value {
                 Setting::Text(literal) => problems.keep(scope.render_line(literal)),
                 Setting::AsWritten(text) => Some(text.clone()),
@@ -164,13 +203,27 @@ impl Config {
         self.checked(problems, options)
     }
 
+    /// The options of `[ssh]` and `[vm.NAME.ssh]` merged, the VM's winning, in the order of first
+    /// appearance; names compare without case.
+    fn ssh<'a>(&'a self, vm: &'a Vm) -> Vec<&'a SshOption> {
+        let mut merged: Vec<&SshOption> = self.model.ssh.iter().collect();
+        for option in &vm.ssh {
+            match merged.iter_mut().find(|other| other.name.eq_ignore_ascii_case(&option.name)) {
+                Some(other) => *other = option,
+                None => merged.push(option),
+            }
+        }
+        merged
+    }
+
     /// An error about one place of the file, for a rule that is not the configuration's own.
     pub(crate) fn problem(&self, problem: Problem) -> Error {
         Error::config(&self.source, vec![problem])
     }
 
-    fn scope<'a>(&'a self, vm: &'a Vm) -> Scope<'a> {
-        Scope::new(&self.source, &self.model.vars, vm, self.vm_dir(&vm.name), self.dir())
+    fn scope<'a>(&'a self, vm: &'a Vm, choices: &'a Choices<'a>) -> Scope<'a> {
+        let vm_dir = self.vm_dir(&vm.name);
+        Scope::new(&self.source, &self.model.vars, vm, choices, vm_dir, self.dir())
     }
 
     fn checked<T>(&self, problems: Problems, value: T) -> Result<T, Error> {
@@ -179,6 +232,11 @@ impl Config {
         }
         Err(Error::config(&self.source, problems.0))
     }
+}
+
+/// Only a caller that made no choice gets to see it.
+fn no_port(vm: &Vm) -> String {
+    format!("the ssh port of VM `{}` is chosen at start", vm.name)
 }
 
 /// Collects problems, each once, so that all are told at once.

@@ -29,7 +29,7 @@ pub(crate) struct Vm {
     pub(super) vars: Table,
     pub(super) ssh: Vec<SshOption>,
     /// Where ssh reaches the guest on this host.
-    pub(crate) port: Port,
+    pub(crate) port: SshPort,
     /// Where the guest's ssh server listens.
     pub(crate) vm_port: Port,
 }
@@ -53,6 +53,23 @@ pub(crate) enum Setting {
     Text(Literal),
     /// A number, or `yes` or `no`.
     AsWritten(String),
+}
+
+/// What `port` of a VM's ssh table says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SshPort {
+    Fixed(Port),
+    /// Chosen at each start.
+    Auto,
+}
+
+impl SshPort {
+    pub(crate) fn fixed(self) -> Option<u16> {
+        match self {
+            Self::Fixed(port) => Some(port.get()),
+            Self::Auto => None,
+        }
+    }
 }
 
 /// A TCP port, 1 to 65535.

@@ -6,7 +6,7 @@ pub(crate) mod copy;
 pub(crate) mod run;
 mod stream;
 
-use crate::config::{Config, SshSetting};
+use crate::config::{Choices, Config, SshSetting};
 use crate::error::{Error, Kind};
 use crate::files;
 use crate::log::Log;
@@ -42,8 +42,10 @@ impl Guest {
             return Err(Error::new(Kind::NotRunning, format!("VM `{name}` is not running"))
                 .hint(format!("`qqmgr start {name}` starts it")));
         }
-        let port = Instance::read(&paths).map_or(vm.port.get(), |instance| instance.ssh_port);
-        let text = config_text(name, &config.ssh_options(vm)?, &paths, port)?;
+        let ssh_port = Instance::read(&paths).map(|instance| instance.ssh_port);
+        let choices = Choices { ssh_port, ..Choices::default() };
+        let port = config.ssh_port(vm, &choices)?;
+        let text = config_text(name, &config.ssh_options(vm, &choices)?, &paths, port)?;
         files::write_private(&paths.ssh_config, &text)?;
         Ok(Self { name: name.to_string(), paths, log })
     }

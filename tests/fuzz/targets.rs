@@ -3,7 +3,7 @@
 
 use crate::cli::{self, Parsed};
 use crate::commands::COMMANDS;
-use crate::config::Config;
+use crate::config::{Choices, Config};
 use crate::json;
 use crate::ssh::config::render;
 use crate::template::{self, Template};
@@ -101,12 +101,12 @@ fn config_rules(input: &[u8]) {
     let source = Source { name: "f".into(), text: text.into() };
     if let Ok(config) = Config::parse(source, "/c/f".into(), "/c".into()) {
         for vm in config.vms() {
-            if let Ok(options) = config.ssh_options(vm) {
+            if let Ok(options) = config.ssh_options(vm, &Choices::default()) {
                 let lines = render(&vm.name, 1, &options, Path::new("/r"));
                 let repeated: usize = options.iter().map(|(_, values)| values.len()).sum();
                 assert!(lines.lines().count() <= 9 + repeated, "{lines}");
             }
-            if let Ok((_, words)) = config.command(vm) {
+            if let Ok((_, words)) = config.command(vm, &Choices::default()) {
                 assert!(
                     words.iter().all(|word| text.get(word.span.start..word.span.end).is_some())
                 );

@@ -568,16 +568,38 @@ qqmgr: error: `port` is a string, and must be an integer
   |
 3 | ssh.port = \"22\"
   |            ^^^^
+qqmgr: hint: a number has no quotes; `port = \"auto\"` takes a free one
 ",
             ),
             (
                 "22.0",
                 "\
-qqmgr: error: `port` is a float, and must be an integer
+qqmgr: error: `port` is a float, and must be an integer or \"auto\"
  --> qqmgr.toml:3:12
   |
 3 | ssh.port = 22.0
   |            ^^^^
+",
+            ),
+            (
+                "\"Auto\"",
+                "\
+qqmgr: error: `port` is a string, and must be an integer
+ --> qqmgr.toml:3:12
+  |
+3 | ssh.port = \"Auto\"
+  |            ^^^^^^
+qqmgr: hint: a number has no quotes; `port = \"auto\"` takes a free one
+",
+            ),
+            (
+                "2222\nssh.vm_port = \"auto\"",
+                "\
+qqmgr: error: `vm_port` is a string, and must be an integer
+ --> qqmgr.toml:4:15
+  |
+4 | ssh.vm_port = \"auto\"
+  |               ^^^^^^
 ",
             ),
             (
