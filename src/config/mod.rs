@@ -1,7 +1,9 @@
 //! The configuration: found ([`locate`]), read, checked ([`decode`]) into a typed [`model`], and
-//! its placeholders resolved for one VM ([`scope`]). Reads one file and changes nothing.
+//! its placeholders resolved for one VM ([`scope`]) with what it takes over from others
+//! ([`extends`]). Reads one file and changes nothing.
 
 mod decode;
+mod extends;
 mod locate;
 pub(crate) mod model;
 mod scope;
@@ -15,7 +17,7 @@ use crate::text::{Problem, Source, Span, did_you_mean, nearest};
 use crate::toml;
 use crate::words::{self, Word};
 pub(crate) use decode::is_vm_name;
-use model::{Literal, Model, Setting, SshOption, Vm};
+use model::{Literal, Model, Setting, Vm};
 use scope::Scope;
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -151,13 +153,13 @@ impl Config {
         }
         let choices = Choices::default();
         let scope = self.scope(vm, &choices);
-        let ssh = self.ssh(vm).into_iter().flat_map(|option| &option.values);
+        let ssh = self.model.ssh(vm).into_iter().flat_map(|option| &option.values);
         let ssh = ssh.filter_map(|value| match value {
             Setting::Text(literal) => Some(literal),
             Setting::AsWritten(_) => None,
         });
-        let cmd = vm.cmd.iter().flatten();
-        let literals = cmd.chain(ssh).chain(&self.model.qemu_bin).chain(&self.model.qemu_img);
+        let programs = self.model.qemu(vm).into_iter().chain(&self.model.qemu_img);
+        let literals = self.model.cmd(vm).into_iter().flatten().chain(ssh).chain(programs);
         let asked = scope.asked(literals.map(|literal| literal.text.as_str()).collect());
         set.iter().try_for_each(|(name, _)| scope.check_set(name, &asked))
     }
@@ -168,18 +170,19 @@ impl Config {
         self.check_set(vm, choices.set)?;
         let scope = self.scope(vm, choices);
         let mut problems = Problems::default();
-        let bin = self.model.qemu_bin.as_ref().map(|bin| problems.keep(scope.render(bin)));
+        let bin = self.model.qemu(vm).map(|bin| problems.keep(scope.render(bin)));
         if let Some(img) = &self.model.qemu_img {
             problems.keep(scope.render(img));
         }
         let bin = bin.map_or_else(|| model::QEMU_BIN.to_string(), Option::unwrap_or_default);
-        if vm.cmd.is_none() {
+        let cmd = self.model.cmd(vm);
+        if cmd.is_none() {
             let problem = Problem::new(vm.span, format!("VM `{}` has no `cmd`", vm.name));
             let hint = "`cmd` has QEMU's arguments: a list of strings, or one string";
             problems.0.push(problem.hint(hint));
         }
         let mut words = Vec::new();
-        for literal in vm.cmd.iter().flatten() {
+        for literal in cmd.into_iter().flatten() {
             let place = |span| literal.place(&self.source, span);
             let template = Template { text: &literal.text, place: &place };
             let split = words::split(&template, &mut |placeholder| scope.value(placeholder));
@@ -193,7 +196,7 @@ impl Config {
         let scope = self.scope(vm, choices);
         let mut problems = Problems::default();
         let mut options = Vec::new();
-        for option in self.ssh(vm) {
+        for option in self.model.ssh(vm) {
             let values = option.values.iter().filter_map(|value| match value {
                 Setting::Text(literal) => problems.keep(scope.render_line(literal)),
                 Setting::AsWritten(text) => Some(text.clone()),
@@ -203,19 +206,6 @@ impl Config {
         self.checked(problems, options)
     }
 
-    /// The options of `[ssh]` and `[vm.NAME.ssh]` merged, the VM's winning, in the order of first
-    /// appearance; names compare without case.
-    fn ssh<'a>(&'a self, vm: &'a Vm) -> Vec<&'a SshOption> {
-        let mut merged: Vec<&SshOption> = self.model.ssh.iter().collect();
-        for option in &vm.ssh {
-            match merged.iter_mut().find(|other| other.name.eq_ignore_ascii_case(&option.name)) {
-                Some(other) => *other = option,
-                None => merged.push(option),
-            }
-        }
-        merged
-    }
-
     /// An error about one place of the file, for a rule that is not the configuration's own.
     pub(crate) fn problem(&self, problem: Problem) -> Error {
         Error::config(&self.source, vec![problem])
@@ -223,7 +213,7 @@ impl Config {
 
     fn scope<'a>(&'a self, vm: &'a Vm, choices: &'a Choices<'a>) -> Scope<'a> {
         let vm_dir = self.vm_dir(&vm.name);
-        Scope::new(&self.source, &self.model.vars, vm, choices, vm_dir, self.dir())
+        Scope::new(&self.source, &self.model, vm, choices, vm_dir, self.dir())
     }
 
     fn checked<T>(&self, problems: Problems, value: T) -> Result<T, Error> {

@@ -25,13 +25,23 @@ pub(crate) struct Vm {
     pub(crate) name: String,
     /// Of the name.
     pub(super) span: Span,
-    pub(super) cmd: Option<Vec<Literal>>,
-    pub(super) vars: Table,
-    pub(super) ssh: Vec<SshOption>,
+    /// Where among the VMs the one is that it extends; never in a ring.
+    pub(super) extends: Option<usize>,
+    pub(super) own: Own,
     /// Where ssh reaches the guest on this host.
     pub(crate) port: SshPort,
     /// Where the guest's ssh server listens.
     pub(crate) vm_port: Port,
+}
+
+/// What a VM's table itself says. What it takes over as well, [`Model`] tells.
+#[derive(Debug)]
+pub(crate) struct Own {
+    pub(super) qemu: Option<Literal>,
+    pub(super) cmd: Option<Vec<Literal>>,
+    pub(super) cmd_append: Option<Vec<Literal>>,
+    pub(super) vars: Table,
+    pub(super) ssh: Vec<SshOption>,
 }
 
 /// A string of the file, placeholders in it.

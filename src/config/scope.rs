@@ -1,11 +1,12 @@
 //! The variables that one VM's strings see, resolved when they are asked for, each once.
 
 use super::Choices;
-use super::model::{Literal, Vm};
+use super::model::{Literal, Model, Vm};
 use crate::error::{Error, Kind};
 use crate::template::{Placeholder, Template, render};
 use crate::text::{Problem, Source, did_you_mean, nearest};
 use crate::toml::{self, Table, Value};
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,8 @@ pub(super) struct Scope<'a> {
     source: &'a Source,
     globals: &'a Table,
     vm: &'a Vm,
+    /// The VM's own, and those that it takes over.
+    vars: Cow<'a, Table>,
     choices: &'a Choices<'a>,
     vm_dir: PathBuf,
     config_dir: &'a Path,
@@ -45,14 +48,15 @@ enum Found<'a> {
 impl<'a> Scope<'a> {
     pub(super) fn new(
         source: &'a Source,
-        globals: &'a Table,
+        model: &'a Model,
         vm: &'a Vm,
         choices: &'a Choices<'a>,
         vm_dir: PathBuf,
         config_dir: &'a Path,
     ) -> Self {
         let (resolved, pending) = (RefCell::default(), RefCell::default());
-        Self { source, globals, vm, choices, vm_dir, config_dir, resolved, pending }
+        let (globals, vars) = (&model.vars, model.vars(vm));
+        Self { source, globals, vm, vars, choices, vm_dir, config_dir, resolved, pending }
     }
 
     pub(super) fn render(&self, literal: &Literal) -> Result<String, Problem> {
@@ -133,7 +137,7 @@ impl<'a> Scope<'a> {
 
     fn in_file(&self, name: &str) -> Option<&Value> {
         match name.strip_prefix("vm.") {
-            Some(of_vm) => walk(&self.vm.vars, of_vm),
+            Some(of_vm) => walk(&self.vars, of_vm),
             None => walk(self.globals, name),
         }
     }
@@ -188,7 +192,7 @@ impl<'a> Scope<'a> {
     /// The names of the file's variables.
     fn names(&self, out: &mut Vec<String>) {
         names(self.globals, "", out);
-        names(&self.vm.vars, "vm.", out);
+        names(&self.vars, "vm.", out);
     }
 
     fn built_in(&self, placeholder: &Placeholder) -> Result<String, Problem> {

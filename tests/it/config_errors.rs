@@ -12,7 +12,7 @@ const START: &[&str] = &["start", "vm"];
 
 /// The command refuses this `qqmgr.toml` in these words, and creates nothing.
 #[track_caller]
-fn refused(config: impl AsRef<[u8]>, command: &[&str], stderr: &str) {
+pub(crate) fn refused(config: impl AsRef<[u8]>, command: &[&str], stderr: &str) {
     let project = Project::new();
     project.write("qqmgr.toml", config);
     project.qqmgr(command).run().stderr(stderr).code(5);
@@ -348,7 +348,7 @@ qqmgr: error: unknown key `memory`
   |
 4 | memory = 1
   | ^^^^^^
-qqmgr: hint: the keys in `[vm.vm]` are `cmd`, `vars`, `ssh`
+qqmgr: hint: the keys in `[vm.vm]` are `extends`, `qemu`, `cmd`, `cmd_append`, `vars`, `ssh`
 ",
         ),
     ] {

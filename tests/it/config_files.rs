@@ -299,7 +299,7 @@ fn read_by_ssh(project: &Project, vm: &str) -> Option<Vec<String>> {
 
 /// The command line of a running VM: the program and the user's words, and what is injected.
 #[track_caller]
-fn given(project: &Project, vm: &str) -> (Vec<String>, Vec<String>) {
+pub(crate) fn given(project: &Project, vm: &str) -> (Vec<String>, Vec<String>) {
     let line = fs::read(format!("/proc/{}/cmdline", project.pid(vm))).unwrap();
     let line = String::from_utf8(line).unwrap();
     let mut words: Vec<String> = line.split_terminator('\0').map(str::to_owned).collect();
@@ -309,7 +309,7 @@ fn given(project: &Project, vm: &str) -> (Vec<String>, Vec<String>) {
 
 /// Starts `vm` with this configuration, `@BIN` and `@PORT` filled in; gives the user's words.
 #[track_caller]
-fn words_of(project: &Project, config: &str) -> Vec<String> {
+pub(crate) fn words_of(project: &Project, config: &str) -> Vec<String> {
     let bin = fake_qemu();
     let config =
         config.replace("@BIN", &bin.to_string_lossy()).replace("@PORT", &free_port().to_string());
