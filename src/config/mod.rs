@@ -12,6 +12,7 @@ mod tests;
 
 use crate::cli::Args;
 use crate::error::{Error, Kind};
+use crate::log::note;
 use crate::template::Template;
 use crate::text::{Problem, Source, Span, did_you_mean, nearest};
 use crate::toml;
@@ -69,8 +70,11 @@ pub(crate) type SshSetting = (String, Vec<String>);
 impl Config {
     /// Finds, reads and checks the configuration that `args` and the environment name.
     pub(crate) fn load(args: &Args) -> Result<Self, Error> {
-        let location = locate::locate(args.config.as_deref(), &locate::Environment::current())?;
-        let source = read(&location.file, location.shown)?;
+        let (named, env) = (args.config.as_deref(), locate::Environment::current());
+        let blame = |error| locate::blame(error, named, &env);
+        let location = locate::locate(named, &env).map_err(blame)?;
+        location.passed_over.iter().for_each(|text| note(text));
+        let source = read(&location.file, location.shown).map_err(blame)?;
         Self::parse(source, location.file, location.runtime)
     }
 

@@ -400,7 +400,7 @@ fn large_documents_take_linear_time() {
 /// A small table, and one that has an index.
 #[test]
 fn merging_adds_and_replaces_by_key() {
-    let more: String = (0..20).map(|number| format!("k{number} = 1\n")).collect();
+    let more = (0..20).map(|number| format!("k{number} = 1\n")).collect::<Vec<_>>().concat();
     let all = |table: &Table| -> Vec<String> {
         table
             .iter()

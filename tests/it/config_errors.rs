@@ -53,7 +53,7 @@ fn without_a_configuration_every_place_is_named() {
         }
         run.run()
             .stderr(format!(
-                "qqmgr: error: found no configuration: no `[ROOT]/qqmgr.toml`{places}\n{hint}"
+                "qqmgr: error: found no configuration: no `qqmgr.toml` in `[ROOT]` or above it{places}\n{hint}"
             ))
             .code(5);
     }
@@ -63,7 +63,7 @@ fn without_a_configuration_every_place_is_named() {
 #[test]
 fn without_a_configuration_as_json() {
     let project = Project::new();
-    let message = "found no configuration: no `[ROOT]/qqmgr.toml` and no \
+    let message = "found no configuration: no `qqmgr.toml` in `[ROOT]` or above it and no \
                    `[ROOT]/home/.config/qqmgr/conf.toml`";
     let hint = "write a `qqmgr.toml`, as qqmgr.toml(5) describes, or name one with `-c FILE`";
     project

@@ -52,13 +52,20 @@ const SEED_PORT: u16 = 2089;
 const STARTED: &str = "vm started: running, pid [PID], ssh port [PORT]\n";
 
 /// `vm`, never started; its ssh port tells the files apart.
-fn vm(port: u16) -> String {
+pub(crate) fn vm(port: u16) -> String {
     format!("[vm.vm]\ncmd = \"\"\nssh.port = {port}\n")
 }
 
 /// `status --json`, run in `cwd`, shows the VM of this file and port in this runtime directory.
 #[track_caller]
-fn found(project: &Project, cwd: &str, arguments: &[&str], file: &str, port: u16, runtime: &str) {
+pub(crate) fn found(
+    project: &Project,
+    cwd: &str,
+    arguments: &[&str],
+    file: &str,
+    port: u16,
+    runtime: &str,
+) {
     let expected = format!(
         r#"{{
   "name": "vm",
@@ -99,8 +106,6 @@ fn in_the_current_directory_first() {
 fn then_the_users_own() {
     let project = Project::new();
     project.write("sub/x", "");
-    // No search upwards.
-    project.write("qqmgr.toml", vm(1));
     project.write("home/.config/qqmgr/conf.toml", vm(2));
     let (file, runtime) = ("[ROOT]/home/.config/qqmgr/conf.toml", "[ROOT]/home/.config/qqmgr");
     found(&project, "sub", &[], file, 2, runtime);
