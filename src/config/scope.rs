@@ -167,14 +167,9 @@ impl<'a> Scope<'a> {
             let message = format!("`{name}` cannot be set: it is no variable");
             return Err(Error::new(Kind::Usage, message).hint(*hint));
         }
-        match self.in_file(name) {
-            Some(Value { kind: toml::Kind::Table(_), .. }) => {
-                let message = format!("`{name}` cannot be set: it is a table");
-                return Err(Error::new(Kind::Usage, message)
-                    .hint(format!("set a variable in it: `{name}.KEY=VALUE`")));
-            }
-            None if !asked.contains(name) => {}
-            _ => return Ok(()),
+        let is_table = |value: &Value| matches!(value.kind, toml::Kind::Table(_));
+        if asked.contains(name) || self.in_file(name).is_some_and(|value| !is_table(value)) {
+            return Ok(());
         }
         let mut known: Vec<String> = asked.iter().cloned().collect();
         self.names(&mut known);

@@ -120,11 +120,7 @@ fn variables_that_cannot_be_set_at_start() {
         ("vm.home", "VM `vm` has no variable `vm.home`, did you mean `home`?", ""),
         ("vm.ssh.prot", "VM `vm` has no variable `vm.ssh.prot`", nobodys),
         ("", "VM `vm` has no variable ``", nobodys),
-        (
-            "images",
-            "`images` cannot be set: it is a table",
-            "set a variable in it: `images.KEY=VALUE`",
-        ),
+        ("images", "VM `vm` has no variable `images`", nobodys),
         (
             "vm.name",
             "`vm.name` cannot be set: it is no variable",
