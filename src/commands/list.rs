@@ -113,6 +113,7 @@ impl Report for Entries {
         let number = |number: Option<u32>| number.map_or("-".into(), |n| n.to_string());
         for entry in &self.0 {
             let (pid, port) = (number(entry.pid), number(entry.ssh_port.map(u32::from)));
+            let port = if entry.configured && entry.ssh_port.is_none() { "auto" } else { &port };
             let (name, state) = (&entry.name, entry.state.name());
             let note = if entry.configured { "" } else { "  not configured any more" };
             let _ = writeln!(text, "{name:width$}  {state:12}  {pid:>8}  {port:>8}{note}");

@@ -123,6 +123,8 @@ impl Report for Status {
         }
         if let Some(port) = self.ssh_port {
             line("ssh port", &port);
+        } else if self.configured {
+            line("ssh port", &"auto");
         }
         line("ssh config", &self.paths.ssh_config.display());
         line("serial", &self.paths.serial.display());

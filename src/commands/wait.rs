@@ -4,7 +4,6 @@ use super::fleet::{self, Known};
 use super::target::Target;
 use crate::cli::spec::{self, Flag, FlagKind, WaitFor};
 use crate::cli::{Command, Outcome, Run, usage_of};
-use crate::config::Choices;
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::Report;
@@ -131,10 +130,9 @@ pub(super) fn for_ssh(target: &Target, timeout: Duration) -> Result<(), Error> {
 fn ssh_of(target: &Target, watch: &Watch) -> Result<(), Error> {
     let vm = target.vm()?;
     let instance = Instance::read(&target.paths);
-    let port = instance.as_ref().map(|instance| instance.ssh_port).or(vm.port.fixed());
-    let set = instance.as_ref().map(|instance| instance.set.as_slice()).unwrap_or_default();
-    let options = target.config.ssh_options(vm, &Choices { ssh_port: port, set })?;
-    let port = port.ok_or_else(|| Error::failed("the ssh port of the VM is not known"))?;
+    let choices = ssh::choices(instance.as_ref());
+    let options = target.config.ssh_options(vm, &choices)?;
+    let port = target.config.ssh_port(vm, &choices)?;
     watch.ssh(ssh::host(&options).unwrap_or("127.0.0.1"), port)
 }
 

@@ -1,12 +1,19 @@
 //! TOML -> model. Every rule of qqmgr.toml(5) about keys and types is here; all problems are
 //! collected, each with its place.
 
-use super::model::{Literal, Model, Port, Setting, SshOption, VM_PORT, Vm};
+use super::extends::{self, Draft};
+use super::model::{Literal, Model, Own, Port, Setting, SshOption, SshPort, Vm};
 use crate::text::{Problem, Source, nearest};
 use crate::toml::{Key, Kind, Table, Value};
 
 /// A directory and sockets are named after a VM; file systems stop at 255 bytes.
 const VM_NAME_BYTES_MAX: usize = 64;
+/// In the order of the man page.
+const VM_KEYS: &[&str] = &["extends", "qemu", "cmd", "cmd_append", "vars", "ssh"];
+/// Those of a VM's ssh table that are not ssh's.
+const SSH_KEYS: &[&str] = &["port", "vm_port"];
+/// The `port` that is chosen at each start.
+const AUTO: &str = "auto";
 /// Keywords that would begin another block of the generated file.
 const SSH_BLOCKS: &[&str] = &["Host", "Match"];
 
@@ -43,13 +50,13 @@ impl Decoder<'_> {
     }
 
     fn vms(&mut self, vms: &Table) -> Vec<Vm> {
-        vms.iter()
-            .filter_map(|(key, value)| {
-                self.vm_name(key);
-                let table = self.table(Some(value), &header(key, ""))?;
-                self.vm(key, table)
-            })
-            .collect()
+        let drafts = vms.iter().filter_map(|(key, value)| {
+            self.vm_name(key);
+            let table = self.table(Some(value), &header(key, ""))?;
+            Some(self.vm(key, table))
+        });
+        let drafts = drafts.collect();
+        extends::link(drafts, vms, &mut self.problems)
     }
 
     fn vm_name(&mut self, key: &Key) {
@@ -64,45 +71,61 @@ impl Decoder<'_> {
         }
     }
 
-    fn vm(&mut self, key: &Key, table: &Table) -> Option<Vm> {
-        let (vm_header, ssh_header) = (header(key, ""), header(key, ".ssh"));
-        self.only(table, &["cmd", "vars", "ssh"], &format!("in `{vm_header}`"));
-        let cmd = self.cmd(table);
-        let vars = self.table(table.get("vars"), &header(key, ".vars"));
-        let vars = vars.cloned().unwrap_or_default();
-        let Some(ssh) = table.get("ssh") else {
-            let problem = Problem::new(key.span, format!("`{vm_header}` has no ssh port"));
-            let hint = format!("add `{ssh_header}` with `port = 2222`, or another free port");
-            self.problems.push(problem.hint(hint));
-            return None;
-        };
-        let ssh_span = ssh.span;
-        let ssh = self.table(Some(ssh), &ssh_header)?;
-        let options = self.ssh_options(ssh, &ssh_header, &["port", "vm_port"]);
-        if ssh.get("port").is_none() {
-            let problem = Problem::new(ssh_span, format!("`{ssh_header}` has no `port`"));
-            self.problems.push(problem.hint("the port on this host that leads to the guest's ssh"));
+    fn vm(&mut self, key: &Key, table: &Table) -> Draft {
+        self.only(table, VM_KEYS, &format!("in `{}`", header(key, "")));
+        let (ssh, ssh_header) = (table.get("ssh"), header(key, ".ssh"));
+        let ssh_table = self.table(ssh, &ssh_header);
+        let port = ssh_table.and_then(|table| table.get("port"));
+        if port.is_none() && ssh.is_some() == ssh_table.is_some() && table.get("extends").is_none()
+        {
+            self.problems.push(no_port(key, ssh));
         }
-        let port = ssh.get("port").and_then(|value| self.port(value, "port"));
-        let vm_port = match ssh.get("vm_port") {
-            Some(value) => self.port(value, "vm_port"),
-            None => Port::new(VM_PORT.into()),
-        };
-        let (name, ssh) = (key.name.clone(), options);
-        Some(Vm { name, span: key.span, cmd, vars, ssh, port: port?, vm_port: vm_port? })
+        let vars = self.table(table.get("vars"), &header(key, ".vars"));
+        let vm_port = ssh_table.and_then(|table| table.get("vm_port"));
+        let options = ssh_table.map(|ssh| self.ssh_options(ssh, &ssh_header, SSH_KEYS));
+        Draft {
+            name: key.name.clone(),
+            span: key.span,
+            extends: self.text(table.get("extends"), "extends"),
+            own: Own {
+                qemu: self.text(table.get("qemu"), "qemu"),
+                cmd: self.words(table, "cmd"),
+                cmd_append: self.words(table, "cmd_append"),
+                vars: vars.cloned().unwrap_or_default(),
+                ssh: options.unwrap_or_default(),
+            },
+            port: port.and_then(|value| self.ssh_port(value)),
+            vm_port: vm_port.and_then(|value| self.port(value, "vm_port")),
+        }
     }
 
-    /// A list of strings or one string. Without one a VM cannot be started, but all the rest.
-    fn cmd(&mut self, vm: &Table) -> Option<Vec<Literal>> {
-        let value = vm.get("cmd")?;
+    /// A list of strings or one string. Without `cmd` a VM cannot be started, but all the rest.
+    fn words(&mut self, vm: &Table, name: &str) -> Option<Vec<Literal>> {
+        let value = vm.get(name)?;
         match &value.kind {
             Kind::Array(items) => {
+                let element = format!("an element of `{name}`");
                 let texts: Vec<_> =
-                    items.iter().map(|item| self.text(Some(item), "an element of `cmd`")).collect();
+                    items.iter().map(|item| self.text(Some(item), &element)).collect();
                 texts.into_iter().collect()
             }
-            Kind::String(_) => self.text(Some(value), "cmd").map(|text| vec![text]),
-            _ => self.wrong_type(value, "cmd", "a string or an array of strings"),
+            Kind::String(_) => self.text(Some(value), name).map(|text| vec![text]),
+            _ => self.wrong_type(value, name, "a string or an array of strings"),
+        }
+    }
+
+    fn ssh_port(&mut self, value: &Value) -> Option<SshPort> {
+        match &value.kind {
+            Kind::Integer(_) => self.port(value, "port").map(SshPort::Fixed),
+            Kind::String(text) if text == AUTO => Some(SshPort::Auto),
+            Kind::String(_) => {
+                let problem =
+                    Problem::new(value.span, "`port` is a string, and must be an integer");
+                let hint = format!("a number has no quotes; `port = \"{AUTO}\"` takes a free one");
+                self.problems.push(problem.hint(hint));
+                None
+            }
+            _ => self.wrong_type(value, "port", &format!("an integer or \"{AUTO}\"")),
         }
     }
 
@@ -209,6 +232,17 @@ pub(crate) fn is_vm_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let first = name.starts_with(|c: char| c.is_ascii_alphanumeric());
     first && name.chars().all(allowed) && name.len() <= VM_NAME_BYTES_MAX
+}
+
+/// Of a VM that takes over no port either; `ssh` is its table if there is one.
+fn no_port(key: &Key, ssh: Option<&Value>) -> Problem {
+    let (vm_header, ssh_header) = (header(key, ""), header(key, ".ssh"));
+    match ssh {
+        Some(ssh) => Problem::new(ssh.span, format!("`{ssh_header}` has no `port`"))
+            .hint("the port on this host that leads to the guest's ssh"),
+        None => Problem::new(key.span, format!("`{vm_header}` has no ssh port"))
+            .hint(format!("add `{ssh_header}` with `port = 2222`, or another free port")),
+    }
 }
 
 /// `[vm.NAME]`, or a table within it.

@@ -1,16 +1,27 @@
 //! Which file is the configuration, and which directory its VMs run in.
+//!
+//! A configuration is a program. One that lies above the current directory was not chosen by
+//! standing beside it, so it counts only where nobody but this user and root could have put it.
 
 use crate::error::{Error, Kind, io_reason};
+use crate::files;
 use std::env;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 const IN_PROJECT: &str = "qqmgr.toml";
+/// Names a file in place of the search.
+const VARIABLE: &str = "QQMGR_CONFIG";
+/// Write permission of the group and of all others.
+const WRITE_BY_OTHERS: u32 = 0o022;
 const OF_USER: &str = "qqmgr/conf.toml";
 
 /// What of the surroundings the search depends on.
 pub(super) struct Environment {
     /// Why there is none is told by whoever needs it: an absolute file does not.
     current_dir: Result<PathBuf, String>,
+    named: Option<PathBuf>,
     xdg_config_home: Option<PathBuf>,
     home: Option<PathBuf>,
 }
@@ -22,6 +33,7 @@ impl Environment {
             |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         Self {
             current_dir: env::current_dir().map_err(|error| io_reason(&error)),
+            named: env::var_os(VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from),
             xdg_config_home: absolute("XDG_CONFIG_HOME"),
             home: absolute("HOME"),
         }
@@ -50,29 +62,88 @@ pub(super) struct Location {
     /// The name for errors, as short as the user would write it.
     pub(super) shown: String,
     pub(super) runtime: PathBuf,
+    /// What was passed over on the way, and why, for the user to be told.
+    pub(super) passed_over: Vec<String>,
 }
 
-/// The file named, or the first one there is. A file that cannot be read is found all the same:
-/// passing over it would silently mean other VMs.
+/// The file named, by `-c` or else by the environment, or the first one there is. A file that
+/// cannot be read is found all the same: passing over it would silently mean other VMs.
 pub(super) fn locate(named: Option<&Path>, env: &Environment) -> Result<Location, Error> {
-    if let Some(named) = named {
+    if let Some(named) = named.or(env.named.as_deref()) {
         return Location::new(&env.in_current_dir(named)?, named);
     }
     let in_project = env.in_current_dir(Path::new(IN_PROJECT))?;
     if there(&in_project) {
         return Location::new(&in_project, Path::new(IN_PROJECT));
     }
+    let mut passed_over = Vec::new();
+    let current_dir = in_project.parent().unwrap_or(Path::new("/"));
+    if let Some((file, shown)) = above(current_dir, &mut passed_over) {
+        return Ok(Location { passed_over, ..Location::new(&file, &shown)? });
+    }
     let of_user = env.user_file();
     if let Some(file) = of_user.as_deref().filter(|file| there(file)) {
-        return Location::new(file, file);
+        return Ok(Location { passed_over, ..Location::new(file, file)? });
     }
-    let second = match &of_user {
+    let last = match &of_user {
         Some(file) => format!(" and no `{}`", file.display()),
         None => ", and neither XDG_CONFIG_HOME nor HOME is set".into(),
     };
-    let message = format!("found no configuration: no `{}`{second}", in_project.display());
+    let dir = current_dir.display();
+    let message = format!("found no configuration: no `{IN_PROJECT}` in `{dir}` or above it{last}");
+    let message = [vec![message], passed_over].concat().join("; ");
     Err(Error::new(Kind::Config, message)
         .hint("write a `qqmgr.toml`, as qqmgr.toml(5) describes, or name one with `-c FILE`"))
+}
+
+/// The error about a file that cannot be had, and who named it unless that was `-c`.
+pub(super) fn blame(error: Error, named: Option<&Path>, env: &Environment) -> Error {
+    let by_environment = named.is_none() && env.named.is_some();
+    let hint = format!("the environment variable {VARIABLE} names this file");
+    if by_environment { error.hint(hint) } else { error }
+}
+
+/// The nearest file in the directories above that can be trusted, and the way up to it.
+fn above(current_dir: &Path, passed_over: &mut Vec<String>) -> Option<(PathBuf, PathBuf)> {
+    let mut shown = PathBuf::from(IN_PROJECT);
+    for dir in current_dir.ancestors().skip(1) {
+        shown = Path::new("..").join(shown);
+        let file = dir.join(IN_PROJECT);
+        if there(&file) {
+            match check_trust(dir, &file) {
+                Ok(()) => return Some((file, shown)),
+                Err(why) => passed_over.push(format!("passed over `{}`: {why}", shown.display())),
+            }
+        }
+    }
+    None
+}
+
+/// Why somebody else could have put the file there, or could change it. Of a symbolic link, its
+/// target counts as well.
+fn check_trust(dir: &Path, file: &Path) -> Result<(), String> {
+    let user = files::user_id().map_err(|error| error.message().to_string())?;
+    let check = |path: &Path, name: &str| {
+        let cannot = |error| format!("cannot be looked at: {}", io_reason(&error));
+        let metadata = path.metadata().map_err(cannot);
+        let checked = metadata.and_then(|metadata| check_owner(&metadata, user));
+        checked.map_err(|why| format!("{name} {why}"))
+    };
+    check(dir, "its directory")?;
+    check(file, "it")?;
+    let target = file.canonicalize().map_err(|error| io_reason(&error))?;
+    check(target.parent().unwrap_or(dir), "the directory that it links to")
+}
+
+fn check_owner(metadata: &Metadata, user: u32) -> Result<(), String> {
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    if owner != user && owner != 0 {
+        return Err(format!("belongs to user {owner}"));
+    }
+    if mode & WRITE_BY_OTHERS != 0 {
+        return Err(format!("can be written by others (mode {mode:04o}, `chmod go-w` helps)"));
+    }
+    Ok(())
 }
 
 fn there(file: &Path) -> bool {
@@ -90,6 +161,7 @@ impl Location {
         })?;
         let dir = file.parent().unwrap_or(Path::new("/")).canonicalize().map_err(unreadable)?;
         let runtime = if name == IN_PROJECT { dir.join(".qqmgr") } else { dir.clone() };
-        Ok(Self { file: dir.join(name), shown: shown.display().to_string(), runtime })
+        let (shown, passed_over) = (shown.display().to_string(), Vec::new());
+        Ok(Self { file: dir.join(name), shown, runtime, passed_over })
     }
 }

@@ -1,10 +1,14 @@
 //! The configuration: found ([`locate`]), read, checked ([`decode`]) into a typed [`model`], and
-//! its placeholders resolved for one VM ([`scope`]). Reads one file and changes nothing.
+//! its placeholders resolved for one VM ([`scope`]) with what it takes over from others
+//! ([`extends`]). Reads one file and changes nothing.
 
 mod decode;
+mod extends;
 mod locate;
 pub(crate) mod model;
 mod scope;
+#[cfg(test)]
+mod tests;
 
 use crate::cli::Args;
 use crate::error::{Error, Kind};
@@ -40,21 +44,36 @@ pub(crate) struct Config {
     model: Model,
 }
 
-/// What a start chooses beyond the file.
+/// What a start chooses beyond the file; by default nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Choices<'a> {
+    /// The port of a VM that has none of its own. One that a running VM was started with goes
+    /// before the configured one.
     pub(crate) ssh_port: Option<u16>,
+    /// Variables by the names that placeholders have, with their values, in which nothing is
+    /// replaced. They go before the file's; of two with one name the last counts.
     pub(crate) set: &'a [(String, String)],
 }
 
+impl Choices<'_> {
+    fn port(&self, vm: &Vm) -> Option<u16> {
+        self.ssh_port.or(vm.port.fixed())
+    }
+}
+
+/// The QEMU binary, and the words of `cmd`, placeholders replaced.
+pub(crate) type Invocation = (String, Vec<Word>);
 /// An ssh option, placeholders replaced: its name and its values.
 pub(crate) type SshSetting = (String, Vec<String>);
 
 impl Config {
     /// Finds, reads and checks the configuration that `args` and the environment name.
     pub(crate) fn load(args: &Args) -> Result<Self, Error> {
-        let location = locate::locate(args.config.as_deref(), &locate::Environment::current())?;
-        let source = read(&location.file, location.shown)?;
+        let (named, env) = (args.config.as_deref(), locate::Environment::current());
+        let blame = |error| locate::blame(error, named, &env);
+        let location = locate::locate(named, &env).map_err(blame)?;
+        location.passed_over.iter().for_each(|text| args.log().note(text));
+        let source = read(&location.file, location.shown).map_err(blame)?;
         Self::parse(source, location.file, location.runtime)
     }
 
@@ -124,22 +143,49 @@ impl Config {
             .collect()
     }
 
-    /// The QEMU binary, and the words of `cmd`, placeholders replaced.
-    pub(crate) fn command(&self, vm: &Vm, _: &Choices) -> Result<(String, Vec<Word>), Error> {
-        let scope = self.scope(vm);
+    /// Where ssh reaches the VM on this host; an error when that is still to be chosen.
+    pub(crate) fn ssh_port(&self, vm: &Vm, choices: &Choices) -> Result<u16, Error> {
+        choices.port(vm).ok_or_else(|| self.problem(Problem::new(vm.span, no_port(vm))))
+    }
+
+    /// A usage error unless each name of `set` is one of a variable: the file sets it, in `[vars]`
+    /// or for this VM, or a placeholder of this VM asks for it.
+    fn check_set(&self, vm: &Vm, set: &[(String, String)]) -> Result<(), Error> {
+        if set.is_empty() {
+            return Ok(());
+        }
+        let choices = Choices::default();
+        let scope = self.scope(vm, &choices);
+        let ssh = self.model.ssh(vm).into_iter().flat_map(|option| &option.values);
+        let ssh = ssh.filter_map(|value| match value {
+            Setting::Text(literal) => Some(literal),
+            Setting::AsWritten(_) => None,
+        });
+        let programs = self.model.qemu(vm).into_iter().chain(&self.model.qemu_img);
+        let literals = self.model.cmd(vm).into_iter().flatten().chain(ssh).chain(programs);
+        let asked = scope.asked(literals.map(|literal| literal.text.as_str()).collect());
+        set.iter().try_for_each(|(name, _)| scope.check_set(name, &asked))
+    }
+
+    /// The QEMU binary, and the words of `cmd`, placeholders replaced. A name of `choices.set`
+    /// that is no variable's is a usage error.
+    pub(crate) fn command(&self, vm: &Vm, choices: &Choices) -> Result<Invocation, Error> {
+        self.check_set(vm, choices.set)?;
+        let scope = self.scope(vm, choices);
         let mut problems = Problems::default();
-        let bin = self.model.qemu_bin.as_ref().map(|bin| problems.keep(scope.render(bin)));
+        let bin = self.model.qemu(vm).map(|bin| problems.keep(scope.render(bin)));
         if let Some(img) = &self.model.qemu_img {
             problems.keep(scope.render(img));
         }
         let bin = bin.map_or_else(|| model::QEMU_BIN.to_string(), Option::unwrap_or_default);
-        if vm.cmd.is_none() {
+        let cmd = self.model.cmd(vm);
+        if cmd.is_none() {
             let problem = Problem::new(vm.span, format!("VM `{}` has no `cmd`", vm.name));
             let hint = "`cmd` has QEMU's arguments: a list of strings, or one string";
             problems.0.push(problem.hint(hint));
         }
         let mut words = Vec::new();
-        for literal in vm.cmd.iter().flatten() {
+        for literal in cmd.into_iter().flatten() {
             let place = |span| literal.place(&self.source, span);
             let template = Template { text: &literal.text, place: &place };
             let split = words::split(&template, &mut |placeholder| scope.value(placeholder));
@@ -148,20 +194,12 @@ impl Config {
         self.checked(problems, (bin, words))
     }
 
-    /// The options of `[ssh]` and `[vm.NAME.ssh]` merged, the VM's winning, in the order of first
-    /// appearance; names compare without case.
-    pub(crate) fn ssh_options(&self, vm: &Vm, _: &Choices) -> Result<Vec<SshSetting>, Error> {
-        let scope = self.scope(vm);
+    /// The options of the VM's generated file, placeholders replaced.
+    pub(crate) fn ssh_options(&self, vm: &Vm, choices: &Choices) -> Result<Vec<SshSetting>, Error> {
+        let scope = self.scope(vm, choices);
         let mut problems = Problems::default();
-        let mut merged: Vec<&model::SshOption> = self.model.ssh.iter().collect();
-        for option in &vm.ssh {
-            match merged.iter_mut().find(|other| other.name.eq_ignore_ascii_case(&option.name)) {
-                Some(other) => *other = option,
-                None => merged.push(option),
-            }
-        }
         let mut options = Vec::new();
-        for option in merged {
+        for option in self.model.ssh(vm) {
             let values = option.values.iter().filter_map(|value| match value {
                 Setting::Text(literal) => problems.keep(scope.render_line(literal)),
                 Setting::AsWritten(text) => Some(text.clone()),
@@ -176,8 +214,9 @@ impl Config {
         Error::config(&self.source, vec![problem])
     }
 
-    fn scope<'a>(&'a self, vm: &'a Vm) -> Scope<'a> {
-        Scope::new(&self.source, &self.model.vars, vm, self.vm_dir(&vm.name), self.dir())
+    fn scope<'a>(&'a self, vm: &'a Vm, choices: &'a Choices<'a>) -> Scope<'a> {
+        let vm_dir = self.vm_dir(&vm.name);
+        Scope::new(&self.source, &self.model, vm, choices, vm_dir, self.dir())
     }
 
     fn checked<T>(&self, problems: Problems, value: T) -> Result<T, Error> {
@@ -186,6 +225,11 @@ impl Config {
         }
         Err(Error::config(&self.source, problems.0))
     }
+}
+
+/// Only a caller that made no choice gets to see it.
+fn no_port(vm: &Vm) -> String {
+    format!("the ssh port of VM `{}` is chosen at start", vm.name)
 }
 
 /// Collects problems, each once, so that all are told at once.

@@ -25,13 +25,23 @@ pub(crate) struct Vm {
     pub(crate) name: String,
     /// Of the name.
     pub(super) span: Span,
-    pub(super) cmd: Option<Vec<Literal>>,
-    pub(super) vars: Table,
-    pub(super) ssh: Vec<SshOption>,
+    /// Where among the VMs the one is that it extends; never in a ring.
+    pub(super) extends: Option<usize>,
+    pub(super) own: Own,
     /// Where ssh reaches the guest on this host.
-    pub(crate) port: Port,
+    pub(crate) port: SshPort,
     /// Where the guest's ssh server listens.
     pub(crate) vm_port: Port,
+}
+
+/// What a VM's table itself says. What it takes over as well, [`Model`] tells.
+#[derive(Debug)]
+pub(crate) struct Own {
+    pub(super) qemu: Option<Literal>,
+    pub(super) cmd: Option<Vec<Literal>>,
+    pub(super) cmd_append: Option<Vec<Literal>>,
+    pub(super) vars: Table,
+    pub(super) ssh: Vec<SshOption>,
 }
 
 /// A string of the file, placeholders in it.
@@ -55,6 +65,23 @@ pub(crate) enum Setting {
     AsWritten(String),
 }
 
+/// What `port` of a VM's ssh table says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SshPort {
+    Fixed(Port),
+    /// Chosen at each start.
+    Auto,
+}
+
+impl SshPort {
+    pub(crate) fn fixed(self) -> Option<u16> {
+        match self {
+            Self::Fixed(port) => Some(port.get()),
+            Self::Auto => None,
+        }
+    }
+}
+
 /// A TCP port, 1 to 65535.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Port(NonZeroU16);
@@ -62,10 +89,6 @@ pub(crate) struct Port(NonZeroU16);
 impl Port {
     pub(crate) fn new(number: i64) -> Option<Self> {
         u16::try_from(number).ok().and_then(NonZeroU16::new).map(Self)
-    }
-
-    pub(crate) fn fixed(self) -> Option<u16> {
-        Some(self.get())
     }
 
     pub(crate) fn get(self) -> u16 {

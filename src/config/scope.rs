@@ -1,11 +1,14 @@
 //! The variables that one VM's strings see, resolved when they are asked for, each once.
 
-use super::model::{Literal, Vm};
+use super::Choices;
+use super::model::{Literal, Model, Vm};
+use crate::error::{Error, Kind};
 use crate::template::{Placeholder, Template, render};
-use crate::text::{Problem, Source, nearest};
-use crate::toml::{Kind, Table, Value};
+use crate::text::{Problem, Source, did_you_mean, nearest};
+use crate::toml::{self, Table, Value};
+use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -13,11 +16,21 @@ use std::rc::Rc;
 const DEPTH_MAX: usize = 64;
 /// Names that are there without being set, for near names.
 const BUILT_IN: &[&str] = &["vm.name", "vm.dir", "vm.ssh.port", "vm.ssh.vm_port", "config_dir"];
+/// Names that a start cannot set, and where what they stand for comes from.
+const FACTS: &[(&str, &str)] = &[
+    ("vm.name", "a VM's name is that of its table, `[vm.NAME]`"),
+    ("vm.dir", "a VM's directory follows from its name and from where the configuration is"),
+    ("vm.ssh.port", "the port is `port` in `[vm.NAME.ssh]`"),
+    ("vm.ssh.vm_port", "the guest's port is `vm_port` in `[vm.NAME.ssh]`"),
+];
 
 pub(super) struct Scope<'a> {
     source: &'a Source,
     globals: &'a Table,
     vm: &'a Vm,
+    /// The VM's own, and those that it takes over.
+    vars: Cow<'a, Table>,
+    choices: &'a Choices<'a>,
     vm_dir: PathBuf,
     config_dir: &'a Path,
     resolved: RefCell<HashMap<String, Rc<str>>>,
@@ -28,19 +41,22 @@ pub(super) struct Scope<'a> {
 /// Where a name leads to.
 enum Found<'a> {
     Set(&'a Value),
-    BuiltIn(String),
+    /// As it is, without placeholders.
+    Literal(String),
 }
 
 impl<'a> Scope<'a> {
     pub(super) fn new(
         source: &'a Source,
-        globals: &'a Table,
+        model: &'a Model,
         vm: &'a Vm,
+        choices: &'a Choices<'a>,
         vm_dir: PathBuf,
         config_dir: &'a Path,
     ) -> Self {
         let (resolved, pending) = (RefCell::default(), RefCell::default());
-        Self { source, globals, vm, vm_dir, config_dir, resolved, pending }
+        let (globals, vars) = (&model.vars, model.vars(vm));
+        Self { source, globals, vm, vars, choices, vm_dir, config_dir, resolved, pending }
     }
 
     pub(super) fn render(&self, literal: &Literal) -> Result<String, Problem> {
@@ -89,15 +105,17 @@ impl<'a> Scope<'a> {
 
     fn text(&self, found: Found, placeholder: &Placeholder) -> Result<String, Problem> {
         let value = match found {
-            Found::BuiltIn(text) => return Ok(text),
+            Found::Literal(text) => return Ok(text),
             Found::Set(value) => value,
         };
         match &value.kind {
-            Kind::String(text) => self.render(&Literal { text: text.clone(), span: value.span }),
-            Kind::Integer(_) | Kind::Float(_) | Kind::Boolean(_) => {
+            toml::Kind::String(text) => {
+                self.render(&Literal { text: text.clone(), span: value.span })
+            }
+            toml::Kind::Integer(_) | toml::Kind::Float(_) | toml::Kind::Boolean(_) => {
                 Ok(self.source.text[value.span.start..value.span.end].to_string())
             }
-            Kind::Array(_) | Kind::Table(_) => {
+            toml::Kind::Array(_) | toml::Kind::Table(_) => {
                 let message = format!("`{}` is {}", placeholder.name, value.kind.type_name());
                 Err(Problem::new(placeholder.span, message)
                     .hint("a placeholder stands for a string, a number or a boolean"))
@@ -105,17 +123,71 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// What the user set wins over what is built in.
-    fn find(&self, placeholder: &Placeholder) -> Result<Found<'a>, Problem> {
-        let name = placeholder.name.as_str();
-        let set = match name.strip_prefix("vm.") {
-            Some(of_vm) => walk(&self.vm.vars, of_vm),
-            None => walk(self.globals, name),
-        };
-        match set {
-            Some(value) => Ok(Found::Set(value)),
-            None => self.built_in(placeholder).map(Found::BuiltIn),
+    /// What is set at start wins over what the file sets, and that over what is built in.
+    fn find(&self, placeholder: &Placeholder) -> Result<Found<'_>, Problem> {
+        let name = &placeholder.name;
+        if let Some((_, value)) = self.choices.set.iter().rfind(|(set, _)| set == name) {
+            return Ok(Found::Literal(value.clone()));
         }
+        match self.in_file(name) {
+            Some(value) => Ok(Found::Set(value)),
+            None => self.built_in(placeholder).map(Found::Literal),
+        }
+    }
+
+    fn in_file(&self, name: &str) -> Option<&Value> {
+        match name.strip_prefix("vm.") {
+            Some(of_vm) => walk(&self.vars, of_vm),
+            None => walk(self.globals, name),
+        }
+    }
+
+    /// The names that placeholders in these texts ask for, in the file's variables that they lead
+    /// to as well. What is wrong in a text is left to whoever uses it.
+    pub(super) fn asked<'t>(&'t self, mut texts: Vec<&'t str>) -> BTreeSet<String> {
+        let mut asked = BTreeSet::new();
+        while let Some(text) = texts.pop() {
+            let template = Template { text, place: &|span| span };
+            let _ = render(&template, &mut |placeholder| {
+                let name = &placeholder.name;
+                if asked.insert(name.clone())
+                    && let Some(Value { kind: toml::Kind::String(text), .. }) = self.in_file(name)
+                {
+                    texts.push(text);
+                }
+                Ok("".into())
+            });
+        }
+        asked
+    }
+
+    /// An error unless a start may set `name`; `asked` is by placeholders.
+    pub(super) fn check_set(&self, name: &str, asked: &BTreeSet<String>) -> Result<(), Error> {
+        if let Some((_, hint)) = FACTS.iter().find(|(fact, _)| *fact == name) {
+            let message = format!("`{name}` cannot be set: it is no variable");
+            return Err(Error::new(Kind::Usage, message).hint(*hint));
+        }
+        let is_table = |value: &Value| matches!(value.kind, toml::Kind::Table(_));
+        if asked.contains(name) || self.in_file(name).is_some_and(|value| !is_table(value)) {
+            return Ok(());
+        }
+        let mut known: Vec<String> = asked.iter().cloned().collect();
+        self.names(&mut known);
+        known.retain(|name| FACTS.iter().all(|(fact, _)| fact != name));
+        let of_vm = |a: &str, b: &str| a.strip_prefix("vm.") == Some(b);
+        let same = known.iter().find(|other| of_vm(other, name) || of_vm(name, other));
+        let near = same.map(String::as_str);
+        let near = near.or_else(|| nearest(name, known.iter().map(String::as_str)));
+        let message = format!("VM `{}` has no variable `{name}`", self.vm.name);
+        let error = Error::new(Kind::Usage, did_you_mean(&message, near));
+        let hint = "the configuration neither sets it nor uses it in a placeholder of this VM";
+        Err(if near.is_some() { error } else { error.hint(hint) })
+    }
+
+    /// The names of the file's variables.
+    fn names(&self, out: &mut Vec<String>) {
+        names(self.globals, "", out);
+        names(&self.vars, "vm.", out);
     }
 
     fn built_in(&self, placeholder: &Placeholder) -> Result<String, Problem> {
@@ -128,7 +200,10 @@ impl<'a> Scope<'a> {
         match placeholder.name.as_str() {
             "vm.name" => Ok(self.vm.name.clone()),
             "vm.dir" => utf8(&self.vm_dir),
-            "vm.ssh.port" => Ok(self.vm.port.to_string()),
+            "vm.ssh.port" => match self.choices.port(self.vm) {
+                Some(port) => Ok(port.to_string()),
+                None => Err(Problem::new(placeholder.span, super::no_port(self.vm))),
+            },
             "vm.ssh.vm_port" => Ok(self.vm.vm_port.to_string()),
             "config_dir" => utf8(self.config_dir),
             name => match name.strip_prefix("env.") {
@@ -140,8 +215,7 @@ impl<'a> Scope<'a> {
 
     fn unknown(&self, placeholder: &Placeholder) -> Problem {
         let mut known: Vec<String> = BUILT_IN.iter().map(ToString::to_string).collect();
-        names(self.globals, "", &mut known);
-        names(&self.vm.vars, "vm.", &mut known);
+        self.names(&mut known);
         let near = nearest(&placeholder.name, known.iter().map(String::as_str));
         let message = format!("there is no variable `{}`", placeholder.name);
         Problem::new(placeholder.span, message)
@@ -154,7 +228,7 @@ fn walk<'t>(table: &'t Table, name: &str) -> Option<&'t Value> {
     match name.split_once('.') {
         None => table.get(name),
         Some((first, rest)) => match &table.get(first)?.kind {
-            Kind::Table(inner) => walk(inner, rest),
+            toml::Kind::Table(inner) => walk(inner, rest),
             _ => None,
         },
     }
@@ -164,7 +238,7 @@ fn walk<'t>(table: &'t Table, name: &str) -> Option<&'t Value> {
 fn names(table: &Table, prefix: &str, out: &mut Vec<String>) {
     for (key, value) in table.iter() {
         match &value.kind {
-            Kind::Table(inner) => names(inner, &format!("{prefix}{}.", key.name), out),
+            toml::Kind::Table(inner) => names(inner, &format!("{prefix}{}.", key.name), out),
             _ => out.push(format!("{prefix}{}", key.name)),
         }
     }

@@ -51,13 +51,10 @@ impl Guest {
         };
         let Some(vm) = config.find_vm(name) else { return Ok(guest) };
         let instance = Instance::read(paths);
-        let port = instance.as_ref().map(|instance| instance.ssh_port).or(vm.port.fixed());
-        let set = instance.as_ref().map(|instance| instance.set.as_slice()).unwrap_or_default();
-        let options = config.ssh_options(vm, &Choices { ssh_port: port, set })?;
-        if let Some(port) = port {
-            let text = config_text(name, &options, paths, port)?;
-            files::write_private(&paths.ssh_config, &text)?;
-        }
+        let choices = choices(instance.as_ref());
+        let port = config.ssh_port(vm, &choices)?;
+        let text = config_text(name, &config.ssh_options(vm, &choices)?, paths, port)?;
+        files::write_private(&paths.ssh_config, &text)?;
         Ok(guest)
     }
 
@@ -86,6 +83,14 @@ impl Guest {
         command.args(["-o", "ControlMaster=no"]).arg(&self.name).args(words);
         command
     }
+}
+
+/// What a running VM was started with, as far as its record tells.
+pub(crate) fn choices(instance: Option<&Instance>) -> Choices<'_> {
+    instance.map_or_else(Choices::default, |instance| Choices {
+        ssh_port: Some(instance.ssh_port),
+        set: &instance.set,
+    })
 }
 
 /// A command line for the guest's shell: one word is one, of several each is quoted.

@@ -106,6 +106,22 @@ impl Table {
         self.entries.iter().map(|(key, value)| (key, value))
     }
 
+    /// Adds the entries of `over`, which win; a table in both is merged in the same way.
+    pub(crate) fn merge(&mut self, over: &Table) {
+        for (key, value) in over.iter() {
+            let Some(position) = self.position(&key.name) else {
+                self.insert(key.clone(), value.clone());
+                continue;
+            };
+            let (old_key, old) = &mut self.entries[position];
+            if let (Kind::Table(old), Kind::Table(new)) = (&mut old.kind, &value.kind) {
+                old.merge(new);
+            } else {
+                (*old_key, *old) = (key.clone(), value.clone());
+            }
+        }
+    }
+
     fn entry(&self, name: &str) -> Option<&(Key, Value)> {
         self.entries.get(self.position(name)?)
     }

@@ -396,3 +396,36 @@ fn large_documents_take_linear_time() {
         }
     }
 }
+
+/// A small table, and one that has an index.
+#[test]
+fn merging_adds_and_replaces_by_key() {
+    let more = (0..20).map(|number| format!("k{number} = 1\n")).collect::<Vec<_>>().concat();
+    let all = |table: &Table| -> Vec<String> {
+        table
+            .iter()
+            .map(|(key, value)| format!("{}={}", key.name, value.kind.type_name()))
+            .collect()
+    };
+    for more in ["", &more] {
+        let mut table =
+            parse(&format!("a = 1\nt.x = 1\nt.y.z = 1\nu = 1\nv.w = 1\n{more}")).unwrap();
+        let before = all(&table);
+        table.merge(&Table::default());
+        assert_eq!(all(&table), before);
+        table.merge(
+            &parse("t = { y = { z = '' }, n = 1 }\na = ''\nu.x = 1\nv = 1\nnew = 1\n").unwrap(),
+        );
+        let mut after = before.clone();
+        after[0] = "a=a string".into();
+        after[2] = "u=a table".into();
+        after[3] = "v=an integer".into();
+        after.push("new=an integer".into());
+        assert_eq!(all(&table), after);
+        for name in after.iter().filter_map(|entry| entry.split('=').next()) {
+            assert!(table.get(name).is_some(), "{name}");
+        }
+        let Some(Kind::Table(inner)) = table.get("t").map(|value| &value.kind) else { panic!() };
+        assert_eq!(all(inner), ["x=an integer", "y=a table", "n=an integer"]);
+    }
+}

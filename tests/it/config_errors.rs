@@ -12,7 +12,7 @@ const START: &[&str] = &["start", "vm"];
 
 /// The command refuses this `qqmgr.toml` in these words, and creates nothing.
 #[track_caller]
-fn refused(config: impl AsRef<[u8]>, command: &[&str], stderr: &str) {
+pub(crate) fn refused(config: impl AsRef<[u8]>, command: &[&str], stderr: &str) {
     let project = Project::new();
     project.write("qqmgr.toml", config);
     project.qqmgr(command).run().stderr(stderr).code(5);
@@ -53,7 +53,7 @@ fn without_a_configuration_every_place_is_named() {
         }
         run.run()
             .stderr(format!(
-                "qqmgr: error: found no configuration: no `[ROOT]/qqmgr.toml`{places}\n{hint}"
+                "qqmgr: error: found no configuration: no `qqmgr.toml` in `[ROOT]` or above it{places}\n{hint}"
             ))
             .code(5);
     }
@@ -63,7 +63,7 @@ fn without_a_configuration_every_place_is_named() {
 #[test]
 fn without_a_configuration_as_json() {
     let project = Project::new();
-    let message = "found no configuration: no `[ROOT]/qqmgr.toml` and no \
+    let message = "found no configuration: no `qqmgr.toml` in `[ROOT]` or above it and no \
                    `[ROOT]/home/.config/qqmgr/conf.toml`";
     let hint = "write a `qqmgr.toml`, as qqmgr.toml(5) describes, or name one with `-c FILE`";
     project
@@ -348,7 +348,7 @@ qqmgr: error: unknown key `memory`
   |
 4 | memory = 1
   | ^^^^^^
-qqmgr: hint: the keys in `[vm.vm]` are `cmd`, `vars`, `ssh`
+qqmgr: hint: the keys in `[vm.vm]` are `extends`, `qemu`, `cmd`, `cmd_append`, `vars`, `ssh`
 ",
         ),
     ] {
@@ -568,16 +568,38 @@ qqmgr: error: `port` is a string, and must be an integer
   |
 3 | ssh.port = \"22\"
   |            ^^^^
+qqmgr: hint: a number has no quotes; `port = \"auto\"` takes a free one
 ",
             ),
             (
                 "22.0",
                 "\
-qqmgr: error: `port` is a float, and must be an integer
+qqmgr: error: `port` is a float, and must be an integer or \"auto\"
  --> qqmgr.toml:3:12
   |
 3 | ssh.port = 22.0
   |            ^^^^
+",
+            ),
+            (
+                "\"Auto\"",
+                "\
+qqmgr: error: `port` is a string, and must be an integer
+ --> qqmgr.toml:3:12
+  |
+3 | ssh.port = \"Auto\"
+  |            ^^^^^^
+qqmgr: hint: a number has no quotes; `port = \"auto\"` takes a free one
+",
+            ),
+            (
+                "2222\nssh.vm_port = \"auto\"",
+                "\
+qqmgr: error: `vm_port` is a string, and must be an integer
+ --> qqmgr.toml:4:15
+  |
+4 | ssh.vm_port = \"auto\"
+  |               ^^^^^^
 ",
             ),
             (

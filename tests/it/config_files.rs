@@ -52,13 +52,20 @@ const SEED_PORT: u16 = 2089;
 const STARTED: &str = "vm started: running, pid [PID], ssh port [PORT]\n";
 
 /// `vm`, never started; its ssh port tells the files apart.
-fn vm(port: u16) -> String {
+pub(crate) fn vm(port: u16) -> String {
     format!("[vm.vm]\ncmd = \"\"\nssh.port = {port}\n")
 }
 
 /// `status --json`, run in `cwd`, shows the VM of this file and port in this runtime directory.
 #[track_caller]
-fn found(project: &Project, cwd: &str, arguments: &[&str], file: &str, port: u16, runtime: &str) {
+pub(crate) fn found(
+    project: &Project,
+    cwd: &str,
+    arguments: &[&str],
+    file: &str,
+    port: u16,
+    runtime: &str,
+) {
     let expected = format!(
         r#"{{
   "name": "vm",
@@ -99,8 +106,6 @@ fn in_the_current_directory_first() {
 fn then_the_users_own() {
     let project = Project::new();
     project.write("sub/x", "");
-    // No search upwards.
-    project.write("qqmgr.toml", vm(1));
     project.write("home/.config/qqmgr/conf.toml", vm(2));
     let (file, runtime) = ("[ROOT]/home/.config/qqmgr/conf.toml", "[ROOT]/home/.config/qqmgr");
     found(&project, "sub", &[], file, 2, runtime);
@@ -299,7 +304,7 @@ fn read_by_ssh(project: &Project, vm: &str) -> Option<Vec<String>> {
 
 /// The command line of a running VM: the program and the user's words, and what is injected.
 #[track_caller]
-fn given(project: &Project, vm: &str) -> (Vec<String>, Vec<String>) {
+pub(crate) fn given(project: &Project, vm: &str) -> (Vec<String>, Vec<String>) {
     let line = fs::read(format!("/proc/{}/cmdline", project.pid(vm))).unwrap();
     let line = String::from_utf8(line).unwrap();
     let mut words: Vec<String> = line.split_terminator('\0').map(str::to_owned).collect();
@@ -309,7 +314,7 @@ fn given(project: &Project, vm: &str) -> (Vec<String>, Vec<String>) {
 
 /// Starts `vm` with this configuration, `@BIN` and `@PORT` filled in; gives the user's words.
 #[track_caller]
-fn words_of(project: &Project, config: &str) -> Vec<String> {
+pub(crate) fn words_of(project: &Project, config: &str) -> Vec<String> {
     let bin = fake_qemu();
     let config =
         config.replace("@BIN", &bin.to_string_lossy()).replace("@PORT", &free_port().to_string());

@@ -2,6 +2,8 @@
 
 mod config_errors;
 mod config_files;
+mod config_search;
+mod config_variants;
 mod expect;
 mod faults;
 mod guest;

@@ -605,7 +605,7 @@ fn configurations_are_accepted() {
         let (bin, fake_file) =
             (format!("bin = '{}'\n", qemu.display()), format!("{number}/fake.toml"));
         let lines: String =
-            block.lines().filter(|l| !l.starts_with("bin = ")).map(with_free_port).collect();
+            block.lines().filter(|line| !is_program(line)).map(with_free_port).collect();
         let lines = match lines.split_once("[qemu]\n") {
             Some((before, after)) => format!("{before}[qemu]\n{bin}{after}"),
             None => format!("{lines}\n[qemu]\n{bin}"),
@@ -619,11 +619,16 @@ fn configurations_are_accepted() {
     }
 }
 
-/// The line with a newline, and the number of an ssh port in it replaced.
+fn is_program(line: &str) -> bool {
+    ["bin = ", "qemu = "].iter().any(|key| line.starts_with(key))
+}
+
+/// The line with a newline, and an ssh port in it replaced.
 fn with_free_port(line: &str) -> String {
     match line.split_once("port = ") {
         Some((before, after)) if before.is_empty() || before.ends_with(['.', ' ']) => {
-            let rest = after.trim_start_matches(|c: char| c.is_ascii_digit());
+            let rest = after.trim_start_matches("\"auto\"");
+            let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
             format!("{before}port = {}{rest}\n", free_port())
         }
         _ => format!("{line}\n"),

@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("report", &["json"]),
     ("files", &["error", "procfs"]),
     ("cli", &["error", "json", "log", "report", "text"]),
-    ("config", &["cli", "error", "template", "text", "toml", "words"]),
+    ("config", &["cli", "error", "files", "log", "template", "text", "toml", "words"]),
     ("vm", &["error", "files", "json", "log", "procfs", "text", "words"]),
     ("ssh", &["config", "error", "files", "log", "text", "vm"]),
     (

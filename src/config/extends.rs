@@ -1,0 +1,140 @@
+//! `extends`: which VM takes over from which, and what each has then.
+//!
+//! A VM keeps what its own table says; the rest is gathered when the VM is used, so that many VMs
+//! which extend one do not copy it.
+
+use super::model::{Literal, Model, Own, Port, SshOption, SshPort, VM_PORT, Vm};
+use crate::text::{Problem, Span, nearest};
+use crate::toml::Table;
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+/// A VM as its table says, before it is known what it takes over.
+pub(super) struct Draft {
+    pub(super) name: String,
+    /// Of the name.
+    pub(super) span: Span,
+    pub(super) extends: Option<Literal>,
+    pub(super) own: Own,
+    pub(super) port: Option<SshPort>,
+    pub(super) vm_port: Option<Port>,
+}
+
+/// The VMs of the drafts, with the ports that they take over. A draft without a port, which is
+/// told already, makes none. `tables` are all of `[vm]`, those with errors too.
+pub(super) fn link(mut drafts: Vec<Draft>, tables: &Table, problems: &mut Vec<Problem>) -> Vec<Vm> {
+    let places: HashMap<&str, usize> =
+        drafts.iter().enumerate().map(|(at, draft)| (draft.name.as_str(), at)).collect();
+    let parent = |draft: &Draft| places.get(draft.extends.as_ref()?.text.as_str()).copied();
+    let parents: Vec<Option<usize>> = drafts.iter().map(parent).collect();
+    problems.extend(drafts.iter().filter_map(|draft| unknown(draft, tables)));
+    for at in parents_first(&drafts, &parents, problems) {
+        if let Some(parent) = parents[at] {
+            let (port, vm_port) = (drafts[parent].port, drafts[parent].vm_port);
+            drafts[at].port = drafts[at].port.or(port);
+            drafts[at].vm_port = drafts[at].vm_port.or(vm_port);
+        }
+    }
+    let vm = |(draft, extends): (Draft, _)| {
+        let Draft { name, span, own, .. } = draft;
+        let vm_port = draft.vm_port.or(Port::new(VM_PORT.into()))?;
+        Some(Vm { name, span, extends, own, port: draft.port?, vm_port })
+    };
+    drafts.into_iter().zip(parents).filter_map(vm).collect()
+}
+
+/// What is wrong with the name that a VM extends.
+fn unknown(draft: &Draft, tables: &Table) -> Option<Problem> {
+    let extends = draft.extends.as_ref().filter(|name| tables.get(&name.text).is_none())?;
+    let others = tables.iter().map(|(key, _)| key.name.as_str());
+    let near = nearest(&extends.text, others.filter(|name| *name != draft.name));
+    let message = format!("there is no VM `{}` to extend", extends.text.escape_debug());
+    let problem = Problem::new(extends.span, message);
+    Some(problem.hint("`extends` has the NAME of another `[vm.NAME]`").did_you_mean(near))
+}
+
+/// All places among the drafts, each after the one that it extends; rings are problems.
+fn parents_first(
+    drafts: &[Draft],
+    parents: &[Option<usize>],
+    problems: &mut Vec<Problem>,
+) -> Vec<usize> {
+    let mut order = Vec::new();
+    let mut seen = vec![false; drafts.len()];
+    for start in 0..drafts.len() {
+        let mut line = Vec::new();
+        let mut next = Some(start);
+        while let Some(at) = next.filter(|at| !seen[*at]) {
+            seen[at] = true;
+            line.push(at);
+            next = parents[at];
+        }
+        if let Some(ring) = line.iter().position(|at| Some(*at) == next) {
+            problems.extend(ring_problem(drafts, &line[ring..]));
+        }
+        order.extend(line.into_iter().rev());
+    }
+    order
+}
+
+/// The last of the ring's VMs extends the first.
+fn ring_problem(drafts: &[Draft], ring: &[usize]) -> Option<Problem> {
+    let names = ring.iter().chain(ring.first()).map(|at| format!("`{}`", drafts[*at].name));
+    let ring_of_names = names.collect::<Vec<_>>().join(" -> ");
+    let closing = drafts[*ring.last()?].extends.as_ref()?;
+    Some(Problem::new(closing.span, format!("VMs extend each other in a ring: {ring_of_names}")))
+}
+
+impl Model {
+    /// The VM, the one that it extends, and so on.
+    fn lineage<'a>(&'a self, vm: &'a Vm) -> impl Iterator<Item = &'a Vm> {
+        std::iter::successors(Some(vm), |vm| self.vms.get(vm.extends?))
+    }
+
+    /// The same from the other end.
+    fn ancestors_first<'a>(&'a self, vm: &'a Vm) -> impl Iterator<Item = &'a Vm> {
+        let lineage: Vec<&Vm> = self.lineage(vm).collect();
+        lineage.into_iter().rev()
+    }
+
+    /// The program: the VM's or that of all.
+    pub(super) fn qemu<'a>(&'a self, vm: &'a Vm) -> Option<&'a Literal> {
+        self.lineage(vm).find_map(|vm| vm.own.qemu.as_ref()).or(self.qemu_bin.as_ref())
+    }
+
+    /// The nearest `cmd` and what is appended to it from there on; `None` when there is neither.
+    pub(super) fn cmd<'a>(&'a self, vm: &'a Vm) -> Option<Vec<&'a Literal>> {
+        let mut parts = Vec::new();
+        for vm in self.lineage(vm) {
+            parts.extend(&vm.own.cmd_append);
+            if let Some(cmd) = &vm.own.cmd {
+                parts.push(cmd);
+                break;
+            }
+        }
+        (!parts.is_empty()).then(|| parts.into_iter().rev().flatten().collect())
+    }
+
+    /// The variables of the VM, its own winning, key by key.
+    pub(super) fn vars<'a>(&'a self, vm: &'a Vm) -> Cow<'a, Table> {
+        let mut lineage = self.ancestors_first(vm);
+        let oldest = lineage.next().unwrap_or(vm);
+        lineage.fold(Cow::Borrowed(&oldest.own.vars), |mut vars, vm| {
+            vars.to_mut().merge(&vm.own.vars);
+            vars
+        })
+    }
+
+    /// The options of `[ssh]` and of the VM merged, the VM's own winning, in the order of first
+    /// appearance; names compare without case.
+    pub(super) fn ssh<'a>(&'a self, vm: &'a Vm) -> Vec<&'a SshOption> {
+        let mut merged: Vec<&SshOption> = self.ssh.iter().collect();
+        for option in self.ancestors_first(vm).flat_map(|vm| &vm.own.ssh) {
+            match merged.iter_mut().find(|other| other.name.eq_ignore_ascii_case(&option.name)) {
+                Some(other) => *other = option,
+                None => merged.push(option),
+            }
+        }
+        merged
+    }
+}

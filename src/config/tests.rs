@@ -1,0 +1,175 @@
+//! What only callers choose, and no file says.
+
+use super::{Choices, Config, SshSetting};
+use crate::error::Kind;
+use crate::text::Source;
+
+fn config(text: &str) -> Config {
+    let source = Source { name: "f".into(), text: text.into() };
+    Config::parse(source, "/c/f".into(), "/c".into()).unwrap_or_else(|e| panic!("{}", e.text()))
+}
+
+/// The words of the VM `vm`, or the errors.
+fn words(config: &Config, choices: &Choices) -> Result<String, String> {
+    let vm = config.vm("vm").map_err(|error| error.text())?;
+    let (_, words) = config.command(vm, choices).map_err(|error| error.text())?;
+    Ok(words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join("|"))
+}
+
+fn options(config: &Config, choices: &Choices) -> Vec<SshSetting> {
+    config.ssh_options(config.vm("vm").unwrap(), choices).unwrap_or_default()
+}
+
+#[test]
+fn the_port_that_is_chosen() {
+    let auto = config(
+        "[vm.vm]\ncmd = '{{.vm.ssh.port}}'\nssh = { port = 'auto', x = '{{.vm.ssh.port}}' }\n",
+    );
+    let (none, chosen) = (Choices::default(), Choices { ssh_port: Some(7), ..Choices::default() });
+    assert_eq!(words(&auto, &chosen).as_deref(), Ok("7"));
+    assert_eq!(options(&auto, &chosen), [("x".to_string(), vec!["7".to_string()])]);
+    assert_eq!(
+        words(&auto, &none).unwrap_err(),
+        "\
+qqmgr: error: the ssh port of VM `vm` is chosen at start
+ --> f:2:8
+  |
+2 | cmd = '{{.vm.ssh.port}}'
+  |        ^^^^^^^^^^^^^^^^
+"
+    );
+    assert_eq!(
+        auto.ssh_port(auto.vm("vm").unwrap(), &none).unwrap_err().text(),
+        "\
+qqmgr: error: the ssh port of VM `vm` is chosen at start
+ --> f:1:5
+  |
+1 | [vm.vm]
+  |     ^^
+"
+    );
+}
+
+/// A VM that runs is reached where it was started, whatever its configuration says by now.
+#[test]
+fn a_chosen_port_wins_over_the_configured_one() {
+    let fixed = config("[vm.vm]\ncmd = '{{.vm.ssh.port}}'\nssh.port = 1\n");
+    assert_eq!(words(&fixed, &Choices::default()).as_deref(), Ok("1"));
+    let chosen = Choices { ssh_port: Some(7), ..Choices::default() };
+    assert_eq!(words(&fixed, &chosen).as_deref(), Ok("7"));
+    assert_eq!(fixed.ssh_port(fixed.vm("vm").unwrap(), &chosen).unwrap(), 7);
+}
+
+const VARIABLES: &str = "
+[vars]
+home = '/home/{{.user}}'
+images = { base = 'a', dir = '{{.home}}/i' }
+user = 'u'
+unused = 1
+list = [1]
+[qemu]
+bin = '{{.tools}}/qemu'
+[vm.vm]
+cmd = \"{{.images.base}} '{{.images.dir}}' {{.vm.kernel}}\"
+vars = { disk = { size = 1 } }
+ssh = { port = 1, User = '{{.vm.user}}' }
+";
+
+/// These as `--set` gives them.
+fn set(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_string(), (*value).to_string())).collect()
+}
+
+#[test]
+fn variables_that_are_set_at_start() {
+    let config = config(VARIABLES);
+    let needed = [("vm.kernel", "k"), ("tools", "/t")];
+    for (more, expected) in [
+        (&[][..], "a|/home/u/i|k"),
+        (&[("images.base", "b")], "b|/home/u/i|k"),
+        (&[("home", "/x")], "a|/x/i|k"),
+        (&[("user", "x y")], "a|/home/x y/i|k"),
+        // Nothing is replaced in it, and outside of quotes it is split as any value.
+        (&[("user", "{{.home}}")], "a|/home/{{.home}}/i|k"),
+        (&[("images.base", "b <<.no>> 'c d'")], "b|<<.no>>|c d|/home/u/i|k"),
+        (&[("vm.kernel", "l"), ("vm.kernel", "m")], "a|/home/u/i|m"),
+        (&[("vm.disk.size", "2"), ("unused", "2"), ("list", "")], "a|/home/u/i|k"),
+    ] {
+        let set = set(&[&needed[..], more].concat());
+        config.check_set(config.vm("vm").unwrap(), &set).unwrap_or_else(|e| panic!("{}", e.text()));
+        let choices = Choices { set: &set, ..Choices::default() };
+        assert_eq!(words(&config, &choices).as_deref(), Ok(expected), "{more:?}");
+    }
+    let set = set(&[("vm.user", "root")]);
+    config.check_set(config.vm("vm").unwrap(), &set).unwrap();
+    let choices = Choices { set: &set, ..Choices::default() };
+    assert_eq!(options(&config, &choices), [("User".to_string(), vec!["root".to_string()])]);
+}
+
+#[test]
+fn variables_that_cannot_be_set_at_start() {
+    let config = config(VARIABLES);
+    let vm = config.vm("vm").unwrap();
+    let nobodys = "the configuration neither sets it nor uses it in a placeholder of this VM";
+    for (name, message, hint) in [
+        ("vm.kernl", "VM `vm` has no variable `vm.kernl`, did you mean `vm.kernel`?", ""),
+        ("hme", "VM `vm` has no variable `hme`, did you mean `home`?", ""),
+        ("images.bsae", "VM `vm` has no variable `images.bsae`, did you mean `images.base`?", ""),
+        ("tolls", "VM `vm` has no variable `tolls`, did you mean `tools`?", ""),
+        ("kernel", "VM `vm` has no variable `kernel`, did you mean `vm.kernel`?", ""),
+        ("vm.home", "VM `vm` has no variable `vm.home`, did you mean `home`?", ""),
+        ("vm.ssh.prot", "VM `vm` has no variable `vm.ssh.prot`", nobodys),
+        ("", "VM `vm` has no variable ``", nobodys),
+        ("images", "VM `vm` has no variable `images`", nobodys),
+        (
+            "vm.name",
+            "`vm.name` cannot be set: it is no variable",
+            "a VM's name is that of its table, `[vm.NAME]`",
+        ),
+        (
+            "vm.dir",
+            "`vm.dir` cannot be set: it is no variable",
+            "a VM's directory follows from its name and from where the configuration is",
+        ),
+        (
+            "vm.ssh.port",
+            "`vm.ssh.port` cannot be set: it is no variable",
+            "the port is `port` in `[vm.NAME.ssh]`",
+        ),
+        (
+            "vm.ssh.vm_port",
+            "`vm.ssh.vm_port` cannot be set: it is no variable",
+            "the guest's port is `vm_port` in `[vm.NAME.ssh]`",
+        ),
+    ] {
+        let error = config.check_set(vm, &set(&[("home", "/x"), (name, "x")])).unwrap_err();
+        let hint = if hint.is_empty() { String::new() } else { format!("qqmgr: hint: {hint}\n") };
+        assert_eq!(error.text(), format!("qqmgr: error: {message}\n{hint}"));
+        assert_eq!(error.kind, Kind::Usage);
+    }
+}
+
+/// Of two VMs each has its own.
+#[test]
+fn variables_of_another_vm_are_none_of_this_ones() {
+    let config = config(
+        "[vm.vm]\ncmd = '{{.vm.a}}'\nssh.port = 1\n\
+         [vm.b]\ncmd = '{{.vm.b}}'\nssh.port = 1\nvars.bb = 1\n",
+    );
+    for (name, fine) in [("vm.a", true), ("vm.b", false), ("vm.bb", false)] {
+        let checked = config.check_set(config.vm("vm").unwrap(), &set(&[(name, "")]));
+        assert_eq!(checked.is_ok(), fine, "{name}");
+    }
+}
+
+/// As far as names go: what is wrong otherwise is told when it is used.
+#[test]
+fn rings_and_errors_do_not_hide_a_name() {
+    let config = config(
+        "[vars]\na = '{{.b}}'\nb = '{{.a}} {{.c}}'\n\
+         [vm.vm]\ncmd = ['{{.no}} {{.d}}', \"'{{.a}}\"]\nssh.port = 1\n",
+    );
+    for name in ["a", "b", "c", "d", "no"] {
+        assert!(config.check_set(config.vm("vm").unwrap(), &set(&[(name, "")])).is_ok(), "{name}");
+    }
+}
