@@ -38,38 +38,27 @@ pub(super) fn each(
         Ok(config) => config,
         Err(error) => return tell(Err(error)),
     };
-    match select(command, args, &config, known, tell) {
+    if args.all != args.operands.is_empty() {
+        let (takes, needs) = ("takes VMs or `--all`, not both", "needs a VM, or `--all`");
+        let message = format!("`{}` {}", command.name, if args.all { takes } else { needs });
+        return tell(Err(usage_of(command, message)));
+    }
+    match select(args, &config, known) {
         Ok(names) => Fleet { config: &config, args, work, names }.run(tell),
         Err(error) => tell(Err(error)),
     }
 }
 
-/// The names, each once, in the order in which they were given, those of a pattern in that of the
-/// configuration. A pattern that matches nothing is told.
-fn select(
-    command: &Command,
-    args: &Args,
-    config: &Config,
-    known: Known,
-    tell: &mut dyn FnMut(Outcome),
-) -> Result<Vec<String>, Error> {
-    if args.all != args.operands.is_empty() {
-        let name = command.name;
-        return Err(usage_of(
-            command,
-            if args.all {
-                format!("`{name}` takes VMs or `--all`, not both")
-            } else {
-                format!("`{name}` needs a VM, or `--all`")
-            },
-        ));
-    }
+/// The names that the operands mean, each once, in the order in which they were given, those of a
+/// pattern in that of the configuration; all without operands. A pattern that matches nothing is
+/// an error; a name that there is not is found out later.
+pub(super) fn select(args: &Args, config: &Config, known: Known) -> Result<Vec<String>, Error> {
     let all = || {
         let others = (known == Known::Running).then(|| unconfigured(config));
         let configured = config.vms().iter().map(|vm| vm.name.clone());
         configured.chain(others.into_iter().flatten())
     };
-    if args.all {
+    if args.operands.is_empty() {
         return Ok(all().collect());
     }
     let (mut names, mut seen) = (Vec::new(), BTreeSet::new());
@@ -82,7 +71,7 @@ fn select(
         };
         if found.is_empty() {
             let error = Error::new(Kind::UnknownVm, format!("no VM matches `{operand}`"));
-            tell(Err(error.hint("`qqmgr list` shows the VMs that there are")));
+            return Err(error.hint("`qqmgr list` shows the VMs that there are"));
         }
         names.extend(found.into_iter().filter(|name| seen.insert(name.clone())));
     }

@@ -2,14 +2,17 @@
 //! What several share: the VMs that are meant ([`fleet`], [`target`]), what one is started with
 //! ([`plan`]), and starting it ([`up`]).
 
+mod cmdline;
 mod copy;
 mod fleet;
 pub(crate) mod help;
+mod init;
 mod list;
 mod plan;
 mod restart;
 mod run;
 mod ssh;
+mod ssh_config;
 mod start;
 mod status;
 mod stop;
@@ -31,5 +34,8 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &copy::PUT,
     &copy::GET,
     &run::COMMAND,
+    &ssh_config::COMMAND,
+    &cmdline::COMMAND,
+    &init::COMMAND,
     &help::COMMAND,
 ];

@@ -49,7 +49,7 @@ impl Plan {
         let own_argv = own_argv(target, vm, extra, ssh_port)?;
         let options = config.ssh_options(vm, &choices)?;
         let reached_on_host = ssh::host(&options).is_none();
-        let ssh_config = ssh::config_text(&vm.name, &options, paths, ssh_port)?;
+        let ssh_config = ssh::config_text(&vm.name, &options, paths, ssh_port, config.dir())?;
         Ok(Self { own_argv, ssh_port, ssh_config, reached_on_host })
     }
 
@@ -146,7 +146,7 @@ pub(super) fn changes(instance: &Instance, own_argv: &[OsString], ssh_port: u16)
 }
 
 /// The program, and each option with its value, as a shell would read them.
-fn options(argv: &[String]) -> Vec<String> {
+pub(super) fn options(argv: &[String]) -> Vec<String> {
     let mut options: Vec<Vec<&str>> = Vec::new();
     for word in argv {
         match options.last_mut() {

@@ -22,6 +22,16 @@ const ONE_LINE: &[&str] = &[
     "SetEnv",
     "UserKnownHostsFile",
 ];
+/// Keywords whose value names files: a relative one starts from the configuration's directory, as
+/// in `cmd`, and not from wherever ssh is run.
+const FILES: &[&str] = &[
+    "CertificateFile",
+    "GlobalKnownHostsFile",
+    "IdentityAgent",
+    "IdentityFile",
+    "RevokedHostKeys",
+    "UserKnownHostsFile",
+];
 /// Keywords that take several words; a value with blanks is those words.
 const LISTS: &[&str] = &[
     "AddKeysToAgent",
@@ -44,8 +54,15 @@ const LISTS: &[&str] = &[
 
 /// One `Host` block named after the VM. ssh keeps the first value that it reads of a keyword, so
 /// each is written once, or once a value for a list; what the user sets replaces ours.
-/// `control_dir` is where a relative `ControlPath` starts from, in a spelling that nothing expands.
-pub(crate) fn render(name: &str, port: u16, options: &[SshSetting], control_dir: &Path) -> String {
+/// `control_dir` is where a relative `ControlPath` starts from, in a spelling that nothing expands,
+/// and `dir` where other relative names of files do.
+pub(crate) fn render(
+    name: &str,
+    port: u16,
+    options: &[SshSetting],
+    control_dir: &Path,
+    dir: &Path,
+) -> String {
     let user = |keyword: &str| {
         options
             .iter()
@@ -81,16 +98,27 @@ pub(crate) fn render(name: &str, port: u16, options: &[SshSetting], control_dir:
             continue;
         }
         for value in values {
-            let is_relative = !["/", "~", "%d", "$"].iter().any(|start| value.starts_with(start))
-                && !value.eq_ignore_ascii_case("none");
-            if keyword.eq_ignore_ascii_case("ControlPath") && is_relative {
+            if keyword.eq_ignore_ascii_case("ControlPath") && is_relative(value) {
                 line(keyword, &in_dir(value));
+            } else if FILES.iter().any(|other| other.eq_ignore_ascii_case(keyword))
+                && is_relative(value)
+                && !value.contains(' ')
+            {
+                line(keyword, &dir.join(value).display().to_string());
             } else {
                 line(keyword, value);
             }
         }
     }
     text
+}
+
+/// Whether a value is the name of a file that would be looked for where ssh is run. Words that
+/// stand for no file are ssh's own.
+fn is_relative(value: &str) -> bool {
+    let elsewhere = ["/", "~", "%", "$"].iter().any(|start| value.starts_with(start));
+    let word = ["none", "SSH_AUTH_SOCK", ""].iter().any(|word| value.eq_ignore_ascii_case(word));
+    !elsewhere && !word
 }
 
 /// A value as the keyword wants it: quoted if it would otherwise be read as several words, as a
@@ -116,7 +144,7 @@ mod tests {
                 (name.to_string(), values.iter().map(ToString::to_string).collect())
             })
             .collect();
-        let text = render("dev", 2089, &options, Path::new("/r/vm.dev"));
+        let text = render("dev", 2089, &options, Path::new("/r/vm.dev"), Path::new("/p"));
         text.strip_prefix("# Written by qqmgr for the VM dev; changes are lost.\n").unwrap().into()
     }
 

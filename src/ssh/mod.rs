@@ -53,7 +53,8 @@ impl Guest {
         let instance = Instance::read(paths);
         let choices = choices(instance.as_ref());
         let port = config.ssh_port(vm, &choices)?;
-        let text = config_text(name, &config.ssh_options(vm, &choices)?, paths, port)?;
+        let text =
+            config_text(name, &config.ssh_options(vm, &choices)?, paths, port, config.dir())?;
         files::write_private(&paths.ssh_config, &text)?;
         Ok(guest)
     }
@@ -116,14 +117,16 @@ pub(crate) fn host(options: &[SshSetting]) -> Option<&str> {
     values.first().map(String::as_str)
 }
 
-/// The content of the VM's `ssh.conf`, for a guest that is reached on `port`.
+/// The content of the VM's `ssh.conf`, for a guest that is reached on `port`; relative names of
+/// files in it start from `dir`.
 pub(crate) fn config_text(
     name: &str,
     options: &[SshSetting],
     paths: &Paths,
     port: u16,
+    dir: &Path,
 ) -> Result<String, Error> {
-    Ok(config::render(name, port, options, &control_dir(paths)?))
+    Ok(config::render(name, port, options, &control_dir(paths)?, dir))
 }
 
 /// The directory for connections that are shared: the VM's own, or the short way to it when there

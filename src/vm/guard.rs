@@ -24,6 +24,7 @@ exec "$@"
 pub(crate) struct Guard {
     child: Child,
     pipe: ChildStdin,
+    armed: bool,
 }
 
 impl Guard {
@@ -37,17 +38,21 @@ impl Guard {
         sh.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = sh.spawn().map_err(|error| failed(&io_reason(&error)))?;
         let pipe = child.stdin.take().ok_or_else(|| failed("it has no input"))?;
-        Ok(Self { child, pipe })
+        Ok(Self { child, pipe, armed: false })
     }
 
     pub(crate) fn arm(&mut self) -> Result<(), Error> {
-        self.tell("armed")
+        self.tell("armed")?;
+        self.armed = true;
+        Ok(())
     }
 
     /// Ends it without its doing anything more.
     pub(crate) fn disarm(mut self) -> Result<(), Error> {
-        self.arm().and_then(|()| self.tell("done"))?;
-        let Self { mut child, pipe } = self;
+        if self.armed {
+            self.tell("done")?;
+        }
+        let Self { mut child, pipe, .. } = self;
         drop(pipe);
         let ended = child.wait().map(|_| ());
         ended.map_err(|error| Error::failed(format!("cannot wait for `sh`: {}", io_reason(&error))))

@@ -1,0 +1,52 @@
+//! `qqmgr cmdline VM`
+
+use super::plan::{Extra, options, own_argv};
+use super::start::ARGS;
+use super::target::Target;
+use super::up::likely_port;
+use crate::cli::spec;
+use crate::cli::{Args, Command, Outcome, Run};
+use crate::config::Config;
+use crate::error::Kind;
+use crate::json::Value;
+use crate::report::Report;
+use crate::vm::{Instance, argv, process};
+
+pub(crate) static COMMAND: Command = Command {
+    name: "cmdline",
+    about: "Print the command line of QEMU that a start would run",
+    details: "One option a line, quoted for a shell; as JSON, an array of its words. A port that\n\
+              is chosen at start is the one that the VM has, or most likely would have.",
+    operands: &[spec::VM, ARGS],
+    flags: &[&spec::SET],
+    failure_code: Kind::exit_code,
+    run: Run::Once(run),
+};
+
+struct CommandLine(Vec<String>);
+
+fn run(args: &Args) -> Outcome {
+    let config = Config::load(args)?;
+    let target = Target::new(&config, args, &args.vm(), args.log())?;
+    let vm = target.vm()?;
+    let running = process::find(&target.paths).and_then(|_| Instance::read(&target.paths));
+    let running = running.map(|instance| instance.ssh_port);
+    let port = vm.port.fixed().or(running).unwrap_or_else(|| likely_port(&target, vm));
+    let extra = Extra { set: &args.set, arguments: args.words.clone() };
+    let mut argv = own_argv(&target, vm, &extra, port)?;
+    argv.extend(argv::injected(&target.paths)?);
+    let words = argv.iter().map(|word| word.to_string_lossy().into_owned());
+    Ok(Box::new(CommandLine(words.collect())))
+}
+
+impl Report for CommandLine {
+    fn text(&self) -> String {
+        let mut text = options(&self.0).join(" \\\n    ");
+        text.push('\n');
+        text
+    }
+
+    fn json(&self) -> Value {
+        self.0.iter().map(|word| Value::from(word.as_str())).collect()
+    }
+}

@@ -1,0 +1,79 @@
+//! `qqmgr ssh-config [VM...]`: what ssh itself, rsync, Ansible and editors need to know.
+
+use super::fleet::{Known, select};
+use super::target::Target;
+use crate::cli::spec;
+use crate::cli::{Args, Command, Outcome, Run};
+use crate::config::{Choices, Config};
+use crate::error::{Error, Kind};
+use crate::json::Value;
+use crate::report::Report;
+use crate::ssh;
+use crate::vm::{Instance, process};
+
+pub(crate) static COMMAND: Command = Command {
+    name: "ssh-config",
+    about: "Print an ssh configuration for all VMs, or for these",
+    details: "For `Include` in ~/.ssh/config, or `-F` of ssh, scp and others: a `Host` for each VM,\n\
+              all paths absolute. A port that is chosen at start is known while the VM runs.",
+    operands: &[spec::VMS],
+    flags: &[],
+    failure_code: Kind::exit_code,
+    run: Run::Once(run),
+};
+
+struct Entry {
+    name: String,
+    port: Option<u16>,
+    /// Without a port there is none.
+    config: Option<String>,
+}
+
+struct Entries(Vec<Entry>);
+
+fn run(args: &Args) -> Outcome {
+    let config = Config::load(args)?;
+    let names = select(args, &config, Known::Configured)?;
+    let entries = names.iter().map(|name| {
+        Entry::new(&Target::new(&config, args, name, args.log())?)
+            .map_err(|error| error.of_vm(name, true))
+    });
+    Ok(Box::new(Entries(entries.collect::<Result<_, Error>>()?)))
+}
+
+impl Entry {
+    fn new(target: &Target) -> Result<Self, Error> {
+        let Target { config, name, paths, .. } = target;
+        let vm = target.vm()?;
+        let instance = process::find(paths).and_then(|_| Instance::read(paths));
+        let choices = ssh::choices(instance.as_ref());
+        let port = choices.ssh_port.or(vm.port.fixed());
+        let config = port.map(|port| {
+            let choices = Choices { ssh_port: Some(port), ..choices };
+            let options = config.ssh_options(vm, &choices)?;
+            ssh::config_text(name, &options, paths, port, config.dir())
+        });
+        Ok(Self { name: name.clone(), port, config: config.transpose()? })
+    }
+}
+
+impl Report for Entries {
+    fn text(&self) -> String {
+        let one = |entry: &Entry| match &entry.config {
+            Some(config) => config.clone(),
+            None => format!("# The port of the VM {} is chosen at its start.\n", entry.name),
+        };
+        self.0.iter().map(one).collect::<Vec<_>>().join("\n")
+    }
+
+    fn json(&self) -> Value {
+        let one = |entry: &Entry| {
+            Value::object([
+                ("name", Value::from(entry.name.as_str())),
+                ("port", entry.port.into()),
+                ("config", entry.config.as_deref().into()),
+            ])
+        };
+        self.0.iter().map(one).collect()
+    }
+}
