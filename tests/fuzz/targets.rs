@@ -102,7 +102,7 @@ fn config_rules(input: &[u8]) {
     if let Ok(config) = Config::parse(source, "/c/f".into(), "/c".into()) {
         for vm in config.vms() {
             if let Ok(options) = config.ssh_options(vm, &Choices::default()) {
-                let lines = render(&vm.name, 1, &options, Path::new("/r"));
+                let lines = render(&vm.name, 1, &options, Path::new("/r"), Path::new("/p"));
                 let repeated: usize = options.iter().map(|(_, values)| values.len()).sum();
                 assert!(lines.lines().count() <= 9 + repeated, "{lines}");
             }
@@ -184,7 +184,7 @@ fn ssh_rules(input: &[u8]) {
         })
         .map(|(name, value)| (name.to_string(), vec![value.to_string()]))
         .collect();
-    let file = render("vm", 22, &options, Path::new("/r"));
+    let file = render("vm", 22, &options, Path::new("/r"), Path::new("/p"));
     assert_eq!(file.lines().filter(|line| line.starts_with("Host ")).count(), 1);
     assert!(file.lines().skip(2).all(|line| line.starts_with("    ")));
 }
