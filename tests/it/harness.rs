@@ -429,9 +429,17 @@ pub(crate) fn fake_qemu() -> PathBuf {
 /// The name of a real QEMU on PATH; without one a test is skipped, or fails where CI wants one.
 #[track_caller]
 pub(crate) fn real_qemu() -> Option<&'static str> {
+    program(QEMU).map(|_| QEMU)
+}
+
+/// Where a program of the system is, on PATH or where users need not look for any; without it a
+/// test is skipped, or fails where CI wants all to be there.
+#[track_caller]
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path).any(|directory| directory.join(QEMU).is_file());
-    if found { Some(QEMU) } else { skip(&format!("no {QEMU}")) }
+    let directories = env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    let mut files = directories.map(|directory| directory.join(name));
+    files.find(|file| file.is_file()).or_else(|| skip(&format!("no {name}")))
 }
 
 /// A directory with `vmlinuz`, `initrd` and `id_ed25519` of a guest that boots and takes ssh.

@@ -11,5 +11,6 @@ mod harness;
 mod lifecycle;
 mod man;
 mod real_qemu;
+mod surroundings;
 mod tidy;
 mod usage;

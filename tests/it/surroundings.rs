@@ -1,0 +1,365 @@
+//! What qqmgr is run in: an ssh session that ends, a clock that is set. Each test has an sshd of
+//! its own, or a preload library that shows its commands another time of day.
+
+use crate::harness::{Project, free_port, program, real_qemu, wait_until};
+use std::env;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+const QQMGR: &str = env!("CARGO_BIN_EXE_qqmgr");
+const A_WHILE: Duration = Duration::from_secs(20);
+const STARTED: &str = "vm started: running, pid [PID], ssh port [PORT]";
+
+// ---- through ssh ----
+
+/// An sshd of the test's own, on 127.0.0.1, which lets in who runs it. Its client's configuration
+/// is `client.conf`, and it has the project's home.
+struct Sshd(Child);
+
+impl Sshd {
+    fn new(project: &Project) -> Option<Self> {
+        let (sshd, keygen, _) = (program("sshd")?, program("ssh-keygen")?, program("ssh")?);
+        for key in ["host_key", "user_key"] {
+            let mut keygen = Command::new(&keygen);
+            keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(project.path(key));
+            assert!(keygen.status().unwrap().success());
+        }
+        let (root, port) = (project.path("").display().to_string(), free_port());
+        project.write(
+            "sshd.conf",
+            format!(
+                "ListenAddress 127.0.0.1:{port}\nPidFile none\nHostKey {root}/host_key\n\
+                 AuthorizedKeysFile {root}/user_key.pub\nStrictModes no\nUsePAM no\n\
+                 PermitRootLogin yes\nPasswordAuthentication no\nPermitUserRC no\n\
+                 PrintMotd no\nPrintLastLog no\n\
+                 SetEnv \"PATH={}\" \"HOME={root}/home\" \"QQMGR={QQMGR}\"\n",
+                env::var("PATH").unwrap(),
+            ),
+        );
+        let host_key = fs::read_to_string(project.path("host_key.pub")).unwrap();
+        project.write("known_hosts", format!("[127.0.0.1]:{port} {host_key}"));
+        project.write(
+            "client.conf",
+            format!(
+                "Host host\nHostName 127.0.0.1\nPort {port}\nBatchMode yes\nLogLevel ERROR\n\
+                 IdentityFile {root}/user_key\nIdentitiesOnly yes\nIdentityAgent none\n\
+                 UserKnownHostsFile {root}/known_hosts\nGlobalKnownHostsFile /dev/null\n\
+                 StrictHostKeyChecking yes\n"
+            ),
+        );
+        // The empty directory that root's sshd wants; the service makes it, which is not started.
+        if fs::metadata("/proc/self").unwrap().uid() == 0 {
+            fs::create_dir_all("/run/sshd").unwrap();
+        }
+        let log = File::create(project.path("sshd.log")).unwrap();
+        let mut command = Command::new(sshd);
+        command.args(["-D", "-e", "-f"]).arg(project.path("sshd.conf"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut sshd = Self(command.spawn().unwrap());
+        let said = || fs::read_to_string(project.path("sshd.log")).unwrap();
+        let mut ended = None;
+        wait_until("sshd listens", A_WHILE, || {
+            ended = sshd.0.try_wait().unwrap();
+            ended.is_some() || said().contains("Server listening on")
+        });
+        assert!(ended.is_none(), "sshd ended: {}", said());
+        Some(sshd)
+    }
+
+    /// No session is left, and whatever its end does has been done to who was in it.
+    #[track_caller]
+    fn sessions_end(&self) {
+        let parent = format!("PPid:\t{}", self.0.id());
+        wait_until("the session ends", A_WHILE, || {
+            let processes = fs::read_dir("/proc").unwrap().flatten();
+            let status = |path: PathBuf| fs::read_to_string(path.join("status"));
+            !processes
+                .filter_map(|entry| status(entry.path()).ok())
+                .any(|status| status.lines().any(|line| line == parent))
+        });
+    }
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A client that is killed before its session ends.
+struct Client(Child);
+
+impl Client {
+    fn new(project: &Project, words: &[&str], command: &str) -> Self {
+        let mut ssh = Command::new("ssh");
+        ssh.arg("-F").arg(project.path("client.conf")).args(words);
+        ssh.args(["host", &format!("cd {} && {command}", project.path("").display())]);
+        ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        Self(ssh.spawn().unwrap())
+    }
+
+    fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Runs `qqmgr` through ssh to its end; `words` are ssh's.
+fn through_ssh(project: &Project, words: &str, arguments: &str, expected: &str) {
+    let root = project.path("").display().to_string();
+    let script =
+        format!("exec ssh -F client.conf {words} host 'cd {root} && \"$QQMGR\" {arguments}'");
+    project.sh(&script).run().stdout(expected).success();
+}
+
+/// A project with the VM `vm` on a real QEMU without a machine.
+fn real_vm() -> Option<Project> {
+    let qemu = real_qemu()?;
+    let project = Project::new();
+    project.config(&format!(
+        "[qemu]\nbin = {qemu:?}\n[vm.vm]\n\
+         cmd = \"-nodefaults -machine none -display none\"\nssh.port = {}\n",
+        free_port()
+    ));
+    Some(project)
+}
+
+/// The VM answers, and is the same process after all that was done to ask it.
+#[track_caller]
+fn still_runs(project: &Project, pid: u32) {
+    let again = format!("vm is already running: running, pid {pid}, ssh port [PORT]\n");
+    project.qqmgr(&["start", "vm"]).run().stdout(again).success();
+    let status = project.qqmgr(&["status", "vm"]).run();
+    let told = format!("name:       vm\nstate:      running\npid:        {pid}\n...\n");
+    status.stdout(told).success();
+    assert!(project.runs(pid));
+}
+
+/// The client waits for whoever has the session's output open: without a terminal a QEMU with it
+/// would let ssh hang, with one the session's end would end a QEMU in it.
+#[test]
+fn a_vm_outlives_the_ssh_session_that_started_it() {
+    let Some(project) = real_vm() else { return };
+    let Some(sshd) = Sshd::new(&project) else { return };
+    for (words, line_end) in [("", "\n"), ("-tt", "\r\n")] {
+        through_ssh(&project, words, "start vm", &format!("{STARTED}{line_end}"));
+        let pid = project.pid("vm");
+        sshd.sessions_end();
+        still_runs(&project, pid);
+        let ended = format!("vm ended by SIGTERM in [SECONDS] s{line_end}");
+        through_ssh(&project, words, "stop vm --force", &ended);
+        assert!(!project.runs(pid));
+    }
+}
+
+/// The network fails, or somebody closes the window, right after the line is there.
+#[test]
+fn a_vm_outlives_an_ssh_client_that_is_killed() {
+    let Some(project) = real_vm() else { return };
+    let Some(sshd) = Sshd::new(&project) else { return };
+    // In the second, the shell and its terminal stay until they are hung up.
+    for command in ["\"$QQMGR\" start vm", "\"$QQMGR\" start vm; cat"] {
+        let mut client = Client::new(&project, &["-tt"], command);
+        let mut line = String::new();
+        BufReader::new(client.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        client.kill();
+        let pid = project.pid("vm");
+        assert!(line.starts_with(&format!("vm started: running, pid {pid}, ")), "{line}");
+        sshd.sessions_end();
+        still_runs(&project, pid);
+        through_ssh(&project, "", "stop vm --force", "vm ended by SIGTERM in [SECONDS] s\n");
+        assert!(!project.runs(pid));
+    }
+}
+
+/// Nobody hears any more that it was started. With a terminal, that is hung up and `start` with
+/// it; the next one goes on where it was.
+#[test]
+fn start_whose_ssh_client_is_killed_meanwhile() {
+    for words in [&[][..], &["-tt"]] {
+        let project = Project::new();
+        project.fake_vm("late-greeting,ms=500");
+        let Some(sshd) = Sshd::new(&project) else { return };
+        let command = "{ \"$QQMGR\" start vm; echo $? >code.new; mv code.new code; } 2>said";
+        let mut client = Client::new(&project, words, command);
+        wait_until("it waits for QEMU", A_WHILE, || project.vm_path("vm", "ctl.socket").exists());
+        let pid = project.pid("vm");
+        client.kill();
+        sshd.sessions_end();
+        if words.is_empty() {
+            wait_until("`start` ends", A_WHILE, || project.path("code").exists());
+            assert_eq!(fs::read_to_string(project.path("code")).unwrap(), "0\n");
+        }
+        still_runs(&project, pid);
+        assert_eq!(fs::read_to_string(project.path("said")).unwrap(), "");
+    }
+}
+
+// ---- a clock that is set ----
+
+const DAY_SECONDS: u64 = 24 * 60 * 60;
+/// So long each command waits, and so much more it may take on a loaded machine.
+const TIMEOUT: Duration = Duration::from_secs(2);
+const SLACK: Duration = Duration::from_secs(5);
+
+/// The time of day that the commands of a project see, and what they start: the real one and so
+/// many days, which may change at any moment. The monotonic clock is left alone, as it is by who
+/// sets a real machine's clock.
+struct Clock<'p> {
+    project: &'p Project,
+    library: String,
+}
+
+impl<'p> Clock<'p> {
+    fn new(project: &'p Project, days: u64) -> Option<Self> {
+        // Where the library is, its own wrapper knows.
+        let output = Command::new(program("faketime")?)
+            .args(["-f", "+0", "sh", "-c", "echo \"$LD_PRELOAD\""])
+            .output()
+            .unwrap();
+        let library = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+        assert!(library.contains("libfaketime"), "{library:?}");
+        let clock = Self { project, library };
+        clock.set(days);
+        Some(clock)
+    }
+
+    /// At once: who reads the file meanwhile finds the one or the other.
+    fn set(&self, days: u64) {
+        self.project.write("clock.new", format!("+{days}d\n"));
+        fs::rename(self.project.path("clock.new"), self.project.path("clock")).unwrap();
+    }
+
+    /// Runs `qqmgr` by this clock, and says how long it took.
+    fn qqmgr(&self, arguments: &[&str]) -> (crate::harness::Output<'p>, Duration) {
+        let run = self.project.qqmgr(arguments).env("LD_PRELOAD", &self.library);
+        let run = run.env("FAKETIME_TIMESTAMP_FILE", self.project.path("clock"));
+        let run = run.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        let begin = Instant::now();
+        (run.run(), begin.elapsed())
+    }
+
+    /// Without this, a test of the clock would show nothing: qqmgr has seen it, and wrote it down.
+    #[track_caller]
+    fn was_seen_by_start(&self, days: u64) {
+        let record = self.project.vm_file("vm", "instance.json");
+        let (_, rest) = record.split_once("\"started_at\": ").unwrap();
+        let started_at: u64 = rest.split_once(',').unwrap().0.parse().unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let ahead = started_at.abs_diff(now + days * DAY_SECONDS);
+        assert!(ahead < 60, "started at {started_at}, now it is {now}");
+    }
+}
+
+#[track_caller]
+fn took_its_time(duration: Duration) {
+    assert!(duration >= TIMEOUT && duration < TIMEOUT + SLACK, "it took {duration:?}");
+}
+
+/// Does it with a clock that is set from two days ahead to one, and to three.
+fn both_ways(test: impl Fn(u64) + Sync) {
+    thread::scope(|scope| {
+        for days in [1, 3] {
+            let test = &test;
+            scope.spawn(move || test(days));
+        }
+    });
+}
+
+#[test]
+fn stop_waits_as_long_as_it_should_when_the_clock_jumps() {
+    both_ways(|days| {
+        let project = Project::new();
+        project.fake_vm("ignores-powerdown");
+        let Some(clock) = Clock::new(&project, 2) else { return };
+        clock.qqmgr(&["start", "vm"]).0.stdout(format!("{STARTED}\n")).success();
+        clock.was_seen_by_start(2);
+        let (stop, duration) = thread::scope(|scope| {
+            let stop = scope.spawn(|| clock.qqmgr(&["stop", "--no-kill", "--timeout", "2", "vm"]));
+            wait_until("the power button is pressed", A_WHILE, || {
+                project.vm_path("vm", "fake.log").exists()
+                    && project.vm_file("vm", "fake.log").contains("system_powerdown")
+            });
+            clock.set(days);
+            // An event for all clients, upon which `stop` presses again, if there is time left.
+            let mut other = UnixStream::connect(project.vm_path("vm", "qmp.socket")).unwrap();
+            let commands = b"{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"stop\"}\n";
+            other.write_all(commands).unwrap();
+            stop.join().unwrap()
+        });
+        stop.stderr(format!(
+            "qqmgr: error: the guest did not power off within 2 s; QEMU (pid {}) still runs\n\
+             qqmgr: hint: without `--no-kill`, `stop` would end QEMU now\n",
+            project.pid("vm")
+        ))
+        .code(4);
+        took_its_time(duration);
+        assert!(project.runs(project.pid("vm")));
+    });
+}
+
+/// One has sockets and is silent, so that `start` waits in the kernel; the other has none, so that
+/// it looks again and again.
+#[test]
+fn start_waits_as_long_as_it_should_when_the_clock_jumps() {
+    both_ways(|days| {
+        thread::scope(|scope| {
+            for scenario in ["silent-qmp", "no-qmp"] {
+                scope.spawn(move || start_in_vain(scenario, days));
+            }
+        });
+    });
+}
+
+fn start_in_vain(scenario: &str, days: u64) {
+    let project = Project::new();
+    project.fake_vm(scenario);
+    let Some(clock) = Clock::new(&project, 2) else { return };
+    let (start, duration) = thread::scope(|scope| {
+        let start = scope.spawn(|| clock.qqmgr(&["start", "--timeout", "2", "vm"]));
+        let begun = project.vm_path("vm", "fake.pid");
+        wait_until("QEMU runs", A_WHILE, || begun.exists());
+        clock.was_seen_by_start(2);
+        clock.set(days);
+        start.join().unwrap()
+    });
+    start
+        .stderr(
+            "qqmgr: error: QEMU did not answer on its QMP socket within 2 s, and said nothing\n\
+             qqmgr: hint: its log is `[ROOT]/.qqmgr/vm.vm/qemu.log`\n",
+        )
+        .code(4);
+    took_its_time(duration);
+}
+
+#[test]
+fn uptime_does_not_follow_a_clock_that_jumps() {
+    let project = Project::new();
+    project.fake_vm("normal");
+    let Some(clock) = Clock::new(&project, 2) else { return };
+    clock.qqmgr(&["start", "vm"]).0.stdout(format!("{STARTED}\n")).success();
+    clock.was_seen_by_start(2);
+    for days in [1, 3] {
+        clock.set(days);
+        let status = clock.qqmgr(&["status", "vm"]).0;
+        status
+            .stdout(
+                "name:       vm\nstate:      running\npid:        [PID]\n\
+                 uptime:     [SECONDS] s\n...\n",
+            )
+            .success();
+    }
+}
