@@ -34,15 +34,15 @@ pub(super) fn each(
     tell: &mut dyn FnMut(Outcome),
     work: Work,
 ) {
-    let config = match Config::load(args) {
-        Ok(config) => config,
-        Err(error) => return tell(Err(error)),
-    };
     if args.all != args.operands.is_empty() {
         let (takes, needs) = ("takes VMs or `--all`, not both", "needs a VM, or `--all`");
         let message = format!("`{}` {}", command.name, if args.all { takes } else { needs });
         return tell(Err(usage_of(command, message)));
     }
+    let config = match Config::load(args) {
+        Ok(config) => config,
+        Err(error) => return tell(Err(error)),
+    };
     match select(args, &config, known) {
         Ok(names) => Fleet { config: &config, args, work, names }.run(tell),
         Err(error) => tell(Err(error)),

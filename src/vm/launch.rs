@@ -200,7 +200,7 @@ fn spawn(launch: &Launch) -> Result<Child, Error> {
         });
     spawned.map_err(|failed| {
         // Nothing was run: not even a log is left. A directory in its place is the user's.
-        let _ = files::remove(log_path);
+        let _ = files::remove(log_path).and_then(|()| files::remove(&launch.paths.events_out));
         launch.paths.clean_for_start().err().unwrap_or(failed)
     })
 }

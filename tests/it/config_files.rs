@@ -221,7 +221,8 @@ fn the_first_example_starts_as_printed() {
                     -monitor unix:[ROOT]/.qqmgr/vm.test-vm/monitor.socket,server,nowait \
                     -serial file:[ROOT]/.qqmgr/vm.test-vm/serial \
                     -qmp unix:[ROOT]/.qqmgr/vm.test-vm/qmp.socket,server,nowait \
-                    -qmp unix:[ROOT]/.qqmgr/vm.test-vm/ctl.socket,server,nowait";
+                    -qmp unix:[ROOT]/.qqmgr/vm.test-vm/ctl.socket,server,nowait \
+                    -qmp pipe:[ROOT]/.qqmgr/vm.test-vm/events";
     project
         .qqmgr(&["-v", "start", "test-vm"])
         .env("PATH", path)
@@ -342,6 +343,8 @@ fn the_injected_arguments() {
             &format!("unix:{dir}/qmp.socket,server,nowait"),
             "-qmp",
             &format!("unix:{dir}/ctl.socket,server,nowait"),
+            "-qmp",
+            &format!("pipe:{dir}/events"),
         ]
     );
 }
@@ -571,6 +574,8 @@ fn a_directory_with_commas_blanks_and_quotes() {
             &format!("unix:{doubled}/qmp.socket,server,nowait"),
             "-qmp",
             &format!("unix:{doubled}/ctl.socket,server,nowait"),
+            "-qmp",
+            &format!("pipe:{plain}/events"),
         ]
     );
     let stopped = "vm powered off in [SECONDS] s\n";

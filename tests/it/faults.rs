@@ -60,7 +60,7 @@ fn qemus(project: &Project) -> BTreeSet<u32> {
 
 fn is_gone(project: &Project) {
     wait_until("no QEMU is left", A_WHILE, || qemus(project).is_empty());
-    assert_eq!(project.vm_files("vm"), "lock qemu.log serial");
+    assert_eq!(project.vm_files("vm"), "events.out lock qemu.log serial");
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn booted(kernel_arguments: &str) -> Option<Project> {
 fn powered_off(project: &Project) {
     let stopped = project.qqmgr(&["stop", "vm"]).run();
     stopped.stdout("vm powered off in [SECONDS] s\n").success();
-    assert_eq!(project.vm_files("vm"), "lock qemu.log serial");
+    assert_eq!(project.vm_files("vm"), "events.out lock qemu.log serial");
 }
 
 #[test]
@@ -212,5 +212,5 @@ fn stop_of_a_guest_that_ignores_the_power_button() {
     project.qqmgr(&["ssh", "vm", "hostname"]).run().stdout("vm\n").success();
     let ended = project.qqmgr(&["stop", "vm", "--timeout", "0.5"]).run();
     ended.stdout("vm ended by SIGTERM in [SECONDS] s\n").success();
-    assert_eq!(project.vm_files("vm"), "lock qemu.log serial");
+    assert_eq!(project.vm_files("vm"), "events.out lock qemu.log serial");
 }

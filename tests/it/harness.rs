@@ -176,7 +176,9 @@ impl Project {
         for path in files_below(&self.root) {
             let directory = path.parent().and_then(Path::file_name).unwrap_or_default();
             let is_vm = directory.as_encoded_bytes().starts_with(b"vm.");
-            if !is_vm || !["pid", "fake.pid"].iter().any(|name| path.ends_with(name)) {
+            // A FIFO in its place would be read for ever.
+            let is_pid_file = ["pid", "fake.pid"].iter().any(|name| path.ends_with(name));
+            if !is_vm || !is_pid_file || !path.is_file() {
                 continue;
             }
             let text = fs::read_to_string(&path).unwrap_or_default();

@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use crate::harness::{Project, fake_qemu, free_port, freeze, signal, wait_until};
 
 /// What the directory of a running VM holds, and what is left of a stopped one.
-const RUNNING: &str = "ctl.socket instance.json lock monitor.socket pid qemu.log qmp.socket \
-                       serial ssh.conf";
-const STOPPED: &str = "lock qemu.log serial";
+const RUNNING: &str = "ctl.socket events.in events.out instance.json lock monitor.socket pid \
+                       qemu.log qmp.socket serial ssh.conf";
+const STOPPED: &str = "events.out lock qemu.log serial";
 const SOON: Duration = Duration::from_secs(10);
 
 /// What `start` says to QMP, and `stop` to a running guest.
@@ -96,6 +96,7 @@ fn stopped(pid: u32, method: &str) -> String {
   "name": "vm",
   "pid": {pid},
   "method": "{method}",
+  "reason": null,
   "seconds": [SECONDS]
 }}
 "#
@@ -122,6 +123,17 @@ fn listed(state: &str, pid: u32, port: u16) -> String {
 
 /// All of `status --json`, of a VM that runs if there is a pid.
 fn status(pid: Option<u32>, port: u16, state: &str, config_changed: &str) -> String {
+    status_with(pid, port, state, config_changed, "[]")
+}
+
+/// The same with what a restart would change.
+fn status_with(
+    pid: Option<u32>,
+    port: u16,
+    state: &str,
+    config_changed: &str,
+    changes: &str,
+) -> String {
     let running = pid.is_some();
     let (pid, uptime) = match pid {
         Some(pid) => (pid.to_string(), "[SECONDS]"),
@@ -146,7 +158,8 @@ fn status(pid: Option<u32>, port: u16, state: &str, config_changed: &str) -> Str
   "log_file": "[ROOT]/.qqmgr/vm.vm/qemu.log",
   "config_file": "[ROOT]/qqmgr.toml",
   "configured": true,
-  "config_changed": {config_changed}
+  "config_changed": {config_changed},
+  "changes": {changes}
 }}
 "#
     )
@@ -233,7 +246,8 @@ fn what_start_makes_is_private() {
     let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(project.path(".qqmgr")), 0o700);
     assert_eq!(mode(project.path(".qqmgr/vm.vm")), 0o700);
-    for file in ["instance.json", "lock", "pid", "qemu.log", "ssh.conf"] {
+    for file in ["events.in", "events.out", "instance.json", "lock", "pid", "qemu.log", "ssh.conf"]
+    {
         assert_eq!(mode(project.vm_path("vm", file)), 0o600, "{file}");
     }
 }
@@ -258,7 +272,7 @@ fn start_records_what_it_started() {
   "ssh_port": {port},
   "config_name": "qqmgr.toml",
   "started_at": [SECONDS],
-  "config_hash": "[..]",
+  "set": {{}},
   "argv": [
     "{}",
     "-name",
@@ -272,8 +286,11 @@ fn start_records_what_it_started() {
     "-qmp",
     "unix:[ROOT]/.qqmgr/vm.vm/qmp.socket,server,nowait",
     "-qmp",
-    "unix:[ROOT]/.qqmgr/vm.vm/ctl.socket,server,nowait"
-  ]
+    "unix:[ROOT]/.qqmgr/vm.vm/ctl.socket,server,nowait",
+    "-qmp",
+    "pipe:[ROOT]/.qqmgr/vm.vm/events"
+  ],
+  "own_words": 3
 }}
 "#,
         fake.display()
@@ -314,7 +331,7 @@ fn verbose_start_says_what_is_executed_and_what_qmp_says() {
     let (project, port) = fake("normal");
     let output = project.qqmgr(&["-v", "start", "vm"]).run();
     let stderr = format!(
-        r#"qqmgr: exec {} -name fake=normal -pidfile [ROOT]/.qqmgr/vm.vm/pid -monitor unix:[ROOT]/.qqmgr/vm.vm/monitor.socket,server,nowait -serial file:[ROOT]/.qqmgr/vm.vm/serial -qmp unix:[ROOT]/.qqmgr/vm.vm/qmp.socket,server,nowait -qmp unix:[ROOT]/.qqmgr/vm.vm/ctl.socket,server,nowait
+        r#"qqmgr: exec {} -name fake=normal -pidfile [ROOT]/.qqmgr/vm.vm/pid -monitor unix:[ROOT]/.qqmgr/vm.vm/monitor.socket,server,nowait -serial file:[ROOT]/.qqmgr/vm.vm/serial -qmp unix:[ROOT]/.qqmgr/vm.vm/qmp.socket,server,nowait -qmp unix:[ROOT]/.qqmgr/vm.vm/ctl.socket,server,nowait -qmp pipe:[ROOT]/.qqmgr/vm.vm/events
 qqmgr: qmp <- {{"QMP": {{"version": {{"qemu": {{"micro": 22, "minor": 2, "major": 7}}, "package": "Debian 1:7.2+dfsg-7+deb12u18+b3"}}, "capabilities": ["oob"]}}}}
 qqmgr: qmp -> {{"execute": "qmp_capabilities", "id": [PID]}}
 qqmgr: qmp <- {{"return": {{}}, "id": [PID]}}
@@ -337,7 +354,7 @@ fn start_shows_what_qemu_said_with_a_hint() {
          qemu-system-x86_64: -drive file=nope.img: Could not open 'nope.img': \
          No such file or directory\n\
          qqmgr: hint: relative paths in `cmd` start from `[ROOT]`\n",
-        "lock qemu.log",
+        "events.out lock qemu.log",
     );
 }
 
@@ -379,7 +396,7 @@ fn start_of_a_qemu_that_exits_with_success_fails() {
         1,
         "qqmgr: error: QEMU exited with status 0 before it was ready, and said nothing\n\
          qqmgr: hint: its log is `[ROOT]/.qqmgr/vm.vm/qemu.log`\n",
-        "lock qemu.log",
+        "events.out lock qemu.log",
     );
 }
 
@@ -393,7 +410,7 @@ fn start_explains_a_forwarded_port_that_is_taken() {
          qemu-system-x86_64: -netdev user,id=net0,hostfwd=tcp:127.0.0.1:2089-:22: \
          Could not set up host forwarding rule 'tcp:127.0.0.1:2089-:22'\n\
          qqmgr: hint: a port of a `hostfwd` is taken: use another one, there and in `port`\n",
-        "lock qemu.log",
+        "events.out lock qemu.log",
     );
 }
 
@@ -405,7 +422,7 @@ fn start_gives_up_on_a_qemu_without_qmp() {
         4,
         "qqmgr: error: QEMU did not answer on its QMP socket within 0.3 s, and said nothing\n\
          qqmgr: hint: its log is `[ROOT]/.qqmgr/vm.vm/qemu.log`\n",
-        "lock qemu.log",
+        "events.out lock qemu.log",
     );
 }
 
@@ -712,7 +729,7 @@ fn start_says_by_which_signal_qemu_was_ended() {
              qqmgr: hint: its log is `[ROOT]/.qqmgr/vm.vm/qemu.log`\n",
         )
         .code(1);
-    assert_eq!(project.vm_files("vm"), "lock qemu.log");
+    assert_eq!(project.vm_files("vm"), "events.out lock qemu.log");
 }
 
 /// The pid file names somebody else's process: that is never signalled, and QEMU is ended all the
@@ -755,7 +772,7 @@ fn a_program_that_is_no_qemu_is_ended() {
     assert!(begin.elapsed() < Duration::from_secs(4), "it took {:?}", begin.elapsed());
     let pid = fs::read_to_string(project.path("pid-of-sh")).unwrap();
     assert!(!project.runs(pid.trim().parse().unwrap()));
-    assert_eq!(project.vm_files("vm"), "lock qemu.log");
+    assert_eq!(project.vm_files("vm"), "events.out lock qemu.log");
 }
 
 #[test]
@@ -978,6 +995,7 @@ fn stop_of_a_stopped_vm_is_success() {
   "name": "vm",
   "pid": null,
   "method": "none",
+  "reason": null,
   "seconds": [SECONDS]
 }
 "#;
@@ -1505,13 +1523,21 @@ fn status_says_that_the_configuration_has_changed() {
     let text = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
     let other_port = free_port();
     project.config(&text.replace(&port.to_string(), &other_port.to_string()));
-    let expected = status(Some(pid), port, "running", "true");
+    let changes = format!(
+        r#"[
+    {{
+      "running": "ssh port {port}",
+      "configured": "ssh port {other_port}"
+    }}
+  ]"#
+    );
+    let expected = status_with(Some(pid), port, "running", "true", &changes);
     project.qqmgr(&["status", "vm", "--json"]).run().stdout(expected).success();
     let expected = listed("running", pid, port);
     project.qqmgr(&["list", "--json"]).run().stdout(expected).success();
     let expected = format!(
-        "name:       vm\n...\nssh port:   {port}\n...\nnote:       the configuration \
-         has changed since the start: restart to apply it\n"
+        "name:       vm\n...\nssh port:   {port}\n...\nnote:       running with `ssh port {port}`, \
+         configured `ssh port {other_port}`: restart to apply\n"
     );
     project.qqmgr(&["status", "vm"]).run().stdout(expected).success();
 

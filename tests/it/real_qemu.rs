@@ -19,7 +19,7 @@ const PC: &str = "-machine q35 -accel tcg -drive file=guest.img,format=raw,if=vi
                   -display none -nodefaults";
 /// A floppy disk of 1.44 MB.
 const IMAGE_BYTES: usize = 1_474_560;
-const STOPPED: &str = "lock qemu.log serial";
+const STOPPED: &str = "events.out lock qemu.log serial";
 const SOON: Duration = Duration::from_secs(20);
 
 /// Enables the power button (PM1 enable, port 0x602).
@@ -86,11 +86,17 @@ fn image(code: &[&[u8]]) -> Vec<u8> {
 
 #[track_caller]
 fn stop_ends_by(method: &str, project: &Project, pid: u32) {
+    let reason = match method {
+        "powerdown" => "\"guest-shutdown\"",
+        "sigterm" => "\"host-signal\"",
+        _ => "null",
+    };
     let expected = format!(
         r#"{{
   "name": "vm",
   "pid": {pid},
   "method": "{method}",
+  "reason": {reason},
   "seconds": [SECONDS]
 }}
 "#
@@ -104,7 +110,7 @@ fn stop_ends_by(method: &str, project: &Project, pid: u32) {
 #[track_caller]
 fn only_logs_are_left(project: &Project, vm: &str) {
     let files = project.vm_files(vm);
-    assert!(["lock qemu.log", STOPPED].contains(&files.as_str()), "{files}");
+    assert!(["events.out lock qemu.log", STOPPED].contains(&files.as_str()), "{files}");
 }
 
 /// What `status` says of the VM's state.

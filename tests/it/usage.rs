@@ -318,6 +318,7 @@ fn flags_stand_before_or_after_the_command_and_its_operands() {
   "name": "vm",
   "pid": null,
   "method": "none",
+  "reason": null,
   "seconds": [SECONDS]
 }
 "#;
