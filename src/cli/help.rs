@@ -72,7 +72,8 @@ impl Operand {
             Count::One => name.to_string(),
             Count::Optional => format!("[{name}]"),
             Count::Many => format!("{name}..."),
-            Count::Words => format!("[-- {name}...]"),
+            Count::Words { required: false } => format!("[-- {name}...]"),
+            Count::Words { required: true } => format!("-- {name}..."),
             Count::Any | Count::Rest => format!("[{name}...]"),
         }
     }

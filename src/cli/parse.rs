@@ -56,7 +56,7 @@ struct Words {
     command: Option<&'static Command>,
     flags: Vec<(&'static Flag, Option<OsString>)>,
     operands: Vec<OsString>,
-    /// For [`Count::Words`].
+    /// For `Count::Words`.
     behind_dashes: Vec<OsString>,
 }
 
@@ -67,7 +67,7 @@ impl Words {
                 Token::Word(word) => self.word(word)?,
                 Token::Long(name) => self.flag(&mut lexer, &format!("--{name}"))?,
                 Token::Short(letter) => self.flag(&mut lexer, &format!("-{letter}"))?,
-                Token::End if self.takes(Count::Words) => self.behind_dashes = lexer.rest(),
+                Token::End if self.takes_words() => self.behind_dashes = lexer.rest(),
                 Token::End => {}
             }
             if self.rest_follows() {
@@ -127,8 +127,9 @@ impl Words {
         })
     }
 
-    fn takes(&self, count: Count) -> bool {
-        self.command.is_some_and(|command| command.operands.iter().any(|o| o.count == count))
+    fn takes_words(&self) -> bool {
+        let words = |operand: &Operand| matches!(operand.count, Count::Words { .. });
+        self.command.is_some_and(|command| command.operands.iter().any(words))
     }
 
     fn has(&self, flag: &Flag) -> bool {
@@ -147,7 +148,7 @@ impl Words {
             let error = Error::new(Kind::Usage, "no command given");
             return Err(error.hint("`qqmgr help` lists the commands"));
         };
-        check_counts(command, &self.operands)?;
+        check_counts(command, &self.operands, &self.behind_dashes)?;
         let mut args = Args {
             operands: std::mem::take(&mut self.operands),
             words: std::mem::take(&mut self.behind_dashes),
@@ -201,21 +202,33 @@ fn known_flags(commands: Table, command: Option<&'static Command>) -> Vec<&'stat
     flags.into_iter().chain(GLOBAL_FLAGS.iter().copied()).collect()
 }
 
-fn check_counts(command: &'static Command, operands: &[OsString]) -> Result<(), Error> {
-    let needed = |count: Count| matches!(count, Count::One | Count::Many);
-    let required: Vec<&str> =
-        command.operands.iter().filter(|o| needed(o.count)).map(|o| o.name).collect();
-    if let Some(missing) = required.get(operands.len()) {
-        return Err(usage_of(command, format!("`{}` needs the operand {missing}", command.name)));
+fn check_counts(
+    command: &'static Command,
+    operands: &[OsString],
+    words: &[OsString],
+) -> Result<(), Error> {
+    let missing = |operand: &Operand| {
+        usage_of(command, format!("`{}` needs the operand {}", command.name, operand.name))
+    };
+    let needed = |o: &&Operand| matches!(o.count, Count::One | Count::Many);
+    if let Some(operand) = command.operands.iter().filter(needed).nth(operands.len()) {
+        return Err(missing(operand));
     }
-    let words = |o: &&Operand| o.count != Count::Words;
-    let limit = command.operands.iter().filter(words).count();
+    let is_words = |o: &&Operand| matches!(o.count, Count::Words { .. });
+    let limit = command.operands.iter().filter(|o| !is_words(o)).count();
     let unlimited = |o: &Operand| matches!(o.count, Count::Any | Count::Many | Count::Rest);
-    let unlimited = command.operands.iter().any(unlimited);
-    match operands.get(limit) {
-        Some(extra) if !unlimited => {
-            let extra = extra.to_string_lossy();
-            Err(usage_of(command, format!("unexpected operand `{extra}` of `{}`", command.name)))
+    if let Some(extra) = operands.get(limit)
+        && !command.operands.iter().any(unlimited)
+    {
+        let extra = extra.to_string_lossy();
+        return Err(usage_of(
+            command,
+            format!("unexpected operand `{extra}` of `{}`", command.name),
+        ));
+    }
+    match command.operands.iter().find(is_words) {
+        Some(operand) if operand.count == (Count::Words { required: true }) && words.is_empty() => {
+            Err(missing(operand))
         }
         _ => Ok(()),
     }

@@ -43,12 +43,14 @@ pub(crate) struct Operand {
 pub(crate) enum Count {
     One,
     Optional,
-    /// Any number, none too; the only operand of its command but for [`Count::Words`].
+    /// Any number, none too; the only operand of its command but for `Words`.
     Any,
     /// One or more; at most one operand of a command.
     Many,
     /// Everything behind `--`, as it is, into [`Args::words`]; last in its command.
-    Words,
+    Words {
+        required: bool,
+    },
     /// Everything that follows, flags and `--` included, untouched; last in its command.
     Rest,
 }

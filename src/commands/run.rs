@@ -6,7 +6,7 @@ use super::target::Target;
 use super::up::{TIMEOUT_DEFAULT, Up};
 use super::wait;
 use crate::cli::spec::{self, Count, Flag, FlagKind, Operand};
-use crate::cli::{Args, Command, Outcome, Run, usage_of};
+use crate::cli::{Args, Command, Outcome, Run};
 use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::json::Value;
@@ -30,12 +30,12 @@ const TIMED_OUT_CODE: u8 = 124;
 
 pub(crate) static COMMAND: Command = Command {
     name: "run",
-    about: "Run a command on a VM that is started for it, and stopped after it",
-    details: "A VM that runs already is used, and left running. One word behind `--` is a command\n\
+    about: "Run a command on a VM started just for it",
+    details: "The VM is stopped after it. One that runs already is used, and left running. One word behind `--` is a command\n\
               line for the guest's shell; several are a command and its arguments, as they are.\n\
               The exit code is the command's, 124 after a timeout, and 255 when qqmgr or ssh\n\
               failed. Files are copied back whatever the command's exit code is.",
-    operands: &[spec::VM, Operand { name: "COMMAND", count: Count::Words }],
+    operands: &[spec::VM, Operand { name: "COMMAND", count: Count::Words { required: true } }],
     flags: &[&spec::WAIT, &spec::SET, &PUT, &GET, &KEEP, &FRESH, &TIMEOUT],
     failure_code: |kind| if kind == Kind::TimedOut { TIMED_OUT_CODE } else { FAILURE_CODE },
     run: Run::Once(run),
@@ -106,9 +106,6 @@ struct Ran {
 }
 
 fn run(args: &Args) -> Outcome {
-    if args.words.is_empty() {
-        return Err(usage_of(&COMMAND, "`run` needs a command behind `--`".into()));
-    }
     let config = Config::load(args)?;
     let target = Target::new(&config, args, &args.vm(), args.log())?;
     let mut job = Job::new(&target)?;

@@ -13,8 +13,8 @@ use crate::vm::{Instance, process};
 
 pub(crate) static COMMAND: Command = Command {
     name: "ssh-config",
-    about: "Print an ssh configuration for all VMs, or for these",
-    details: "For `Include` in ~/.ssh/config, or `-F` of ssh, scp and others: a `Host` for each VM,\n\
+    about: "Print an ssh configuration for VMs",
+    details: "For all VMs, or for these, to be used by `Include` in ~/.ssh/config, or `-F` of ssh, scp and others: a `Host` for each VM,\n\
               all paths absolute. A port that is chosen at start is known while the VM runs.",
     operands: &[spec::VMS],
     flags: &[],

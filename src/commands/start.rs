@@ -26,7 +26,7 @@ pub(crate) static COMMAND: Command = Command {
     }),
 };
 
-pub(super) const ARGS: Operand = Operand { name: "ARGS", count: Count::Words };
+pub(super) const ARGS: Operand = Operand { name: "ARGS", count: Count::Words { required: false } };
 
 static TIMEOUT: Flag = Flag {
     long: "timeout",

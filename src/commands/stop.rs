@@ -19,7 +19,7 @@ const FORCE_WAIT: Duration = Duration::from_secs(2);
 
 pub(crate) static COMMAND: Command = Command {
     name: "stop",
-    about: "Power VMs off, ending QEMU when the guest does not",
+    about: "Power VMs off, by force if need be",
     details: "The guest's power button is pressed. When the guest has not powered off in time,\n\
               QEMU gets SIGTERM, which closes its images cleanly, and at last SIGKILL.\n\
               Stopping a stopped VM is success, and cleans up what a crash left.",

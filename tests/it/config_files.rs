@@ -309,7 +309,7 @@ pub(crate) fn given(project: &Project, vm: &str) -> (Vec<String>, Vec<String>) {
     let line = fs::read(format!("/proc/{}/cmdline", project.pid(vm))).unwrap();
     let line = String::from_utf8(line).unwrap();
     let mut words: Vec<String> = line.split_terminator('\0').map(str::to_owned).collect();
-    let injected = words.split_off(words.len() - 10);
+    let injected = words.split_off(words.len() - 12);
     (words, injected)
 }
 

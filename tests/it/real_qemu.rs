@@ -166,7 +166,8 @@ fn life_cycle() {
     assert!(project.runs(pid));
     assert_eq!(
         project.vm_files("vm"),
-        "ctl.socket instance.json lock monitor.socket pid qemu.log qmp.socket serial ssh.conf"
+        "ctl.socket events.in events.out instance.json lock monitor.socket pid qemu.log qmp.socket \
+         serial ssh.conf"
     );
     let expected = format!("vm is already running: running, pid {pid}, ssh port [PORT]\n");
     project.qqmgr(&["start", "vm"]).run().stdout(expected).success();
@@ -438,7 +439,8 @@ fn a_directory_that_is_too_long_for_sockets() {
     qqmgr(&["start", "vm"]).stdout("vm started: running, pid [PID], ssh port [PORT]\n").success();
     assert_eq!(
         project.files(&runtime).join(" "),
-        "ctl.socket instance.json lock monitor.socket pid qemu.log qmp.socket serial ssh.conf"
+        "ctl.socket events.in events.out instance.json lock monitor.socket pid qemu.log qmp.socket \
+         serial ssh.conf"
     );
     qqmgr(&["status", "vm"])
         .stdout(format!(

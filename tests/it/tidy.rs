@@ -7,7 +7,7 @@ const COLUMNS_MAX: usize = 100;
 const FILE_LINES_MAX: usize = 450;
 const FUNCTION_LINES_MAX: usize = 70;
 /// What `src/` may grow to when every feature is there, without tests.
-const SOURCE_LINES_MAX: usize = 7000;
+const SOURCE_LINES_MAX: usize = 10_000;
 
 /// Which modules a module may use, itself aside. Data flows one way: nothing here points up.
 const LAYERS: &[(&str, &[&str])] = &[
@@ -181,7 +181,7 @@ fn timeouts_go_by_a_clock_that_nobody_sets() {
         .filter(|source| source.code.contains("SystemTime"))
         .map(|source| source.name)
         .collect();
-    assert_eq!(telling, ["src/commands/start.rs", "src/commands/status.rs"]);
+    assert_eq!(telling, ["src/commands/status.rs", "src/commands/up.rs"]);
 }
 
 #[test]
