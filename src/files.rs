@@ -159,7 +159,11 @@ pub(crate) fn is_at(file: &File, path: &Path) -> bool {
 
 /// The last `limit` bytes of a file.
 pub(crate) fn read_end(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
+    end_of(&mut File::open(path)?, limit)
+}
+
+/// The same of an open file.
+pub(crate) fn end_of(file: &mut File, limit: u64) -> io::Result<Vec<u8>> {
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(limit)))?;
     let mut bytes = Vec::new();

@@ -4,12 +4,16 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 
+/// So that the line of progress does not wrap, which could not be taken back.
+const PROGRESS_CHARS_MAX: usize = 70;
+/// To the line's start, and what stands there away (ECMA-48: EL).
+const CLEAR_LINE: &str = "\r\x1b[K";
+
 /// Given to whatever starts programs, speaks QMP or waits.
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
     verbose: bool,
-    /// A line that is written again and again, for a person who waits. Not while several VMs
-    /// would write it at once.
+    /// Whether a person looks on, who gets a line of progress.
     live: bool,
     /// The VM that every line is about, when a command acts on several.
     vm: Option<Arc<str>>,
@@ -20,9 +24,9 @@ impl Log {
         Self { verbose, live: !verbose && std::io::stderr().is_terminal(), vm: None }
     }
 
-    /// The log of one VM among several.
+    /// The log of one VM among several, whose progress nobody wants to read.
     pub(crate) fn of_vm(&self, name: &str) -> Self {
-        Self { vm: Some(name.into()), live: false, ..*self }
+        Self { vm: Some(name.into()), ..*self }
     }
 
     /// A line for `--verbose`; `text` is only made when it is shown.
@@ -35,24 +39,22 @@ impl Log {
     /// A line for everybody. A closed stderr is no reason to stop.
     pub(crate) fn note(&self, text: &str) {
         let vm = self.vm.as_deref().map(|name| format!("{name}: ")).unwrap_or_default();
-        let _ = writeln!(std::io::stderr(), "qqmgr: {vm}{text}");
+        let clear = if self.live { CLEAR_LINE } else { "" };
+        let _ = writeln!(std::io::stderr(), "{clear}qqmgr: {vm}{text}");
     }
 
     /// The line of progress of a wait, in the place of the last one; only on a terminal.
     /// [`Log::end_progress`] takes it away.
     pub(crate) fn progress(&self, text: impl FnOnce() -> String) {
-        if self.live {
+        if self.live && self.vm.is_none() {
             let shown: String = text().chars().take(PROGRESS_CHARS_MAX).collect();
-            let _ = write!(std::io::stderr(), "\r\x1b[Kqqmgr: {shown}");
+            let _ = write!(std::io::stderr(), "{CLEAR_LINE}qqmgr: {shown}");
         }
     }
 
     pub(crate) fn end_progress(&self) {
-        if self.live {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        if self.live && self.vm.is_none() {
+            let _ = write!(std::io::stderr(), "{CLEAR_LINE}");
         }
     }
 }
-
-/// So that the line does not wrap, which could not be taken back.
-const PROGRESS_CHARS_MAX: usize = 70;

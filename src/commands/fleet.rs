@@ -7,12 +7,15 @@ use crate::error::{Error, Kind};
 use crate::glob;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// So many VMs are worked on at the same time: enough that waiting costs nothing, few enough that
 /// a thousand QEMUs are not started in the same second.
 const PARALLEL_MAX: usize = 32;
+
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Which VMs a pattern or `--all` may mean.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -101,8 +104,29 @@ impl Fleet<'_> {
                 self.worker(&next, &sender);
             }
             drop(sender);
-            receiver.iter().for_each(tell);
+            self.tell_all(&receiver, tell);
         });
+    }
+
+    /// Until all workers have ended. A person is told how many are still awaited.
+    fn tell_all(&self, outcomes: &Receiver<Outcome>, tell: &mut dyn FnMut(Outcome)) {
+        let (log, begin, mut left) = (self.args.log(), Instant::now(), self.names.len());
+        loop {
+            match outcomes.recv_timeout(PROGRESS_INTERVAL) {
+                Ok(outcome) => {
+                    log.end_progress();
+                    tell(outcome);
+                    left -= 1;
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let seconds = begin.elapsed().as_secs();
+                    log.progress(|| {
+                        format!("waiting for {left} of {} VMs ({seconds} s)", self.names.len())
+                    });
+                }
+                Err(RecvTimeoutError::Disconnected) => return log.end_progress(),
+            }
+        }
     }
 
     fn worker(&self, next: &AtomicUsize, outcomes: &Sender<Outcome>) {

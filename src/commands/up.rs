@@ -103,13 +103,13 @@ impl<'a> Up<'a> {
     fn prepare(&self, refused: &BTreeSet<u16>) -> Result<(Plan, Instance), Error> {
         let Target { config, paths, .. } = self.target;
         // Held while a port is chosen and until the record says whose it is.
-        let mut _claiming = None;
+        let _claiming;
         let plan = if let Some(port) = self.vm.port.fixed() {
             let plan = self.plan(port)?;
             self.check_port(&plan)?;
             plan
         } else {
-            _claiming = Some(lock_dir(config.runtime_dir())?);
+            _claiming = lock_dir(config.runtime_dir());
             self.plan(self.free_port(refused)?)?
         };
         let argv = plan.argv(self.target)?;

@@ -128,12 +128,16 @@ pub(super) fn for_ssh(target: &Target, timeout: Duration) -> Result<(), Error> {
 
 /// Where ssh itself would go: to the port of the VM's start.
 fn ssh_of(target: &Target, watch: &Watch) -> Result<(), Error> {
-    let vm = target.vm()?;
     let instance = Instance::read(&target.paths);
     let choices = ssh::choices(instance.as_ref());
+    if let (None, Some(port)) = (target.config.find_vm(&target.name), choices.ssh_port) {
+        // Not configured any more.
+        return watch.ssh(ssh::THIS_HOST, port);
+    }
+    let vm = target.vm()?;
     let options = target.config.ssh_options(vm, &choices)?;
     let port = target.config.ssh_port(vm, &choices)?;
-    watch.ssh(ssh::host(&options).unwrap_or("127.0.0.1"), port)
+    watch.ssh(ssh::host(&options).unwrap_or(ssh::THIS_HOST), port)
 }
 
 impl WaitFor {

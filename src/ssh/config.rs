@@ -1,5 +1,6 @@
 //! The text of a VM's `ssh.conf`, by ssh_config(5). Pure.
 
+use super::THIS_HOST;
 use crate::config::SshSetting;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -69,7 +70,7 @@ pub(crate) fn render(
             .find(|(name, values)| name.eq_ignore_ascii_case(keyword) && !values.is_empty())
     };
     let mut ours: Vec<(&str, String)> =
-        vec![("HostName", "127.0.0.1".into()), ("HostKeyAlias", name.to_string())];
+        vec![("HostName", THIS_HOST.into()), ("HostKeyAlias", name.to_string())];
     let in_dir = |name: &str| control_dir.join(name).display().to_string();
     let forgets_keys = user("UserKnownHostsFile")
         .is_some_and(|(_, files)| files.iter().all(|file| file == "/dev/null"));

@@ -26,6 +26,9 @@ const EXIT_WAIT: Duration = Duration::from_secs(2);
 /// Of a configuration that this program wrote.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
+/// Where a guest is reached, unless the options say otherwise.
+pub(crate) const THIS_HOST: &str = "127.0.0.1";
+
 /// A running VM's guest, its `ssh.conf` written.
 pub(crate) struct Guest {
     name: String,

@@ -3,9 +3,10 @@
 use crate::error::{Error, Kind, io_reason};
 use crate::log::Log;
 use crate::text::{command_line, sanitized};
+use crate::vm::Paths;
+use crate::vm::events::Story;
 use crate::vm::tail::tail;
 use crate::vm::wait::poll;
-use crate::vm::{Paths, events};
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -63,7 +64,8 @@ impl Limits {
             let message = format!("gave up after {} s", limit.as_secs_f64());
             return Some(Error::new(Kind::TimedOut, message));
         }
-        let paths = self.guest.as_ref().filter(|paths| events::guest_panicked(paths))?;
+        let panicked = |paths: &&Paths| Story::open(paths).is_some_and(|mut s| s.guest_panicked());
+        let paths = self.guest.as_ref().filter(panicked)?;
         let said = tail(&paths.serial);
         Some(Error::failed(format!("the guest panicked; the end of its serial output:\n{said}")))
     }

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::files;
 use crate::json::{self, Value};
 use std::fmt;
+use std::fs::File;
 
 const NEGOTIATION: &str = "{\"execute\": \"qmp_capabilities\"}\n";
 /// Of a long story, this much of its end is read: hundreds of events.
@@ -64,34 +65,51 @@ pub(crate) fn prepare(paths: &Paths) -> Result<(), Error> {
     made.map(|_| ()).map_err(|error| Error::io("create", &paths.events_out, &error))
 }
 
-/// Why the VM's last QEMU has ended. Of one that runs, why it will.
-pub(crate) fn ending(paths: &Paths) -> Ending {
-    let events = last_events(paths);
-    if events.is_empty() {
-        return Ending::Unknown;
+/// The story of one QEMU. It stays that one's when another is started and has its own.
+pub(crate) struct Story(File);
+
+impl Story {
+    /// Of the VM's last QEMU; `None` if there is none.
+    pub(crate) fn open(paths: &Paths) -> Option<Self> {
+        File::open(&paths.events_out).ok().map(Self)
     }
-    let name = |event: &Value| event.get("event").and_then(Value::as_str).map(str::to_string);
-    // With `-no-shutdown` a guest that has shut down can go on.
-    let goes_on = |event: &&Value| matches!(name(event).as_deref(), Some("RESET" | "RESUME"));
-    let of_ending = |event: &&Value| name(event).as_deref() == Some("SHUTDOWN");
-    match events.iter().rev().take_while(|event| !goes_on(event)).find(of_ending) {
-        Some(shutdown) => {
-            let data = shutdown.get("data");
-            let reason = data.and_then(|data| data.get("reason")?.as_str());
-            Ending::Told {
-                by_guest: data.and_then(|data| data.get("guest")) == Some(&Value::Bool(true)),
-                reason: reason.unwrap_or("none").to_string(),
-            }
+
+    /// Why that QEMU has ended. Of one that runs, why it will.
+    pub(crate) fn ending(&mut self) -> Ending {
+        let events = self.last();
+        if events.is_empty() {
+            return Ending::Unknown;
         }
-        None => Ending::Untold,
+        // With `-no-shutdown` a guest that has shut down can go on.
+        let last = events.iter().rev().take_while(|event| !is(event, &["RESET", "RESUME"]));
+        let Some(shutdown) = last.into_iter().find(|event| is(event, &["SHUTDOWN"])) else {
+            return Ending::Untold;
+        };
+        let data = |name| shutdown.get("data").and_then(|data| data.get(name));
+        Ending::Told {
+            by_guest: data("guest") == Some(&Value::Bool(true)),
+            reason: data("reason").and_then(Value::as_str).unwrap_or("none").to_string(),
+        }
+    }
+
+    /// Whether the guest panicked, and was not reset after that.
+    pub(crate) fn guest_panicked(&mut self) -> bool {
+        let events = self.last();
+        let mut last = events.iter().rev().take_while(|event| !is(event, &["RESET"]));
+        last.any(|event| is(event, &["GUEST_PANICKED"]))
+    }
+
+    /// The greeting, answers and events, the last ones of many; nothing if nothing was told.
+    fn last(&mut self) -> Vec<Value> {
+        let bytes = files::end_of(&mut self.0, READ_BYTES_MAX).unwrap_or_default();
+        // A line that is cut at its start or end is none.
+        bytes.split(|byte| *byte == b'\n').filter_map(|line| json::parse(line).ok()).collect()
     }
 }
 
-/// Whether QEMU told that the guest panicked, and nothing after that which undoes it.
-pub(crate) fn guest_panicked(paths: &Paths) -> bool {
-    let events = last_events(paths);
-    let names = events.iter().rev().filter_map(|event| event.get("event")?.as_str());
-    names.take_while(|name| *name != "RESET").any(|name| name == "GUEST_PANICKED")
+/// Why the VM's last QEMU has ended.
+pub(crate) fn ending(paths: &Paths) -> Ending {
+    Story::open(paths).map_or(Ending::Unknown, |mut story| story.ending())
 }
 
 /// How much was told, in bytes: more when there is something new.
@@ -99,11 +117,8 @@ pub(crate) fn told(paths: &Paths) -> u64 {
     paths.events_out.metadata().map_or(0, |metadata| metadata.len())
 }
 
-/// The greeting, answers and events, the last ones of many; nothing if QEMU has told nothing.
-fn last_events(paths: &Paths) -> Vec<Value> {
-    let bytes = files::read_end(&paths.events_out, READ_BYTES_MAX).unwrap_or_default();
-    // A line that is cut at its start or end is none.
-    bytes.split(|byte| *byte == b'\n').filter_map(|line| json::parse(line).ok()).collect()
+fn is(event: &Value, names: &[&str]) -> bool {
+    event.get("event").and_then(Value::as_str).is_some_and(|name| names.contains(&name))
 }
 
 #[cfg(test)]

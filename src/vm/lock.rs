@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// Longer than a start or stop takes with the timeouts that they have by default.
 pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(120);
+/// A claim takes milliseconds.
+const DIR_WAIT: Duration = Duration::from_secs(5);
 const HOLDER_BYTES_MAX: u64 = 100;
 
 /// Held until it is dropped.
@@ -58,10 +60,16 @@ pub(crate) fn lock(
     }
 }
 
-/// Locks a directory itself, for moments: so claims that are made in it exclude each other.
-pub(crate) fn lock_dir(dir: &Path) -> Result<File, Error> {
-    let locked = File::open(dir).and_then(|file| file.lock().map(|()| file));
-    locked.map_err(|error| Error::io("lock", dir, &error))
+/// Locks a directory itself, for moments: so claims that are made in it exclude each other. Who
+/// may read it may lock it, too, and must not keep us for ever: then, or where a file system has
+/// no locks, it goes without.
+pub(crate) fn lock_dir(dir: &Path) -> Option<File> {
+    let file = File::open(dir).ok()?;
+    wait::poll(Instant::now() + DIR_WAIT, || match try_lock(&file) {
+        Ok(false) => None,
+        Ok(true) | Err(_) => Some(()),
+    })?;
+    Some(file)
 }
 
 /// The directory may be removed by a [`Lock::discard`] between its making and here.

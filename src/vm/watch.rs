@@ -1,7 +1,7 @@
 //! TRUSTED CORE: opens connections to the guest's ssh port. Waits for what happens to a VM: its
 //! ssh server, a text on its serial output, a run state, its end.
 
-use super::events::{self, Ending};
+use super::events::{self, Ending, Story};
 use super::process::Process;
 use super::state::State;
 use super::tail::tail;
@@ -92,8 +92,10 @@ impl Watch<'_> {
     /// Until QEMU has ended; why.
     pub(crate) fn stopped(&self) -> Result<Ending, Error> {
         let what = format!("VM `{}` to stop", self.name);
+        // From before its end: another `start` may follow at once, with a story of its own.
+        let story = Story::open(self.paths);
         self.until(&what, || !self.process.is_alive())?;
-        Ok(events::ending(self.paths))
+        Ok(story.map_or(Ending::Unknown, |mut story| story.ending()))
     }
 
     fn ended(&self, what: &str) -> Error {
