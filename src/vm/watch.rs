@@ -124,9 +124,11 @@ impl Watch<'_> {
 const BANNER: &[u8] = b"SSH-";
 const BANNER_BYTES_MAX: usize = 8 * 1024;
 /// QEMU takes a connection before the guest listens, and passes it on late or never. So new ones
-/// are tried, at first after this, while some older ones are kept for a guest that is slow.
-const PROBE_PAUSE: Duration = Duration::from_millis(300);
-const PROBE_PAUSE_MAX: Duration = Duration::from_secs(3);
+/// are made, while some older ones are kept for a guest that is slow; each time after this part
+/// of the time that it took so far, so that little is lost, and a slow guest has little to do.
+const PROBE_PAUSE_PART: u32 = 10;
+const PROBE_PAUSE_MIN: Duration = Duration::from_millis(100);
+const PROBE_PAUSE_MAX: Duration = Duration::from_secs(2);
 const PROBES_MAX: usize = 4;
 const CONNECT_WAIT: Duration = Duration::from_secs(1);
 
@@ -134,8 +136,8 @@ const CONNECT_WAIT: Duration = Duration::from_secs(1);
 struct Probe {
     address: SocketAddr,
     connections: Vec<(TcpStream, Vec<u8>)>,
+    begin: Instant,
     next_at: Instant,
-    pause: Duration,
 }
 
 impl Probe {
@@ -145,8 +147,8 @@ impl Probe {
             Error::failed(format!("cannot find the host `{host}`"))
                 .hint("it is `HostName` in `[ssh]`")
         })?;
-        let (next_at, pause) = (Instant::now(), PROBE_PAUSE);
-        Ok(Self { address, connections: Vec::new(), next_at, pause })
+        let begin = Instant::now();
+        Ok(Self { address, connections: Vec::new(), begin, next_at: begin })
     }
 
     fn has_answered(&mut self) -> bool {
@@ -181,8 +183,8 @@ impl Probe {
             }
             self.connections.push((stream, Vec::new()));
         }
-        self.next_at = Instant::now() + self.pause;
-        self.pause = (self.pause * 3 / 2).min(PROBE_PAUSE_MAX);
+        let pause = self.begin.elapsed() / PROBE_PAUSE_PART;
+        self.next_at = Instant::now() + pause.clamp(PROBE_PAUSE_MIN, PROBE_PAUSE_MAX);
     }
 }
 
