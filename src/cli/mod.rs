@@ -1,6 +1,7 @@
 //! The command line: a table of commands in ([`spec`]), typed arguments out ([`parse()`]), and the
 //! help that the same table gives ([`help`]). Touches no file and no environment.
 
+pub(crate) mod completions;
 pub(crate) mod help;
 mod lex;
 mod parse;

@@ -3,6 +3,7 @@
 //! ([`plan`]), and starting it ([`up`]).
 
 mod cmdline;
+mod completions;
 mod copy;
 mod fleet;
 pub(crate) mod help;
@@ -37,5 +38,6 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &ssh_config::COMMAND,
     &cmdline::COMMAND,
     &init::COMMAND,
+    &completions::COMMAND,
     &help::COMMAND,
 ];

@@ -457,6 +457,23 @@ pub(crate) fn guest_dir() -> Option<PathBuf> {
     Some(directory)
 }
 
+/// Whether it is on PATH. Without it a test is skipped, or fails where CI wants all tools.
+#[track_caller]
+pub(crate) fn has_tool(name: &str) -> bool {
+    let found = has_program(name);
+    if !found {
+        let required = env::var_os("QQMGR_REQUIRE_TOOLS").is_some_and(|value| value == "1");
+        assert!(!required, "QQMGR_REQUIRE_TOOLS=1, but there is no {name}");
+        eprintln!("skipped: no {name}");
+    }
+    found
+}
+
+pub(crate) fn has_program(name: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|directory| directory.join(name).is_file())
+}
+
 #[track_caller]
 fn skip<T>(reason: &str) -> Option<T> {
     let required = env::var_os("QQMGR_REQUIRE_QEMU") == Some(OsString::from("1"));

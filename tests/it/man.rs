@@ -16,7 +16,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Project, fake_qemu, free_port};
+use crate::harness::{Project, fake_qemu, free_port, has_program, has_tool};
 
 const QQMGR_1: &str = include_str!("../../man/qqmgr.1");
 const QQMGR_TOML_5: &str = include_str!("../../man/qqmgr.toml.5");
@@ -271,19 +271,11 @@ fn path_with_fakes(project: &Project) -> String {
     format!("{}:{}:{system}", qqmgr.display(), project.path("bin").display())
 }
 
-fn has_program(name: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|directory| directory.join(name).is_file())
-}
-
 // ---- the tests ----
 
 #[test]
 fn pages_are_clean_mdoc() {
-    if !has_program("mandoc") {
-        let required = env::var_os("QQMGR_REQUIRE_TOOLS").is_some_and(|value| value == "1");
-        assert!(!required, "QQMGR_REQUIRE_TOOLS=1, but there is no mandoc");
-        eprintln!("skipped: no mandoc");
+    if !has_tool("mandoc") {
         return;
     }
     for page in ["qqmgr.1", "qqmgr.toml.5"] {
@@ -414,6 +406,7 @@ fn json_of_every_command_is_documented() {
     check("ssh", &[run(&["ssh", "dev", "true"])]);
     check("put", &[run(&["put", "dev", "tests", "qqmgr.toml", "."])]);
     check("get", &[run(&["get", "dev", "a", "."])]);
+    check("completions", &[run(&["completions", "bash"])]);
     // A VM that nothing is known of but that it runs.
     project.config("");
     fs::remove_file(project.vm_path("dev", "instance.json")).unwrap();
