@@ -69,6 +69,17 @@ impl Source {
         }
     }
 
+    /// Where within the span the text stands, if it does so once, and otherwise the span.
+    pub(crate) fn within(&self, span: Span, text: &str) -> Span {
+        let mut found = self.text[span.start..span.end].match_indices(text);
+        match (found.next(), found.next()) {
+            (Some((at, _)), None) if !text.is_empty() => {
+                Span { start: span.start + at, end: span.start + at + text.len() }
+            }
+            _ => span,
+        }
+    }
+
     /// ` --> file:line:column`, the line, and carets under the span's part of that line.
     pub(crate) fn excerpt(&self, span: Span) -> String {
         let position = self.position(span.start);

@@ -19,6 +19,7 @@ use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A thousand VMs take about 300 KiB.
 const CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -36,7 +37,7 @@ pub(crate) struct Config {
     pub(crate) file: PathBuf,
     /// Where the VMs' directories are, as [`locate::Location::runtime`].
     runtime: PathBuf,
-    source: Source,
+    pub(crate) source: Arc<Source>,
     model: Model,
 }
 
@@ -60,6 +61,7 @@ impl Config {
 
     /// Checks a configuration that was read from `file`; `runtime` is for the VMs' directories.
     pub(crate) fn parse(source: Source, file: PathBuf, runtime: PathBuf) -> Result<Self, Error> {
+        let source = Arc::new(source);
         let model = toml::parse(&source.text)
             .map_err(|problem| vec![problem])
             .and_then(|root| decode::decode(&source, &root))
@@ -125,7 +127,13 @@ impl Config {
     }
 
     /// The QEMU binary, and the words of `cmd`, placeholders replaced.
-    pub(crate) fn command(&self, vm: &Vm, _: &Choices) -> Result<(String, Vec<Word>), Error> {
+    pub(crate) fn command(&self, vm: &Vm, choices: &Choices) -> Result<(String, Vec<Word>), Error> {
+        let (command, problems) = self.examine(vm, choices);
+        self.checked(problems, command)
+    }
+
+    /// The same, as far as there is nothing wrong with it, and all that is.
+    pub(crate) fn examine(&self, vm: &Vm, _: &Choices) -> ((String, Vec<Word>), Vec<Problem>) {
         let scope = self.scope(vm);
         let mut problems = Problems::default();
         let bin = self.model.qemu_bin.as_ref().map(|bin| problems.keep(scope.render(bin)));
@@ -145,7 +153,7 @@ impl Config {
             let split = words::split(&template, &mut |placeholder| scope.value(placeholder));
             words.extend(problems.keep(split).unwrap_or_default());
         }
-        self.checked(problems, (bin, words))
+        ((bin, words), problems.0)
     }
 
     /// The options of `[ssh]` and `[vm.NAME.ssh]` merged, the VM's winning, in the order of first
@@ -168,7 +176,7 @@ impl Config {
             });
             options.push((option.name.clone(), values.collect()));
         }
-        self.checked(problems, options)
+        self.checked(problems.0, options)
     }
 
     /// An error about one place of the file, for a rule that is not the configuration's own.
@@ -176,15 +184,20 @@ impl Config {
         Error::config(&self.source, vec![problem])
     }
 
+    /// Where the file says which QEMU this VM runs, if it does.
+    pub(crate) fn bin_place(&self, _: &Vm) -> Option<Span> {
+        self.model.qemu_bin.as_ref().map(|bin| bin.span)
+    }
+
     fn scope<'a>(&'a self, vm: &'a Vm) -> Scope<'a> {
         Scope::new(&self.source, &self.model.vars, vm, self.vm_dir(&vm.name), self.dir())
     }
 
-    fn checked<T>(&self, problems: Problems, value: T) -> Result<T, Error> {
-        if problems.0.is_empty() {
+    fn checked<T>(&self, problems: Vec<Problem>, value: T) -> Result<T, Error> {
+        if problems.is_empty() {
             return Ok(value);
         }
-        Err(Error::config(&self.source, problems.0))
+        Err(Error::config(&self.source, problems))
     }
 }
 
@@ -252,6 +265,7 @@ fn read(file: &Path, shown: String) -> Result<Source, Error> {
         let start = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
         let span = Span { start, end: start + char::REPLACEMENT_CHARACTER.len_utf8() };
-        Error::config(&Source { name: shown, text }, vec![Problem::new(span, "invalid UTF-8")])
+        let source = Arc::new(Source { name: shown, text });
+        Error::config(&source, vec![Problem::new(span, "invalid UTF-8")])
     })
 }

@@ -24,7 +24,7 @@ pub(crate) struct Model {
 pub(crate) struct Vm {
     pub(crate) name: String,
     /// Of the name.
-    pub(super) span: Span,
+    pub(crate) span: Span,
     pub(super) cmd: Option<Vec<Literal>>,
     pub(super) vars: Table,
     pub(super) ssh: Vec<SshOption>,
