@@ -5,8 +5,10 @@
 pub(crate) mod argv;
 pub(crate) mod events;
 pub(crate) mod instance;
+pub(crate) mod kvm;
 pub(crate) mod launch;
 pub(crate) mod lock;
+pub(crate) mod options;
 pub(crate) mod paths;
 pub(crate) mod port;
 pub(crate) mod process;
