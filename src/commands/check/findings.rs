@@ -1,0 +1,146 @@
+//! What `qqmgr check` tells: findings, each once, in the order of the file.
+
+use crate::error::{Kind, Located, STDOUT};
+use crate::json::Value;
+use crate::report::Report;
+use crate::text::{Problem, Source};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A message about more VMs than this names only so many.
+const VMS_SHOWN_MAX: usize = 8;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Severity {
+    Error,
+    Warning,
+}
+
+struct Finding {
+    severity: Severity,
+    /// The VMs that it is about; none if it keeps the file from being read.
+    vms: Vec<String>,
+    problem: Problem,
+}
+
+pub(super) struct Findings {
+    source: Arc<Source>,
+    /// How many VMs were looked at, if the file could be read.
+    vms: Option<usize>,
+    found: Vec<Finding>,
+}
+
+/// A rule's findings, each with the names of the VMs that it is about.
+pub(super) type Shared<'a> = Vec<(Vec<&'a str>, Problem)>;
+
+impl Findings {
+    /// None yet, about so many VMs.
+    pub(super) fn new(source: &Arc<Source>, vms: usize) -> Self {
+        Self { source: Arc::clone(source), vms: Some(vms), found: Vec::new() }
+    }
+
+    /// What keeps a file from being read.
+    pub(super) fn of_file(Located { source, problems }: Located) -> Self {
+        let error = |problem| Finding { severity: Severity::Error, vms: Vec::new(), problem };
+        Self { source, vms: None, found: problems.into_iter().map(error).collect() }
+    }
+
+    /// The same at the same place is told once, as of all VMs that have it.
+    pub(super) fn add(
+        &mut self,
+        severity: Severity,
+        vms: &[&str],
+        problems: impl IntoIterator<Item = Problem>,
+    ) {
+        for problem in problems {
+            let same = |other: &&mut Finding| other.problem == problem;
+            if let Some(other) = self.found.iter_mut().find(same) {
+                let new = vms.iter().filter(|name| other.vms.iter().all(|vm| vm != *name));
+                let new: Vec<String> = new.map(ToString::to_string).collect();
+                other.vms.extend(new);
+            } else {
+                let vms = vms.iter().map(ToString::to_string).collect();
+                self.found.push(Finding { severity, vms, problem });
+            }
+        }
+    }
+
+    pub(super) fn sorted(mut self) -> Self {
+        self.found.sort_by_key(|finding| finding.problem.span.start);
+        self
+    }
+
+    fn count(&self, severity: Severity) -> usize {
+        self.found.iter().filter(|finding| finding.severity == severity).count()
+    }
+
+    /// `3 VMs: 1 error, 2 warnings`
+    fn summary(&self) -> String {
+        let counted = |count: usize, what: &str| match count {
+            0 => None,
+            1 => Some(format!("1 {what}")),
+            _ => Some(format!("{count} {what}s")),
+        };
+        let counts = [Severity::Error, Severity::Warning]
+            .map(|severity| counted(self.count(severity), severity.name()));
+        let counts: Vec<String> = counts.into_iter().flatten().collect();
+        let counts = if counts.is_empty() { "all well".into() } else { counts.join(", ") };
+        let vms = self.vms.map(|vms| counted(vms, "VM").unwrap_or("no VM".into()) + ": ");
+        format!("{}{counts}\n", vms.unwrap_or_default())
+    }
+}
+
+impl Severity {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+impl Report for Findings {
+    fn text(&self) -> String {
+        let one = |Finding { severity, problem, .. }: &Finding| {
+            STDOUT.problem(severity.name(), &self.source, problem) + "\n"
+        };
+        self.found.iter().map(one).collect::<String>() + &self.summary()
+    }
+
+    fn json(&self) -> Value {
+        let one = |Finding { severity, vms, problem }: &Finding| {
+            let vms = vms.iter().map(|name| Value::from(name.as_str())).collect();
+            let own = [("severity", Value::from(severity.name())), ("vms", vms)];
+            Value::object(own.into_iter().chain(problem.json(&self.source)))
+        };
+        self.found.iter().map(one).collect()
+    }
+
+    fn exit_code(&self) -> u8 {
+        if self.count(Severity::Error) > 0 { Kind::Config.exit_code() } else { 0 }
+    }
+}
+
+/// What several VMs have: the items with the same key, the first of each VM.
+pub(super) fn groups<'a, K: Ord, T>(
+    items: impl Iterator<Item = (K, &'a str, T)>,
+) -> impl Iterator<Item = (K, Vec<(&'a str, T)>)> {
+    let mut groups: BTreeMap<K, Vec<(&str, T)>> = BTreeMap::new();
+    for (key, vm, item) in items {
+        let group = groups.entry(key).or_default();
+        if group.last().is_none_or(|(last, _)| *last != vm) {
+            group.push((vm, item));
+        }
+    }
+    groups.into_iter().filter(|(_, group)| group.len() > 1)
+}
+
+/// "`a`, `b` and `c`", of two names or more.
+pub(super) fn listed(names: &[&str]) -> String {
+    let shown: Vec<String> =
+        names.iter().take(VMS_SHOWN_MAX).map(|name| format!("`{name}`")).collect();
+    match (names.len() - shown.len(), shown.split_last()) {
+        (0, Some((last, most))) => format!("{} and {last}", most.join(", ")),
+        (more, _) => format!("{} and {more} more", shown.join(", ")),
+    }
+}
