@@ -74,7 +74,7 @@ mod tests {
     fn kvm_without_a_fallback() {
         for (line, place, fallback) in [
             ("-accel kvm", 1, "-accel kvm -accel tcg"),
-            ("-machine accel=tcg -accel kvm,thread=single", 3, "-accel kvm -accel tcg"),
+            ("-machine q35 -accel kvm,thread=single", 3, "-accel kvm -accel tcg"),
             ("-enable-kvm", 0, "-machine accel=kvm:tcg"),
             ("-M q35,accel=tcg -machine accel=kvm", 3, "-machine accel=kvm:tcg"),
         ] {
