@@ -129,12 +129,12 @@ ssh.port = 2222
         .run()
         .stdout(
             "\
-warning: `hostfwd=tcp::2222-:22` listens on all interfaces
+warning: `hostfwd=tcp::{{.vm.ssh.port}}-:22` listens on all interfaces
  --> qqmgr.toml:9:14
   |
 9 |     \"-netdev user,id=n,hostfwd=tcp::{{.vm.ssh.port}}-:22\",
   |              ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-hint: `hostfwd=tcp:127.0.0.1:2222-:22` opens it to this host alone; 0.0.0.0 says that all are meant
+hint: `hostfwd=tcp:127.0.0.1:{{.vm.ssh.port}}-:22` opens it to this host alone; 0.0.0.0 says that all are meant
 
 error: there is no file `disk.qcow`, did you mean `disk.qcow2`?
   --> qqmgr.toml:10:13
@@ -217,13 +217,13 @@ fn only_the_vms_that_are_named() {
          [vm.a2]\ncmd = '{{{{.no}}}}'\nssh.port = 2223\n\
          [vm.b]\ncmd = '{NETWORK}'\nssh.port = 2222\n",
     )));
-    let of_a1 = "error: there is no file `no.img`\n...\n";
-    let of_a2 = "error: there is no variable `no`\n...\n";
+    let of_a1 = "error: `a1`: there is no file `no.img`\n...\n";
+    let of_a2 = "error: `a2`: there is no variable `no`\n...\n";
     let of_b = "warning: `a1` and `b` have the same ssh port, 2222\n...\n";
     for (names, stdout, code) in [
         (&[][..], format!("{of_a1}{of_a2}{of_b}3 VMs: 2 errors, 1 warning\n"), 5),
         (&["b"], format!("{of_b}1 VM: 1 warning\n"), 0),
-        (&["a2"], format!("{of_a2}1 VM: 1 error\n"), 5),
+        (&["a2"], format!("{}1 VM: 1 error\n", of_a2.replace("`a2`: ", "")), 5),
         (&["a*"], format!("{of_a1}{of_a2}{of_b}2 VMs: 2 errors, 1 warning\n"), 5),
         (&["b", "a1", "b"], format!("{of_a1}{of_b}2 VMs: 1 error, 1 warning\n"), 5),
     ] {
@@ -245,7 +245,8 @@ fn what_several_vms_share_is_told_once() {
     let vm = |name, port| format!("[vm.{name}]\ncmd = '{{{{.common}}}}'\nssh.port = {port}\n");
     let vms = [vm("a", 1), vm("b", 2), vm("c", 3)].concat();
     project.config(&with_qemu(&format!("[vars]\ncommon = '{{{{.nothing}}}}'\n{vms}")));
-    let message = "error: there is no variable `nothing`\n --> qqmgr.toml:4:11\n...\n";
+    let message =
+        "error: `a`, `b` and `c`: there is no variable `nothing`\n --> qqmgr.toml:4:11\n...\n";
     project.qqmgr(&["check"]).run().stdout(format!("{message}\n3 VMs: 1 error\n")).code(5);
     let json = "[\n  {\n    \"severity\": \"error\",\n    \"vms\": [\n      \"a\",\n      \"b\",\n      \
                 \"c\"\n    ],\n...\n  }\n]\n";
@@ -297,7 +298,7 @@ fn no_error_is_left_out() {
     let vm = |name| format!("[vm.{name}]\ncmd = [{words}'-qmp x -daemonize']\nssh.port = 1\n");
     project.config(&[vm("a"), vm("b")].concat());
     let output = project.qqmgr(&["check"]).run();
-    assert_eq!(output.stdout.matches("error: there is no variable `no").count(), 60);
+    assert_eq!(output.stdout.matches(": there is no variable `no").count(), 60);
     assert_eq!(output.stdout.matches("cannot be used in `cmd`").count(), 4);
     output.stdout("...\n2 VMs: 64 errors\n").code(5);
 }
@@ -313,20 +314,20 @@ fn errors_of_several_vms_and_kinds() {
         .run()
         .stdout(
             "\
-error: unclosed single quote
+error: `a`: unclosed single quote
  --> qqmgr.toml:4:8
   |
 4 | cmd = \"'x\"
   |        ^^
 
-error: there is no variable `user`
+error: `a`: there is no variable `user`
  --> qqmgr.toml:5:27
   |
 5 | ssh = { port = 1, User = '{{.user}}' }
   |                           ^^^^^^^^^
 hint: variables are set in `[vars]`, and for one VM in `[vm.NAME.vars]`
 
-error: VM `b` has no `cmd`
+error: `b`: VM `b` has no `cmd`
  --> qqmgr.toml:6:5
   |
 6 | [vm.b]
@@ -364,14 +365,14 @@ fn the_qemu_binary() {
     );
     project.config(&format!("[qemu]\nbin = 'bin/qemu'\n{vms}"));
     let text = format!(
-        "error: there is no program `bin/qemu`\n --> qqmgr.toml:2:7\n  |\n2 | bin = 'bin/qemu'\n  \
+        "error: `a` and `b`: there is no program `bin/qemu`\n --> qqmgr.toml:2:7\n  |\n2 | bin = 'bin/qemu'\n  \
          |       ^^^^^^^^^^\n{hint}\n2 VMs: 1 error\n"
     );
     project.qqmgr(&["check"]).run().stdout(text).code(5);
     // One that the file does not name is told of the first VM.
     project.config(&vms);
     let text = format!(
-        "error: there is no program `qemu-system-x86_64`\n --> qqmgr.toml:1:5\n  |\n1 | [vm.a]\n  \
+        "error: `a` and `b`: there is no program `qemu-system-x86_64`\n --> qqmgr.toml:1:5\n  |\n1 | [vm.a]\n  \
          |     ^\n{hint}\n2 VMs: 1 error\n"
     );
     project.qqmgr(&["check"]).env("PATH", "/nowhere").run().stdout(text).code(5);
@@ -599,7 +600,9 @@ fn ports_that_are_open_to_all() {
     };
     let at = "tcp:127.0.0.1:2222-:22";
     finds_net("", "-nic user,hostfwd=tcp::2222-:22", &warning("tcp::2222-:22", at));
-    finds_net("", "-nic user,hostfwd=::2222-:22", &warning("::2222-:22", at));
+    let found = warning("tcp::2222-:22", at);
+    let found = found.map(|found| Finding { marked: "::2222-:22", ..found });
+    finds_net("", "-nic user,hostfwd=::2222-:22", &found);
     let line = format!("-nic user,hostfwd={at},hostfwd=udp::53-10.0.2.15:5353");
     finds_net("", &line, &warning("udp::53-10.0.2.15:5353", "udp:127.0.0.1:53-10.0.2.15:5353"));
     for line in [
@@ -623,10 +626,11 @@ fn another_port_than_that_of_ssh() {
         [Finding { hint, ..finding("warning", rule, message, None) }]
     };
     let rule = "tcp:127.0.0.1:2300-:22";
-    let right = "tcp:127.0.0.1:2222-:22";
+    let right = "tcp:127.0.0.1:{{.vm.ssh.port}}-:22";
     let line = format!("-nic user,hostfwd={rule}");
-    let what = "forwards port 2300, and ssh connects to 2222";
-    let found = warning(rule, what, right, "or `port = 2300` for ssh");
+    let what = "forwards another port than the one that ssh connects to";
+    let or = "or set `port = 2300` among the VM's ssh options";
+    let found = warning(rule, what, right, or);
     finds_net("", &line, &found);
     // The guest's port is that of the configuration.
     finds_net("vm_port = 22", &format!("{line},hostfwd=tcp:127.0.0.1:2222-:222"), &found);
@@ -644,7 +648,7 @@ fn another_port_than_that_of_ssh() {
 #[test]
 fn no_way_for_ssh() {
     let message = "nothing forwards a port of this host to the guest's ssh port 22";
-    let hint = "add `,hostfwd=tcp:127.0.0.1:2222-:22` to it";
+    let hint = "add `,hostfwd=tcp:127.0.0.1:{{.vm.ssh.port}}-:22` to it";
     let at = |marked| [finding("warning", marked, message, hint)];
     finds_net("", "-nic user", &at("user"));
     finds_net("", "-netdev user,id=n -device e1000,netdev=n", &at("user,id=n"));
@@ -654,7 +658,7 @@ fn no_way_for_ssh() {
         &at("user,hostfwd=udp:127.0.0.1:2222-:22"),
     );
     let message = "nothing forwards a port of this host to the guest's ssh port 2200";
-    let hint = "add `,hostfwd=tcp:127.0.0.1:2222-:2200` to it";
+    let hint = "add `,hostfwd=tcp:127.0.0.1:{{.vm.ssh.port}}-:2200` to it";
     finds_net("vm_port = 2200", "-nic user", &[finding("warning", "user", message, hint)]);
     for other in ["-nic stream,addr.type=unix,addr.path=passt.sock", "-netdev passt,id=n"] {
         finds_net("", other, &[]);
@@ -671,7 +675,7 @@ warning: nothing forwards a port of this host to the guest's ssh port 22
   |
 3 | [vm.vm]
   |     ^^
-hint: add `-nic user,hostfwd=tcp:127.0.0.1:2222-:22` to `cmd`
+hint: add `-nic user,hostfwd=tcp:127.0.0.1:{{.vm.ssh.port}}-:22` to `cmd`
 
 1 VM: 1 warning
 ";

@@ -20,6 +20,8 @@ struct Finding {
     severity: Severity,
     /// The VMs that it is about; none if it keeps the file from being read.
     vms: Vec<String>,
+    /// Whether the message names them.
+    names_them: bool,
     problem: Problem,
 }
 
@@ -30,7 +32,7 @@ pub(super) struct Findings {
     found: Vec<Finding>,
 }
 
-/// A rule's findings, each with the names of the VMs that it is about.
+/// Warnings, each with the names of the VMs that are in each other's way.
 pub(super) type Shared<'a> = Vec<(Vec<&'a str>, Problem)>;
 
 impl Findings {
@@ -41,28 +43,38 @@ impl Findings {
 
     /// What keeps a file from being read.
     pub(super) fn of_file(Located { source, problems }: Located) -> Self {
-        let error = |problem| Finding { severity: Severity::Error, vms: Vec::new(), problem };
+        let error = |problem| Finding {
+            severity: Severity::Error,
+            vms: Vec::new(),
+            names_them: true,
+            problem,
+        };
         Self { source, vms: None, found: problems.into_iter().map(error).collect() }
     }
 
-    /// The same at the same place is told once, as of all VMs that have it.
+    /// Of one VM. The same at the same place is told once, as of all VMs that have it.
     pub(super) fn add(
         &mut self,
         severity: Severity,
-        vms: &[&str],
+        vm: &str,
         problems: impl IntoIterator<Item = Problem>,
     ) {
         for problem in problems {
             let same = |other: &&mut Finding| other.problem == problem;
-            if let Some(other) = self.found.iter_mut().find(same) {
-                let new = vms.iter().filter(|name| other.vms.iter().all(|vm| vm != *name));
-                let new: Vec<String> = new.map(ToString::to_string).collect();
-                other.vms.extend(new);
-            } else {
-                let vms = vms.iter().map(ToString::to_string).collect();
-                self.found.push(Finding { severity, vms, problem });
+            match self.found.iter_mut().find(same) {
+                Some(other) if other.vms.last().is_some_and(|last| last == vm) => {}
+                Some(other) => other.vms.push(vm.into()),
+                None => {
+                    let vms = vec![vm.into()];
+                    self.found.push(Finding { severity, vms, names_them: false, problem });
+                }
             }
         }
+    }
+
+    pub(super) fn add_shared(&mut self, (vms, problem): (Vec<&str>, Problem)) {
+        let vms = vms.into_iter().map(str::to_string).collect();
+        self.found.push(Finding { severity: Severity::Warning, vms, names_them: true, problem });
     }
 
     pub(super) fn sorted(mut self) -> Self {
@@ -101,14 +113,19 @@ impl Severity {
 
 impl Report for Findings {
     fn text(&self) -> String {
-        let one = |Finding { severity, problem, .. }: &Finding| {
-            STDOUT.problem(severity.name(), &self.source, problem) + "\n"
+        let one = |Finding { severity, vms, names_them, problem }: &Finding| {
+            let mut problem = problem.clone();
+            // The place may be one that several share.
+            if self.vms != Some(1) && !names_them {
+                problem.message = format!("{}: {}", listed(vms), problem.message);
+            }
+            STDOUT.problem(severity.name(), &self.source, &problem) + "\n"
         };
         self.found.iter().map(one).collect::<String>() + &self.summary()
     }
 
     fn json(&self) -> Value {
-        let one = |Finding { severity, vms, problem }: &Finding| {
+        let one = |Finding { severity, vms, problem, .. }: &Finding| {
             let vms = vms.iter().map(|name| Value::from(name.as_str())).collect();
             let own = [("severity", Value::from(severity.name())), ("vms", vms)];
             Value::object(own.into_iter().chain(problem.json(&self.source)))
@@ -135,12 +152,13 @@ pub(super) fn groups<'a, K: Ord, T>(
     groups.into_iter().filter(|(_, group)| group.len() > 1)
 }
 
-/// "`a`, `b` and `c`", of two names or more.
-pub(super) fn listed(names: &[&str]) -> String {
-    let shown: Vec<String> =
-        names.iter().take(VMS_SHOWN_MAX).map(|name| format!("`{name}`")).collect();
-    match (names.len() - shown.len(), shown.split_last()) {
-        (0, Some((last, most))) => format!("{} and {last}", most.join(", ")),
+/// "`a`, `b` and `c`"
+pub(super) fn listed(names: &[impl AsRef<str>]) -> String {
+    let shown = names.iter().take(VMS_SHOWN_MAX).map(|name| format!("`{}`", name.as_ref()));
+    let shown: Vec<String> = shown.collect();
+    match (names.len() - shown.len(), shown.as_slice()) {
+        (0, [most @ .., last]) if !most.is_empty() => format!("{} and {last}", most.join(", ")),
+        (0, _) => shown.concat(),
         (more, _) => format!("{} and {more} more", shown.join(", ")),
     }
 }

@@ -59,23 +59,21 @@ fn run(args: &Args) -> Outcome {
         let (subject, problems) = Subject::new(&config, vm, first.unwrap_or(vm.span));
         subjects.extend(subject);
         if is_chosen(&vm.name) {
-            findings.add(Severity::Error, &[&vm.name], problems);
+            findings.add(Severity::Error, &vm.name, problems);
         }
     }
     for subject in subjects.iter().filter(|subject| is_chosen(&subject.vm.name)) {
-        let (vm, arguments) = ([subject.vm.name.as_str()], &subject.arguments);
-        findings.add(Severity::Error, &vm, files::missing(&config, arguments));
-        findings.add(Severity::Error, &vm, machine::kvm(arguments, &kvm::usable));
-        findings.add(Severity::Warning, &vm, machine::serial(arguments));
-        findings.add(Severity::Warning, &vm, network::problems(&config.source, subject));
+        let (vm, arguments) = (&subject.vm.name, &subject.arguments);
+        findings.add(Severity::Error, vm, files::missing(&config, arguments));
+        findings.add(Severity::Error, vm, machine::kvm(arguments, &kvm::usable));
+        findings.add(Severity::Warning, vm, machine::serial(arguments));
+        findings.add(Severity::Warning, vm, network::problems(&config.source, subject));
     }
     // A VM that is not asked for may be in the way of one that is.
     let shared = [files::shared(&config, &subjects), network::shared(&subjects)];
-    for (vms, problem) in shared.into_iter().flatten() {
-        if vms.iter().any(|name| is_chosen(name)) {
-            findings.add(Severity::Warning, &vms, [problem]);
-        }
-    }
+    let shared = shared.into_iter().flatten();
+    let shared = shared.filter(|(vms, _)| vms.iter().any(|name| is_chosen(name)));
+    shared.for_each(|one| findings.add_shared(one));
     Ok(Box::new(findings.sorted()))
 }
 

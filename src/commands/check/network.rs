@@ -9,6 +9,9 @@ use std::net::Ipv4Addr;
 /// Networks that leave it to another program to forward ports.
 const OUTSIDE: &[&str] = &["passt", "stream", "vhost-user"];
 
+/// The right port in a `hostfwd` for ssh, whatever it is.
+const SSH_PORT: &str = "{{.vm.ssh.port}}";
+
 /// A `hostfwd=[tcp|udp]:[ADDRESS]:PORT-[GUEST_ADDRESS]:GUEST_PORT` (`slirp_hostfwd` of
 /// net/slirp.c).
 struct Forward {
@@ -24,50 +27,49 @@ struct Forward {
 
 pub(super) fn problems(source: &Source, subject: &Subject) -> Vec<Problem> {
     let forwards = forwards(&subject.arguments);
-    let place = |forward: &Forward| source.within(forward.word, &forward.rule);
     let open = forwards.iter().filter(|forward| forward.address.is_empty());
     let mut problems: Vec<Problem> = open
         .map(|forward| {
-            let message = format!("`hostfwd={}` listens on all interfaces", forward.rule);
-            let local = forward.at(&forward.port);
-            let hint =
-                format!("`{local}` opens it to this host alone; 0.0.0.0 says that all are meant");
-            Problem::new(place(forward), message).hint(hint)
+            let (place, port) = written(source, subject, forward);
+            let message = format!("`{}` listens on all interfaces", forward.on("", &port));
+            let local = forward.on("127.0.0.1", &port);
+            Problem::new(place, message).hint(format!(
+                "`{local}` opens it to this host alone; 0.0.0.0 says that all are meant"
+            ))
         })
         .collect();
     if subject.by_port {
-        problems.extend(ssh_problem(subject, &forwards, &place));
+        problems.extend(ssh_problem(source, subject, &forwards));
     }
     problems
 }
 
+/// Where a rule stands, and its port as it was most likely written: VMs that share a word with a
+/// placeholder for their own ports have the same problem.
+fn written(source: &Source, subject: &Subject, forward: &Forward) -> (Span, String) {
+    let place = source.within(forward.word, &forward.rule);
+    let is_literal = source.text[place.start..place.end].contains(&forward.rule);
+    let is_own = forward.port == subject.ssh_port && !is_literal;
+    (place, if is_own { SSH_PORT.into() } else { forward.port.to_string() })
+}
+
 /// Whether ssh, which goes to a port of 127.0.0.1, is led to the guest's.
-fn ssh_problem(
-    subject: &Subject,
-    forwards: &[Forward],
-    place: &dyn Fn(&Forward) -> Span,
-) -> Option<Problem> {
-    let (vm, port) = (subject.vm, subject.ssh_port);
-    let mut leading = forwards.iter().filter(|forward| forward.is_for_ssh(subject)).peekable();
-    let Some(first) = leading.peek().copied() else {
-        return nothing_forwards(subject);
-    };
-    if leading.any(|forward| forward.port == port && forward.is_local()) {
+fn ssh_problem(source: &Source, subject: &Subject, forwards: &[Forward]) -> Option<Problem> {
+    let leading = || forwards.iter().filter(|forward| forward.is_for_ssh(subject));
+    let Some(first) = leading().next() else { return nothing_forwards(subject) };
+    if leading().any(|forward| forward.port == subject.ssh_port && forward.is_local()) {
         return None;
     }
-    let (rule, right) = (&first.rule, first.at(&as_written(subject)));
-    let (what, hint) = if first.port == port {
-        let what = "does not listen on 127.0.0.1, where ssh connects".into();
-        (what, "or set `HostName` among the VM's ssh options".into())
-    } else if vm.port.fixed().is_some() {
-        let what = format!("forwards port {}, and ssh connects to {port}", first.port);
-        (what, format!("or `port = {}` for ssh", first.port))
+    let (place, port) = written(source, subject, first);
+    let (what, or) = if first.port == subject.ssh_port {
+        let or = "or set `HostName` among the VM's ssh options";
+        ("does not listen on 127.0.0.1, where ssh connects", or.into())
     } else {
-        let what = format!("forwards port {}, and the one for ssh is chosen", first.port);
-        (what, "which is known when the VM is started".into())
+        let or = format!("or set `port = {port}` among the VM's ssh options");
+        ("forwards another port than the one that ssh connects to", or)
     };
-    let problem = Problem::new(place(first), format!("`hostfwd={rule}` {what}"));
-    Some(problem.hint(format!("write `{right}`, {hint}")))
+    let problem = Problem::new(place, format!("`{}` {what}", first.on(&first.address, &port)));
+    Some(problem.hint(format!("write `{}`, {or}", first.on("127.0.0.1", SSH_PORT))))
 }
 
 fn nothing_forwards(subject: &Subject) -> Option<Problem> {
@@ -76,18 +78,13 @@ fn nothing_forwards(subject: &Subject) -> Option<Problem> {
         return None;
     }
     let vm_port = subject.vm.vm_port.get();
-    let rule = format!("hostfwd=tcp:127.0.0.1:{}-:{vm_port}", as_written(subject));
+    let rule = format!("hostfwd=tcp:127.0.0.1:{SSH_PORT}-:{vm_port}");
     let (place, hint) = match networks().find(|(_, pairs)| pairs.get("type") == Some("user")) {
         Some((argument, _)) => (argument.span, format!("add `,{rule}` to it")),
         None => (subject.vm.span, format!("add `-nic user,{rule}` to `cmd`")),
     };
     let message = format!("nothing forwards a port of this host to the guest's ssh port {vm_port}");
     Some(Problem::new(place, message).hint(hint))
-}
-
-/// The port for ssh as a `hostfwd` should have it.
-fn as_written(subject: &Subject) -> String {
-    subject.vm.port.fixed().map_or("{{.vm.ssh.port}}".into(), |port| port.to_string())
 }
 
 /// Ports of this host that several VMs take.
@@ -158,10 +155,10 @@ impl Forward {
         })
     }
 
-    /// The same on 127.0.0.1 and another port.
-    fn at(&self, port: &dyn std::fmt::Display) -> String {
+    /// The same on another address and port.
+    fn on(&self, address: &str, port: &str) -> String {
         let protocol = if self.udp { "udp" } else { "tcp" };
-        format!("hostfwd={protocol}:127.0.0.1:{port}-{}:{}", self.guest, self.guest_port)
+        format!("hostfwd={protocol}:{address}:{port}-{}:{}", self.guest, self.guest_port)
     }
 
     fn is_for_ssh(&self, subject: &Subject) -> bool {
