@@ -4,7 +4,7 @@
 //! [`Problem`]s or errors of their own, which become an `Error` where they meet a file or a VM.
 
 use crate::json::Value;
-use crate::text::{Problem, Source, Span};
+use crate::text::{Position, Problem, Source, Span};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -110,7 +110,14 @@ impl Error {
     pub(crate) fn config(source: &Arc<Source>, problems: Vec<Problem>) -> Self {
         let hint = problems.iter().take(PROBLEMS_MAX).find_map(|problem| problem.hint.clone());
         let located = Located { source: Arc::clone(source), problems };
-        let messages: Vec<String> = located.shown().iter().map(|one| one.message(source)).collect();
+        let messages: Vec<String> = located
+            .shown()
+            .iter()
+            .map(|one| {
+                let Position { line, column } = source.position(one.span.start);
+                format!("{}:{line}:{column}: {}", source.name, one.message)
+            })
+            .collect();
         let message = messages.join("; ");
         Self { kind: Kind::Config, message, hint, located: Some(Box::new(located)), vm: None }
     }
@@ -135,7 +142,7 @@ impl Error {
         };
         let shown = located.shown().iter();
         let mut text: String =
-            shown.map(|problem| STDERR.problem("error", &located.source, problem)).collect();
+            shown.map(|problem| STDERR.problem("error", problem, located.place(problem))).collect();
         let hidden = located.problems.len() - located.shown().len();
         if hidden > 0 {
             text.push_str(&STDERR.hint(Some(&format!("{hidden} more errors not shown"))));
@@ -152,7 +159,7 @@ impl Error {
         ];
         if let Some(located) = &self.located {
             let problems = located.shown().iter();
-            let json = |problem: &Problem| Value::object(problem.json(&located.source));
+            let json = |one: &Problem| Value::object(problem_json(one, located.place(one)));
             error.push(("problems", problems.map(json).collect()));
         }
         let name = self.vm.as_ref().map(|vm| ("name", Value::from(vm.name.as_str())));
@@ -164,25 +171,27 @@ impl Located {
     fn shown(&self) -> &[Problem] {
         &self.problems[..self.problems.len().min(PROBLEMS_MAX)]
     }
+
+    fn place(&self, problem: &Problem) -> Place<'_> {
+        (&self.source, self.source.position(problem.span.start))
+    }
 }
 
-impl Problem {
-    /// With its place, in a line.
-    fn message(&self, source: &Source) -> String {
-        let position = source.position(self.span.start);
-        format!("{}:{}:{}: {}", source.name, position.line, position.column, self.message)
-    }
+/// Where a problem is.
+type Place<'a> = (&'a Source, Position);
 
-    pub(crate) fn json(&self, source: &Source) -> [(&'static str, Value); 5] {
-        let position = source.position(self.span.start);
-        [
-            ("file", Value::from(source.name.as_str())),
-            ("line", position.line.into()),
-            ("column", position.column.into()),
-            ("message", self.message.as_str().into()),
-            ("hint", self.hint.as_deref().into()),
-        ]
-    }
+/// The members that it has in JSON.
+pub(crate) fn problem_json(
+    problem: &Problem,
+    (source, Position { line, column }): Place,
+) -> [(&'static str, Value); 5] {
+    [
+        ("file", Value::from(source.name.as_str())),
+        ("line", line.into()),
+        ("column", column.into()),
+        ("message", problem.message.as_str().into()),
+        ("hint", problem.hint.as_deref().into()),
+    ]
 }
 
 /// How something wrong is told to people: what stands before each `error:` and `hint:`.
@@ -195,8 +204,13 @@ pub(crate) const STDOUT: Style = Style("");
 
 impl Style {
     /// With the place in the source; newline at the end.
-    pub(crate) fn problem(&self, severity: &str, source: &Source, problem: &Problem) -> String {
-        let excerpt = source.excerpt(problem.span);
+    pub(crate) fn problem(
+        &self,
+        severity: &str,
+        problem: &Problem,
+        (source, position): Place,
+    ) -> String {
+        let excerpt = source.excerpt(problem.span, position);
         self.text(severity, &problem.message, Some(&excerpt), problem.hint.as_deref())
     }
 

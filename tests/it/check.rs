@@ -134,7 +134,7 @@ warning: `hostfwd=tcp::{{.vm.ssh.port}}-:22` listens on all interfaces
   |
 9 |     \"-netdev user,id=n,hostfwd=tcp::{{.vm.ssh.port}}-:22\",
   |              ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-hint: `hostfwd=tcp:127.0.0.1:{{.vm.ssh.port}}-:22` opens it to this host alone; 0.0.0.0 says that all are meant
+hint: `hostfwd=tcp:127.0.0.1:{{.vm.ssh.port}}-:22` opens it to this host alone; 0.0.0.0 means all
 
 error: there is no file `disk.qcow`, did you mean `disk.qcow2`?
   --> qqmgr.toml:10:13
@@ -592,9 +592,7 @@ fn finds_net(ssh: &str, line: &str, findings: &[Finding]) {
 #[test]
 fn ports_that_are_open_to_all() {
     let warning = |marked, local: &str| {
-        let hint = format!(
-            "`hostfwd={local}` opens it to this host alone; 0.0.0.0 says that all are meant"
-        );
+        let hint = format!("`hostfwd={local}` opens it to this host alone; 0.0.0.0 means all");
         let message = format!("`hostfwd={marked}` listens on all interfaces");
         [Finding { hint: Some(hint), ..finding("warning", marked, message, None) }]
     };

@@ -1,9 +1,9 @@
 //! What `qqmgr check` tells: findings, each once, in the order of the file.
 
-use crate::error::{Kind, Located, STDOUT};
+use crate::error::{Kind, Located, STDOUT, problem_json};
 use crate::json::Value;
 use crate::report::Report;
-use crate::text::{Problem, Source};
+use crate::text::{Position, Problem, Source};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ impl Findings {
             names_them: true,
             problem,
         };
-        Self { source, vms: None, found: problems.into_iter().map(error).collect() }
+        Self { source, vms: None, found: problems.into_iter().map(error).collect() }.sorted()
     }
 
     /// Of one VM. The same at the same place is told once, as of all VMs that have it.
@@ -80,6 +80,12 @@ impl Findings {
     pub(super) fn sorted(mut self) -> Self {
         self.found.sort_by_key(|finding| finding.problem.span.start);
         self
+    }
+
+    /// Each with its place.
+    fn placed(&self) -> impl Iterator<Item = (&Finding, Position)> {
+        let offsets = self.found.iter().map(|finding| finding.problem.span.start);
+        self.found.iter().zip(self.source.positions(offsets))
     }
 
     fn count(&self, severity: Severity) -> usize {
@@ -113,24 +119,26 @@ impl Severity {
 
 impl Report for Findings {
     fn text(&self) -> String {
-        let one = |Finding { severity, vms, names_them, problem }: &Finding| {
+        let one = |(finding, position): (&Finding, Position)| {
+            let Finding { severity, vms, names_them, problem } = finding;
             let mut problem = problem.clone();
             // The place may be one that several share.
             if self.vms != Some(1) && !names_them {
                 problem.message = format!("{}: {}", listed(vms), problem.message);
             }
-            STDOUT.problem(severity.name(), &self.source, &problem) + "\n"
+            STDOUT.problem(severity.name(), &problem, (&self.source, position)) + "\n"
         };
-        self.found.iter().map(one).collect::<String>() + &self.summary()
+        self.placed().map(one).collect::<String>() + &self.summary()
     }
 
     fn json(&self) -> Value {
-        let one = |Finding { severity, vms, problem, .. }: &Finding| {
+        let one = |(Finding { severity, vms, problem, .. }, position): (&Finding, Position)| {
             let vms = vms.iter().map(|name| Value::from(name.as_str())).collect();
             let own = [("severity", Value::from(severity.name())), ("vms", vms)];
-            Value::object(own.into_iter().chain(problem.json(&self.source)))
+            let place = (self.source.as_ref(), position);
+            Value::object(own.into_iter().chain(problem_json(problem, place)))
         };
-        self.found.iter().map(one).collect()
+        self.placed().map(one).collect()
     }
 
     fn exit_code(&self) -> u8 {

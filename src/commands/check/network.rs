@@ -33,9 +33,8 @@ pub(super) fn problems(source: &Source, subject: &Subject) -> Vec<Problem> {
             let (place, port) = written(source, subject, forward);
             let message = format!("`{}` listens on all interfaces", forward.on("", &port));
             let local = forward.on("127.0.0.1", &port);
-            Problem::new(place, message).hint(format!(
-                "`{local}` opens it to this host alone; 0.0.0.0 says that all are meant"
-            ))
+            Problem::new(place, message)
+                .hint(format!("`{local}` opens it to this host alone; 0.0.0.0 means all"))
         })
         .collect();
     if subject.by_port {
