@@ -4,10 +4,10 @@
 //! [`Problem`]s or errors of their own, which become an `Error` where they meet a file or a VM.
 
 use crate::json::Value;
-use crate::text::{Problem, Source};
-use std::fmt::{self, Display};
+use crate::text::{Position, Problem, Source, Span};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Of the problems in one file, this many are shown.
 const PROBLEMS_MAX: usize = 20;
@@ -52,9 +52,7 @@ pub(crate) struct Error {
     message: String,
     hint: Option<String>,
     /// Problems at places of a file; they stand in for `message` then.
-    located: Vec<Located>,
-    /// How many more there were than [`PROBLEMS_MAX`].
-    hidden: usize,
+    located: Option<Box<Located>>,
     /// The VM that it is about.
     vm: Option<Box<Vm>>,
 }
@@ -66,21 +64,17 @@ struct Vm {
     among_others: bool,
 }
 
-/// A [`Problem`] together with where its source has it.
+/// [`Problem`]s and the source that has them.
 #[derive(Debug)]
-struct Located {
-    file: String,
-    line: usize,
-    column: usize,
-    excerpt: String,
-    message: String,
-    hint: Option<String>,
+pub(crate) struct Located {
+    pub(crate) source: Arc<Source>,
+    pub(crate) problems: Vec<Problem>,
 }
 
 impl Error {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { kind, message, hint: None, located: Vec::new(), hidden: 0, vm: None }
+        Self { kind, message, hint: None, located: None, vm: None }
     }
 
     pub(crate) fn failed(message: impl Into<String>) -> Self {
@@ -113,34 +107,45 @@ impl Error {
     }
 
     /// Configuration errors, all at once. `problems` is not empty.
-    pub(crate) fn config(source: &Source, problems: Vec<Problem>) -> Self {
-        let hidden = problems.len().saturating_sub(PROBLEMS_MAX);
-        let located: Vec<Located> = problems
-            .into_iter()
-            .take(PROBLEMS_MAX)
-            .map(|problem| Located::new(source, problem))
+    pub(crate) fn config(source: &Arc<Source>, problems: Vec<Problem>) -> Self {
+        let hint = problems.iter().take(PROBLEMS_MAX).find_map(|problem| problem.hint.clone());
+        let located = Located { source: Arc::clone(source), problems };
+        let messages: Vec<String> = located
+            .shown()
+            .iter()
+            .map(|one| {
+                let Position { line, column } = source.position(one.span.start);
+                format!("{}:{line}:{column}: {}", source.name, one.message)
+            })
             .collect();
-        let messages: Vec<String> =
-            located.iter().map(|one| format!("{one}: {}", one.message)).collect();
-        let hint = located.iter().find_map(|one| one.hint.clone());
         let message = messages.join("; ");
-        Self { kind: Kind::Config, message, hint, located, hidden, vm: None }
+        Self { kind: Kind::Config, message, hint, located: Some(Box::new(located)), vm: None }
+    }
+
+    /// The problems at places of a file, however many, or the error if it is no such.
+    pub(crate) fn into_located(mut self) -> Result<Located, Self> {
+        self.located.take().map(|located| *located).ok_or(self)
+    }
+
+    /// Told of a place of the file.
+    pub(crate) fn at(self, span: Span) -> Problem {
+        Problem { span, message: self.message, hint: self.hint }
     }
 
     /// What goes to stderr, newline at the end.
     pub(crate) fn text(&self) -> String {
-        if self.located.is_empty() {
+        let Some(located) = &self.located else {
             let vm = self.vm.as_ref().filter(|vm| vm.among_others);
             let vm = vm.map(|vm| format!("{}: ", vm.name)).unwrap_or_default();
-            return paragraph(&format!("{vm}{}", self.message), None, self.hint.as_deref());
-        }
-        let mut text: String = self
-            .located
-            .iter()
-            .map(|one| paragraph(&one.message, Some(&one.excerpt), one.hint.as_deref()))
-            .collect();
-        if self.hidden > 0 {
-            text.push_str(&hint_line(Some(&format!("{} more errors not shown", self.hidden))));
+            let message = format!("{vm}{}", self.message);
+            return STDERR.text("error", &message, None, self.hint.as_deref());
+        };
+        let shown = located.shown().iter();
+        let mut text: String =
+            shown.map(|problem| STDERR.problem("error", problem, located.place(problem))).collect();
+        let hidden = located.problems.len() - located.shown().len();
+        if hidden > 0 {
+            text.push_str(&STDERR.hint(Some(&format!("{hidden} more errors not shown"))));
         }
         text
     }
@@ -152,8 +157,10 @@ impl Error {
             ("message", Value::from(self.message.as_str())),
             ("hint", self.hint.as_deref().into()),
         ];
-        if !self.located.is_empty() {
-            error.push(("problems", self.located.iter().map(Located::json).collect()));
+        if let Some(located) = &self.located {
+            let problems = located.shown().iter();
+            let json = |one: &Problem| Value::object(problem_json(one, located.place(one)));
+            error.push(("problems", problems.map(json).collect()));
         }
         let name = self.vm.as_ref().map(|vm| ("name", Value::from(vm.name.as_str())));
         Value::object(name.into_iter().chain([("error", Value::object(error))]))
@@ -161,42 +168,66 @@ impl Error {
 }
 
 impl Located {
-    fn new(source: &Source, problem: Problem) -> Self {
-        let position = source.position(problem.span.start);
-        Self {
-            file: source.name.clone(),
-            line: position.line,
-            column: position.column,
-            excerpt: source.excerpt(problem.span),
-            message: problem.message,
-            hint: problem.hint,
-        }
+    fn shown(&self) -> &[Problem] {
+        &self.problems[..self.problems.len().min(PROBLEMS_MAX)]
     }
 
-    fn json(&self) -> Value {
-        Value::object([
-            ("file", Value::from(self.file.as_str())),
-            ("line", self.line.into()),
-            ("column", self.column.into()),
-            ("message", self.message.as_str().into()),
-            ("hint", self.hint.as_deref().into()),
-        ])
+    fn place(&self, problem: &Problem) -> Place<'_> {
+        (&self.source, self.source.position(problem.span.start))
     }
 }
 
-impl Display for Located {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+/// Where a problem is.
+type Place<'a> = (&'a Source, Position);
+
+/// The members that it has in JSON.
+pub(crate) fn problem_json(
+    problem: &Problem,
+    (source, Position { line, column }): Place,
+) -> [(&'static str, Value); 5] {
+    [
+        ("file", Value::from(source.name.as_str())),
+        ("line", line.into()),
+        ("column", column.into()),
+        ("message", problem.message.as_str().into()),
+        ("hint", problem.hint.as_deref().into()),
+    ]
+}
+
+/// How something wrong is told to people: what stands before each `error:` and `hint:`.
+pub(crate) struct Style(&'static str);
+
+/// Other programs write there, too.
+const STDERR: Style = Style("qqmgr: ");
+/// What was asked for.
+pub(crate) const STDOUT: Style = Style("");
+
+impl Style {
+    /// With the place in the source; newline at the end.
+    pub(crate) fn problem(
+        &self,
+        severity: &str,
+        problem: &Problem,
+        (source, position): Place,
+    ) -> String {
+        let excerpt = source.excerpt(problem.span, position);
+        self.text(severity, &problem.message, Some(&excerpt), problem.hint.as_deref())
     }
-}
 
-fn paragraph(message: &str, excerpt: Option<&str>, hint: Option<&str>) -> String {
-    let excerpt = excerpt.map(|text| format!("{text}\n")).unwrap_or_default();
-    format!("qqmgr: error: {message}\n{excerpt}{}", hint_line(hint))
-}
+    fn text(
+        &self,
+        severity: &str,
+        message: &str,
+        excerpt: Option<&str>,
+        hint: Option<&str>,
+    ) -> String {
+        let excerpt = excerpt.map(|text| format!("{text}\n")).unwrap_or_default();
+        format!("{}{severity}: {message}\n{excerpt}{}", self.0, self.hint(hint))
+    }
 
-fn hint_line(hint: Option<&str>) -> String {
-    hint.map(|text| format!("qqmgr: hint: {text}\n")).unwrap_or_default()
+    fn hint(&self, hint: Option<&str>) -> String {
+        hint.map(|text| format!("{}hint: {text}\n", self.0)).unwrap_or_default()
+    }
 }
 
 /// The system's words without std's "(os error N)".

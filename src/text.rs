@@ -59,19 +59,51 @@ pub(crate) struct Position {
     pub(crate) column: usize,
 }
 
+impl Position {
+    const FIRST: Self = Self { line: 1, column: 1 };
+
+    fn after(self, text: &str) -> Self {
+        match text.rfind('\n') {
+            Some(last) => Self {
+                line: self.line + text.matches('\n').count(),
+                column: text[last + 1..].chars().count() + 1,
+            },
+            None => Self { column: self.column + text.chars().count(), ..self },
+        }
+    }
+}
+
 impl Source {
     pub(crate) fn position(&self, offset: usize) -> Position {
-        let before = &self.text[..offset];
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        Position {
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
+        Position::FIRST.after(&self.text[..offset])
+    }
+
+    /// Of ascending offsets; the text is read once.
+    pub(crate) fn positions(
+        &self,
+        offsets: impl Iterator<Item = usize>,
+    ) -> impl Iterator<Item = Position> {
+        offsets.scan((0, Position::FIRST), |(at, position), offset| {
+            *position = position.after(&self.text[*at..offset]);
+            *at = offset;
+            Some(*position)
+        })
+    }
+
+    /// Where within the span the text stands, if it does so once, and otherwise the span.
+    pub(crate) fn within(&self, span: Span, text: &str) -> Span {
+        let mut found = self.text[span.start..span.end].match_indices(text);
+        match (found.next(), found.next()) {
+            (Some((at, _)), None) if !text.is_empty() => {
+                Span { start: span.start + at, end: span.start + at + text.len() }
+            }
+            _ => span,
         }
     }
 
     /// ` --> file:line:column`, the line, and carets under the span's part of that line.
-    pub(crate) fn excerpt(&self, span: Span) -> String {
-        let position = self.position(span.start);
+    /// `position` is that of the span.
+    pub(crate) fn excerpt(&self, span: Span, position: Position) -> String {
         let line_start = self.text[..span.start].rfind('\n').map_or(0, |at| at + 1);
         let line_end =
             self.text[span.start..].find('\n').map_or(self.text.len(), |at| span.start + at);
@@ -189,21 +221,35 @@ pub(crate) fn hash(bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
+    fn excerpt(source: &Source, span: Span) -> String {
+        source.excerpt(span, source.position(span.start))
+    }
+
+    #[test]
+    fn positions_one_by_one_and_at_once() {
+        let source = Source { name: "f".into(), text: "é\n\nb = ü\n".into() };
+        let offsets: Vec<usize> = source.text.char_indices().map(|(at, _)| at).collect();
+        let one_by_one = offsets.iter().map(|at| source.position(*at));
+        let shown: Vec<_> = one_by_one.clone().map(|at| (at.line, at.column)).collect();
+        assert_eq!(shown, [(1, 1), (1, 2), (2, 1), (3, 1), (3, 2), (3, 3), (3, 4), (3, 5), (3, 6)]);
+        assert!(source.positions(offsets.iter().copied()).eq(one_by_one));
+    }
+
     #[test]
     fn excerpt_points_under_the_span() {
         let source = Source { name: "f.toml".into(), text: "a = 1\n\tport = \"x\"\r\n".into() };
         assert_eq!(
-            source.excerpt(Span { start: 7, end: 11 }),
+            excerpt(&source, Span { start: 7, end: 11 }),
             " --> f.toml:2:2\n  |\n2 |  port = \"x\"\n  |  ^^^^"
         );
         let end = Span { start: source.text.len(), end: source.text.len() };
-        assert_eq!(source.excerpt(end), " --> f.toml:3:1\n  |\n3 | \n  | ^");
+        assert_eq!(excerpt(&source, end), " --> f.toml:3:1\n  |\n3 | \n  | ^");
     }
 
     #[test]
     fn excerpt_of_a_long_line_is_short() {
         let source = Source { name: "f".into(), text: "x".repeat(1_000_000) };
-        let shown = source.excerpt(Span { start: 500_000, end: 900_000 });
+        let shown = excerpt(&source, Span { start: 500_000, end: 900_000 });
         let lines: Vec<&str> = shown.lines().collect();
         assert_eq!(lines[0], " --> f:1:500001");
         assert_eq!(lines[2], format!("1 | ...{}...", "x".repeat(100)));
@@ -213,7 +259,7 @@ mod tests {
     #[test]
     fn excerpt_shows_no_control_characters() {
         let source = Source { name: "f".into(), text: "a\u{1b}[31m".into() };
-        assert!(source.excerpt(Span { start: 0, end: 1 }).contains("a\u{fffd}[31m"));
+        assert!(excerpt(&source, Span { start: 0, end: 1 }).contains("a\u{fffd}[31m"));
     }
 
     #[test]

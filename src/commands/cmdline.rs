@@ -31,7 +31,7 @@ fn run(args: &Args) -> Outcome {
     let vm = target.vm()?;
     let running = process::find(&target.paths).and_then(|_| Instance::read(&target.paths));
     let running = running.map(|instance| instance.ssh_port);
-    let port = vm.port.fixed().or(running).unwrap_or_else(|| likely_port(&target, vm));
+    let port = vm.port.fixed().or(running).unwrap_or_else(|| likely_port(&config, vm));
     let extra = Extra { set: &args.set, arguments: args.words.clone() };
     let mut argv = own_argv(&target, vm, &extra, port)?;
     argv.extend(argv::injected(&target.paths)?);

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::glob;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -66,19 +67,27 @@ pub(super) fn select(args: &Args, config: &Config, known: Known) -> Result<Vec<S
     }
     let (mut names, mut seen) = (Vec::new(), BTreeSet::new());
     for operand in &args.operands {
-        let operand = operand.to_string_lossy();
-        let found: Vec<String> = if glob::is_pattern(&operand) {
-            all().filter(|name| glob::matches(&operand, name)).collect()
-        } else {
-            vec![operand.to_string()]
-        };
-        if found.is_empty() {
-            let error = Error::new(Kind::UnknownVm, format!("no VM matches `{operand}`"));
-            return Err(error.hint("`qqmgr list` shows the VMs that there are"));
-        }
+        let found = meant(operand, all())?;
         names.extend(found.into_iter().filter(|name| seen.insert(name.clone())));
     }
     Ok(names)
+}
+
+/// The name that the operand is, or those of `all` that match it, if it is a pattern.
+pub(super) fn meant(
+    operand: &OsStr,
+    all: impl Iterator<Item = String>,
+) -> Result<Vec<String>, Error> {
+    let operand = operand.to_string_lossy();
+    if !glob::is_pattern(&operand) {
+        return Ok(vec![operand.to_string()]);
+    }
+    let found: Vec<String> = all.filter(|name| glob::matches(&operand, name)).collect();
+    if found.is_empty() {
+        let error = Error::new(Kind::UnknownVm, format!("no VM matches `{operand}`"));
+        return Err(error.hint("`qqmgr list` shows the VMs that there are"));
+    }
+    Ok(found)
 }
 
 struct Fleet<'a> {

@@ -2,6 +2,7 @@
 //! What several share: the VMs that are meant ([`fleet`], [`target`]), what one is started with
 //! ([`plan`]), and starting it ([`up`]).
 
+mod check;
 mod cmdline;
 mod completions;
 mod copy;
@@ -30,6 +31,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &restart::COMMAND,
     &status::COMMAND,
     &list::COMMAND,
+    &check::COMMAND,
     &wait::COMMAND,
     &ssh::COMMAND,
     &copy::PUT,

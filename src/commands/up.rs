@@ -3,6 +3,7 @@
 
 use super::plan::{Extra, Plan};
 use super::target::Target;
+use crate::config::Config;
 use crate::config::model::Vm;
 use crate::error::{Error, Kind};
 use crate::files;
@@ -57,7 +58,7 @@ impl<'a> Up<'a> {
 
     /// The port that it would have if it were started now.
     fn likely_port(&self) -> u16 {
-        likely_port(self.target, self.vm)
+        likely_port(self.target.config, self.vm)
     }
 
     /// Starts the VM if it does not run. The lock is the VM's.
@@ -235,9 +236,9 @@ impl<'a> Up<'a> {
 }
 
 /// The port that a VM has, or most likely would have.
-pub(super) fn likely_port(target: &Target, vm: &Vm) -> u16 {
-    let seed = target.paths.dir.as_os_str().as_bytes();
-    vm.port.fixed().unwrap_or_else(|| port::first_choice(seed))
+pub(super) fn likely_port(config: &Config, vm: &Vm) -> u16 {
+    let choice = || port::first_choice(config.vm_dir(&vm.name).as_os_str().as_bytes());
+    vm.port.fixed().unwrap_or_else(choice)
 }
 
 /// QEMU takes over a file that is there, and nothing else.

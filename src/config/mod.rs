@@ -23,6 +23,7 @@ use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A thousand VMs take about 300 KiB.
 const CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -40,7 +41,7 @@ pub(crate) struct Config {
     pub(crate) file: PathBuf,
     /// Where the VMs' directories are, as [`locate::Location::runtime`].
     runtime: PathBuf,
-    source: Source,
+    pub(crate) source: Arc<Source>,
     model: Model,
 }
 
@@ -79,6 +80,7 @@ impl Config {
 
     /// Checks a configuration that was read from `file`; `runtime` is for the VMs' directories.
     pub(crate) fn parse(source: Source, file: PathBuf, runtime: PathBuf) -> Result<Self, Error> {
+        let source = Arc::new(source);
         let model = toml::parse(&source.text)
             .map_err(|problem| vec![problem])
             .and_then(|root| decode::decode(&source, &root))
@@ -171,6 +173,12 @@ impl Config {
     /// that is no variable's is a usage error.
     pub(crate) fn command(&self, vm: &Vm, choices: &Choices) -> Result<Invocation, Error> {
         self.check_set(vm, choices.set)?;
+        let (command, problems) = self.examine(vm, choices);
+        self.checked(problems, command)
+    }
+
+    /// The same, as far as there is nothing wrong with it, and all that is.
+    pub(crate) fn examine(&self, vm: &Vm, choices: &Choices) -> (Invocation, Vec<Problem>) {
         let scope = self.scope(vm, choices);
         let mut problems = Problems::default();
         let bin = self.model.qemu(vm).map(|bin| problems.keep(scope.render(bin)));
@@ -191,7 +199,7 @@ impl Config {
             let split = words::split(&template, &mut |placeholder| scope.value(placeholder));
             words.extend(problems.keep(split).unwrap_or_default());
         }
-        self.checked(problems, (bin, words))
+        ((bin, words), problems.0)
     }
 
     /// The options of the VM's generated file, placeholders replaced.
@@ -206,7 +214,7 @@ impl Config {
             });
             options.push((option.name.clone(), values.collect()));
         }
-        self.checked(problems, options)
+        self.checked(problems.0, options)
     }
 
     /// An error about one place of the file, for a rule that is not the configuration's own.
@@ -214,16 +222,21 @@ impl Config {
         Error::config(&self.source, vec![problem])
     }
 
+    /// Where the file says which QEMU this VM runs, if it does.
+    pub(crate) fn bin_place(&self, vm: &Vm) -> Option<Span> {
+        self.model.qemu(vm).map(|bin| bin.span)
+    }
+
     fn scope<'a>(&'a self, vm: &'a Vm, choices: &'a Choices<'a>) -> Scope<'a> {
         let vm_dir = self.vm_dir(&vm.name);
         Scope::new(&self.source, &self.model, vm, choices, vm_dir, self.dir())
     }
 
-    fn checked<T>(&self, problems: Problems, value: T) -> Result<T, Error> {
-        if problems.0.is_empty() {
+    fn checked<T>(&self, problems: Vec<Problem>, value: T) -> Result<T, Error> {
+        if problems.is_empty() {
             return Ok(value);
         }
-        Err(Error::config(&self.source, problems.0))
+        Err(Error::config(&self.source, problems))
     }
 }
 
@@ -296,6 +309,7 @@ fn read(file: &Path, shown: String) -> Result<Source, Error> {
         let start = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
         let span = Span { start, end: start + char::REPLACEMENT_CHARACTER.len_utf8() };
-        Error::config(&Source { name: shown, text }, vec![Problem::new(span, "invalid UTF-8")])
+        let source = Arc::new(Source { name: shown, text });
+        Error::config(&source, vec![Problem::new(span, "invalid UTF-8")])
     })
 }

@@ -24,7 +24,7 @@ pub(crate) struct Model {
 pub(crate) struct Vm {
     pub(crate) name: String,
     /// Of the name.
-    pub(super) span: Span,
+    pub(crate) span: Span,
     /// Where among the VMs the one is that it extends; never in a ring.
     pub(super) extends: Option<usize>,
     pub(super) own: Own,

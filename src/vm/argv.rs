@@ -16,19 +16,22 @@ const RESERVED: &[(&str, &str)] = &[
     ("daemonize", "qqmgr detaches QEMU itself, and waits until it is ready"),
 ];
 
-/// Refuses words that would take the VM out of qqmgr's hands. QEMU takes one dash or two.
+/// Refuses words that would take the VM out of qqmgr's hands.
 pub(crate) fn check(words: &[Word]) -> Result<(), Problem> {
-    for word in words {
+    problems(words).next().map_or(Ok(()), Err)
+}
+
+/// The words that are refused. QEMU takes one dash or two.
+pub(crate) fn problems(words: &[Word]) -> impl Iterator<Item = Problem> {
+    words.iter().filter_map(|word| {
         let option = word.text.strip_prefix('-').map(|rest| rest.strip_prefix('-').unwrap_or(rest));
         if let Some((_, why)) = RESERVED.iter().find(|(name, _)| option == Some(*name)) {
             let message = format!("`{}` cannot be used in `cmd`", word.text);
-            return Err(Problem::new(word.span, message).hint(*why));
+            return Some(Problem::new(word.span, message).hint(*why));
         }
-        if word.text.contains('\0') {
-            return Err(Problem::new(word.span, "an argument cannot contain a NUL character"));
-        }
-    }
-    Ok(())
+        let message = "an argument cannot contain a NUL character";
+        word.text.contains('\0').then(|| Problem::new(word.span, message))
+    })
 }
 
 /// What is appended to the user's words: the four of the design document, and the QMP socket that

@@ -9,6 +9,7 @@ use crate::ssh::config::render;
 use crate::template::{self, Template};
 use crate::text::{Source, shell_quoted};
 use crate::toml;
+use crate::vm::options::{self, Pairs};
 use crate::words;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -90,7 +91,8 @@ fn toml_rules(input: &[u8]) {
         Err(problem) => {
             let source = Source { name: "f".into(), text: text.into() };
             assert!(text.get(problem.span.start..problem.span.end).is_some());
-            assert!(source.excerpt(problem.span).lines().count() == 4);
+            let excerpt = source.excerpt(problem.span, source.position(problem.span.start));
+            assert!(excerpt.lines().count() == 4);
         }
     }
 }
@@ -110,8 +112,22 @@ fn config_rules(input: &[u8]) {
                 assert!(
                     words.iter().all(|word| text.get(word.span.start..word.span.end).is_some())
                 );
+                options_rules(words);
             }
         }
+    }
+}
+
+/// What QEMU's options hold is read from the words, and never more than is there.
+fn options_rules(words: Vec<words::Word>) {
+    let length: usize = words.iter().map(|word| word.text.len()).sum();
+    let arguments = options::arguments(words);
+    assert!(arguments.iter().map(|one| one.name.len() + one.value.len()).sum::<usize>() <= length);
+    for argument in arguments.iter().filter(|argument| !argument.value.starts_with('{')) {
+        let Pairs(pairs) = Pairs::parse(&argument.value, "");
+        let values = pairs.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        // `a` is `a=on`, and `noa` is `a=off`.
+        assert!(values <= argument.value.len() + 3 * pairs.len(), "{pairs:?}");
     }
 }
 

@@ -400,6 +400,10 @@ fn json_of_every_command_is_documented() {
         members_are_documented(command, part(commands, ".Ss", command), documents);
     };
 
+    // With a hint and without.
+    project.write("check.toml", "[vm.a]\ncmd = '-hda ruin'\nssh.port = 1\n");
+    project.write("run", "");
+    check("check", &[run(&["-c", "check.toml", "check"])]);
     let stopped = [run(&["status", "dev"]), run(&["stop", "dev"])];
     check("start", &[run(&["start", "dev"]), run(&["start", "dev"])]);
     let configured = [run(&["list"]), run(&["status", "dev"])];

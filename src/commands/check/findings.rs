@@ -1,0 +1,172 @@
+//! What `qqmgr check` tells: findings, each once, in the order of the file.
+
+use crate::error::{Kind, Located, STDOUT, problem_json};
+use crate::json::Value;
+use crate::report::Report;
+use crate::text::{Position, Problem, Source};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A message about more VMs than this names only so many.
+const VMS_SHOWN_MAX: usize = 8;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Severity {
+    Error,
+    Warning,
+}
+
+struct Finding {
+    severity: Severity,
+    /// The VMs that it is about; none if it keeps the file from being read.
+    vms: Vec<String>,
+    /// Whether the message names them.
+    names_them: bool,
+    problem: Problem,
+}
+
+pub(super) struct Findings {
+    source: Arc<Source>,
+    /// How many VMs were looked at, if the file could be read.
+    vms: Option<usize>,
+    found: Vec<Finding>,
+}
+
+/// Warnings, each with the names of the VMs that are in each other's way.
+pub(super) type Shared<'a> = Vec<(Vec<&'a str>, Problem)>;
+
+impl Findings {
+    /// None yet, about so many VMs.
+    pub(super) fn new(source: &Arc<Source>, vms: usize) -> Self {
+        Self { source: Arc::clone(source), vms: Some(vms), found: Vec::new() }
+    }
+
+    /// What keeps a file from being read.
+    pub(super) fn of_file(Located { source, problems }: Located) -> Self {
+        let error = |problem| Finding {
+            severity: Severity::Error,
+            vms: Vec::new(),
+            names_them: true,
+            problem,
+        };
+        Self { source, vms: None, found: problems.into_iter().map(error).collect() }.sorted()
+    }
+
+    /// Of one VM. The same at the same place is told once, as of all VMs that have it.
+    pub(super) fn add(
+        &mut self,
+        severity: Severity,
+        vm: &str,
+        problems: impl IntoIterator<Item = Problem>,
+    ) {
+        for problem in problems {
+            let same = |other: &&mut Finding| other.problem == problem;
+            match self.found.iter_mut().find(same) {
+                Some(other) if other.vms.last().is_some_and(|last| last == vm) => {}
+                Some(other) => other.vms.push(vm.into()),
+                None => {
+                    let vms = vec![vm.into()];
+                    self.found.push(Finding { severity, vms, names_them: false, problem });
+                }
+            }
+        }
+    }
+
+    pub(super) fn add_shared(&mut self, (vms, problem): (Vec<&str>, Problem)) {
+        let vms = vms.into_iter().map(str::to_string).collect();
+        self.found.push(Finding { severity: Severity::Warning, vms, names_them: true, problem });
+    }
+
+    pub(super) fn sorted(mut self) -> Self {
+        self.found.sort_by_key(|finding| finding.problem.span.start);
+        self
+    }
+
+    /// Each with its place.
+    fn placed(&self) -> impl Iterator<Item = (&Finding, Position)> {
+        let offsets = self.found.iter().map(|finding| finding.problem.span.start);
+        self.found.iter().zip(self.source.positions(offsets))
+    }
+
+    fn count(&self, severity: Severity) -> usize {
+        self.found.iter().filter(|finding| finding.severity == severity).count()
+    }
+
+    /// `3 VMs: 1 error, 2 warnings`
+    fn summary(&self) -> String {
+        let counted = |count: usize, what: &str| match count {
+            0 => None,
+            1 => Some(format!("1 {what}")),
+            _ => Some(format!("{count} {what}s")),
+        };
+        let counts = [Severity::Error, Severity::Warning]
+            .map(|severity| counted(self.count(severity), severity.name()));
+        let counts: Vec<String> = counts.into_iter().flatten().collect();
+        let counts = if counts.is_empty() { "all well".into() } else { counts.join(", ") };
+        let vms = self.vms.map(|vms| counted(vms, "VM").unwrap_or("no VM".into()) + ": ");
+        format!("{}{counts}\n", vms.unwrap_or_default())
+    }
+}
+
+impl Severity {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+impl Report for Findings {
+    fn text(&self) -> String {
+        let one = |(finding, position): (&Finding, Position)| {
+            let Finding { severity, vms, names_them, problem } = finding;
+            let mut problem = problem.clone();
+            // The place may be one that several share.
+            if self.vms != Some(1) && !names_them {
+                problem.message = format!("{}: {}", listed(vms), problem.message);
+            }
+            STDOUT.problem(severity.name(), &problem, (&self.source, position)) + "\n"
+        };
+        self.placed().map(one).collect::<String>() + &self.summary()
+    }
+
+    fn json(&self) -> Value {
+        let one = |(Finding { severity, vms, problem, .. }, position): (&Finding, Position)| {
+            let vms = vms.iter().map(|name| Value::from(name.as_str())).collect();
+            let own = [("severity", Value::from(severity.name())), ("vms", vms)];
+            let place = (self.source.as_ref(), position);
+            Value::object(own.into_iter().chain(problem_json(problem, place)))
+        };
+        self.placed().map(one).collect()
+    }
+
+    fn exit_code(&self) -> u8 {
+        if self.count(Severity::Error) > 0 { Kind::Config.exit_code() } else { 0 }
+    }
+}
+
+/// What several VMs have: the items with the same key, the first of each VM.
+pub(super) fn groups<'a, K: Ord, T>(
+    items: impl Iterator<Item = (K, &'a str, T)>,
+) -> impl Iterator<Item = (K, Vec<(&'a str, T)>)> {
+    let mut groups: BTreeMap<K, Vec<(&str, T)>> = BTreeMap::new();
+    for (key, vm, item) in items {
+        let group = groups.entry(key).or_default();
+        if group.last().is_none_or(|(last, _)| *last != vm) {
+            group.push((vm, item));
+        }
+    }
+    groups.into_iter().filter(|(_, group)| group.len() > 1)
+}
+
+/// "`a`, `b` and `c`"
+pub(super) fn listed(names: &[impl AsRef<str>]) -> String {
+    let shown = names.iter().take(VMS_SHOWN_MAX).map(|name| format!("`{}`", name.as_ref()));
+    let shown: Vec<String> = shown.collect();
+    match (names.len() - shown.len(), shown.as_slice()) {
+        (0, [most @ .., last]) if !most.is_empty() => format!("{} and {last}", most.join(", ")),
+        (0, _) => shown.concat(),
+        (more, _) => format!("{} and {more} more", shown.join(", ")),
+    }
+}

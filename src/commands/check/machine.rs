@@ -1,0 +1,111 @@
+//! Rules about the virtual machine itself: KVM, and the serial port that is kept.
+
+use crate::error::io_reason;
+use crate::text::{Problem, Span};
+use crate::vm::kvm::DEVICE;
+use crate::vm::options::{Argument, Pairs};
+use std::io::{self, ErrorKind};
+
+/// QEMU numbers serial ports in the order of the command line.
+pub(super) fn serial(arguments: &[Argument]) -> Option<Problem> {
+    let first = arguments.iter().find(|argument| argument.name == "serial")?;
+    let message = "the guest's first serial port is this one, and not the VM's file `serial`";
+    let hint = "without a `-serial` in `cmd` the file has what the guest's console says";
+    Some(Problem::new(first.span, message).hint(hint))
+}
+
+/// `usable` tells whether QEMU could use KVM here.
+pub(super) fn kvm(arguments: &[Argument], usable: &dyn Fn() -> io::Result<()>) -> Option<Problem> {
+    let (place, fallback) = only_kvm(arguments)?;
+    let error = usable().err()?;
+    let (why, what) = match error.kind() {
+        ErrorKind::NotFound => ("there is no".into(), "load the kernel's module for it"),
+        ErrorKind::PermissionDenied => ("this user may not open".into(), "join the group `kvm`"),
+        _ => (format!("{} when opening", io_reason(&error)), "find out why"),
+    };
+    let problem = Problem::new(place, format!("KVM cannot be used: {why} `{DEVICE}`"));
+    Some(problem.hint(format!("{what}, or fall back on emulation, which is slow: `{fallback}`")))
+}
+
+/// Where KVM is asked for and nothing else, and how to ask for something else as well. Each
+/// `-accel` is tried in turn; without one it is `accel` of the machine, the last one set, which
+/// `-enable-kvm` sets as well (`configure_accelerators` of system/vl.c).
+fn only_kvm(arguments: &[Argument]) -> Option<(Span, &'static str)> {
+    let (mut by_option, mut by_machine) = (Vec::new(), Vec::new());
+    for Argument { name, value, span } in arguments {
+        let accel = |implied| Pairs::parse(value, implied).get("accel").map(str::to_string);
+        let of_machine = match name.as_str() {
+            "accel" => {
+                by_option.extend(accel("accel").map(|accel| (accel, *span)));
+                None
+            }
+            "machine" | "M" => accel("type"),
+            "enable-kvm" => Some("kvm".into()),
+            _ => None,
+        };
+        if let Some(list) = of_machine {
+            by_machine = list.split(':').map(|accel| (accel.to_string(), *span)).collect();
+        }
+    }
+    let (asked, fallback) = if by_option.is_empty() {
+        (by_machine, "-machine accel=kvm:tcg")
+    } else {
+        (by_option, "-accel kvm -accel tcg")
+    };
+    let (_, place) = asked.first()?;
+    asked.iter().all(|(accel, _)| accel == "kvm").then_some((*place, fallback))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vm::options::arguments;
+    use crate::words::Word;
+
+    fn asked(line: &str, error: ErrorKind) -> Option<(usize, String, String)> {
+        let words = line.split(' ').zip(0..);
+        let word =
+            |(text, at): (&str, _)| Word { text: text.into(), span: Span { start: at, end: at } };
+        let problem = kvm(&arguments(words.map(word).collect()), &|| Err(error.into()))?;
+        Some((problem.span.start, problem.message, problem.hint.unwrap_or_default()))
+    }
+
+    #[test]
+    fn kvm_without_a_fallback() {
+        for (line, place, fallback) in [
+            ("-accel kvm", 1, "-accel kvm -accel tcg"),
+            ("-machine q35 -accel kvm,thread=single", 3, "-accel kvm -accel tcg"),
+            ("-enable-kvm", 0, "-machine accel=kvm:tcg"),
+            ("-M q35,accel=tcg -machine accel=kvm", 3, "-machine accel=kvm:tcg"),
+        ] {
+            let message = "KVM cannot be used: there is no `/dev/kvm`".to_string();
+            let hint = format!(
+                "load the kernel's module for it, or fall back on emulation, which is slow: `{fallback}`"
+            );
+            assert_eq!(asked(line, ErrorKind::NotFound), Some((place, message, hint)), "{line}");
+        }
+    }
+
+    #[test]
+    fn kvm_that_need_not_be_there() {
+        for line in [
+            "-m 1",
+            "-accel kvm -accel tcg",
+            "-accel tcg",
+            "-M q35,accel=kvm:tcg",
+            "-enable-kvm -machine accel=tcg",
+            "-append accel=kvm",
+        ] {
+            assert_eq!(asked(line, ErrorKind::NotFound), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn kvm_that_may_not_be_opened() {
+        let (_, message, hint) = asked("-accel kvm", ErrorKind::PermissionDenied).unwrap();
+        assert_eq!(message, "KVM cannot be used: this user may not open `/dev/kvm`");
+        assert!(hint.starts_with("join the group `kvm`, or fall back on "), "{hint}");
+        let (_, message, _) = asked("-accel kvm", ErrorKind::ResourceBusy).unwrap();
+        assert_eq!(message, "KVM cannot be used: resource busy when opening `/dev/kvm`");
+    }
+}

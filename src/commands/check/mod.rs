@@ -1,0 +1,118 @@
+//! `qqmgr check`: everything that is wrong or doubtful in the configuration and around it, found
+//! without starting or changing anything. The rules are in [`files`], [`machine`] and [`network`].
+
+mod files;
+mod findings;
+mod machine;
+mod network;
+
+use super::fleet::meant;
+use super::up::likely_port;
+use crate::cli::spec;
+use crate::cli::{Args, Command, Outcome, Run};
+use crate::config::model::Vm;
+use crate::config::{Choices, Config};
+use crate::error::{Error, Kind};
+use crate::text::{Problem, Span};
+use crate::vm::options::{Argument, arguments};
+use crate::vm::{argv, kvm, launch};
+use findings::{Findings, Severity};
+use std::collections::BTreeSet;
+
+/// Options that take ssh to the guest in a way of their own.
+const OTHER_WAYS: &[&str] = &["HostName", "ProxyCommand", "ProxyJump"];
+
+pub(crate) static COMMAND: Command = Command {
+    name: "check",
+    about: "Find what is wrong, without starting anything",
+    details: "Looks at the whole configuration, at the files that QEMU would open, at ports and at\n\
+              KVM. Exits with 5 if there is an error, and with 0 if there are only warnings.",
+    operands: &[spec::VMS],
+    flags: &[],
+    failure_code: Kind::exit_code,
+    run: Run::Once(run),
+};
+
+/// A VM as it would be started now.
+struct Subject<'a> {
+    vm: &'a Vm,
+    /// The port for ssh, or the one that would be tried first.
+    ssh_port: u16,
+    /// Whether ssh goes to that port on this host.
+    by_port: bool,
+    arguments: Vec<Argument>,
+}
+
+fn run(args: &Args) -> Outcome {
+    let config = match Config::load(args).map_err(Error::into_located) {
+        Ok(config) => config,
+        Err(Ok(located)) => return Ok(Box::new(Findings::of_file(located))),
+        Err(Err(error)) => return Err(error),
+    };
+    let chosen = chosen(args, &config)?;
+    let is_chosen = |name: &str| chosen.contains(name);
+    let mut findings = Findings::new(&config.source, chosen.len());
+    // What is wrong with a program that no VM names is told of the first one.
+    let first = config.vms().iter().find(|vm| is_chosen(&vm.name)).map(|vm| vm.span);
+    let mut subjects = Vec::new();
+    for vm in config.vms() {
+        let (subject, problems) = Subject::new(&config, vm, first.unwrap_or(vm.span));
+        subjects.extend(subject);
+        if is_chosen(&vm.name) {
+            findings.add(Severity::Error, &vm.name, problems);
+        }
+    }
+    for subject in subjects.iter().filter(|subject| is_chosen(&subject.vm.name)) {
+        let (vm, arguments) = (&subject.vm.name, &subject.arguments);
+        findings.add(Severity::Error, vm, files::missing(&config, arguments));
+        findings.add(Severity::Error, vm, machine::kvm(arguments, &kvm::usable));
+        findings.add(Severity::Warning, vm, machine::serial(arguments));
+        findings.add(Severity::Warning, vm, network::problems(&config.source, subject));
+    }
+    // A VM that is not asked for may be in the way of one that is.
+    let shared = [files::shared(&config, &subjects), network::shared(&subjects)];
+    let shared = shared.into_iter().flatten();
+    let shared = shared.filter(|(vms, _)| vms.iter().any(|name| is_chosen(name)));
+    shared.for_each(|one| findings.add_shared(one));
+    Ok(Box::new(findings.sorted()))
+}
+
+/// The names of the VMs to look at.
+fn chosen<'a>(args: &Args, config: &'a Config) -> Result<BTreeSet<&'a str>, Error> {
+    let all = || config.vms().iter().map(|vm| vm.name.as_str());
+    let mut chosen = BTreeSet::new();
+    for operand in &args.operands {
+        for name in meant(operand, all().map(str::to_string))? {
+            chosen.insert(config.vm(&name)?.name.as_str());
+        }
+    }
+    Ok(if args.operands.is_empty() { all().collect() } else { chosen })
+}
+
+impl<'a> Subject<'a> {
+    /// Everything that is wrong with the VM's program, words and options, and the VM if they can
+    /// be put together. `no_place` is for a program that the file does not name.
+    fn new(config: &Config, vm: &'a Vm, no_place: Span) -> (Option<Self>, Vec<Problem>) {
+        let ssh_port = likely_port(config, vm);
+        let choices = Choices { ssh_port: Some(ssh_port), ..Choices::default() };
+        let ((bin, words), mut problems) = config.examine(vm, &choices);
+        let is_whole = problems.is_empty();
+        problems.extend(argv::problems(&words));
+        let by_port = match config.ssh_options(vm, &choices) {
+            Ok(options) => !options.iter().any(|(name, _)| {
+                OTHER_WAYS.iter().any(|keyword| name.eq_ignore_ascii_case(keyword))
+            }),
+            Err(error) => {
+                problems.extend(error.into_located().map(|all| all.problems).unwrap_or_default());
+                false
+            }
+        };
+        if !is_whole {
+            return (None, problems);
+        }
+        if let Err(error) = launch::program(&bin, config.dir()) {
+            problems.push(error.at(config.bin_place(vm).unwrap_or(no_place)));
+        }
+        (Some(Self { vm, ssh_port, by_port, arguments: arguments(words) }), problems)
+    }
+}

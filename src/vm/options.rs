@@ -1,0 +1,193 @@
+//! QEMU's command line read as QEMU reads it: words -> options, and the lists of `key=value` that
+//! most of their values are. Pure; says nothing about what an option means.
+
+use crate::json;
+use crate::text::Span;
+use crate::words::Word;
+
+/// Options that take no value: those without `HAS_ARG` in qemu-options.hx of 7.2, and of versions
+/// before and after it. Each other one takes the next word, whatever that is (`lookup_opt` of
+/// system/vl.c).
+const WITHOUT_VALUE: &str = "\
+    S alt-grab async-teardown audio-help ctrl-grab curses daemonize enable-fips enable-kvm \
+    enable-sync-profile full-screen h help jitdump mem-prealloc no-acpi no-fd-bootchk no-frame \
+    no-hpet no-quit no-reboot no-shutdown no-user-config nodefaults nographic old-param \
+    one-insn-per-tb only-migratable perfmap portrait preconfig s sdl semihosting show-cursor \
+    singlestep snapshot usb version win2k-hack xen-attach xen-domid-restrict";
+
+/// An option with its value, or an operand.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Argument {
+    /// Without dashes; empty for an operand, which is the image of a disk.
+    pub(crate) name: String,
+    /// Empty where there is none.
+    pub(crate) value: String,
+    /// Of the value, or of the option that has none.
+    pub(crate) span: Span,
+}
+
+/// One dash or two before a name; a word without is an operand.
+pub(crate) fn arguments(words: Vec<Word>) -> Vec<Argument> {
+    let mut arguments = Vec::new();
+    let mut words = words.into_iter();
+    while let Some(Word { text, span }) = words.next() {
+        let Some(name) = text.strip_prefix('-') else {
+            arguments.push(Argument { name: String::new(), value: text, span });
+            continue;
+        };
+        let name = name.strip_prefix('-').unwrap_or(name).to_string();
+        let has_none = WITHOUT_VALUE.split(' ').any(|other| other == name);
+        let value = if has_none { None } else { words.next() };
+        let value = value.unwrap_or(Word { text: String::new(), span });
+        arguments.push(Argument { name, value: value.text, span: value.span });
+    }
+    arguments
+}
+
+/// The keys of an option's value, in order, each with its value.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Pairs(pub(crate) Vec<(String, String)>);
+
+impl Pairs {
+    /// `implied` is the key of a first element that is only a value, empty if the option has no
+    /// such. An object in JSON, which some options take as well, has the members of its inner
+    /// objects and arrays as `outer.inner`, as the other form spells them.
+    pub(crate) fn parse(text: &str, implied: &str) -> Self {
+        let mut pairs = Vec::new();
+        if text.starts_with('{') {
+            if let Ok(value) = json::parse(text.as_bytes()) {
+                flatten(String::new(), value, &mut pairs);
+            }
+            return Self(pairs);
+        }
+        let mut rest = text;
+        while !rest.is_empty() {
+            let implied = Some(implied).filter(|key| pairs.is_empty() && !key.is_empty());
+            pairs.push(take_pair(&mut rest, implied));
+        }
+        Self(pairs)
+    }
+
+    /// The last one counts, as for `qemu_opt_get` of util/qemu-option.c.
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().rfind(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn is_on(&self, key: &str) -> bool {
+        self.get(key).is_some_and(|value| ["on", "yes", "true", "y"].contains(&value))
+    }
+}
+
+/// `get_opt_name_value` of util/qemu-option.c: what has no `=` before the next comma is the value
+/// of the implied key, or else a key that is on, or off with `no` before it.
+fn take_pair(rest: &mut &str, implied: Option<&str>) -> (String, String) {
+    let end = rest.find(['=', ',']).unwrap_or(rest.len());
+    let name = &rest[..end];
+    if rest[end..].starts_with('=') {
+        *rest = &rest[end + 1..];
+        return (name.to_string(), take_value(rest));
+    }
+    if let Some(key) = implied {
+        return (key.to_string(), take_value(rest));
+    }
+    *rest = rest[end..].strip_prefix(',').unwrap_or_default();
+    match name.strip_prefix("no") {
+        Some(name) => (name.to_string(), "off".into()),
+        None => (name.to_string(), "on".into()),
+    }
+}
+
+/// Up to a comma, and that one too; two in a row are one in the value (`get_opt_value`).
+fn take_value(rest: &mut &str) -> String {
+    let mut value = String::new();
+    while let Some((before, after)) = rest.split_once(',') {
+        value.push_str(before);
+        *rest = after;
+        match after.strip_prefix(',') {
+            Some(after) => *rest = after,
+            None => return value,
+        }
+        value.push(',');
+    }
+    value.push_str(rest);
+    *rest = "";
+    value
+}
+
+fn flatten(key: String, value: json::Value, out: &mut Vec<(String, String)>) {
+    use json::Value;
+    let members = match value {
+        Value::Object(members) => members,
+        Value::Array(items) => (0..).map(|at: u32| at.to_string()).zip(items).collect(),
+        Value::Bool(on) => return out.push((key, if on { "on" } else { "off" }.into())),
+        Value::String(text) | Value::Number(text) => return out.push((key, text)),
+        Value::Null => return,
+    };
+    for (name, value) in members {
+        flatten(if key.is_empty() { name } else { format!("{key}.{name}") }, value, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Vec<(String, String, usize)> {
+        let words = line.split(' ').zip(0..).map(|(text, number)| Word {
+            text: text.into(),
+            span: Span { start: number, end: number },
+        });
+        let arguments = arguments(words.collect()).into_iter();
+        arguments.map(|one| (one.name, one.value, one.span.start)).collect()
+    }
+
+    #[test]
+    fn options_take_the_next_word_or_none() {
+        for (line, expected) in [
+            ("a.img", &[("", "a.img", 0)][..]),
+            ("-m 1G --smp 2", &[("m", "1G", 1), ("smp", "2", 3)]),
+            ("-nographic a.img -S", &[("nographic", "", 0), ("", "a.img", 1), ("S", "", 2)]),
+            ("-append -serial -serial x", &[("append", "-serial", 1), ("serial", "x", 3)]),
+            ("-unknown x -kernel", &[("unknown", "x", 1), ("kernel", "", 2)]),
+            ("- x --", &[("", "x", 1), ("", "", 2)]),
+        ] {
+            let expected =
+                expected.iter().map(|(name, value, at)| ((*name).into(), (*value).into(), *at));
+            assert_eq!(read(line), expected.collect::<Vec<_>>(), "{line}");
+        }
+    }
+
+    #[test]
+    fn pairs_as_qemu_reads_them() {
+        for (text, expected) in [
+            ("", &[][..]),
+            ("user", &[("type", "user")]),
+            ("type=user,id=a", &[("type", "user"), ("id", "a")]),
+            ("user,id=a,,b,,,c=d", &[("type", "user"), ("id", "a,b,"), ("c", "d")]),
+            ("a,,b", &[("type", "a,b")]),
+            ("x=1,snapshot,noreadonly,", &[("x", "1"), ("snapshot", "on"), ("readonly", "off")]),
+            ("x==,y=a=b", &[("x", "="), ("y", "a=b")]),
+            ("x=,,", &[("x", ",")]),
+            (",a=b", &[("type", ""), ("a", "b")]),
+            (
+                r#"{"a": {"b": "x,y", "c": [1, {"d": true}]}, "e": null, "f": false}"#,
+                &[("a.b", "x,y"), ("a.c.0", "1"), ("a.c.1.d", "on"), ("f", "off")],
+            ),
+            (r#"{"a": "#, &[]),
+        ] {
+            let expected = expected.iter().map(|(key, value)| ((*key).into(), (*value).into()));
+            assert_eq!(Pairs::parse(text, "type"), Pairs(expected.collect()), "{text}");
+        }
+        assert_eq!(
+            Pairs::parse("a,b", ""),
+            Pairs(vec![("a".into(), "on".into()), ("b".into(), "on".into())])
+        );
+    }
+
+    #[test]
+    fn the_last_of_a_key_counts() {
+        let pairs = Pairs::parse("a=1,a=2,ro=on,ro=off,rw=yes", "");
+        assert_eq!((pairs.get("a"), pairs.get("b")), (Some("2"), None));
+        assert!(!pairs.is_on("ro") && pairs.is_on("rw") && !pairs.is_on("b"));
+    }
+}
