@@ -129,15 +129,18 @@ impl Error {
 
     /// What goes to stderr, newline at the end.
     pub(crate) fn text(&self) -> String {
+        let vm = self.vm.as_ref().filter(|vm| vm.among_others);
+        let vm = vm.map(|vm| format!("{}: ", vm.name)).unwrap_or_default();
         if self.located.is_empty() {
-            let vm = self.vm.as_ref().filter(|vm| vm.among_others);
-            let vm = vm.map(|vm| format!("{}: ", vm.name)).unwrap_or_default();
             return paragraph(&format!("{vm}{}", self.message), None, self.hint.as_deref());
         }
         let mut text: String = self
             .located
             .iter()
-            .map(|one| paragraph(&one.message, Some(&one.excerpt), one.hint.as_deref()))
+            .map(|one| {
+                let message = format!("{vm}{}", one.message);
+                paragraph(&message, Some(&one.excerpt), one.hint.as_deref())
+            })
             .collect();
         if self.hidden > 0 {
             text.push_str(&hint_line(Some(&format!("{} more errors not shown", self.hidden))));
