@@ -7,6 +7,7 @@ mod config_search;
 mod config_variants;
 mod expect;
 mod faults;
+mod fleet;
 mod guest;
 mod harness;
 mod lifecycle;
