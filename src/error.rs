@@ -134,15 +134,18 @@ impl Error {
 
     /// What goes to stderr, newline at the end.
     pub(crate) fn text(&self) -> String {
+        let vm = self.vm.as_ref().filter(|vm| vm.among_others);
+        let vm = vm.map(|vm| format!("{}: ", vm.name)).unwrap_or_default();
         let Some(located) = &self.located else {
-            let vm = self.vm.as_ref().filter(|vm| vm.among_others);
-            let vm = vm.map(|vm| format!("{}: ", vm.name)).unwrap_or_default();
             let message = format!("{vm}{}", self.message);
             return STDERR.text("error", &message, None, self.hint.as_deref());
         };
-        let shown = located.shown().iter();
-        let mut text: String =
-            shown.map(|problem| STDERR.problem("error", problem, located.place(problem))).collect();
+        let shown = located.shown().iter().map(|problem| {
+            let mut named = problem.clone();
+            named.message.insert_str(0, &vm);
+            STDERR.problem("error", &named, located.place(problem))
+        });
+        let mut text: String = shown.collect();
         let hidden = located.problems.len() - located.shown().len();
         if hidden > 0 {
             text.push_str(&STDERR.hint(Some(&format!("{hidden} more errors not shown"))));

@@ -96,7 +96,7 @@ impl Flag {
             ("long", Value::from(self.long)),
             ("short", self.short.map(|letter| letter.to_string()).as_deref().into()),
             ("value", self.kind.value_name().into()),
-            ("value_required", (!matches!(self.kind, FlagKind::Optional { .. })).into()),
+            ("value_required", self.kind.requires_value().into()),
             ("repeatable", matches!(self.kind, FlagKind::List { .. }).into()),
             ("help", self.help.into()),
         ])

@@ -82,6 +82,10 @@ pub(crate) enum FlagKind {
 }
 
 impl FlagKind {
+    pub(crate) fn requires_value(&self) -> bool {
+        matches!(self, Self::Value { .. } | Self::List { .. })
+    }
+
     /// The name of its value, for people.
     pub(crate) fn value_name(&self) -> Option<&'static str> {
         match self {
@@ -167,7 +171,7 @@ pub(crate) static WAIT: Flag = Flag {
             Ok(())
         },
     },
-    help: "Wait until the guest's ssh server answers (default 300)",
+    help: "Wait for the guest's ssh server (default 300)",
 };
 pub(crate) static SET: Flag = Flag {
     long: "set",

@@ -25,8 +25,9 @@ fn read_os(words: Vec<OsString>) -> String {
                 args.config.map(|file| format!("config={}", file.display())),
             ];
             let operands = args.operands.iter().map(|operand| format!("{operand:?}"));
-            let words = [command.name.to_string()].into_iter();
-            words.chain(flags.into_iter().flatten()).chain(operands).collect::<Vec<_>>().join(" ")
+            let behind = args.words.iter().map(|word| format!("[{word:?}]"));
+            let words = [command.name.to_string()].into_iter().chain(flags.into_iter().flatten());
+            words.chain(operands).chain(behind).collect::<Vec<_>>().join(" ")
         }
         Ok(Parsed::Help { command, json }) => {
             format!("help of {:?}, json {json}", command.map(|command| command.name))
@@ -54,6 +55,19 @@ fn flags_stand_anywhere() {
     assert_eq!(read(&["put", "a", "--", "-l", "--", "r"]), "put \"a\" \"-l\" \"--\" \"r\"");
 }
 
+/// Whatever stands behind `--`, also when there are no operands, or several.
+#[test]
+fn words_behind_dashes_are_qemus() {
+    assert_eq!(read(&["start", "a", "--", "--json"]), "start \"a\" [\"--json\"]");
+    assert_eq!(
+        read(&["start", "a", "--json", "b", "--", "-m", "--", "c"]),
+        "start +json \"a\" \"b\" [\"-m\"] [\"--\"] [\"c\"]"
+    );
+    assert_eq!(read(&["start", "--", "a"]), "start [\"a\"]");
+    assert_eq!(read(&["restart", "a", "--"]), "restart \"a\"");
+    assert_eq!(read(&["run", "a", "--", "-x"]), "run \"a\" [\"-x\"]");
+}
+
 #[test]
 fn words_of_ssh_are_its_own() {
     assert_eq!(read(&["ssh", "a", "-h", "--", "--json"]), "ssh \"a\" \"-h\" \"--\" \"--json\"");
@@ -75,7 +89,7 @@ fn refused() {
         (&[][..], "no command given (json false)"),
         (&["strat"], "unknown command `strat`, did you mean `start`? (json false)"),
         (&["--json", ""], "unknown command `` (json true)"),
-        (&["stop"], "`stop` needs the operand VM (json false)"),
+        (&["ssh"], "`ssh` needs the operand VM (json false)"),
         (&["put", "a", "b"], "`put` needs the operand REMOTE (json false)"),
         (&["list", "a"], "unexpected operand `a` of `list` (json false)"),
         (&["list", "--force"], "`list` has no flag `--force` (json false)"),
@@ -89,7 +103,11 @@ fn refused() {
         (&["list", "-c"], "`-c` needs a value: `-c FILE` (json false)"),
         (&["-c", "a", "list", "-c", "b"], "`-c` is given twice (json false)"),
         (&["list", "-c", ""], "`` is no value for `--config`: the name is empty (json false)"),
-        (&["start", "a", "--", "--json"], "unexpected operand `--json` of `start` (json false)"),
+        (&["list", "--", "--json"], "unexpected operand `--json` of `list` (json false)"),
+        (&["run", "a"], "`run` needs the operand COMMAND (json false)"),
+        (&["run", "a", "--"], "`run` needs the operand COMMAND (json false)"),
+        (&["run", "a", "b", "--", "c"], "unexpected operand `b` of `run` (json false)"),
+        (&["cmdline", "a", "b"], "unexpected operand `b` of `cmdline` (json false)"),
     ] {
         assert_eq!(read(words), expected, "{words:?}");
     }
@@ -170,8 +188,10 @@ fn the_table_keeps_its_rules() {
             }
         }
     }
-    let page = super::help::text(COMMANDS, None);
-    assert!(page.lines().all(|line| line.chars().count() <= 79), "{page}");
+    for command in COMMANDS.iter().copied().map(Some).chain([None]) {
+        let page = super::help::text(COMMANDS, command);
+        assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
+    }
 }
 
 fn is_help_text(text: &str) -> bool {

@@ -15,8 +15,8 @@ use crate::vm::{Instance, argv, process};
 pub(crate) static COMMAND: Command = Command {
     name: "cmdline",
     about: "Print the command line of QEMU",
-    details: "One option a line, quoted for a shell; as JSON, an array of its words. A port that\n\
-              is chosen at start is the one that the VM has, or most likely would have.",
+    details: "One option a line, quoted for a shell; as JSON, an array of its words. A port\n\
+              that is chosen at start is the one that the VM has, or most likely would have.",
     operands: &[spec::VM, ARGS],
     flags: &[&spec::SET],
     failure_code: Kind::exit_code,

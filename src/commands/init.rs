@@ -14,8 +14,8 @@ const CONTENT: &str = include_str!("init.toml");
 pub(crate) static COMMAND: Command = Command {
     name: "init",
     about: "Write a first qqmgr.toml, with comments",
-    details: "Into the current directory, or to the FILE of `-c`. A file that is there is never\n\
-              overwritten.",
+    details: "Into the current directory, or to the FILE of `-c`. A file that is there is\n\
+              never overwritten.",
     operands: &[],
     flags: &[],
     failure_code: Kind::exit_code,

@@ -16,8 +16,9 @@ use std::fmt::Write as _;
 pub(crate) static COMMAND: Command = Command {
     name: "list",
     about: "List the VMs",
-    details: "Those of the configuration in its order, then those that run without being in it any\n\
-              more. A live VM is `running` here whatever its guest does; `status` asks QEMU.",
+    details: "Those of the configuration in its order, then those that run without being in\n\
+              it any more. With `-q` alone those of the configuration only. A live VM is\n\
+              `running` here whatever its guest does; `status` asks QEMU.",
     operands: &[],
     flags: &[&QUIET, &RUNNING],
     failure_code: Kind::exit_code,
@@ -28,7 +29,7 @@ static QUIET: Flag = Flag {
     long: "quiet",
     short: Some('q'),
     kind: FlagKind::Switch(|args| args.quiet = true),
-    help: "Print only the names, those of the configuration or those that run",
+    help: "Print only the names, one a line",
 };
 static RUNNING: Flag = Flag {
     long: "running",

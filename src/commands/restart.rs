@@ -15,8 +15,9 @@ use crate::report::Report;
 pub(crate) static COMMAND: Command = Command {
     name: "restart",
     about: "Stop VMs and start them again",
-    details: "As they are configured now. One that is not running is started. When the configuration has an error, the VM is\n\
-              not stopped. ARGS go to QEMU, behind the VM's own arguments, for this start.",
+    details: "As they are configured now. One that is not running is started. When the\n\
+              configuration has an error, the VM is not stopped. ARGS go to QEMU, behind\n\
+              the VM's own arguments, for this start.",
     operands: &[spec::VMS, ARGS],
     flags: &[&spec::ALL, &spec::WAIT, &spec::SET, &stop::TIMEOUT, &stop::FORCE, &stop::NO_KILL],
     failure_code: Kind::exit_code,

@@ -31,10 +31,11 @@ const TIMED_OUT_CODE: u8 = 124;
 pub(crate) static COMMAND: Command = Command {
     name: "run",
     about: "Run a command on a VM started just for it",
-    details: "The VM is stopped after it. One that runs already is used, and left running. One word behind `--` is a command\n\
-              line for the guest's shell; several are a command and its arguments, as they are.\n\
-              The exit code is the command's, 124 after a timeout, and 255 when qqmgr or ssh\n\
-              failed. Files are copied back whatever the command's exit code is.",
+    details: "The VM is stopped after it. One that runs already is used, and left running.\n\
+              One word behind `--` is a command line for the guest's shell; several are a\n\
+              command and its arguments, as they are. The exit code is the command's, 124\n\
+              after a timeout, and 255 when qqmgr or ssh failed. Files are copied back\n\
+              whatever the command's exit code is.",
     operands: &[spec::VM, Operand { name: "COMMAND", count: Count::Words { required: true } }],
     flags: &[&spec::WAIT, &spec::SET, &PUT, &GET, &KEEP, &FRESH, &TIMEOUT],
     failure_code: |kind| if kind == Kind::TimedOut { TIMED_OUT_CODE } else { FAILURE_CODE },
@@ -75,7 +76,7 @@ static FRESH: Flag = Flag {
     long: "fresh",
     short: None,
     kind: FlagKind::Switch(|args| args.fresh = true),
-    help: "Forget what is written to the disks (QEMU's -snapshot)",
+    help: "Forget what is written to disks (QEMU's -snapshot)",
 };
 static TIMEOUT: Flag = Flag {
     long: "timeout",

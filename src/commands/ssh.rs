@@ -16,7 +16,8 @@ pub(crate) static COMMAND: Command = Command {
     name: "ssh",
     about: "Open a shell on the guest, or run a command",
     details: "Everything after the VM's name goes to ssh as it is: a command, or options of\n\
-              ssh(1) before it. The exit code is the command's, or 255 when ssh or qqmgr failed.",
+              ssh(1) before it. The exit code is the command's, or 255 when ssh or qqmgr\n\
+              failed.",
     operands: &[spec::VM, Operand { name: "WORD", count: Count::Rest }],
     flags: &[&spec::WAIT],
     failure_code: |_| FAILURE_CODE,

@@ -14,8 +14,9 @@ use crate::vm::{Instance, process};
 pub(crate) static COMMAND: Command = Command {
     name: "ssh-config",
     about: "Print an ssh configuration for VMs",
-    details: "For all VMs, or for these, to be used by `Include` in ~/.ssh/config, or `-F` of ssh, scp and others: a `Host` for each VM,\n\
-              all paths absolute. A port that is chosen at start is known while the VM runs.",
+    details: "For all VMs, or for these, to be used by `Include` in ~/.ssh/config, or by `-F`\n\
+              of ssh, scp and others: a `Host` for each VM, all paths absolute. A port that\n\
+              is chosen at start is known while the VM runs.",
     operands: &[spec::VMS],
     flags: &[],
     failure_code: Kind::exit_code,

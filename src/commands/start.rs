@@ -16,8 +16,8 @@ use crate::vm::process;
 pub(crate) static COMMAND: Command = Command {
     name: "start",
     about: "Start VMs and wait until QEMU answers",
-    details: "A VM that runs already is left alone, and that is success. ARGS go to QEMU, behind\n\
-              the VM's own arguments, for this start.",
+    details: "A VM that runs already is left alone, and that is success. ARGS go to QEMU,\n\
+              behind the VM's own arguments, for this start.",
     operands: &[spec::VMS, ARGS],
     flags: &[&spec::ALL, &spec::WAIT, &spec::SET, &TIMEOUT],
     failure_code: Kind::exit_code,

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 pub(crate) static COMMAND: Command = Command {
     name: "wait",
     about: "Wait until something happens to VMs",
-    details: "CONDITION is `ssh` (the guest's ssh server answers), `serial=TEXT` (TEXT is on the\n\
-              serial output), `running`, or `stopped`, which tells why.",
+    details: "CONDITION is `ssh` (the guest's ssh server answers), `serial=TEXT` (TEXT is on\n\
+              the serial output), `running`, or `stopped`, which tells why.",
     operands: &[spec::VMS],
     flags: &[&spec::ALL, &FOR, &TIMEOUT],
     failure_code: Kind::exit_code,

@@ -47,6 +47,7 @@ const SCENARIOS: &[&str] = &[
     "normal",               // powers down when asked
     "panics-on-powerdown",  // and is paused then, as with -action panic=pause
     "paused",               // runs after cont
+    "ports-refused",        // finds the SSH port in use, ms times, and then works
     "port-taken",           // the SSH port is in use; leaves its sockets, as the real one does
     "prelaunch",            // runs after cont, as with -S
     "shutdown",             // stays after the guest's shutdown, which was earlier
@@ -102,6 +103,7 @@ fn main() -> ExitCode {
         ("exits-with-error", _) => refuse(IMAGE_MISSING),
         (_, Err(error)) => refuse(&error.to_string()),
         ("port-taken", _) => refuse(PORT_TAKEN),
+        ("ports-refused", _) if arguments.refusals() < arguments.ms => arguments.refuse_port(),
         (_, Ok(listeners)) => {
             run(&Arc::new(Machine::new(arguments)), listeners);
             return ExitCode::FAILURE;
@@ -125,6 +127,8 @@ struct Arguments {
     serial: Option<PathBuf>,
     monitor: Option<PathBuf>,
     qmp: Vec<PathBuf>,
+    /// `tcp:127.0.0.1:2089-:22`
+    forwarding: String,
 }
 
 impl Arguments {
@@ -142,6 +146,10 @@ impl Arguments {
                 "-monitor" => parsed.monitor = socket_path(value),
                 "-qmp" => parsed.qmp.extend(socket_path(value)),
                 "-name" => parsed.read_scenario(value)?,
+                "-nic" => {
+                    let rule = value.split_once("hostfwd=").unwrap_or_default().1;
+                    rule.clone_into(&mut parsed.forwarding);
+                }
                 _ => {}
             }
         }
@@ -158,6 +166,28 @@ impl Arguments {
         let bad_number = |_| format!("fake-qemu: `{ms}` is no number of milliseconds");
         self.ms = ms.parse().map_err(bad_number)?;
         Ok(())
+    }
+
+    /// How often a port was refused; `fake.refused` beside the pid file has them all.
+    fn refusals(&self) -> u64 {
+        let refused =
+            self.beside_pid_file("fake.refused").and_then(|path| fs::read_to_string(path).ok());
+        refused.map_or(0, |text| text.lines().count() as u64)
+    }
+
+    fn refuse_port(&self) -> ExitCode {
+        let rule = &self.forwarding;
+        let mut options = OpenOptions::new();
+        let file = self.beside_pid_file("fake.refused");
+        let file = file.and_then(|path| options.append(true).create(true).open(path).ok());
+        if let Some(mut file) = file {
+            let _ = writeln!(file, "{rule}");
+        }
+        refuse(&format!("-nic user,hostfwd={rule}: Could not set up host forwarding rule '{rule}'"))
+    }
+
+    fn beside_pid_file(&self, name: &str) -> Option<PathBuf> {
+        self.pid_file.as_ref().map(|path| path.with_file_name(name))
     }
 
     fn remove_pid_file(&self) {

@@ -787,6 +787,7 @@ fn an_unknown_vm_as_json() {
         .run()
         .stdout(
             r#"{
+  "name": "other",
   "error": {
     "kind": "unknown-vm",
     "message": "there is no VM `other` in `qqmgr.toml`",

@@ -323,7 +323,9 @@ fn as_nobody(project: &Project, script: &str) -> Option<std::process::Output> {
     fs::set_permissions(project.path(""), open).unwrap();
     // Where the build lies may be closed to others.
     let program = project.path("qqmgr-of-nobody");
-    fs::copy(QQMGR, &program).unwrap();
+    // Not by this process: one that another test starts meanwhile would hold it open for writing.
+    let copied = Command::new("cp").arg(QQMGR).arg(&program).status();
+    assert!(copied.is_ok_and(|status| status.success()));
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "sh", "-c", script]);
     command.current_dir(project.path("")).env("QQMGR", program).env("HOME", "/nonexistent");

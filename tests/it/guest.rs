@@ -196,6 +196,7 @@ fn stop_while_the_guest_boots() {
         project.vm_file("vm", "serial").contains("Linux version")
     });
     let stop = project.qqmgr(&["stop", "vm", "--timeout", "55"]).run();
+    let stop = stop.stderr("qqmgr: waiting for the guest to power off\n");
     stop.stdout("vm powered off in [SECONDS] s\n").success();
 }
 

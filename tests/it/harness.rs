@@ -87,6 +87,29 @@ impl Project {
         port
     }
 
+    /// Writes a `qqmgr.toml` with these VMs, by name and scenario; gives their ssh ports.
+    #[track_caller]
+    pub(crate) fn fake_vms<const N: usize>(&self, vms: [(&str, &str); N]) -> [u16; N] {
+        let mut config = format!("[qemu]\nbin = \"{}\"\n", fake_qemu().display());
+        let ports = vms.map(|(name, scenario)| {
+            let port = free_port();
+            let cmd = format!("cmd = \"-name fake={scenario}\"");
+            let _ = writeln!(config, "[vm.{name}]\n{cmd}\nssh.port = {port}");
+            port
+        });
+        self.config(&config);
+        ports
+    }
+
+    /// `qqmgr` by a shell that sorts both its outputs by lines, for VMs that are told in any order.
+    pub(crate) fn sorted(&self, arguments: &str) -> Run<'_> {
+        self.sh(&format!(
+            "export LC_ALL=C; out=$(mktemp -d) || exit\n\
+             \"$QQMGR\" {arguments} >$out/1 2>$out/2; code=$?\n\
+             sort $out/1; sort $out/2 >&2; rm -r $out; exit $code"
+        ))
+    }
+
     /// `qqmgr` with these arguments, in the project's directory and with its home.
     pub(crate) fn qqmgr(&self, arguments: &[impl AsRef<OsStr>]) -> Run<'_> {
         self.command(QQMGR, arguments)
@@ -116,10 +139,10 @@ impl Project {
         inside.map(|path| path.to_string_lossy().into_owned()).collect()
     }
 
-    /// The names of what is in a VM's directory, but for the fake QEMU's own two files.
+    /// The names of what is in a VM's directory, but for the fake QEMU's own files.
     pub(crate) fn vm_files(&self, vm: &str) -> String {
         let mut names = self.files(&format!(".qqmgr/vm.{vm}"));
-        names.retain(|name| !["fake.log", "fake.pid"].contains(&name.as_str()));
+        names.retain(|name| !name.starts_with("fake."));
         names.join(" ")
     }
 

@@ -19,6 +19,8 @@ const RUNNING: &str = "ctl.socket events.in events.out instance.json lock monito
                        qemu.log qmp.socket serial ssh.conf";
 const STOPPED: &str = "events.out lock qemu.log serial";
 const SOON: Duration = Duration::from_secs(10);
+/// What `stop` says when the button was pressed in vain.
+const WAITING: &str = "qqmgr: waiting for the guest to power off\n";
 
 /// What `start` says to QMP, and `stop` to a running guest.
 const ASKED_BY_START: &str = r#"{"execute": "qmp_capabilities", "id": 1}
@@ -366,6 +368,7 @@ fn failed_start_as_json_keeps_the_text_on_stderr() {
         .run()
         .stdout(
             r#"{
+  "name": "vm",
   "error": {
     "kind": "failed",
     "message": "QEMU exited with status 1 before it was ready:\nqemu-system-x86_64: -drive file=nope.img: Could not open 'nope.img': No such file or directory",
@@ -434,6 +437,7 @@ fn start_that_timed_out_as_json() {
         .run()
         .stdout(
             r#"{
+  "name": "vm",
   "error": {
     "kind": "timed-out",
     "message": "QEMU did not answer on its QMP socket within 0.1 s, and said nothing",
@@ -1068,7 +1072,9 @@ fn stop_notices_a_guest_that_stops_without_the_end_of_qemu() {
 #[test]
 fn stop_presses_the_power_button_again() {
     let (project, _, pid) = started("early-powerdown-lost", "running");
-    stop_ends_by("powerdown", &project, pid, &[]);
+    let output = project.qqmgr(&["stop", "vm", "--json"]).run();
+    output.stdout(stopped(pid, "powerdown")).stderr(WAITING).success();
+    assert!(!project.runs(pid));
     let again = r#"{"execute": "query-status", "id": 4}
 {"execute": "system_powerdown", "id": 5}
 "#;
@@ -1145,6 +1151,7 @@ fn stop_that_may_not_kill_a_panicked_guest_says_why_it_cannot_power_off() {
         .run()
         .stdout(format!(
             r#"{{
+  "name": "vm",
   "error": {{
     "kind": "timed-out",
     "message": "{message}",
@@ -1542,11 +1549,18 @@ fn status_says_that_the_configuration_has_changed() {
     project.qqmgr(&["status", "vm"]).run().stdout(expected).success();
 
     project.config(&text.replace("fake=normal", "fake=normal -m 1"));
-    let expected = status(Some(pid), port, "running", "true");
+    let changes = r#"[
+    {
+      "running": null,
+      "configured": "-m 1"
+    }
+  ]"#;
+    let expected = status_with(Some(pid), port, "running", "true", changes);
     project.qqmgr(&["status", "vm", "--json"]).run().stdout(expected).success();
 
+    // The next `ssh` takes it, without a restart.
     project.config(&format!("{text}ssh.User = \"dev\"\n"));
-    let expected = status(Some(pid), port, "running", "true");
+    let expected = status(Some(pid), port, "running", "false");
     project.qqmgr(&["status", "vm", "--json"]).run().stdout(expected).success();
 
     project.config(&format!("# a comment\n{text}[vm.other]\ncmd = \"\"\nssh.port = 1\n"));

@@ -8,6 +8,7 @@ mod config_search;
 mod config_variants;
 mod expect;
 mod faults;
+mod fleet;
 mod guest;
 mod harness;
 mod lifecycle;

@@ -86,6 +86,11 @@ fn image(code: &[&[u8]]) -> Vec<u8> {
 
 #[track_caller]
 fn stop_ends_by(method: &str, project: &Project, pid: u32) {
+    stop_says("", method, project, pid);
+}
+
+#[track_caller]
+fn stop_says(stderr: &str, method: &str, project: &Project, pid: u32) {
     let reason = match method {
         "powerdown" => "\"guest-shutdown\"",
         "sigterm" => "\"host-signal\"",
@@ -101,7 +106,7 @@ fn stop_ends_by(method: &str, project: &Project, pid: u32) {
 }}
 "#
     );
-    project.qqmgr(&["stop", "vm", "--json"]).run().stdout(expected).success();
+    project.qqmgr(&["stop", "vm", "--json"]).run().stdout(expected).stderr(stderr).success();
     assert!(!project.runs(pid));
     assert_eq!(project.vm_files("vm"), STOPPED);
 }
@@ -411,6 +416,7 @@ fn a_directory_with_commas_blanks_and_quotes() {
         [
             ".qqmgr",
             ".qqmgr/vm.vm",
+            ".qqmgr/vm.vm/events.out",
             ".qqmgr/vm.vm/lock",
             ".qqmgr/vm.vm/qemu.log",
             ".qqmgr/vm.vm/serial",
@@ -490,7 +496,7 @@ fn a_vm_is_known_after_its_project_was_moved() {
 fn a_guest_that_still_boots_is_asked_again() {
     let Some((project, pid)) = guest(&[BUTTON, WAITS, OFF], "") else { return };
     let begin = Instant::now();
-    stop_ends_by("powerdown", &project, pid);
+    stop_says("qqmgr: waiting for the guest to power off\n", "powerdown", &project, pid);
     assert!(begin.elapsed() < SOON, "it took {:?}", begin.elapsed());
 }
 

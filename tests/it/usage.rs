@@ -13,14 +13,20 @@ qqmgr - Quick QEMU Manager
 Usage: qqmgr [OPTIONS] COMMAND ...
 
 Commands:
-  start VM                Start a VM and wait until QEMU answers
-  stop VM                 Power a VM off, ending QEMU when the guest does not
-  status VM               Show the state of a VM, its port and its files
-  list                    List the VMs
-  ssh VM [WORD...]        Open a shell on the guest, or run a command there
-  put VM LOCAL... REMOTE  Copy files and directories to the guest
-  get VM REMOTE... LOCAL  Copy files and directories from the guest
-  help [COMMAND]          Show help, of a command or of all
+  start [VM...] [-- ARGS...]    Start VMs and wait until QEMU answers
+  stop [VM...]                  Power VMs off, by force if need be
+  restart [VM...] [-- ARGS...]  Stop VMs and start them again
+  status [VM...]                Show the state of VMs, their ports and files
+  list                          List the VMs
+  wait [VM...]                  Wait until something happens to VMs
+  ssh VM [WORD...]              Open a shell on the guest, or run a command
+  put VM LOCAL... REMOTE        Copy files and directories to the guest
+  get VM REMOTE... LOCAL        Copy files and directories from the guest
+  run VM -- COMMAND...          Run a command on a VM started just for it
+  ssh-config [VM...]            Print an ssh configuration for VMs
+  cmdline VM [-- ARGS...]       Print the command line of QEMU
+  init                          Write a first qqmgr.toml, with comments
+  help [COMMAND]                Show help, of a command or of all
 
 Options of every command:
   -c, --config FILE  Read this configuration instead of searching for one
@@ -34,15 +40,16 @@ are the reference.
 ";
 
 const STOP_PAGE: &str = "\
-Power a VM off, ending QEMU when the guest does not
+Power VMs off, by force if need be
 
-Usage: qqmgr stop [OPTIONS] VM
+Usage: qqmgr stop [OPTIONS] [VM...]
 
 The guest's power button is pressed. When the guest has not powered off in time,
 QEMU gets SIGTERM, which closes its images cleanly, and at last SIGKILL.
 Stopping a stopped VM is success, and cleans up what a crash left.
 
 Options:
+      --all              Act on every VM
       --timeout SECONDS  Give the guest this long to power off (default 20)
       --force            End QEMU at once, without asking the guest
       --no-kill          Leave QEMU running when the guest does not power off
@@ -144,7 +151,7 @@ fn flags_of_another_command() {
         let hint = "`qqmgr help` shows how it is used";
         refused(arguments, 2, "`start` has no flag `--force`", hint);
     }
-    let hint = "usage: qqmgr start [OPTIONS] VM";
+    let hint = "usage: qqmgr start [OPTIONS] [VM...] [-- ARGS...]";
     refused(&["--force", "start", "vm"], 2, "`start` has no flag `--force`", hint);
     let hint = "usage: qqmgr list [OPTIONS]";
     refused(&["--timeout", "5", "list"], 2, "`list` has no flag `--timeout`", hint);
@@ -152,16 +159,13 @@ fn flags_of_another_command() {
 
 #[test]
 fn missing_operands() {
-    let vm = "[OPTIONS] VM";
     for (arguments, missing, usage) in [
-        (&["start"][..], "VM", vm),
-        (&["stop", "--force"], "VM", vm),
-        (&["status"], "VM", vm),
-        (&["put"], "VM", "[OPTIONS] VM LOCAL... REMOTE"),
+        (&["put"][..], "VM", "[OPTIONS] VM LOCAL... REMOTE"),
         (&["put", "vm"], "LOCAL", "[OPTIONS] VM LOCAL... REMOTE"),
         (&["put", "vm", "a"], "REMOTE", "[OPTIONS] VM LOCAL... REMOTE"),
         (&["get", "vm"], "REMOTE", "[OPTIONS] VM REMOTE... LOCAL"),
         (&["get", "vm", "a"], "LOCAL", "[OPTIONS] VM REMOTE... LOCAL"),
+        (&["cmdline"], "VM", "[OPTIONS] VM [-- ARGS...]"),
     ] {
         let command = arguments[0];
         let message = format!("`{command}` needs the operand {missing}");
@@ -169,13 +173,35 @@ fn missing_operands() {
     }
 }
 
+/// Neither none nor too many.
+#[test]
+fn vms_or_all() {
+    for (command, usage) in [
+        ("start", "[OPTIONS] [VM...] [-- ARGS...]"),
+        ("stop", "[OPTIONS] [VM...]"),
+        ("restart", "[OPTIONS] [VM...] [-- ARGS...]"),
+        ("status", "[OPTIONS] [VM...]"),
+    ] {
+        let hint = format!("usage: qqmgr {command} {usage}");
+        refused(&[command], 2, &format!("`{command}` needs a VM, or `--all`"), &hint);
+        let message = format!("`{command}` takes VMs or `--all`, not both");
+        refused(&[command, "--all", "vm"], 2, &message, &hint);
+    }
+    let hint = "usage: qqmgr wait [OPTIONS] [VM...]";
+    refused(&["wait", "--for", "ssh"], 2, "`wait` needs a VM, or `--all`", hint);
+    refused(&["wait", "vm"], 2, "`wait` needs `--for`: what to wait for", hint);
+    // What stands behind `--` are no VMs.
+    let hint = "usage: qqmgr start [OPTIONS] [VM...] [-- ARGS...]";
+    refused(&["start", "--", "vm"], 2, "`start` needs a VM, or `--all`", hint);
+}
+
 #[test]
 fn extra_operands() {
     for (arguments, extra, usage) in [
-        (&["start", "vm", "x"][..], "x", "[OPTIONS] VM"),
-        (&["stop", "vm", "vm"], "vm", "[OPTIONS] VM"),
-        (&["status", "vm", "", "x"], "", "[OPTIONS] VM"),
-        (&["list", "vm"], "vm", "[OPTIONS]"),
+        (&["list", "vm"][..], "vm", "[OPTIONS]"),
+        (&["list", "", "x"], "", "[OPTIONS]"),
+        (&["init", "dir"], "dir", "[OPTIONS]"),
+        (&["cmdline", "vm", "vm"], "vm", "[OPTIONS] VM [-- ARGS...]"),
         (&["help", "list", "vm"], "vm", "[OPTIONS] [COMMAND]"),
     ] {
         let command = arguments[0];
@@ -281,17 +307,17 @@ fn ssh_as_json_needs_a_command() {
 #[test]
 fn wrong_usage_as_json() {
     let project = project();
-    let stderr = "qqmgr: error: `start` needs the operand VM\n\
-                  qqmgr: hint: usage: qqmgr start [OPTIONS] VM\n";
+    let stderr = "qqmgr: error: `put` needs the operand VM\n\
+                  qqmgr: hint: usage: qqmgr put [OPTIONS] VM LOCAL... REMOTE\n";
     let stdout = r#"{
   "error": {
     "kind": "usage",
-    "message": "`start` needs the operand VM",
-    "hint": "usage: qqmgr start [OPTIONS] VM"
+    "message": "`put` needs the operand VM",
+    "hint": "usage: qqmgr put [OPTIONS] VM LOCAL... REMOTE"
   }
 }
 "#;
-    for arguments in [["--json", "start"], ["start", "--json"]] {
+    for arguments in [["--json", "put"], ["put", "--json"]] {
         project.qqmgr(&arguments).run().stdout(stdout).stderr(stderr).code(2);
     }
     let stdout = r#"{
@@ -441,13 +467,13 @@ fn page_of_a_command() {
 fn every_command_has_a_page() {
     let project = project();
     let commands = OVERVIEW.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    assert_eq!(commands.lines().count(), 8);
+    assert_eq!(commands.lines().count(), 14);
     for line in commands.lines() {
         let (usage, about) = line.trim_start().split_once("  ").unwrap();
+        let about = about.trim_start();
         let (name, operands) = usage.split_once(' ').unwrap_or((usage, ""));
         let usage = format!("qqmgr {name} [OPTIONS] {operands}");
-        let expected =
-            format!("{}\n\nUsage: {}\n...{GLOBAL_FLAGS}", about.trim_start(), usage.trim_end());
+        let expected = format!("{about}\n\nUsage: {}\n...\n{GLOBAL_FLAGS}", usage.trim_end());
         project.qqmgr(&["help", name]).run().stdout(expected.as_str()).success();
         project.qqmgr(&[name, "--help"]).run().stdout(expected.as_str()).success();
     }
@@ -458,25 +484,39 @@ fn help_as_json() {
     let project = project();
     let stop = r#"{
   "name": "stop",
-  "about": "Power a VM off, ending QEMU when the guest does not",
-  "usage": "qqmgr stop [OPTIONS] VM",
+  "about": "Power VMs off, by force if need be",
+  "usage": "qqmgr stop [OPTIONS] [VM...]",
   "flags": [
+    {
+      "long": "all",
+      "short": null,
+      "value": null,
+      "value_required": false,
+      "repeatable": false,
+      "help": "Act on every VM"
+    },
     {
       "long": "timeout",
       "short": null,
       "value": "SECONDS",
+      "value_required": true,
+      "repeatable": false,
       "help": "Give the guest this long to power off (default 20)"
     },
     {
       "long": "force",
       "short": null,
       "value": null,
+      "value_required": false,
+      "repeatable": false,
       "help": "End QEMU at once, without asking the guest"
     },
     {
       "long": "no-kill",
       "short": null,
       "value": null,
+      "value_required": false,
+      "repeatable": false,
       "help": "Leave QEMU running when the guest does not power off"
     }
   ]
@@ -494,8 +534,36 @@ fn help_as_json() {
       "name": "list",
       "about": "List the VMs",
       "usage": "qqmgr list [OPTIONS]",
-      "flags": []
-    },
+      "flags": [
+        {
+          "long": "quiet",
+          "short": "q",
+          "value": null,
+          "value_required": false,
+          "repeatable": false,
+          "help": "Print only the names, one a line"
+        },
+...
+    {
+      "name": "wait",
+...
+        {
+          "long": "wait",
+          "short": null,
+          "value": "SECONDS",
+          "value_required": false,
+          "repeatable": false,
+          "help": "Wait for the guest's ssh server (default 300)"
+        },
+        {
+          "long": "set",
+          "short": null,
+          "value": "NAME=VALUE",
+          "value_required": true,
+          "repeatable": true,
+          "help": "Give a variable this value, for this start"
+        },
+...
 ...
   ],
   "flags": [
@@ -503,6 +571,8 @@ fn help_as_json() {
       "long": "config",
       "short": "c",
       "value": "FILE",
+      "value_required": true,
+      "repeatable": false,
       "help": "Read this configuration instead of searching for one"
     },
 ...
@@ -571,9 +641,9 @@ fn output_that_cannot_be_written_is_a_failure() {
 #[test]
 fn an_error_whose_json_cannot_be_written_keeps_its_code() {
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let stderr = "qqmgr: error: `start` needs the operand VM\n\
-                  qqmgr: hint: usage: qqmgr start [OPTIONS] VM\n";
-    project().qqmgr(&["start", "--json"]).stdout_to(full).run().stderr(stderr).code(2);
+    let stderr = "qqmgr: error: `put` needs the operand VM\n\
+                  qqmgr: hint: usage: qqmgr put [OPTIONS] VM LOCAL... REMOTE\n";
+    project().qqmgr(&["put", "--json"]).stdout_to(full).run().stderr(stderr).code(2);
 }
 
 /// `qqmgr list | head -1`
