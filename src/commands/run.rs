@@ -1,7 +1,7 @@
 //! `qqmgr run VM -- COMMAND...`: one job on a VM that is there for it.
 
 use super::plan::Extra;
-use super::stop;
+use super::stop::{self, Which};
 use super::target::Target;
 use super::up::{TIMEOUT_DEFAULT, Up};
 use super::wait;
@@ -15,8 +15,8 @@ use crate::ssh::Guest;
 use crate::ssh::copy::{Copy, copy};
 use crate::ssh::run::{Limits, Output, capture, run_attached};
 use crate::vm::guard::Guard;
-use crate::vm::lock::{LOCK_WAIT, lock};
-use crate::vm::process;
+use crate::vm::lock::{LOCK_WAIT, Use, lock};
+use crate::vm::{Instance, process};
 use crate::vm::shutdown::{self, Force};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -130,7 +130,8 @@ struct Job<'a> {
     limits: Limits,
     /// Stops the VM when we do not come to it.
     guard: Option<Guard>,
-    /// By us, and so ours to stop.
+    /// Keeps other `run`s from stopping the VM.
+    using: Option<Use>,
     started: bool,
 }
 
@@ -146,27 +147,24 @@ impl<'a> Job<'a> {
         let limits = Limits { deadline, guest: Some(target.paths.clone()) };
         let guard =
             (!args.keep).then(|| Guard::new(&stop_command(config, name, args)?, &target.log));
-        Ok(Self { target, limits, guard: guard.transpose()?, started: false })
+        Ok(Self { target, limits, guard: guard.transpose()?, using: None, started: false })
     }
 
     /// Starts the VM if it does not run.
     fn start(&mut self) -> Result<(), Error> {
         let Target { args, name, paths, log, .. } = self.target;
         let arguments = if args.fresh { vec!["-snapshot".into()] } else { Vec::new() };
-        let extra = Extra { set: &args.set, arguments };
+        let extra = Extra { set: &args.set, arguments, on_demand: !args.keep };
         let up = Up::new(self.target, extra, self.limits.left(TIMEOUT_DEFAULT))?;
         if process::find(paths).is_none() {
             up.check()?;
         }
         let lock = lock(paths, name, COMMAND.name, self.limits.left(LOCK_WAIT), log)?;
-        if process::find_anywhere(paths).is_none_or(|process| process.exiting) {
-            if let Some(guard) = &mut self.guard {
-                guard.arm()?;
-            }
-        } else if args.fresh {
+        if args.fresh && process::find_anywhere(paths).is_some_and(|process| !process.exiting) {
             let message = format!("VM `{name}` runs already, and `--fresh` needs its own start");
             return Err(Error::failed(message).hint(format!("`qqmgr stop {name}` stops it")));
         }
+        self.using = Some(Use::new(paths, &lock)?);
         self.started = !up.under(lock)?.ready.already_running;
         Ok(())
     }
@@ -201,13 +199,15 @@ impl<'a> Job<'a> {
         Ok((exit_code, output))
     }
 
-    /// Stops what was started.
+    /// Stops what was started, by whichever `run`, unless another one still uses it.
     fn end(&mut self) -> Result<(), Error> {
-        let Target { args, .. } = self.target;
-        if self.started && !args.keep {
+        let Target { args, paths, .. } = self.target;
+        self.using = None;
+        if !args.keep && Instance::read(paths).is_some_and(|instance| instance.on_demand) {
             let (timeout, at_once) = (shutdown::TIMEOUT, args.fresh);
             // A guest whose writes are forgotten has nothing to lose.
-            stop::stop(self.target, &COMMAND, Force { timeout, at_once, kill: true })?;
+            let force = Force { timeout, at_once, kill: true };
+            stop::stop(self.target, &COMMAND, force, Which::Unused)?;
         }
         self.guard.take().map_or(Ok(()), Guard::disarm)
     }
@@ -218,7 +218,7 @@ fn stop_command(config: &Config, name: &str, args: &Args) -> Result<Vec<OsString
     let program = std::env::current_exe()
         .map_err(|error| Error::io("find", Path::new("qqmgr"), &error))?
         .into_os_string();
-    let mut argv = vec![program, "-c".into(), config.file.clone().into(), "stop".into()];
+    let mut argv = vec![program, "-c".into(), config.file.clone().into(), "stop".into(), "--unused".into()];
     argv.extend(args.fresh.then(|| "--force".into()));
     argv.extend(["--".into(), name.into()]);
     Ok(argv)
