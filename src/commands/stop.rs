@@ -10,8 +10,8 @@ use crate::report::Report;
 use crate::ssh::end_shared_connection;
 use crate::vm::events::{self, Ending};
 use crate::vm::lock::{LOCK_WAIT, Lock, Use, lock};
-use crate::vm::{Instance, process};
 use crate::vm::shutdown::{self, Force, Method};
+use crate::vm::{Instance, process};
 use std::time::{Duration, Instant};
 
 /// So long `--force` lets another command finish.
