@@ -131,6 +131,20 @@ pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
     options.read(true).write(true).create(true).truncate(false).mode(PRIVATE_FILE).open(path)
 }
 
+/// The same for one that is there.
+pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+/// Takes its content from a regular file, if there is one.
+pub(crate) fn empty(path: &Path) -> Result<(), Error> {
+    if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+        return Ok(());
+    }
+    let emptied = OpenOptions::new().write(true).truncate(true).open(path);
+    emptied.map(|_| ()).map_err(|error| Error::io("empty", path, &error))
+}
+
 /// Removes a file; that it is gone already is fine.
 pub(crate) fn remove(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {

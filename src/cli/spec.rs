@@ -107,6 +107,7 @@ pub(crate) struct Args {
     pub(crate) timeout: Option<Duration>,
     pub(crate) force: bool,
     pub(crate) no_kill: bool,
+    pub(crate) unused: bool,
     pub(crate) all: bool,
     pub(crate) quiet: bool,
     pub(crate) keep: bool,

@@ -19,6 +19,8 @@ pub(super) struct Extra<'a> {
     pub(super) set: &'a [(String, String)],
     /// Arguments for QEMU behind the VM's own.
     pub(super) arguments: Vec<OsString>,
+    /// To be stopped when no `run` uses it any more; of one that runs, not to be stopped if unset.
+    pub(super) on_demand: bool,
 }
 
 impl Extra<'_> {
@@ -186,6 +188,7 @@ mod tests {
             set: Vec::new(),
             argv,
             own_words,
+            on_demand: false,
         };
         let changes_to = |text: &str, port| -> Vec<String> {
             let argv: Vec<OsString> = words(text).into_iter().map(OsString::from).collect();

@@ -3,7 +3,7 @@
 use super::fleet::{self, Known};
 use super::plan::Extra;
 use super::start::{ARGS, Started};
-use super::stop::{self, Stopped};
+use super::stop::{self, Stopped, Which};
 use super::target::Target;
 use super::up::{TIMEOUT_DEFAULT, Up};
 use crate::cli::spec;
@@ -33,11 +33,11 @@ struct Restarted {
 
 fn run(target: &Target) -> Outcome {
     let args = target.args;
-    let extra = Extra { set: &args.set, arguments: args.words.clone() };
+    let extra = Extra { set: &args.set, arguments: args.words.clone(), on_demand: false };
     let up = Up::new(target, extra, TIMEOUT_DEFAULT)?;
     up.check()?;
     let force = stop::force(args)?;
-    let (stopped, lock) = stop::stop(target, &COMMAND, force)?;
+    let (stopped, lock) = stop::stop(target, &COMMAND, force, Which::Any)?;
     let started = Started::new(target, up.under(lock)?)?;
     Ok(Box::new(Restarted { stopped, started }))
 }

@@ -1,7 +1,7 @@
 //! `qqmgr run VM -- COMMAND...`: one job on a VM that is there for it.
 
 use super::plan::Extra;
-use super::stop;
+use super::stop::{self, Which};
 use super::target::Target;
 use super::up::{TIMEOUT_DEFAULT, Up};
 use super::wait;
@@ -15,9 +15,11 @@ use crate::ssh::Guest;
 use crate::ssh::copy::{Copy, copy};
 use crate::ssh::run::{Limits, Output, capture, run_attached};
 use crate::vm::guard::Guard;
-use crate::vm::lock::{LOCK_WAIT, lock};
-use crate::vm::process;
+use crate::vm::launch::Ready;
+use crate::vm::lock::{LOCK_WAIT, Use, lock};
+use crate::vm::process::Process;
 use crate::vm::shutdown::{self, Force};
+use crate::vm::{Instance, events, process};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -27,6 +29,10 @@ use std::time::{Duration, Instant};
 const FAILURE_CODE: u8 = 255;
 /// That of timeout(1).
 const TIMED_OUT_CODE: u8 = 124;
+/// QEMU's option for `--fresh`.
+const SNAPSHOT: &str = "-snapshot";
+/// When ssh has failed, a QEMU that is the reason ends within this.
+const ENDING_WAIT: Duration = Duration::from_millis(300);
 
 pub(crate) static COMMAND: Command = Command {
     name: "run",
@@ -112,9 +118,17 @@ fn run(args: &Args) -> Outcome {
     let mut job = Job::new(&target)?;
     let begin = Instant::now();
     // Its own error is told even when the VM cannot be stopped, which is told, too.
-    let result = job.start().and_then(|()| job.work());
+    let result = job.start().and_then(|ready| {
+        let process = &ready.process;
+        let (exit_code, output) = job.work(process).map_err(|error| match error.kind {
+            // Nothing else can go well then, and what did not says less.
+            Kind::Failed if !process.is_alive() => wait::ended(&target, process),
+            _ => error,
+        })?;
+        Ok((exit_code, output, !ready.already_running))
+    });
     let ended = job.end();
-    let (exit_code, output) = match (result, ended) {
+    let (exit_code, output, started) = match (result, ended) {
         (Ok(_), Err(error)) => return Err(error),
         (Err(error), Err(other)) => {
             target.log.note(&format!("and then: {}", other.message()));
@@ -122,7 +136,7 @@ fn run(args: &Args) -> Outcome {
         }
         (result, Ok(())) => result?,
     };
-    let (name, started) = (target.name.clone(), job.started);
+    let name = target.name.clone();
     Ok(Box::new(Ran { name, exit_code, output, started, took: begin.elapsed() }))
 }
 
@@ -131,53 +145,74 @@ struct Job<'a> {
     limits: Limits,
     /// Stops the VM when we do not come to it.
     guard: Option<Guard>,
-    /// By us, and so ours to stop.
-    started: bool,
+    /// Keeps other `run`s from stopping the VM.
+    using: Option<Use>,
 }
 
 impl<'a> Job<'a> {
     /// What can be known to be wrong is told before anything is started.
     fn new(target: &'a Target<'a>) -> Result<Self, Error> {
-        let Target { args, config, name, .. } = target;
-        for (local, _) in &args.put {
-            let path = Path::new(local);
-            path.symlink_metadata().map_err(|error| Error::io("read", path, &error))?;
+        let Target { args, config, name, log, .. } = target;
+        for local in args.put.iter().map(|(local, _)| Path::new(local)) {
+            local.metadata().map_err(|error| Error::io("read", local, &error))?;
+        }
+        for local in args.get.iter().map(|(_, local)| Path::new(local)) {
+            let dir = Path::new(".").join(local.parent().unwrap_or(local));
+            dir.metadata().map_err(|error| Error::io("write", local, &error))?;
         }
         let deadline = args.timeout.map(|timeout| (timeout, Instant::now() + timeout));
-        let limits = Limits { deadline, guest: Some(target.paths.clone()) };
-        let guard =
-            (!args.keep).then(|| Guard::new(&stop_command(config, name, args)?, &target.log));
-        Ok(Self { target, limits, guard: guard.transpose()?, started: false })
+        let limits = Limits { deadline, guest: None };
+        let guard = if args.keep {
+            None
+        } else {
+            Some(Guard::new(&stop_command(config, name, args)?, log)?)
+        };
+        Ok(Self { target, limits, guard, using: None })
     }
 
     /// Starts the VM if it does not run.
-    fn start(&mut self) -> Result<(), Error> {
+    fn start(&mut self) -> Result<Ready, Error> {
         let Target { args, name, paths, log, .. } = self.target;
-        let arguments = if args.fresh { vec!["-snapshot".into()] } else { Vec::new() };
-        let extra = Extra { set: &args.set, arguments };
+        let arguments = if args.fresh { vec![SNAPSHOT.into()] } else { Vec::new() };
+        let extra = Extra { set: &args.set, arguments, on_demand: !args.keep };
         let up = Up::new(self.target, extra, self.limits.left(TIMEOUT_DEFAULT))?;
         if process::find(paths).is_none() {
             up.check()?;
         }
         let lock = lock(paths, name, COMMAND.name, self.limits.left(LOCK_WAIT), log)?;
-        if process::find_anywhere(paths).is_none_or(|process| process.exiting) {
-            if let Some(guard) = &mut self.guard {
-                guard.arm()?;
-            }
-        } else if args.fresh {
-            let message = format!("VM `{name}` runs already, and `--fresh` needs its own start");
-            return Err(Error::failed(message).hint(format!("`qqmgr stop {name}` stops it")));
+        if process::find_anywhere(paths).is_some_and(|process| !process.exiting) {
+            self.check_freshness()?;
         }
-        self.started = !up.under(lock)?.ready.already_running;
-        Ok(())
+        self.using = Some(Use::new(paths, &lock)?);
+        Ok(up.under(lock)?.ready)
+    }
+
+    /// Of a VM that runs: what is written must be kept, and forgotten, as it was asked.
+    fn check_freshness(&self) -> Result<(), Error> {
+        let Target { args, name, paths, .. } = self.target;
+        let (fresh, instance) = (args.fresh, Instance::read(paths));
+        let of_a_run = instance.filter(|instance| instance.on_demand);
+        let is_fresh = of_a_run.is_some_and(|vm| vm.own_argv().iter().any(|word| word == SNAPSHOT));
+        let why = match (fresh, is_fresh) {
+            (true, _) => "`--fresh` needs its own start",
+            (false, true) => "for a `run --fresh`, which forgets what is written",
+            (false, false) => return Ok(()),
+        };
+        let error = Error::failed(format!("VM `{name}` runs already, {why}"));
+        Err(error.hint(format!("`qqmgr wait {name} --for stopped` waits for its end")))
     }
 
     /// The command's exit code, and what it said if that is wanted.
-    fn work(&self) -> Result<(u8, Option<Output>), Error> {
+    fn work(&self, process: &Process) -> Result<(u8, Option<Output>), Error> {
         let Target { args, config, name, paths, log } = self.target;
         let wait = args.wait.unwrap_or(spec::WAIT_DEFAULT);
-        wait::for_ssh(self.target, self.limits.left(wait))?;
-        let guest = Guest::of(name, config, paths, log)?.within(self.limits.clone());
+        let of_wait = (wait, Instant::now() + wait);
+        let limit = self.limits.deadline.filter(|(_, end)| *end < of_wait.1).unwrap_or(of_wait);
+        wait::ssh_by(self.target, process, limit)?;
+
+        let guest = Some((paths.clone(), events::told(paths)));
+        let limits = Limits { guest, ..self.limits.clone() };
+        let guest = Guest::of(name, config, paths, log)?.within(limits);
         for (local, remote) in &args.put {
             let to = Copy::Put { from: vec![PathBuf::from(local)], to: remote.clone() };
             copy(&guest, &to, false)?;
@@ -189,11 +224,14 @@ impl<'a> Job<'a> {
         } else {
             (run_attached(guest.ssh(&words), &guest.limits, log)?, None)
         };
+        let exit_code = exit_code.and_then(|code| code.try_into().ok()).unwrap_or(FAILURE_CODE);
+        if exit_code == FAILURE_CODE && process.ends_by(Instant::now() + ENDING_WAIT) {
+            return Err(wait::ended(self.target, process));
+        }
         let got = args.get.iter().try_for_each(|(remote, local)| {
             let from = Copy::Get { from: vec![remote.clone()], to: local.into() };
             copy(&guest, &from, false)
         });
-        let exit_code = exit_code.and_then(|code| code.try_into().ok()).unwrap_or(FAILURE_CODE);
         match got {
             // The command's own failure is what counts then.
             Err(error) if exit_code != 0 => log.note(error.message()),
@@ -202,15 +240,20 @@ impl<'a> Job<'a> {
         Ok((exit_code, output))
     }
 
-    /// Stops what was started.
+    /// Stops what was started, by whichever `run`, unless another one still uses it.
     fn end(&mut self) -> Result<(), Error> {
-        let Target { args, .. } = self.target;
-        if self.started && !args.keep {
+        let Target { args, paths, .. } = self.target;
+        self.using = None;
+        if !args.keep && Instance::read(paths).is_some_and(|instance| instance.on_demand) {
             let (timeout, at_once) = (shutdown::TIMEOUT, args.fresh);
             // A guest whose writes are forgotten has nothing to lose.
-            stop::stop(self.target, &COMMAND, Force { timeout, at_once, kill: true })?;
+            let force = Force { timeout, at_once, kill: true };
+            stop::stop(self.target, &COMMAND, force, Which::Unused)?;
         }
-        self.guard.take().map_or(Ok(()), Guard::disarm)
+        if let Some(guard) = self.guard.take() {
+            guard.disarm();
+        }
+        Ok(())
     }
 }
 
@@ -219,7 +262,8 @@ fn stop_command(config: &Config, name: &str, args: &Args) -> Result<Vec<OsString
     let program = std::env::current_exe()
         .map_err(|error| Error::io("find", Path::new("qqmgr"), &error))?
         .into_os_string();
-    let mut argv = vec![program, "-c".into(), config.file.clone().into(), "stop".into()];
+    let mut argv = vec![program, "-c".into(), config.file.clone().into()];
+    argv.extend(["stop".into(), "--unused".into()]);
     argv.extend(args.fresh.then(|| "--force".into()));
     argv.extend(["--".into(), name.into()]);
     Ok(argv)

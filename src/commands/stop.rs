@@ -9,9 +9,9 @@ use crate::json::Value;
 use crate::report::Report;
 use crate::ssh::end_shared_connection;
 use crate::vm::events::{self, Ending};
-use crate::vm::lock::{LOCK_WAIT, Lock, lock};
-use crate::vm::process;
+use crate::vm::lock::{LOCK_WAIT, Lock, Use, lock};
 use crate::vm::shutdown::{self, Force, Method};
+use crate::vm::{Instance, process};
 use std::time::{Duration, Instant};
 
 /// So long `--force` lets another command finish.
@@ -24,7 +24,7 @@ pub(crate) static COMMAND: Command = Command {
               QEMU gets SIGTERM, which closes its images cleanly, and at last SIGKILL.\n\
               Stopping a stopped VM is success, and cleans up what a crash left.",
     operands: &[spec::VMS],
-    flags: &[&spec::ALL, &TIMEOUT, &FORCE, &NO_KILL],
+    flags: &[&spec::ALL, &TIMEOUT, &FORCE, &NO_KILL, &UNUSED],
     failure_code: Kind::exit_code,
     run: Run::Each(|args, tell| {
         fleet::each(&COMMAND, args, Known::Running, tell, run);
@@ -49,6 +49,20 @@ pub(super) static NO_KILL: Flag = Flag {
     kind: FlagKind::Switch(|args| args.no_kill = true),
     help: "Leave QEMU running when the guest does not power off",
 };
+static UNUSED: Flag = Flag {
+    long: "unused",
+    short: None,
+    kind: FlagKind::Switch(|args| args.unused = true),
+    help: "Only what `run` started and no `run` uses any more",
+};
+
+/// Which VMs are meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    Any,
+    /// Only one on demand that no `run` uses.
+    Unused,
+}
 
 pub(super) struct Stopped {
     name: String,
@@ -64,7 +78,8 @@ fn run(target: &Target) -> Outcome {
     if paths.dir.symlink_metadata().is_err() && process::find_anywhere(paths).is_none() {
         return Ok(Box::new(Stopped::nothing(name)));
     }
-    let (stopped, _lock) = stop(target, &COMMAND, force)?;
+    let which = if target.args.unused { Which::Unused } else { Which::Any };
+    let (stopped, _lock) = stop(target, &COMMAND, force, which)?;
     Ok(Box::new(stopped))
 }
 
@@ -82,13 +97,15 @@ pub(super) fn stop(
     target: &Target,
     command: &Command,
     force: Force,
+    which: Which,
 ) -> Result<(Stopped, Lock), Error> {
     let Target { name, paths, log, .. } = target;
     let (mut stopped, begin) = (Stopped::nothing(name.clone()), Instant::now());
-    let wait = if force.at_once { FORCE_WAIT } else { LOCK_WAIT };
+    let may_barge_in = force.at_once && which == Which::Any;
+    let wait = if may_barge_in { FORCE_WAIT } else { LOCK_WAIT };
     let lock_for = |wait| lock(paths, name, command.name, wait, log);
     let lock = match (lock_for(wait), process::find(paths)) {
-        (Err(error), Some(process)) if force.at_once && error.kind == Kind::TimedOut => {
+        (Err(error), Some(process)) if may_barge_in && error.kind == Kind::TimedOut => {
             // A `start` waits for this QEMU in vain; it sees the end and gives the lock back.
             stopped.pid = Some(process.pid);
             stopped.method = shutdown::terminate(&process, log)?;
@@ -98,6 +115,10 @@ pub(super) fn stop(
     };
     if let Some(process) = process::find_anywhere(paths) {
         stopped.pid = Some(process.pid);
+        let on_demand = || Instance::read(paths).is_some_and(|instance| instance.on_demand);
+        if which == Which::Unused && !(on_demand() && Use::is_over(paths, &lock)) {
+            return Ok((stopped, lock));
+        }
         stopped.method = shutdown::shut_down(&process, paths, force, log)?;
         stopped.ending = events::ending(paths);
     }
@@ -132,6 +153,7 @@ impl Report for Stopped {
     fn text(&self) -> String {
         let (name, seconds) = (&self.name, self.took.as_secs_f64());
         match self.method {
+            Method::None if self.pid.is_some() => format!("{name} is left running\n"),
             Method::None => format!("{name} was not running\n"),
             Method::Powerdown => format!("{name} powered off in {seconds:.1} s\n"),
             Method::Sigterm => format!("{name} ended by SIGTERM in {seconds:.1} s\n"),

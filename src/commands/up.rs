@@ -122,6 +122,7 @@ impl<'a> Up<'a> {
             set: self.extra.set.to_vec(),
             argv: argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
             own_words: plan.own_argv.len(),
+            on_demand: self.extra.on_demand,
         };
         instance.write(paths)?;
         files::write_private(&paths.ssh_config, &plan.ssh_config)?;
@@ -172,13 +173,16 @@ impl<'a> Up<'a> {
         let recorded = instance.as_ref().map(|instance| instance.ssh_port);
         let ssh_port = recorded.unwrap_or_else(|| self.likely_port());
         self.check_extra(instance.as_ref(), ssh_port)?;
-        if let (State::Starting | State::Qemu(_), Some(instance)) = (&state, instance)
-            && instance.pid.is_none()
-        {
-            // A `start` began it and was killed.
-            let ready = launch::wait_for_running(process, paths, self.timeout, log)?;
-            Instance { pid: Some(process.pid), ..instance }.write(paths)?;
-            state = State::Qemu(ready.run_state);
+        if let Some(mut instance) = instance {
+            if matches!(state, State::Starting | State::Qemu(_)) && instance.pid.is_none() {
+                // A `start` began it and was killed.
+                let ready = launch::wait_for_running(process, paths, self.timeout, log)?;
+                instance.pid = Some(process.pid);
+                state = State::Qemu(ready.run_state);
+            }
+            // Somebody wants it to stay.
+            instance.on_demand &= self.extra.on_demand;
+            instance.write(paths)?;
         }
         let run_state = state.name().to_string();
         let ready = Ready { process: process.clone(), run_state, already_running: true };

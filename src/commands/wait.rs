@@ -8,10 +8,10 @@ use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::Report;
 use crate::ssh;
+use crate::vm::Instance;
 use crate::vm::events::{self, Ending};
 use crate::vm::process::{self, Process};
-use crate::vm::watch::Watch;
-use crate::vm::{Instance, wait};
+use crate::vm::watch::{self, Watch};
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
 
@@ -81,12 +81,13 @@ fn run(target: &Target) -> Outcome {
     let mut ending = None;
     if let Some(process) = &process {
         let watch = watch(target, process, limit);
-        match &waited_for {
-            WaitFor::Ssh => ssh_of(target, &watch)?,
-            WaitFor::Running => watch.running()?,
-            WaitFor::Serial(text) => watch.serial(text)?,
-            WaitFor::Stopped => ending = Some(watch.stopped()?),
-        }
+        let result = match &waited_for {
+            WaitFor::Ssh => ssh_of(target, &watch),
+            WaitFor::Running => watch.running(),
+            WaitFor::Serial(text) => watch.serial(text),
+            WaitFor::Stopped => watch.stopped().map(|why| ending = Some(why)),
+        };
+        result.map_err(|error| hint_that_it_runs(target, error))?;
     } else {
         ending = Some(events::ending(&target.paths));
     }
@@ -102,13 +103,8 @@ fn find(target: &Target, waited_for: &WaitFor, limit: Limit) -> Result<Option<Pr
     match (found, waited_for) {
         (None, WaitFor::Stopped) => Ok(None),
         (None, WaitFor::Running) => {
-            let deadline = limit.map(|(_, deadline)| deadline);
-            let started = wait::poll_long(deadline, || process::find(&target.paths));
-            started.map(Some).ok_or_else(|| {
-                let seconds = limit.map_or(0.0, |(limit, _)| limit.as_secs_f64());
-                let message = format!("VM `{}` was not started within {seconds} s", target.name);
-                Error::new(Kind::TimedOut, message)
-            })
+            let Target { name, paths, log, .. } = target;
+            watch::started(name, paths, limit, log).map(Some)
         }
         (None, _) => Err(ssh::not_running(&target.name)),
         (found, _) => Ok(found),
@@ -119,11 +115,32 @@ fn watch<'a>(target: &'a Target, process: &'a Process, limit: Limit) -> Watch<'a
     Watch { name: &target.name, paths: &target.paths, process, limit, log: &target.log }
 }
 
+fn hint_that_it_runs(target: &Target, error: Error) -> Error {
+    match error.kind {
+        Kind::TimedOut => error.hint(format!("VM `{}` still runs", target.name)),
+        _ => error,
+    }
+}
+
 /// Waits for the ssh server of a VM that runs.
 pub(super) fn for_ssh(target: &Target, timeout: Duration) -> Result<(), Error> {
     let process = process::find(&target.paths);
     let process = process.ok_or_else(|| ssh::not_running(&target.name))?;
-    ssh_of(target, &watch(target, &process, limit(Some(timeout))))
+    ssh_by(target, &process, (timeout, Instant::now() + timeout))
+        .map_err(|error| hint_that_it_runs(target, error))
+}
+
+/// The error of a VM that has ended under the command of a `run`.
+pub(super) fn ended(target: &Target, process: &Process) -> Error {
+    watch(target, process, None).ended("the command ran")
+}
+
+pub(super) fn ssh_by(
+    target: &Target,
+    process: &Process,
+    limit: (Duration, Instant),
+) -> Result<(), Error> {
+    ssh_of(target, &watch(target, process, Some(limit)))
 }
 
 /// Where ssh itself would go: to the port of the VM's start.

@@ -3,10 +3,9 @@
 use crate::error::{Error, Kind, io_reason};
 use crate::log::Log;
 use crate::text::{command_line, sanitized};
-use crate::vm::Paths;
-use crate::vm::events::Story;
 use crate::vm::tail::tail;
 use crate::vm::wait::poll;
+use crate::vm::{Paths, events};
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -25,8 +24,9 @@ const SIGPIPE: i32 = 13;
 pub(crate) struct Limits {
     /// As it was given, and when it is over.
     pub(crate) deadline: Option<(Duration, Instant)>,
-    /// The VM whose guest must live: ssh notices late, if at all, that it does not.
-    pub(crate) guest: Option<Paths>,
+    /// The VM whose guest must live on, and how much was told of it before: ssh notices late, if
+    /// at all, that it does not.
+    pub(crate) guest: Option<(Paths, u64)>,
 }
 
 impl Limits {
@@ -64,10 +64,10 @@ impl Limits {
             let message = format!("gave up after {} s", limit.as_secs_f64());
             return Some(Error::new(Kind::TimedOut, message));
         }
-        let panicked = |paths: &&Paths| Story::open(paths).is_some_and(|mut s| s.guest_panicked());
-        let paths = self.guest.as_ref().filter(panicked)?;
+        let (paths, told) = self.guest.as_ref()?;
+        let what = events::lost_since(paths, *told)?;
         let said = tail(&paths.serial);
-        Some(Error::failed(format!("the guest panicked; the end of its serial output:\n{said}")))
+        Some(Error::failed(format!("{what}; the end of its serial output:\n{said}")))
     }
 }
 
@@ -105,8 +105,9 @@ pub(crate) fn capture(mut command: Command, limits: &Limits, log: &Log) -> Resul
     // Each reader ends when the program does, or when it has read too much, which ends the program.
     let readers = (std::thread::spawn(|| read(stdout)), std::thread::spawn(|| read(stderr)));
     let status = limits.wait(&mut child, command.get_program());
-    let (stdout, stderr) = (readers.0.join(), readers.1.join());
+    // Of one that was ended, another program may still have the other ends of the pipes.
     let status = status?;
+    let (stdout, stderr) = (readers.0.join(), readers.1.join());
     let (Some(stdout), Some(stderr)) = (stdout.unwrap_or_default(), stderr.unwrap_or_default())
     else {
         let limit = OUTPUT_BYTES_MAX >> 20;
@@ -194,8 +195,8 @@ fn end(mut child: Child, program: &OsStr, limits: &Limits) -> Result<(), Failure
     let stderr = child.stderr.take();
     let reader = std::thread::spawn(|| read(stderr));
     let status = limits.wait(&mut child, program);
-    let stderr = reader.join().unwrap_or_default().unwrap_or_default();
     let status = status?;
+    let stderr = reader.join().unwrap_or_default().unwrap_or_default();
     if status.success() {
         return Ok(());
     }

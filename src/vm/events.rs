@@ -92,19 +92,35 @@ impl Story {
         }
     }
 
-    /// Whether the guest panicked, and was not reset after that.
-    pub(crate) fn guest_panicked(&mut self) -> bool {
+    /// Whether the guest panicked and is paused for that, as with `-action panic=pause`.
+    pub(crate) fn ends_in_panic(&mut self) -> bool {
         let events = self.last();
-        let mut last = events.iter().rev().take_while(|event| !is(event, &["RESET"]));
-        last.any(|event| is(event, &["GUEST_PANICKED"]))
+        let mut last = events.iter().rev().take_while(|event| !is(event, &["RESET", "RESUME"]));
+        last.any(|event| {
+            let action = event.get("data").and_then(|data| data.get("action")?.as_str());
+            is(event, &["GUEST_PANICKED"]) && action == Some("pause")
+        })
     }
 
     /// The greeting, answers and events, the last ones of many; nothing if nothing was told.
     fn last(&mut self) -> Vec<Value> {
-        let bytes = files::end_of(&mut self.0, READ_BYTES_MAX).unwrap_or_default();
-        // A line that is cut at its start or end is none.
-        bytes.split(|byte| *byte == b'\n').filter_map(|line| json::parse(line).ok()).collect()
+        parse(&files::end_of(&mut self.0, READ_BYTES_MAX).unwrap_or_default())
     }
+}
+
+/// What happened to the guest that ended all that ran on it, if anything did since so much was
+/// [`told`].
+pub(crate) fn lost_since(paths: &Paths, told_then: u64) -> Option<&'static str> {
+    let new = told(paths).saturating_sub(told_then).min(READ_BYTES_MAX);
+    if new == 0 {
+        return None;
+    }
+    let events = parse(&files::read_end(&paths.events_out, new).unwrap_or_default());
+    let happened = |name: &str| events.iter().any(|event| is(event, &[name]));
+    if happened("GUEST_PANICKED") {
+        return Some("the guest panicked");
+    }
+    happened("RESET").then_some("the guest was reset")
 }
 
 /// Why the VM's last QEMU has ended.
@@ -115,6 +131,11 @@ pub(crate) fn ending(paths: &Paths) -> Ending {
 /// How much was told, in bytes: more when there is something new.
 pub(crate) fn told(paths: &Paths) -> u64 {
     paths.events_out.metadata().map_or(0, |metadata| metadata.len())
+}
+
+/// A line that is cut at its start or end is none.
+fn parse(bytes: &[u8]) -> Vec<Value> {
+    bytes.split(|byte| *byte == b'\n').filter_map(|line| json::parse(line).ok()).collect()
 }
 
 fn is(event: &Value, names: &[&str]) -> bool {

@@ -12,23 +12,21 @@ use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-/// A line arms it, a second one tells that there is nothing left to do.
+/// A line tells that there is nothing left to do.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
-read -r armed || exit 0
 read -r done && exit 0
 exec "$@"
 "#;
 
-/// Dropped without [`Guard::disarm`] it does its work, if it was armed.
+/// Dropped without [`Guard::disarm`] it does its work.
 pub(crate) struct Guard {
     child: Child,
     pipe: ChildStdin,
-    armed: bool,
 }
 
 impl Guard {
-    /// One that would run `argv`, and is not armed yet.
+    /// One that would run `argv`.
     pub(crate) fn new(argv: &[OsString], log: &Log) -> Result<Self, Error> {
         log.verbose(|| format!("guard {}", command_line(argv)));
         let failed = |reason: &str| Error::failed(format!("cannot run `sh`: {reason}"));
@@ -38,31 +36,14 @@ impl Guard {
         sh.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = sh.spawn().map_err(|error| failed(&io_reason(&error)))?;
         let pipe = child.stdin.take().ok_or_else(|| failed("it has no input"))?;
-        Ok(Self { child, pipe, armed: false })
+        Ok(Self { child, pipe })
     }
 
-    pub(crate) fn arm(&mut self) -> Result<(), Error> {
-        self.tell("armed")?;
-        self.armed = true;
-        Ok(())
-    }
-
-    /// Ends it without its doing anything more.
-    pub(crate) fn disarm(mut self) -> Result<(), Error> {
-        if self.armed {
-            self.tell("done")?;
-        }
-        let Self { mut child, pipe, .. } = self;
+    /// Ends it without its doing anything more. If it is gone already, that is as good.
+    pub(crate) fn disarm(self) {
+        let Self { mut child, mut pipe } = self;
+        let _ = writeln!(pipe, "done");
         drop(pipe);
-        let ended = child.wait().map(|_| ());
-        ended.map_err(|error| Error::failed(format!("cannot wait for `sh`: {}", io_reason(&error))))
-    }
-
-    fn tell(&mut self, word: &str) -> Result<(), Error> {
-        let told = writeln!(self.pipe, "{word}");
-        told.map_err(|error| {
-            let reason = io_reason(&error);
-            Error::failed(format!("the guard that would stop the VM is gone: {reason}"))
-        })
+        let _ = child.wait();
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Instance {
     pub(crate) argv: Vec<String>,
     /// Of `argv`, so many words are the user's: the program and its arguments.
     pub(crate) own_words: usize,
+    /// Started by a `run`, and for `run`s only: the last one that uses it stops it.
+    pub(crate) on_demand: bool,
 }
 
 impl Instance {
@@ -52,6 +54,7 @@ impl Instance {
                 .map(|word| word.as_str().map(str::to_string))
                 .collect::<Option<_>>()?,
             own_words: value.get("own_words")?.as_u64()?.try_into().ok()?,
+            on_demand: value.get("on_demand") == Some(&Value::Bool(true)),
         })
     }
 
@@ -64,6 +67,7 @@ impl Instance {
             ("set", Value::object(self.set.iter().map(|(n, v)| (n.as_str(), v.as_str().into())))),
             ("argv", self.argv.iter().map(|word| Value::from(word.as_str())).collect()),
             ("own_words", self.own_words.into()),
+            ("on_demand", self.on_demand.into()),
         ]);
         files::write_private(&paths.instance, &value.pretty())
     }

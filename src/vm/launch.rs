@@ -184,7 +184,9 @@ fn spawn(launch: &Launch) -> Result<Child, Error> {
     let (program, arguments) = launch.argv.split_first().ok_or_else(|| Error::failed("no QEMU"))?;
     launch.log.verbose(|| format!("exec {}", command_line(launch.argv)));
     let log_path = &launch.paths.log;
-    let spawned = events::prepare(launch.paths)
+    // QEMU empties it, too, but only some time after it can be seen to run.
+    let spawned = files::empty(&launch.paths.serial)
+        .and_then(|()| events::prepare(launch.paths))
         .and_then(|()| {
             let log = files::create_private(log_path).and_then(|log| Ok((log.try_clone()?, log)));
             log.map_err(|error| Error::io("create", log_path, &error))

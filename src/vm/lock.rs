@@ -28,6 +28,7 @@ impl Lock {
     /// Gives the lock back and removes its file, and the VM's directory if nothing else is there.
     /// Who waits for the file notices that it is gone and makes a new one.
     pub(crate) fn discard(self, paths: &Paths) -> Result<(), Error> {
+        files::remove(&paths.users)?;
         files::remove(&paths.lock)?;
         files::remove_empty_dir(&paths.dir);
         drop(self);
@@ -57,6 +58,31 @@ pub(crate) fn lock(
         let emptied = file.set_len(0).and_then(|()| file.rewind());
         let _ = emptied.and_then(|()| file.write_all(holder.as_bytes()));
         return Ok(Lock { _file: file });
+    }
+}
+
+/// Says that somebody needs the VM, until it is dropped or the process ends. Any number may. It is
+/// taken and looked for under the VM's lock.
+pub(crate) struct Use {
+    _file: File,
+}
+
+impl Use {
+    pub(crate) fn new(paths: &Paths, _held: &Lock) -> Result<Self, Error> {
+        let locked = files::open_lock(&paths.users).and_then(|file| {
+            file.lock_shared()?;
+            Ok(file)
+        });
+        let file = locked.map_err(|error| Error::io("lock", &paths.users, &error))?;
+        Ok(Self { _file: file })
+    }
+
+    /// Whether nobody does. Of a VM that is gone nothing is used, by whomever.
+    pub(crate) fn is_over(paths: &Paths, _held: &Lock) -> bool {
+        match files::open_existing(&paths.users) {
+            Ok(file) => try_lock(&file).unwrap_or(false),
+            Err(error) => error.kind() == ErrorKind::NotFound,
+        }
     }
 }
 

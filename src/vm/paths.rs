@@ -24,6 +24,8 @@ pub(crate) struct Paths {
     /// What QEMU said.
     pub(crate) log: PathBuf,
     pub(crate) lock: PathBuf,
+    /// Locked by every `run` that uses the VM.
+    pub(crate) users: PathBuf,
     pub(crate) instance: PathBuf,
     pub(crate) ssh_config: PathBuf,
     /// Without its endings `.in` and `.out`, which QEMU adds: a QMP session whose commands and
@@ -46,6 +48,7 @@ impl Paths {
             ctl: file("ctl.socket"),
             log: file("qemu.log"),
             lock: file("lock"),
+            users: file("users"),
             instance: file("instance.json"),
             ssh_config: file("ssh.conf"),
             events: file("events"),
@@ -77,6 +80,7 @@ impl Paths {
     pub(crate) fn clean(&self) -> Result<(), Error> {
         self.remove_pid_file()?;
         self.clean_for_start()?;
+        files::remove(&self.users)?;
         // One that was never needed is not looked at, and one that is left does no harm.
         if self.monitor.as_os_str().len() > SOCKET_PATH_BYTES_MAX || !is_plain(&self.dir) {
             let _ = self.short_link().and_then(|link| files::remove(&link));

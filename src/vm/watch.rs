@@ -2,12 +2,13 @@
 //! ssh server, a text on its serial output, a run state, its end.
 
 use super::events::{self, Ending, Story};
-use super::process::Process;
+use super::process::{self, Process};
 use super::state::State;
 use super::tail::tail;
 use super::{Instance, Paths, wait};
 use crate::error::{Error, Kind};
 use crate::log::Log;
+use crate::text::sanitized;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
@@ -18,6 +19,60 @@ use std::time::{Duration, Instant};
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// QEMU that does not answer, or tells of no change, is asked again after this.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The process of a VM that is not running, when somebody has started it.
+pub(crate) fn started(
+    name: &str,
+    paths: &Paths,
+    limit: Option<(Duration, Instant)>,
+    log: &Log,
+) -> Result<Process, Error> {
+    let what = format!("VM `{name}` to be started");
+    let mut progress = Progress::new(&what, log);
+    let found = wait::poll_long(limit.map(|(_, deadline)| deadline), || {
+        progress.show(String::new);
+        process::find(paths)
+    });
+    found.ok_or_else(|| {
+        let seconds = limit.map_or(0.0, |(limit, _)| limit.as_secs_f64());
+        Error::new(Kind::TimedOut, format!("waited {seconds} s for {what}"))
+    })
+}
+
+/// The line of progress of a wait, taken away when it is dropped.
+struct Progress<'a> {
+    what: &'a str,
+    log: &'a Log,
+    begin: Instant,
+    next_at: Instant,
+}
+
+impl<'a> Progress<'a> {
+    fn new(what: &'a str, log: &'a Log) -> Self {
+        let begin = Instant::now();
+        Self { what, log, begin, next_at: begin }
+    }
+
+    /// With what the guest said last.
+    fn show(&mut self, said: impl FnOnce() -> String) {
+        if Instant::now() >= self.next_at {
+            self.next_at += PROGRESS_INTERVAL;
+            let seconds = self.begin.elapsed().as_secs();
+            self.log.progress(|| {
+                let said = said();
+                let last = said.lines().next_back().unwrap_or_default();
+                format!("waiting for {} ({seconds} s) {last}", self.what)
+            });
+        }
+    }
+}
+
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        self.log.end_progress();
+    }
+}
+
 /// A VM, and the limit of a wait for something that happens to it.
 pub(crate) struct Watch<'a> {
     pub(crate) name: &'a str,
@@ -29,33 +84,43 @@ pub(crate) struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    /// Until `happened`; `what` completes "waiting for". An error when QEMU ends before that, or
-    /// when the time is over.
+    /// Until the guest has done something; `what` completes "waiting for". An error when it
+    /// panics or QEMU ends before that, or when the time is over.
     fn until(&self, what: &str, mut happened: impl FnMut() -> bool) -> Result<(), Error> {
-        let (begin, mut shown_at) = (Instant::now(), Instant::now());
-        let deadline = self.limit.map(|(_, deadline)| deadline);
-        let outcome = wait::poll_long(deadline, || {
-            // In this order: what QEMU wrote last is there when it has ended.
-            let alive = self.process.is_alive();
+        let mut told = 0;
+        self.until_some(what, || {
             if happened() {
                 return Some(Ok(()));
             }
+            let tells = events::told(self.paths);
+            let news = std::mem::replace(&mut told, tells) != tells;
+            let panicked = news && Story::open(self.paths).is_some_and(|mut s| s.ends_in_panic());
+            panicked.then(|| Err(self.panicked(what)))
+        })
+    }
+
+    /// Until there is some outcome.
+    fn until_some(
+        &self,
+        what: &str,
+        mut outcome: impl FnMut() -> Option<Result<(), Error>>,
+    ) -> Result<(), Error> {
+        let mut progress = Progress::new(what, self.log);
+        let deadline = self.limit.map(|(_, deadline)| deadline);
+        let result = wait::poll_long(deadline, || {
+            // In this order: what QEMU wrote last is there when it has ended.
+            let alive = self.process.is_alive();
+            if let Some(outcome) = outcome() {
+                return Some(outcome);
+            }
             if !alive {
-                return Some(Err(self.ended(what)));
+                return Some(Err(self.ended(&format!("waiting for {what}"))));
             }
-            if Instant::now() >= shown_at {
-                shown_at += PROGRESS_INTERVAL;
-                let seconds = begin.elapsed().as_secs();
-                self.log.progress(|| {
-                    let last = tail(&self.paths.serial);
-                    let last = last.lines().next_back().unwrap_or_default();
-                    format!("waiting for {what} ({seconds} s) {last}")
-                });
-            }
+            progress.show(|| tail(&self.paths.serial));
             None
         });
-        self.log.end_progress();
-        outcome.unwrap_or_else(|| Err(self.timed_out(what)))
+        drop(progress);
+        result.unwrap_or_else(|| Err(self.timed_out(what)))
     }
 
     /// Until the guest's ssh server has introduced itself.
@@ -67,7 +132,7 @@ impl Watch<'_> {
 
     /// Until the text is on the serial output, since the VM's start.
     pub(crate) fn serial(&self, text: &[u8]) -> Result<(), Error> {
-        let shown = String::from_utf8_lossy(text);
+        let shown = sanitized(&String::from_utf8_lossy(text));
         let what = format!("`{shown}` on the serial output of VM `{}`", self.name);
         let mut search = Search::new(&self.paths.serial, text);
         self.until(&what, || search.has_found())
@@ -94,17 +159,24 @@ impl Watch<'_> {
         let what = format!("VM `{}` to stop", self.name);
         // From before its end: another `start` may follow at once, with a story of its own.
         let story = Story::open(self.paths);
-        self.until(&what, || !self.process.is_alive())?;
+        self.until_some(&what, || (!self.process.is_alive()).then_some(Ok(())))?;
         Ok(story.map_or(Ending::Unknown, |mut story| story.ending()))
     }
 
-    fn ended(&self, what: &str) -> Error {
+    /// That QEMU ended, and why; `when` completes "while".
+    pub(crate) fn ended(&self, when: &str) -> Error {
         let ending = events::ending(self.paths);
         let said = tail(&self.paths.log);
         let said = if said.is_empty() { said } else { format!(":\n{said}") };
-        let message = format!("QEMU ended while waiting for {what}: {ending}{said}");
+        let message = format!("QEMU ended while {when}: {ending}{said}");
         Error::new(Kind::NotRunning, message)
             .hint(format!("its log is `{}`", self.paths.log.display()))
+    }
+
+    fn panicked(&self, what: &str) -> Error {
+        let said = tail(&self.paths.serial);
+        let message = format!("the guest panicked while waiting for {what}:\n{said}");
+        Error::new(Kind::NotRunning, message)
     }
 
     fn timed_out(&self, what: &str) -> Error {
@@ -116,7 +188,7 @@ impl Watch<'_> {
             format!("; the end of its serial output:\n{said}")
         };
         let message = format!("waited {seconds} s for {what}{said}");
-        Error::new(Kind::TimedOut, message).hint(format!("VM `{}` still runs", self.name))
+        Error::new(Kind::TimedOut, message)
     }
 }
 
@@ -153,6 +225,7 @@ impl Probe {
 
     fn has_answered(&mut self) -> bool {
         let mut answered = false;
+        let count = self.connections.len();
         self.connections.retain_mut(|(stream, said)| {
             let mut chunk = [0; 512];
             match stream.read(&mut chunk) {
@@ -168,6 +241,10 @@ impl Probe {
                 }
             }
         });
+        if self.connections.len() < count {
+            // The guest has refused it: its network is up, and the server will be soon.
+            self.next_at = self.next_at.min(Instant::now() + PROBE_PAUSE_MIN);
+        }
         if !answered && Instant::now() >= self.next_at {
             self.connect();
         }
