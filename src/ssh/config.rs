@@ -94,24 +94,46 @@ pub(crate) fn render(
         line(keyword, value);
     }
     for (keyword, values) in options {
-        if ONE_LINE.iter().any(|other| other.eq_ignore_ascii_case(keyword)) && values.len() > 1 {
-            line(keyword, &values.join(" "));
-            continue;
-        }
-        for value in values {
+        let placed = |value: &String| {
             if keyword.eq_ignore_ascii_case("ControlPath") && is_relative(value) {
-                line(keyword, &in_dir(value));
-            } else if FILES.iter().any(|other| other.eq_ignore_ascii_case(keyword))
-                && is_relative(value)
-                && !value.contains(' ')
-            {
-                line(keyword, &dir.join(value).display().to_string());
+                in_dir(value)
+            } else if is_in(FILES, keyword) {
+                files_in(dir, keyword, value)
             } else {
-                line(keyword, value);
+                value.clone()
             }
+        };
+        let values: Vec<String> = values.iter().map(placed).collect();
+        let one_line = is_in(ONE_LINE, keyword) && !values.is_empty();
+        for value in if one_line { vec![values.join(" ")] } else { values } {
+            line(keyword, &value);
         }
     }
     text
+}
+
+fn is_in(list: &[&str], keyword: &str) -> bool {
+    list.iter().any(|other| other.eq_ignore_ascii_case(keyword))
+}
+
+/// The names of files in a value, relative ones in `dir`. Where several may stand, those that are
+/// quoted are the user's to write in full.
+fn files_in(dir: &Path, keyword: &str, value: &str) -> String {
+    let placed = |name: &str, write: fn(&str) -> String| {
+        if is_relative(name) {
+            write(&dir.join(name).display().to_string())
+        } else {
+            name.to_string()
+        }
+    };
+    if !is_in(LISTS, keyword) {
+        return placed(value, str::to_string);
+    }
+    if value.contains(['"', '\'', '\\']) {
+        return value.to_string();
+    }
+    let names = value.split_whitespace().map(|name| placed(name, quoted));
+    names.collect::<Vec<_>>().join(" ")
 }
 
 /// Whether a value is the name of a file that would be looked for where ssh is run. Words that
@@ -122,13 +144,17 @@ fn is_relative(value: &str) -> bool {
     !elsewhere && !word
 }
 
-/// A value as the keyword wants it: quoted if it would otherwise be read as several words, as a
-/// comment or as nothing (`argv_split` of OpenSSH's misc.c: quotes, and backslash before a quote
-/// or a backslash).
+/// A value as the keyword wants it.
 fn argument(keyword: &str, value: &str) -> String {
-    let is_in = |list: &[&str]| list.iter().any(|other| other.eq_ignore_ascii_case(keyword));
+    let is_written = is_in(COMMANDS, keyword) || is_in(LISTS, keyword);
+    if is_written { value.to_string() } else { quoted(value) }
+}
+
+/// Quoted if it would otherwise be read as several words, as a comment or as nothing
+/// (`argv_split` of OpenSSH's misc.c: quotes, and backslash before a quote or a backslash).
+fn quoted(value: &str) -> String {
     let special = |c: char| c.is_whitespace() || "\"'\\#=".contains(c);
-    if is_in(COMMANDS) || is_in(LISTS) || !(value.is_empty() || value.contains(special)) {
+    if !(value.is_empty() || value.contains(special)) {
         return value.to_string();
     }
     format!("\"{}\"", value.replace('\\', r"\\").replace('"', "\\\""))
@@ -175,6 +201,29 @@ mod tests {
         assert!(
             rendered(&[("UserKnownHostsFile", &["/dev/null"]), ("loglevel", &["INFO"])])
                 .ends_with("UserKnownHostsFile /dev/null\n    loglevel INFO\n")
+        );
+    }
+
+    /// `ssh -G` of OpenSSH 9.2 reads them back.
+    #[test]
+    fn relative_names_of_files_start_from_the_configuration() {
+        let options = [
+            ("IdentityFile", ["key", "my key", "~/key", "/key", "none"].as_slice()),
+            ("UserKnownHostsFile", &["a b", "/c", "\"d e\" f"]),
+            ("RevokedHostKeys", &["revoked"]),
+            ("User", &["key"]),
+        ];
+        let options = options.map(|(name, values)| {
+            (name.to_string(), values.iter().map(ToString::to_string).collect())
+        });
+        let text = render("dev", 2089, &options, Path::new("/r"), Path::new("/my p"));
+        let (_, text) = text.split_once("ControlPersist 60\n").unwrap();
+        assert_eq!(
+            text,
+            "    IdentityFile \"/my p/key\"\n    IdentityFile \"/my p/my key\"\n    \
+             IdentityFile ~/key\n    IdentityFile /key\n    IdentityFile none\n    \
+             UserKnownHostsFile \"/my p/a\" \"/my p/b\" /c \"d e\" f\n    \
+             RevokedHostKeys \"/my p/revoked\"\n    User key\n"
         );
     }
 
