@@ -18,7 +18,7 @@ const PRIVATE_FILE: u32 = 0o600;
 /// As much as most of what is read has.
 const READ_BYTES: usize = 4096;
 /// The files that are replaced by [`write_private`].
-const WRITTEN: &[&str] = &["copy-method", "instance.json", "ssh.conf"];
+const WRITTEN: &[&str] = &["copy-method", "events.in", "instance.json", "ssh.conf"];
 
 /// Makes `dir` and what is missing above it, 0700, and verifies that it is a directory of this
 /// user that nobody else may enter.

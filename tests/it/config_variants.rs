@@ -101,7 +101,7 @@ Host vm
     ControlPersist 60
     user vm
     Compression yes
-    IdentityFile \"m-of vm\"
+    IdentityFile \"[ROOT]/m-of vm\"
 ";
     project.sh("cat .qqmgr/vm.vm/ssh.conf").run().stdout(conf).success();
     let ports = "{\n...\n    \"vm_port\": 2200,\n...\n";

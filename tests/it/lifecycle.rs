@@ -292,7 +292,8 @@ fn start_records_what_it_started() {
     "-qmp",
     "pipe:[ROOT]/.qqmgr/vm.vm/events"
   ],
-  "own_words": 3
+  "own_words": 3,
+  "on_demand": false
 }}
 "#,
         fake.display()

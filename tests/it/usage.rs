@@ -23,9 +23,11 @@ Commands:
   put VM LOCAL... REMOTE        Copy files and directories to the guest
   get VM REMOTE... LOCAL        Copy files and directories from the guest
   run VM -- COMMAND...          Run a command on a VM started just for it
-  ssh-config [VM...]            Print an ssh configuration for VMs
+  check [VM...]                 Find what is wrong, without starting anything
   cmdline VM [-- ARGS...]       Print the command line of QEMU
+  ssh-config [VM...]            Print an ssh configuration for VMs
   init                          Write a first qqmgr.toml, with comments
+  completions SHELL             Print what completes command lines in a shell
   help [COMMAND]                Show help, of a command or of all
 
 Options of every command:
@@ -53,6 +55,7 @@ Options:
       --timeout SECONDS  Give the guest this long to power off (default 20)
       --force            End QEMU at once, without asking the guest
       --no-kill          Leave QEMU running when the guest does not power off
+      --unused           Only what `run` started and no `run` uses any more
 
 Options of every command:
   -c, --config FILE  Read this configuration instead of searching for one
@@ -467,7 +470,7 @@ fn page_of_a_command() {
 fn every_command_has_a_page() {
     let project = project();
     let commands = OVERVIEW.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    assert_eq!(commands.lines().count(), 14);
+    assert_eq!(commands.lines().count(), 16);
     for line in commands.lines() {
         let (usage, about) = line.trim_start().split_once("  ").unwrap();
         let about = about.trim_start();
@@ -518,6 +521,14 @@ fn help_as_json() {
       "value_required": false,
       "repeatable": false,
       "help": "Leave QEMU running when the guest does not power off"
+    },
+    {
+      "long": "unused",
+      "short": null,
+      "value": null,
+      "value_required": false,
+      "repeatable": false,
+      "help": "Only what `run` started and no `run` uses any more"
     }
   ]
 }

@@ -25,8 +25,8 @@ const OTHER_WAYS: &[&str] = &["HostName", "ProxyCommand", "ProxyJump"];
 pub(crate) static COMMAND: Command = Command {
     name: "check",
     about: "Find what is wrong, without starting anything",
-    details: "Looks at the whole configuration, at the files that QEMU would open, at ports and at\n\
-              KVM. Exits with 5 if there is an error, and with 0 if there are only warnings.",
+    details: "Looks at the whole configuration, at the files that QEMU would open, at ports\n\
+              and at KVM. Exits with 5 if there is an error, else with 0.",
     operands: &[spec::VMS],
     flags: &[],
     failure_code: Kind::exit_code,
