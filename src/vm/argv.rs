@@ -16,12 +16,13 @@ const RESERVED: &[(&str, &str)] = &[
     ("daemonize", "qqmgr detaches QEMU itself, and waits until it is ready"),
 ];
 
-/// Refuses words that would take the VM out of qqmgr's hands. QEMU takes one dash or two.
-pub(crate) fn check(words: &[Word]) -> Result<(), Problem> {
+/// Refuses words that would take the VM out of qqmgr's hands. QEMU takes one dash or two. `place`
+/// is where they stand: "in `cmd`".
+pub(crate) fn check(words: &[Word], place: &str) -> Result<(), Problem> {
     for word in words {
         let option = word.text.strip_prefix('-').map(|rest| rest.strip_prefix('-').unwrap_or(rest));
         if let Some((_, why)) = RESERVED.iter().find(|(name, _)| option == Some(*name)) {
-            let message = format!("`{}` cannot be used in `cmd`", word.text);
+            let message = format!("`{}` cannot be used {place}", word.text);
             return Err(Problem::new(word.span, message).hint(*why));
         }
         if word.text.contains('\0') {
@@ -74,11 +75,12 @@ mod tests {
 
     #[test]
     fn reserved_options_are_refused_with_one_dash_and_two() {
-        let check_one =
-            |text: &str| check(&[Word { text: text.into(), span: Span { start: 3, end: 9 } }]);
+        let check_one = |text: &str| {
+            check(&[Word { text: text.into(), span: Span { start: 3, end: 9 } }], "here")
+        };
         for text in ["-pidfile", "--pidfile", "-qmp", "--monitor", "-daemonize"] {
             let problem = check_one(text).unwrap_err();
-            assert_eq!(problem.message, format!("`{text}` cannot be used in `cmd`"));
+            assert_eq!(problem.message, format!("`{text}` cannot be used here"));
             assert_eq!(problem.span, Span { start: 3, end: 9 });
         }
         for text in ["pidfile", "---qmp", "-qmp-pretty", "-serial", "-mon", "-", "--", ""] {
