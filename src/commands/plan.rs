@@ -73,13 +73,13 @@ pub(super) fn own_argv(
     let config = target.config;
     let choices = Choices { ssh_port: Some(ssh_port), set: extra.set };
     let (bin, words) = config.command(vm, &choices)?;
-    argv::check(&words).map_err(|problem| config.problem(problem))?;
+    argv::check(&words, "in `cmd`").map_err(|problem| config.problem(problem))?;
     let typed: Vec<Word> = extra
         .arguments
         .iter()
         .map(|word| Word { text: word.to_string_lossy().into_owned(), span: Span::default() })
         .collect();
-    argv::check(&typed).map_err(|problem| {
+    argv::check(&typed, "behind `--`").map_err(|problem| {
         let error = Error::new(Kind::Usage, problem.message);
         problem.hint.into_iter().fold(error, Error::hint)
     })?;

@@ -35,7 +35,7 @@ fn run(target: &Target) -> Outcome {
     let args = target.args;
     let extra = Extra { set: &args.set, arguments: args.words.clone(), on_demand: false };
     let up = Up::new(target, extra, TIMEOUT_DEFAULT)?;
-    up.check()?;
+    up.check_restart()?;
     let force = stop::force(args)?;
     let (stopped, lock) = stop::stop(target, &COMMAND, force, Which::Any)?;
     let started = Started::new(target, up.under(lock)?)?;

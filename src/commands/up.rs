@@ -52,6 +52,21 @@ impl<'a> Up<'a> {
         self.plan(self.likely_port()).map(|_| ())
     }
 
+    /// The same for a VM that may run and is to be stopped first: a port that it does not have yet
+    /// must be free.
+    pub(super) fn check_restart(&self) -> Result<(), Error> {
+        self.check()?;
+        let paths = &self.target.paths;
+        let (Some(port), Some(process)) = (self.vm.port.fixed(), process::find(paths)) else {
+            return Ok(());
+        };
+        let has_it = Instance::read(paths).is_none_or(|instance| instance.ssh_port == port);
+        if has_it || port::is_held_by(port, process.pid) {
+            return Ok(());
+        }
+        self.check_port(&self.plan(port)?)
+    }
+
     fn plan(&self, ssh_port: u16) -> Result<Plan, Error> {
         Plan::new(self.target, self.vm, &self.extra, ssh_port)
     }

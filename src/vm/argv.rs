@@ -16,17 +16,18 @@ const RESERVED: &[(&str, &str)] = &[
     ("daemonize", "qqmgr detaches QEMU itself, and waits until it is ready"),
 ];
 
-/// Refuses words that would take the VM out of qqmgr's hands.
-pub(crate) fn check(words: &[Word]) -> Result<(), Problem> {
-    problems(words).next().map_or(Ok(()), Err)
+/// Refuses words that would take the VM out of qqmgr's hands. `place` is where they stand: "in
+/// `cmd`".
+pub(crate) fn check(words: &[Word], place: &str) -> Result<(), Problem> {
+    problems(words, place).next().map_or(Ok(()), Err)
 }
 
 /// The words that are refused. QEMU takes one dash or two.
-pub(crate) fn problems(words: &[Word]) -> impl Iterator<Item = Problem> {
-    words.iter().filter_map(|word| {
+pub(crate) fn problems(words: &[Word], place: &str) -> impl Iterator<Item = Problem> {
+    words.iter().filter_map(move |word| {
         let option = word.text.strip_prefix('-').map(|rest| rest.strip_prefix('-').unwrap_or(rest));
         if let Some((_, why)) = RESERVED.iter().find(|(name, _)| option == Some(*name)) {
-            let message = format!("`{}` cannot be used in `cmd`", word.text);
+            let message = format!("`{}` cannot be used {place}", word.text);
             return Some(Problem::new(word.span, message).hint(*why));
         }
         let message = "an argument cannot contain a NUL character";
@@ -77,11 +78,12 @@ mod tests {
 
     #[test]
     fn reserved_options_are_refused_with_one_dash_and_two() {
-        let check_one =
-            |text: &str| check(&[Word { text: text.into(), span: Span { start: 3, end: 9 } }]);
+        let check_one = |text: &str| {
+            check(&[Word { text: text.into(), span: Span { start: 3, end: 9 } }], "here")
+        };
         for text in ["-pidfile", "--pidfile", "-qmp", "--monitor", "-daemonize"] {
             let problem = check_one(text).unwrap_err();
-            assert_eq!(problem.message, format!("`{text}` cannot be used in `cmd`"));
+            assert_eq!(problem.message, format!("`{text}` cannot be used here"));
             assert_eq!(problem.span, Span { start: 3, end: 9 });
         }
         for text in ["pidfile", "---qmp", "-qmp-pretty", "-serial", "-mon", "-", "--", ""] {

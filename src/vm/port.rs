@@ -33,6 +33,12 @@ pub(crate) fn first_choice(seed: &[u8]) -> u16 {
     CHOSEN_FIRST + u16::try_from(offset).unwrap_or_default()
 }
 
+/// Whether the process has the port, as far as the system tells.
+pub(crate) fn is_held_by(port: u16, pid: u32) -> bool {
+    let holder = procfs::listener(port).and_then(|listener| listener.process);
+    holder.is_some_and(|(holder, _)| holder == pid)
+}
+
 /// Who has a taken port, as well as it can be known.
 pub(crate) fn holder(port: u16) -> String {
     match procfs::listener(port) {

@@ -102,7 +102,7 @@ pub(crate) fn shut_down(
     if !force.kill {
         let pid = process.pid;
         return Err(Error::new(Kind::TimedOut, format!("{why}; QEMU (pid {pid}) still runs"))
-            .hint("without `--no-kill`, `stop` would end QEMU now"));
+            .hint("without `--no-kill` QEMU would be ended now"));
     }
     log.verbose(|| why);
     terminate(process, log)

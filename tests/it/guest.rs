@@ -207,7 +207,7 @@ fn stop_of_a_guest_that_ignores_the_power_button() {
     refused
         .stderr(
             "qqmgr: error: the guest did not power off within 0.5 s; QEMU (pid [PID]) still runs\n\
-             qqmgr: hint: without `--no-kill`, `stop` would end QEMU now\n",
+             qqmgr: hint: without `--no-kill` QEMU would be ended now\n",
         )
         .code(4);
     project.qqmgr(&["ssh", "vm", "hostname"]).run().stdout("vm\n").success();

@@ -1133,7 +1133,7 @@ fn stop_that_may_not_kill_leaves_the_vm_running() {
         .run()
         .stderr(format!(
             "qqmgr: error: the guest did not power off within 0.3 s; QEMU (pid {pid}) still runs\n\
-             qqmgr: hint: without `--no-kill`, `stop` would end QEMU now\n"
+             qqmgr: hint: without `--no-kill` QEMU would be ended now\n"
         ))
         .code(4);
     assert!(project.runs(pid));
@@ -1156,14 +1156,14 @@ fn stop_that_may_not_kill_a_panicked_guest_says_why_it_cannot_power_off() {
   "error": {{
     "kind": "timed-out",
     "message": "{message}",
-    "hint": "without `--no-kill`, `stop` would end QEMU now"
+    "hint": "without `--no-kill` QEMU would be ended now"
   }}
 }}
 "#
         ))
         .stderr(format!(
             "qqmgr: error: {message}\n\
-             qqmgr: hint: without `--no-kill`, `stop` would end QEMU now\n"
+             qqmgr: hint: without `--no-kill` QEMU would be ended now\n"
         ))
         .code(4);
     assert!(project.runs(pid));

@@ -14,6 +14,8 @@ mod harness;
 mod lifecycle;
 mod man;
 mod real_qemu;
+mod restart;
+mod set;
 mod surroundings;
 mod tidy;
 mod usage;

@@ -302,7 +302,7 @@ fn stop_waits_as_long_as_it_should_when_the_clock_jumps() {
         });
         stop.stderr(format!(
             "qqmgr: error: the guest did not power off within 2 s; QEMU (pid {}) still runs\n\
-             qqmgr: hint: without `--no-kill`, `stop` would end QEMU now\n",
+             qqmgr: hint: without `--no-kill` QEMU would be ended now\n",
             project.pid("vm")
         ))
         .code(4);

@@ -97,7 +97,7 @@ impl<'a> Subject<'a> {
         let choices = Choices { ssh_port: Some(ssh_port), ..Choices::default() };
         let ((bin, words), mut problems) = config.examine(vm, &choices);
         let is_whole = problems.is_empty();
-        problems.extend(argv::problems(&words));
+        problems.extend(argv::problems(&words, "in `cmd`"));
         let by_port = match config.ssh_options(vm, &choices) {
             Ok(options) => !options.iter().any(|(name, _)| {
                 OTHER_WAYS.iter().any(|keyword| name.eq_ignore_ascii_case(keyword))
