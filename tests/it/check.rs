@@ -45,7 +45,7 @@ impl Finding {
             self.message,
             start + 1,
             " ".repeat(indent),
-            "^".repeat(self.marked.len()),
+            "^".repeat(self.marked.len().min(50)),
         )
     }
 }
@@ -253,6 +253,18 @@ fn what_several_vms_share_is_told_once() {
     project.qqmgr(&["check", "--json"]).run().stdout(json).code(5);
 }
 
+/// It keeps the command line and the ssh options from being put together.
+#[test]
+fn what_is_wrong_twice_in_a_vm_is_told_once() {
+    let project = project();
+    project.config(&with_qemu(
+        "[vars]\nx = '{{.no}}'\n[vm.a]\ncmd = '{{.x}}'\nssh = { port = 1, User = '{{.x}}' }\n",
+    ));
+    let json = "[\n  {\n    \"severity\": \"error\",\n    \"vms\": [\n      \"a\"\n    ],\n    \
+                \"file\": \"qqmgr.toml\",\n    \"line\": 4,\n    \"column\": 6,\n[..]\n[..]\n  }\n]\n";
+    project.qqmgr(&["check", "--json"]).run().stdout(json).code(5);
+}
+
 // --- errors of the file
 
 #[test]
@@ -386,6 +398,7 @@ fn files_that_are_not_there() {
         "-drive if=pflash,format=raw,unit=0,readonly=on,file=@",
         "-drive driver=qcow2,file.driver=file,file.filename=@",
         "-drive file=file:@",
+        "-drive driver=file,if=none,filename=@",
         "-blockdev driver=qcow2,node-name=d,file.driver=file,file.filename=@",
         "-blockdev '{\"driver\": \"file\", \"node-name\": \"d\", \"filename\": \"@\"}'",
         "-blockdev '{\"driver\": \"qcow2\", \"file\": {\"driver\": \"file\", \"filename\": \"@\"}}'",
@@ -603,6 +616,16 @@ fn ports_that_are_open_to_all() {
     finds_net("", "-nic user,hostfwd=::2222-:22", &found);
     let line = format!("-nic user,hostfwd={at},hostfwd=udp::53-10.0.2.15:5353");
     finds_net("", &line, &warning("udp::53-10.0.2.15:5353", "udp:127.0.0.1:53-10.0.2.15:5353"));
+    // What comes from a placeholder is marked as the word that it is in.
+    let own = "user,hostfwd=tcp::{{.vm.ssh.port}}-:22,hostfwd=tcp::80{{.vm.ssh.vm_port}}-:80";
+    let found = |rule: &str| {
+        let local = format!("`hostfwd=tcp:127.0.0.1:{rule}` opens it to this host alone");
+        let message = format!("`hostfwd=tcp::{rule}` listens on all interfaces");
+        let hint = Some(format!("{local}; 0.0.0.0 means all"));
+        Finding { hint, ..finding("warning", own, message, None) }
+    };
+    let found = [found("{{.vm.ssh.port}}-:22"), found("8022-:80")];
+    finds_net("", &format!("-nic {own}"), &found);
     for line in [
         "-nic user,hostfwd=tcp:0.0.0.0:2222-:22",
         "-nic tap -netdev user,id=n,hostfwd=tcp:127.0.0.1:2222-:22",
@@ -722,6 +745,11 @@ fn ports_that_several_vms_take() {
     let text =
         "warning: `a` and `b` take the same UDP port of this host, 5353\n...\n2 VMs: 1 warning\n";
     check(&[vm("a", 2222, dns), vm("b", 2223, dns)], text);
+
+    let second = ",hostfwd=tcp:127.0.0.1:2900-:22";
+    let text =
+        "warning: `a` and `b` take the same TCP port of this host, 2900\n...\n2 VMs: 1 warning\n";
+    check(&[vm("a", 2222, second), vm("b", 2223, second)], text);
 
     let well = "2 VMs: all well\n";
     check(&[vm("a", 2222, ""), vm("b", 2223, ",hostfwd=udp:127.0.0.1:2222-:53")], well);
