@@ -253,6 +253,51 @@ fn what_several_vms_share_is_told_once() {
     project.qqmgr(&["check", "--json"]).run().stdout(json).code(5);
 }
 
+/// What a VM takes over from another is marked where that says it.
+#[test]
+fn what_a_vm_takes_over() {
+    let project = project();
+    project.config(&with_qemu(
+        "\
+[vm.base]
+cmd = '-nic user,hostfwd=tcp::{{.vm.ssh.port}}-:22 -hda disk.qcow2 -kernel linux'
+ssh.port = 2222
+[vm.a]
+extends = 'base'
+[vm.b]
+extends = 'base'
+qemu = 'bin/qemu'
+ssh.port = 'auto'
+",
+    ));
+    project
+        .qqmgr(&["check"])
+        .run()
+        .stdout(
+            "\
+warning: `base`, `a` and `b`: `hostfwd=tcp::{{.vm.ssh.port}}-:22` listens on all interfaces
+ --> qqmgr.toml:4:13
+...
+hint: `hostfwd=tcp:127.0.0.1:{{.vm.ssh.port}}-:22` opens it to this host alone; 0.0.0.0 means all
+
+warning: `base`, `a` and `b` write the same image, `disk.qcow2`
+ --> qqmgr.toml:4:57
+...
+error: `base`, `a` and `b`: there is no file `linux`
+ --> qqmgr.toml:4:76
+...
+warning: `base` and `a` have the same ssh port, 2222
+ --> qqmgr.toml:6:5
+...
+error: `b`: there is no program `bin/qemu`
+  --> qqmgr.toml:10:8
+...
+3 VMs: 2 errors, 3 warnings
+",
+        )
+        .code(5);
+}
+
 /// It keeps the command line and the ssh options from being put together.
 #[test]
 fn what_is_wrong_twice_in_a_vm_is_told_once() {
@@ -664,6 +709,31 @@ fn another_port_than_that_of_ssh() {
         finds_net(other, &line, &[]);
     }
     finds_net("", &format!("{line},hostfwd={right}"), &[]);
+}
+
+#[test]
+fn a_port_that_is_chosen_at_each_start() {
+    let auto = |line: &str, findings: &[Finding]| {
+        let config = format!("[vm.vm.ssh]\nport = 'auto'\n[vm.vm]\ncmd = '{line}'\n");
+        finds_in(&project(), &config, findings);
+    };
+    auto("-nic user,hostfwd=tcp:127.0.0.1:{{.vm.ssh.port}}-:22", &[]);
+    let rule = "tcp:127.0.0.1:2300-:22";
+    let message =
+        format!("`hostfwd={rule}` forwards another port than the one that ssh connects to");
+    let hint = "write `hostfwd=tcp:127.0.0.1:{{.vm.ssh.port}}-:22`, or set `port = 2300` among \
+                the VM's ssh options";
+    let found = finding("warning", rule, message, hint);
+    auto(&format!("-nic user,hostfwd={rule}"), &[found]);
+
+    // It is nobody else's.
+    let vm = |name| {
+        let network = "-nic user,hostfwd=tcp:127.0.0.1:{{.vm.ssh.port}}-:22";
+        format!("[vm.{name}]\ncmd = '{network}'\nssh.port = 'auto'\n")
+    };
+    let project = project();
+    project.config(&with_qemu(&[vm("a"), vm("b")].concat()));
+    project.qqmgr(&["check"]).run().stdout("2 VMs: all well\n").success();
 }
 
 #[test]
