@@ -18,6 +18,7 @@ Commands:
   restart [VM...] [-- ARGS...]  Stop VMs and start them again
   status [VM...]                Show the state of VMs, their ports and files
   list                          List the VMs
+  check [VM...]                 Find what is wrong, without starting anything
   wait [VM...]                  Wait until something happens to VMs
   ssh VM [WORD...]              Open a shell on the guest, or run a command
   put VM LOCAL... REMOTE        Copy files and directories to the guest
@@ -26,6 +27,7 @@ Commands:
   ssh-config [VM...]            Print an ssh configuration for VMs
   cmdline VM [-- ARGS...]       Print the command line of QEMU
   init                          Write a first qqmgr.toml, with comments
+  completions SHELL             Print what completes command lines in a shell
   help [COMMAND]                Show help, of a command or of all
 
 Options of every command:
@@ -467,7 +469,7 @@ fn page_of_a_command() {
 fn every_command_has_a_page() {
     let project = project();
     let commands = OVERVIEW.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    assert_eq!(commands.lines().count(), 14);
+    assert_eq!(commands.lines().count(), 16);
     for line in commands.lines() {
         let (usage, about) = line.trim_start().split_once("  ").unwrap();
         let about = about.trim_start();
