@@ -45,7 +45,7 @@ impl Finding {
             self.message,
             start + 1,
             " ".repeat(indent),
-            "^".repeat(self.marked.len()),
+            "^".repeat(self.marked.len().min(50)),
         )
     }
 }
@@ -253,6 +253,63 @@ fn what_several_vms_share_is_told_once() {
     project.qqmgr(&["check", "--json"]).run().stdout(json).code(5);
 }
 
+/// What a VM takes over from another is marked where that says it.
+#[test]
+fn what_a_vm_takes_over() {
+    let project = project();
+    project.config(&with_qemu(
+        "\
+[vm.base]
+cmd = '-nic user,hostfwd=tcp::{{.vm.ssh.port}}-:22 -hda disk.qcow2 -kernel linux'
+ssh.port = 2222
+[vm.a]
+extends = 'base'
+[vm.b]
+extends = 'base'
+qemu = 'bin/qemu'
+ssh.port = 'auto'
+",
+    ));
+    project
+        .qqmgr(&["check"])
+        .run()
+        .stdout(
+            "\
+warning: `base`, `a` and `b`: `hostfwd=tcp::{{.vm.ssh.port}}-:22` listens on all interfaces
+ --> qqmgr.toml:4:13
+...
+hint: `hostfwd=tcp:127.0.0.1:{{.vm.ssh.port}}-:22` opens it to this host alone; 0.0.0.0 means all
+
+warning: `base`, `a` and `b` write the same image, `disk.qcow2`
+ --> qqmgr.toml:4:57
+...
+error: `base`, `a` and `b`: there is no file `linux`
+ --> qqmgr.toml:4:76
+...
+warning: `base` and `a` have the same ssh port, 2222
+ --> qqmgr.toml:6:5
+...
+error: `b`: there is no program `bin/qemu`
+  --> qqmgr.toml:10:8
+...
+3 VMs: 2 errors, 3 warnings
+",
+        )
+        .code(5);
+}
+
+/// It keeps the command line and the ssh options from being put together.
+#[test]
+fn what_is_wrong_twice_in_a_vm_is_told_once() {
+    let project = project();
+    project.config(&with_qemu(
+        "[vars]\nx = '{{.no}}'\n[vm.a]\ncmd = '{{.x}}'\nssh = { port = 1, User = '{{.x}}' }\n",
+    ));
+    let json = "[\n  {\n    \"severity\": \"error\",\n    \"vms\": [\n      \"a\"\n    ],\n    \
+                \"file\": \"qqmgr.toml\",\n    \"line\": 4,\n    \"column\": 6,\n[..]\n[..]\n  }\n]\n";
+    project.qqmgr(&["check", "--json"]).run().stdout(json).code(5);
+}
+
 // --- errors of the file
 
 #[test]
@@ -386,6 +443,7 @@ fn files_that_are_not_there() {
         "-drive if=pflash,format=raw,unit=0,readonly=on,file=@",
         "-drive driver=qcow2,file.driver=file,file.filename=@",
         "-drive file=file:@",
+        "-drive driver=file,if=none,filename=@",
         "-blockdev driver=qcow2,node-name=d,file.driver=file,file.filename=@",
         "-blockdev '{\"driver\": \"file\", \"node-name\": \"d\", \"filename\": \"@\"}'",
         "-blockdev '{\"driver\": \"qcow2\", \"file\": {\"driver\": \"file\", \"filename\": \"@\"}}'",
@@ -603,6 +661,16 @@ fn ports_that_are_open_to_all() {
     finds_net("", "-nic user,hostfwd=::2222-:22", &found);
     let line = format!("-nic user,hostfwd={at},hostfwd=udp::53-10.0.2.15:5353");
     finds_net("", &line, &warning("udp::53-10.0.2.15:5353", "udp:127.0.0.1:53-10.0.2.15:5353"));
+    // What comes from a placeholder is marked as the word that it is in.
+    let own = "user,hostfwd=tcp::{{.vm.ssh.port}}-:22,hostfwd=tcp::80{{.vm.ssh.vm_port}}-:80";
+    let found = |rule: &str| {
+        let local = format!("`hostfwd=tcp:127.0.0.1:{rule}` opens it to this host alone");
+        let message = format!("`hostfwd=tcp::{rule}` listens on all interfaces");
+        let hint = Some(format!("{local}; 0.0.0.0 means all"));
+        Finding { hint, ..finding("warning", own, message, None) }
+    };
+    let found = [found("{{.vm.ssh.port}}-:22"), found("8022-:80")];
+    finds_net("", &format!("-nic {own}"), &found);
     for line in [
         "-nic user,hostfwd=tcp:0.0.0.0:2222-:22",
         "-nic tap -netdev user,id=n,hostfwd=tcp:127.0.0.1:2222-:22",
@@ -641,6 +709,31 @@ fn another_port_than_that_of_ssh() {
         finds_net(other, &line, &[]);
     }
     finds_net("", &format!("{line},hostfwd={right}"), &[]);
+}
+
+#[test]
+fn a_port_that_is_chosen_at_each_start() {
+    let auto = |line: &str, findings: &[Finding]| {
+        let config = format!("[vm.vm.ssh]\nport = 'auto'\n[vm.vm]\ncmd = '{line}'\n");
+        finds_in(&project(), &config, findings);
+    };
+    auto("-nic user,hostfwd=tcp:127.0.0.1:{{.vm.ssh.port}}-:22", &[]);
+    let rule = "tcp:127.0.0.1:2300-:22";
+    let message =
+        format!("`hostfwd={rule}` forwards another port than the one that ssh connects to");
+    let hint = "write `hostfwd=tcp:127.0.0.1:{{.vm.ssh.port}}-:22`, or set `port = 2300` among \
+                the VM's ssh options";
+    let found = finding("warning", rule, message, hint);
+    auto(&format!("-nic user,hostfwd={rule}"), &[found]);
+
+    // It is nobody else's.
+    let vm = |name| {
+        let network = "-nic user,hostfwd=tcp:127.0.0.1:{{.vm.ssh.port}}-:22";
+        format!("[vm.{name}]\ncmd = '{network}'\nssh.port = 'auto'\n")
+    };
+    let project = project();
+    project.config(&with_qemu(&[vm("a"), vm("b")].concat()));
+    project.qqmgr(&["check"]).run().stdout("2 VMs: all well\n").success();
 }
 
 #[test]
@@ -722,6 +815,11 @@ fn ports_that_several_vms_take() {
     let text =
         "warning: `a` and `b` take the same UDP port of this host, 5353\n...\n2 VMs: 1 warning\n";
     check(&[vm("a", 2222, dns), vm("b", 2223, dns)], text);
+
+    let second = ",hostfwd=tcp:127.0.0.1:2900-:22";
+    let text =
+        "warning: `a` and `b` take the same TCP port of this host, 2900\n...\n2 VMs: 1 warning\n";
+    check(&[vm("a", 2222, second), vm("b", 2223, second)], text);
 
     let well = "2 VMs: all well\n";
     check(&[vm("a", 2222, ""), vm("b", 2223, ",hostfwd=udp:127.0.0.1:2222-:53")], well);

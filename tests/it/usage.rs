@@ -18,6 +18,7 @@ Commands:
   restart [VM...] [-- ARGS...]  Stop VMs and start them again
   status [VM...]                Show the state of VMs, their ports and files
   list                          List the VMs
+  check [VM...]                 Find what is wrong, without starting anything
   wait [VM...]                  Wait until something happens to VMs
   ssh VM [WORD...]              Open a shell on the guest, or run a command
   put VM LOCAL... REMOTE        Copy files and directories to the guest
