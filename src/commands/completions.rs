@@ -12,8 +12,8 @@ use crate::text::{did_you_mean, nearest};
 pub(crate) static COMMAND: Command = Command {
     name: "completions",
     about: "Print what completes command lines in a shell",
-    details: "SHELL is `bash`, `zsh` or `fish`. Names of VMs are completed as they are configured\n\
-              at the time.",
+    details: "SHELL is `bash`, `zsh` or `fish`. Names of VMs are completed as they are\n\
+              configured at the time.",
     operands: &[Operand { name: "SHELL", count: Count::One }],
     flags: &[],
     failure_code: Kind::exit_code,

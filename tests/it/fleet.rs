@@ -126,7 +126,8 @@ fn more_vms_than_are_worked_on_at_once() {
         let _ = writeln!(config, "[vm.v{number}]\ncmd = \"\"\nssh.port = {number}");
     }
     project.config(&config);
-    let expected: String = (100..200).map(|n| format!("v{n} was not running\n")).collect();
+    let expected: String =
+        (100..200).flat_map(|n| ["v".into(), n.to_string(), " was not running\n".into()]).collect();
     says(&project, "stop --all", &expected);
 }
 
@@ -282,7 +283,7 @@ qqmgr: error: nosuch: there is no VM `nosuch` in `qqmgr.toml`
 qqmgr: hint: it has `fine`, `fails`, `silent`, `also-fine`
 qqmgr: hint: relative paths in `cmd` start from `[ROOT]`
 ";
-    project.sorted("start fails nosuch").run().stdout("").stderr(sorted(&both)).code(5);
+    project.sorted("start fails nosuch").run().stdout("").stderr(sorted(both)).code(5);
 }
 
 /// The lines as `sort` has them.
@@ -426,7 +427,8 @@ fn twenty_vms_start_and_stop_at_once() {
     }
     project.config(&config);
     let names: Vec<String> = (10..30).map(|number| format!("n{number}")).collect();
-    let each = |text: &str| names.iter().map(|name| format!("{name}{text}\n")).collect::<String>();
+    let each =
+        |text: &str| names.iter().flat_map(|name| [name.as_str(), text, "\n"]).collect::<String>();
     let run = project.sorted("start --all").run();
     let ports: BTreeSet<String> =
         run.stdout.lines().filter_map(|line| line.rsplit(' ').next()).map(str::to_owned).collect();

@@ -180,8 +180,8 @@ qqmgr: hint: variables are set in `[vars]`, and for one VM in `[vm.NAME.vars]`
         "qqmgr: error: an ssh option cannot contain a line break\n...\n",
     );
 
-    let _listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let taken = _listener.local_addr().unwrap().port();
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let taken = listener.local_addr().unwrap().port();
     project.config(&good.replace(&format!("{port}"), &taken.to_string()));
     let stderr = format!(
         "qqmgr: error: ssh port {taken} is taken by [..]\n\

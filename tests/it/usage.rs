@@ -18,7 +18,6 @@ Commands:
   restart [VM...] [-- ARGS...]  Stop VMs and start them again
   status [VM...]                Show the state of VMs, their ports and files
   list                          List the VMs
-  check [VM...]                 Find what is wrong, without starting anything
   wait [VM...]                  Wait until something happens to VMs
   ssh VM [WORD...]              Open a shell on the guest, or run a command
   put VM LOCAL... REMOTE        Copy files and directories to the guest
@@ -483,10 +482,7 @@ fn every_command_has_a_page() {
     }
 }
 
-#[test]
-fn help_as_json() {
-    let project = project();
-    let stop = r#"{
+const STOP_JSON: &str = r#"{
   "name": "stop",
   "about": "Power VMs off, by force if need be",
   "usage": "qqmgr stop [OPTIONS] [VM...]",
@@ -534,8 +530,12 @@ fn help_as_json() {
   ]
 }
 "#;
+
+#[test]
+fn help_as_json() {
+    let project = project();
     for arguments in [["help", "stop", "--json"], ["--json", "stop", "--help"]] {
-        project.qqmgr(&arguments).run().stdout(stop).success();
+        project.qqmgr(&arguments).run().stdout(STOP_JSON).success();
     }
     let all = r#"{
   "commands": [
