@@ -35,9 +35,11 @@ struct Entries(Vec<Entry>);
 fn run(args: &Args) -> Outcome {
     let config = Config::load(args)?;
     let names = select(args, &config, Known::Configured)?;
+    let among_others = names.len() > 1;
     let entries = names.iter().map(|name| {
-        Entry::new(&Target::new(&config, args, name, args.log())?)
-            .map_err(|error| error.of_vm(name, true))
+        let target = Target::new(&config, args, name, args.log());
+        let entry = target.and_then(|target| Entry::new(&target));
+        entry.map_err(|error| error.of_vm(name, among_others))
     });
     Ok(Box::new(Entries(entries.collect::<Result<_, Error>>()?)))
 }
