@@ -3,7 +3,7 @@
 use super::THIS_HOST;
 use crate::config::SshSetting;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Where connections are shared unless the user says otherwise.
 pub(super) const CONTROL_SOCKET: &str = "ssh.socket";
@@ -116,9 +116,13 @@ fn is_in(list: &[&str], keyword: &str) -> bool {
     list.iter().any(|other| other.eq_ignore_ascii_case(keyword))
 }
 
-/// The names of files in a value, relative ones in `dir`. Where several may stand, those that are
-/// quoted are the user's to write in full.
+/// The names of files in a value, relative ones in `dir`, in which ssh expands nothing. Where
+/// several may stand, those that are quoted are the user's to write in full.
 fn files_in(dir: &Path, keyword: &str, value: &str) -> String {
+    // The only one of them that is taken as it is (TOKENS in ssh_config(5)).
+    let is_literal = keyword.eq_ignore_ascii_case("GlobalKnownHostsFile");
+    let dir = dir.display().to_string();
+    let dir = PathBuf::from(if is_literal { dir } else { dir.replace('%', "%%") });
     let placed = |name: &str, write: fn(&str) -> String| {
         if is_relative(name) {
             write(&dir.join(name).display().to_string())
@@ -225,6 +229,18 @@ mod tests {
              UserKnownHostsFile \"/my p/a\" \"/my p/b\" /c \"d e\" f\n    \
              RevokedHostKeys \"/my p/revoked\"\n    User key\n"
         );
+    }
+
+    /// `ssh` ends with an error at a token that it does not know.
+    #[test]
+    fn a_percent_sign_in_the_directory_is_no_token() {
+        for (keyword, expected) in [
+            ("IdentityFile", "/50%%/id-%h"),
+            ("userknownhostsfile", "/50%%/id-%h"),
+            ("GlobalKnownHostsFile", "/50%/id-%h"),
+        ] {
+            assert_eq!(files_in(Path::new("/50%"), keyword, "id-%h"), expected);
+        }
     }
 
     /// Of some keywords ssh reads the first line only, of others every one.
