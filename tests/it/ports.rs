@@ -1,0 +1,242 @@
+//! `port = "auto"`: which port a VM gets, that nobody else has it, and who knows of it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::TcpListener;
+use std::thread;
+
+use crate::harness::{Project, fake_qemu, free_port, real_qemu};
+
+/// QEMU's, that makes it take the port.
+const FORWARDS: &str = "hostfwd=tcp:127.0.0.1:{{.vm.ssh.port}}-:{{.vm.ssh.vm_port}}";
+
+/// A VM's table with a port to be chosen, on the fake QEMU.
+fn auto(name: &str, scenario: &str) -> String {
+    format!(
+        "[vm.{name}]\ncmd = \"-name fake={scenario} -nic user,{FORWARDS}\"\nssh.port = \"auto\"\n"
+    )
+}
+
+/// A project with these tables of VMs on the fake QEMU.
+#[track_caller]
+fn project(vms: &[String]) -> Project {
+    let project = Project::new();
+    project.config(&format!("[qemu]\nbin = \"{}\"\n{}", fake_qemu().display(), vms.concat()));
+    project
+}
+
+/// Starts the VM; the port that `start` names, which is where QEMU forwards it.
+#[track_caller]
+fn start(project: &Project, vm: &str) -> u16 {
+    let output = project.qqmgr(&["start", vm]).run();
+    let port = number_behind("ssh port ", &output.stdout);
+    output.stdout(format!("{vm} started: running, pid [PID], ssh port {port}\n")).success();
+    assert_eq!(number_behind("hostfwd=tcp:127.0.0.1:", &command_line(project, vm)), port);
+    port
+}
+
+fn command_line(project: &Project, vm: &str) -> String {
+    fs::read_to_string(format!("/proc/{}/cmdline", project.pid(vm))).unwrap()
+}
+
+#[track_caller]
+fn number_behind(text: &str, whole: &str) -> u16 {
+    let rest = whole.split(text).nth(1).unwrap_or_else(|| panic!("no `{text}` in {whole}"));
+    rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+}
+
+#[track_caller]
+fn stop(project: &Project, vm: &str) {
+    let stdout = format!("{vm} powered off in [SECONDS] s\n");
+    project.qqmgr(&["stop", vm]).run().stdout(stdout).success();
+}
+
+/// What `cmdline` says that the VM would get.
+#[track_caller]
+fn likely(project: &Project, vm: &str) -> u16 {
+    let output = project.qqmgr(&["cmdline", vm]).run();
+    number_behind("hostfwd=tcp:127.0.0.1:", &output.stdout)
+}
+
+/// So many names of VMs of this project that all want the same port: the program takes the hash
+/// (64-bit FNV-1a) of a VM's directory.
+fn rivals(project: &Project, count: usize) -> Vec<String> {
+    let wanted = |name: &String| {
+        let dir = project.path(format!(".qqmgr/vm.{name}"));
+        let bytes = dir.as_os_str().as_encoded_bytes();
+        let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        hash % 10_000
+    };
+    let first = wanted(&"r0".to_owned());
+    let names = (0..10_000_000).map(|number| format!("r{number}"));
+    names.filter(|name| wanted(name) == first).take(count).collect()
+}
+
+#[test]
+fn the_same_port_again_as_long_as_it_is_free() {
+    let project = project(&[auto("vm", "normal"), auto("other", "normal")]);
+    let port = likely(&project, "vm");
+    assert_eq!(start(&project, "vm"), port);
+    assert_eq!(likely(&project, "vm"), port);
+    stop(&project, "vm");
+    assert_eq!(start(&project, "vm"), port);
+    let restarted =
+        format!("vm powered off [..]\nvm started: running, pid [PID], ssh port {port}\n");
+    project.qqmgr(&["restart", "vm"]).run().stdout(restarted).success();
+    stop(&project, "vm");
+
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let instead = start(&project, "vm");
+    assert_ne!(instead, port);
+    assert!((20_000..30_000).contains(&instead), "{instead}");
+    drop(listener);
+    // A VM that runs keeps what it has.
+    let stdout = format!("vm is already running: running, pid [PID], ssh port {instead}\n");
+    project.qqmgr(&["start", "vm"]).run().stdout(stdout).success();
+    stop(&project, "vm");
+    assert_eq!(start(&project, "vm"), port);
+}
+
+#[test]
+fn everybody_knows_the_port_of_a_vm_that_runs() {
+    let project = project(&[auto("vm", "normal")]);
+    // Not the one that it would have had.
+    let _listener = TcpListener::bind(("127.0.0.1", likely(&project, "vm"))).unwrap();
+    let port = start(&project, "vm");
+    let listed = format!(
+        "NAME  STATE              PID  SSH PORT\nvm    running       {:>8}  {port:>8}\n",
+        project.pid("vm")
+    );
+    project.qqmgr(&["list"]).run().stdout(listed).success();
+    let status = format!("...\nssh port:   {port}\n...\n");
+    project.qqmgr(&["status", "vm"]).run().stdout(status.as_str()).success();
+    let json = format!("{{\n...\n  \"ssh\": {{\n    \"port\": {port},\n...\n");
+    project.qqmgr(&["status", "vm", "--json"]).run().stdout(json).success();
+    let conf = format!("...\nHost vm\n    Port {port}\n...\n");
+    project.sh("cat .qqmgr/vm.vm/ssh.conf").run().stdout(conf.as_str()).success();
+    project.qqmgr(&["ssh-config", "vm"]).run().stdout(conf).success();
+    assert_eq!(likely(&project, "vm"), port);
+    // That it is not configured is no change.
+    let run = project.qqmgr(&["status", "vm"]).run();
+    assert!(!run.stdout.contains("note:"), "{}", run.stdout);
+}
+
+/// Not even while that VM does not run.
+#[test]
+fn the_configured_port_of_another_vm_is_never_chosen() {
+    let one = project(&[auto("vm", "normal")]);
+    let port = likely(&one, "vm");
+    let text = fs::read_to_string(one.path("qqmgr.toml")).unwrap();
+    one.config(&format!("{text}[vm.other]\ncmd = \"\"\nssh.port = {port}\n"));
+    assert_ne!(start(&one, "vm"), port);
+}
+
+/// All want the same one, at the same time, and none is taken when they choose: the fake QEMU
+/// forwards nothing.
+#[test]
+fn vms_that_want_the_same_port_at_once() {
+    let project = project(&[]);
+    let names = rivals(&project, 20);
+    let text = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
+    let vms: String = names.iter().map(|name| auto(name, "normal")).collect();
+    project.config(&format!("{text}{vms}"));
+    let wanted: BTreeSet<u16> = names.iter().map(|name| likely(&project, name)).collect();
+    assert_eq!(wanted.len(), 1, "{wanted:?}");
+    // By one command, and by as many as there are VMs.
+    project.sorted("start --all").run().stdout("...\n").success();
+    all_differ(&project, &names);
+    project.sorted("stop --all").run().stdout("...\n").success();
+    thread::scope(|scope| {
+        for name in &names {
+            let project = &project;
+            scope.spawn(move || start(project, name));
+        }
+    });
+    all_differ(&project, &names);
+}
+
+#[track_caller]
+fn all_differ(project: &Project, names: &[String]) {
+    let port =
+        |name: &String| number_behind("hostfwd=tcp:127.0.0.1:", &command_line(project, name));
+    let ports: BTreeSet<u16> = names.iter().map(port).collect();
+    assert_eq!(ports.len(), names.len(), "{ports:?}");
+}
+
+/// One does not know what the other has chosen; but it is taken.
+#[test]
+fn two_configurations() {
+    let Some(qemu) = real_qemu() else { return };
+    let project = Project::new();
+    let config = |port: &str| {
+        format!(
+            "[qemu]\nbin = \"{qemu}\"\n[vm.vm]\ncmd = \"-nodefaults -machine none -display none \
+             -netdev user,id=n,{FORWARDS}\"\nssh.port = {port}\n"
+        )
+    };
+    project.write("two/qqmgr.toml", config("\"auto\""));
+    let output = project.qqmgr(&["-c", "two/qqmgr.toml", "cmdline", "vm"]).run();
+    let port = number_behind("hostfwd=tcp:127.0.0.1:", &output.stdout);
+    project.config(&config(&port.to_string()));
+    let stdout = format!("vm started: running, pid [PID], ssh port {port}\n");
+    project.qqmgr(&["start", "vm"]).run().stdout(stdout).success();
+    let output = project.qqmgr(&["-c", "two/qqmgr.toml", "start", "vm"]).run();
+    assert_ne!(number_behind("ssh port ", &output.stdout), port);
+    output.stdout("vm started: running, pid [PID], ssh port [PORT]\n").success();
+    let output = project.qqmgr(&["-c", "two/qqmgr.toml", "stop", "vm", "--force"]).run();
+    output.stdout("vm ended by SIGTERM in [SECONDS] s\n").success();
+}
+
+// --- somebody is faster
+
+/// Between the choice and QEMU's taking it.
+#[test]
+fn a_port_that_qemu_finds_taken_is_not_the_end() {
+    for times in [1, 3] {
+        let project = project(&[auto("vm", &format!("ports-refused,ms={times}"))]);
+        let first = likely(&project, "vm");
+        let port = start(&project, "vm");
+        let refused = project.vm_file("vm", "fake.refused");
+        let refused: Vec<u16> =
+            refused.lines().map(|rule| number_behind("127.0.0.1:", rule)).collect();
+        assert_eq!(refused.len(), times);
+        assert_eq!(refused[0], first);
+        let all: BTreeSet<u16> = refused.iter().copied().chain([port]).collect();
+        assert_eq!(all.len(), times + 1, "each is tried once: {refused:?}, {port}");
+        let conf = format!("...\n    Port {port}\n...\n");
+        project.sh("cat .qqmgr/vm.vm/ssh.conf").run().stdout(conf).success();
+        // Nothing of the failures is in the way or in the log.
+        assert_eq!(project.vm_file("vm", "qemu.log"), "");
+        project.qqmgr(&["status", "-q", "vm"]).run().success();
+    }
+}
+
+#[test]
+fn at_some_point_it_is_the_end() {
+    let project = project(&[auto("vm", "ports-refused,ms=99")]);
+    let stderr = "qqmgr: error: QEMU exited with status 1 before it was ready:\n\
+                  qemu-system-x86_64: -nic user,hostfwd=tcp:127.0.0.1:[PORT]-:22: Could not set up \
+                  host forwarding rule 'tcp:127.0.0.1:[PORT]-:22'\n\
+                  qqmgr: hint: a port of a `hostfwd` is taken: use another one, there and in `port`\n";
+    project.qqmgr(&["start", "vm"]).run().stderr(stderr).code(1);
+    assert_eq!(project.vm_file("vm", "fake.refused").lines().count(), 11);
+    assert_eq!(project.vm_files("vm"), "events.out lock qemu.log serial");
+    project.qqmgr(&["status", "-q", "vm"]).run().code(3);
+}
+
+/// One that the user wrote down is not exchanged for another, nor is any other port of theirs.
+#[test]
+fn another_port_of_the_user_that_is_taken() {
+    let stderr = "qqmgr: error: QEMU exited with status 1 before it was ready:\n...\n\
+                  qqmgr: hint: a port of a `hostfwd` is taken: use another one, there and in `port`\n";
+    // It complains of 2089.
+    let one = project(&[auto("vm", "port-taken")]);
+    one.qqmgr(&["start", "vm"]).run().stderr(stderr).code(1);
+    let port = free_port();
+    let fixed = auto("vm", "ports-refused,ms=99").replace("\"auto\"", &port.to_string());
+    let one = project(&[fixed]);
+    one.qqmgr(&["start", "vm"]).run().stderr(stderr).code(1);
+    assert_eq!(one.vm_file("vm", "fake.refused"), format!("tcp:127.0.0.1:{port}-:22\n"));
+}
