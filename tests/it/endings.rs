@@ -42,10 +42,9 @@ fn started(cmd: &str, boot: &[u8]) -> Option<(Project, u32)> {
 #[track_caller]
 fn execute(project: &Project, command: &str) {
     let mut stream = UnixStream::connect(project.vm_path("vm", "qmp.socket")).unwrap();
-    for line in ["{\"execute\": \"qmp_capabilities\"}", &format!("{{\"execute\": \"{command}\"}}")]
-    {
-        writeln!(stream, "{line}").unwrap();
-    }
+    // In one piece: QEMU that ends at once would not take the rest.
+    let lines = format!("{{\"execute\": \"qmp_capabilities\"}}\n{{\"execute\": \"{command}\"}}\n");
+    stream.write_all(lines.as_bytes()).unwrap();
     // Until it is done: QEMU ends, or has answered all.
     let answers = BufReader::new(stream).lines().map_while(Result::ok);
     let _ = answers.filter(|line| line.starts_with("{\"return\"")).take(2).count();
