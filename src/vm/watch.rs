@@ -203,6 +203,8 @@ const PROBE_PAUSE_MIN: Duration = Duration::from_millis(100);
 const PROBE_PAUSE_MAX: Duration = Duration::from_secs(2);
 const PROBES_MAX: usize = 4;
 const CONNECT_WAIT: Duration = Duration::from_secs(1);
+/// A server that has answered once gets so long to do it again before it is tried anew.
+const CONFIRM_WAIT: Duration = Duration::from_secs(5);
 
 /// Connections to an ssh port, none of which has said what it should.
 struct Probe {
@@ -210,6 +212,10 @@ struct Probe {
     connections: Vec<(TcpStream, Vec<u8>)>,
     begin: Instant,
     next_at: Instant,
+    /// Some were given up, of which the guest may learn late.
+    evicted: bool,
+    /// One has answered, and a new one must do so alone, as ssh's will.
+    confirming: bool,
 }
 
 impl Probe {
@@ -220,7 +226,8 @@ impl Probe {
                 .hint("it is `HostName` in `[ssh]`")
         })?;
         let begin = Instant::now();
-        Ok(Self { address, connections: Vec::new(), begin, next_at: begin })
+        let (evicted, confirming) = (false, false);
+        Ok(Self { address, connections: Vec::new(), begin, next_at: begin, evicted, confirming })
     }
 
     fn has_answered(&mut self) -> bool {
@@ -245,6 +252,14 @@ impl Probe {
             // The guest has refused it: its network is up, and the server will be soon.
             self.next_at = self.next_at.min(Instant::now() + PROBE_PAUSE_MIN);
         }
+        if answered && !self.confirming && (self.evicted || self.connections.len() > 1) {
+            // The guest may be busy with the others, and take no more until they are gone.
+            self.connections.clear();
+            self.confirming = true;
+            self.connect();
+            self.next_at = Instant::now() + CONFIRM_WAIT;
+            return false;
+        }
         if !answered && Instant::now() >= self.next_at {
             self.connect();
         }
@@ -257,6 +272,7 @@ impl Probe {
         {
             if self.connections.len() == PROBES_MAX {
                 self.connections.remove(0);
+                self.evicted = true;
             }
             self.connections.push((stream, Vec::new()));
         }
