@@ -19,9 +19,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{
-    Project, fake_qemu, free_port, guest_dir, has_program, has_tool, real_qemu,
-};
+use crate::harness::{Project, fake_qemu, free_port, guest_dir, has_program, has_tool, real_qemu};
 
 const QQMGR_1: &str = include_str!("../../man/qqmgr.1");
 const README: &str = include_str!("../../README.md");
@@ -662,11 +660,12 @@ fn errors_and_exit_codes_are_documented() {
 
 #[test]
 fn files_are_documented_with_their_modes() {
-    let (project, _) = project();
+    let (project, port) = project();
     for arguments in [&["start", "dev"][..], &["ssh", "dev", "true"], &["put", "dev", "tests", "."]]
     {
         assert_eq!(run(&project, arguments).0, 0, "{arguments:?}");
     }
+    assert_eq!(with_ssh_server(port, || run(&project, &["run", "dev", "--", "true"])).0, 0);
     let page = printed(QQMGR_1);
     let files = part(&page, ".Sh", "FILES");
     let items = lines_after(files, ".It Pa ");
