@@ -30,10 +30,11 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// What is left of the time, and at most this.
+    /// What is left of the time, and at most this; in tenths of a second, since errors tell it.
     pub(crate) fn left(&self, most: Duration) -> Duration {
-        let left = |(_, deadline): (_, Instant)| deadline.saturating_duration_since(Instant::now());
-        self.deadline.map_or(most, |deadline| left(deadline).min(most))
+        let Some((_, deadline)) = self.deadline else { return most };
+        let left = deadline.saturating_duration_since(Instant::now()).as_secs_f64();
+        Duration::from_secs_f64((left * 10.0).ceil() / 10.0).min(most)
     }
 
     /// Waits for a program, or ends it and says why.

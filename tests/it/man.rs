@@ -9,18 +9,25 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Project, fake_qemu, free_port, has_program, has_tool};
+use crate::harness::{Project, fake_qemu, free_port, guest_dir, has_program, has_tool, real_qemu};
 
 const QQMGR_1: &str = include_str!("../../man/qqmgr.1");
+const README: &str = include_str!("../../README.md");
 const QQMGR_TOML_5: &str = include_str!("../../man/qqmgr.toml.5");
-const SCRIPT_DURATION_MAX: Duration = Duration::from_secs(60);
+const SCRIPT_DURATION_MAX: Duration = Duration::from_secs(200);
+
+/// The one flag that its command, `wait`, cannot do without.
+const NEEDED_FLAG: &str = "for";
 
 /// Takes part in a shared connection as far as its file, and does nothing else.
 const FAKE_SSH: &str = r#"#!/bin/sh
@@ -28,6 +35,12 @@ umask 077
 : >"$(sed -n 's/^ *ControlPath //p' "$2")"
 printf '%s\n' "$*" >>ssh-calls
 cat >/dev/null
+"#;
+
+/// Tells whether what would reach the guest does; see rsync(1) for `-a -e SSH FROM HOST:TO`.
+const FAKE_RSYNC: &str = r#"#!/bin/sh
+[ "$1 $2" = '-a -e' ] && exec $3 "${5%%:*}" true </dev/null
+exit 1
 "#;
 
 // ---- the pages ----
@@ -153,18 +166,31 @@ fn unique<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
     found
 }
 
+#[derive(Default)]
 struct Flag {
     long: String,
     short: Option<String>,
     value: Option<String>,
+    value_required: bool,
+    repeatable: bool,
     help: String,
 }
 
 impl Flag {
-    /// As in a synopsis: `--timeout SECONDS`.
+    /// `--timeout SECONDS`, `--wait[=SECONDS]`
     fn usage(&self) -> String {
-        let value = self.value.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+        let value = match &self.value {
+            Some(name) if self.value_required => format!(" {name}"),
+            Some(name) => format!("[={name}]"),
+            None => String::new(),
+        };
         format!("--{}{value}", self.long)
+    }
+
+    /// The same as in a synopsis.
+    fn optional(&self) -> String {
+        let (usage, more) = (self.usage(), if self.repeatable { "..." } else { "" });
+        if self.long == NEEDED_FLAG { usage } else { format!("[{usage}]{more}") }
     }
 
     /// As in a list of flags: `-c FILE, --config FILE`.
@@ -184,7 +210,7 @@ struct Cmd {
 impl Cmd {
     /// The usage with the flags that it has.
     fn synopsis(&self) -> String {
-        let flags = self.flags.iter().map(|flag| format!(" [{}]", flag.usage()));
+        let flags = self.flags.iter().map(|flag| format!(" {}", flag.optional()));
         self.usage.replace(" [OPTIONS]", &flags.collect::<String>())
     }
 }
@@ -212,12 +238,14 @@ fn help(project: &Project) -> (Vec<Cmd>, Vec<Flag>) {
         };
         if member == "long" {
             let long = text.clone().unwrap_or_default();
-            flags.push(Flag { long, short: None, value: None, help: String::new() });
+            flags.push(Flag { long, ..Flag::default() });
         }
         let flag = flags.last_mut().expect("`long` is the first member");
         match member {
             "short" => flag.short = text,
             "value" => flag.value = text,
+            "value_required" => flag.value_required = value == "true",
+            "repeatable" => flag.repeatable = value == "true",
             "help" => flag.help = text.unwrap_or_default(),
             _ => {}
         }
@@ -241,7 +269,7 @@ fn run(project: &Project, arguments: &[&str]) -> (i32, String) {
 
 // ---- a project ----
 
-/// VMs `dev` and `idle`, fake QEMUs, and what the examples and `put` need.
+/// VMs on fake QEMUs, and what `put` needs.
 fn project() -> (Project, u16) {
     let project = Project::new();
     let port = free_port();
@@ -250,18 +278,31 @@ fn project() -> (Project, u16) {
     project.config(&format!(
         "[qemu]\nbin = '{qemu}'\n[vm.dev]\ncmd = ''\nssh.port = {port}\n\
          [vm.idle]\ncmd = '-name fake=no-qmp'\nssh.port = {}\n\
-         [vm.fails]\ncmd = '-name fake=exits-with-error'\nssh.port = {0}\n",
+         [vm.fails]\ncmd = '-name fake=exits-with-error'\nssh.port = {0}\n\
+         [vm.chosen]\ncmd = ''\nssh.port = 'auto'\n",
         free_port()
     ));
     project.write("tests/run", "true\n");
-    for (name, script) in [("ssh", FAKE_SSH), ("scp", "#!/bin/sh\n"), ("rsync", "#!/bin/sh\n")] {
+    for (name, script) in [("ssh", FAKE_SSH), ("scp", "#!/bin/sh\n")] {
         project.write(format!("bin/{name}.sh"), script);
     }
-    // By another process: nothing of this one may hold them open for writing when they are run.
+    make_programs(&project);
+    (project, port)
+}
+
+/// Makes a program of each `bin/NAME.sh`. By another process: nothing of this one may hold them
+/// open for writing when they are run.
+fn make_programs(project: &Project) {
     let copy = "cd bin && for f in *.sh; do cat $f >${f%.sh} && chmod 755 ${f%.sh} || exit; done";
     let made = Command::new("sh").args(["-c", copy]).current_dir(project.path("")).status();
     assert!(made.expect("there is a sh").success());
-    (project, port)
+}
+
+/// Lets the VM's QEMU, a fake that tells nothing, have told why it ends.
+fn told(project: &Project, vm: &str, by_guest: bool, reason: &str) {
+    let data = format!("{{\"guest\": {by_guest}, \"reason\": \"{reason}\"}}");
+    let event = format!("{{\"event\": \"SHUTDOWN\", \"data\": {data}}}\n");
+    fs::write(project.vm_path(vm, "events.out"), event).expect("there is a file");
 }
 
 /// qqmgr, then the fakes, then the system's.
@@ -313,6 +354,8 @@ fn synopses_are_those_of_the_commands() {
 #[test]
 fn flags_are_those_of_the_commands() {
     let project = Project::new();
+    project.config("");
+    assert_eq!(run(&project, &["wait", "--all"]).0, 2, "`wait` needs no `--{NEEDED_FLAG}`");
     let (commands, global) = help(&project);
     let page = printed(QQMGR_1);
     let listed = |text| -> Vec<String> {
@@ -361,8 +404,10 @@ fn documented(text: &str) -> Vec<(&str, &str)> {
 /// documented types, each of which occurs.
 #[track_caller]
 fn members_are_documented(what: &str, text: &str, documents: &[String]) {
-    let found: Vec<(String, String)> =
+    let mut found: Vec<(String, String)> =
         documents.iter().flat_map(|document| members(document)).collect();
+    // Its elements are what is documented.
+    found.retain(|(_, value)| value != "[]");
     let paths: Vec<&str> = unique(found.iter().map(|(path, _)| path.as_str()));
     let expected: Vec<String> = documented(text)
         .iter()
@@ -390,9 +435,26 @@ fn type_of(value: &str) -> &'static str {
     }
 }
 
+/// Does `work` while somebody introduces himself on the port as an ssh server does.
+fn with_ssh_server<T>(port: u16, work: impl FnOnce() -> T) -> T {
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+    let has_ended = Arc::new(AtomicBool::new(false));
+    let server_ends = Arc::clone(&has_ended);
+    let server = thread::spawn(move || {
+        for stream in listener.incoming().take_while(|_| !server_ends.load(Ordering::SeqCst)) {
+            let _ = stream.and_then(|mut stream| stream.write_all(b"SSH-2.0-test\r\n"));
+        }
+    });
+    let result = work();
+    has_ended.store(true, Ordering::SeqCst);
+    TcpStream::connect(("127.0.0.1", port)).expect("it still listens");
+    server.join().expect("it has ended");
+    result
+}
+
 #[test]
 fn json_of_every_command_is_documented() {
-    let (project, _) = project();
+    let (project, port) = project();
     let page = printed(QQMGR_1);
     let commands = part(&page, ".Sh", "COMMANDS");
     let run = |arguments: &[&str]| json(&project, arguments);
@@ -405,18 +467,54 @@ fn json_of_every_command_is_documented() {
     project.write("run", "");
     check("check", &[run(&["-c", "check.toml", "check"])]);
     let stopped = [run(&["status", "dev"]), run(&["stop", "dev"])];
+    let waited = [run(&["wait", "dev", "--for", "stopped"])];
     check("start", &[run(&["start", "dev"]), run(&["start", "dev"])]);
     let configured = [run(&["list"]), run(&["status", "dev"])];
     check("ssh", &[run(&["ssh", "dev", "true"])]);
     check("put", &[run(&["put", "dev", "tests", "qqmgr.toml", "."])]);
     check("get", &[run(&["get", "dev", "a", "."])]);
     check("completions", &[run(&["completions", "bash"])]);
+    let ran = with_ssh_server(port, || run(&["run", "dev", "--", "true"]));
+    check("run", &[ran]);
+    check("ssh-config", &[run(&["ssh-config", "dev", "chosen"])]);
+    check("init", &[run(&["-c", "first.toml", "init"])]);
+    let ends = [run(&["wait", "dev", "--for", "running"])];
+    told(&project, "dev", true, "guest-shutdown");
+    check("restart", &[run(&["restart", "dev"]), run(&["restart", "chosen"])]);
+    told(&project, "chosen", true, "guest-shutdown");
+    let stop = run(&["stop", "chosen"]);
+    check("wait", &[&waited[..], &ends, &[run(&["wait", "chosen", "--for", "stopped"])]].concat());
+
+    let configuration = project.path("qqmgr.toml");
+    let changed = fs::read_to_string(&configuration).unwrap();
+    let changed = changed.replace("cmd = ''", "cmd = '-m 1 -smp 2'");
+    let changes = |before: &str, after: &str| {
+        project.config(&changed.replace("-m 1 -smp 2", before));
+        assert_eq!(self::run(&project, &["restart", "dev"]).0, 0);
+        project.config(&changed.replace("-m 1 -smp 2", after));
+        run(&["status", "dev"])
+    };
+    let changed = [changes("-m 1 -smp 2", "-m 2"), changes("", "-m 1")];
     // A VM that nothing is known of but that it runs.
     project.config("");
     fs::remove_file(project.vm_path("dev", "instance.json")).unwrap();
     check("list", &[configured[0].clone(), run(&["list"])]);
-    check("status", &[stopped[0].clone(), configured[1].clone(), run(&["status", "dev"])]);
-    check("stop", &[stopped[1].clone(), run(&["stop", "dev"])]);
+    let (status, quiet) = part(commands, ".Ss", "status").split_once("\nand\n.Fl q :").unwrap();
+    let statuses = [&[stopped[0].clone(), run(&["status", "dev"])], &changed[..], &configured[1..]];
+    members_are_documented("status", status, &statuses.concat());
+    members_are_documented("status -q", quiet, &[run(&["status", "-q", "dev"])]);
+    check("stop", &[stopped[1].clone(), run(&["stop", "dev"]), stop]);
+
+    project.write("first.toml", "[vm.a]\ncmd = '-m 1'\nssh.port = 1\n[qemu]\nbin = '/bin/true'\n");
+    for arguments in
+        [&["-c", "first.toml", "list", "-q"][..], &["-c", "first.toml", "cmdline", "a"]]
+    {
+        let text = part(commands, ".Ss", arguments[2]);
+        assert!(text.contains("\nan array of strings: "), "{arguments:?}");
+        let strings = members(&run(arguments));
+        assert!(strings.iter().all(|(path, value)| path.is_empty() && type_of(value) == "string"));
+        assert!(!strings.is_empty(), "{arguments:?}");
+    }
 
     let overview = run(&["help"]);
     let text = part(commands, ".Ss", "help");
@@ -452,6 +550,53 @@ fn states_and_methods_are_documented() {
     holds("stop", "method", &["stop", "dev"], "powerdown");
     holds("status", "state", &["start", "dev"], "running");
     holds("stop", "method", &["stop", "--force", "dev"], "sigterm");
+    holds("status", "state", &["start", "dev"], "running");
+    told(&project, "dev", false, "host-qmp-quit");
+    holds("stop", "method", &["stop", "dev"], "died");
+
+    let reasons = lines_after(part(commands, ".Ss", "stop"), ".It Ql ");
+    assert!(reasons.len() > 5, "the reasons are not found");
+    for reason in reasons {
+        told(&project, "dev", false, reason);
+        let said = run(&project, &["wait", "dev", "--for", "stopped"]).1;
+        assert!(!said.contains(reason), "there are no words for {reason}: {said}");
+    }
+    let conditions = lines_after(part(commands, ".Ss", "wait"), ".It Ql ");
+    let conditions: BTreeSet<String> = conditions.into_iter().map(rendered).collect();
+    let refused = json(&project, &["wait", "dev", "--for", "x"]);
+    let (_, known) = refused.split_once(": it is `").expect("the conditions are told");
+    let known = known.split('\"').next().unwrap_or_default().split('`').step_by(2);
+    assert_eq!(conditions, known.map(str::to_owned).filter(|word| !word.is_empty()).collect());
+}
+
+#[test]
+fn patterns_mean_what_the_page_says() {
+    let project = Project::new();
+    let vms = ["a", "ab", "ba", "c"];
+    let configuration = vms.map(|vm| format!("[vm.{vm}]\nssh.port = 1\n"));
+    project.config(&configuration.concat());
+    let page = printed(QQMGR_1);
+    let items = lines_after(part(&page, ".Sh", "SEVERAL VMS"), ".It Ql ");
+    assert_eq!(items, ["*", "?", "[ab] , [a-c]", "[!ab] , [!a-c]"]);
+    for (pattern, expected) in [
+        ("*", "a ab ba c"),
+        ("?", "a c"),
+        ("[ab]", "a"),
+        ("[a-c]", "a c"),
+        ("[!ab]", "c"),
+        ("[!a-c]*", ""),
+        ("[!b-c]*", "a ab"),
+        ("b", ""),
+    ] {
+        let (code, document) = run(&project, &["--json", "ssh-config", pattern]);
+        let names = members(&document).into_iter().filter(|(path, _)| path == "name");
+        let names: Vec<String> = names.map(|(_, name)| name.trim_matches('"').to_owned()).collect();
+        if expected.is_empty() {
+            assert_eq!(code, 5, "{pattern}");
+        } else {
+            assert_eq!(names.join(" "), expected, "{pattern}");
+        }
+    }
 }
 
 #[test]
@@ -474,7 +619,8 @@ fn errors_and_exit_codes_are_documented() {
     let mut documents = Vec::new();
     for (arguments, kind) in runs {
         let (code, document) = run(&project, &[&["--json"], arguments].concat());
-        assert_eq!(members(&document)[0], ("error.kind".into(), format!("\"{kind}\"")));
+        let shown = members(&document).into_iter().find(|(path, _)| path == "error.kind");
+        assert_eq!(shown, Some(("error.kind".into(), format!("\"{kind}\""))));
         table.push(format!("{kind} {code}"));
         documents.push(document);
     }
@@ -487,21 +633,39 @@ fn errors_and_exit_codes_are_documented() {
     assert_eq!(rows.iter().map(row).collect::<Vec<_>>(), table, "kinds of errors");
 
     let statuses = lines_after(part(&page, ".Sh", "EXIT STATUS"), ".It ");
-    assert_eq!(statuses, ["0", "1", "2", "3", "4", "5", "255"]);
-    for arguments in [&["ssh", "dev", "true"][..], &["ssh", "det"], &["-c", "bad.toml", "ssh", "a"]]
-    {
-        assert_eq!(run(&project, arguments).0, 255, "{arguments:?}");
+    assert_eq!(statuses, ["0", "1", "2", "3", "4", "5", "124", "255"]);
+    let lines = [
+        "0 status dev",
+        "3 status -q dev",
+        "3 wait dev --for ssh",
+        "4 wait dev --for running --timeout 0",
+        "4 start fails idle --timeout 0.1",
+        "5 status dev det",
+        "5 status x*",
+        "124 run idle --timeout 0.1 -- true",
+        "255 run dev",
+        "255 run det -- true",
+        "255 run fails -- true",
+        "255 ssh dev true",
+        "255 ssh det",
+        "255 -c bad.toml ssh a",
+        "255 -c bad.toml run a -- true",
+    ];
+    for line in lines {
+        let (code, arguments) = line.split_once(' ').expect("there are arguments");
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        assert_eq!(run(&project, &arguments).0.to_string(), code, "{line}");
     }
-    assert_eq!(run(&project, &["status", "dev"]).0, 0);
 }
 
 #[test]
 fn files_are_documented_with_their_modes() {
-    let (project, _) = project();
+    let (project, port) = project();
     for arguments in [&["start", "dev"][..], &["ssh", "dev", "true"], &["put", "dev", "tests", "."]]
     {
         assert_eq!(run(&project, arguments).0, 0, "{arguments:?}");
     }
+    assert_eq!(with_ssh_server(port, || run(&project, &["run", "dev", "--", "true"])).0, 0);
     let page = printed(QQMGR_1);
     let files = part(&page, ".Sh", "FILES");
     let items = lines_after(files, ".It Pa ");
@@ -530,13 +694,49 @@ fn files_are_documented_with_their_modes() {
     let kept: BTreeSet<String> =
         lines_after(kept, ".Pa ").iter().map(|name| name.replace(" ,", "")).collect();
     assert_eq!(found(false), kept);
+    let left = lines_after(part(&page, ".Sh", "GUARANTEES"), ".It stop Ta Pa ");
+    assert_eq!(left.concat().split(" , ").map(str::to_owned).collect::<BTreeSet<_>>(), kept);
+}
+
+/// VMs on the real guest, as the examples have them; programs that use ssh and are not here.
+/// `None` without QEMU and the guest.
+fn guest_project() -> Option<Project> {
+    let (qemu, guest) = (real_qemu()?, guest_dir()?);
+    let project = Project::new();
+    std::os::unix::fs::symlink(&guest, project.path("guest")).expect("a new directory is writable");
+    project.config(&format!(
+        "[qemu]\nbin = {qemu:?}\n[vars]\nguest = '{}'\nmemory = 256\n\
+         [ssh]\nUser = 'root'\nIdentityFile = '{{{{.guest}}}}/id_ed25519'\n\
+         IdentitiesOnly = true\nUserKnownHostsFile = '/dev/null'\nStrictHostKeyChecking = 'no'\n\
+         [vm.dev]\ncmd = [\n\
+         '-nodefaults -machine pc -accel tcg -cpu max -m {{{{.memory}}}} -display none',\n\
+         '-kernel \"{{{{.guest}}}}/vmlinuz\" -initrd \"{{{{.guest}}}}/initrd\"',\n\
+         '-append \"console=ttyS0 guest.hostname={{{{.vm.name}}}}\"',\n\
+         '-netdev user,id=n0,hostfwd=tcp:127.0.0.1:{{{{.vm.ssh.port}}}}-:22',\n\
+         '-device virtio-net-pci,netdev=n0',\n]\nssh.port = 'auto'\n\
+         [vm.node-1]\nextends = 'dev'\n[vm.node-2]\nextends = 'dev'\n",
+        guest.display(),
+    ));
+    project.write("tests/run", "uname -n\n");
+    project.write("disk.qcow2", "");
+    project.write("bin/rsync.sh", FAKE_RSYNC);
+    make_programs(&project);
+    Some(project)
 }
 
 #[test]
 fn examples_run_as_printed() {
-    let (project, port) = project();
-    let scripts = literal_blocks(part(&printed(QQMGR_1), ".Sh", "EXAMPLES"));
-    assert!(scripts.len() > 5, "the examples are not found");
+    let page = printed(QQMGR_1);
+    let scripts = literal_blocks(part(&page, ".Sh", "EXAMPLES"));
+    assert!(scripts.len() > 15, "the examples are not found");
+    let (commands, _) = help(&Project::new());
+    for command in commands.iter().filter(|command| command.name != "help") {
+        let call = format!("qqmgr {} ", command.name);
+        let is_called = |script: &String| script.replace('\n', " ").contains(&call);
+        assert!(scripts.iter().any(is_called), "no example has `{call}`");
+    }
+    let Some(project) = guest_project() else { return };
+    let stop_all = || assert_eq!(run(&project, &["stop", "--all", "--force"]).0, 0);
     for (number, script) in scripts.iter().enumerate() {
         let name = format!("example-{number}");
         project.write(&name, script);
@@ -551,20 +751,98 @@ fn examples_run_as_printed() {
             eprintln!("skipped: no {tool}, for an example of qqmgr(1)");
             continue;
         }
-        // So that its pid is known.
-        assert_eq!(run(&project, &["start", "dev"]).0, 0);
-        let pid = project.pid("dev");
-        let (code, stdout, stderr) = shell(&[]);
-        assert!(code == 0 && stderr.is_empty(), "{name} exits with {code}: {stderr}\n{script}");
-        if script.contains("dev is process") {
-            let expected = format!("dev is process {pid}, ssh port {port}");
-            assert_eq!(stdout.lines().last(), Some(expected.as_str()), "{name}\n{script}");
+        let is_job = script.contains("qqmgr run ");
+        if is_job {
+            stop_all();
         }
-        assert_eq!(project.runs(pid), !script.contains("qqmgr stop"), "{name}\n{script}");
+        if script.contains(".changes[]") {
+            assert_eq!(run(&project, &["restart", "--force", "dev", "--set", "memory=300"]).0, 0);
+        }
+        let (code, stdout, stderr) = shell(&[]);
+        let errors: Vec<&str> = stderr.lines().filter(|line| !is_note(line)).collect();
+        assert!(code == 0 && errors.is_empty(), "{name} exits with {code}: {stderr}\n{script}");
+        check_example(&project, script, &stdout);
+        if is_job {
+            assert_eq!(run(&project, &["list", "-q", "--running"]).1, "", "{script}");
+        }
     }
-    let calls = fs::read_to_string(project.path("ssh-calls")).unwrap();
-    assert!(calls.contains("dev -o ConnectTimeout=5 true\n"), "{calls}");
-    assert!(calls.contains("dev cd work && sh tests/run >report\n"), "{calls}");
+    stop_all();
+}
+
+/// What an example must have said or done.
+#[track_caller]
+fn check_example(project: &Project, script: &str, stdout: &str) {
+    let last = stdout.lines().last().unwrap_or_default();
+    let lines_with = |text: &str| stdout.lines().filter(|line| line.contains(text)).count();
+    if script.contains("report") {
+        assert_eq!(fs::read_to_string(project.path("report")).unwrap(), "dev\n", "{script}");
+        fs::remove_file(project.path("report")).unwrap();
+    } else if script.contains("'cd work && sh run'") {
+        assert_eq!(stdout, "dev\n", "{script}");
+    }
+    if script.contains("dev is process") {
+        let status = json(project, &["status", "dev"]);
+        let status = members(&status);
+        let value = |name: &str| &status.iter().find(|(path, _)| path == name).unwrap().1;
+        let expected = format!("dev is process {}, ssh port {}", value("pid"), value("ssh.port"));
+        assert_eq!(last, expected, "{script}");
+    }
+    if script.contains("hostname") {
+        assert!(stdout.contains("node-1\n") && stdout.contains("node-2\n"), "{script}\n{stdout}");
+    }
+    if script.contains("free -m") {
+        assert_eq!(lines_with("Mem:"), 2, "{script}\n{stdout}");
+    }
+    if script.contains(".changes[]") {
+        assert_eq!(stdout.lines().next(), Some("-m 300 -> -m 256"), "{script}");
+    }
+    if script.contains("diff now") {
+        assert_eq!(lines_with("<") + lines_with(">"), 3, "{script}\n{stdout}");
+    }
+    if script.contains("list --running") {
+        assert_eq!(lines_with(" running "), 2, "{script}\n{stdout}");
+    }
+}
+
+/// The sessions of README.md, with its configuration. Numbers in what is said may be others, and
+/// so may the order of VMs.
+#[test]
+fn readme_runs_as_printed() {
+    let Some(project) = guest_project() else { return };
+    let (_, configuration) = README.split_once("```toml\n").expect("README.md has one");
+    project.config(configuration.split("```").next().unwrap_or_default());
+    project.write("notes.txt", "a few notes\n");
+    let sessions = README.split("\n\n").filter(|block| block.starts_with("    $ "));
+    let mut count = 0;
+    for session in sessions {
+        for step in session.replace("\n    ", "\n").trim_start().split("$ ").skip(1) {
+            let (command, expected) = step.split_once('\n').unwrap_or((step, ""));
+            project.write("step", command);
+            let (_, stdout, stderr) = sh(&project, &["step"]);
+            assert_eq!(roughly(&(stdout + &stderr)), roughly(expected), "{command}");
+            count += 1;
+        }
+    }
+    assert!(count > 8, "the sessions are not found");
+}
+
+/// The lines, sorted, with every number a 0 and with single blanks.
+fn roughly(text: &str) -> Vec<String> {
+    let number = |c: char| c.is_ascii_digit() || c == '.';
+    let word = |word: &str| {
+        let digits = word.trim_start_matches(number);
+        if digits.len() < word.len() { format!("0{digits}") } else { word.to_owned() }
+    };
+    let line = |line: &str| line.split_whitespace().map(word).collect::<Vec<_>>().join(" ");
+    let said = text.lines().filter(|line| !is_note(line)).map(line);
+    let mut lines: Vec<String> = said.collect();
+    lines.sort();
+    lines
+}
+
+/// That something takes long is said on a busy host.
+fn is_note(line: &str) -> bool {
+    line.starts_with("qqmgr: ") && line.contains("waiting for ")
 }
 
 /// Runs `sh` in the project: exit code, standard output and standard error.
@@ -620,13 +898,13 @@ fn is_program(line: &str) -> bool {
     ["bin = ", "qemu = "].iter().any(|key| line.starts_with(key))
 }
 
-/// The line with a newline, and an ssh port in it replaced.
+/// The line with a newline, and an ssh port in it replaced by one that is free here.
 fn with_free_port(line: &str) -> String {
     match line.split_once("port = ") {
         Some((before, after)) if before.is_empty() || before.ends_with(['.', ' ']) => {
-            let rest = after.trim_start_matches("\"auto\"");
-            let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
-            format!("{before}port = {}{rest}\n", free_port())
+            let rest = after.trim_start_matches(|c: char| c.is_ascii_digit());
+            let port = if rest == after { String::new() } else { free_port().to_string() };
+            format!("{before}port = {port}{rest}\n")
         }
         _ => format!("{line}\n"),
     }

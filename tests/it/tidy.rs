@@ -149,6 +149,20 @@ fn effects_are_only_in_files_that_say_so() {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
+/// README.md tells an auditor where to begin.
+#[test]
+fn readme_names_the_trusted_core() {
+    let readme = include_str!("../../README.md");
+    let (_, list) = readme.split_once("\n2. The trusted core: ").expect("README.md has a list");
+    let (list, _) = list.split_once("\n3. ").expect("the list goes on");
+    let mut named: Vec<&str> = list.split('`').filter(|word| word.contains(".rs")).collect();
+    named.sort_unstable();
+    let core = sources().into_iter().filter(|s| s.code.starts_with("//! TRUSTED CORE: "));
+    let mut core: Vec<String> = core.map(|source| source.name.replacen("src/", "", 1)).collect();
+    core.sort_unstable();
+    assert_eq!(named, core);
+}
+
 #[test]
 fn one_file_knows_linux() {
     let knowing: Vec<String> = sources()
