@@ -1,9 +1,9 @@
 //! `qqmgr run VM -- COMMAND...`: one job on a VM that is there for it.
 
-use super::plan::Extra;
+use super::plan::{Extra, own_argv};
 use super::stop::{self, Which};
 use super::target::Target;
-use super::up::{TIMEOUT_DEFAULT, Up};
+use super::up::{TIMEOUT_DEFAULT, Up, likely_port};
 use super::wait;
 use crate::cli::spec::{self, Count, Flag, FlagKind, Operand};
 use crate::cli::{Args, Command, Outcome, Run};
@@ -176,6 +176,9 @@ impl<'a> Job<'a> {
         let arguments = if args.fresh { vec![SNAPSHOT.into()] } else { Vec::new() };
         let extra = Extra { set: &args.set, arguments, on_demand: !args.keep };
         let up = Up::new(self.target, extra, self.limits.left(TIMEOUT_DEFAULT))?;
+        if args.fresh {
+            self.check_blockdevs()?;
+        }
         if process::find(paths).is_none() {
             up.check()?;
         }
@@ -185,6 +188,20 @@ impl<'a> Job<'a> {
         }
         self.using = Some(Use::new(paths, &lock)?);
         Ok(up.under(lock)?.ready)
+    }
+
+    /// QEMU's `-snapshot` is for `-drive` and its short forms only (`system/vl.c`: the default of
+    /// `drive_add`); what `-blockdev` opens would be written all the same.
+    fn check_blockdevs(&self) -> Result<(), Error> {
+        let Target { config, name, .. } = self.target;
+        let vm = self.target.vm()?;
+        let extra = Extra { set: &self.target.args.set, ..Extra::default() };
+        let argv = own_argv(self.target, vm, &extra, likely_port(config, vm))?;
+        if argv.iter().any(|word| word == "-blockdev" || word == "--blockdev") {
+            let message = format!("`--fresh` does not cover the `-blockdev` of VM `{name}`");
+            return Err(Error::failed(message).hint("use `-drive`, or give the node an overlay"));
+        }
+        Ok(())
     }
 
     /// Of a VM that runs: what is written must be kept, and forgotten, as it was asked.
