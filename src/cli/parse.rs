@@ -47,7 +47,7 @@ pub(crate) fn parse(commands: Table, argv: Vec<OsString>) -> Result<Parsed, Refu
 pub(crate) fn find_command(commands: Table, name: &str) -> Result<&'static Command, Error> {
     commands.iter().copied().find(|command| command.name == name).ok_or_else(|| {
         let near = nearest(name, commands.iter().map(|command| command.name));
-        usage(&format!("unknown command `{name}`"), near)
+        usage(None, &format!("unknown command `{name}`"), near)
     })
 }
 
@@ -94,18 +94,20 @@ impl Words {
         let value = match flag.kind {
             FlagKind::Value { name, .. } | FlagKind::List { name, .. } => {
                 Some(lexer.value().ok_or_else(|| {
-                    usage(&format!("`{spelled}` needs a value: `{spelled} {name}`"), None)
+                    let message = format!("`{spelled}` needs a value: `{spelled} {name}`");
+                    usage(self.command, &message, None)
                 })?)
             }
             FlagKind::Switch(_) if lexer.attached_value().is_some() => {
-                return Err(usage(&format!("`{spelled}` takes no value"), None));
+                let message = format!("`{spelled}` takes no value");
+                return Err(usage(self.command, &message, None));
             }
             FlagKind::Switch(_) => None,
             FlagKind::Optional { .. } => lexer.attached_value(),
         };
         let once = matches!(flag.kind, FlagKind::Value { .. } | FlagKind::Optional { .. });
         if once && self.has(flag) {
-            return Err(usage(&format!("`{spelled}` is given twice"), None));
+            return Err(usage(self.command, &format!("`{spelled}` is given twice"), None));
         }
         self.flags.push((flag, value));
         Ok(())
@@ -115,10 +117,11 @@ impl Words {
         let known = known_flags(self.commands, self.command);
         let longs: Vec<String> = known.iter().map(|flag| format!("--{}", flag.long)).collect();
         let near = nearest(spelled, longs.iter().map(String::as_str));
-        match self.command {
-            Some(command) => usage(&format!("`{}` has no flag `{spelled}`", command.name), near),
-            None => usage(&format!("unknown flag `{spelled}`"), near),
-        }
+        let message = match self.command {
+            Some(command) => format!("`{}` has no flag `{spelled}`", command.name),
+            None => format!("unknown flag `{spelled}`"),
+        };
+        usage(self.command, &message, near)
     }
 
     fn rest_follows(&self) -> bool {
@@ -160,7 +163,7 @@ impl Words {
                 let message = format!("`{}` has no flag `--{}`", command.name, flag.long);
                 return Err(usage_of(command, message));
             };
-            own.apply(&mut args, value)?;
+            own.apply(command, &mut args, value)?;
         }
         Ok(Parsed::Run(command, Box::new(args)))
     }
@@ -173,7 +176,12 @@ impl Flag {
             || self.short.is_some_and(|letter| spelled == format!("-{letter}"))
     }
 
-    fn apply(&self, args: &mut Args, value: Option<OsString>) -> Result<(), Error> {
+    fn apply(
+        &self,
+        command: &Command,
+        args: &mut Args,
+        value: Option<OsString>,
+    ) -> Result<(), Error> {
         let result = match self.kind {
             FlagKind::Switch(set) => {
                 set(args);
@@ -187,7 +195,8 @@ impl Flag {
         result.map_err(|reason| {
             let shown = value.unwrap_or_default();
             let shown = shown.to_string_lossy();
-            usage(&format!("`{shown}` is no value for `--{}`: {reason}", self.long), None)
+            let message = format!("`{shown}` is no value for `--{}`: {reason}", self.long);
+            usage(Some(command), &message, None)
         })
     }
 }
@@ -234,9 +243,13 @@ fn check_counts(
     }
 }
 
-fn usage(message: &str, near: Option<&str>) -> Error {
+fn usage(command: Option<&Command>, message: &str, near: Option<&str>) -> Error {
     let error = Error::new(Kind::Usage, did_you_mean(message, near));
-    if near.is_some() { error } else { error.hint("`qqmgr help` shows how it is used") }
+    if near.is_some() {
+        return error;
+    }
+    let name = command.map(|command| format!(" {}", command.name)).unwrap_or_default();
+    error.hint(format!("`qqmgr help{name}` shows how it is used"))
 }
 
 /// A usage error that shows how the command is used.

@@ -93,7 +93,7 @@ pub(super) fn locate(named: Option<&Path>, env: &Environment) -> Result<Location
     let message = format!("found no configuration: no `{IN_PROJECT}` in `{dir}` or above it{last}");
     let message = [vec![message], passed_over].concat().join("; ");
     Err(Error::new(Kind::Config, message)
-        .hint("write a `qqmgr.toml`, as qqmgr.toml(5) describes, or name one with `-c FILE`"))
+        .hint("`qqmgr init` writes a first one; one elsewhere is named with `-c FILE`"))
 }
 
 /// The error about a file that cannot be had, and who named it unless that was `-c`.

@@ -32,7 +32,7 @@ fn refused_values(template: &str, cases: &[(&str, &str)]) {
 #[test]
 fn without_a_configuration_every_place_is_named() {
     let project = Project::new();
-    let hint = "qqmgr: hint: write a `qqmgr.toml`, as qqmgr.toml(5) describes, or name one with \
+    let hint = "qqmgr: hint: `qqmgr init` writes a first one; one elsewhere is named with \
                 `-c FILE`\n";
     for (xdg, home, places) in [
         (None, Some("[ROOT]/home"), " and no `[ROOT]/home/.config/qqmgr/conf.toml`"),
@@ -65,7 +65,7 @@ fn without_a_configuration_as_json() {
     let project = Project::new();
     let message = "found no configuration: no `qqmgr.toml` in `[ROOT]` or above it and no \
                    `[ROOT]/home/.config/qqmgr/conf.toml`";
-    let hint = "write a `qqmgr.toml`, as qqmgr.toml(5) describes, or name one with `-c FILE`";
+    let hint = "`qqmgr init` writes a first one; one elsewhere is named with `-c FILE`";
     project
         .qqmgr(&["start", "vm", "--json"])
         .run()

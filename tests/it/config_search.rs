@@ -91,7 +91,7 @@ fn passed_over(project: &Project, why: &str) {
     let stderr = format!(
         "qqmgr: error: found no configuration: no `qqmgr.toml` in `[ROOT]/a/b` or above it and no \
          `[ROOT]/home/.config/qqmgr/conf.toml`; passed over `../qqmgr.toml`: {why}\n\
-         qqmgr: hint: write a `qqmgr.toml`, as qqmgr.toml(5) describes, or name one with `-c FILE`\n"
+         qqmgr: hint: `qqmgr init` writes a first one; one elsewhere is named with `-c FILE`\n"
     );
     list().stderr(stderr).code(5);
 }

@@ -121,7 +121,7 @@ fn names_that_are_no_variables() {
         );
         refused(&["--set", &format!("{name}=1")], &stderr);
     }
-    let hint = "qqmgr: hint: `qqmgr help` shows how it is used\n";
+    let hint = "qqmgr: hint: `qqmgr help start` shows how it is used\n";
     for (value, reason) in [
         ("memory", "it takes NAME=VALUE"),
         ("", "it takes NAME=VALUE"),

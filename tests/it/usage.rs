@@ -106,15 +106,17 @@ fn refused_with_near_name(arguments: &[&str], message: &str) {
 
 // --- what is refused
 
+const HELP: &str = "`qqmgr help` shows how it is used";
+
+/// The hint about a command that is known.
+fn see(command: &str) -> String {
+    format!("`qqmgr help {command}` shows how it is used")
+}
+
 #[test]
 fn no_arguments() {
     refused(&[""; 0], 2, "no command given", "`qqmgr help` lists the commands");
-    refused(
-        &["--json=", "list"],
-        2,
-        "`--json` takes no value",
-        "`qqmgr help` shows how it is used",
-    );
+    refused(&["--json=", "list"], 2, "`--json` takes no value", HELP);
     refused(&["-v"], 2, "no command given", "`qqmgr help` lists the commands");
     refused(&["--"], 2, "no command given", "`qqmgr help` lists the commands");
 }
@@ -124,11 +126,10 @@ fn unknown_commands() {
     refused_with_near_name(&["strat", "vm"], "unknown command `strat`, did you mean `start`?");
     refused_with_near_name(&["satus", "vm"], "unknown command `satus`, did you mean `status`?");
     refused_with_near_name(&["help", "lst"], "unknown command `lst`, did you mean `list`?");
-    let hint = "`qqmgr help` shows how it is used";
-    refused(&["frobnicate"], 2, "unknown command `frobnicate`", hint);
-    refused(&["frobnicate", "--help"], 2, "unknown command `frobnicate`", hint);
-    refused(&[""], 2, "unknown command ``", hint);
-    refused(&["help", "frobnicate"], 2, "unknown command `frobnicate`", hint);
+    refused(&["frobnicate"], 2, "unknown command `frobnicate`", HELP);
+    refused(&["frobnicate", "--help"], 2, "unknown command `frobnicate`", HELP);
+    refused(&[""], 2, "unknown command ``", HELP);
+    refused(&["help", "frobnicate"], 2, "unknown command `frobnicate`", HELP);
 }
 
 #[test]
@@ -141,18 +142,21 @@ fn unknown_flags() {
         &["--verbos", "list"],
         "unknown flag `--verbos`, did you mean `--verbose`?",
     );
-    let hint = "`qqmgr help` shows how it is used";
-    refused(&["start", "vm", "--frobnicate"], 2, "`start` has no flag `--frobnicate`", hint);
-    refused(&["start", "-x", "vm"], 2, "`start` has no flag `-x`", hint);
-    refused(&["list", "-vx"], 2, "`list` has no flag `-x`", hint);
-    refused(&["--frobnicate", "list"], 2, "unknown flag `--frobnicate`", hint);
+    refused(
+        &["start", "vm", "--frobnicate"],
+        2,
+        "`start` has no flag `--frobnicate`",
+        &see("start"),
+    );
+    refused(&["start", "-x", "vm"], 2, "`start` has no flag `-x`", &see("start"));
+    refused(&["list", "-vx"], 2, "`list` has no flag `-x`", &see("list"));
+    refused(&["--frobnicate", "list"], 2, "unknown flag `--frobnicate`", HELP);
 }
 
 #[test]
 fn flags_of_another_command() {
     for arguments in [&["start", "vm", "--force"][..], &["start", "--force", "vm"]] {
-        let hint = "`qqmgr help` shows how it is used";
-        refused(arguments, 2, "`start` has no flag `--force`", hint);
+        refused(arguments, 2, "`start` has no flag `--force`", &see("start"));
     }
     let hint = "usage: qqmgr start [OPTIONS] [VM...] [-- ARGS...]";
     refused(&["--force", "start", "vm"], 2, "`start` has no flag `--force`", hint);
@@ -215,7 +219,7 @@ fn extra_operands() {
 
 #[test]
 fn values_of_flags() {
-    let hint = "`qqmgr help` shows how it is used";
+    let hint = &see("list");
     refused(&["list", "-c"], 2, "`-c` needs a value: `-c FILE`", hint);
     refused(&["list", "--config"], 2, "`--config` needs a value: `--config FILE`", hint);
     refused(&["list", "--config="], 2, "`` is no value for `--config`: the name is empty", hint);
@@ -225,7 +229,7 @@ fn values_of_flags() {
         &["stop", "vm", "--timeout"],
         2,
         "`--timeout` needs a value: `--timeout SECONDS`",
-        hint,
+        &see("stop"),
     );
     for value in ["", "x", "-1", "+1", "1e3", "1s", " 1", "inf", "nan", ".", "99999999999"] {
         for command in ["start", "stop"] {
@@ -233,7 +237,7 @@ fn values_of_flags() {
                 "`{value}` is no value for `--timeout`: it takes a number of seconds, like `20` \
                  or `0.5`"
             );
-            refused(&[command, "vm", "--timeout", value], 2, &message, hint);
+            refused(&[command, "vm", "--timeout", value], 2, &message, &see(command));
         }
     }
 }
@@ -241,12 +245,12 @@ fn values_of_flags() {
 /// Which of the two is meant cannot be told.
 #[test]
 fn flags_with_a_value_are_given_once() {
-    let hint = "`qqmgr help` shows how it is used";
+    let hint = &see("list");
     refused(&["-c", "a", "list", "-c", "b"], 2, "`-c` is given twice", hint);
     refused(&["-cqqmgr.toml", "list", "-cqqmgr.toml"], 2, "`-c` is given twice", hint);
-    refused(&["-c", "a", "--config=b", "list"], 2, "`--config` is given twice", hint);
+    refused(&["-c", "a", "--config=b", "list"], 2, "`--config` is given twice", HELP);
     let timeout = ["stop", "vm", "--timeout", "1", "--timeout=1"];
-    refused(&timeout, 2, "`--timeout` is given twice", hint);
+    refused(&timeout, 2, "`--timeout` is given twice", &see("stop"));
 }
 
 #[test]
@@ -258,7 +262,7 @@ fn switches_may_be_repeated() {
 #[test]
 fn every_failure_of_ssh_is_255() {
     let usage = "usage: qqmgr ssh [OPTIONS] VM [WORD...]";
-    let help = "`qqmgr help` shows how it is used";
+    let help = &see("ssh");
     refused(&["ssh"], 255, "`ssh` needs the operand VM", usage);
     refused(&["--verbose", "ssh", "-v"], 255, "`ssh` needs the operand VM", usage);
     refused(&["ssh", "--frobnicate", "vm"], 255, "`ssh` has no flag `--frobnicate`", help);
@@ -408,10 +412,10 @@ fn arguments_that_are_not_utf_8() {
     let near = "qqmgr: error: unknown command `sta\u{fffd}rt`, did you mean `start`?\n";
     let json = "qqmgr: error: `list` has no flag `--js\u{fffd}on`, did you mean `--json`?\n";
     let short = "qqmgr: error: `list` has no flag `-\u{fffd}`\n\
-                 qqmgr: hint: `qqmgr help` shows how it is used\n";
+                 qqmgr: hint: `qqmgr help list` shows how it is used\n";
     let seconds = "qqmgr: error: `\u{fffd}1` is no value for `--timeout`: it takes a number of \
                    seconds, like `20` or `0.5`\n\
-                   qqmgr: hint: `qqmgr help` shows how it is used\n";
+                   qqmgr: hint: `qqmgr help stop` shows how it is used\n";
     let vm = "qqmgr: error: there is no VM `v\u{fffd}m` in `qqmgr.toml`, did you mean `vm`?\n";
     for (arguments, code, stderr) in [
         (&[&b"sta\xffrt"[..], b"vm"][..], 2, near),
