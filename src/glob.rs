@@ -8,22 +8,41 @@ pub(crate) fn is_pattern(word: &str) -> bool {
 /// Whether the whole name matches the pattern, by the rules of POSIX's Pattern Matching Notation
 /// (XCU 2.14) without classes. A `[` that is not closed stands for itself.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
-    let Some(first) = pattern.chars().next() else { return name.is_empty() };
+    let (mut pattern, mut name) = (pattern, name);
+    // Behind the last `*`, and the part of the name that it may still give up. Of several, only
+    // the last has to: what the ones before it took can stay as it is.
+    let mut star: Option<(&str, &str)> = None;
+    loop {
+        if let Some(rest) = pattern.strip_prefix('*') {
+            pattern = rest;
+            star = Some((pattern, name));
+        } else if pattern.is_empty() && name.is_empty() {
+            return true;
+        } else if let Some((rest, after)) = one(pattern, name) {
+            (pattern, name) = (rest, after);
+        } else if let Some((rest, given_up)) = star.and_then(|(p, n)| Some((p, after_one(n)?))) {
+            star = Some((rest, given_up));
+            (pattern, name) = (rest, given_up);
+        } else {
+            return false;
+        }
+    }
+}
+
+/// What is left of both when the pattern's first part, which is no `*`, takes one character.
+fn one<'a, 'b>(pattern: &'a str, name: &'b str) -> Option<(&'a str, &'b str)> {
+    let (first, c) = (pattern.chars().next()?, name.chars().next()?);
     let rest = &pattern[first.len_utf8()..];
-    if first == '*' {
-        let mut ends = name.char_indices().map(|(at, _)| at).chain([name.len()]);
-        return ends.any(|at| matches(rest, &name[at..]));
-    }
-    let Some(c) = name.chars().next() else { return false };
-    let after = &name[c.len_utf8()..];
-    match first {
-        '?' => matches(rest, after),
-        '[' => match bracket(rest, c) {
-            Some((is_in, rest)) => is_in && matches(rest, after),
-            None => c == '[' && matches(rest, after),
-        },
-        _ => c == first && matches(rest, after),
-    }
+    let (is_it, rest) = match first {
+        '?' => (true, rest),
+        '[' => bracket(rest, c).unwrap_or((c == '[', rest)),
+        _ => (c == first, rest),
+    };
+    is_it.then(|| (rest, &name[c.len_utf8()..]))
+}
+
+fn after_one(name: &str) -> Option<&str> {
+    name.chars().next().map(|c| &name[c.len_utf8()..])
 }
 
 /// Whether `c` is in the set that starts behind a `[`, and what follows the set.
@@ -52,6 +71,14 @@ fn bracket(text: &str, c: char) -> Option<(bool, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A naive search would take the age of the universe.
+    #[test]
+    fn many_stars_cost_little() {
+        let (pattern, name) = ("*a".repeat(100) + "b", "a".repeat(1000));
+        assert!(!matches(&pattern, &name));
+        assert!(matches(&pattern, &(name + "b")));
+    }
 
     #[test]
     fn patterns_of_a_shell() {
