@@ -7,6 +7,7 @@ use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::ssh;
 use crate::text::{Span, command_line};
+use crate::vm::options::takes_value;
 use crate::vm::{Instance, argv, launch};
 use crate::words::Word;
 use std::ffi::OsString;
@@ -149,20 +150,12 @@ pub(super) fn changes(instance: &Instance, own_argv: &[OsString], ssh_port: u16)
 
 /// The program, and each option with its value, as a shell would read them.
 pub(super) fn options(argv: &[String]) -> Vec<String> {
-    let mut options: Vec<Vec<&str>> = Vec::new();
-    for word in argv {
-        match options.last_mut() {
-            // A word without a dash belongs to the option before it; behind a value it is one of
-            // QEMU's own operands, an image.
-            Some(option)
-                if !word.starts_with('-') && option.len() == 1 && option[0].starts_with('-') =>
-            {
-                option.push(word);
-            }
-            _ => options.push(vec![word]),
-        }
+    let (mut options, mut words) = (Vec::new(), argv.iter());
+    while let Some(word) = words.next() {
+        let value = if takes_value(word) { words.next() } else { None };
+        options.push(command_line(std::iter::once(word).chain(value)));
     }
-    options.iter().map(command_line).collect()
+    options
 }
 
 fn name(option: &str) -> &str {

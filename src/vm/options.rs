@@ -31,17 +31,25 @@ pub(crate) fn arguments(words: Vec<Word>) -> Vec<Argument> {
     let mut arguments = Vec::new();
     let mut words = words.into_iter();
     while let Some(Word { text, span }) = words.next() {
-        let Some(name) = text.strip_prefix('-') else {
+        let Some(name) = name(&text).map(str::to_string) else {
             arguments.push(Argument { name: String::new(), value: text, span });
             continue;
         };
-        let name = name.strip_prefix('-').unwrap_or(name).to_string();
-        let has_none = WITHOUT_VALUE.split(' ').any(|other| other == name);
-        let value = if has_none { None } else { words.next() };
+        let value = if takes_value(&text) { words.next() } else { None };
         let value = value.unwrap_or(Word { text: String::new(), span });
         arguments.push(Argument { name, value: value.text, span: value.span });
     }
     arguments
+}
+
+/// Whether the word is an option whose value is the next word.
+pub(crate) fn takes_value(word: &str) -> bool {
+    name(word).is_some_and(|name| WITHOUT_VALUE.split(' ').all(|other| other != name))
+}
+
+fn name(word: &str) -> Option<&str> {
+    let name = word.strip_prefix('-')?;
+    Some(name.strip_prefix('-').unwrap_or(name))
 }
 
 /// The keys of an option's value, in order, each with its value.
