@@ -157,7 +157,8 @@ fn a_command_line_to_read() {
     let stdout = "\
 sh \\
     -m 2 \\
-    -S 'a b.img' \\
+    -S \\
+    'a b.img' \\
     -drive 'file=x y' \\
     -pidfile [ROOT]/.qqmgr/vm.vm/pid \\
     -monitor unix:[ROOT]/.qqmgr/vm.vm/monitor.socket,server,nowait \\
