@@ -12,6 +12,7 @@ pub(crate) mod lock;
 pub(crate) mod options;
 pub(crate) mod paths;
 pub(crate) mod port;
+mod probe;
 pub(crate) mod process;
 pub(crate) mod qmp;
 pub(crate) mod shutdown;

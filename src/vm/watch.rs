@@ -1,7 +1,8 @@
-//! TRUSTED CORE: opens connections to the guest's ssh port. Waits for what happens to a VM: its
-//! ssh server, a text on its serial output, a run state, its end.
+//! Waits for what happens to a VM: its ssh server, a text on its serial output, a run state, its
+//! end. Reads only; the connections to the ssh server are those of [`super::probe`].
 
 use super::events::{self, Ending, Story};
+use super::probe::Probe;
 use super::process::{self, Process};
 use super::state::State;
 use super::tail::tail;
@@ -10,8 +11,7 @@ use crate::error::{Error, Kind};
 use crate::log::Log;
 use crate::text::sanitized;
 use std::fs::File;
-use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -192,95 +192,6 @@ impl Watch<'_> {
     }
 }
 
-/// ssh servers say who they are at once, after lines of text if they want (RFC 4253, 4.2).
-const BANNER: &[u8] = b"SSH-";
-const BANNER_BYTES_MAX: usize = 8 * 1024;
-/// QEMU takes a connection before the guest listens, and passes it on late or never. So new ones
-/// are made, while some older ones are kept for a guest that is slow; each time after this part
-/// of the time that it took so far, so that little is lost, and a slow guest has little to do.
-const PROBE_PAUSE_PART: u32 = 10;
-const PROBE_PAUSE_MIN: Duration = Duration::from_millis(100);
-const PROBE_PAUSE_MAX: Duration = Duration::from_secs(2);
-const PROBES_MAX: usize = 4;
-const CONNECT_WAIT: Duration = Duration::from_secs(1);
-/// A server that has answered once gets so long to do it again before it is tried anew.
-const CONFIRM_WAIT: Duration = Duration::from_secs(5);
-
-/// Connections to an ssh port, none of which has said what it should.
-struct Probe {
-    address: SocketAddr,
-    connections: Vec<(TcpStream, Vec<u8>)>,
-    begin: Instant,
-    next_at: Instant,
-    /// Some were given up, of which the guest may learn late.
-    evicted: bool,
-    /// One has answered, and a new one must do so alone, as ssh's will.
-    confirming: bool,
-}
-
-impl Probe {
-    fn new(host: &str, port: u16) -> Result<Self, Error> {
-        let address = (host, port).to_socket_addrs().ok().and_then(|mut found| found.next());
-        let address = address.ok_or_else(|| {
-            Error::failed(format!("cannot find the host `{host}`"))
-                .hint("it is `HostName` in `[ssh]`")
-        })?;
-        let begin = Instant::now();
-        let (evicted, confirming) = (false, false);
-        Ok(Self { address, connections: Vec::new(), begin, next_at: begin, evicted, confirming })
-    }
-
-    fn has_answered(&mut self) -> bool {
-        let mut answered = false;
-        let count = self.connections.len();
-        self.connections.retain_mut(|(stream, said)| {
-            let mut chunk = [0; 512];
-            match stream.read(&mut chunk) {
-                Ok(0) => false,
-                Ok(count) => {
-                    said.extend_from_slice(&chunk[..count]);
-                    answered |=
-                        said.split(|byte| *byte == b'\n').any(|line| line.starts_with(BANNER));
-                    said.len() < BANNER_BYTES_MAX
-                }
-                Err(error) => {
-                    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
-                }
-            }
-        });
-        if self.connections.len() < count {
-            // The guest has refused it: its network is up, and the server will be soon.
-            self.next_at = self.next_at.min(Instant::now() + PROBE_PAUSE_MIN);
-        }
-        if answered && !self.confirming && (self.evicted || self.connections.len() > 1) {
-            // The guest may be busy with the others, and take no more until they are gone.
-            self.connections.clear();
-            self.confirming = true;
-            self.connect();
-            self.next_at = Instant::now() + CONFIRM_WAIT;
-            return false;
-        }
-        if !answered && Instant::now() >= self.next_at {
-            self.connect();
-        }
-        answered
-    }
-
-    fn connect(&mut self) {
-        if let Ok(stream) = TcpStream::connect_timeout(&self.address, CONNECT_WAIT)
-            && stream.set_nonblocking(true).is_ok()
-        {
-            if self.connections.len() == PROBES_MAX {
-                self.connections.remove(0);
-                self.evicted = true;
-            }
-            self.connections.push((stream, Vec::new()));
-        }
-        let pause = self.begin.elapsed() / PROBE_PAUSE_PART;
-        self.next_at = Instant::now() + pause.clamp(PROBE_PAUSE_MIN, PROBE_PAUSE_MAX);
-    }
-}
-
 const SEARCH_CHUNK_BYTES: u64 = 64 * 1024;
 
 /// A text that is looked for in a file that grows.
@@ -340,19 +251,5 @@ mod tests {
         file.write_all(b": ").unwrap();
         assert!(search.has_found());
         std::fs::remove_file(path).unwrap();
-    }
-
-    #[test]
-    fn a_connection_alone_is_no_answer() {
-        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut probe = Probe::new("127.0.0.1", server.local_addr().unwrap().port()).unwrap();
-        assert!(!probe.has_answered());
-        let (mut guest, _) = server.accept().unwrap();
-        guest.write_all(b"welcome\r\nSSH").unwrap();
-        let soon = Some(Instant::now() + Duration::from_millis(50));
-        assert_eq!(wait::poll_long(soon, || probe.has_answered().then_some(())), None);
-        guest.write_all(b"-2.0-x\r\n").unwrap();
-        let soon = Some(Instant::now() + Duration::from_secs(10));
-        assert!(wait::poll_long(soon, || probe.has_answered().then_some(())).is_some());
     }
 }

@@ -2,46 +2,52 @@
 //!
 //! A boot takes seconds, so that each test makes the most of one guest.
 
-use crate::harness::{Project, free_port, guest_dir, real_qemu, wait_until};
+use crate::harness::{Project, free_port, guest_dir, real_qemu};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::time::Duration;
-
-/// Two cores may have four guests to boot at once.
-const BOOT_DURATION_MAX: Duration = Duration::from_secs(50);
 
 /// A project with the VM `vm`, whose kernel gets these arguments. `None` without a guest.
-fn project(kernel_arguments: &str) -> Option<Project> {
+#[track_caller]
+pub(crate) fn project(kernel_arguments: &str) -> Option<Project> {
+    let (project, port) = (Project::new(), free_port());
+    project.config(&config(kernel_arguments, &port.to_string(), "")?);
+    Some(project)
+}
+
+/// A configuration with such a VM and this ssh port, whose QEMU gets these arguments, too.
+#[track_caller]
+pub(crate) fn config(kernel_arguments: &str, port: &str, more: &str) -> Option<String> {
     let (qemu, guest) = (real_qemu()?, guest_dir()?);
-    let project = Project::new();
-    project.config(&format!(
+    Some(format!(
         "[qemu]\nbin = {qemu:?}\n[vars]\nguest = '{}'\n\
          [ssh]\nUser = \"root\"\nIdentityFile = \"{{{{.guest}}}}/id_ed25519\"\n\
          IdentitiesOnly = true\nUserKnownHostsFile = \"/dev/null\"\n\
-         StrictHostKeyChecking = false\nConnectTimeout = 1\n\
+         StrictHostKeyChecking = false\n\
          [vm.vm]\ncmd = [\n\
          \"-nodefaults -machine pc -accel tcg -cpu max -m 256 -display none\",\n\
          \"-kernel '{{{{.guest}}}}/vmlinuz' -initrd '{{{{.guest}}}}/initrd'\",\n\
          \"-append 'console=ttyS0 guest.hostname={{{{.vm.name}}}} {kernel_arguments}'\",\n\
          \"-netdev user,id=net0,hostfwd=tcp:127.0.0.1:{{{{.vm.ssh.port}}}}-:{{{{.vm.ssh.vm_port}}}}\",\n\
-         \"-device virtio-net-pci,netdev=net0\",\n]\n\
+         \"-device virtio-net-pci,netdev=net0\", {more:?},\n]\n\
          [vm.vm.ssh]\nport = {port}\n",
         guest.display(),
-        port = free_port(),
-    ));
-    Some(project)
+    ))
 }
 
 /// A project whose guest has booted and lets us in.
-fn booted(kernel_arguments: &str) -> Option<Project> {
+#[track_caller]
+pub(crate) fn booted(kernel_arguments: &str) -> Option<Project> {
     let project = project(kernel_arguments)?;
-    let started = project.qqmgr(&["start", "vm"]).run();
-    started.stdout("vm started: running, pid [PID], ssh port [PORT]\n").success();
-    wait_until("the guest takes ssh", BOOT_DURATION_MAX, || {
-        project.qqmgr(&["ssh", "vm", "true"]).run().status == Some(0)
-    });
+    start(&project);
     Some(project)
+}
+
+/// Starts the VM and waits for its ssh server. Two cores may have four guests to boot at once.
+#[track_caller]
+pub(crate) fn start(project: &Project) {
+    let started = project.qqmgr(&["start", "--wait=50", "vm"]).run();
+    started.stdout("vm started: running, pid [PID], ssh port [PORT]\n").success();
 }
 
 fn powered_off(project: &Project) {
@@ -192,9 +198,8 @@ fn copies(project: &Project) {
 fn stop_while_the_guest_boots() {
     let Some(project) = project("guest.powerdown=slow") else { return };
     project.qqmgr(&["start", "vm"]).run().stdout("vm started: [..]\n").success();
-    wait_until("the kernel speaks", BOOT_DURATION_MAX, || {
-        project.vm_file("vm", "serial").contains("Linux version")
-    });
+    let serial = ["wait", "vm", "--for", "serial=Linux version", "--timeout", "50"];
+    project.qqmgr(&serial).run().stdout("vm said `Linux version` after [SECONDS] s\n").success();
     let stop = project.qqmgr(&["stop", "vm", "--timeout", "55"]).run();
     let stop = stop.stderr("qqmgr: waiting for the guest to power off\n");
     stop.stdout("vm powered off in [SECONDS] s\n").success();

@@ -13,10 +13,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{ErrorKind, Read, Write as _};
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -113,6 +115,16 @@ impl Project {
     /// `qqmgr` with these arguments, in the project's directory and with its home.
     pub(crate) fn qqmgr(&self, arguments: &[impl AsRef<OsStr>]) -> Run<'_> {
         self.command(QQMGR, arguments)
+    }
+
+    /// The same as the leader of a process group of its own, in which Ctrl-C has its usual effect:
+    /// whoever runs the tests in the background has SIGINT ignored, which is inherited.
+    pub(crate) fn group(&self, arguments: &[impl AsRef<OsStr>]) -> Run<'_> {
+        let mut words: Vec<OsString> = ["--default-signal=INT", QQMGR].map(Into::into).into();
+        words.extend(arguments.iter().map(|word| word.as_ref().to_os_string()));
+        let mut run = self.command("env", &words);
+        run.command.process_group(0);
+        run
     }
 
     /// A shell script in the same place, which calls the program as `"$QQMGR"`.
@@ -266,7 +278,14 @@ impl<'p> Run<'p> {
     /// one would let `$(qqmgr start vm)` hang for as long as the VM lives.
     #[must_use = "ends with `success()` or `code(N)`, which compare the output"]
     #[track_caller]
-    pub(crate) fn run(mut self) -> Output<'p> {
+    pub(crate) fn run(self) -> Output<'p> {
+        self.start().end()
+    }
+
+    /// Lets it run while the test goes on.
+    #[must_use = "ends with `end()`"]
+    #[track_caller]
+    pub(crate) fn start(mut self) -> Running<'p> {
         let (sender, ends) = mpsc::channel();
         let stdin = if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
         let stdout = self.stdout.take().unwrap_or_else(Stdio::piped);
@@ -280,11 +299,12 @@ impl<'p> Run<'p> {
             // The program need not read it all.
             thread::spawn(move || pipe.write_all(&text));
         }
-        send_all(child.stdout.take(), &sender, End::Stdout);
-        send_all(child.stderr.take(), &sender, End::Stderr);
+        let (stdout, stderr) = (Arc::default(), Arc::default());
+        send_all(child.stdout.take(), &stdout, &sender, End::Stdout);
+        send_all(child.stderr.take(), &stderr, &sender, End::Stderr);
         thread::spawn(move || sender.send(End::Process(child.wait())));
 
-        let mut output = Output {
+        let output = Output {
             project: self.project,
             command: self.command,
             status: None,
@@ -294,8 +314,39 @@ impl<'p> Run<'p> {
             expected_stdout: String::new(),
             expected_stderr: String::new(),
         };
-        output.await_ends(&ends, pid);
-        output
+        Running { pid, output, ends, stdout, stderr }
+    }
+}
+
+/// A run that goes on.
+pub(crate) struct Running<'p> {
+    pub(crate) pid: u32,
+    output: Output<'p>,
+    ends: Receiver<End>,
+    stdout: Arc<Mutex<Vec<u8>>>,
+    stderr: Arc<Mutex<Vec<u8>>>,
+}
+
+impl<'p> Running<'p> {
+    /// What it has said so far, on both streams.
+    pub(crate) fn said(&self) -> String {
+        let bytes = [&self.stdout, &self.stderr].map(|bytes| bytes.lock().unwrap().clone());
+        String::from_utf8_lossy(&bytes.concat()).into_owned()
+    }
+
+    /// Waits until it has said this; fails when it does not.
+    #[track_caller]
+    pub(crate) fn says(&self, text: &str) {
+        let found = poll(COMMAND_DURATION_MAX, || self.said().contains(text));
+        assert!(found, "it does not say {text:?}, but {:?}", self.said());
+    }
+
+    /// Waits until it has ended, and nobody holds its output open any more.
+    #[must_use = "ends with `success()` or `code(N)`, which compare the output"]
+    #[track_caller]
+    pub(crate) fn end(mut self) -> Output<'p> {
+        self.output.await_ends(&self.ends, self.pid);
+        self.output
     }
 }
 
@@ -306,15 +357,22 @@ enum End {
     Stderr(String),
 }
 
+/// Collects what comes, for who looks meanwhile, and sends it all at the end.
 fn send_all(
     stream: Option<impl Read + Send + 'static>,
+    said: &Arc<Mutex<Vec<u8>>>,
     sender: &Sender<End>,
     end: fn(String) -> End,
 ) {
-    let sender = sender.clone();
+    let (said, sender) = (Arc::clone(said), sender.clone());
     thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = stream.map(|mut stream| stream.read_to_end(&mut bytes));
+        let (mut stream, mut chunk) = (stream, vec![0; 65536]);
+        while let Some(count) = stream.as_mut().and_then(|stream| stream.read(&mut chunk).ok())
+            && count > 0
+        {
+            said.lock().unwrap().extend_from_slice(&chunk[..count]);
+        }
+        let bytes = said.lock().unwrap();
         sender.send(end(String::from_utf8_lossy(&bytes).into_owned()))
     });
 }

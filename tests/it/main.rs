@@ -22,3 +22,4 @@ mod shown;
 mod surroundings;
 mod tidy;
 mod usage;
+mod wait;

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use crate::harness::{Project, free_port, freeze, real_qemu, wait_until};
 
 /// A QEMU that needs no image, no firmware and no KVM.
-const NO_MACHINE: &str = "-nodefaults -machine none -display none";
+pub(crate) const NO_MACHINE: &str = "-nodefaults -machine none -display none";
 /// A PC that starts the boot sector in `guest.img`.
-const PC: &str = "-machine q35 -accel tcg -drive file=guest.img,format=raw,if=virtio \
+pub(crate) const PC: &str = "-machine q35 -accel tcg -drive file=guest.img,format=raw,if=virtio \
                   -display none -nodefaults";
 /// A floppy disk of 1.44 MB.
 const IMAGE_BYTES: usize = 1_474_560;
@@ -23,21 +23,21 @@ const STOPPED: &str = "events.out lock qemu.log serial";
 const SOON: Duration = Duration::from_secs(20);
 
 /// Enables the power button (PM1 enable, port 0x602).
-const BUTTON: &[u8] = &[0xba, 0x02, 0x06, 0xb8, 0x00, 0x01, 0xef];
+pub(crate) const BUTTON: &[u8] = &[0xba, 0x02, 0x06, 0xb8, 0x00, 0x01, 0xef];
 /// Says so on the serial line (port 0x3f8).
-const SAYS_READY: &[u8] = &[0xba, 0xf8, 0x03, 0xb0, b'!', 0xee];
+pub(crate) const SAYS_READY: &[u8] = &[0xba, 0xf8, 0x03, 0xb0, b'!', 0xee];
 /// Waits until it is pressed (PM1 status, 0x600).
-const WAITS: &[u8] = &[0xba, 0x00, 0x06, 0xed, 0xf6, 0xc4, 0x01, 0x74, 0xfa];
+pub(crate) const WAITS: &[u8] = &[0xba, 0x00, 0x06, 0xed, 0xf6, 0xc4, 0x01, 0x74, 0xfa];
 /// Powers off (PM1 control, 0x604).
-const OFF: &[u8] = &[0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef, 0xf4, 0xeb, 0xfd];
+pub(crate) const OFF: &[u8] = &[0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef, 0xf4, 0xeb, 0xfd];
 /// Tells `pvpanic` (port 0x505).
-const PANICS: &[u8] = &[0xba, 0x05, 0x05, 0xb0, 0x01, 0xee, 0xf4, 0xeb, 0xfd];
+pub(crate) const PANICS: &[u8] = &[0xba, 0x05, 0x05, 0xb0, 0x01, 0xee, 0xf4, 0xeb, 0xfd];
 /// Suspends to memory at once.
 const SUSPENDS: &[u8] = &[0xba, 0x04, 0x06, 0xb8, 0x00, 0x24, 0xef, 0xf4, 0xeb, 0xfd];
 
 /// A project with one VM, `vm`, on a real QEMU, if there is one.
 #[track_caller]
-fn project(cmd: &str) -> Option<Project> {
+pub(crate) fn project(cmd: &str) -> Option<Project> {
     let project = Project::new();
     project.config(&config(real_qemu()?, &[("vm", cmd)]));
     Some(project)
@@ -53,7 +53,7 @@ fn config(qemu: &str, vms: &[(&str, &str)]) -> String {
 
 /// Such a project with a PC that boots this code, started, and its pid.
 #[track_caller]
-fn guest(code: &[&[u8]], more: &str) -> Option<(Project, u32)> {
+pub(crate) fn guest(code: &[&[u8]], more: &str) -> Option<(Project, u32)> {
     let project = project(&format!("{PC} {more}"))?;
     project.write("guest.img", image(code));
     let pid = start(&project);
@@ -72,12 +72,12 @@ fn start(project: &Project) -> u32 {
 
 /// Waits for a guest of [`SAYS_READY`], so that it does not miss the first press.
 #[track_caller]
-fn await_ready(project: &Project) {
+pub(crate) fn await_ready(project: &Project) {
     wait_until("the guest has booted", SOON, || project.vm_file("vm", "serial") == "!");
 }
 
 /// A disk whose boot sector is this code.
-fn image(code: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn image(code: &[&[u8]]) -> Vec<u8> {
     let mut image = code.concat();
     image.resize(IMAGE_BYTES, 0);
     image[510..512].copy_from_slice(&[0x55, 0xaa]);
@@ -126,11 +126,11 @@ fn state(project: &Project) -> String {
 }
 
 /// A client of the people's QMP socket.
-struct Qmp(BufReader<UnixStream>);
+pub(crate) struct Qmp(BufReader<UnixStream>);
 
 impl Qmp {
     #[track_caller]
-    fn connect(socket: &Path) -> Self {
+    pub(crate) fn connect(socket: &Path) -> Self {
         let stream = UnixStream::connect(socket).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
         let mut qmp = Self(BufReader::new(stream));
@@ -148,7 +148,7 @@ impl Qmp {
 
     /// Runs a command and gives its reply, after all events that come before.
     #[track_caller]
-    fn execute(&mut self, command: &str) -> String {
+    pub(crate) fn execute(&mut self, command: &str) -> String {
         writeln!(self.0.get_mut(), "{{\"execute\": \"{command}\"}}").unwrap();
         loop {
             let line = self.line();

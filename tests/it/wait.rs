@@ -1,0 +1,625 @@
+//! `wait`, and `--wait` of other commands: what counts as having happened, what is said when it
+//! cannot happen any more, and what waiting costs.
+
+use std::fs::{self, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::guest;
+use crate::harness::{Project, Running, freeze, has_tool, real_qemu, signal, wait_until};
+use crate::real_qemu::{BUTTON, NO_MACHINE, OFF, PANICS, Qmp, SAYS_READY, WAITS};
+use crate::real_qemu::{await_ready, guest as boot_sector, project};
+
+const SOON: Duration = Duration::from_secs(20);
+const STARTED: &str = "vm started: running, pid [PID], ssh port [PORT]\n";
+
+/// A project whose VM `vm` runs on a real QEMU without a machine.
+#[track_caller]
+fn started() -> Option<Project> {
+    let project = project(NO_MACHINE)?;
+    project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
+    Some(project)
+}
+
+/// `qqmgr wait vm --for CONDITION` that waits: it has begun to look.
+#[track_caller]
+fn waiting<'p>(project: &'p Project, words: &[&str]) -> Running<'p> {
+    let wait = project.qqmgr(&[&["wait", "vm", "--for"], words].concat()).start();
+    looks_again(&wait);
+    wait
+}
+
+/// It has had a look since this was called, and found nothing: it sleeps between any two.
+#[track_caller]
+fn looks_again(wait: &Running) {
+    let status = format!("/proc/{}/status", wait.pid);
+    let sleeps = || {
+        let status = fs::read_to_string(&status).unwrap();
+        let mut lines = status.lines();
+        let count = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+        count.trim().parse::<u32>().unwrap()
+    };
+    let before = sleeps();
+    wait_until("it looks again", SOON, || sleeps() > before + 4);
+    assert_eq!(wait.said(), "");
+}
+
+fn qmp(project: &Project) -> Qmp {
+    Qmp::connect(&project.vm_path("vm", "qmp.socket"))
+}
+
+// --- ssh
+
+/// Stands for a guest's ssh port: takes connections, and gives them to the test.
+struct Port(Receiver<TcpStream>);
+
+impl Port {
+    fn new(project: &Project) -> Self {
+        let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
+        let port = config.split("ssh.port = ").nth(1).unwrap().trim().parse().unwrap();
+        // QEMU would have it; none of these VMs has a network.
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let (sender, connections) = mpsc::channel();
+        thread::spawn(move || {
+            let mut connections = listener.incoming().flatten();
+            connections.try_for_each(|connection: TcpStream| sender.send(connection))
+        });
+        Self(connections)
+    }
+
+    #[track_caller]
+    fn next(&self) -> TcpStream {
+        self.0.recv_timeout(SOON).expect("it connects")
+    }
+}
+
+/// What QEMU does: it takes the connection long before there is a guest to have it.
+#[test]
+fn a_connection_is_no_answer() {
+    let Some(project) = started() else { return };
+    let port = Port::new(&project);
+    let wait = project.qqmgr(&["wait", "vm", "--for", "ssh"]).start();
+    let mut first = port.next();
+    let mut second = port.next();
+    // A network that is up, with nobody there yet.
+    drop(port.next());
+    // The first is kept, and the last; it never has more.
+    let _last = port.next();
+    assert_eq!(second.read(&mut [0]).unwrap(), 0);
+    assert_eq!(wait.said(), "");
+    // ssh servers may say other things before.
+    first.write_all(b"welcome\r\nthis is no SSH-2.0-server\r\nSSH").unwrap();
+    let _last = port.next();
+    assert_eq!(wait.said(), "");
+    first.write_all(b"-2.0-x\r\n").unwrap();
+    // The server had others to care for at this moment, and may take no more. So they are closed,
+    // and one must be answered alone.
+    assert_eq!(first.read(&mut [0]).unwrap(), 0);
+    let mut last = port.next();
+    last.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    while last.read(&mut [0]).is_ok() {
+        last = port.next();
+        last.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    }
+    assert_eq!(wait.said(), "");
+    drop(last);
+    port.next().write_all(b"SSH-2.0-x\r\n").unwrap();
+    wait.end().stdout("vm answers ssh after [SECONDS] s\n").success();
+}
+
+/// A guest that runs already is asked once.
+#[test]
+fn an_answer_at_once_needs_one_connection() {
+    let Some(project) = started() else { return };
+    let port = Port::new(&project);
+    let wait = project.qqmgr(&["wait", "vm", "--for", "ssh", "--json"]).start();
+    port.next().write_all(b"SSH-2.0-x\r\n").unwrap();
+    let pid = project.pid("vm");
+    let expected = format!(
+        "{{\n  \"name\": \"vm\",\n  \"for\": \"ssh\",\n  \"pid\": {pid},\n  \"reason\": null,\n  \
+         \"seconds\": [SECONDS]\n}}\n"
+    );
+    wait.end().stdout(expected).success();
+    assert!(port.0.try_recv().is_err());
+}
+
+#[test]
+fn a_timeout_shows_the_end_of_the_serial_output() {
+    let Some(project) = started() else { return };
+    let wait = |timeout| project.qqmgr(&["wait", "vm", "--for", "ssh", "--timeout", timeout]).run();
+    let begin = Instant::now();
+    wait("0.3")
+        .stderr(
+            "qqmgr: error: waited 0.3 s for the ssh server of VM `vm`, and its serial output is \
+             empty\nqqmgr: hint: VM `vm` still runs\n",
+        )
+        .code(4);
+    let took = begin.elapsed();
+    assert!(took > Duration::from_millis(300) && took < Duration::from_secs(3), "{took:?}");
+    serial(&project, b"one\r\n\x1b[31mtwo\n\nlogin: ");
+    wait("0")
+        .stderr(
+            "qqmgr: error: waited 0 s for the ssh server of VM `vm`; the end of its serial \
+             output:\none\n\u{fffd}[31mtwo\nlogin: \nqqmgr: hint: VM `vm` still runs\n",
+        )
+        .code(4);
+    project.qqmgr(&["wait", "vm", "--for", "running"]).run().stdout(RUNNING).success();
+}
+
+const RUNNING: &str = "vm is running after [SECONDS] s\n";
+
+/// Without a VM there is nothing to wait for.
+#[test]
+fn a_vm_that_is_not_running() {
+    let Some(project) = project(NO_MACHINE) else { return };
+    for condition in ["ssh", "serial=x"] {
+        let wait = project.qqmgr(&["wait", "vm", "--for", condition]).run();
+        wait.stderr(
+            "qqmgr: error: VM `vm` is not running\nqqmgr: hint: `qqmgr start vm` starts it\n",
+        )
+        .code(3);
+    }
+    let stopped = ["wait", "vm", "--for", "stopped"];
+    project.qqmgr(&stopped).run().stdout("vm is stopped\n").success();
+    let late = project.qqmgr(&["wait", "vm", "--for", "running", "--timeout", "0.1"]).run();
+    late.stderr("qqmgr: error: waited 0.1 s for VM `vm` to be started\n").code(4);
+    assert!(!project.path(".qqmgr").exists());
+}
+
+#[test]
+fn conditions_are_what_they_are() {
+    let Some(project) = project(NO_MACHINE) else { return };
+    for condition in ["", "up", "SSH", "serial", "serial=", "ssh=1"] {
+        let wait = project.qqmgr(&["wait", "vm", "--for", condition]).run();
+        wait.stderr(format!(
+            "qqmgr: error: `{condition}` is no value for `--for`: it is `ssh`, `stopped`, `running` or \
+             `serial=TEXT`\nqqmgr: hint: `qqmgr help` shows how it is used\n"
+        ))
+        .code(2);
+    }
+}
+
+// --- why it ended
+
+/// How a QEMU is brought to its end, and what is told of that.
+struct End {
+    code: &'static [&'static [u8]],
+    more: &'static str,
+    by: fn(&Project),
+    text: &'static str,
+    reason: &'static str,
+}
+
+const ENDS: &[End] = &[
+    End {
+        code: &[BUTTON, SAYS_READY, WAITS, OFF],
+        more: "",
+        by: |project| signal(project.pid("vm"), "KILL"),
+        text: "QEMU was killed or crashed",
+        reason: "null",
+    },
+    End {
+        code: &[BUTTON, SAYS_READY, WAITS, OFF],
+        more: "",
+        by: |project| signal(project.pid("vm"), "TERM"),
+        text: "QEMU was ended by a signal",
+        reason: "\"host-signal\"",
+    },
+    End {
+        code: &[BUTTON, SAYS_READY, WAITS, OFF],
+        more: "",
+        by: |project| {
+            qmp(project).execute("quit");
+        },
+        text: "QEMU was told to quit",
+        reason: "\"host-qmp-quit\"",
+    },
+    End {
+        code: &[BUTTON, SAYS_READY, WAITS, OFF],
+        more: "",
+        by: |project| {
+            qmp(project).execute("system_powerdown");
+        },
+        text: "the guest powered off",
+        reason: "\"guest-shutdown\"",
+    },
+    End {
+        code: &[BUTTON, SAYS_READY, WAITS, OFF],
+        more: "-no-reboot",
+        by: |project| {
+            qmp(project).execute("system_reset");
+        },
+        text: "QEMU says `host-qmp-system-reset`",
+        reason: "\"host-qmp-system-reset\"",
+    },
+    End {
+        code: &[BUTTON, SAYS_READY, WAITS, RESETS],
+        more: "-no-reboot",
+        by: |project| {
+            qmp(project).execute("system_powerdown");
+        },
+        text: "the guest reset, and QEMU ends then",
+        reason: "\"guest-reset\"",
+    },
+    End {
+        code: &[BUTTON, SAYS_READY, WAITS, PANICS],
+        more: "-device pvpanic",
+        by: |project| {
+            qmp(project).execute("system_powerdown");
+        },
+        text: "the guest panicked",
+        reason: "\"guest-panic\"",
+    },
+];
+/// By the keyboard controller (port 0x64).
+const RESETS: &[u8] = &[0xb0, 0xfe, 0xe6, 0x64, 0xf4, 0xeb, 0xfd];
+
+#[test]
+fn why_a_vm_ended_is_told_to_all_who_wait() {
+    if real_qemu().is_none() {
+        return;
+    }
+    let done = Mutex::new(ENDS.iter());
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(end) = { done.lock().unwrap().next() } {
+                    ends_by(end);
+                }
+            });
+        }
+    });
+}
+
+fn ends_by(end: &End) {
+    let Some((project, pid)) = boot_sector(end.code, end.more) else { return };
+    await_ready(&project);
+    let stopped = waiting(&project, &["stopped", "--json"]);
+    let others = ["ssh", "serial=login:", "stopped"].map(|what| waiting(&project, &[what]));
+    let begin = Instant::now();
+    (end.by)(&project);
+    let seconds = "\"seconds\": [SECONDS]";
+    let (text, reason) = (end.text, end.reason);
+    let json = |pid: &str| {
+        format!(
+            "{{\n  \"name\": \"vm\",\n  \"for\": \"stopped\",\n  \"pid\": {pid},\n  \
+             \"reason\": {reason},\n  {seconds}\n}}\n"
+        )
+    };
+    stopped.end().stdout(json(&pid.to_string())).success();
+    let [ssh, serial, stopped] = others;
+    let ended = |what| {
+        format!(
+            "qqmgr: error: QEMU ended while waiting for {what}: {text}[..]\n...\n\
+             qqmgr: hint: its log is `[ROOT]/.qqmgr/vm.vm/qemu.log`\n"
+        )
+    };
+    ssh.end().stderr(ended("the ssh server of VM `vm`")).code(3);
+    serial.end().stderr(ended("`login:` on the serial output of VM `vm`")).code(3);
+    stopped.end().stdout(format!("vm is stopped: {text}\n")).success();
+    assert!(begin.elapsed() < Duration::from_secs(5), "it took {:?}", begin.elapsed());
+    // Who comes later is told the same, but for whom.
+    let late = project.qqmgr(&["wait", "vm", "--for", "stopped", "--json"]).run();
+    late.stdout(json("null")).success();
+}
+
+/// What QEMU said last is shown, here to whom it was lost.
+#[test]
+fn the_end_of_the_log_is_shown() {
+    let Some(project) = started() else { return };
+    let wait = waiting(&project, &["ssh"]);
+    let pid = project.pid("vm");
+    signal(pid, "TERM");
+    wait.end()
+        .stderr(
+            "qqmgr: error: QEMU ended while waiting for the ssh server of VM `vm`: QEMU was ended \
+             by a signal:\n\
+             qemu-system-x86_64: terminating on signal 15 from pid [PID] ([..])\n\
+             qqmgr: hint: its log is `[ROOT]/.qqmgr/vm.vm/qemu.log`\n",
+        )
+        .code(3);
+}
+
+/// It does not end, and nothing comes from it any more either.
+#[test]
+fn a_guest_that_panicked_and_was_paused_is_not_waited_for() {
+    let code = &[BUTTON, SAYS_READY, WAITS, PANICS];
+    let Some((project, _)) = boot_sector(code, "-device pvpanic -action panic=pause") else {
+        return;
+    };
+    await_ready(&project);
+    let (ssh, stopped) = (waiting(&project, &["ssh"]), waiting(&project, &["stopped"]));
+    qmp(&project).execute("system_powerdown");
+    let expected =
+        "qqmgr: error: the guest panicked while waiting for the ssh server of VM `vm`:\n!\n";
+    ssh.end().stderr(expected).code(3);
+    // Who comes late.
+    let ssh = project.qqmgr(&["wait", "vm", "--for", "ssh"]).run();
+    ssh.stderr(expected).code(3);
+    qmp(&project).execute("quit");
+    stopped.end().stdout("vm is stopped: QEMU was told to quit\n").success();
+}
+
+/// The story of the QEMU that ended is told, not that of the next.
+#[test]
+fn a_vm_that_is_restarted_has_stopped() {
+    let Some(project) = started() else { return };
+    let waits: Vec<_> = (0..5).map(|_| waiting(&project, &["stopped"])).collect();
+    let restart = project.qqmgr(&["restart", "vm", "--force"]).run();
+    restart.stdout(format!("vm ended by SIGTERM in [SECONDS] s\n{STARTED}")).success();
+    for wait in waits {
+        wait.end().stdout("vm is stopped: QEMU was ended by a signal\n").success();
+    }
+}
+
+// --- running
+
+#[test]
+fn running_waits_for_who_starts_it() {
+    let Some(project) = project(NO_MACHINE) else { return };
+    let waits = [(); 3].map(|()| waiting(&project, &["running", "--timeout", "20"]));
+    project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
+    for wait in waits {
+        wait.end().stdout(RUNNING).success();
+    }
+}
+
+/// QEMU tells of it in a file of ours, so that nobody asks it again and again.
+#[test]
+fn running_is_told_at_once_when_somebody_continues_the_guest() {
+    let Some((project, _)) = boot_sector(&[BUTTON, SAYS_READY, WAITS, OFF], "-S") else { return };
+    for command in ["cont", "stop", "cont"] {
+        let wait = (command == "cont").then(|| waiting(&project, &["running"]));
+        let begin = Instant::now();
+        qmp(&project).execute(command);
+        if let Some(wait) = wait {
+            wait.end().stdout(RUNNING).success();
+            assert!(begin.elapsed() < Duration::from_millis(900), "{:?}", begin.elapsed());
+        }
+    }
+}
+
+/// The fake keeps no such file, so that it is asked, but seldom.
+#[test]
+fn a_qemu_that_tells_nothing_is_asked_now_and_then() {
+    let project = Project::new();
+    project.fake_vm("prelaunch");
+    let started = project.qqmgr(&["start", "vm"]).run();
+    started.stdout("vm started: prelaunch, pid [PID], ssh port [PORT]\n").success();
+    let asked = || project.vm_file("vm", "fake.log").matches("query-status").count();
+    let before = asked();
+    let wait = waiting(&project, &["running"]);
+    wait_until("it asks twice more", SOON, || asked() >= before + 2);
+    let mut other = UnixStream::connect(project.vm_path("vm", "qmp.socket")).unwrap();
+    other.write_all(b"{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"cont\"}\n").unwrap();
+    wait.end().stdout(RUNNING).success();
+    assert!(asked() <= before + 5, "it asked {} times", asked() - before);
+}
+
+// --- serial
+
+/// What a guest would say; there is none that would disturb.
+#[track_caller]
+fn serial(project: &Project, text: &[u8]) {
+    let file = OpenOptions::new().append(true).open(project.vm_path("vm", "serial"));
+    file.unwrap().write_all(text).unwrap();
+}
+
+#[test]
+fn serial_text_that_comes_in_pieces_or_was_there_before() {
+    let Some(project) = started() else { return };
+    let said = |text: &str| format!("vm said `{text}` after [SECONDS] s\n");
+    let wait = waiting(&project, &["serial=dev login: "]);
+    for piece in [&b"Debian\r\ndev lo"[..], b"dev log", b"in:"] {
+        serial(&project, piece);
+        looks_again(&wait);
+    }
+    serial(&project, b" ");
+    wait.end().stdout(said("dev login: ")).success();
+
+    for text in ["Debian", "dev lodev log", "g", "Grüße, 世界", "  "] {
+        serial(&project, "\nGrüße, 世界!  \n".as_bytes());
+        let wait = project.qqmgr(&["wait", "vm", "--for", &format!("serial={text}")]).run();
+        wait.stdout(said(text)).success();
+    }
+    // Bytes that are no text, and what would do things to a terminal.
+    serial(&project, b"\xff\xfe\x1b[2J");
+    let script = r#"exec "$QQMGR" wait vm --json --for "$(printf 'serial=\376\033[2')""#;
+    project
+        .sh(script)
+        .run()
+        .stdout(
+            "{\n  \"name\": \"vm\",\n  \"for\": \"serial=\u{fffd}\\u001b[2\",\n  \"pid\": [PID],\n  \
+             \"reason\": null,\n  \"seconds\": [SECONDS]\n}\n",
+        )
+        .success();
+    let script = r#""$QQMGR" wait vm --for "$(printf 'serial=\033[2J')"
+        "$QQMGR" wait vm --timeout 0 --for "$(printf 'serial=a\033b')" 2>&1 | head -n 1"#;
+    let expected = "vm said `\u{fffd}[2J` after [SECONDS] s\nqqmgr: error: waited 0 s for \
+                    `a\u{fffd}b` on the serial output of VM `vm`; the end of its serial output:\n";
+    project.sh(script).run().stdout(expected).success();
+}
+
+/// QEMU can be seen before it has emptied the file.
+#[test]
+fn serial_text_of_an_earlier_start_does_not_count() {
+    let Some(project) = project(NO_MACHINE) else { return };
+    let qemu = real_qemu().unwrap();
+    let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
+    project.write("slow", format!("#!/bin/sh\n: >late\nread -r go <go\nexec {qemu} \"$@\"\n"));
+    project.sh("chmod +x slow; mkfifo go").run().success();
+    project.config(&config.replace(&format!("bin = \"{qemu}\""), "bin = \"./slow\""));
+    let start = project.qqmgr(&["start", "vm"]).start();
+    fs::write(project.path("go"), "\n").unwrap();
+    start.end().stdout(STARTED).success();
+    serial(&project, b"login: ");
+    project
+        .qqmgr(&["wait", "vm", "--for", "serial=login: "])
+        .run()
+        .stdout("vm said [..]\n")
+        .success();
+    project.qqmgr(&["stop", "vm", "--force"]).run().stdout("vm ended [..]\n").success();
+    assert_eq!(project.vm_file("vm", "serial"), "login: ");
+
+    fs::remove_file(project.path("late")).unwrap();
+    let start = project.qqmgr(&["start", "vm"]).start();
+    wait_until("QEMU can be seen", SOON, || project.path("late").exists());
+    let wait = waiting(&project, &["serial=login: "]);
+    fs::write(project.path("go"), "\n").unwrap();
+    start.end().stdout(STARTED).success();
+    assert_eq!(wait.said(), "");
+    serial(&project, b"login: ");
+    wait.end().stdout("vm said `login: ` after [SECONDS] s\n").success();
+}
+
+// --- what a person sees, and what it costs
+
+/// What comes out of a terminal in which this runs.
+fn on_a_terminal(project: &Project, command: &str) -> String {
+    let mut script = Command::new("script");
+    script.args(["-q", "-e", "-c", command, "/dev/null"]).env("QQMGR", env!("CARGO_BIN_EXE_qqmgr"));
+    script.current_dir(project.path("")).env("HOME", project.path("home"));
+    let output = script.stdin(Stdio::null()).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What is left on the screen, by the two controls that there are.
+fn screen(said: &str) -> String {
+    let lines = said.split('\n').map(|line| line.trim_end_matches('\r'));
+    let shown = |line: &str| line.rsplit("\r\x1b[K").next().unwrap().to_owned();
+    lines.map(shown).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_person_sees_a_line_of_progress_that_goes_away() {
+    if !has_tool("script") {
+        return;
+    }
+    let Some(project) = started() else { return };
+    serial(&project, b"first\n\x1b[31mBooting a kernel with a long name\r\n\n");
+    let said = on_a_terminal(&project, "exec \"$QQMGR\" wait vm --for ssh --timeout 1.5");
+    let line = |seconds| {
+        let text = format!(
+            "\r\x1b[Kqqmgr: waiting for the ssh server of VM `vm` ({seconds} s) \u{fffd}[31mBooting \
+             a kernel with a long name"
+        );
+        text.chars().take("\r\x1b[Kqqmgr: ".len() + 70).collect::<String>()
+    };
+    assert!(said.starts_with(&format!("{}{}\r\x1b[Kqqmgr: error: ", line(0), line(1))), "{said:?}");
+    assert!(screen(&said).starts_with("qqmgr: error: waited 1.5 s for "), "{said:?}");
+
+    let running = "exec \"$QQMGR\" wait vm --for running";
+    let said = screen(&on_a_terminal(&project, running));
+    assert!(said.starts_with("vm is running after "), "{said:?}");
+    project.qqmgr(&["stop", "vm", "--force"]).run().stdout("vm ended [..]\n").success();
+    let said = on_a_terminal(&project, "exec \"$QQMGR\" wait vm --for running --timeout 0.1");
+    let expected = "\r\x1b[Kqqmgr: waiting for VM `vm` to be started (0 s) \r\x1b[K\
+                    qqmgr: error: waited 0.1 s for VM `vm` to be started\r\n";
+    assert_eq!(said, expected);
+}
+
+/// A pipe sees nothing of that: here it is compared in full.
+#[test]
+fn a_pipe_sees_no_progress_and_waiting_costs_no_cpu_time() {
+    let Some(project) = started() else { return };
+    let _port = Port::new(&project);
+    let script = "for what in ssh stopped serial=x; do\n\
+                  \"$QQMGR\" wait vm --for $what --timeout 3 >/dev/null 2>>said &\n\
+                  done; wait; times";
+    let output = project.sh(script).run();
+    let times = output.stdout.lines().nth(1).unwrap().to_owned();
+    let seconds = |time: &str| {
+        let (minutes, seconds) = time.trim_end_matches('s').split_once('m').unwrap();
+        minutes.parse::<f64>().unwrap() * 60.0 + seconds.parse::<f64>().unwrap()
+    };
+    let cpu: f64 = times.split(' ').map(seconds).sum();
+    // 5 % of each; it is a build without optimization.
+    assert!(cpu < 3.0 * 3.0 * 0.05, "{times}");
+    println!("three waits of 3 s took {cpu} s of CPU time");
+    let said = fs::read_to_string(project.path("said")).unwrap();
+    let mut lines: Vec<&str> = said.lines().collect();
+    lines.sort_unstable();
+    let silent = "and its serial output is empty";
+    assert_eq!(
+        lines,
+        [
+            &format!("qqmgr: error: waited 3 s for VM `vm` to stop, {silent}")[..],
+            &format!("qqmgr: error: waited 3 s for `x` on the serial output of VM `vm`, {silent}"),
+            &format!("qqmgr: error: waited 3 s for the ssh server of VM `vm`, {silent}"),
+            "qqmgr: hint: VM `vm` still runs",
+            "qqmgr: hint: VM `vm` still runs",
+            "qqmgr: hint: VM `vm` still runs",
+        ]
+    );
+}
+
+// --- a guest
+
+#[test]
+fn the_commands_that_wait_for_a_guest() {
+    let Some(project) = guest::project("") else { return };
+    // ssh complains when two make a connection to be shared at once.
+    let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
+    project.config(&config.replace("[ssh]\n", "[ssh]\nControlPath = \"none\"\n"));
+    let late = project.qqmgr(&["start", "--wait=0.2", "vm"]).run();
+    late.stderr(
+        "qqmgr: error: waited 0.2 s for the ssh server of VM `vm`[..]\n...\n\
+         qqmgr: hint: VM `vm` still runs\n",
+    )
+    .code(4);
+    let pid = project.pid("vm");
+    assert!(project.runs(pid));
+    project.write("file", "content");
+    // All at once, while it boots.
+    let ssh = project.qqmgr(&["ssh", "--wait", "vm", "hostname"]).start();
+    let put = project.qqmgr(&["put", "--wait=50", "vm", "file", "/tmp/put"]).start();
+    let get = project.qqmgr(&["get", "--wait", "vm", "/etc/passwd", "got"]).start();
+    let serial = project.qqmgr(&["wait", "vm", "--for", "serial=starting sshd"]).start();
+    ssh.end().stdout("vm\n").success();
+    put.end().success();
+    get.end().success();
+    serial.end().stdout("vm said `starting sshd` after [SECONDS] s\n").success();
+    project.qqmgr(&["ssh", "vm", "cat /tmp/put"]).run().stdout("content").success();
+    assert!(fs::read_to_string(project.path("got")).unwrap().starts_with("root:"));
+    let already = format!("vm is already running: running, pid {pid}, ssh port [PORT]\n");
+    project.qqmgr(&["start", "--wait", "vm"]).run().stdout(already).success();
+    // Behind the VM's name it is ssh's, which has no such option.
+    let ssh = project.qqmgr(&["ssh", "vm", "--wait", "true"]).run();
+    ssh.stderr("unknown option -- -\r\nusage: ssh [..]\n...\n").code(255);
+    // Nothing is waited for if nobody is there.
+    project.qqmgr(&["stop", "vm"]).run().stdout("vm powered off in [SECONDS] s\n").success();
+    let stopped = "qqmgr: error: VM `vm` is not running\nqqmgr: hint: `qqmgr start vm` starts it\n";
+    project.qqmgr(&["ssh", "--wait", "vm", "true"]).run().stderr(stopped).code(255);
+    project.qqmgr(&["put", "--wait", "vm", "file", "/"]).run().stderr(stopped).code(3);
+    let ending = project.qqmgr(&["wait", "vm", "--for", "stopped"]).run();
+    ending.stdout("vm is stopped: the guest powered off\n").success();
+}
+
+/// QEMU does nothing for a while, and passes no connection on.
+#[test]
+fn a_guest_that_boots_slowly() {
+    let Some(project) = guest::project("") else { return };
+    project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
+    let wait = project.qqmgr(&["wait", "vm", "--for", "ssh", "--timeout", "50"]).start();
+    for text in ["Linux version", "Freeing unused kernel image"] {
+        let serial = ["wait", "vm", "--for", &format!("serial={text}"), "--timeout", "50"];
+        project
+            .qqmgr(&serial)
+            .run()
+            .stdout(format!("vm said `{text}` after [SECONDS] s\n"))
+            .success();
+        freeze(project.pid("vm"));
+        let late = project.qqmgr(&["wait", "vm", "--for", "ssh", "--timeout", "1"]).run();
+        late.stderr("qqmgr: error: waited 1 s for [..]\n...\nqqmgr: hint: [..]\n").code(4);
+        assert_eq!(wait.said(), "");
+        signal(project.pid("vm"), "CONT");
+    }
+    wait.end().stdout("vm answers ssh after [SECONDS] s\n").success();
+    project.qqmgr(&["ssh", "vm", "hostname"]).run().stdout("vm\n").success();
+}
