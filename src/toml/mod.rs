@@ -12,7 +12,7 @@ mod string;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::text::Span;
 
@@ -75,7 +75,7 @@ pub(crate) struct Key {
 pub(crate) struct Table {
     entries: Vec<(Key, Value)>,
     /// Positions by name; empty while the table is small.
-    index: HashMap<String, usize>,
+    index: BTreeMap<String, usize>,
     origin: Origin,
 }
 
@@ -95,7 +95,7 @@ enum Origin {
 
 impl Table {
     fn new(origin: Origin) -> Table {
-        Table { entries: Vec::new(), index: HashMap::new(), origin }
+        Table { entries: Vec::new(), index: BTreeMap::new(), origin }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
@@ -145,6 +145,10 @@ impl Table {
     /// Appends an entry, whose name must be new.
     fn insert(&mut self, key: Key, value: Value) {
         let position = self.entries.len();
+        if position == 0 {
+            // Most have no more than two; a vector that grows begins with four.
+            self.entries.reserve_exact(2);
+        }
         if position == UNINDEXED_ENTRIES_MAX {
             let names = self.entries.iter().map(|(key, _)| key.name.clone());
             self.index = names.zip(0..).collect();
