@@ -233,7 +233,9 @@ fn another_port_of_the_user_that_is_taken() {
                   qqmgr: hint: a port of a `hostfwd` is taken: use another one, there and in `port`\n";
     // It complains of 2089.
     let one = project(&[auto("vm", "port-taken")]);
-    one.qqmgr(&["start", "vm"]).run().stderr(stderr).code(1);
+    let run = one.qqmgr(&["-v", "start", "vm"]).run();
+    assert_eq!(run.stderr.matches("qqmgr: exec ").count(), 1, "{}", run.stderr);
+    run.stderr(format!("...\n{stderr}")).code(1);
     let port = free_port();
     let fixed = auto("vm", "ports-refused,ms=99").replace("\"auto\"", &port.to_string());
     let one = project(&[fixed]);

@@ -308,7 +308,10 @@ fn every_change_of_the_configuration_is_told() {
     );
     assert_eq!(
         changed("-smp ", "-no-reboot 'a b.img' -smp "),
-        ["running without `-no-reboot 'a b.img'`, which is configured: restart to apply"]
+        [
+            "running without `-no-reboot`, which is configured: restart to apply",
+            "running without `'a b.img'`, which is configured: restart to apply",
+        ]
     );
     // Neither the order of options nor what only ssh reads.
     assert_eq!(
