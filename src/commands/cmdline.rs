@@ -32,7 +32,7 @@ fn run(args: &Args) -> Outcome {
     let running = process::find(&target.paths).and_then(|_| Instance::read(&target.paths));
     let running = running.map(|instance| instance.ssh_port);
     let port = vm.port.fixed().or(running).unwrap_or_else(|| likely_port(&config, vm));
-    let extra = Extra { set: &args.set, arguments: args.words.clone(), on_demand: false };
+    let extra = Extra::of(args);
     let mut argv = own_argv(&target, vm, &extra, port)?;
     argv.extend(argv::injected(&target.paths)?);
     let words = argv.iter().map(|word| word.to_string_lossy().into_owned());

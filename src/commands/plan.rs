@@ -1,6 +1,7 @@
 //! Everything that a VM would be started with, and how that differs from what it runs with.
 
 use super::target::Target;
+use crate::cli::Args;
 use crate::config::Choices;
 use crate::config::model::Vm;
 use crate::error::{Error, Kind};
@@ -24,7 +25,12 @@ pub(super) struct Extra<'a> {
     pub(super) on_demand: bool,
 }
 
-impl Extra<'_> {
+impl<'a> Extra<'a> {
+    /// What stands on the command line of a command that has it.
+    pub(super) fn of(args: &'a Args) -> Self {
+        Self { set: &args.set, arguments: args.words.clone(), on_demand: false }
+    }
+
     pub(super) fn is_none(&self) -> bool {
         self.set.is_empty() && self.arguments.is_empty()
     }

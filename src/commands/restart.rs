@@ -33,7 +33,7 @@ struct Restarted {
 
 fn run(target: &Target) -> Outcome {
     let args = target.args;
-    let extra = Extra { set: &args.set, arguments: args.words.clone(), on_demand: false };
+    let extra = Extra::of(args);
     let up = Up::new(target, extra, TIMEOUT_DEFAULT)?;
     up.check_restart()?;
     let force = stop::force(args)?;

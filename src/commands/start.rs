@@ -42,7 +42,7 @@ pub(super) struct Started {
 
 fn run(target: &Target) -> Outcome {
     let args = target.args;
-    let extra = Extra { set: &args.set, arguments: args.words.clone(), on_demand: false };
+    let extra = Extra::of(args);
     let up = Up::new(target, extra, args.timeout.unwrap_or(TIMEOUT_DEFAULT))?;
     // What runs already is not started again, and its configuration may have become wrong.
     if process::find(&target.paths).is_none() {
