@@ -11,9 +11,9 @@ use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::Report;
-use crate::ssh::Guest;
 use crate::ssh::copy::{Copy, copy};
 use crate::ssh::run::{Limits, Output, capture, run_attached};
+use crate::ssh::{Guest, end_shared_connection};
 use crate::vm::guard::Guard;
 use crate::vm::launch::Ready;
 use crate::vm::lock::{LOCK_WAIT, Use, lock};
@@ -120,11 +120,7 @@ fn run(args: &Args) -> Outcome {
     // Its own error is told even when the VM cannot be stopped, which is told, too.
     let result = job.start().and_then(|ready| {
         let process = &ready.process;
-        let (exit_code, output) = job.work(process).map_err(|error| match error.kind {
-            // Nothing else can go well then, and what did not says less.
-            Kind::Failed if !process.is_alive() => wait::ended(&target, process),
-            _ => error,
-        })?;
+        let (exit_code, output) = job.work(process).map_err(|error| job.cause(process, error))?;
         Ok((exit_code, output, !ready.already_running))
     });
     let ended = job.end();
@@ -239,7 +235,9 @@ impl<'a> Job<'a> {
             let output = capture(guest.unshared_ssh(&words), &guest.limits, log)?;
             (output.exit_code, Some(output))
         } else {
-            (run_attached(guest.ssh(&words), &guest.limits, log)?, None)
+            let may_be_killed = guest.limits.deadline.is_some();
+            let ssh = if may_be_killed { guest.ssh_alone(&words) } else { guest.ssh(&words) };
+            (run_attached(ssh, &guest.limits, log)?, None)
         };
         let exit_code = exit_code.and_then(|code| code.try_into().ok()).unwrap_or(FAILURE_CODE);
         if exit_code == FAILURE_CODE && process.ends_by(Instant::now() + ENDING_WAIT) {
@@ -255,6 +253,19 @@ impl<'a> Job<'a> {
             got => got?,
         }
         Ok((exit_code, output))
+    }
+
+    /// The reason for what did not go well.
+    fn cause(&self, process: &Process, error: Error) -> Error {
+        let Target { name, paths, log, .. } = self.target;
+        match (error.kind, process.is_alive()) {
+            (Kind::Failed, false) => wait::ended(self.target, process),
+            // The session with the guest that was is not over for the connection that is shared.
+            (Kind::NotRunning, true) => {
+                end_shared_connection(name, paths, log).err().unwrap_or(error)
+            }
+            _ => error,
+        }
     }
 
     /// Stops what was started, by whichever `run`, unless another one still uses it.

@@ -80,6 +80,14 @@ impl Guest {
         command
     }
 
+    /// The same over a connection of its own: the master of a shared one would go on with the
+    /// session, and with our stderr, when this ssh is killed.
+    pub(crate) fn ssh_alone(&self, words: &[OsString]) -> Command {
+        let mut command = self.command("ssh");
+        command.args(["-o", "ControlPath=none"]).arg(&self.name).args(words);
+        command
+    }
+
     /// The same for a program whose output is kept: the master of a shared connection would live
     /// on with our end of the pipes.
     pub(crate) fn unshared_ssh(&self, words: &[OsString]) -> Command {

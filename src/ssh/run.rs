@@ -68,7 +68,8 @@ impl Limits {
         let (paths, told) = self.guest.as_ref()?;
         let what = events::lost_since(paths, *told)?;
         let said = tail(&paths.serial);
-        Some(Error::failed(format!("{what}; the end of its serial output:\n{said}")))
+        let message = format!("{what}; the end of its serial output:\n{said}");
+        Some(Error::new(Kind::NotRunning, message))
     }
 }
 

@@ -17,6 +17,7 @@ mod man;
 mod ports;
 mod real_qemu;
 mod restart;
+mod run;
 mod set;
 mod shown;
 mod surroundings;

@@ -20,10 +20,13 @@ const STARTED: &str = "vm started: running, pid [PID], ssh port [PORT]";
 
 /// An sshd of the test's own, on 127.0.0.1, which lets in who runs it. Its client's configuration
 /// is `client.conf`, and it has the project's home.
-struct Sshd(Child);
+pub(crate) struct Sshd {
+    child: Child,
+    pub(crate) port: u16,
+}
 
 impl Sshd {
-    fn new(project: &Project) -> Option<Self> {
+    pub(crate) fn new(project: &Project) -> Option<Self> {
         let (sshd, keygen, _) = (program("sshd")?, program("ssh-keygen")?, program("ssh")?);
         for key in ["host_key", "user_key"] {
             let mut keygen = Command::new(&keygen);
@@ -61,11 +64,11 @@ impl Sshd {
         let mut command = Command::new(sshd);
         command.args(["-D", "-e", "-f"]).arg(project.path("sshd.conf"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let mut sshd = Self(command.spawn().unwrap());
+        let mut sshd = Self { child: command.spawn().unwrap(), port };
         let said = || fs::read_to_string(project.path("sshd.log")).unwrap();
         let mut ended = None;
         wait_until("sshd listens", A_WHILE, || {
-            ended = sshd.0.try_wait().unwrap();
+            ended = sshd.child.try_wait().unwrap();
             ended.is_some() || said().contains("Server listening on")
         });
         assert!(ended.is_none(), "sshd ended: {}", said());
@@ -75,7 +78,7 @@ impl Sshd {
     /// No session is left, and whatever its end does has been done to who was in it.
     #[track_caller]
     fn sessions_end(&self) {
-        let parent = format!("PPid:\t{}", self.0.id());
+        let parent = format!("PPid:\t{}", self.child.id());
         wait_until("the session ends", A_WHILE, || {
             let processes = fs::read_dir("/proc").unwrap().flatten();
             let status = |path: PathBuf| fs::read_to_string(path.join("status"));
@@ -88,8 +91,8 @@ impl Sshd {
 
 impl Drop for Sshd {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -1,0 +1,677 @@
+//! `run`: what of the command gets through, what becomes of the VM whatever happens, and several
+//! of them on one VM.
+//!
+//! Most tests have a fake QEMU, and an sshd on this host in the place of a guest: it boots and
+//! powers off in a moment. The others have the real guest.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::guest;
+use crate::harness::{Project, Running, fake_qemu, free_port, signal, wait_until};
+use crate::surroundings::Sshd;
+
+const SOON: Duration = Duration::from_secs(20);
+const STARTED: &str = "vm started: running, pid [PID], ssh port [PORT]\n";
+const POWERED_OFF: &str = "vm powered off in [SECONDS] s\n";
+const STOPPED: &str = "events.out lock qemu.log serial";
+
+/// A project whose VM `vm` is a fake, with the test's own sshd for a guest.
+#[track_caller]
+fn fake(scenario: &str) -> Option<(Project, Sshd)> {
+    let project = Project::new();
+    let sshd = Sshd::new(&project)?;
+    project.config(&format!(
+        "[qemu]\nbin = \"{}\"\n[ssh]\nHostName = \"localhost\"\nIdentityFile = \"user_key\"\n\
+         IdentitiesOnly = true\nUserKnownHostsFile = \"/dev/null\"\n\
+         StrictHostKeyChecking = false\n\
+         [vm.vm]\ncmd = \"-name fake={scenario}\"\nssh.port = {}\n",
+        fake_qemu().display(),
+        sshd.port
+    ));
+    Some((project, sshd))
+}
+
+/// The command lines of all processes that are of this project, but for its sshd.
+fn processes(project: &Project) -> Vec<String> {
+    let root = format!("{}/", project.path("").display());
+    let pids = fs::read_dir("/proc").unwrap().flatten();
+    let lines = pids.filter_map(|pid| fs::read(pid.path().join("cmdline")).ok());
+    lines
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(&root) && !line.contains("sshd"))
+        .collect()
+}
+
+/// No QEMU, no ssh and none of our own.
+#[track_caller]
+fn nothing_is_left(project: &Project) {
+    let mut left = Vec::new();
+    let begin = Instant::now();
+    while begin.elapsed() < SOON {
+        left = processes(project);
+        if left.is_empty() {
+            return;
+        }
+        thread::yield_now();
+    }
+    panic!("still there: {left:#?}");
+}
+
+#[track_caller]
+fn stopped(project: &Project) {
+    nothing_is_left(project);
+    assert_eq!(project.vm_files("vm"), STOPPED);
+}
+
+/// A job that says `on` and goes on until [`Job::end`], and says `off` then.
+struct Job<'p> {
+    running: Running<'p>,
+    project: &'p Project,
+    name: &'static str,
+}
+
+impl<'p> Job<'p> {
+    #[track_caller]
+    fn new(project: &'p Project, name: &'static str, flags: &[&str]) -> Self {
+        let root = project.path("").display().to_string();
+        let until = format!("while [ -d {root}/home ] && [ ! -e {root}/{name} ]");
+        let line = format!("echo on; {until}; do sleep 0.02; done; echo off");
+        let running = project.group(&[&["run"], flags, &["vm", "--", &line]].concat()).start();
+        running.says("on\n");
+        Self { running, project, name }
+    }
+
+    #[track_caller]
+    fn end(self) {
+        self.release();
+        self.running.end().stdout("on\noff\n").success();
+    }
+
+    fn release(&self) {
+        self.project.write(self.name, "");
+    }
+
+    /// The VM has ended under it. It may have to wait for who ends it.
+    #[track_caller]
+    fn loses_its_vm(self) {
+        self.release();
+        let output = self.running.end();
+        let said = output.stderr.lines().skip_while(|line| is_of_a_wait(line));
+        assert_eq!(
+            said.collect::<Vec<_>>().join("\n"),
+            format!(
+                "qqmgr: error: QEMU ended while the command ran: why is not known\n\
+                 qqmgr: hint: its log is `{}`",
+                self.project.vm_path("vm", "qemu.log").display()
+            )
+        );
+        assert_eq!((output.stdout.as_str(), output.status), ("on\n", Some(255)));
+    }
+
+    fn killed(self) {
+        signal(self.running.pid, "KILL");
+        self.release();
+        let _ = self.running.end();
+    }
+}
+
+/// Whether it only says that another command has the lock.
+fn is_of_a_wait(line: &str) -> bool {
+    line.starts_with("qqmgr: waiting for ") && line.ends_with(" of VM `vm` to finish")
+}
+
+fn pid_of_guard(project: &Project) -> u32 {
+    let guard = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        line.starts_with("sh\0") && line.contains(&*project.path("qqmgr.toml").to_string_lossy())
+    };
+    let pids = fs::read_dir("/proc").unwrap().flatten();
+    let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.find(guard).expect("there is a guard")
+}
+
+// --- what it stops, and what not
+
+#[test]
+fn what_it_started_is_stopped_and_what_ran_is_not() {
+    let Some((project, _sshd)) = fake("normal") else { return };
+    let run = |words: &[&str]| project.qqmgr(&[&["run", "vm", "--"], words].concat()).run();
+    run(&["echo on; exit 3"]).stdout("on\n").code(3);
+    stopped(&project);
+    let json = |started| {
+        format!(
+            "{{\n  \"name\": \"vm\",\n  \"exit_code\": 4,\n  \"stdout\": \"out\\n\",\n  \
+             \"stderr\": \"err\\n\",\n  \"started\": {started},\n  \"seconds\": [SECONDS]\n}}\n"
+        )
+    };
+    let json_run = ["run", "--json", "vm", "--", "echo out; echo err >&2; exit 4"];
+    project.qqmgr(&json_run).run().stdout(json(true)).code(4);
+    stopped(&project);
+
+    project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
+    let pid = project.pid("vm");
+    project.qqmgr(&json_run).run().stdout(json(false)).code(4);
+    run(&["exit 255"]).code(255);
+    let left = project.qqmgr(&["stop", "--unused", "vm"]).run();
+    left.stdout("vm is left running\n").success();
+    let fresh = project.qqmgr(&["run", "--fresh", "vm", "--", "true"]).run();
+    fresh
+        .stderr(
+            "qqmgr: error: VM `vm` runs already, `--fresh` needs its own start\n\
+             qqmgr: hint: `qqmgr wait vm --for stopped` waits for its end\n",
+        )
+        .code(255);
+    assert_eq!(project.pid("vm"), pid);
+    assert!(project.runs(pid));
+    project.qqmgr(&["stop", "vm"]).run().stdout(POWERED_OFF).success();
+
+    project.qqmgr(&["run", "--keep", "vm", "--", "echo on"]).run().stdout("on\n").success();
+    let already = "vm is already running: running, pid [PID], ssh port [PORT]\n";
+    project.qqmgr(&["start", "vm"]).run().stdout(already).success();
+    project.qqmgr(&["stop", "vm"]).run().stdout(POWERED_OFF).success();
+    project.qqmgr(&["stop", "--unused", "vm"]).run().stdout("vm was not running\n").success();
+}
+
+/// Told before anything is made.
+#[test]
+fn what_is_wrong_is_told_first() {
+    let Some((project, _sshd)) = fake("normal") else { return };
+    project.write("there", "");
+    let refused = |words: &[&str], error: &str| {
+        let run = project.qqmgr(&[&["run"], words, &["vm", "--", "true"]].concat()).run();
+        run.stderr(format!("qqmgr: error: {error}\n...")).code(255);
+        assert!(!project.path(".qqmgr").exists());
+    };
+    refused(
+        &["--put", "there:a", "--put", "nope/x:a"],
+        "cannot read `nope/x`: no such file or directory",
+    );
+    refused(&["--get", "a:nope/x"], "cannot write `nope/x`: no such file or directory");
+    for value in ["there", "there:", ":there", ":"] {
+        let error = format!(
+            "`{value}` is no value for `--put`: it takes two names with a colon between them"
+        );
+        refused(&["--put", value], &error);
+    }
+    refused(&["--set", "nope=1"], "VM `vm` has no variable `nope`");
+    let nothing = project.qqmgr(&["run", "vm"]).run();
+    nothing.stderr("qqmgr: error: `run` needs the operand COMMAND\n...").code(255);
+    let unknown = project.qqmgr(&["run", "other", "--", "true"]).run();
+    unknown.stderr("qqmgr: error: there is no VM `other` in `qqmgr.toml`\n...").code(255);
+    nothing_is_left(&project);
+}
+
+/// 124, as with timeout(1), whatever it was that took so long.
+#[test]
+fn a_timeout_ends_all_of_it() {
+    let Some((project, _sshd)) = fake("normal") else { return };
+    let run = |words: &[&str]| project.qqmgr(&[&["run"], words].concat()).run();
+    let long = run(&["--timeout", "1", "vm", "--", "echo on; sleep 1000"]);
+    long.stdout("on\n").stderr("qqmgr: error: gave up after 1 s\n").code(124);
+    stopped(&project);
+    let json = run(&["--timeout", "1", "--json", "vm", "--", "echo on; sleep 1000"]);
+    let expected = "{\n  \"error\": {\n    \"kind\": \"timed-out\",\n    \
+                    \"message\": \"gave up after 1 s\",\n    \"hint\": null\n  }\n}\n";
+    let stderr = "qqmgr: error: gave up after 1 s\n";
+    json.stdout(expected).stderr(stderr).code(124);
+    stopped(&project);
+    // One that ran is left running.
+    project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
+    run(&["--timeout", "0.5", "vm", "--", "sleep 1000"])
+        .stderr("qqmgr: error: gave up after 0.5 s\n")
+        .code(124);
+    project.qqmgr(&["stop", "vm"]).run().stdout(POWERED_OFF).success();
+
+    // There is nobody at this port.
+    let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
+    let (config, _) = config.split_once("ssh.port").unwrap();
+    project.config(&format!("{config}ssh.port = {}\n", free_port()));
+    for (flag, seconds) in [("--timeout", "0.3"), ("--wait=0.3", "0.3")] {
+        let words: &[&str] = if flag == "--timeout" { &[flag, seconds] } else { &[flag] };
+        let run = run(&[words, &["vm", "--", "true"]].concat());
+        run.stderr(format!(
+            "qqmgr: error: waited {seconds} s for the ssh server of VM `vm`; the end of its serial \
+             output:\nfake boot\n"
+        ))
+        .code(124);
+        stopped(&project);
+    }
+    project.config(
+        &config
+            .replace("fake=normal", "fake=silent-qmp")
+            .replace("[vm.vm]", "[vm.vm]\nssh.port = 1"),
+    );
+    let run = run(&["--timeout", "0.3", "vm", "--", "true"]);
+    run.stderr(
+        "qqmgr: error: QEMU did not answer on its QMP socket within 0.3 s, and said nothing\n\
+         qqmgr: hint: [..]\n",
+    )
+    .code(124);
+    nothing_is_left(&project);
+}
+
+// --- several at once
+
+/// The one that started it ends first.
+#[test]
+fn the_last_one_that_uses_a_vm_stops_it() {
+    let Some((project, _sshd)) = fake("normal") else { return };
+    let one = Job::new(&project, "one", &[]);
+    let pid = project.pid("vm");
+    let two = Job::new(&project, "two", &[]);
+    one.end();
+    assert!(project.runs(pid));
+    let used = project.qqmgr(&["stop", "--unused", "--json", "vm"]).run();
+    used.stdout(format!(
+        "{{\n  \"name\": \"vm\",\n  \"pid\": {pid},\n  \"method\": \"none\",\n  \"reason\": null,\n  \
+         \"seconds\": [SECONDS]\n}}\n"
+    ))
+    .success();
+    let three = Job::new(&project, "three", &[]);
+    two.end();
+    assert!(project.runs(pid));
+    three.end();
+    stopped(&project);
+}
+
+#[test]
+fn a_vm_that_somebody_wants_to_stay_is_not_stopped() {
+    let Some((project, _sshd)) = fake("normal") else { return };
+    // By `start`.
+    let job = Job::new(&project, "a", &[]);
+    let pid = project.pid("vm");
+    let already = format!("vm is already running: running, pid {pid}, ssh port [PORT]\n");
+    project.qqmgr(&["start", "vm"]).run().stdout(&already).success();
+    job.end();
+    project.qqmgr(&["start", "vm"]).run().stdout(already).success();
+    project.qqmgr(&["stop", "vm"]).run().stdout(POWERED_OFF).success();
+    // By `--keep`.
+    let job = Job::new(&project, "b", &[]);
+    let pid = project.pid("vm");
+    project.qqmgr(&["run", "--keep", "vm", "--", "echo on"]).run().stdout("on\n").success();
+    job.end();
+    assert!(project.runs(pid));
+    project.qqmgr(&["stop", "vm"]).run().stdout(POWERED_OFF).success();
+    // It is another one meanwhile.
+    let job = Job::new(&project, "c", &[]);
+    let expected = format!("{POWERED_OFF}{STARTED}");
+    project.qqmgr(&["restart", "vm"]).run().stdout(expected).success();
+    let pid = project.pid("vm");
+    job.loses_its_vm();
+    assert!(project.runs(pid));
+    // One that is killed does not stop it either.
+    Job::new(&project, "d", &[]).killed();
+    let is_guard = |line: &String| line.contains(" stop --unused ");
+    wait_until("the guard is gone", SOON, || !processes(&project).iter().any(is_guard));
+    assert_eq!(project.pid("vm"), pid);
+    assert!(project.runs(pid));
+    project.qqmgr(&["stop", "vm"]).run().stdout(POWERED_OFF).success();
+    stopped(&project);
+}
+
+/// Whoever stops it means it. Another job may have a VM of its own then.
+#[test]
+fn a_vm_that_is_stopped_under_a_job() {
+    let Some((project, _sshd)) = fake("normal") else { return };
+    let one = Job::new(&project, "one", &[]);
+    project.qqmgr(&["stop", "vm"]).run().stdout(POWERED_OFF).success();
+    let two = Job::new(&project, "two", &[]);
+    let pid = project.pid("vm");
+    one.loses_its_vm();
+    assert!(project.runs(pid));
+    two.end();
+    stopped(&project);
+}
+
+/// Nobody lost a word, and nobody was left without a VM.
+#[test]
+fn many_at_once() {
+    let Some((project, _sshd)) = fake("normal") else { return };
+    thread::scope(|scope| {
+        for worker in 0..4 {
+            let project = &project;
+            scope.spawn(move || {
+                for round in 0..5 {
+                    let line = format!("echo {worker} {round}");
+                    let run = project.qqmgr(&["run", "vm", "--", &line]).run();
+                    // ssh says so when two make a connection to be shared at once; and one may
+                    // have to wait for another that stops the VM.
+                    let quiet = run.stderr.lines().all(|line| {
+                        line.contains("already exists, disabling multiplexing")
+                            || is_of_a_wait(line)
+                    });
+                    assert!(quiet, "{}", run.stderr);
+                    assert_eq!(run.stdout, format!("{worker} {round}\n"));
+                    assert_eq!(run.status, Some(0));
+                }
+            });
+        }
+    });
+    stopped(&project);
+}
+
+/// What is written in the one would be lost, and the other must not begin with what is there.
+#[test]
+fn a_fresh_vm_is_not_shared() {
+    let Some((project, _sshd)) = fake("normal") else { return };
+    let job = Job::new(&project, "job", &["--fresh"]);
+    let run = |flags: &[&str], why: &str| {
+        let run = project.qqmgr(&[&["run"], flags, &["vm", "--", "true"]].concat()).run();
+        run.stderr(format!(
+            "qqmgr: error: VM `vm` runs already, {why}\n\
+             qqmgr: hint: `qqmgr wait vm --for stopped` waits for its end\n"
+        ))
+        .code(255);
+    };
+    run(&[], "for a `run --fresh`, which forgets what is written");
+    run(&["--fresh"], "`--fresh` needs its own start");
+    job.end();
+    stopped(&project);
+}
+
+// --- when it is killed
+
+#[test]
+fn killed_at_any_moment() {
+    let Some((project, _sshd)) = fake("exits-slowly,ms=50") else { return };
+    // A guest's end would end what is shared, but this sshd lives on.
+    let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
+    project.config(&config.replace("[ssh]\n", "[ssh]\nControlPath = \"none\"\n"));
+    let begin = Instant::now();
+    project.qqmgr(&["run", "vm", "--", "true"]).run().success();
+    let whole = begin.elapsed();
+    let points = 30;
+    for point in 0..points {
+        let (delay, begin) = (whole * point / points, Instant::now());
+        let run = project.group(&["run", "vm", "--", "true"]).start();
+        while begin.elapsed() < delay {
+            std::hint::spin_loop();
+        }
+        signal(run.pid, ["KILL", "TERM", "INT"][point as usize % 3]);
+        let _ = run.end();
+        nothing_is_left(&project);
+    }
+    project.qqmgr(&["run", "vm", "--", "true"]).run().success();
+    stopped(&project);
+}
+
+/// The next one takes the VM over before it is stopped, or starts it anew after that. In neither
+/// case it is stopped under its hands.
+#[test]
+fn the_next_one_after_one_that_was_killed() {
+    let Some((project, _sshd)) = fake("normal") else { return };
+    for name in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"] {
+        let job = Job::new(&project, name, &[]);
+        signal(job.running.pid, "KILL");
+        let next = project.qqmgr(&["run", "vm", "--", "sleep 0.1; echo on"]).run();
+        assert!(next.stderr.lines().all(is_of_a_wait), "{}", next.stderr);
+        assert_eq!(next.stdout, "on\n", "{}", next.stderr);
+        job.release();
+        let _ = job.running.end();
+        nothing_is_left(&project);
+    }
+}
+
+/// Both are killed, as by a machine that has no memory left. The VM stays, but not for ever.
+#[test]
+fn a_vm_that_is_left_is_stopped_by_the_next_one() {
+    let Some((project, _sshd)) = fake("normal") else { return };
+    let orphan = |name| {
+        let job = Job::new(&project, name, &[]);
+        let pid = project.pid("vm");
+        signal(pid_of_guard(&project), "KILL");
+        job.killed();
+        assert!(project.runs(pid));
+    };
+    orphan("a");
+    project.qqmgr(&["run", "vm", "--", "echo on"]).run().stdout("on\n").success();
+    stopped(&project);
+    orphan("b");
+    project.qqmgr(&["stop", "--all", "--unused"]).run().stdout(POWERED_OFF).success();
+    stopped(&project);
+    // The guard alone does not matter.
+    let job = Job::new(&project, "c", &[]);
+    signal(pid_of_guard(&project), "KILL");
+    job.end();
+    stopped(&project);
+}
+
+// --- on a guest
+
+/// Whether a file came as a whole.
+#[track_caller]
+fn holds(project: &Project, path: impl AsRef<Path>, expected: &str) {
+    let path = project.path(path);
+    let content = fs::read_to_string(&path);
+    assert_eq!(content.unwrap_or_else(|error| format!("{}: {error}", path.display())), expected);
+}
+
+#[test]
+fn what_gets_through_to_a_guest_and_back() {
+    let Some(project) = guest::booted("") else { return };
+    let pid = project.pid("vm");
+    let run = |words: &[&str]| project.qqmgr(&[&["run", "vm", "--"], words].concat()).run();
+    // Words, and a line for the shell.
+    run(&["hostname"]).stdout("vm\n").success();
+    run(&["echo $((1 + 1)); echo 'a  b' | tr a c"]).stdout("2\nc  b\n").success();
+    run(&["printf", "%s|", "a  b", "$HOME", "it's", "", "*", "-n", "ü"])
+        .stdout("a  b|$HOME|it's||*|-n|ü|")
+        .success();
+    run(&["sh", "-c", "echo $1; exit 7", "sh", "a  b"]).stdout("a b\n").code(7);
+    // Streams and exit codes.
+    run(&["echo out; echo err >&2; exit 42"]).stdout("out\n").stderr("err\n").code(42);
+    run(&["kill -9 $$"]).code(255);
+    let cat = project.qqmgr(&["run", "vm", "--", "cat; echo end"]).stdin("in\n").run();
+    cat.stdout("in\nend\n").success();
+    // What is said at once is there at once.
+    let line = "echo one; until rm /tmp/go 2>/dev/null; do sleep 0.05; done; echo two";
+    let job = project.qqmgr(&["run", "vm", "--", line]).start();
+    job.says("one\n");
+    project.qqmgr(&["ssh", "vm", ": >/tmp/go"]).run().success();
+    job.end().stdout("one\ntwo\n").success();
+
+    // Copies: several, a directory, and back also after a command that failed.
+    project.write("tree/sub/b c", "deep");
+    project.write("a", "one");
+    let words = [
+        "run",
+        "--put",
+        "a:/tmp/a",
+        "--put",
+        "tree:/tmp/tree",
+        "--get",
+        "/tmp/out:out",
+        "--get",
+        "/tmp/tree:back",
+        "vm",
+        "--",
+        "cat /tmp/a '/tmp/tree/sub/b c' >/tmp/out; exit 9",
+    ];
+    project.qqmgr(&words).run().code(9);
+    holds(&project, "out", "onedeep");
+    holds(&project, "back/sub/b c", "deep");
+    let missing = "scp: /tmp/nope: No such file or directory";
+    let get = ["run", "--get", "/tmp/nope:x", "vm", "--"];
+    let fails = project.qqmgr(&[&get[..], &["exit 3"]].concat()).run();
+    fails.stderr(format!("qqmgr: {missing}\n")).code(3);
+    let works = project.qqmgr(&[&get[..], &["true"]].concat()).run();
+    works.stderr(format!("qqmgr: error: {missing}\n")).code(255);
+    let put = project.qqmgr(&["run", "--put", "a:/nope/a", "vm", "--", "echo on"]).run();
+    put.stderr("qqmgr: error: scp: dest open \"/nope/a\": No such file or directory[..]\n...")
+        .code(255);
+    assert_eq!(project.pid("vm"), pid);
+    assert!(project.runs(pid));
+}
+
+/// ssh itself would not notice, or not say why.
+#[test]
+fn a_guest_that_is_lost_under_the_command() {
+    let Some(config) =
+        guest::config("", &free_port().to_string(), "-device pvpanic-pci -action panic=pause")
+    else {
+        return;
+    };
+    let project = Project::new();
+    project.config(&config);
+    guest::start(&project);
+    let pid = project.pid("vm");
+    let run = |line: &str| project.qqmgr(&["run", "vm", "--", line]).run();
+    let begin = Instant::now();
+    let reset = run("echo b >/proc/sysrq-trigger; sleep 1000");
+    reset.stderr("qqmgr: error: the guest was reset; the end of its serial output:\n...").code(255);
+    assert!(begin.elapsed() < SOON, "it took {:?}", begin.elapsed());
+    // It boots again, and is waited for.
+    run("hostname").stdout("vm\n").success();
+
+    let job = project.qqmgr(&["run", "vm", "--", "echo on; sleep 1000"]).start();
+    job.says("on\n");
+    signal(pid, "KILL");
+    let begin = Instant::now();
+    let ended = job.end().stdout("on\n");
+    let said = ended.stderr.clone();
+    let hint = format!(
+        "qqmgr: error: QEMU ended while the command ran: QEMU was killed or crashed\n\
+         qqmgr: hint: its log is `{}`\n",
+        project.vm_path("vm", "qemu.log").display()
+    );
+    assert!(said.ends_with(&hint), "{said}");
+    ended.stderr(said).code(255);
+    assert!(begin.elapsed() < Duration::from_secs(3), "it took {:?}", begin.elapsed());
+
+    // One of its own. It tells QEMU that it panicked as its kernel would, had that the driver.
+    let panics = "cd /sys/bus/pci/devices; device=$(dirname $(grep -l 0x0011 */device)); \
+                  echo 1 >$device/enable; devmem $(cut -d' ' -f1 $device/resource | head -n 1) 8 1; \
+                  sleep 1000";
+    let begin = Instant::now();
+    let panicked = run(panics);
+    panicked
+        .stderr("qqmgr: error: the guest panicked; the end of its serial output:\n...")
+        .code(255);
+    assert!(begin.elapsed() < Duration::from_secs(40), "it took {:?}", begin.elapsed());
+    stopped(&project);
+    // One that stays; nobody keeps the streams open.
+    guest::start(&project);
+    let panicked = run(panics);
+    panicked
+        .stderr("qqmgr: error: the guest panicked; the end of its serial output:\n...")
+        .code(255);
+    let waits = project.qqmgr(&["run", "vm", "--", "true"]).run();
+    waits
+        .stderr(
+            "qqmgr: error: the guest panicked while waiting for the ssh server of VM `vm`:\n...",
+        )
+        .code(255);
+    project.qqmgr(&["stop", "vm"]).run().stdout("vm ended by SIGTERM in [SECONDS] s\n").success();
+}
+
+/// All that a build server needs, in one line.
+#[test]
+fn a_job_with_a_guest_of_its_own() {
+    let Some(project) = guest::project("greeting={{.greeting}}") else { return };
+    let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
+    project.config(&config.replace("[vars]\n", "[vars]\ngreeting = \"hello\"\n"));
+    project.write("tests/run", "sed 's/.*greeting=//' /proc/cmdline >/tmp/report; exit 7");
+    let words = [
+        "run",
+        "--set",
+        "greeting=bye",
+        "--wait=50",
+        "--put",
+        "tests:/tmp/tests",
+        "--get",
+        "/tmp/report:report",
+        "vm",
+        "--",
+        "echo on; sh /tmp/tests/run",
+    ];
+    project.qqmgr(&words).run().stdout("on\n").code(7);
+    holds(&project, "report", "bye\n");
+    stopped(&project);
+}
+
+#[test]
+fn a_fresh_start_forgets_what_is_written() {
+    let more = "-drive file=disk.img,format=raw,if=virtio";
+    let Some(config) = guest::config("", &free_port().to_string(), more) else { return };
+    let project = Project::new();
+    project.config(&config);
+    project.write("disk.img", vec![b'.'; 1 << 20]);
+    let run = |flags: &[&str], write: &str, expected: &str| {
+        let line = format!(
+            "head -c 4 /dev/vda; printf {write} | dd of=/dev/vda conv=notrunc 2>/dev/null; sync; \
+             echo 3 >/proc/sys/vm/drop_caches; head -c 4 /dev/vda"
+        );
+        let run = project.qqmgr(&[&["run"], flags, &["vm", "--", &line]].concat()).run();
+        run.stdout(expected).success();
+        stopped(&project);
+    };
+    run(&["--fresh"], "one!", "....one!");
+    run(&[], "two!", "....two!");
+    run(&["--fresh"], "one!", "two!one!");
+    assert_eq!(&fs::read(project.path("disk.img")).unwrap()[..5], b"two!.");
+}
+
+/// As Ctrl-C in the terminal does, and what no program can see coming.
+#[test]
+fn a_job_that_is_killed_leaves_no_guest() {
+    if guest::project("").is_none() {
+        return;
+    }
+    thread::scope(|scope| {
+        for (name, to_group, line) in
+            [("INT", true, "echo on; sleep 1000"), ("KILL", false, "echo on; sleep 1000")]
+        {
+            scope.spawn(move || {
+                let project = guest::project("").unwrap();
+                // While it boots, and then while the command runs.
+                let job = project.group(&["run", "vm", "--", line]).start();
+                wait_until("QEMU runs", SOON, || project.vm_path("vm", "serial").exists());
+                kill(&job, name, to_group);
+                let _ = job.end();
+                stopped(&project);
+                let job = project.group(&["run", "vm", "--", line]).start();
+                job.says("on\n");
+                kill(&job, name, to_group);
+                assert_eq!(job.end().status, None);
+                stopped(&project);
+            });
+        }
+    });
+}
+
+fn kill(job: &Running, name: &str, to_group: bool) {
+    let whom = if to_group { format!("-{}", job.pid) } else { job.pid.to_string() };
+    let mut kill = std::process::Command::new("sh");
+    let _ = kill.args(["-c", "kill -s \"$1\" -- \"$2\"", "sh", name, &whom]).status();
+}
+
+/// Three guests from one description, each on a port that was chosen for it.
+#[test]
+fn three_guests_at_once() {
+    let Some(config) = guest::config("", "\"auto\"", "") else { return };
+    let project = Project::new();
+    let nodes = ["node-a", "node-b", "node-c"];
+    let variants = nodes.map(|name| format!("[vm.{name}]\nextends = \"vm\"\n")).concat();
+    project.config(&(config + &variants));
+    let lines = |line: &str| nodes.map(|name| format!("{name}{line}\n")).concat();
+    let started = project.sorted("start --wait 'node-*'").run();
+    started.stdout(lines(" started: running, pid [PID], ssh port [PORT]")).success();
+    let pids = nodes.map(|name| project.pid(name));
+    for name in nodes {
+        let hostname = format!("{name}\n");
+        project.qqmgr(&["run", name, "--", "hostname"]).run().stdout(&hostname).success();
+        project.qqmgr(&["ssh", name, "hostname"]).run().stdout(&hostname).success();
+    }
+    let already = lines(" is already running: running, pid [PID], ssh port [PORT]");
+    project.sorted("start --wait 'node-*'").run().stdout(already).success();
+    assert_eq!(nodes.map(|name| project.pid(name)), pids);
+    let expected = lines(" powered off in [SECONDS] s") + "vm was not running\n";
+    project.sorted("stop --all").run().stdout(expected).success();
+    assert!(pids.iter().all(|pid| !project.runs(*pid)));
+    let waited = project.sorted("wait --all --for stopped").run();
+    waited.stdout(lines(" is stopped: the guest powered off") + "vm is stopped\n").success();
+}
