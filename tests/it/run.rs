@@ -544,7 +544,8 @@ fn a_guest_that_is_lost_under_the_command() {
 
     // One of its own. It tells QEMU that it panicked as its kernel would, had that the driver.
     let panics = "cd /sys/bus/pci/devices; device=$(dirname $(grep -l 0x0011 */device)); \
-                  echo 1 >$device/enable; devmem $(cut -d' ' -f1 $device/resource | head -n 1) 8 1; \
+                  echo 1 >$device/enable; \
+                  devmem $(cut -d' ' -f1 $device/resource | head -n 1) 8 1; \
                   sleep 1000";
     let begin = Instant::now();
     let panicked = run(panics);
