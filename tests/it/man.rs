@@ -639,7 +639,7 @@ fn errors_and_exit_codes_are_documented() {
         "3 status -q dev",
         "3 wait dev --for ssh",
         "4 wait dev --for running --timeout 0",
-        "4 start fails idle --timeout 0.1",
+        "4 start fails idle --timeout 0",
         "5 status dev det",
         "5 status x*",
         "124 run idle --timeout 0.1 -- true",
