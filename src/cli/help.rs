@@ -53,6 +53,9 @@ fn overview(commands: &[&Command]) -> String {
 
 fn page(command: &Command) -> String {
     let mut text = format!("{}\n\nUsage: {}\n", command.about, synopsis(command));
+    for operand in command.operands.iter().filter(|operand| !operand.choices.is_empty()) {
+        let _ = write!(text, "\n{} is {}.\n", operand.name, one_of(operand.choices));
+    }
     if !command.details.is_empty() {
         let _ = write!(text, "\n{}\n", command.details);
     }
@@ -63,6 +66,16 @@ fn page(command: &Command) -> String {
     let rows = GLOBAL_FLAGS.iter().map(|flag| flag.row()).collect();
     let _ = write!(text, "\nOptions of every command:\n{}", columns(rows));
     text
+}
+
+/// "`a`, `b` or `c`"
+pub(super) fn one_of(choices: &[&str]) -> String {
+    let quoted: Vec<String> = choices.iter().map(|choice| format!("`{choice}`")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
+    }
 }
 
 impl Operand {

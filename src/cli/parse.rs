@@ -3,6 +3,7 @@
 //! Flags may stand before the command, so they are kept until it is known and then applied; a
 //! name means the same in every command that has it (a test holds the table to that).
 
+use super::help::one_of;
 use super::lex::{Lexer, Token};
 use super::spec::{
     Args, Command, Count, Flag, FlagKind, GLOBAL_FLAGS, HELP, JSON, Operand, VERSION,
@@ -235,12 +236,28 @@ fn check_counts(
             format!("unexpected operand `{extra}` of `{}`", command.name),
         ));
     }
+    check_choices(command, operands)?;
     match command.operands.iter().find(is_words) {
         Some(operand) if operand.count == (Count::Words { required: true }) && words.is_empty() => {
             Err(missing(operand))
         }
         _ => Ok(()),
     }
+}
+
+fn check_choices(command: &Command, operands: &[OsString]) -> Result<(), Error> {
+    for (operand, given) in command.operands.iter().zip(operands) {
+        let (choices, given) = (operand.choices, given.to_string_lossy());
+        if choices.is_empty() || choices.contains(&&*given) {
+            continue;
+        }
+        let near = nearest(&given, choices.iter().copied());
+        let message = format!("`{given}` is no {} of `{}`", operand.name, command.name);
+        let error = Error::new(Kind::Usage, did_you_mean(&message, near));
+        let known = format!("{} is {}", operand.name, one_of(choices));
+        return Err(if near.is_some() { error } else { error.hint(known) });
+    }
+    Ok(())
 }
 
 fn usage(command: Option<&Command>, message: &str, near: Option<&str>) -> Error {

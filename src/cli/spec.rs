@@ -37,6 +37,9 @@ pub(crate) enum Run {
 pub(crate) struct Operand {
     pub(crate) name: &'static str,
     pub(crate) count: Count,
+    /// The words that it may be; any word if there are none. Only of an operand that is one word,
+    /// with none before it that may be several.
+    pub(crate) choices: &'static [&'static str],
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -149,9 +152,9 @@ impl Args {
     }
 }
 
-pub(crate) const VM: Operand = Operand { name: "VM", count: Count::One };
+pub(crate) const VM: Operand = Operand { name: "VM", count: Count::One, choices: &[] };
 /// Names and patterns of VMs, with [`ALL`] for all of them.
-pub(crate) const VMS: Operand = Operand { name: "VM", count: Count::Any };
+pub(crate) const VMS: Operand = Operand { name: "VM", count: Count::Any, choices: &[] };
 
 /// Without a time of its own, `--wait` gives a guest this long: one that is emulated boots slowly.
 pub(crate) const WAIT_DEFAULT: Duration = Duration::from_secs(300);

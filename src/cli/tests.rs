@@ -1,6 +1,6 @@
 //! The parser with the real table of commands, and the rules that the table itself keeps.
 
-use super::spec::{Count, Flag, GLOBAL_FLAGS};
+use super::spec::{Count, Flag, GLOBAL_FLAGS, Operand};
 use super::{Parsed, parse};
 use crate::commands::COMMANDS;
 use std::collections::HashMap;
@@ -177,6 +177,9 @@ fn the_table_keeps_its_rules() {
         assert_eq!(COMMANDS.iter().filter(|other| other.name == command.name).count(), 1);
         let many = command.operands.iter().filter(|o| o.count == Count::Many).count();
         let rest = command.operands.iter().position(|o| o.count == Count::Rest);
+        let words = |o: &&Operand| matches!(o.count, Count::One | Count::Optional);
+        let choices = command.operands.iter().rposition(|o| !o.choices.is_empty());
+        assert!(choices.is_none_or(|at| command.operands[..=at].iter().all(|o| words(&o))));
         assert!(many <= 1 && rest.is_none_or(|at| at + 1 == command.operands.len()));
         let flags: Vec<&&Flag> = command.flags.iter().chain(GLOBAL_FLAGS).collect();
         for flag in flags {

@@ -7,14 +7,12 @@ use crate::cli::{Args, Command, Outcome, Run};
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::Report;
-use crate::text::{did_you_mean, nearest};
 
 pub(crate) static COMMAND: Command = Command {
     name: "completions",
     about: "Print what completes command lines in a shell",
-    details: "SHELL is `bash`, `zsh` or `fish`. Names of VMs are completed as they are\n\
-              configured at the time.",
-    operands: &[Operand { name: "SHELL", count: Count::One }],
+    details: "Names of VMs are completed as they are configured at the time.",
+    operands: &[Operand { name: "SHELL", count: Count::One, choices: SHELLS }],
     flags: &[],
     failure_code: Kind::exit_code,
     run: Run::Once(run),
@@ -27,13 +25,8 @@ struct Script {
 
 fn run(args: &Args) -> Outcome {
     let shell = args.operands[0].to_string_lossy().into_owned();
-    let Some(script) = script(&shell, COMMANDS) else {
-        let near = nearest(&shell, SHELLS.iter().copied());
-        let error =
-            Error::new(Kind::Usage, did_you_mean(&format!("unknown shell `{shell}`"), near));
-        let known = format!("the shells are `{}`", SHELLS.join("`, `"));
-        return Err(if near.is_some() { error } else { error.hint(known) });
-    };
+    let no_shell = || Error::new(Kind::Usage, format!("`{shell}` has no script"));
+    let script = script(&shell, COMMANDS).ok_or_else(no_shell)?;
     Ok(Box::new(Script { shell, script }))
 }
 

@@ -17,8 +17,8 @@ pub(crate) static PUT: Command = Command {
     details: "REMOTE starts from the guest user's home, unless it is absolute.",
     operands: &[
         spec::VM,
-        Operand { name: "LOCAL", count: Count::Many },
-        Operand { name: "REMOTE", count: Count::One },
+        Operand { name: "LOCAL", count: Count::Many, choices: &[] },
+        Operand { name: "REMOTE", count: Count::One, choices: &[] },
     ],
     flags: &[&spec::WAIT],
     failure_code: Kind::exit_code,
@@ -34,8 +34,8 @@ pub(crate) static GET: Command = Command {
               are expanded there.",
     operands: &[
         spec::VM,
-        Operand { name: "REMOTE", count: Count::Many },
-        Operand { name: "LOCAL", count: Count::One },
+        Operand { name: "REMOTE", count: Count::Many, choices: &[] },
+        Operand { name: "LOCAL", count: Count::One, choices: &[] },
     ],
     flags: &[&spec::WAIT],
     failure_code: Kind::exit_code,

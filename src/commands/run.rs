@@ -42,7 +42,10 @@ pub(crate) static COMMAND: Command = Command {
               command and its arguments, as they are. The exit code is the command's, 124\n\
               after a timeout, and 255 when qqmgr or ssh failed. Files are copied back\n\
               whatever the command's exit code is.",
-    operands: &[spec::VM, Operand { name: "COMMAND", count: Count::Words { required: true } }],
+    operands: &[
+        spec::VM,
+        Operand { name: "COMMAND", count: Count::Words { required: true }, choices: &[] },
+    ],
     flags: &[&spec::WAIT, &spec::SET, &PUT, &GET, &KEEP, &FRESH, &TIMEOUT],
     failure_code: |kind| if kind == Kind::TimedOut { TIMED_OUT_CODE } else { FAILURE_CODE },
     run: Run::Once(run),

@@ -26,7 +26,8 @@ pub(crate) static COMMAND: Command = Command {
     }),
 };
 
-pub(super) const ARGS: Operand = Operand { name: "ARGS", count: Count::Words { required: false } };
+pub(super) const ARGS: Operand =
+    Operand { name: "ARGS", count: Count::Words { required: false }, choices: &[] };
 
 static TIMEOUT: Flag = Flag {
     long: "timeout",

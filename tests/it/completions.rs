@@ -433,10 +433,10 @@ fn shells() {
                      eval \"$(qqmgr completions zsh)\"; echo $_comps[qqmgr]'";
         project.sh(check).run().stdout("_qqmgr\n").success();
     }
-    let near = "qqmgr: error: unknown shell `bahs`, did you mean `bash`?\n";
+    let near = "qqmgr: error: `bahs` is no SHELL of `completions`, did you mean `bash`?\n";
     project.qqmgr(&["completions", "bahs"]).run().stderr(near).code(2);
-    let unknown = "qqmgr: error: unknown shell `powershell`\n\
-                   qqmgr: hint: the shells are `bash`, `zsh`, `fish`\n";
+    let unknown = "qqmgr: error: `powershell` is no SHELL of `completions`\n\
+                   qqmgr: hint: SHELL is `bash`, `zsh` or `fish`\n";
     project.qqmgr(&["completions", "powershell"]).run().stderr(unknown).code(2);
     let missing = "qqmgr: error: `completions` needs the operand SHELL\n\
                    qqmgr: hint: usage: qqmgr completions [OPTIONS] SHELL\n";

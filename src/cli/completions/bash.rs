@@ -7,13 +7,13 @@ pub(super) fn script(commands: &[&Command]) -> String {
     let flags = commands.iter().filter(|command| !command.flags.is_empty());
     let flags = flags.map(|c| format!("{}) _qqmgr_words {} ;;", c.name, flag_words(c.flags)));
     let values = all_flags(commands).into_iter().filter_map(|flag| {
-        let call = call(flag.kind.value_name()?)?;
+        let call = call(Completion::of(flag.kind.value_name()?))?;
         Some(format!("{}) {call} ;;", spellings(flag).join(" | ")))
     });
     let operands = commands.iter().flat_map(|command| {
-        places(command).into_iter().map(|(place, name)| {
+        places(command).into_iter().map(|(place, operand)| {
             let place = place.map_or("*".into(), |place| place.to_string());
-            let call = call(name).unwrap_or_else(|| ":".into());
+            let call = call(Completion::of_operand(operand)).unwrap_or_else(|| ":".into());
             format!("{}:{place}) {call} ;;", command.name)
         })
     });
@@ -28,9 +28,9 @@ fn flag_words(flags: &[&Flag]) -> String {
     join(flags.iter().flat_map(|flag| spellings(flag)))
 }
 
-/// What is called for an operand or a value of that name.
-fn call(name: &str) -> Option<String> {
-    match Completion::of(name) {
+/// What is called to offer that.
+fn call(completion: Completion) -> Option<String> {
+    match completion {
         Completion::Vms => Some("_qqmgr_vms".into()),
         Completion::Commands => Some("_qqmgr_words $commands".into()),
         Completion::Files => Some("_qqmgr_files".into()),

@@ -12,12 +12,12 @@ pub(super) fn script(commands: &[&Command]) -> String {
         let flag = |flag: &&Flag| (format!("{}:.*", command.name), row(flag));
         rows.extend(command.flags.iter().map(flag));
         let places = places(command);
-        rows.extend(places.iter().map(|(place, name)| {
+        rows.extend(places.iter().map(|(place, operand)| {
             let numbers = match place {
                 Some(place) => place.to_string(),
                 None => format!("([{}-9]|\\d\\d)", places.len() - 1),
             };
-            (format!("{}:{numbers}", command.name), argument(Completion::of(name)))
+            (format!("{}:{numbers}", command.name), argument(Completion::of_operand(operand)))
         }));
     }
     rows.retain(|(_, offered)| !offered.is_empty());

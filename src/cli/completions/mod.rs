@@ -7,7 +7,7 @@ mod bash;
 mod fish;
 mod zsh;
 
-use super::spec::{Command, Count, Flag, FlagKind, GLOBAL_FLAGS};
+use super::spec::{Command, Count, Flag, FlagKind, GLOBAL_FLAGS, Operand};
 
 pub(crate) const SHELLS: &[&str] = &["bash", "zsh", "fish"];
 
@@ -32,36 +32,41 @@ enum Completion {
 }
 
 impl Completion {
+    fn of_operand(operand: &Operand) -> Self {
+        match operand.choices {
+            [] => Self::of(operand.name),
+            choices => Self::Words(choices),
+        }
+    }
+
     /// The one place that knows what the names in the table stand for.
     fn of(name: &str) -> Self {
         match name {
             "VM" => Self::Vms,
             "COMMAND" => Self::Commands,
             "FILE" | "LOCAL" | "LOCAL:REMOTE" => Self::Files,
-            "SHELL" => Self::Words(SHELLS),
             "CONDITION" => Self::Words(&["ssh", "stopped", "running", "serial="]),
             _ => Self::Nothing,
         }
     }
 }
 
-/// Names of the operands by place: the first ones, and with `None` all that may follow. Where a
+/// The operands by place: the first ones, and with `None` all that may follow. Where a
 /// word may be either of two operands, it is the one that can be completed.
-fn places(command: &Command) -> Vec<(Option<usize>, &'static str)> {
-    let (mut places, mut more): (Vec<_>, Option<&str>) = (Vec::new(), None);
+fn places(command: &Command) -> Vec<(Option<usize>, &'static Operand)> {
+    let (mut places, mut more): (Vec<_>, Option<&Operand>) = (Vec::new(), None);
     for operand in command.operands {
-        let name = operand.name;
         match operand.count {
             Count::One | Count::Optional if more.is_none() => {
-                places.push((Some(places.len()), name));
+                places.push((Some(places.len()), operand));
             }
             Count::Many => {
-                places.push((Some(places.len()), name));
-                more = Some(name);
+                places.push((Some(places.len()), operand));
+                more = Some(operand);
             }
             Count::One | Count::Optional | Count::Any => {
-                more = more.filter(|more| Completion::of(more) != Completion::Nothing);
-                more = more.or(Some(name));
+                more = more.filter(|more| Completion::of_operand(more) != Completion::Nothing);
+                more = more.or(Some(operand));
             }
             Count::Words { .. } | Count::Rest => {}
         }

@@ -20,9 +20,10 @@ pub(super) fn script(commands: &[&Command]) -> String {
 /// What follows the command.
 fn case(command: &Command) -> String {
     let flags = command.flags.iter().flat_map(|flag| flag_specs(flag, ""));
-    let operands = places(command).into_iter().map(|(place, name)| {
+    let operands = places(command).into_iter().map(|(place, operand)| {
         let place = place.map_or("*".into(), |place| (place + 1).to_string());
-        quoted(&format!("{place}:{}", value(name)))
+        let completion = Completion::of_operand(operand);
+        quoted(&format!("{place}:{}", value(operand.name, completion)))
     });
     let has_rest = command.operands.iter().any(|operand| operand.count == Count::Rest);
     let specs = lines(12, flags.chain(operands).map(|spec| spec + " \\"));
@@ -36,13 +37,14 @@ fn case(command: &Command) -> String {
 /// `'(-c --config)-c+[Read ...]:FILE:_files'` for each spelling.
 fn flag_specs(flag: &Flag, mark: &str) -> Vec<String> {
     let all = spellings(flag);
+    let of_flag = |name| value(name, Completion::of(name));
     let spec = |spelling: &String| {
         let next = if spelling.starts_with("--") { "=" } else { "+" };
         let (once, sign, value) = match flag.kind {
             FlagKind::Switch(_) => (true, "", String::new()),
-            FlagKind::Optional { name, .. } => (true, "=-", format!("::{}", value(name))),
-            FlagKind::Value { name, .. } => (true, next, format!(":{}", value(name))),
-            FlagKind::List { name, .. } => (false, next, format!(":{}", value(name))),
+            FlagKind::Optional { name, .. } => (true, "=-", format!("::{}", of_flag(name))),
+            FlagKind::Value { name, .. } => (true, next, format!(":{}", of_flag(name))),
+            FlagKind::List { name, .. } => (false, next, format!(":{}", of_flag(name))),
         };
         let others = if once { format!("({})", all.join(" ")) } else { "*".into() };
         quoted(&format!("{mark}{others}{spelling}{sign}[{}]{value}", escaped(flag.help)))
@@ -51,8 +53,8 @@ fn flag_specs(flag: &Flag, mark: &str) -> Vec<String> {
 }
 
 /// The message and the action for an operand or a value of that name.
-fn value(name: &str) -> String {
-    let action = match Completion::of(name) {
+fn value(name: &str, completion: Completion) -> String {
+    let action = match completion {
         Completion::Vms => "_qqmgr_vms".into(),
         Completion::Commands => "_qqmgr_commands".into(),
         Completion::Files => "_files".into(),
