@@ -13,6 +13,7 @@ mod files;
 mod glob;
 mod json;
 mod log;
+mod out;
 mod procfs;
 mod report;
 mod ssh;
@@ -27,7 +28,7 @@ use commands::{COMMANDS, help::Help};
 use error::{Error, Kind};
 use json::Value;
 use report::Report;
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -75,8 +76,8 @@ impl Report for Version {
 /// Gives the exit code.
 fn print(report: &dyn Report, json: bool) -> u8 {
     let text = if json { report.json().pretty() } else { report.text() };
-    match write_out(&text) {
-        Ok(()) => report.exit_code(),
+    match out::write(text.as_bytes()) {
+        Ok(_) => report.exit_code(),
         Err(error) => fail(&error, Kind::exit_code, false),
     }
 }
@@ -84,22 +85,10 @@ fn print(report: &dyn Report, json: bool) -> u8 {
 fn fail(error: &Error, code: fn(Kind) -> u8, json: bool) -> u8 {
     if json {
         // That it cannot be written changes nothing: it failed already.
-        let _ = write_out(&error.json().pretty());
+        let _ = out::write(error.json().pretty().as_bytes());
     }
     let _ = io::stderr().write_all(error.text().as_bytes());
     code(error.kind)
-}
-
-/// A reader that has gone away has read what it wanted.
-fn write_out(text: &str) -> Result<(), Error> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            let reason = error::io_reason(&error);
-            Err(Error::failed(format!("cannot write to standard output: {reason}")))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

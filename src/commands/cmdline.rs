@@ -1,6 +1,6 @@
 //! `qqmgr cmdline VM`
 
-use super::plan::{Extra, options, own_argv};
+use super::plan::{Extra, injected, options, own_argv};
 use super::start::ARGS;
 use super::target::Target;
 use super::up::likely_port;
@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::error::Kind;
 use crate::json::Value;
 use crate::report::Report;
-use crate::vm::{Instance, argv, process};
+use crate::vm::{Instance, process};
 
 pub(crate) static COMMAND: Command = Command {
     name: "cmdline",
@@ -34,7 +34,7 @@ fn run(args: &Args) -> Outcome {
     let port = vm.port.fixed().or(running).unwrap_or_else(|| likely_port(&config, vm));
     let extra = Extra::of(args);
     let mut argv = own_argv(&target, vm, &extra, port)?;
-    argv.extend(argv::injected(&target.paths)?);
+    argv.extend(injected(&target, vm)?);
     let words = argv.iter().map(|word| word.to_string_lossy().into_owned());
     Ok(Box::new(CommandLine(words.collect())))
 }

@@ -5,6 +5,7 @@
 mod check;
 mod cmdline;
 mod completions;
+mod control;
 mod copy;
 mod fleet;
 pub(crate) mod help;
@@ -32,6 +33,11 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &status::COMMAND,
     &list::COMMAND,
     &wait::COMMAND,
+    &control::PAUSE,
+    &control::RESUME,
+    &control::RESET,
+    &control::POWERDOWN,
+    &control::NMI,
     &ssh::COMMAND,
     &copy::PUT,
     &copy::GET,

@@ -8,8 +8,9 @@ use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::ssh;
 use crate::text::{Span, command_line};
+use crate::vm::argv::{self, Features};
 use crate::vm::options::takes_value;
-use crate::vm::{Instance, argv, launch};
+use crate::vm::{Instance, launch};
 use crate::words::Word;
 use std::ffi::OsString;
 use std::fmt;
@@ -65,9 +66,15 @@ impl Plan {
     /// The whole command line of QEMU.
     pub(super) fn argv(&self, target: &Target) -> Result<Vec<OsString>, Error> {
         let mut argv = self.own_argv.clone();
-        argv.extend(argv::injected(&target.paths)?);
+        argv.extend(injected(target, target.vm()?)?);
         Ok(argv)
     }
+}
+
+/// What is appended to the VM's own words.
+pub(super) fn injected(target: &Target, vm: &Vm) -> Result<Vec<OsString>, Error> {
+    let Target { config, paths, .. } = target;
+    argv::injected(paths, Features { console: config.console(vm), gdb: config.gdb(vm) })
 }
 
 /// The program, the VM's words and those of `extra`.

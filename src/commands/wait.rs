@@ -106,8 +106,7 @@ fn find(target: &Target, waited_for: &WaitFor, limit: Limit) -> Result<Option<Pr
             let Target { name, paths, log, .. } = target;
             watch::started(name, paths, limit, log).map(Some)
         }
-        (None, _) => Err(ssh::not_running(&target.name)),
-        (found, _) => Ok(found),
+        _ => process::running(&target.name, &target.paths).map(Some),
     }
 }
 
@@ -124,8 +123,7 @@ fn hint_that_it_runs(target: &Target, error: Error) -> Error {
 
 /// Waits for the ssh server of a VM that runs.
 pub(super) fn for_ssh(target: &Target, timeout: Duration) -> Result<(), Error> {
-    let process = process::find(&target.paths);
-    let process = process.ok_or_else(|| ssh::not_running(&target.name))?;
+    let process = process::running(&target.name, &target.paths)?;
     ssh_by(target, &process, (timeout, Instant::now() + timeout))
         .map_err(|error| hint_that_it_runs(target, error))
 }

@@ -9,7 +9,7 @@ use crate::toml::{Key, Kind, Table, Value};
 /// A directory and sockets are named after a VM; file systems stop at 255 bytes.
 const VM_NAME_BYTES_MAX: usize = 64;
 /// In the order of the man page.
-const VM_KEYS: &[&str] = &["extends", "qemu", "cmd", "cmd_append", "vars", "ssh"];
+const VM_KEYS: &[&str] = &["extends", "qemu", "cmd", "cmd_append", "console", "gdb", "vars", "ssh"];
 /// Those of a VM's ssh table that are not ssh's.
 const SSH_KEYS: &[&str] = &["port", "vm_port"];
 /// The `port` that is chosen at each start.
@@ -91,6 +91,8 @@ impl Decoder<'_> {
                 qemu: self.text(table.get("qemu"), "qemu"),
                 cmd: self.words(table, "cmd"),
                 cmd_append: self.words(table, "cmd_append"),
+                console: self.boolean(table, "console"),
+                gdb: self.boolean(table, "gdb"),
                 vars: vars.cloned().unwrap_or_default(),
                 ssh: options.unwrap_or_default(),
             },
@@ -111,6 +113,14 @@ impl Decoder<'_> {
             }
             Kind::String(_) => self.text(Some(value), name).map(|text| vec![text]),
             _ => self.wrong_type(value, name, "a string or an array of strings"),
+        }
+    }
+
+    fn boolean(&mut self, vm: &Table, name: &str) -> Option<bool> {
+        let value = vm.get(name)?;
+        match value.kind {
+            Kind::Boolean(on) => Some(on),
+            _ => self.wrong_type(value, name, "true or false"),
         }
     }
 

@@ -115,6 +115,16 @@ impl Model {
         (!parts.is_empty()).then(|| parts.into_iter().rev().flatten().collect())
     }
 
+    /// Whether the serial line is a socket, too.
+    pub(super) fn console(&self, vm: &Vm) -> bool {
+        self.lineage(vm).find_map(|vm| vm.own.console).unwrap_or_default()
+    }
+
+    /// Whether QEMU listens for a debugger.
+    pub(super) fn gdb(&self, vm: &Vm) -> bool {
+        self.lineage(vm).find_map(|vm| vm.own.gdb).unwrap_or_default()
+    }
+
     /// The variables of the VM, its own winning, key by key.
     pub(super) fn vars<'a>(&'a self, vm: &'a Vm) -> Cow<'a, Table> {
         let mut lineage = self.ancestors_first(vm);

@@ -217,6 +217,16 @@ impl Config {
         self.checked(problems.0, options)
     }
 
+    /// Whether the VM's serial line is interactive.
+    pub(crate) fn console(&self, vm: &Vm) -> bool {
+        self.model.console(vm)
+    }
+
+    /// Whether the VM's QEMU listens for a debugger.
+    pub(crate) fn gdb(&self, vm: &Vm) -> bool {
+        self.model.gdb(vm)
+    }
+
     /// An error about one place of the file, for a rule that is not the configuration's own.
     pub(crate) fn problem(&self, problem: Problem) -> Error {
         Error::config(&self.source, vec![problem])

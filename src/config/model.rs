@@ -40,6 +40,8 @@ pub(crate) struct Own {
     pub(super) qemu: Option<Literal>,
     pub(super) cmd: Option<Vec<Literal>>,
     pub(super) cmd_append: Option<Vec<Literal>>,
+    pub(super) console: Option<bool>,
+    pub(super) gdb: Option<bool>,
     pub(super) vars: Table,
     pub(super) ssh: Vec<SshOption>,
 }

@@ -7,7 +7,7 @@ pub(crate) mod run;
 mod stream;
 
 use crate::config::{Choices, Config, SshSetting};
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::files;
 use crate::log::Log;
 use crate::vm::paths::{SOCKET_PATH_BYTES_MAX, is_plain};
@@ -43,9 +43,7 @@ impl Guest {
     /// and with the variables, that the VM was started with; options are those of now. Of a VM
     /// that is not configured any more, they are those of its start.
     pub(crate) fn of(name: &str, config: &Config, paths: &Paths, log: &Log) -> Result<Self, Error> {
-        if process::find(paths).is_none() {
-            return Err(not_running(name));
-        }
+        process::running(name, paths)?;
         let guest = Self {
             name: name.to_string(),
             paths: paths.clone(),
@@ -115,11 +113,6 @@ pub(crate) fn remote_command(words: &[OsString]) -> OsString {
             words.join(OsStr::new(" "))
         }
     }
-}
-
-pub(crate) fn not_running(name: &str) -> Error {
-    Error::new(Kind::NotRunning, format!("VM `{name}` is not running"))
-        .hint(format!("`qqmgr start {name}` starts it"))
 }
 
 /// The host that the options name instead of this one.

@@ -35,40 +35,66 @@ pub(crate) fn problems(words: &[Word], place: &str) -> impl Iterator<Item = Prob
     })
 }
 
+/// What a VM has beyond what every VM has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Features {
+    /// The serial line is a socket, too.
+    pub(crate) console: bool,
+    /// QEMU listens for a debugger of the guest.
+    pub(crate) gdb: bool,
+}
+
 /// What is appended to the user's words: the four of the design document, and the QMP socket that
 /// is qqmgr's own, since QMP serves one client at a time, and the session of [`super::events`].
 /// Absolute paths.
-pub(crate) fn injected(paths: &Paths) -> Result<Vec<OsString>, Error> {
+pub(crate) fn injected(paths: &Paths, features: Features) -> Result<Vec<OsString>, Error> {
     let socket = |path: &Path| paths.reachable(path).map(|path| unix_server(&path));
-    let mut serial = OsString::from("file:");
-    serial.push(&paths.serial);
-    let mut events = OsString::from("pipe:");
-    events.push(&paths.events);
-    Ok(vec![
+    let mut argv = vec![
         "-pidfile".into(),
         paths.pid.clone().into(),
         "-monitor".into(),
         socket(&paths.monitor)?,
-        "-serial".into(),
-        serial,
-        "-qmp".into(),
-        socket(&paths.qmp)?,
-        "-qmp".into(),
-        socket(&paths.ctl)?,
-        "-qmp".into(),
-        events,
-    ])
+    ];
+    argv.extend(serial(paths, features.console)?);
+    let events = concat(&[b"pipe:", paths.events.as_os_str().as_bytes()]);
+    for to in [socket(&paths.qmp)?, socket(&paths.ctl)?, events] {
+        argv.extend(["-qmp".into(), to]);
+    }
+    if features.gdb {
+        argv.extend(["-gdb".into(), socket(&paths.gdb)?]);
+    }
+    Ok(argv)
 }
 
-/// `unix:PATH,server,nowait`. A comma in an option list is doubled to be literal (QemuOpts);
-/// `-pidfile`, `-serial file:` and `-qmp pipe:` are no option lists.
-fn unix_server(path: &Path) -> OsString {
-    let mut bytes = b"unix:".to_vec();
-    for byte in path.as_os_str().as_bytes() {
-        bytes.extend(std::iter::repeat_n(*byte, if *byte == b',' { 2 } else { 1 }));
+/// The serial line: into a file, or to a socket whose output QEMU writes to that file as well.
+fn serial(paths: &Paths, console: bool) -> Result<Vec<OsString>, Error> {
+    let file = paths.serial.as_os_str().as_bytes();
+    if !console {
+        return Ok(vec!["-serial".into(), concat(&[b"file:", file])]);
     }
-    bytes.extend(b",server,nowait");
-    OsString::from_vec(bytes)
+    let socket = paths.reachable(&paths.console)?;
+    let chardev = concat(&[
+        b"socket,id=qqmgr-console,server=on,wait=off,path=",
+        &literal(&socket),
+        b",logfile=",
+        &literal(&paths.serial),
+    ]);
+    Ok(vec!["-chardev".into(), chardev, "-serial".into(), "chardev:qqmgr-console".into()])
+}
+
+/// `unix:PATH,server,nowait`. `-pidfile`, `-serial file:` and `-qmp pipe:` are no option lists.
+fn unix_server(path: &Path) -> OsString {
+    concat(&[b"unix:", &literal(path), b",server,nowait"])
+}
+
+/// A path in an option list, in which a comma is doubled to be one (QemuOpts).
+fn literal(path: &Path) -> Vec<u8> {
+    let bytes = path.as_os_str().as_bytes().iter();
+    bytes.flat_map(|byte| std::iter::repeat_n(*byte, if *byte == b',' { 2 } else { 1 })).collect()
+}
+
+fn concat(parts: &[&[u8]]) -> OsString {
+    OsString::from_vec(parts.concat())
 }
 
 #[cfg(test)]
@@ -94,7 +120,8 @@ mod tests {
 
     #[test]
     fn injected_arguments_double_commas_only_in_option_lists() {
-        let injected = injected(&Paths::new("/a,b/vm.x".into())).unwrap();
+        let paths = Paths::new("/a,b/vm.x".into());
+        let plain = injected(&paths, Features::default()).unwrap();
         let expected = [
             "-pidfile",
             "/a,b/vm.x/pid",
@@ -109,6 +136,18 @@ mod tests {
             "-qmp",
             "pipe:/a,b/vm.x/events",
         ];
-        assert_eq!(injected, expected.map(OsString::from));
+        assert_eq!(plain, expected.map(OsString::from));
+
+        let all = injected(&paths, Features { console: true, gdb: true }).unwrap();
+        let serial = [
+            "-chardev",
+            "socket,id=qqmgr-console,server=on,wait=off,\
+             path=/a,,b/vm.x/console.socket,logfile=/a,,b/vm.x/serial",
+            "-serial",
+            "chardev:qqmgr-console",
+        ];
+        let gdb = ["-gdb", "unix:/a,,b/vm.x/gdb.socket,server,nowait"];
+        let expected = [&expected[..4], &serial, &expected[6..], &gdb].concat();
+        assert_eq!(all, expected);
     }
 }

@@ -1,5 +1,5 @@
 //! One virtual machine: its files ([`paths`]), its process ([`process`]), what it was started
-//! with ([`instance`]), how it is asked ([`qmp`]), started ([`launch`]) and stopped
+//! with ([`instance`]), how it is asked ([`qmp`], [`session`]), started ([`launch`]) and stopped
 //! ([`shutdown`]), and in which state it is ([`state`]).
 
 pub(crate) mod argv;
@@ -15,6 +15,7 @@ pub(crate) mod port;
 mod probe;
 pub(crate) mod process;
 pub(crate) mod qmp;
+pub(crate) mod session;
 pub(crate) mod shutdown;
 pub(crate) mod state;
 pub(crate) mod tail;

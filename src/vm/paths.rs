@@ -21,6 +21,10 @@ pub(crate) struct Paths {
     pub(crate) qmp: PathBuf,
     /// The QMP socket that is qqmgr's own.
     pub(crate) ctl: PathBuf,
+    /// The serial line of a VM with a console.
+    pub(crate) console: PathBuf,
+    /// Where QEMU listens for a debugger of the guest.
+    pub(crate) gdb: PathBuf,
     /// What QEMU said.
     pub(crate) log: PathBuf,
     pub(crate) lock: PathBuf,
@@ -46,6 +50,8 @@ impl Paths {
             serial: file("serial"),
             qmp: file("qmp.socket"),
             ctl: file("ctl.socket"),
+            console: file("console.socket"),
+            gdb: file("gdb.socket"),
             log: file("qemu.log"),
             lock: file("lock"),
             users: file("users"),
@@ -96,7 +102,7 @@ impl Paths {
     /// The same but for the pid file: QEMU takes a stale one over, and its lock on it is what
     /// keeps a second QEMU out when we do not see the first.
     pub(crate) fn clean_for_start(&self) -> Result<(), Error> {
-        let sockets = [&self.monitor, &self.qmp, &self.ctl];
+        let sockets = [&self.monitor, &self.qmp, &self.ctl, &self.console, &self.gdb];
         let files = [&self.instance, &self.ssh_config, &self.copy_method, &self.events_in];
         files.into_iter().chain(sockets).try_for_each(|path| files::remove(path))?;
         files::remove_unfinished(&self.dir);

@@ -4,7 +4,7 @@
 //! pid file alone proves nothing: after a crash or a reboot its number may be anybody's.
 
 use super::{Paths, instance::Instance, wait};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::files;
 use crate::log::Log;
 use crate::procfs;
@@ -36,6 +36,14 @@ struct Seen {
     state: char,
     names_pid_file: bool,
     uptime: Option<Duration>,
+}
+
+/// The process of the VM `name`, which must run.
+pub(crate) fn running(name: &str, paths: &Paths) -> Result<Process, Error> {
+    find(paths).ok_or_else(|| {
+        Error::new(Kind::NotRunning, format!("VM `{name}` is not running"))
+            .hint(format!("`qqmgr start {name}` starts it"))
+    })
 }
 
 /// The process that the VM's pid file names, if it is the VM's.

@@ -35,7 +35,7 @@ pub(crate) enum Error {
     /// What was said is no QMP.
     Garbled(String),
     /// QEMU's own "no" to the command.
-    Refused { command: &'static str, desc: String },
+    Refused { command: String, reason: Refusal },
 }
 
 impl std::fmt::Display for Error {
@@ -47,9 +47,17 @@ impl std::fmt::Display for Error {
             Self::Silent => f.write_str("its QMP socket is silent"),
             Self::Closed => f.write_str("its QMP connection was closed"),
             Self::Garbled(what) => write!(f, "its QMP socket speaks no QMP: {what}"),
-            Self::Refused { command, desc } => write!(f, "`{command}`: {desc}"),
+            Self::Refused { command, reason } => write!(f, "`{command}`: {}", reason.desc),
         }
     }
+}
+
+/// An `error` of QMP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// `GenericError`, `CommandNotFound`, ... (`QapiErrorClass` of `qapi/error.json`).
+    pub(crate) class: String,
+    pub(crate) desc: String,
 }
 
 pub(crate) struct Event {
@@ -71,13 +79,13 @@ pub(crate) struct Qmp {
 enum Message {
     Greeting,
     Event(Event),
-    Return { id: Option<u64>, result: Result<Value, String> },
+    Return { id: Option<u64>, result: Result<Value, Refusal> },
 }
 
 /// What comes back for a command.
 enum Answer {
     /// What it returned, or QEMU's "no".
-    Result(Result<Value, String>),
+    Result(Result<Value, Refusal>),
     /// QEMU began anew, and may have dropped the command.
     Greeting,
 }
@@ -95,16 +103,23 @@ impl Qmp {
         Ok(qmp)
     }
 
-    /// Runs a command without arguments. Events that come before its reply are kept.
-    pub(crate) fn execute(
+    /// Runs a command without arguments.
+    pub(crate) fn execute(&mut self, command: &str, deadline: Instant) -> Result<Value, Error> {
+        self.execute_with(command, None, deadline)
+    }
+
+    /// Runs a command; its arguments are an object. Events that come before its reply are kept.
+    pub(crate) fn execute_with(
         &mut self,
-        command: &'static str,
+        command: &str,
+        arguments: Option<&Value>,
         deadline: Instant,
     ) -> Result<Value, Error> {
         loop {
-            match self.ask(command, deadline)? {
+            match self.ask(command, arguments, deadline)? {
                 Answer::Result(result) => {
-                    return result.map_err(|desc| Error::Refused { command, desc });
+                    let command = command.to_string();
+                    return result.map_err(|reason| Error::Refused { command, reason });
                 }
                 Answer::Greeting => self.negotiate(deadline)?,
             }
@@ -115,13 +130,20 @@ impl Qmp {
     /// greet twice (two of its threads see the connection), and then negotiates anew; that a
     /// negotiation was needless is no error.
     fn negotiate(&mut self, deadline: Instant) -> Result<(), Error> {
-        while let Answer::Greeting = self.ask("qmp_capabilities", deadline)? {}
+        while let Answer::Greeting = self.ask("qmp_capabilities", None, deadline)? {}
         Ok(())
     }
 
-    fn ask(&mut self, command: &'static str, deadline: Instant) -> Result<Answer, Error> {
+    fn ask(
+        &mut self,
+        command: &str,
+        arguments: Option<&Value>,
+        deadline: Instant,
+    ) -> Result<Answer, Error> {
         self.last_id += 1;
-        let request = [("execute", Value::from(command)), ("id", self.last_id.into())];
+        let arguments = arguments.map(|arguments| ("arguments", arguments.clone()));
+        let request = [("execute", Value::from(command))].into_iter().chain(arguments);
+        let request = request.chain([("id", self.last_id.into())]);
         self.send(&Value::object(request).compact(), deadline)?;
         loop {
             match self.message(deadline)? {
@@ -215,12 +237,14 @@ impl Message {
             return Some(Self::Greeting);
         }
         if let Some(event) = value.get("event") {
-            return Some(Self::Event(Event { name: event.as_str()?.to_string() }));
+            let name = event.as_str()?.to_string();
+            return Some(Self::Event(Event { name }));
         }
         let id = value.get("id").and_then(Value::as_u64);
         if let Some(error) = value.get("error") {
-            let desc = error.get("desc")?.as_str()?.to_string();
-            return Some(Self::Return { id, result: Err(desc) });
+            let member = |name| Some(error.get(name)?.as_str()?.to_string());
+            let reason = Refusal { class: member("class")?, desc: member("desc")? };
+            return Some(Self::Return { id, result: Err(reason) });
         }
         value.get("return").map(|value| Self::Return { id, result: Ok(value.clone()) })
     }

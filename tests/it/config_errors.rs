@@ -348,7 +348,8 @@ qqmgr: error: unknown key `memory`
   |
 4 | memory = 1
   | ^^^^^^
-qqmgr: hint: the keys in `[vm.vm]` are `extends`, `qemu`, `cmd`, `cmd_append`, `vars`, `ssh`
+qqmgr: hint: the keys in `[vm.vm]` are `extends`, `qemu`, `cmd`, `cmd_append`, \
+`console`, `gdb`, `vars`, `ssh`
 ",
         ),
     ] {

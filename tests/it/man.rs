@@ -828,10 +828,17 @@ fn readme_runs_as_printed() {
 
 /// The lines, sorted, with every number a 0 and with single blanks.
 fn roughly(text: &str) -> Vec<String> {
-    let number = |c: char| c.is_ascii_digit() || c == '.';
     let word = |word: &str| {
-        let digits = word.trim_start_matches(number);
-        if digits.len() < word.len() { format!("0{digits}") } else { word.to_owned() }
+        let mut out = String::new();
+        for c in word.chars() {
+            match c {
+                // Fractions and versions have any number of digits and parts.
+                '0'..='9' | '.' if out.ends_with('0') => {}
+                '0'..='9' => out.push('0'),
+                c => out.push(c),
+            }
+        }
+        out
     };
     let line = |line: &str| line.split_whitespace().map(word).collect::<Vec<_>>().join(" ");
     let said = text.lines().filter(|line| !is_note(line)).map(line);

@@ -7,7 +7,7 @@ const COLUMNS_MAX: usize = 100;
 const FILE_LINES_MAX: usize = 450;
 const FUNCTION_LINES_MAX: usize = 70;
 /// What `src/` may grow to when every feature is there, without tests.
-const SOURCE_LINES_MAX: usize = 11_000;
+const SOURCE_LINES_MAX: usize = 18_000;
 
 /// Which modules a module may use, itself aside. Data flows one way: nothing here points up.
 const LAYERS: &[(&str, &[&str])] = &[
@@ -22,6 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("procfs", &[]),
     ("report", &["json"]),
     ("files", &["error", "procfs"]),
+    ("out", &["error"]),
     ("cli", &["error", "json", "log", "report", "text"]),
     ("config", &["cli", "error", "files", "log", "template", "text", "toml", "words"]),
     ("vm", &["error", "files", "json", "log", "procfs", "text", "words"]),
@@ -29,11 +30,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "commands",
         &[
-            "cli", "config", "error", "files", "glob", "json", "log", "report", "ssh", "text",
-            "vm", "words",
+            "cli", "config", "error", "files", "glob", "json", "log", "out", "report", "ssh",
+            "text", "vm", "words",
         ],
     ),
-    ("main", &["cli", "commands", "error", "json", "report"]),
+    ("main", &["cli", "commands", "error", "json", "out", "report"]),
 ];
 
 /// Calls that change something outside of the process. A file with one of them says so.

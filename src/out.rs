@@ -1,0 +1,25 @@
+//! Standard output: where a command's result goes, whole or as it comes.
+
+use crate::error::{self, Error};
+use std::io::{self, ErrorKind, Write as _};
+
+/// Who reads what is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    There,
+    /// Has read what it wanted: whatever comes more is for nobody.
+    Gone,
+}
+
+/// Writes all of it at once. A reader that has gone away is no error.
+pub(crate) fn write(bytes: &[u8]) -> Result<Reader, Error> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(Reader::There),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => {
+            let reason = error::io_reason(&error);
+            Err(Error::failed(format!("cannot write to standard output: {reason}")))
+        }
+    }
+}

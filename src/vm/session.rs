@@ -1,0 +1,95 @@
+//! A QMP session with a VM that runs, for the commands that ask or tell QEMU something: errors in
+//! the user's words, and a deadline for every answer.
+
+use super::Paths;
+use super::process::{self, Process};
+use super::qmp::{self, Qmp};
+use crate::error::{Error, Kind};
+use crate::json::Value;
+use crate::log::Log;
+use std::time::{Duration, Instant};
+
+/// QEMU answers within milliseconds. One that does not is busy, frozen, or serves somebody else.
+const ANSWER_WAIT: Duration = Duration::from_millis(1900);
+/// A QEMU that closed the connection ends within this.
+const ENDING_WAIT: Duration = Duration::from_secs(2);
+
+pub(crate) struct Session {
+    name: String,
+    pub(crate) process: Process,
+    qmp: Qmp,
+}
+
+impl Session {
+    /// With the VM `name`: an error of [`Kind::NotRunning`] when it does not run, and of
+    /// [`Kind::TimedOut`] when QEMU does not serve us within two seconds.
+    pub(crate) fn open(name: &str, paths: &Paths, log: &Log) -> Result<Self, Error> {
+        let process = process::running(name, paths)?;
+        let socket = paths.reachable(&paths.ctl)?;
+        let qmp = Qmp::open(&socket, Instant::now() + ANSWER_WAIT, log)
+            .map_err(|error| told(&error, name, &process))?;
+        Ok(Self { name: name.to_string(), process, qmp })
+    }
+
+    /// Runs a command that QEMU answers at once; `arguments` are an object.
+    pub(crate) fn execute(
+        &mut self,
+        command: &str,
+        arguments: Option<&Value>,
+    ) -> Result<Value, Error> {
+        self.execute_within(ANSWER_WAIT, command, arguments)
+    }
+
+    /// The same for a command that takes its time.
+    pub(crate) fn execute_within(
+        &mut self,
+        limit: Duration,
+        command: &str,
+        arguments: Option<&Value>,
+    ) -> Result<Value, Error> {
+        self.try_execute(limit, command, arguments)
+            .map_err(|error| told(&error, &self.name, &self.process))
+    }
+
+    /// The same for a caller that makes something of QEMU's "no".
+    pub(crate) fn try_execute(
+        &mut self,
+        limit: Duration,
+        command: &str,
+        arguments: Option<&Value>,
+    ) -> Result<Value, qmp::Error> {
+        self.qmp.execute_with(command, arguments, Instant::now() + limit)
+    }
+
+    /// The guest's run state in QEMU's own words, `stopped` when QEMU has just ended.
+    pub(crate) fn run_state(&mut self) -> Result<String, Error> {
+        match self.qmp.run_state(Instant::now() + ANSWER_WAIT) {
+            Err(qmp::Error::Closed) if self.process.ends_by(Instant::now() + ENDING_WAIT) => {
+                Ok("stopped".into())
+            }
+            state => state.map_err(|error| told(&error, &self.name, &self.process)),
+        }
+    }
+}
+
+/// What an error of QMP means for whoever asked for something.
+fn told(error: &qmp::Error, name: &str, process: &Process) -> Error {
+    let pid = process.pid;
+    match error {
+        qmp::Error::Refused { .. } => Error::failed(format!("QEMU refuses {error}")),
+        qmp::Error::Silent if process.frozen => {
+            Error::new(Kind::TimedOut, format!("VM `{name}` does not answer: QEMU is frozen")).hint(
+                format!("a signal or a debugger stopped it; `kill -CONT {pid}` lets it go on"),
+            )
+        }
+        qmp::Error::Silent => {
+            let message = format!("VM `{name}` does not answer on its QMP socket");
+            Error::new(Kind::TimedOut, message)
+                .hint("QEMU is busy or still starting, or serves another `qqmgr`; try again")
+        }
+        qmp::Error::Closed if process.ends_by(Instant::now() + ENDING_WAIT) => {
+            Error::new(Kind::NotRunning, format!("VM `{name}` has just ended"))
+        }
+        error => Error::failed(format!("VM `{name}` cannot be asked: {error}")),
+    }
+}
