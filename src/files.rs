@@ -3,14 +3,14 @@
 //! Every file lies in a directory that is ours alone: sockets in it give full control of a VM.
 
 use crate::error::Error;
-use crate::procfs;
+use crate::linux;
+use crate::programs;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Only the owner may enter.
 const PRIVATE_DIR: u32 = 0o700;
@@ -57,14 +57,13 @@ pub(crate) fn check_access(dir: &Path) -> Result<(), Error> {
 
 /// The effective user, which owns what this process creates.
 pub(crate) fn user_id() -> Result<u32, Error> {
-    if let Some(user) = procfs::user_id() {
+    if let Some(user) = linux::user_id() {
         return Ok(user);
     }
-    let output = Command::new("id").arg("-u").output();
-    output
-        .ok()
-        .and_then(|output| String::from_utf8(output.stdout).ok()?.trim().parse().ok())
-        .ok_or_else(|| Error::failed("cannot tell the user: no `/proc` and no `id` program"))
+    let mut id = programs::ID.command();
+    let output = id.arg("-u").output().map_err(|error| programs::cannot_run(&id, &error))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    said.trim().parse().map_err(|_| Error::failed("cannot tell the user: `id -u` gives no number"))
 }
 
 /// Makes `link` a symbolic link to `target`; one that already leads elsewhere is an error.

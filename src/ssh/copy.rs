@@ -5,6 +5,7 @@ use super::run::{Output, capture, replace_by};
 use super::{Guest, stream};
 use crate::error::Error;
 use crate::files;
+use crate::programs;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -53,7 +54,7 @@ pub(crate) fn copy(guest: &Guest, copy: &Copy, exec: bool) -> Result<(), Error> 
 
 /// `scp -F ssh.conf FLAGS... FROM... TO`
 fn scp(guest: &Guest, copy: &Copy, flags: &[&str]) -> Command {
-    let mut scp = guest.command("scp");
+    let mut scp = guest.command(&programs::SCP);
     if let Copy::Get { from, .. } = copy
         && from.len() > 1
     {
@@ -108,7 +109,7 @@ fn find_out(guest: &Guest) -> Result<Method, Error> {
         let message = format!("cannot reach the guest of VM `{name}`: {}", tar.said());
         return Err(Error::failed(message).hint("is it booted, and does `[ssh]` let you in?"));
     }
-    let mut sftp = guest.command("ssh");
+    let mut sftp = guest.command(&programs::SSH);
     sftp.args(["-s", name, "sftp"]);
     if ask(guest, sftp)?.exit_code == Some(0) {
         return Ok(Method::Sftp);

@@ -9,8 +9,10 @@ mod stream;
 use crate::config::{Choices, Config, SshSetting};
 use crate::error::Error;
 use crate::files;
+use crate::linux::SOCKET_PATH_BYTES_MAX;
 use crate::log::Log;
-use crate::vm::paths::{SOCKET_PATH_BYTES_MAX, is_plain};
+use crate::programs::{self, Program};
+use crate::vm::paths::is_plain;
 use crate::vm::{Instance, Paths, process};
 use config::CONTROL_SOCKET;
 use run::Limits;
@@ -61,8 +63,8 @@ impl Guest {
     }
 
     /// `PROGRAM -F ssh.conf`
-    pub(crate) fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
+    pub(crate) fn command(&self, program: &Program) -> Command {
+        let mut command = program.command();
         command.arg("-F").arg(&self.paths.ssh_config);
         command
     }
@@ -73,7 +75,7 @@ impl Guest {
 
     /// `ssh -F ssh.conf NAME WORDS...`
     pub(crate) fn ssh(&self, words: &[OsString]) -> Command {
-        let mut command = self.command("ssh");
+        let mut command = self.command(&programs::SSH);
         command.arg(&self.name).args(words);
         command
     }
@@ -81,7 +83,7 @@ impl Guest {
     /// The same over a connection of its own: the master of a shared one would go on with the
     /// session, and with our stderr, when this ssh is killed.
     pub(crate) fn ssh_alone(&self, words: &[OsString]) -> Command {
-        let mut command = self.command("ssh");
+        let mut command = self.command(&programs::SSH);
         command.args(["-o", "ControlPath=none"]).arg(&self.name).args(words);
         command
     }
@@ -89,7 +91,7 @@ impl Guest {
     /// The same for a program whose output is kept: the master of a shared connection would live
     /// on with our end of the pipes.
     pub(crate) fn unshared_ssh(&self, words: &[OsString]) -> Command {
-        let mut command = self.command("ssh");
+        let mut command = self.command(&programs::SSH);
         command.args(["-o", "ControlMaster=no"]).arg(&self.name).args(words);
         command
     }
@@ -146,7 +148,7 @@ fn control_dir(paths: &Paths) -> Result<PathBuf, Error> {
 pub(crate) fn end_shared_connection(name: &str, paths: &Paths, log: &Log) -> Result<(), Error> {
     let socket = paths.dir.join(CONTROL_SOCKET);
     if socket.symlink_metadata().is_ok() || has_own_control_path(paths) {
-        let mut ssh = Command::new("ssh");
+        let mut ssh = programs::SSH.command();
         ssh.arg("-F").arg(&paths.ssh_config).args(["-O", "exit", name]);
         run::briefly(ssh, EXIT_WAIT, log);
     }

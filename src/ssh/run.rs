@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Kind, io_reason};
 use crate::log::Log;
+use crate::programs::cannot_run;
 use crate::text::{command_line, sanitized};
 use crate::vm::tail::tail;
 use crate::vm::wait::poll;
@@ -9,7 +10,6 @@ use crate::vm::{Paths, events};
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -211,14 +211,4 @@ fn end(mut child: Child, program: &OsStr, limits: &Limits) -> Result<(), Failure
 fn trace(command: &Command, log: &Log) {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     log.verbose(|| format!("exec {}", command_line(words)));
-}
-
-fn cannot_run(command: &Command, error: &std::io::Error) -> Error {
-    let program = command.get_program();
-    let failed = Error::io("run", Path::new(program), error);
-    let package = if program == "tar" { "tar" } else { "openssh-client" };
-    match error.kind() {
-        std::io::ErrorKind::NotFound => failed.hint(format!("install it (Debian: {package})")),
-        _ => failed,
-    }
 }

@@ -8,10 +8,11 @@ use super::Guest;
 use super::copy::{Copy, is_pattern, local};
 use super::run::{capture, pipe};
 use crate::error::Error;
+use crate::programs;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// `$1` is where to, `$2` the name within the stream, `$3` how many sources there are.
 const PUT: &str = r#"
@@ -64,7 +65,7 @@ fn put(guest: &Guest, from: &Path, to: &OsStr, count: &str) -> Result<(), Error>
     let found = from.canonicalize().map_err(|error| Error::io("read", from, &error))?;
     // A link is copied as what it leads to, under its own name.
     let name = from.file_name().or_else(|| found.file_name()).unwrap_or(OsStr::new("."));
-    let mut tar = Command::new("tar");
+    let mut tar = programs::TAR.command();
     tar.arg("-chf").arg("-").arg("-C");
     tar.arg(if from.file_name().is_some() { parent(from) } else { parent(&found) });
     tar.arg(Path::new(".").join(name));
@@ -76,7 +77,7 @@ fn put(guest: &Guest, from: &Path, to: &OsStr, count: &str) -> Result<(), Error>
 fn get(guest: &Guest, from: &OsStr, to: &Path) -> Result<(), Error> {
     let name = Path::new(from).file_name();
     let into = |dir: &Path| {
-        let mut tar = Command::new("tar");
+        let mut tar = programs::TAR.command();
         // Neither its owners nor its set-user-ID bits are the guest's to choose.
         tar.args(["--no-same-owner", "--no-same-permissions", "-xf", "-", "-C"]).arg(dir);
         let remote = remote_script(GET, &[&home_relative(from)]);

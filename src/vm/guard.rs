@@ -4,13 +4,14 @@
 //! process group of its own, where Ctrl-C does not reach it, for the end of a pipe that only this
 //! process holds: it ends when this process does, however that happens.
 
-use crate::error::{Error, io_reason};
+use crate::error::Error;
 use crate::log::Log;
+use crate::programs;
 use crate::text::command_line;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Stdio};
 
 /// A line tells that there is nothing left to do.
 const SCRIPT: &str = r#"
@@ -29,13 +30,12 @@ impl Guard {
     /// One that would run `argv`.
     pub(crate) fn new(argv: &[OsString], log: &Log) -> Result<Self, Error> {
         log.verbose(|| format!("guard {}", command_line(argv)));
-        let failed = |reason: &str| Error::failed(format!("cannot run `sh`: {reason}"));
-        let mut sh = Command::new("sh");
+        let mut sh = programs::SH.command();
         sh.args(["-c", SCRIPT, "sh"]).args(argv).process_group(0);
         // Its ends of our streams would keep readers of them waiting.
         sh.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut child = sh.spawn().map_err(|error| failed(&io_reason(&error)))?;
-        let pipe = child.stdin.take().ok_or_else(|| failed("it has no input"))?;
+        let mut child = sh.spawn().map_err(|error| programs::cannot_run(&sh, &error))?;
+        let pipe = child.stdin.take().ok_or_else(|| Error::failed("`sh` has no input"))?;
         Ok(Self { child, pipe })
     }
 

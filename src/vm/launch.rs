@@ -9,12 +9,14 @@ use super::tail::tail;
 use super::{Paths, events, shutdown, wait};
 use crate::error::{Error, Kind};
 use crate::files;
+use crate::linux::KVM_DEVICE;
 use crate::log::Log;
+use crate::programs;
 use crate::text::command_line;
 use std::ffi::OsString;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// After this long, `start` says what it waits for. Silence is broken by a new connection then,
@@ -192,7 +194,7 @@ fn spawn(launch: &Launch) -> Result<Child, Error> {
             log.map_err(|error| Error::io("create", log_path, &error))
         })
         .and_then(|(stdout, stderr)| {
-            let mut command = Command::new(program);
+            let mut command = programs::configured(program);
             command.args(arguments).current_dir(launch.current_dir).process_group(0);
             command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
             command.spawn().map_err(|error| {
@@ -305,9 +307,10 @@ fn known_cause(said: &str, current_dir: &Path) -> Option<String> {
         return Some("a port of a `hostfwd` is taken: use another one, there and in `port`".into());
     }
     if has("Could not access KVM") || has("failed to initialize kvm") || has("KVM is not") {
-        let hint = "KVM cannot be used here: check the permissions of /dev/kvm, or use \
-                    `-accel tcg`, which is slower";
-        return Some(hint.into());
+        return Some(format!(
+            "KVM cannot be used here: check the permissions of {KVM_DEVICE}, or use `-accel tcg`, \
+             which is slower"
+        ));
     }
     if has("Failed to get \"write\" lock") || has("Failed to get shared \"write\" lock") {
         return Some("an image is in use by another QEMU: stop that one first".into());

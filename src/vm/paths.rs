@@ -3,13 +3,11 @@
 
 use crate::error::Error;
 use crate::files;
+use crate::linux::SOCKET_PATH_BYTES_MAX;
 use crate::text::fingerprint;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-
-/// `sun_path` of unix(7) without the NUL at its end; macOS and the BSDs have 104 bytes there.
-pub(crate) const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
 /// The files of one VM. All are in its directory.
 #[derive(Clone, Debug)]

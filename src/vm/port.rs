@@ -1,6 +1,6 @@
 //! TRUSTED CORE: binds a port of this host for a moment, to see whether it is free.
 
-use crate::procfs::{self, Listener};
+use crate::linux::{self, Listener};
 use crate::text::{hash, sanitized};
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -35,13 +35,13 @@ pub(crate) fn first_choice(seed: &[u8]) -> u16 {
 
 /// Whether the process has the port, as far as the system tells.
 pub(crate) fn is_held_by(port: u16, pid: u32) -> bool {
-    let holder = procfs::listener(port).and_then(|listener| listener.process);
+    let holder = linux::listener(port).and_then(|listener| listener.process);
     holder.is_some_and(|(holder, _)| holder == pid)
 }
 
 /// Who has a taken port, as well as it can be known.
 pub(crate) fn holder(port: u16) -> String {
-    match procfs::listener(port) {
+    match linux::listener(port) {
         Some(Listener { process: Some((pid, name)), .. }) => {
             format!("`{}` (pid {pid})", sanitized(&name))
         }

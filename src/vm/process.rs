@@ -6,12 +6,13 @@
 use super::{Paths, instance::Instance, wait};
 use crate::error::{Error, Kind};
 use crate::files;
+use crate::linux;
 use crate::log::Log;
-use crate::procfs;
+use crate::programs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// A pid has at most 7 digits on Linux; what is longer is no pid file.
@@ -65,15 +66,15 @@ pub(crate) fn find(paths: &Paths) -> Option<Process> {
 /// Nothing but its command line tells then, which a debugger or a wrapper of QEMU has, too; so it
 /// must also have the pid file open, as QEMU does for life.
 pub(crate) fn find_anywhere(paths: &Paths) -> Option<Process> {
-    let holds = |process: &Process| procfs::holds(process.pid, &paths.pid);
+    let holds = |process: &Process| linux::holds(process.pid, &paths.pid);
     find(paths)
-        .or_else(|| procfs::pids().find_map(|pid| Process::look(pid, &paths.pid).filter(holds)))
+        .or_else(|| linux::pids().find_map(|pid| Process::look(pid, &paths.pid).filter(holds)))
 }
 
 /// Looks through all processes. Of a `start` that was killed or is at work: a QEMU that has not
 /// written its pid file yet. Only where there is a `/proc`.
 fn scan(pid_file: &Path) -> Option<Process> {
-    procfs::pids().find_map(|pid| Process::look(pid, pid_file))
+    linux::pids().find_map(|pid| Process::look(pid, pid_file))
 }
 
 fn read_pid(pid_file: &Path) -> Option<u32> {
@@ -84,7 +85,7 @@ fn read_pid(pid_file: &Path) -> Option<u32> {
 impl Process {
     /// The process `pid`, if it is alive and ours.
     fn look(pid: u32, pid_file: &Path) -> Option<Self> {
-        let seen = if procfs::is_there() {
+        let seen = if linux::is_there() {
             look_in_proc(pid, pid_file)?
         } else {
             look_with_ps(pid, pid_file)?
@@ -113,10 +114,10 @@ impl Process {
         }
         log.verbose(|| format!("kill -{name} {}", self.pid));
         // `kill` is a builtin of every sh; slim images have no program of that name.
-        let mut kill = Command::new("sh");
+        let mut kill = programs::SH.command();
         kill.args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &self.pid.to_string()]);
         let output = kill.stdin(Stdio::null()).output();
-        let output = output.map_err(|error| Error::io("run", Path::new("sh"), &error))?;
+        let output = output.map_err(|error| programs::cannot_run(&kill, &error))?;
         if !output.status.success() && self.is_alive() {
             let words = String::from_utf8_lossy(&output.stderr).trim().to_string();
             return Err(Error::failed(format!("cannot signal pid {}: {words}", self.pid)));
@@ -127,12 +128,12 @@ impl Process {
 
 /// A process that vanishes while it is looked at is gone.
 fn look_in_proc(pid: u32, pid_file: &Path) -> Option<Seen> {
-    let procfs::Stat { state, uptime } = procfs::stat(pid)?;
-    let command_line = procfs::command_line(pid)?;
+    let linux::Stat { state, uptime } = linux::stat(pid)?;
+    let command_line = linux::command_line(pid)?;
     let words: Vec<&[u8]> = command_line.split(|byte| *byte == 0).collect();
     let named = words.windows(2).any(|two| two == [b"-pidfile", pid_file.as_os_str().as_bytes()]);
     // QEMU keeps its pid file open, and so is known after its directory was moved.
-    let moved = || words.contains(&&b"-pidfile"[..]) && procfs::has_open(pid, pid_file);
+    let moved = || words.contains(&&b"-pidfile"[..]) && linux::has_open(pid, pid_file);
     let is_named = named || moved();
     Some(Seen { state, names_pid_file: is_named && is_of_owner(pid, pid_file, &words), uptime })
 }
@@ -141,15 +142,15 @@ fn look_in_proc(pid: u32, pid_file: &Path) -> Option<Seen> {
 /// may have QEMU give its rights up.
 fn is_of_owner(pid: u32, pid_file: &Path, words: &[&[u8]]) -> bool {
     let directory = pid_file.parent().and_then(|dir| dir.metadata().ok());
-    let owner = directory.map(|metadata| metadata.uid()).or_else(procfs::user_id);
+    let owner = directory.map(|metadata| metadata.uid()).or_else(linux::user_id);
     let gives_up = || words.iter().any(|word| [&b"-runas"[..], b"-run-with"].contains(word));
-    procfs::owner(pid) == owner || owner == Some(0) && gives_up()
+    linux::owner(pid) == owner || owner == Some(0) && gives_up()
 }
 
 /// Where there is no `/proc`. `ps` joins words with blanks, so that a blank in the path is not
 /// told from one between words; that our absolute path is there is what counts.
 fn look_with_ps(pid: u32, pid_file: &Path) -> Option<Seen> {
-    let mut ps = Command::new("ps");
+    let mut ps = programs::PS.command();
     ps.args(["-ww", "-o", "stat=", "-o", "args=", "-p", &pid.to_string()]);
     let output = ps.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     let line = output.stdout.strip_suffix(b"\n").unwrap_or(&output.stdout);
@@ -169,6 +170,7 @@ fn look_with_ps(pid: u32, pid_file: &Path) -> Option<Seen> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::Command;
 
     #[test]
     fn both_lookups_know_the_pid_file() {

@@ -21,10 +21,14 @@ mod files;
 mod glob;
 #[path = "../../src/json/mod.rs"]
 mod json;
+#[path = "../../src/linux.rs"]
+mod linux;
 #[path = "../../src/log.rs"]
 mod log;
-#[path = "../../src/procfs.rs"]
-mod procfs;
+#[path = "../../src/out.rs"]
+mod out;
+#[path = "../../src/programs.rs"]
+mod programs;
 #[path = "../../src/report.rs"]
 mod report;
 #[path = "../../src/ssh/mod.rs"]

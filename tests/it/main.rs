@@ -1,5 +1,6 @@
 //! Drives the real binary. One test binary, so that it links once.
 
+mod audit;
 mod check;
 mod completions;
 mod config_errors;

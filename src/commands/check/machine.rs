@@ -1,8 +1,8 @@
 //! Rules about the virtual machine itself: KVM, and the serial port that is kept.
 
 use crate::error::io_reason;
+use crate::linux::KVM_DEVICE;
 use crate::text::{Problem, Span};
-use crate::vm::kvm::DEVICE;
 use crate::vm::options::{Argument, Pairs};
 use std::io::{self, ErrorKind};
 
@@ -23,7 +23,7 @@ pub(super) fn kvm(arguments: &[Argument], usable: &dyn Fn() -> io::Result<()>) -
         ErrorKind::PermissionDenied => ("this user may not open".into(), "join the group `kvm`"),
         _ => (format!("{} when opening", io_reason(&error)), "find out why"),
     };
-    let problem = Problem::new(place, format!("KVM cannot be used: {why} `{DEVICE}`"));
+    let problem = Problem::new(place, format!("KVM cannot be used: {why} `{KVM_DEVICE}`"));
     Some(problem.hint(format!("{what}, or fall back on emulation, which is slow: `{fallback}`")))
 }
 

@@ -1,10 +1,16 @@
-//! What Linux tells in `/proc`, by proc(5): the one file that knows of it. Reads only. Everything
-//! here has an answer of `None` where there is no `/proc`, which its callers can do without.
+//! What is so on Linux only: the one file that knows of it. Most is what `/proc` tells, by proc(5);
+//! all of that has an answer of `None` where there is no `/proc`, which its callers can do without.
+//! Reads only.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// `sun_path` of unix(7) without the NUL at its end; macOS and the BSDs have 104 bytes there.
+pub(crate) const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+/// What QEMU opens for `-accel kvm`, which is Linux's.
+pub(crate) const KVM_DEVICE: &str = "/dev/kvm";
 
 /// Fixed in the kernel's interface to programs, whatever the machine's timer is.
 const TICKS_PER_SECOND: u64 = 100;

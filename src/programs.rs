@@ -1,0 +1,45 @@
+//! Every program that is executed on this host: one row of [`NAMED`], or named by the configuration
+//! (`bin` and `img` in `[qemu]`). Nothing else in `src/` makes a [`Command`], so that this file is
+//! the whole list; README.md says when each is run.
+
+use crate::error::Error;
+use std::ffi::OsStr;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::process::Command;
+
+/// A program, looked for in `PATH`, and the package that Debian has it in.
+pub(crate) struct Program(&'static str, &'static str);
+
+pub(crate) const ID: Program = Program("id", "coreutils");
+pub(crate) const PS: Program = Program("ps", "procps");
+pub(crate) const SCP: Program = Program("scp", "openssh-client");
+pub(crate) const SH: Program = Program("sh", "dash");
+pub(crate) const SSH: Program = Program("ssh", "openssh-client");
+pub(crate) const TAR: Program = Program("tar", "tar");
+
+const NAMED: &[Program] = &[ID, PS, SCP, SH, SSH, TAR];
+
+impl Program {
+    pub(crate) fn command(&self) -> Command {
+        Command::new(self.0)
+    }
+}
+
+/// The command of a program that the configuration names.
+pub(crate) fn configured(program: impl AsRef<OsStr>) -> Command {
+    Command::new(program)
+}
+
+/// That a program could not be run; one that is missing, with what to install.
+pub(crate) fn cannot_run(command: &Command, error: &io::Error) -> Error {
+    let name = command.get_program();
+    let failed = Error::io("run", Path::new(name), error);
+    let known = NAMED.iter().find(|program| name == program.0);
+    match known {
+        Some(Program(_, package)) if error.kind() == ErrorKind::NotFound => {
+            failed.hint(format!("install it (Debian: {package})"))
+        }
+        _ => failed,
+    }
+}
