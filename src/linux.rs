@@ -5,10 +5,13 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// `sun_path` of unix(7) without the NUL at its end; macOS and the BSDs have 104 bytes there.
 pub(crate) const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+/// Where proc(5) is mounted.
+pub(crate) const PROC: &str = "/proc";
 /// What QEMU opens for `-accel kvm`, which is Linux's.
 pub(crate) const KVM_DEVICE: &str = "/dev/kvm";
 
@@ -31,28 +34,41 @@ pub(crate) struct Listener {
     pub(crate) process: Option<(u32, String)>,
 }
 
+/// Whether there is a `/proc`.
 pub(crate) fn is_there() -> bool {
-    Path::new("/proc/self/stat").exists()
+    proc("self/stat").exists()
+}
+
+/// A path in it. Tests say by a variable that it is elsewhere, where nothing is, to see what
+/// systems without it get.
+fn proc(path: &str) -> PathBuf {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    let elsewhere = || std::env::var_os("QQMGR_TEST_PROC").unwrap_or(PROC.into()).into();
+    DIR.get_or_init(elsewhere).join(path)
+}
+
+fn of_process(pid: u32, file: &str) -> PathBuf {
+    proc(&format!("{pid}/{file}"))
 }
 
 /// The effective user of this process.
 pub(crate) fn user_id() -> Option<u32> {
-    fs::metadata("/proc/self").ok().map(|metadata| metadata.uid())
+    fs::metadata(proc("self")).ok().map(|metadata| metadata.uid())
 }
 
 /// The effective user of a process.
 pub(crate) fn owner(pid: u32) -> Option<u32> {
-    fs::metadata(format!("/proc/{pid}")).ok().map(|metadata| metadata.uid())
+    fs::metadata(of_process(pid, "")).ok().map(|metadata| metadata.uid())
 }
 
 pub(crate) fn pids() -> impl Iterator<Item = u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let entries = fs::read_dir(proc("")).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 pub(crate) fn stat(pid: u32) -> Option<Stat> {
     // The name in it is cut to 15 bytes, maybe within a character.
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = fs::read(of_process(pid, "stat")).ok()?;
     let stat = String::from_utf8_lossy(&stat);
     // The name in parentheses may contain anything, parentheses too.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
@@ -62,7 +78,7 @@ pub(crate) fn stat(pid: u32) -> Option<Stat> {
 }
 
 fn uptime(start_ticks: u64) -> Option<Duration> {
-    let text = fs::read_to_string("/proc/uptime").ok()?;
+    let text = fs::read_to_string(proc("uptime")).ok()?;
     let now = Duration::try_from_secs_f64(text.split(' ').next()?.parse().ok()?).ok()?;
     let start = Duration::from_millis(start_ticks.checked_mul(1000 / TICKS_PER_SECOND)?);
     Some(now.saturating_sub(start))
@@ -70,18 +86,18 @@ fn uptime(start_ticks: u64) -> Option<Duration> {
 
 /// The words of a process's command line, NUL after each.
 pub(crate) fn command_line(pid: u32) -> Option<Vec<u8>> {
-    fs::read(format!("/proc/{pid}/cmdline")).ok()
+    fs::read(of_process(pid, "cmdline")).ok()
 }
 
 /// Who listens on the TCP port, of whatever address.
 pub(crate) fn listener(port: u16) -> Option<Listener> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
-    let text: String = tables.iter().filter_map(|table| fs::read_to_string(table).ok()).collect();
+    let tables = ["net/tcp", "net/tcp6"].into_iter();
+    let text: String = tables.filter_map(|table| fs::read_to_string(proc(table)).ok()).collect();
     let (user_id, inode) = text.lines().find_map(|line| listening_socket(line, port))?;
     let link = format!("socket:[{inode}]");
     let is_it = |file: &Path| fs::read_link(file).is_ok_and(|to| to.as_os_str() == link.as_str());
     let process = pids().find(|pid| open_files(*pid).any(|file| is_it(&file)));
-    let name = |pid| fs::read(format!("/proc/{pid}/comm")).ok();
+    let name = |pid| fs::read(of_process(pid, "comm")).ok();
     let process = process
         .and_then(|pid| Some((pid, String::from_utf8_lossy(&name(pid)?).trim_end().to_string())));
     Some(Listener { user_id, process })
@@ -112,7 +128,7 @@ pub(crate) fn holds(pid: u32, path: &Path) -> bool {
 }
 
 fn open_files(pid: u32) -> impl Iterator<Item = PathBuf> {
-    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let files = fs::read_dir(of_process(pid, "fd")).into_iter().flatten().flatten();
     files.map(|file| file.path())
 }
 

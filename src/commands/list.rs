@@ -10,7 +10,7 @@ use crate::files;
 use crate::json::Value;
 use crate::report::Report;
 use crate::vm::state::State;
-use crate::vm::{Instance, Paths, process};
+use crate::vm::{Instance, Paths, process, ps};
 use std::fmt::Write as _;
 
 pub(crate) static COMMAND: Command = Command {
@@ -56,6 +56,7 @@ fn run(args: &Args) -> Outcome {
     if args.quiet && !args.running {
         return Ok(Box::new(Names(config.vms().iter().map(|vm| vm.name.clone()).collect())));
     }
+    ps::check()?;
     files::check_access(config.runtime_dir())?;
     // One look at the directory saves two for each VM that never ran.
     let with_a_dir = config.vms_with_a_dir();

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::files;
 use crate::log::Log;
 use crate::ssh::Guest;
-use crate::vm::{Instance, Paths, process};
+use crate::vm::{Instance, Paths, process, ps};
 
 pub(super) struct Target<'a> {
     pub(super) config: &'a Config,
@@ -26,6 +26,7 @@ impl<'a> Target<'a> {
         name: &str,
         log: Log,
     ) -> Result<Self, Error> {
+        ps::check()?;
         let paths = Paths::new(config.vm_dir(name));
         files::check_access(&paths.dir)?;
         let is_configured = config.find_vm(name).is_some();

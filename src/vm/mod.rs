@@ -14,6 +14,7 @@ pub(crate) mod paths;
 pub(crate) mod port;
 mod probe;
 pub(crate) mod process;
+pub(crate) mod ps;
 pub(crate) mod qmp;
 pub(crate) mod session;
 pub(crate) mod shutdown;

@@ -3,7 +3,7 @@
 //! A pid is ours only when it is alive, no zombie, and its command line names our pid file. The
 //! pid file alone proves nothing: after a crash or a reboot its number may be anybody's.
 
-use super::{Paths, instance::Instance, wait};
+use super::{Paths, instance::Instance, ps, wait};
 use crate::error::{Error, Kind};
 use crate::files;
 use crate::linux;
@@ -64,7 +64,7 @@ pub(crate) fn find(paths: &Paths) -> Option<Process> {
 
 /// The same for who is about to start or stop it: also when all files that tell of it are gone.
 /// Nothing but its command line tells then, which a debugger or a wrapper of QEMU has, too; so it
-/// must also have the pid file open, as QEMU does for life.
+/// must also have the pid file open, as QEMU does for life, which only a `/proc` can tell.
 pub(crate) fn find_anywhere(paths: &Paths) -> Option<Process> {
     let holds = |process: &Process| linux::holds(process.pid, &paths.pid);
     find(paths)
@@ -72,9 +72,14 @@ pub(crate) fn find_anywhere(paths: &Paths) -> Option<Process> {
 }
 
 /// Looks through all processes. Of a `start` that was killed or is at work: a QEMU that has not
-/// written its pid file yet. Only where there is a `/proc`.
+/// written its pid file yet.
 fn scan(pid_file: &Path) -> Option<Process> {
-    linux::pids().find_map(|pid| Process::look(pid, pid_file))
+    if linux::is_there() {
+        return linux::pids().find_map(|pid| Process::look(pid, pid_file));
+    }
+    let shown = ps::processes(None).unwrap_or_default().into_iter();
+    let named = shown.filter(|process| process.has_words("-pidfile", pid_file));
+    named.map(|process| process.pid).find_map(|pid| Process::look(pid, pid_file))
 }
 
 fn read_pid(pid_file: &Path) -> Option<u32> {
@@ -99,7 +104,7 @@ impl Process {
     }
 
     pub(crate) fn is_alive(&self) -> bool {
-        Self::look(self.pid, &self.pid_file).is_some()
+        ps::has_shown(self.pid) || Self::look(self.pid, &self.pid_file).is_some()
     }
 
     /// Whether the process ended before the deadline.
@@ -109,7 +114,7 @@ impl Process {
 
     /// Sends `TERM` or `KILL`, after looking once more that the process is ours.
     pub(crate) fn signal(&self, name: &str, log: &Log) -> Result<(), Error> {
-        if !self.is_alive() {
+        if Self::look(self.pid, &self.pid_file).is_none() {
             return Ok(());
         }
         log.verbose(|| format!("kill -{name} {}", self.pid));
@@ -147,21 +152,14 @@ fn is_of_owner(pid: u32, pid_file: &Path, words: &[&[u8]]) -> bool {
     linux::owner(pid) == owner || owner == Some(0) && gives_up()
 }
 
-/// Where there is no `/proc`. `ps` joins words with blanks, so that a blank in the path is not
-/// told from one between words; that our absolute path is there is what counts.
+/// Where there is no `/proc`.
 fn look_with_ps(pid: u32, pid_file: &Path) -> Option<Seen> {
-    let mut ps = programs::PS.command();
-    ps.args(["-ww", "-o", "stat=", "-o", "args=", "-p", &pid.to_string()]);
-    let output = ps.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
-    let line = output.stdout.strip_suffix(b"\n").unwrap_or(&output.stdout);
-    let mut wanted = b" -pidfile ".to_vec();
-    wanted.extend_from_slice(pid_file.as_os_str().as_bytes());
-    wanted.push(b' ');
-    let mut line = line.to_vec();
-    line.push(b' ');
-    Some(Seen {
-        state: char::from(*line.first().filter(|byte| byte.is_ascii_alphabetic())?),
-        names_pid_file: line.windows(wanted.len()).any(|part| part == wanted),
+    let shown = ps::processes(Some(pid)).ok()?;
+    let owner = pid_file.parent().and_then(|dir| dir.metadata().ok()).map(|dir| dir.uid());
+    let is_of_owner = |user: Option<u32>| user.is_none() || owner.is_none() || user == owner;
+    shown.into_iter().find(|process| process.pid == pid).map(|process| Seen {
+        state: process.state,
+        names_pid_file: process.has_words("-pidfile", pid_file) && is_of_owner(process.user),
         uptime: None,
     })
 }

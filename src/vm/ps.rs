@@ -1,0 +1,156 @@
+//! TRUSTED CORE: runs `ps`, which tells of processes where there is no `/proc`.
+//!
+//! The BSDs and macOS have none; on Linux `ps` needs one itself, so that without it nothing tells.
+//! Columns are those of POSIX with `uid` and `stat`, which all have but BusyBox; that one's own
+//! form is tried second. Lines are cut there at 2,047 characters, and a longer one is nobody's.
+
+use crate::error::Error;
+use crate::linux::{self, PROC};
+use crate::programs;
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// So long a process that was shown is taken to be alive: a `ps` for every look of a long wait
+/// would keep a processor busy.
+const SHOWN_FOR: Duration = Duration::from_millis(100);
+static LAST_SHOWN: Mutex<Option<(u32, Instant)>> = Mutex::new(None);
+
+const COLUMNS: &[&str] = &["-ww", "-o", "pid=", "-o", "uid=", "-o", "stat=", "-o", "args="];
+const BUSYBOX_COLUMNS: &[&str] = &["-o", "pid,stat,args"];
+
+/// A process as `ps` shows it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub(super) pid: u32,
+    /// The effective user, where that is shown.
+    pub(super) user: Option<u32>,
+    pub(super) state: char,
+    /// The words of its command line with a blank before and behind each: one in a word is not
+    /// told from one between words.
+    line: Vec<u8>,
+}
+
+impl Shown {
+    /// Whether the two words are there, one behind the other.
+    pub(super) fn has_words(&self, option: &str, path: &Path) -> bool {
+        let mut wanted = format!(" {option} ").into_bytes();
+        wanted.extend_from_slice(path.as_os_str().as_bytes());
+        wanted.push(b' ');
+        self.line.windows(wanted.len()).any(|part| part == wanted)
+    }
+}
+
+/// An error where no process can be seen. A VM that runs must not be taken for a stopped one then.
+pub(crate) fn check() -> Result<(), Error> {
+    if linux::is_there() {
+        return Ok(());
+    }
+    let own = std::process::id();
+    let unseen = |why: &str, hint: &str| {
+        let message = format!("cannot see which processes run: there is no `{PROC}`, and {why}");
+        Err(Error::failed(message).hint(format!("mount {PROC}{hint}")))
+    };
+    match processes(Some(own)) {
+        Ok(shown) if shown.iter().any(|process| process.pid == own) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            unseen("no `ps`", ", or install ps (Debian: procps)")
+        }
+        _ => unseen("`ps` does not show them", ", without which that of Linux shows nothing"),
+    }
+}
+
+/// Whether the process was shown a moment ago.
+pub(super) fn has_shown(pid: u32) -> bool {
+    let last = LAST_SHOWN.lock().ok().and_then(|last| *last);
+    last.is_some_and(|(shown, at)| shown == pid && at.elapsed() < SHOWN_FOR)
+}
+
+/// The process of this pid, if there is one, and maybe others; or all processes.
+pub(super) fn processes(pid: Option<u32>) -> std::io::Result<Vec<Shown>> {
+    let pid_text = pid.map(|pid| pid.to_string());
+    let selection = pid_text.as_deref().map_or(vec!["-A"], |pid| vec!["-p", pid]);
+    let output = run(&[COLUMNS, &selection].concat())?;
+    // One that finds no process fails and says nothing.
+    let shown: Vec<Shown> = if output.status.success() || output.stderr.is_empty() {
+        output.stdout.split(|byte| *byte == b'\n').filter_map(|line| parse(line, true)).collect()
+    } else {
+        let output = run(BUSYBOX_COLUMNS)?;
+        output.stdout.split(|byte| *byte == b'\n').filter_map(|line| parse(line, false)).collect()
+    };
+    if let (Some(pid), Ok(mut last)) = (pid, LAST_SHOWN.lock()) {
+        let is_there = shown.iter().any(|process| process.pid == pid && process.state != 'Z');
+        *last = is_there.then(|| (pid, Instant::now()));
+    }
+    Ok(shown)
+}
+
+fn run(arguments: &[&str]) -> std::io::Result<Output> {
+    let mut ps = programs::PS.command();
+    // What is no ASCII is shown as it is; lines are as long as BusyBox has them.
+    ps.args(arguments).env("LC_ALL", "C.UTF-8").env("COLUMNS", "9999");
+    ps.stdin(Stdio::null()).output()
+}
+
+/// `PID UID STAT ARGS`, or without `UID`. The header of a table is no such line.
+fn parse(line: &[u8], has_user: bool) -> Option<Shown> {
+    let mut rest = line;
+    let mut field = || {
+        rest = rest.trim_ascii_start();
+        let end = rest.iter().position(u8::is_ascii_whitespace)?;
+        let (field, after) = rest.split_at(end);
+        rest = after;
+        str::from_utf8(field).ok()
+    };
+    let pid = field()?.parse().ok()?;
+    let user = if has_user { Some(field()?.parse().ok()?) } else { None };
+    let state = field()?.chars().next()?;
+    let mut line = b" ".to_vec();
+    line.extend_from_slice(rest.trim_ascii());
+    line.push(b' ');
+    Some(Shown { pid, user, state, line })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(line: &str, has_user: bool) -> Option<(u32, Option<u32>, char, String)> {
+        let Shown { pid, user, state, line } = parse(line.as_bytes(), has_user)?;
+        Some((pid, user, state, String::from_utf8(line).unwrap()))
+    }
+
+    /// As procps 4.0, FreeBSD 14, macOS 14 and BusyBox 1.35 write them; the second and third from
+    /// their manuals.
+    #[test]
+    fn lines_of_ps() {
+        for (line, has_user, expected) in [
+            ("  1234  1000 S    q -x", true, Some((1234, Some(1000), 'S', " q -x "))),
+            ("1234 1000 I+J  q -x", true, Some((1234, Some(1000), 'I', " q -x "))),
+            ("  812   501 Ss   q -x", true, Some((812, Some(501), 'S', " q -x "))),
+            ("  812 S    q -x", false, Some((812, None, 'S', " q -x "))),
+            (" 4194303 T<   [q]", false, Some((4_194_303, None, 'T', " [q] "))),
+            ("PID   STAT COMMAND", false, None),
+            ("", true, None),
+            ("12", true, None),
+        ] {
+            let expected = expected.map(|(p, u, s, line): (_, _, _, &str)| (p, u, s, line.into()));
+            assert_eq!(shown(line, has_user), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_whole_path_is_found_behind_its_option() {
+        let has = |line: &str, path: &str| {
+            parse(line.as_bytes(), false).unwrap().has_words("-pidfile", Path::new(path))
+        };
+        assert!(has("1 S q -pidfile /a b/pid -x", "/a b/pid"));
+        assert!(has("1 S q -pidfile /a b/pid", "/a b/pid"));
+        assert!(!has("1 S q -pidfile /a b/pid2", "/a b/pid"));
+        assert!(!has("1 S q --pidfile /a/pid", "/a/pid"));
+        assert!(!has("1 S q /a/pid", "/a/pid"));
+    }
+}
