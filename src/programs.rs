@@ -5,7 +5,7 @@
 use crate::error::Error;
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A program, looked for in `PATH`, and the package that Debian has it in.
@@ -24,11 +24,22 @@ impl Program {
     pub(crate) fn command(&self) -> Command {
         Command::new(self.0)
     }
+
+    pub(crate) fn find(&self) -> Option<PathBuf> {
+        find(self.0)
+    }
 }
 
 /// The command of a program that the configuration names.
 pub(crate) fn configured(program: impl AsRef<OsStr>) -> Command {
     Command::new(program)
+}
+
+/// Where `PATH` has the program of this name.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let files = std::env::split_paths(&path).map(|dir| dir.join(name));
+    files.into_iter().find(|file| !name.is_empty() && file.is_file())
 }
 
 /// That a program could not be run; one that is missing, with what to install.

@@ -13,7 +13,7 @@ use crate::json::Value;
 use crate::report::Report;
 use crate::ssh::copy::{Copy, copy};
 use crate::ssh::run::{Limits, Output, capture, run_attached};
-use crate::ssh::{Guest, end_shared_connection};
+use crate::ssh::{FAILURE_CODE, Guest, end_shared_connection};
 use crate::vm::guard::Guard;
 use crate::vm::launch::Ready;
 use crate::vm::lock::{LOCK_WAIT, Use, lock};
@@ -25,8 +25,6 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// ssh's for its own failures.
-const FAILURE_CODE: u8 = 255;
 /// That of timeout(1).
 const TIMED_OUT_CODE: u8 = 124;
 /// QEMU's option for `--fresh`.
@@ -243,7 +241,7 @@ impl<'a> Job<'a> {
             (run_attached(ssh, &guest.limits, log)?, None)
         };
         let exit_code = exit_code.and_then(|code| code.try_into().ok()).unwrap_or(FAILURE_CODE);
-        if exit_code == FAILURE_CODE && process.ends_by(Instant::now() + ENDING_WAIT) {
+        if exit_code == guest.failure_code() && process.ends_by(Instant::now() + ENDING_WAIT) {
             return Err(wait::ended(self.target, process));
         }
         let got = args.get.iter().try_for_each(|(remote, local)| {

@@ -7,10 +7,8 @@ use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::Report;
+use crate::ssh::FAILURE_CODE;
 use crate::ssh::run::{capture, replace_by};
-
-/// ssh's for its own failures.
-const FAILURE_CODE: u8 = 255;
 
 pub(crate) static COMMAND: Command = Command {
     name: "ssh",

@@ -2,7 +2,7 @@
 //! server, as small ones with dropbear do not.
 
 use super::run::{Output, capture, replace_by};
-use super::{Guest, stream};
+use super::{FAILURE_CODE, Guest, stream};
 use crate::error::Error;
 use crate::files;
 use crate::programs;
@@ -12,8 +12,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const METHOD_BYTES_MAX: u64 = 16;
-/// ssh's own exit status for "no connection".
-const SSH_FAILED: i32 = 255;
 
 /// What is copied where. Remote names are as `scp` takes them: relative ones and `~/` start from
 /// the guest user's home, and `get` expands patterns in them.
@@ -89,6 +87,10 @@ fn remote(guest: &Guest, path: &OsStr) -> OsString {
 
 /// How this guest takes files; found out once, and kept until the VM stops.
 fn method(guest: &Guest) -> Result<Method, Error> {
+    if guest.is_by_dropbear() {
+        // There is no `scp` that would go by its options.
+        return Ok(Method::Tar);
+    }
     let kept = files::read_start(&guest.paths.copy_method, METHOD_BYTES_MAX).unwrap_or_default();
     if let Some((method, _)) = Method::ALL.iter().find(|(_, name)| kept == name.as_bytes()) {
         return Ok(*method);
@@ -105,7 +107,7 @@ fn method(guest: &Guest) -> Result<Method, Error> {
 fn find_out(guest: &Guest) -> Result<Method, Error> {
     let name = &guest.name;
     let tar = ask(guest, guest.ssh(&["command -v tar".into()]))?;
-    if tar.exit_code == Some(SSH_FAILED) {
+    if tar.exit_code == Some(FAILURE_CODE.into()) {
         let message = format!("cannot reach the guest of VM `{name}`: {}", tar.said());
         return Err(Error::failed(message).hint("is it booted, and does `[ssh]` let you in?"));
     }

@@ -1,8 +1,9 @@
 //! The guest over ssh: the configuration file of a VM ([`config`]), the commands that use it
-//! ([`run`]), and copying ([`copy`]), also where the guest has no sftp server ([`stream`]).
+//! ([`run`]), and copying ([`copy`]), also where the guest has no sftp server ([`stream`]), or this host has dropbear's client ([`dropbear`]).
 
 pub(crate) mod config;
 pub(crate) mod copy;
+mod dropbear;
 pub(crate) mod run;
 mod stream;
 
@@ -28,6 +29,9 @@ const EXIT_WAIT: Duration = Duration::from_secs(2);
 /// Of a configuration that this program wrote.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
+/// By which OpenSSH says that it has failed itself, and so does qqmgr for it.
+pub(crate) const FAILURE_CODE: u8 = 255;
+
 /// Where a guest is reached, unless the options say otherwise.
 pub(crate) const THIS_HOST: &str = "127.0.0.1";
 
@@ -38,6 +42,8 @@ pub(crate) struct Guest {
     pub(crate) log: Log,
     /// Of every program that is run for it, but for those that replace this process.
     pub(crate) limits: Limits,
+    /// The options of dropbear's `dbclient`, if that is what `ssh` is here.
+    dropbear: Option<Vec<OsString>>,
 }
 
 impl Guest {
@@ -46,20 +52,21 @@ impl Guest {
     /// that is not configured any more, they are those of its start.
     pub(crate) fn of(name: &str, config: &Config, paths: &Paths, log: &Log) -> Result<Self, Error> {
         process::running(name, paths)?;
-        let guest = Self {
+        if let Some(vm) = config.find_vm(name) {
+            let instance = Instance::read(paths);
+            let choices = choices(instance.as_ref());
+            let port = config.ssh_port(vm, &choices)?;
+            let text =
+                config_text(name, &config.ssh_options(vm, &choices)?, paths, port, config.dir())?;
+            files::write_private(&paths.ssh_config, &text)?;
+        }
+        Ok(Self {
             name: name.to_string(),
             paths: paths.clone(),
             log: log.clone(),
             limits: Limits::default(),
-        };
-        let Some(vm) = config.find_vm(name) else { return Ok(guest) };
-        let instance = Instance::read(paths);
-        let choices = choices(instance.as_ref());
-        let port = config.ssh_port(vm, &choices)?;
-        let text =
-            config_text(name, &config.ssh_options(vm, &choices)?, paths, port, config.dir())?;
-        files::write_private(&paths.ssh_config, &text)?;
-        Ok(guest)
+            dropbear: dropbear_options(paths, log),
+        })
     }
 
     /// `PROGRAM -F ssh.conf`
@@ -75,26 +82,57 @@ impl Guest {
 
     /// `ssh -F ssh.conf NAME WORDS...`
     pub(crate) fn ssh(&self, words: &[OsString]) -> Command {
-        let mut command = self.command(&programs::SSH);
-        command.arg(&self.name).args(words);
-        command
+        self.ssh_with(None, words)
     }
 
     /// The same over a connection of its own: the master of a shared one would go on with the
     /// session, and with our stderr, when this ssh is killed.
     pub(crate) fn ssh_alone(&self, words: &[OsString]) -> Command {
-        let mut command = self.command(&programs::SSH);
-        command.args(["-o", "ControlPath=none"]).arg(&self.name).args(words);
-        command
+        self.ssh_with(Some("ControlPath=none"), words)
     }
 
     /// The same for a program whose output is kept: the master of a shared connection would live
     /// on with our end of the pipes.
     pub(crate) fn unshared_ssh(&self, words: &[OsString]) -> Command {
+        self.ssh_with(Some("ControlMaster=no"), words)
+    }
+
+    fn ssh_with(&self, option: Option<&str>, words: &[OsString]) -> Command {
+        if let Some(options) = &self.dropbear {
+            let mut command = programs::SSH.command();
+            command.args(options).args(words);
+            return command;
+        }
         let mut command = self.command(&programs::SSH);
-        command.args(["-o", "ControlMaster=no"]).arg(&self.name).args(words);
+        command.args(option.iter().flat_map(|option| ["-o", option])).arg(&self.name).args(words);
         command
     }
+
+    pub(crate) fn is_by_dropbear(&self) -> bool {
+        self.dropbear.is_some()
+    }
+
+    /// The exit status by which ssh says that it has failed itself; dropbear's is not told from
+    /// the command's own.
+    pub(crate) fn failure_code(&self) -> u8 {
+        if self.is_by_dropbear() { 1 } else { FAILURE_CODE }
+    }
+}
+
+/// The VM's `ssh.conf` in options of dropbear's client, if `ssh` is that; says what is lost.
+fn dropbear_options(paths: &Paths, log: &Log) -> Option<Vec<OsString>> {
+    let ssh = programs::SSH.find()?.canonicalize().ok()?;
+    if !dropbear::is_dropbear(&ssh) {
+        return None;
+    }
+    let text = files::read_start(&paths.ssh_config, CONFIG_BYTES_MAX).unwrap_or_default();
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    let translated = dropbear::translate(&String::from_utf8_lossy(&text), Path::new(&home));
+    if !translated.lost.is_empty() {
+        let lost = translated.lost.join("`, `");
+        log.note(&format!("`ssh` is dropbear's here, which does without `{lost}`"));
+    }
+    Some(translated.arguments)
 }
 
 /// What a running VM was started with, as far as its record tells.

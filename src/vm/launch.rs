@@ -42,9 +42,7 @@ pub(crate) fn program(bin: &str, dir: &Path) -> Result<PathBuf, Error> {
         let path = dir.join(bin);
         return if path.exists() { Ok(path) } else { Err(missing()) };
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let is_there = |dir: PathBuf| !bin.is_empty() && dir.join(bin).is_file();
-    if std::env::split_paths(&path).any(is_there) { Ok(bin.into()) } else { Err(missing()) }
+    programs::find(bin).map(|_| bin.into()).ok_or_else(missing)
 }
 
 pub(crate) struct Launch<'a> {

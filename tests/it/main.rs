@@ -13,6 +13,7 @@ mod faults;
 mod fleet;
 mod guest;
 mod harness;
+mod lacking;
 mod lifecycle;
 mod man;
 mod ports;

@@ -1,0 +1,248 @@
+//! Hosts that lack something: no `/proc`, BusyBox's `ps`, dropbear's client as `ssh`, or one of
+//! the programs that are run. Each has a `PATH` of its own, and a variable that only tests use
+//! says that there is no `/proc`. A whole root of that kind is in `root.rs`.
+
+use crate::guest;
+use crate::harness::{Project, Run, has_tool, program, signal, wait_until};
+use crate::real_qemu::{self, NO_MACHINE};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(20);
+const NO_PROC: &str = "qqmgr: error: cannot see which processes run: there is no `/proc`, and ";
+
+/// Makes a `bin` in the project that has just these programs, by name, each as the program of
+/// another name; gives its path.
+#[track_caller]
+fn bin(project: &Project, programs: &[(&str, &str)]) -> Option<String> {
+    let dir = project.path("bin");
+    fs::create_dir(&dir).unwrap();
+    for (name, of) in programs {
+        symlink(program(of)?, dir.join(name)).unwrap();
+    }
+    Some(dir.display().to_string())
+}
+
+/// `qqmgr` where there is no `/proc`.
+fn without_proc<'p>(project: &'p Project, arguments: &[&str]) -> Run<'p> {
+    project.qqmgr(arguments).env("QQMGR_TEST_PROC", "/nonexistent")
+}
+
+/// A life cycle on a real QEMU without `/proc`, with `ps` from this `PATH`.
+#[track_caller]
+fn lives_without_proc(project: &Project, path: &str) {
+    let qqmgr = |arguments: &[&str]| without_proc(project, arguments).env("PATH", path).run();
+    let started = qqmgr(&["start", "vm"]);
+    started.stdout("vm started: running, pid [PID], ssh port [PORT]\n").success();
+    let pid = project.pid("vm");
+    let again = qqmgr(&["start", "vm"]);
+    again.stdout("vm is already running: running, pid [PID], ssh port [PORT]\n").success();
+    qqmgr(&["status", "-q", "vm"]).success();
+    let status = qqmgr(&["status", "vm"]);
+    assert!(status.stdout.contains(&format!("\npid:        {pid}\nuptime:")), "{}", status.stdout);
+    let list = qqmgr(&["list", "--running", "-q"]);
+    list.stdout("vm\n").success();
+
+    // It has no power button.
+    let stopped = qqmgr(&["stop", "vm", "--timeout", "0.1"]);
+    stopped.stdout("vm ended by SIGTERM in [SECONDS] s\n").success();
+    assert!(!project.runs(pid));
+
+    // A stale pid file that names somebody else's process, this one.
+    let own = std::process::id();
+    fs::write(project.vm_path("vm", "pid"), format!("{own}\n")).unwrap();
+    qqmgr(&["status", "-q", "vm"]).code(3);
+    qqmgr(&["stop", "vm"]).stdout("vm was not running\n").success();
+    qqmgr(&["start", "vm"]).stdout("vm started: running, pid [PID], ssh port [PORT]\n").success();
+    signal(project.pid("vm"), "KILL");
+    qqmgr(&["wait", "vm", "--for", "stopped", "--timeout", "20"])
+        .stdout("vm is stopped: QEMU was killed or crashed\n")
+        .success();
+    qqmgr(&["status", "-q", "vm"]).code(3);
+}
+
+#[test]
+fn a_vm_lives_where_there_is_no_proc() {
+    if !has_tool("ps") {
+        return;
+    }
+    let Some(project) = real_qemu::project(NO_MACHINE) else { return };
+    lives_without_proc(&project, &std::env::var("PATH").unwrap());
+}
+
+#[test]
+fn a_vm_lives_where_there_is_no_proc_and_ps_is_busybox() {
+    if !has_tool("busybox") {
+        return;
+    }
+    let Some(project) = real_qemu::project(NO_MACHINE) else { return };
+    let programs = ["ps", "sh", "id"].map(|name| (name, "busybox"));
+    let qemu = [("qemu-system-x86_64", "qemu-system-x86_64")];
+    let Some(path) = bin(&project, &[&programs[..], &qemu].concat()) else { return };
+    lives_without_proc(&project, &path);
+}
+
+/// Its `start` was killed before it could write down the pid, and QEMU's pid file is gone.
+#[test]
+fn a_vm_without_a_record_of_its_pid_is_found_without_proc() {
+    if !has_tool("ps") {
+        return;
+    }
+    let Some(project) = real_qemu::project(NO_MACHINE) else { return };
+    project.qqmgr(&["start", "vm"]).run().stdout("[..]\n").success();
+    let pid = project.pid("vm");
+    let record = project.vm_file("vm", "instance.json");
+    let record = record.replace(&format!("\"pid\": {pid}"), "\"pid\": null");
+    fs::write(project.vm_path("vm", "instance.json"), record).unwrap();
+    fs::remove_file(project.vm_path("vm", "pid")).unwrap();
+    let list = without_proc(&project, &["list"]).run();
+    assert!(list.stdout.contains(&format!(" {pid} ")), "{}", list.stdout);
+    let stopped = without_proc(&project, &["stop", "vm", "--force"]).run();
+    stopped.stdout("vm ended by SIGTERM in [SECONDS] s\n").success();
+    assert!(!project.runs(pid));
+}
+
+/// As on Linux itself, whose `ps` has nothing to show then.
+#[test]
+fn nothing_is_said_of_processes_that_cannot_be_seen() {
+    let project = Project::new();
+    project.fake_vm("normal");
+    let Some(path) = bin(&project, &[("ps", "true"), ("id", "id"), ("sh", "sh")]) else { return };
+    let why = format!(
+        "{NO_PROC}`ps` does not show them\n\
+         qqmgr: hint: mount /proc, without which that of Linux shows nothing\n"
+    );
+    for arguments in [
+        &["start", "vm"][..],
+        &["stop", "vm"],
+        &["status", "vm"],
+        &["list"],
+        &["ssh", "vm"],
+        &["wait", "vm", "--for", "stopped"],
+    ] {
+        let code = if arguments[0] == "ssh" { 255 } else { 1 };
+        let run = without_proc(&project, arguments).env("PATH", &path).run();
+        run.stderr(&why).code(code);
+    }
+    fs::remove_file(project.path("bin/ps")).unwrap();
+    let run = without_proc(&project, &["start", "vm"]).env("PATH", &path).run();
+    run.stderr(format!(
+        "{NO_PROC}no `ps`\nqqmgr: hint: mount /proc, or install ps (Debian: procps)\n"
+    ))
+    .code(1);
+    // What needs no processes.
+    let check = without_proc(&project, &["check"]).env("PATH", &path).run();
+    assert_eq!(check.status, Some(0), "{}", check.stderr);
+    without_proc(&project, &["list", "-q"]).env("PATH", &path).run().stdout("vm\n").success();
+    assert_eq!(project.files(".qqmgr"), Vec::<String>::new());
+}
+
+/// The error names the program, and what to install.
+#[track_caller]
+fn misses(run: Run, program: &str, package: &str, code: i32) {
+    run.run()
+        .stderr(format!(
+            "qqmgr: error: cannot run `{program}`: no such file or directory\n\
+             qqmgr: hint: install it (Debian: {package})\n"
+        ))
+        .code(code);
+}
+
+#[test]
+fn a_program_that_is_missing_is_named() {
+    let project = Project::new();
+    project.fake_vm("ignores-powerdown");
+    let Some(path) = bin(&project, &[("ps", "ps")]) else { return };
+    let qqmgr = |arguments: &[&str]| project.qqmgr(arguments).env("PATH", &path);
+    misses(without_proc(&project, &["start", "vm"]).env("PATH", &path), "id", "coreutils", 1);
+    let started = qqmgr(&["start", "vm"]).run();
+    started.stdout("vm started: running, pid [PID], ssh port [PORT]\n").success();
+    misses(qqmgr(&["ssh", "vm", "true"]), "ssh", "openssh-client", 255);
+    misses(qqmgr(&["put", "vm", "qqmgr.toml", "x"]), "ssh", "openssh-client", 1);
+    misses(qqmgr(&["run", "vm", "--", "true"]), "sh", "dash", 255);
+    misses(qqmgr(&["stop", "vm", "--force"]), "sh", "dash", 1);
+    // The guest takes sftp, and then files as a tar stream.
+    fs::write(project.vm_path("vm", "copy-method"), "sftp").unwrap();
+    misses(qqmgr(&["get", "vm", "x", "."]), "scp", "openssh-client", 1);
+    fs::write(project.vm_path("vm", "copy-method"), "tar").unwrap();
+    misses(qqmgr(&["put", "vm", "qqmgr.toml", "x"]), "tar", "tar", 1);
+    let stopped = project.qqmgr(&["stop", "vm", "--force"]).run();
+    stopped.stdout("vm ended by SIGTERM in [SECONDS] s\n").success();
+}
+
+/// With the key in the one form that it reads.
+#[track_caller]
+fn with_dbclient(more: &str) -> Option<(Project, String)> {
+    let convert = program("dropbearconvert")?;
+    let project = guest::booted("")?;
+    let mut keys = Command::new(convert);
+    keys.args(["openssh", "dropbear"]).arg(crate::harness::guest_dir()?.join("id_ed25519"));
+    keys.arg(project.path("key")).stderr(Stdio::null());
+    assert!(keys.status().unwrap().success());
+    let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
+    let config = config.replace("{{.guest}}/id_ed25519", "key");
+    project.config(&config.replace("[ssh]\n", &format!("[ssh]\n{more}")));
+    let own = [("ssh", "dbclient")];
+    let others = ["sh", "tar", "qemu-system-x86_64"].map(|name| (name, name));
+    let path = bin(&project, &[&own[..], &others].concat())?;
+    Some((project, path))
+}
+
+#[test]
+fn dropbears_client_will_do_as_ssh() {
+    let Some((project, path)) = with_dbclient("ServerAliveInterval = 60\n") else { return };
+    let qqmgr = |arguments: &[&str]| project.qqmgr(arguments).env("PATH", &path);
+    let said = qqmgr(&["ssh", "vm", "hostname"]).run();
+    assert_eq!((said.status, said.stdout.as_str()), (Some(0), "vm\n"), "{}", said.stderr);
+    assert_eq!(qqmgr(&["ssh", "vm", "exit 7"]).run().status, Some(7));
+    let piped = qqmgr(&["ssh", "vm", "cat"]).stdin("in\n").run();
+    assert_eq!(piped.stdout, "in\n");
+    project.write("dir/file", "content\n");
+    qqmgr(&["put", "vm", "dir", "/tmp"]).run().success();
+    qqmgr(&["get", "vm", "/tmp/dir/*", "copy"]).run().success();
+    assert_eq!(fs::read_to_string(project.path("copy")).unwrap(), "content\n");
+    let ran = qqmgr(&["run", "vm", "--get", "/tmp/x:x", "--", "echo 3 >/tmp/x; exit 3"]).run();
+    assert_eq!(ran.status, Some(3), "{}", ran.stderr);
+    assert_eq!(fs::read_to_string(project.path("x")).unwrap(), "3\n");
+    let json = qqmgr(&["--json", "ssh", "vm", "hostname"]).run();
+    assert!(json.stdout.contains(r#""stdout": "vm\n""#), "{}", json.stdout);
+    qqmgr(&["stop", "vm"]).run().stdout("vm powered off in [SECONDS] s\n").success();
+}
+
+#[test]
+fn what_dropbears_client_lacks_is_said() {
+    let project = Project::new();
+    let port = project.fake_vm("normal");
+    let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
+    let ssh = "[ssh]\nServerAliveCountMax = 3\nUser = 'u'\nProxyCommand = 'nc'\n";
+    project.config(&format!("{ssh}{config}"));
+    let Some(path) = bin(&project, &[("dbclient", "dbclient"), ("sh", "sh")]) else { return };
+    symlink("dbclient", project.path("bin/ssh")).unwrap();
+    let qqmgr = |arguments: &[&str]| project.qqmgr(arguments).env("PATH", &path);
+    qqmgr(&["start", "vm"]).run().stdout("[..]\n").success();
+    // Nobody listens on the port.
+    let ssh = qqmgr(&["ssh", "vm", "true"]).run();
+    ssh.stderr(format!(
+        "qqmgr: `ssh` is dropbear's here, which does without `ServerAliveCountMax`, `ProxyCommand`\n\
+         \nssh: Connection to u@127.0.0.1:{port} exited: Connect failed: Connection refused\n"
+    ))
+    .code(1);
+    qqmgr(&["stop", "vm"]).run().stdout("vm powered off in [SECONDS] s\n").success();
+}
+
+/// A QEMU that is gone is gone at once, and not for as long as an answer of `ps` is kept.
+#[test]
+fn the_end_of_a_vm_is_seen_without_proc() {
+    if !has_tool("ps") {
+        return;
+    }
+    let Some(project) = real_qemu::project(NO_MACHINE) else { return };
+    project.qqmgr(&["start", "vm"]).run().stdout("[..]\n").success();
+    let waiting = without_proc(&project, &["wait", "vm", "--for", "stopped"]).start();
+    let pid = project.pid("vm");
+    signal(pid, "TERM");
+    wait_until("QEMU is gone", SOON, || !project.runs(pid));
+    waiting.end().stdout("vm is stopped: QEMU was ended by a signal\n").success();
+}
