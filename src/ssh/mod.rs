@@ -1,5 +1,6 @@
 //! The guest over ssh: the configuration file of a VM ([`config`]), the commands that use it
-//! ([`run`]), and copying ([`copy`]), also where the guest has no sftp server ([`stream`]), or this host has dropbear's client ([`dropbear`]).
+//! ([`run`]), and copying ([`copy`]), also where the guest has no sftp server ([`stream`]).
+//! Dropbear's client will do as well as OpenSSH's ([`dropbear`]).
 
 pub(crate) mod config;
 pub(crate) mod copy;
