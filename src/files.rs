@@ -1,6 +1,7 @@
-//! TRUSTED CORE: creates, overwrites and deletes files: all that lie in a VM's directory.
+//! TRUSTED CORE: creates, overwrites and deletes files: those in a VM's directory, and what a user
+//! asked to have written ([`create`], [`replace`]).
 //!
-//! Every file lies in a directory that is ours alone: sockets in it give full control of a VM.
+//! A VM's directory is ours alone: sockets in it give full control of the VM.
 
 use crate::error::Error;
 use crate::linux;
@@ -17,8 +18,8 @@ const PRIVATE_DIR: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 /// As much as most of what is read has.
 const READ_BYTES: usize = 4096;
-/// The files that are replaced by [`write_private`].
-const WRITTEN: &[&str] = &["copy-method", "events.in", "instance.json", "ssh.conf"];
+/// The files that are replaced by [`write_private`], and the picture that QEMU writes.
+const WRITTEN: &[&str] = &["copy-method", "events.in", "instance.json", "screenshot", "ssh.conf"];
 
 /// Makes `dir` and what is missing above it, 0700, and verifies that it is a directory of this
 /// user that nobody else may enter.
@@ -88,9 +89,7 @@ pub(crate) fn write_private(path: &Path, content: &str) -> Result<(), Error> {
     if old.is_ok_and(|old| old == content.as_bytes()) {
         return Ok(());
     }
-    let mut name = path.as_os_str().to_os_string();
-    name.push(format!(".{}", std::process::id()));
-    let temporary = PathBuf::from(name);
+    let temporary = temporary(path);
     let written = create_private(&temporary)
         .and_then(|mut file| file.write_all(content.as_bytes()))
         .and_then(|()| fs::rename(&temporary, path));
@@ -113,6 +112,41 @@ pub(crate) fn remove_unfinished(dir: &Path) {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Writes a new file for the user, with the mode that new files have; one that is there is an
+/// error.
+pub(crate) fn create(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(content).inspect_err(|_| {
+        // Half a file is worse than none.
+        let _ = fs::remove_file(path);
+    })
+}
+
+/// The same in place of a file that is there, or to a device or FIFO. A link stays, and leads to
+/// the new file.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
+    let failed = |error| Error::io("write", path, &error);
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        let written = OpenOptions::new().write(true).open(path);
+        return written.and_then(|mut file| file.write_all(content)).map_err(failed);
+    }
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let temporary = temporary(&path);
+    let written = create(&temporary, content).and_then(|()| {
+        fs::rename(&temporary, &path).inspect_err(|_| {
+            let _ = fs::remove_file(&temporary);
+        })
+    });
+    written.map_err(failed)
+}
+
+/// A name beside the file that no other process uses.
+fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(format!(".{}", std::process::id()));
+    PathBuf::from(name)
 }
 
 /// A new, empty file, 0600, in place of one that is there.

@@ -15,6 +15,7 @@ mod json;
 mod linux;
 mod log;
 mod out;
+mod png;
 mod programs;
 mod report;
 mod ssh;

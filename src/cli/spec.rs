@@ -119,6 +119,9 @@ pub(crate) struct Args {
     /// How long to wait for the guest's ssh server, if at all.
     pub(crate) wait: Option<Duration>,
     pub(crate) wait_for: Option<WaitFor>,
+    /// A display device and which of its heads.
+    pub(crate) device: Option<String>,
+    pub(crate) head: Option<u32>,
     /// Of `--set NAME=VALUE`.
     pub(crate) set: Vec<(String, String)>,
     /// Of `--put LOCAL:REMOTE` and `--get REMOTE:LOCAL`.

@@ -14,6 +14,7 @@ mod list;
 mod plan;
 mod restart;
 mod run;
+mod screenshot;
 mod ssh;
 mod ssh_config;
 mod start;
@@ -38,6 +39,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &control::RESET,
     &control::POWERDOWN,
     &control::NMI,
+    &screenshot::COMMAND,
     &ssh::COMMAND,
     &copy::PUT,
     &copy::GET,

@@ -42,6 +42,14 @@ impl Value {
         }
     }
 
+    /// The elements of an array; nothing else has any.
+    pub(crate) fn items(&self) -> &[Self] {
+        match self {
+            Self::Array(items) => items,
+            _ => &[],
+        }
+    }
+
     pub(crate) fn as_u64(&self) -> Option<u64> {
         match self {
             Self::Number(text) => text.parse().ok(),

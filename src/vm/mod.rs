@@ -16,6 +16,7 @@ mod probe;
 pub(crate) mod process;
 pub(crate) mod ps;
 pub(crate) mod qmp;
+pub(crate) mod screen;
 pub(crate) mod session;
 pub(crate) mod shutdown;
 pub(crate) mod state;

@@ -47,8 +47,7 @@ impl Session {
         command: &str,
         arguments: Option<&Value>,
     ) -> Result<Value, Error> {
-        self.try_execute(limit, command, arguments)
-            .map_err(|error| told(&error, &self.name, &self.process))
+        self.try_execute(limit, command, arguments).map_err(|error| self.told(&error))
     }
 
     /// The same for a caller that makes something of QEMU's "no".
@@ -61,14 +60,36 @@ impl Session {
         self.qmp.execute_with(command, arguments, Instant::now() + limit)
     }
 
+    /// Whether this QEMU's command has an argument of that name, by what it says of itself.
+    pub(crate) fn takes(&mut self, command: &str, argument: &str) -> Result<bool, Error> {
+        let schema = self.execute("query-qmp-schema", None)?;
+        let named = |kind: &str, name: &str| {
+            let is_it = |entity: &&Value| {
+                let has = |member, text| entity.get(member).and_then(Value::as_str) == Some(text);
+                has("meta-type", kind) && has("name", name)
+            };
+            schema.items().iter().find(is_it)
+        };
+        let arguments = named("command", command).and_then(|command| command.get("arg-type"));
+        let arguments = arguments.and_then(Value::as_str).and_then(|name| named("object", name));
+        let members = arguments.and_then(|object| object.get("members")).map(Value::items);
+        let name = |member: &Value| member.get("name").and_then(Value::as_str) == Some(argument);
+        Ok(members.unwrap_or_default().iter().any(name))
+    }
+
     /// The guest's run state in QEMU's own words, `stopped` when QEMU has just ended.
     pub(crate) fn run_state(&mut self) -> Result<String, Error> {
         match self.qmp.run_state(Instant::now() + ANSWER_WAIT) {
             Err(qmp::Error::Closed) if self.process.ends_by(Instant::now() + ENDING_WAIT) => {
                 Ok("stopped".into())
             }
-            state => state.map_err(|error| told(&error, &self.name, &self.process)),
+            state => state.map_err(|error| self.told(&error)),
         }
+    }
+
+    /// What an error of this session means for whoever asked for something.
+    pub(crate) fn told(&self, error: &qmp::Error) -> Error {
+        told(error, &self.name, &self.process)
     }
 }
 

@@ -27,6 +27,8 @@ mod linux;
 mod log;
 #[path = "../../src/out.rs"]
 mod out;
+#[path = "../../src/png.rs"]
+mod png;
 #[path = "../../src/programs.rs"]
 mod programs;
 #[path = "../../src/report.rs"]

@@ -24,6 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("report", &["json"]),
     ("files", &["error", "linux", "programs"]),
     ("out", &["error"]),
+    ("png", &[]),
     ("cli", &["error", "json", "log", "report", "text"]),
     ("config", &["cli", "error", "files", "log", "template", "text", "toml", "words"]),
     ("vm", &["error", "files", "json", "linux", "log", "programs", "text", "words"]),
@@ -31,8 +32,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "commands",
         &[
-            "cli", "config", "error", "files", "glob", "json", "linux", "log", "out", "programs",
-            "report", "ssh", "text", "vm", "words",
+            "cli", "config", "error", "files", "glob", "json", "linux", "log", "out", "png",
+            "programs", "report", "ssh", "text", "vm", "words",
         ],
     ),
     ("main", &["cli", "commands", "error", "json", "out", "report"]),

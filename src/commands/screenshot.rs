@@ -1,0 +1,149 @@
+//! `qqmgr screenshot VM [FILE]`
+
+use super::target::Target;
+use crate::cli::spec::{self, Count, Flag, FlagKind, Operand};
+use crate::cli::{Args, Command, Outcome, Run};
+use crate::config::Config;
+use crate::error::{Error, Kind};
+use crate::files;
+use crate::json::Value;
+use crate::out;
+use crate::png;
+use crate::report::Report;
+use crate::vm::screen::{self, Display, Picture};
+use crate::vm::session::Session;
+use std::io::{ErrorKind, IsTerminal as _};
+use std::path::{Path, PathBuf};
+
+const STDOUT: &str = "-";
+
+pub(crate) static COMMAND: Command = Command {
+    name: "screenshot",
+    about: "Write what the guest shows to a PNG file",
+    details: "FILE is replaced if it is there; `-` is standard output. Without a FILE it is\n\
+              the first of VM.png, VM-1.png, VM-2.png, ... that is not there yet. The VM\n\
+              needs a display device, but no window: `-display none` is fine.",
+    operands: &[spec::VM, Operand { name: "FILE", count: Count::Optional, choices: &[] }],
+    flags: &[&DEVICE, &HEAD],
+    failure_code: Kind::exit_code,
+    run: Run::Once(run),
+};
+
+static DEVICE: Flag = Flag {
+    long: "device",
+    short: None,
+    kind: FlagKind::Value {
+        name: "ID",
+        set: |args, value| {
+            args.device = Some(value.to_str().ok_or("it is not UTF-8")?.to_string());
+            Ok(())
+        },
+    },
+    help: "The display device with this `id`, not the first one",
+};
+static HEAD: Flag = Flag {
+    long: "head",
+    short: None,
+    kind: FlagKind::Value {
+        name: "NUMBER",
+        set: |args, value| {
+            let number = value.to_str().and_then(|text| text.parse().ok());
+            args.head = Some(number.ok_or("it takes a number, from 0 on")?);
+            Ok(())
+        },
+    },
+    help: "Which of the device's displays (default 0)",
+};
+
+struct Shot {
+    name: String,
+    /// Where it was written, unless that is standard output.
+    file: Option<PathBuf>,
+    width: u32,
+    height: u32,
+}
+
+fn run(args: &Args) -> Outcome {
+    let file = args.operands.get(1).map(Path::new);
+    let to_stdout = file.is_some_and(|file| file == Path::new(STDOUT));
+    check(args, to_stdout)?;
+    let config = Config::load(args)?;
+    let target = Target::new(&config, args, &args.vm(), args.log())?;
+    let mut session = Session::open(&target.name, &target.paths, &target.log)?;
+    let display = Display { device: args.device.as_deref(), head: args.head };
+    let (png, (width, height)) = picture(screen::capture(&mut session, &target.paths, display)?)?;
+    let file = match file {
+        _ if to_stdout => {
+            out::write(&png)?;
+            None
+        }
+        Some(file) => {
+            files::replace(file, &png)?;
+            Some(file.to_path_buf())
+        }
+        None => Some(create(&target.name, &png)?),
+    };
+    Ok(Box::new(Shot { name: target.name, file, width, height }))
+}
+
+/// What contradicts itself, before QEMU is asked for anything.
+fn check(args: &Args, to_stdout: bool) -> Result<(), Error> {
+    let usage = |message: &str, hint: &str| Err(Error::new(Kind::Usage, message).hint(hint));
+    if args.head.is_some() && args.device.is_none() {
+        return usage("`--head` needs `--device`", "heads are those of one display device");
+    }
+    if to_stdout && args.json {
+        return usage("`--json` and a picture both go to standard output", "name a FILE");
+    }
+    if to_stdout && std::io::stdout().is_terminal() {
+        let vm = args.vm();
+        let hint = format!("`qqmgr screenshot {vm} - >{vm}.png`, or without the `-`");
+        return usage("a PNG is nothing for a terminal", &hint);
+    }
+    Ok(())
+}
+
+/// As PNG, and its width and height.
+fn picture(picture: Picture) -> Result<(Vec<u8>, (u32, u32)), Error> {
+    let png = match picture {
+        Picture::Png(png) => Some(png),
+        Picture::Ppm(ppm) => png::from_ppm(&ppm),
+    };
+    let sized = png.and_then(|png| png::size(&png).map(|size| (png, size)));
+    sized.ok_or_else(|| {
+        Error::failed("QEMU wrote no whole picture")
+            .hint("is the disk full that the VM's directory is on?")
+    })
+}
+
+/// Under the first name that is free.
+fn create(vm: &str, png: &[u8]) -> Result<PathBuf, Error> {
+    let numbered = (1_u64..).map(|number| format!("{vm}-{number}.png"));
+    for name in std::iter::once(format!("{vm}.png")).chain(numbered) {
+        let file = PathBuf::from(name);
+        match files::create(&file, png) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            result => {
+                return result.map(|()| file.clone()).map_err(|e| Error::io("write", &file, &e));
+            }
+        }
+    }
+    Err(Error::failed("no file name is free"))
+}
+
+impl Report for Shot {
+    fn text(&self) -> String {
+        let Self { file, width, height, .. } = self;
+        let file = file.as_ref().map(|file| file.display());
+        file.map(|file| format!("wrote {file}: {width} x {height}\n")).unwrap_or_default()
+    }
+
+    fn json(&self) -> Value {
+        Value::object([
+            ("name", Value::from(self.name.as_str())),
+            ("file", self.file.as_deref().into()),
+            ("width", self.width.into()),
+            ("height", self.height.into()),
+        ])
+    }
+}

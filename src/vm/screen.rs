@@ -1,0 +1,81 @@
+//! What a display of the guest shows, as QEMU writes it to a file: `screendump` of `qapi/ui.json`.
+
+use super::session::Session;
+use super::{Paths, qmp};
+use crate::error::Error;
+use crate::files;
+use crate::json::Value;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// QEMU compresses a large picture in a second; a busy host takes its time.
+const PICTURE_WAIT: Duration = Duration::from_secs(20);
+/// A picture of 8K has 100 MiB as PPM.
+const PICTURE_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// Which display, by QEMU's names; the first one if none is named.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Display<'a> {
+    pub(crate) device: Option<&'a str>,
+    pub(crate) head: Option<u32>,
+}
+
+/// A file as QEMU wrote it.
+pub(crate) enum Picture {
+    Png(Vec<u8>),
+    Ppm(Vec<u8>),
+}
+
+/// Removed when it is not needed any more, whatever happened.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = files::remove(&self.0);
+    }
+}
+
+/// As PNG if this QEMU has that, which came with 7.1 and can be left out when it is built.
+pub(crate) fn capture(
+    session: &mut Session,
+    paths: &Paths,
+    display: Display,
+) -> Result<Picture, Error> {
+    let name = format!("screenshot.{}", std::process::id());
+    // JSON has no way to name a file that is not UTF-8.
+    let dir = if paths.dir.to_str().is_some() { paths.dir.clone() } else { paths.short_dir()? };
+    let file = Temporary(dir.join(name));
+    if session.takes("screendump", "format")? {
+        match session.try_execute(
+            PICTURE_WAIT,
+            "screendump",
+            Some(&arguments(&file, display, true)),
+        ) {
+            Ok(_) => return read(&file.0).map(Picture::Png),
+            Err(qmp::Error::Refused { .. }) => {}
+            Err(error) => return Err(session.told(&error)),
+        }
+    }
+    let arguments = arguments(&file, display, false);
+    session.execute_within(PICTURE_WAIT, "screendump", Some(&arguments)).map_err(hinted)?;
+    read(&file.0).map(Picture::Ppm)
+}
+
+fn arguments(file: &Temporary, display: Display, png: bool) -> Value {
+    let format = png.then(|| ("format", Value::from("png")));
+    let device = display.device.map(|device| ("device", device.into()));
+    let head = display.head.map(|head| ("head", head.into()));
+    let filename = [("filename", Value::from(file.0.as_path()))];
+    Value::object(filename.into_iter().chain(format).chain(device).chain(head))
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Error> {
+    files::read_start(file, PICTURE_BYTES_MAX).map_err(|error| Error::io("read", file, &error))
+}
+
+fn hinted(error: Error) -> Error {
+    if !error.message().contains("no console") {
+        return error;
+    }
+    error.hint("give the VM a display device, `-device VGA` say; it needs no window for that")
+}
