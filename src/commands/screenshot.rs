@@ -57,8 +57,7 @@ static HEAD: Flag = Flag {
 
 struct Shot {
     name: String,
-    /// Where it was written, unless that is standard output.
-    file: Option<PathBuf>,
+    file: PathBuf,
     width: u32,
     height: u32,
 }
@@ -75,13 +74,13 @@ fn run(args: &Args) -> Outcome {
     let file = match file {
         _ if to_stdout => {
             out::write(&png)?;
-            None
+            PathBuf::from(STDOUT)
         }
         Some(file) => {
             files::replace(file, &png)?;
-            Some(file.to_path_buf())
+            file.to_path_buf()
         }
-        None => Some(create(&target.name, &png)?),
+        None => create(&target.name, &png)?,
     };
     Ok(Box::new(Shot { name: target.name, file, width, height }))
 }
@@ -134,14 +133,16 @@ fn create(vm: &str, png: &[u8]) -> Result<PathBuf, Error> {
 impl Report for Shot {
     fn text(&self) -> String {
         let Self { file, width, height, .. } = self;
-        let file = file.as_ref().map(|file| file.display());
-        file.map(|file| format!("wrote {file}: {width} x {height}\n")).unwrap_or_default()
+        if *file == Path::new(STDOUT) {
+            return String::new();
+        }
+        format!("wrote {}: {width} x {height}\n", file.display())
     }
 
     fn json(&self) -> Value {
         Value::object([
             ("name", Value::from(self.name.as_str())),
-            ("file", self.file.as_deref().into()),
+            ("file", self.file.as_path().into()),
             ("width", self.width.into()),
             ("height", self.height.into()),
         ])

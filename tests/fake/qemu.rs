@@ -66,6 +66,15 @@ const VERSION: &str = concat!(
     r#"{"qemu": {"micro": 22, "minor": 2, "major": 7}, "#,
     r#""package": "Debian 1:7.2+dfsg-7+deb12u18+b3"}"#,
 );
+/// What `screendump` takes, of a reply of 200 KiB; without `format`, which came with 7.1.
+const SCHEMA: &str = concat!(
+    r#"[{"name": "screendump", "ret-type": "5", "meta-type": "command", "arg-type": "6"}, "#,
+    r#"{"name": "6", "members": [{"name": "filename", "type": "str"}, "#,
+    r#"{"name": "device", "default": null, "type": "str"}, "#,
+    r#"{"name": "head", "default": null, "type": "int"}], "meta-type": "object"}]"#,
+);
+/// The size of a screen in text mode.
+const SCREEN: (usize, usize) = (720, 400);
 const GARBAGE: &[u8] = b"220 ready\r\n\xff\xfe\x80\r\n{\"QMP\": ]}\r\n\0\0\0\r\n";
 
 const POWERED_OFF: &str =
@@ -336,6 +345,14 @@ impl State {
                 self.send(QUIT);
                 done
             }
+            "query-qmp-schema" => Ok(SCHEMA.to_owned()),
+            "screendump" => {
+                let file = member(line, "filename").unwrap_or_default();
+                match fs::write(file.trim_matches('"'), screen()) {
+                    Ok(()) => done,
+                    Err(error) => generic(&format!("failed to open file '{file}': {error}")),
+                }
+            }
             _ => not_found(&format!("The command {name} has not been found")),
         }
     }
@@ -527,6 +544,16 @@ impl Machine {
         self.arguments.remove_pid_file();
         process::exit(0);
     }
+}
+
+/// A PPM whose bytes have long runs and short ones, and of each kind that there is.
+fn screen() -> Vec<u8> {
+    let (width, height) = SCREEN;
+    let mut ppm = format!("P6\n{width} {height}\n255\n").into_bytes();
+    let shade = |at: usize| u8::try_from(at % 256).unwrap_or_default();
+    let pixels = (0..height).flat_map(|y| (0..width * 3).map(move |x| (x, y)));
+    ppm.extend(pixels.map(|(x, y)| if y % 16 < 4 { shade(x * x + y * 7) } else { shade(y / 16) }));
+    ppm
 }
 
 fn generic(description: &str) -> Answer {

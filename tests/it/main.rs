@@ -20,6 +20,7 @@ mod ports;
 mod real_qemu;
 mod restart;
 mod run;
+mod screenshot;
 mod set;
 mod shown;
 mod surroundings;

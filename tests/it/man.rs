@@ -473,6 +473,7 @@ fn json_of_every_command_is_documented() {
     check("ssh", &[run(&["ssh", "dev", "true"])]);
     check("put", &[run(&["put", "dev", "tests", "qqmgr.toml", "."])]);
     check("get", &[run(&["get", "dev", "a", "."])]);
+    check("screenshot", &[run(&["screenshot", "dev", "screen.png"])]);
     check("completions", &[run(&["completions", "bash"])]);
     let ran = with_ssh_server(port, || run(&["run", "dev", "--", "true"]));
     check("run", &[ran]);
@@ -710,6 +711,7 @@ fn guest_project() -> Option<Project> {
          IdentitiesOnly = true\nUserKnownHostsFile = '/dev/null'\nStrictHostKeyChecking = 'no'\n\
          [vm.dev]\ncmd = [\n\
          '-nodefaults -machine pc -accel tcg -cpu max -m {{{{.memory}}}} -display none',\n\
+         '-device VGA',\n\
          '-kernel \"{{{{.guest}}}}/vmlinuz\" -initrd \"{{{{.guest}}}}/initrd\"',\n\
          '-append \"console=ttyS0 guest.hostname={{{{.vm.name}}}}\"',\n\
          '-netdev user,id=n0,hostfwd=tcp:127.0.0.1:{{{{.vm.ssh.port}}}}-:22',\n\
@@ -795,6 +797,9 @@ fn check_example(project: &Project, script: &str, stdout: &str) {
     }
     if script.contains(".changes[]") {
         assert_eq!(stdout.lines().next(), Some("-m 300 -> -m 256"), "{script}");
+    }
+    if script.contains("qqmgr screenshot") {
+        assert_eq!(lines_with("wrote boot-"), 3, "{script}\n{stdout}");
     }
     if script.contains("diff now") {
         assert_eq!(lines_with("<") + lines_with(">"), 3, "{script}\n{stdout}");

@@ -24,6 +24,7 @@ Commands:
   reset [VM...]                 Press the reset button of VMs
   powerdown [VM...]             Press the power button of VMs, once, without waiting
   nmi [VM...]                   Send VMs a non-maskable interrupt
+  screenshot VM [FILE]          Write what the guest shows to a PNG file
   ssh VM [WORD...]              Open a shell on the guest, or run a command
   put VM LOCAL... REMOTE        Copy files and directories to the guest
   get VM REMOTE... LOCAL        Copy files and directories from the guest
