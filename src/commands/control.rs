@@ -24,7 +24,7 @@ pub(crate) static PAUSE: Command = Command {
 
 pub(crate) static RESUME: Command = Command {
     name: "resume",
-    about: "Let VMs go on that are paused, suspended or not begun",
+    about: "Let VMs go on that are paused or suspended",
     details: "",
     operands: &[spec::VMS],
     flags: &[&spec::ALL],
@@ -49,7 +49,7 @@ pub(crate) static RESET: Command = Command {
 
 pub(crate) static POWERDOWN: Command = Command {
     name: "powerdown",
-    about: "Press the power button of VMs, once, without waiting",
+    about: "Press the power button of VMs once",
     details: "What the guest makes of it is its own business; `stop` waits for the end.",
     operands: &[spec::VMS],
     flags: &[&spec::ALL],

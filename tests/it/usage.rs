@@ -20,9 +20,9 @@ Commands:
   list                          List the VMs
   wait [VM...]                  Wait until something happens to VMs
   pause [VM...]                 Stop the CPUs of VMs, until `resume`
-  resume [VM...]                Let VMs go on that are paused, suspended or not begun
+  resume [VM...]                Let VMs go on that are paused or suspended
   reset [VM...]                 Press the reset button of VMs
-  powerdown [VM...]             Press the power button of VMs, once, without waiting
+  powerdown [VM...]             Press the power button of VMs once
   nmi [VM...]                   Send VMs a non-maskable interrupt
   screenshot VM [FILE]          Write what the guest shows to a PNG file
   ssh VM [WORD...]              Open a shell on the guest, or run a command
