@@ -1,5 +1,6 @@
 //! `pause`, `resume`, `reset`, `powerdown` and `nmi`: one QMP command each, and the state that it
-//! left the VM in.
+//! left the VM in. A guest that is not running may be in another state than the one asked for,
+//! like one that is paused while it is suspended; so the state is what is told.
 
 use super::fleet::{self, Known};
 use super::target::Target;
@@ -9,6 +10,7 @@ use crate::error::Kind;
 use crate::json::Value;
 use crate::report::Report;
 use crate::vm::session::Session;
+use std::time::Duration;
 
 pub(crate) static PAUSE: Command = Command {
     name: "pause",
@@ -18,7 +20,7 @@ pub(crate) static PAUSE: Command = Command {
     flags: &[&spec::ALL],
     failure_code: Kind::exit_code,
     run: Run::Each(|args, tell| {
-        fleet::each(&PAUSE, args, Known::Running, tell, |vm| control(vm, "stop", "paused"));
+        fleet::each(&PAUSE, args, Known::Running, tell, |vm| control(vm, "stop", None));
     }),
 };
 
@@ -43,7 +45,7 @@ pub(crate) static RESET: Command = Command {
     flags: &[&spec::ALL],
     failure_code: Kind::exit_code,
     run: Run::Each(|args, tell| {
-        fleet::each(&RESET, args, Known::Running, tell, |vm| control(vm, "system_reset", "reset"));
+        fleet::each(&RESET, args, Known::Running, tell, reset);
     }),
 };
 
@@ -56,7 +58,7 @@ pub(crate) static POWERDOWN: Command = Command {
     failure_code: Kind::exit_code,
     run: Run::Each(|args, tell| {
         fleet::each(&POWERDOWN, args, Known::Running, tell, |vm| {
-            control(vm, "system_powerdown", "power button pressed")
+            control(vm, "system_powerdown", Some("power button pressed"))
         });
     }),
 };
@@ -69,41 +71,71 @@ pub(crate) static NMI: Command = Command {
     flags: &[&spec::ALL],
     failure_code: Kind::exit_code,
     run: Run::Each(|args, tell| {
-        fleet::each(&NMI, args, Known::Running, tell, |vm| control(vm, "inject-nmi", "NMI sent"));
+        fleet::each(&NMI, args, Known::Running, tell, nmi);
     }),
 };
 
-struct Controlled {
-    name: String,
-    pid: u32,
-    /// Completes the VM's name.
-    what: &'static str,
-    state: String,
+/// How long a reset may take that QEMU has agreed to: it stops all CPUs first.
+const RESET_WAIT: Duration = Duration::from_secs(10);
+
+/// What was done to a VM, and the state that it is in then.
+pub(super) struct Controlled {
+    pub(super) name: String,
+    pub(super) pid: u32,
+    /// `None` where the state alone tells it.
+    pub(super) what: Option<String>,
+    pub(super) state: String,
 }
 
-fn control(target: &Target, command: &str, what: &'static str) -> Outcome {
-    let session = Session::open(&target.name, &target.paths, &target.log)?;
-    told(target, session, command, what)
+fn control(target: &Target, command: &str, what: Option<&str>) -> Outcome {
+    let mut session = Session::open(&target.name, &target.paths, &target.log)?;
+    session.execute(command, None)?;
+    told(target, session, what)
 }
 
 /// What lets a guest go on depends on what keeps it: `cont` does nothing for one that has
-/// suspended itself.
+/// suspended itself, and is refused for one that has shut down.
 fn resume(target: &Target) -> Outcome {
     let mut session = Session::open(&target.name, &target.paths, &target.log)?;
     let suspended = session.run_state()? == "suspended";
     let command = if suspended { "system_wakeup" } else { "cont" };
-    told(target, session, command, "resumed")
+    session.execute(command, None).map_err(|error| match error.kind {
+        Kind::Failed => error
+            .hint(format!("a guest that has shut down needs `qqmgr reset {}` first", target.name)),
+        _ => error,
+    })?;
+    told(target, session, None)
 }
 
-fn told(target: &Target, mut session: Session, command: &str, what: &'static str) -> Outcome {
-    session.execute(command, None)?;
+/// QEMU resets the machine after it has agreed to. With `-no-reboot` it ends instead, or is shut
+/// down.
+fn reset(target: &Target) -> Outcome {
+    let mut session = Session::open(&target.name, &target.paths, &target.log)?;
+    session.execute("system_reset", None)?;
+    session.await_event(&["RESET", "SHUTDOWN"], RESET_WAIT)?;
+    told(target, session, Some("reset"))
+}
+
+fn nmi(target: &Target) -> Outcome {
+    control(target, "inject-nmi", Some("NMI sent")).map_err(|error| match error.kind {
+        Kind::Failed => error.hint("not every machine type takes an NMI: `pc` and `q35` do"),
+        _ => error,
+    })
+}
+
+fn told(target: &Target, mut session: Session, what: Option<&str>) -> Outcome {
     let (pid, state) = (session.process.pid, session.run_state()?);
-    Ok(Box::new(Controlled { name: target.name.clone(), pid, what, state }))
+    let (name, what) = (target.name.clone(), what.map(str::to_string));
+    Ok(Box::new(Controlled { name, pid, what, state }))
 }
 
 impl Report for Controlled {
     fn text(&self) -> String {
-        format!("{} {}: {}\n", self.name, self.what, self.state)
+        let Self { name, state, .. } = self;
+        match &self.what {
+            Some(what) => format!("{name}: {what}, {state}\n"),
+            None => format!("{name} is {state}\n"),
+        }
     }
 
     fn json(&self) -> Value {

@@ -77,6 +77,20 @@ impl Session {
         Ok(members.unwrap_or_default().iter().any(name))
     }
 
+    /// Waits for an event of one of these names, or for the end of QEMU; one that came with an
+    /// answer counts.
+    pub(crate) fn await_event(&mut self, names: &[&str], limit: Duration) -> Result<(), Error> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.qmp.event(deadline) {
+                Ok(event) if names.contains(&event.name.as_str()) => return Ok(()),
+                Ok(_) => {}
+                Err(qmp::Error::Closed) => return Ok(()),
+                Err(error) => return Err(told(&error, &self.name, &self.process)),
+            }
+        }
+    }
+
     /// The guest's run state in QEMU's own words, `stopped` when QEMU has just ended.
     pub(crate) fn run_state(&mut self) -> Result<String, Error> {
         match self.qmp.run_state(Instant::now() + ANSWER_WAIT) {

@@ -33,7 +33,7 @@ pub(crate) const OFF: &[u8] = &[0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef, 0xf4, 
 /// Tells `pvpanic` (port 0x505).
 pub(crate) const PANICS: &[u8] = &[0xba, 0x05, 0x05, 0xb0, 0x01, 0xee, 0xf4, 0xeb, 0xfd];
 /// Suspends to memory at once.
-const SUSPENDS: &[u8] = &[0xba, 0x04, 0x06, 0xb8, 0x00, 0x24, 0xef, 0xf4, 0xeb, 0xfd];
+pub(crate) const SUSPENDS: &[u8] = &[0xba, 0x04, 0x06, 0xb8, 0x00, 0x24, 0xef, 0xf4, 0xeb, 0xfd];
 
 /// A project with one VM, `vm`, on a real QEMU, if there is one.
 #[track_caller]
@@ -43,7 +43,7 @@ pub(crate) fn project(cmd: &str) -> Option<Project> {
     Some(project)
 }
 
-fn config(qemu: &str, vms: &[(&str, &str)]) -> String {
+pub(crate) fn config(qemu: &str, vms: &[(&str, &str)]) -> String {
     let mut text = format!("[qemu]\nbin = \"{qemu}\"\n");
     for (name, cmd) in vms {
         let _ = writeln!(text, "[vm.{name}]\ncmd = {cmd:?}\nssh.port = {}", free_port());
