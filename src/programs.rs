@@ -1,5 +1,5 @@
-//! Every program that is executed on this host: one row of [`NAMED`], or named by the configuration
-//! (`bin` and `img` in `[qemu]`). Nothing else in `src/` makes a [`Command`], so that this file is
+//! Every program that is executed on this host: one row of [`NAMED`], or named by the user (`bin` and
+//! `img` in `[qemu]`, `QQMGR_GDB`). Nothing else in `src/` makes a [`Command`], so that this file is
 //! the whole list; README.md says when each is run.
 
 use crate::error::Error;
@@ -11,6 +11,7 @@ use std::process::Command;
 /// A program, looked for in `PATH`, and the package that Debian has it in.
 pub(crate) struct Program(&'static str, &'static str);
 
+pub(crate) const GDB: Program = Program("gdb", "gdb");
 pub(crate) const ID: Program = Program("id", "coreutils");
 pub(crate) const PS: Program = Program("ps", "procps");
 pub(crate) const SCP: Program = Program("scp", "openssh-client");
@@ -18,7 +19,7 @@ pub(crate) const SH: Program = Program("sh", "dash");
 pub(crate) const SSH: Program = Program("ssh", "openssh-client");
 pub(crate) const TAR: Program = Program("tar", "tar");
 
-const NAMED: &[Program] = &[ID, PS, SCP, SH, SSH, TAR];
+const NAMED: &[Program] = &[GDB, ID, PS, SCP, SH, SSH, TAR];
 
 impl Program {
     pub(crate) fn command(&self) -> Command {
@@ -30,7 +31,7 @@ impl Program {
     }
 }
 
-/// The command of a program that the configuration names.
+/// The command of a program that the user names.
 pub(crate) fn configured(program: impl AsRef<OsStr>) -> Command {
     Command::new(program)
 }

@@ -115,6 +115,7 @@ pub(crate) struct Args {
     pub(crate) quiet: bool,
     pub(crate) keep: bool,
     pub(crate) fresh: bool,
+    pub(crate) guest: bool,
     pub(crate) running: bool,
     /// How long to wait for the guest's ssh server, if at all.
     pub(crate) wait: Option<Duration>,

@@ -8,6 +8,7 @@ mod completions;
 mod control;
 mod copy;
 mod fleet;
+mod gdb;
 pub(crate) mod help;
 mod init;
 mod list;
@@ -44,6 +45,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &copy::PUT,
     &copy::GET,
     &run::COMMAND,
+    &gdb::COMMAND,
     &check::COMMAND,
     &cmdline::COMMAND,
     &ssh_config::COMMAND,

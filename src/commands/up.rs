@@ -13,6 +13,7 @@ use crate::vm::process::{self, Process};
 use crate::vm::state::State;
 use crate::vm::{Instance, Paths, port};
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -36,6 +37,14 @@ pub(super) struct Up<'a> {
 pub(super) struct Running {
     pub(super) ready: Ready,
     pub(super) ssh_port: u16,
+}
+
+/// A VM that somebody else starts.
+pub(super) enum Prepared {
+    /// The command line of QEMU.
+    Argv(Vec<OsString>),
+    /// It runs already.
+    Runs(Process),
 }
 
 impl<'a> Up<'a> {
@@ -113,6 +122,24 @@ impl<'a> Up<'a> {
                 }
             }
         }
+    }
+
+    /// Does all that a start does but run QEMU, for a debugger that will, and gives the lock back:
+    /// until QEMU runs, the VM is one that does not.
+    pub(super) fn without_qemu(&self, lock: Lock) -> Result<Prepared, Error> {
+        if let Some((process, _)) = self.running()? {
+            return Ok(Prepared::Runs(process));
+        }
+        let paths = &self.target.paths;
+        let prepared = paths
+            .clean_for_start()
+            .and_then(|()| check_pid_file(paths))
+            .and_then(|()| self.prepare(&BTreeSet::new()))
+            .and_then(|(plan, _)| launch::new_files(paths).and(plan.argv(self.target)));
+        prepared.map(Prepared::Argv).map_err(|error| {
+            let cleaned = paths.clean_for_start().and_then(|()| lock.discard(paths));
+            cleaned.err().unwrap_or(error)
+        })
     }
 
     /// Finds the port, and writes down what the VM is started with: from then on the port is its.

@@ -12,7 +12,7 @@ use crate::json::{self, Value};
 use std::fmt;
 use std::fs::File;
 
-const NEGOTIATION: &str = "{\"execute\": \"qmp_capabilities\"}\n";
+pub(super) const NEGOTIATION: &str = "{\"execute\": \"qmp_capabilities\"}\n";
 /// Of a long story, this much of its end is read: hundreds of events.
 const READ_BYTES_MAX: u64 = 64 * 1024;
 

@@ -14,6 +14,7 @@ use crate::log::Log;
 use crate::programs;
 use crate::text::command_line;
 use std::ffi::OsString;
+use std::fs::File;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
@@ -183,28 +184,35 @@ pub(crate) fn wait_for_running(
 fn spawn(launch: &Launch) -> Result<Child, Error> {
     let (program, arguments) = launch.argv.split_first().ok_or_else(|| Error::failed("no QEMU"))?;
     launch.log.verbose(|| format!("exec {}", command_line(launch.argv)));
-    let log_path = &launch.paths.log;
-    // QEMU empties it, too, but only some time after it can be seen to run.
-    let spawned = files::empty(&launch.paths.serial)
-        .and_then(|()| events::prepare(launch.paths))
-        .and_then(|()| {
-            let log = files::create_private(log_path).and_then(|log| Ok((log.try_clone()?, log)));
-            log.map_err(|error| Error::io("create", log_path, &error))
-        })
-        .and_then(|(stdout, stderr)| {
+    let paths = launch.paths;
+    let log = new_files(paths)?;
+    let spawned =
+        log.try_clone().map_err(|error| Error::io("open", &paths.log, &error)).and_then(|stdout| {
             let mut command = programs::configured(program);
             command.args(arguments).current_dir(launch.current_dir).process_group(0);
-            command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+            command.stdin(Stdio::null()).stdout(stdout).stderr(log);
             command.spawn().map_err(|error| {
                 Error::io("run", Path::new(program), &error)
                     .hint("`bin` in `[qemu]` says which QEMU is run")
             })
         });
-    spawned.map_err(|failed| {
-        // Nothing was run: not even a log is left. A directory in its place is the user's.
-        let _ = files::remove(log_path).and_then(|()| files::remove(&launch.paths.events_out));
-        launch.paths.clean_for_start().err().unwrap_or(failed)
-    })
+    spawned.map_err(|failed| not_run(paths, failed))
+}
+
+/// Makes the files in which a start begins anew, whoever runs QEMU then; gives the log.
+pub(crate) fn new_files(paths: &Paths) -> Result<File, Error> {
+    // QEMU empties it, too, but only some time after it can be seen to run.
+    let made = files::empty(&paths.serial).and_then(|()| events::prepare(paths)).and_then(|()| {
+        let log = files::create_private(&paths.log);
+        log.map_err(|error| Error::io("create", &paths.log, &error))
+    });
+    made.map_err(|failed| not_run(paths, failed))
+}
+
+/// Nothing was run: not even a log is left. A directory in its place is the user's.
+fn not_run(paths: &Paths, failed: Error) -> Error {
+    let _ = files::remove(&paths.log).and_then(|()| files::remove(&paths.events_out));
+    paths.clean_for_start().err().unwrap_or(failed)
 }
 
 /// Until QMP tells the run state. `ended` tells when there is nobody to tell it any more.

@@ -1,9 +1,10 @@
 //! One virtual machine: its files ([`paths`]), its process ([`process`]), what it was started
-//! with ([`instance`]), how it is asked ([`qmp`], [`session`]), started ([`launch`]) and stopped
+//! with ([`instance`]), how it is asked ([`qmp`], [`session`]), debugged ([`gdb`]), started ([`launch`]) and stopped
 //! ([`shutdown`]), and in which state it is ([`state`]).
 
 pub(crate) mod argv;
 pub(crate) mod events;
+pub(crate) mod gdb;
 pub(crate) mod guard;
 pub(crate) mod instance;
 pub(crate) mod kvm;

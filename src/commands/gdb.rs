@@ -1,0 +1,66 @@
+//! `qqmgr gdb VM [-- ARGS...]`: becomes gdb, so that every signal and terminal mode is gdb's own.
+
+use super::plan::Extra;
+use super::target::Target;
+use super::up::{Prepared, TIMEOUT_DEFAULT, Up};
+use crate::cli::spec::{self, Count, Flag, FlagKind, Operand};
+use crate::cli::{Args, Command, Outcome, Run};
+use crate::config::Config;
+use crate::error::{Error, Kind};
+use crate::vm::gdb::{self, Gdb};
+use crate::vm::lock::{LOCK_WAIT, lock};
+use crate::vm::process;
+use crate::vm::session::Session;
+
+pub(crate) static COMMAND: Command = Command {
+    name: "gdb",
+    about: "Debug QEMU itself, or the guest's kernel",
+    details: "A QEMU that runs is attached to; otherwise gdb has the VM's command line, and\n\
+              `run` starts it. ARGS go to gdb. The exit code is gdb's.",
+    operands: &[
+        spec::VM,
+        Operand { name: "ARGS", count: Count::Words { required: false }, choices: &[] },
+    ],
+    flags: &[&GUEST],
+    failure_code: Kind::exit_code,
+    run: Run::Once(run),
+};
+
+static GUEST: Flag = Flag {
+    long: "guest",
+    short: None,
+    kind: FlagKind::Switch(|args| args.guest = true),
+    help: "Attach to the guest of a VM that runs, and not to QEMU",
+};
+
+fn run(args: &Args) -> Outcome {
+    if args.json {
+        return Err(Error::new(Kind::Usage, "`gdb` has no result that could be JSON")
+            .hint("`qqmgr gdb VM -- -batch -ex COMMAND` prints what gdb says of it"));
+    }
+    let gdb = Gdb::find()?;
+    let config = Config::load(args)?;
+    let target = Target::new(&config, args, &args.vm(), args.log())?;
+    let gdb = if args.guest { guest(gdb, &target)? } else { qemu(gdb, &target)? };
+    Err(gdb.replace_us(&args.words, &target.log))
+}
+
+fn guest(gdb: Gdb, target: &Target) -> Result<Gdb, Error> {
+    let Target { name, paths, log, .. } = target;
+    let mut session = Session::open(name, paths, log)?;
+    Ok(gdb.of_guest(&gdb::listener(&mut session, paths)?))
+}
+
+fn qemu(gdb: Gdb, target: &Target) -> Result<Gdb, Error> {
+    let Target { config, name, paths, log, .. } = target;
+    if let Some(process) = process::find(paths).filter(|process| !process.exiting) {
+        return Ok(gdb.attached_to(process.pid));
+    }
+    let up = Up::new(target, Extra::default(), TIMEOUT_DEFAULT)?;
+    up.check()?;
+    let lock = lock(paths, name, COMMAND.name, LOCK_WAIT, log)?;
+    match up.without_qemu(lock)? {
+        Prepared::Runs(process) => Ok(gdb.attached_to(process.pid)),
+        Prepared::Argv(argv) => gdb.with_qemu(&argv, config.dir(), paths),
+    }
+}
