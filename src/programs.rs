@@ -1,6 +1,6 @@
-//! Every program that is executed on this host: one row of [`NAMED`], or named by the user (`bin` and
-//! `img` in `[qemu]`, `QQMGR_GDB`). Nothing else in `src/` makes a [`Command`], so that this file is
-//! the whole list; README.md says when each is run.
+//! Every program that is executed on this host: one row of [`NAMED`], or named by the user, in
+//! `bin` and `img` of `[qemu]` and in `QQMGR_GDB`. Nothing else in `src/` makes a [`Command`], so
+//! that this file is the whole list; README.md says when each is run.
 
 use crate::error::Error;
 use std::ffi::OsStr;

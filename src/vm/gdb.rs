@@ -20,8 +20,8 @@ use std::process::Command;
 
 /// Instead of `gdb`: `gdb-multiarch`, say.
 const PROGRAM_VARIABLE: &str = "QQMGR_GDB";
-/// By these QEMU interrupts a CPU of its own, makes coroutines of signal stacks, and is asked to end;
-/// the last it ignores (QEMU's own `scripts/qemu-gdb.py` is as quiet about it).
+/// By these QEMU interrupts a CPU of its own, makes coroutines of signal stacks, and is asked to
+/// end; the last it ignores (QEMU's own `scripts/qemu-gdb.py` is as quiet about it).
 const PASS_SIGNALS: &str = "handle SIGUSR1 SIGUSR2 SIGTERM SIGPIPE nostop noprint pass";
 /// Runs QEMU, each time with a story of its own: [`super::events`]. Its words are the two files
 /// without their endings, what is in the first, and the command line.
@@ -135,20 +135,25 @@ pub(crate) fn listener(session: &mut Session, paths: &Paths) -> Result<OsString,
         Some(name) => name,
         None => listen(session, paths)?,
     };
-    let Some(free) = name.strip_prefix(DISCONNECTED) else {
-        return Err(Error::failed("another debugger has the guest")
-            .hint("QEMU serves one at a time; `detach` or `quit` there lets the guest go on"));
-    };
-    let address = free.rsplit_once(",server").map_or(free, |(address, _)| address);
-    match address.split_once(':') {
+    let free = name.strip_prefix(DISCONNECTED);
+    let address = free.unwrap_or(&name);
+    let address = address.rsplit_once(",server").map_or(address, |(address, _)| address);
+    let reached = match address.split_once(':') {
         Some(("unix", path)) if Path::new(path).file_name() == paths.gdb.file_name() => {
-            Ok(reachable(paths)?.into())
+            reachable(paths)?.into()
         }
-        Some(("unix", path)) => Ok(path.into()),
-        Some(("tcp", _)) => Ok(address.into()),
-        _ => Err(Error::failed(format!("gdb cannot reach `{address}`, where QEMU listens for it"))
-            .hint("take `-gdb` out of the VM's `cmd`: `qqmgr gdb --guest` needs none")),
-    }
+        Some(("unix", path)) => path.into(),
+        Some(("tcp", _)) => address.into(),
+        _ => {
+            let message = format!("gdb cannot reach `{address}`, where QEMU listens for it");
+            return Err(Error::failed(message)
+                .hint("take `-gdb` out of the VM's `cmd`: `qqmgr gdb --guest` needs none"));
+        }
+    };
+    free.map(|_| reached).ok_or_else(|| {
+        Error::failed("another debugger has the guest")
+            .hint("QEMU serves one at a time; `detach` or `quit` there lets the guest go on")
+    })
 }
 
 /// QEMU's description of the device, if it listens.

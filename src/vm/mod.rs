@@ -1,6 +1,6 @@
 //! One virtual machine: its files ([`paths`]), its process ([`process`]), what it was started
-//! with ([`instance`]), how it is asked ([`qmp`], [`session`]), debugged ([`gdb`]), started ([`launch`]) and stopped
-//! ([`shutdown`]), and in which state it is ([`state`]).
+//! with ([`instance`]), how it is asked ([`qmp`], [`session`]), debugged ([`gdb`]), started
+//! ([`launch`]) and stopped ([`shutdown`]), and in which state it is ([`state`]).
 
 pub(crate) mod argv;
 pub(crate) mod events;

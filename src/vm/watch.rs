@@ -149,7 +149,9 @@ impl Watch<'_> {
             }
             (told, ask_at) = (Some(tells), Instant::now() + ASK_INTERVAL);
             let instance = Instance::read(self.paths);
-            let state = State::ask(self.paths, Some(self.process), instance.as_ref(), self.log);
+            // Looked at anew: one that was frozen may go on.
+            let process = process::find(self.paths);
+            let state = State::ask(self.paths, process.as_ref(), instance.as_ref(), self.log);
             state == State::Qemu("running".into())
         })
     }

@@ -12,6 +12,7 @@ mod endings;
 mod expect;
 mod faults;
 mod fleet;
+mod gdb;
 mod guest;
 mod harness;
 mod lacking;

@@ -1,0 +1,355 @@
+//! `gdb`: what the debugger is given, by `echo` in its place, and what it does, by the real one.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::guest;
+use crate::harness::{Project, Run, free_port, has_program, has_tool, real_qemu, wait_until};
+use crate::real_qemu::NO_MACHINE;
+
+const SOON: Duration = Duration::from_secs(30);
+/// A machine with a CPU, which runs the firmware for ever.
+const MACHINE: &str = "-nodefaults -machine pc -accel tcg -m 32 -display none";
+const LEFT: &str = "events.out lock qemu.log serial";
+const NOT_RUNNING: &str =
+    "qqmgr: error: VM `vm` is not running\nqqmgr: hint: `qqmgr start vm` starts it\n";
+const SIGNALS: &str = "handle SIGUSR1 SIGUSR2 SIGTERM SIGPIPE nostop noprint pass";
+
+/// A project with the VM `vm` on a real QEMU, if there is one and a gdb.
+#[track_caller]
+fn project(cmd: &str, more: &str) -> Option<Project> {
+    let (project, qemu) = (Project::new(), real_qemu()?);
+    project.config(&config(qemu, cmd, more));
+    has_tool("gdb").then_some(project)
+}
+
+fn config(qemu: &str, cmd: &str, more: &str) -> String {
+    let port = free_port();
+    format!("[qemu]\nbin = \"{qemu}\"\n[vm.vm]\ncmd = \"{cmd}\"\nssh.port = {port}\n{more}\n")
+}
+
+/// gdb without a terminal, told these commands, in this order.
+fn gdb<'p>(project: &'p Project, words: &[&str], commands: &[&str]) -> Run<'p> {
+    let commands = commands.iter().flat_map(|command| ["-ex", command]);
+    let words = ["gdb"].iter().chain(words).chain(&["--", "-nx", "-batch"]).copied();
+    project.qqmgr(&words.chain(commands).collect::<Vec<_>>())
+}
+
+#[track_caller]
+fn start(project: &Project) {
+    let started = project.qqmgr(&["start", "vm"]).run();
+    started.stdout("vm started: running, pid [PID], ssh port [PORT]\n").success();
+}
+
+#[track_caller]
+fn stop(project: &Project) {
+    let stopped = project.qqmgr(&["stop", "--force", "vm"]).run();
+    stopped.stdout("vm ended by SIGTERM in [SECONDS] s\n").success();
+}
+
+/// Waits until QEMU says that the guest is in this state.
+#[track_caller]
+fn await_state(project: &Project, state: &str) {
+    let line = format!("\nstate:      {state}\n");
+    wait_until(&format!("the VM is {state}"), SOON, || {
+        project.qqmgr(&["status", "vm"]).run().stdout.contains(&line)
+    });
+}
+
+/// A pipe that a command of gdb, `shell cat gate`, waits at until [`open_gate`].
+fn gate(project: &Project) {
+    project.sh("mkfifo gate").run().success();
+}
+
+fn open_gate(project: &Project) {
+    fs::write(project.path("gate"), "").unwrap();
+}
+
+/// The words after `/dir/` in the QEMU's command line of this VM.
+fn injected(dir: &str) -> String {
+    format!(
+        "-pidfile {dir}/pid -monitor unix:{dir}/monitor.socket,server,nowait \
+         -serial file:{dir}/serial -qmp unix:{dir}/qmp.socket,server,nowait \
+         -qmp unix:{dir}/ctl.socket,server,nowait -qmp pipe:{dir}/events"
+    )
+}
+
+#[test]
+fn gdb_gets_the_command_line_of_a_vm_that_does_not_run() {
+    let project = Project::new();
+    let qemu = crate::harness::fake_qemu();
+    let qemu = qemu.display();
+    // Blanks, both quotes, a backslash and what a shell would expand; nothing at all.
+    let cmd = r#"[ '''-name "it's a \\ and $HOME;*"''', "''" ]"#;
+    project.config(&format!(
+        "[qemu]\nbin = '{qemu}'\n[vm.vm]\ncmd = {cmd}\nssh.port = {}\n",
+        free_port()
+    ));
+    let run = project.qqmgr(&["gdb", "vm", "--", "-ex", "break main", "--json"]);
+    let wrapper = r#"sh -c :\ \>\"\$0.out\"\ \&\&\ echo\ \"\$1\"\ \>\"\$0.in\"\ \&\&\ shift\ \&\&\ exec\ \"\$@\""#;
+    let arguments = r"-name it\'s\ a\ \\\ and\ \$HOME\;\* ''";
+    let injected = injected("[ROOT]/.qqmgr/vm.vm");
+    run.env("QQMGR_GDB", "echo")
+        .run()
+        .stdout(format!(
+            "-ex set cwd [ROOT] -ex set exec-wrapper {wrapper} \
+             [ROOT]/.qqmgr/vm.vm/events \\{{\\\"execute\\\":\\ \\\"qmp_capabilities\\\"\\}} \
+             -ex {SIGNALS} -ex set args {arguments} {injected} {qemu} -ex break main --json\n"
+        ))
+        .success();
+    // Prepared as a start is, and no VM yet.
+    let files = "events.in events.out instance.json lock qemu.log serial ssh.conf";
+    assert_eq!(project.vm_files("vm"), files.replace("serial ", ""));
+    project.qqmgr(&["status", "-q", "vm"]).run().code(3);
+    start(&project);
+    let pid = project.pid("vm");
+
+    // One that runs is attached to.
+    let run = project.qqmgr(&["gdb", "vm", "--", "core"]).env("QQMGR_GDB", "echo").run();
+    run.stdout(format!("-ex {SIGNALS} -p {pid} core\n")).success();
+    let verbose = project.qqmgr(&["-v", "gdb", "vm"]).env("QQMGR_GDB", "true").run();
+    verbose.stderr(format!("qqmgr: exec true -ex '{SIGNALS}' -p {pid}\n")).success();
+}
+
+#[test]
+fn what_is_wrong_is_told_before_anything_is_made() {
+    let project = Project::new();
+    project.fake_vm("normal");
+    let run = |words: &[&str]| project.qqmgr(&[&["gdb"], words].concat());
+    let nothing = || assert_eq!(project.files(".qqmgr"), [""; 0]);
+    run(&["vm"])
+        .env("QQMGR_GDB", "no-such-gdb")
+        .run()
+        .stderr(
+            "qqmgr: error: there is no program `no-such-gdb`\n\
+             qqmgr: hint: install it (Debian: gdb, or gdb-multiarch)\n",
+        )
+        .code(1);
+    nothing();
+    run(&["vm", "--json"])
+        .run()
+        .stdout(
+            "{\n  \"error\": {\n    \"kind\": \"usage\",\n    \
+             \"message\": \"`gdb` has no result that could be JSON\",\n    \
+             \"hint\": \"`qqmgr gdb VM -- -batch -ex COMMAND` prints what gdb says of it\"\n  }\n}\n",
+        )
+        .stderr(
+            "qqmgr: error: `gdb` has no result that could be JSON\n\
+             qqmgr: hint: `qqmgr gdb VM -- -batch -ex COMMAND` prints what gdb says of it\n",
+        )
+        .code(2);
+    let echo = |words: &[&str]| run(words).env("QQMGR_GDB", "echo").run();
+    echo(&["--guest", "vm"]).stderr(NOT_RUNNING).code(3);
+    echo(&["mv"])
+        .stderr("qqmgr: error: there is no VM `mv` in `qqmgr.toml`, did you mean `vm`?\n")
+        .code(5);
+    nothing();
+    let missing = run(&["vm"]).env("QQMGR_GDB", "./no-such-gdb").run();
+    missing.stderr("qqmgr: error: cannot run `./no-such-gdb`: no such file or directory\n").code(1);
+}
+
+/// A debugger has QEMU's words, and is not QEMU: neither seen nor signalled.
+#[test]
+fn a_gdb_that_has_not_started_qemu_is_no_vm() {
+    let Some(project) = project(NO_MACHINE, "") else { return };
+    gate(&project);
+    let debugger = gdb(&project, &["vm"], &["shell echo waiting", "shell cat gate", "run"]).start();
+    debugger.says("waiting");
+    project.qqmgr(&["status", "-q", "vm"]).run().code(3);
+    project.qqmgr(&["stop", "vm"]).run().stdout("vm was not running\n").success();
+    project.qqmgr(&["stop", "--force", "vm"]).run().stdout("vm was not running\n").success();
+    // The VM is free for a start; QEMU itself keeps a second one out.
+    start(&project);
+    open_gate(&project);
+    let ended = debugger.end();
+    assert!(ended.stdout.contains("exited with code 01"), "{}", ended.stdout);
+    assert!(ended.stderr.contains("Cannot lock pid file"), "{}", ended.stderr);
+    assert_eq!(ended.status, Some(0));
+    project.qqmgr(&["status", "-q", "vm"]).run().success();
+    stop(&project);
+    assert_eq!(project.vm_files("vm"), LEFT);
+}
+
+/// And the same again, with a story of its own.
+#[test]
+fn qemu_in_gdb_is_the_vm() {
+    let Some(project) = project(NO_MACHINE, "") else { return };
+    let debugger = gdb(&project, &["vm"], &["run", "run"]).start();
+    for _ in 0..2 {
+        await_state(&project, "running");
+        let (pid, status) = (project.pid("vm"), project.qqmgr(&["status", "vm"]).run());
+        assert_ne!(pid, debugger.pid);
+        assert!(status.stdout.contains(&format!("\npid:        {pid}\n")), "{}", status.stdout);
+        let again = project.qqmgr(&["start", "vm"]).run();
+        again
+            .stdout(format!("vm is already running: running, pid {pid}, ssh port [PORT]\n"))
+            .success();
+        let story = project.vm_file("vm", "events.out");
+        assert_eq!(story.lines().count(), 2, "{story}");
+        stop(&project);
+        let story = project.vm_file("vm", "events.out");
+        assert!(story.contains("\"reason\": \"host-signal\""), "{story}");
+    }
+    let ended = debugger.end();
+    assert_eq!(ended.status, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.stdout.matches("exited normally").count(), 2, "{}", ended.stdout);
+    assert_eq!(project.vm_files("vm"), LEFT);
+}
+
+/// The words arrive as they are, in the configuration's directory, wherever gdb is.
+#[test]
+fn qemu_in_gdb_has_the_words_of_the_configuration() {
+    let name = r"it's \\\\ a $HOME;*";
+    let cmd = format!("{NO_MACHINE} -name \\\"guest={name}\\\"");
+    let Some(project) = project(&cmd, "") else { return };
+    project.write("elsewhere/commands", "run\n");
+    let words = ["-c", "../qqmgr.toml", "gdb", "vm", "--", "-nx", "-batch", "-x", "commands"];
+    let debugger = project.qqmgr(&words).cwd("elsewhere").start();
+    await_state(&project, "running");
+    let pid = project.pid("vm");
+    let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    let cmdline = project.qqmgr(&["cmdline", "vm", "--json"]).run().stdout;
+    let mut words = line.trim_end_matches('\0').split('\0');
+    assert!(words.next().is_some_and(|program| program.ends_with("/qemu-system-x86_64")));
+    for (word, shown) in words.zip(cmdline.lines().skip(2)) {
+        let word = word.replace('\\', "\\\\");
+        assert_eq!(shown.trim().trim_end_matches(','), format!("\"{word}\""));
+    }
+    assert!(line.contains(r"guest=it's \ a $HOME;*"), "{line}");
+    let cwd = fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
+    assert_eq!(cwd, project.path(""));
+    stop(&project);
+    debugger.end().status.expect("gdb ends by itself");
+}
+
+#[test]
+fn a_qemu_that_runs_is_attached_to_and_lives_on() {
+    let Some(project) = project(NO_MACHINE, "") else { return };
+    let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    if !["", "0"].contains(&scope.trim()) {
+        eprintln!("skipped: kernel.yama.ptrace_scope is {}", scope.trim());
+        return;
+    }
+    start(&project);
+    let pid = project.pid("vm");
+    let said = gdb(&project, &["vm"], &["info inferiors", "info signals SIGUSR1"]).run();
+    assert_eq!(said.status, Some(0), "{}", said.stderr);
+    assert!(said.stdout.contains(&format!("process {pid} ")), "{}", said.stdout);
+    assert!(said.stdout.contains("SIGUSR1       No\tNo\tYes"), "{}", said.stdout);
+    await_state(&project, "running");
+    assert_eq!(project.pid("vm"), pid);
+    stop(&project);
+}
+
+/// What gdb says of a register, and nothing else on standard output but where the guest was.
+#[track_caller]
+fn reads_a_register(run: Run) {
+    let said = run.run();
+    assert_eq!(said.status, Some(0), "{}", said.stderr);
+    let lines = said.stdout.lines().filter(|line| line.starts_with("rip            0x"));
+    assert_eq!(lines.count(), 1, "{}", said.stdout);
+}
+
+/// With the socket from the start, and with one that is made when it is asked for.
+#[test]
+fn the_guest_stops_for_one_debugger_and_goes_on() {
+    for more in ["gdb = true", ""] {
+        let Some(project) = project(MACHINE, more) else { return };
+        gate(&project);
+        start(&project);
+        assert_eq!(project.vm_path("vm", "gdb.socket").exists(), !more.is_empty());
+        let commands = ["shell echo waiting", "shell cat gate"];
+        let debugger = gdb(&project, &["--guest", "vm"], &commands).start();
+        debugger.says("waiting");
+        await_state(&project, "paused");
+        let second = gdb(&project, &["--guest", "vm"], &[]).run();
+        second
+            .stderr(
+                "qqmgr: error: another debugger has the guest\nqqmgr: hint: QEMU serves one at a \
+                 time; `detach` or `quit` there lets the guest go on\n",
+            )
+            .code(1);
+        open_gate(&project);
+        assert_eq!(debugger.end().status, Some(0));
+        await_state(&project, "running");
+        reads_a_register(gdb(&project, &["--guest", "vm"], &["info registers rip"]));
+        await_state(&project, "running");
+        stop(&project);
+        assert_eq!(project.vm_files("vm"), LEFT);
+    }
+}
+
+/// gdb would take the first for a host and a port, and nobody can connect to the second.
+#[test]
+fn sockets_are_reached_wherever_they_are() {
+    let Some(project) = project(MACHINE, "") else { return };
+    for dir in ["a: b,c 'd".to_owned(), "deep/".repeat(30)] {
+        for more in ["gdb = true", ""] {
+            let file = Path::new(&dir).join("qqmgr.toml");
+            project.write(&file, config("qemu-system-x86_64", MACHINE, more));
+            let qqmgr = |words: &[&str]| project.qqmgr(words).cwd(&dir);
+            let started = qqmgr(&["start", "vm"]).run();
+            started.stdout("vm started: running, pid [PID], ssh port [PORT]\n").success();
+            let words =
+                ["gdb", "--guest", "vm", "--", "-nx", "-batch", "-ex", "info registers rip"];
+            reads_a_register(qqmgr(&words));
+            let stopped = qqmgr(&["stop", "--force", "vm"]).run();
+            stopped.stdout("vm ended by SIGTERM in [SECONDS] s\n").success();
+        }
+    }
+}
+
+#[test]
+fn listeners_of_the_user_are_used_and_those_that_cannot_be_are_told() {
+    let port = free_port();
+    let Some(project) = project(&format!("{MACHINE} -gdb tcp:127.0.0.1:{port}"), "") else {
+        return;
+    };
+    start(&project);
+    reads_a_register(gdb(&project, &["--guest", "vm"], &["info registers rip"]));
+    let words = project.qqmgr(&["gdb", "--guest", "vm"]).env("QQMGR_GDB", "echo").run();
+    words.stdout(format!("-ex target remote tcp:127.0.0.1:{port}\n")).success();
+    stop(&project);
+
+    project.config(&config("qemu-system-x86_64", &format!("{MACHINE} -gdb pty"), ""));
+    start(&project);
+    let refused = project.qqmgr(&["gdb", "--guest", "vm"]).env("QQMGR_GDB", "echo").run();
+    refused
+        .stderr(
+            "qqmgr: error: gdb cannot reach `[..]`, where QEMU listens for it\nqqmgr: hint: take \
+             `-gdb` out of the VM's `cmd`: `qqmgr gdb --guest` needs none\n",
+        )
+        .code(1);
+    stop(&project);
+
+    project.config(&config("qemu-system-x86_64", NO_MACHINE, ""));
+    start(&project);
+    let refused = project.qqmgr(&["gdb", "--guest", "vm"]).env("QQMGR_GDB", "echo").run();
+    refused
+        .stderr(
+            "qqmgr: error: QEMU does not listen for a debugger:\n[..]without any CPU.\n\
+             Could not open gdbserver on device [..]\n",
+        )
+        .code(1);
+    stop(&project);
+}
+
+/// The kernel of the real guest, which has never heard of it.
+#[test]
+fn a_register_of_the_guest_is_read() {
+    if !has_program("gdb") && !has_tool("gdb") {
+        return;
+    }
+    let Some(project) = guest::booted("") else { return };
+    let said = gdb(&project, &["--guest", "vm"], &["info registers cs"]).run();
+    assert_eq!(said.status, Some(0), "{}", said.stderr);
+    let line = said.stdout.lines().find(|line| line.starts_with("cs "));
+    // The code segments of a 64-bit Linux: of the kernel and of programs (asm/segment.h).
+    let segment = line.and_then(|line| line.split_ascii_whitespace().nth(1));
+    assert!(matches!(segment, Some("0x10" | "0x33" | "0x23")), "{}", said.stdout);
+    // It goes on as if nothing had been.
+    project.qqmgr(&["ssh", "vm", "hostname"]).run().stdout("vm\n").success();
+    let stopped = project.qqmgr(&["stop", "vm"]).run();
+    stopped.stdout("vm powered off in [SECONDS] s\n").success();
+}
