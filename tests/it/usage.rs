@@ -29,6 +29,7 @@ Commands:
   put VM LOCAL... REMOTE        Copy files and directories to the guest
   get VM REMOTE... LOCAL        Copy files and directories from the guest
   run VM -- COMMAND...          Run a command on a VM started just for it
+  gdb VM [-- ARGS...]           Debug QEMU itself, or the guest's kernel
   check [VM...]                 Find what is wrong, without starting anything
   cmdline VM [-- ARGS...]       Print the command line of QEMU
   ssh-config [VM...]            Print an ssh configuration for VMs
