@@ -132,7 +132,7 @@ impl Project {
         self.command("sh", &["-c", script]).env("QQMGR", QQMGR)
     }
 
-    fn command(&self, program: &str, arguments: &[impl AsRef<OsStr>]) -> Run<'_> {
+    pub(crate) fn command(&self, program: &str, arguments: &[impl AsRef<OsStr>]) -> Run<'_> {
         let mut command = Command::new(program);
         for (name, _) in env::vars_os() {
             if is_read_by_qqmgr(&name) {
@@ -556,7 +556,7 @@ pub(crate) fn has_program(name: &str) -> bool {
 }
 
 #[track_caller]
-fn skip<T>(reason: &str) -> Option<T> {
+pub(crate) fn skip<T>(reason: &str) -> Option<T> {
     let required = env::var_os("QQMGR_REQUIRE_QEMU") == Some(OsString::from("1"));
     assert!(!required, "QQMGR_REQUIRE_QEMU=1, but {reason}");
     eprintln!("skipped: {reason}");

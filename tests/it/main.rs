@@ -21,6 +21,7 @@ mod man;
 mod ports;
 mod real_qemu;
 mod restart;
+mod root;
 mod run;
 mod screenshot;
 mod set;

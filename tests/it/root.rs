@@ -1,0 +1,249 @@
+//! What is released, installed and used in a root with nothing but BusyBox, ssh and QEMU, which
+//! `scripts/minimal-root` makes: `QQMGR_ROOT` names it, and `QQMGR_PACKAGE` the directory of
+//! `scripts/package`. Each test has mounts and process ids of its own (unshare(1)), so that nothing
+//! it starts is left.
+
+use crate::harness::{Project, Run, guest_dir, program};
+use std::env;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Puts the root together in `$1`, its own directories read-only, and runs the script of the
+/// project in it. `$2` is the root, `$3` the project, `$4` the packages, `$5` the guest, `$6`
+/// whether there is a `/proc`. Whoever is not root may mount no `/dev` and takes the host's.
+const SET_UP: &str = r#"
+set -eu
+mount -t tmpfs tmpfs "$1"
+for dir in bin dev etc lib lib64 proc root tmp usr work package guest; do mkdir "$1/$dir"; done
+for dir in bin etc lib lib64 usr; do
+    mount --bind "$2/$dir" "$1/$dir"
+    mount -o remount,bind,ro "$1/$dir" 2>/dev/null || mount -o remount,bind,ro,nosuid,nodev "$1/$dir"
+done
+mount -t tmpfs tmpfs "$1/usr/local"
+mount --rbind /dev "$1/dev"
+mount --bind "$3" "$1/work"
+mount --bind "$4" "$1/package"
+mount --bind "$5" "$1/guest"
+[ "$6" = 0 ] || mount -t proc proc "$1/proc"
+cd /
+PATH=$PATH:/usr/sbin:/sbin
+exec chroot "$1" /bin/env -i PATH=/usr/local/bin:/usr/bin:/bin HOME=/root /bin/sh -eu /work/script
+"#;
+/// A VM on the real guest, as a user would write it there.
+const CONFIG: &str = r#"[ssh]
+User = "root"
+IdentityFile = "/root/key"
+IdentitiesOnly = true
+UserKnownHostsFile = "/dev/null"
+StrictHostKeyChecking = false
+
+[vm.vm]
+cmd = [
+    "-nodefaults -machine pc -accel tcg -cpu max -m 256 -display none",
+    "-kernel /guest/vmlinuz -initrd /guest/initrd -append 'console=ttyS0 guest.hostname=vm'",
+    "-netdev user,id=net0,hostfwd=tcp:127.0.0.1:{{.vm.ssh.port}}-:{{.vm.ssh.vm_port}}",
+    "-device virtio-net-pci,netdev=net0",
+]
+ssh.port = "auto"
+"#;
+/// Every command that a VM has, on a guest; what they say goes to the test.
+const USE: &str = r#"
+cd /work
+qqmgr check
+qqmgr start vm --wait=50 | sed 's/, pid.*//'
+[ "$(qqmgr start vm | sed 's/:.*//')" = 'vm is already running' ]
+qqmgr list --running -q
+qqmgr status -q vm
+[ "$(qqmgr ssh vm hostname)" = vm ]
+echo content >file
+qqmgr put vm file /tmp/
+qqmgr get vm /tmp/file copy
+cmp file copy
+qqmgr run vm -- 'cat /tmp/file'
+qqmgr wait vm --for running | sed 's/ after.*//'
+qqmgr stop vm | sed 's/off in .*/off/'
+qqmgr list | sed -n 's/^vm *//p'
+"#;
+const USED: &str = "1 VM: all well\nvm started: running\nvm\ncontent\n\
+                    vm is running\nvm powered off\nstopped              -      auto\n";
+
+struct Root {
+    project: Project,
+    root: PathBuf,
+    package: PathBuf,
+    guest: PathBuf,
+}
+
+impl Root {
+    #[track_caller]
+    fn new() -> Option<Self> {
+        let dir = |variable| env::var_os(variable).map(PathBuf::from);
+        let (root, package) = match (dir("QQMGR_ROOT"), dir("QQMGR_PACKAGE")) {
+            (Some(root), Some(package)) => (root, package),
+            _ => return crate::harness::skip("QQMGR_ROOT and QQMGR_PACKAGE name no directories"),
+        };
+        let (guest, _) = (guest_dir()?, program("unshare")?);
+        let project = Project::new();
+        fs::create_dir(project.path("root")).unwrap();
+        project.config(CONFIG);
+        Some(Self { project, root, package, guest })
+    }
+
+    /// A script in the root. Its `/proc` has only what it starts itself.
+    fn run(&self, script: &str, has_proc: bool) -> Run<'_> {
+        self.project.write("script", script);
+        let mut words: Vec<&str> = vec!["--mount", "--pid", "--fork", "--kill-child"];
+        if fs::metadata(self.project.path("")).unwrap().uid() != 0 {
+            words.extend(["--user", "--map-root-user"]);
+        }
+        let paths = [
+            self.project.path("root"),
+            self.root.clone(),
+            self.project.path(""),
+            self.package.clone(),
+            self.guest.clone(),
+        ];
+        words.extend(["sh", "-c", SET_UP, "sh"]);
+        words.extend(paths.iter().map(|path| path.to_str().unwrap()));
+        words.push(if has_proc { "1" } else { "0" });
+        self.project.command("unshare", &words)
+    }
+}
+
+/// The one file in the directory of packages whose name ends so.
+#[track_caller]
+fn package(dir: &Path, end: &str) -> PathBuf {
+    let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut found = files.filter(|path| path.to_str().unwrap().ends_with(end));
+    found.next().unwrap_or_else(|| panic!("no {end} in {}", dir.display()))
+}
+
+/// The release is unpacked and installed by BusyBox, used, and taken away again.
+#[test]
+fn a_release_works_on_a_minimal_host() {
+    let Some(root) = Root::new() else { return };
+    let script = format!(
+        r#"
+cp /guest/id_ed25519 /root/key
+chmod 600 /root/key
+cd /tmp
+(cd /package && sha256sum -c SHA256SUMS) >/dev/null
+tar -xzf /package/qqmgr-*.tar.gz
+sh qqmgr-*/install.sh | sed 's/^installed //'
+qqmgr --version | sed 's/[0-9.]*$/N/'
+{USE}
+sh /tmp/qqmgr-*/install.sh --uninstall | wc -l
+find /usr/local -type f
+"#
+    );
+    let installed = "/usr/local/bin/qqmgr\n/usr/local/share/man/man1/qqmgr.1\n\
+                     /usr/local/share/man/man5/qqmgr.toml.5\n\
+                     /usr/local/share/bash-completion/completions/qqmgr\n\
+                     /usr/local/share/zsh/site-functions/_qqmgr\n\
+                     /usr/local/share/fish/vendor_completions.d/qqmgr.fish\n";
+    let run = root.run(&script, true).run();
+    run.stdout(format!("{installed}qqmgr N\n{USED}6\n")).success();
+}
+
+/// Unpacked by dpkg, which BusyBox's root does not have, and used there.
+#[test]
+fn the_debian_package_works_on_a_minimal_host() {
+    let Some(root) = Root::new() else { return };
+    let Some(dpkg) = program("dpkg") else { return };
+    let into = root.project.path("deb");
+    fs::create_dir_all(into.join("var/lib/dpkg/updates")).unwrap();
+    fs::create_dir_all(into.join("var/lib/dpkg/info")).unwrap();
+    fs::write(into.join("var/lib/dpkg/status"), "").unwrap();
+    let mut install = Command::new(dpkg);
+    install.arg(format!("--root={}", into.display())).args(["--force-not-root", "--install"]);
+    install.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    let output = install.arg(package(&root.package, ".deb")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let script = format!(
+        r#"
+PATH=/work/deb/usr/bin:$PATH
+cp /guest/id_ed25519 /root/key
+cd /work/deb
+md5sum -c var/lib/dpkg/info/qqmgr.md5sums >/dev/null
+zcat usr/share/man/man1/qqmgr.1.gz | grep -c '^.Dt QQMGR 1'
+zcat usr/share/doc/qqmgr/changelog.Debian.gz | head -n 1
+{USE}
+"#
+    );
+    let run = root.run(&script, true).run();
+    run.stdout(format!("1\nqqmgr (0.1.0-1) unstable; urgency=medium\n{USED}")).success();
+}
+
+/// The same commands with dropbear's client in the place of OpenSSH's.
+#[test]
+fn dropbears_client_works_on_a_minimal_host() {
+    let Some(root) = Root::new() else { return };
+    let script = format!(
+        r#"
+tar -xzf /package/qqmgr-*.tar.gz -C /tmp
+mkdir /usr/local/bin
+ln -s /tmp/qqmgr-*/bin/qqmgr /usr/local/bin/
+ln -s /usr/bin/dbclient /usr/local/bin/ssh
+dropbearconvert openssh dropbear /guest/id_ed25519 /root/key 2>/dev/null
+exec 2>/work/stderr
+{USE}
+"#
+    );
+    let run = root.run(&script, true).run();
+    run.stdout(USED).success();
+    let said = fs::read_to_string(root.project.path("stderr")).unwrap();
+    let caution = "ssh: Caution, skipping hostkey check for 127.0.0.1";
+    let other = said.lines().find(|line| !line.is_empty() && *line != caution);
+    assert_eq!(other, None, "{said}");
+}
+
+/// Where nothing can be said of processes, nothing is done to any; the rest works.
+#[test]
+fn a_minimal_host_without_proc_is_told_what_it_misses() {
+    let Some(root) = Root::new() else { return };
+    let script = r#"
+tar -xzf /package/qqmgr-*.tar.gz -C /tmp
+PATH=$(echo /tmp/qqmgr-*/bin):$PATH
+cd /work
+qqmgr check
+qqmgr list -q
+qqmgr cmdline --help | head -n 1
+for command in 'start vm' 'stop vm' 'status vm' list 'run vm -- true' 'ssh vm'; do
+    code=0
+    qqmgr $command || code=$?
+    echo "$command: $code"
+done
+ls -A
+"#;
+    let missing = "qqmgr: error: cannot see which processes run: there is no `/proc`, and `ps` does \
+                   not show them\nqqmgr: hint: mount /proc, without which that of Linux shows \
+                   nothing\n";
+    let run = root.run(script, false).run();
+    run.stdout(
+        "1 VM: all well\nvm\nPrint the command line of QEMU\n\
+         start vm: 1\nstop vm: 1\nstatus vm: 1\nlist: 1\nrun vm -- true: 255\nssh vm: 255\n\
+         home\nqqmgr.toml\nroot\nscript\n",
+    )
+    .stderr(missing.repeat(6))
+    .success();
+}
+
+/// Linked statically: it needs no other file at all.
+#[test]
+fn the_binary_of_a_release_needs_nothing() {
+    let Some(root) = Root::new() else { return };
+    let script = r#"
+tar -xzf /package/qqmgr-*.tar.gz -C /tmp
+mkdir /tmp/empty
+cp /tmp/qqmgr-*/bin/qqmgr /tmp/empty/
+chroot /tmp/empty /qqmgr --version | sed 's/[0-9.]*$/N/'
+chroot /tmp/empty /qqmgr list || echo "$?"
+"#;
+    let run = root.run(script, true).run();
+    run.stdout("qqmgr N\n5\n")
+        .stderr("qqmgr: error: found no configuration: [..]\nqqmgr: hint: `qqmgr init` [..]\n")
+        .success();
+}
