@@ -556,7 +556,7 @@ pub(crate) fn has_program(name: &str) -> bool {
 }
 
 #[track_caller]
-pub(crate) fn skip<T>(reason: &str) -> Option<T> {
+fn skip<T>(reason: &str) -> Option<T> {
     let required = env::var_os("QQMGR_REQUIRE_QEMU") == Some(OsString::from("1"));
     assert!(!required, "QQMGR_REQUIRE_QEMU=1, but {reason}");
     eprintln!("skipped: {reason}");

@@ -1,6 +1,6 @@
 //! What is released, installed and used in a root with nothing but BusyBox, ssh and QEMU, which
 //! `scripts/minimal-root` makes: `QQMGR_ROOT` names it, and `QQMGR_PACKAGE` the directory of
-//! `scripts/package`. Each test has mounts and process ids of its own (unshare(1)), so that nothing
+//! `scripts/package`, as `scripts/test` does; without them there is nothing to test. Each test has mounts and process ids of its own (unshare(1)), so that nothing
 //! it starts is left.
 
 use crate::harness::{Project, Run, guest_dir, program};
@@ -80,9 +80,9 @@ impl Root {
     #[track_caller]
     fn new() -> Option<Self> {
         let dir = |variable| env::var_os(variable).map(PathBuf::from);
-        let (root, package) = match (dir("QQMGR_ROOT"), dir("QQMGR_PACKAGE")) {
-            (Some(root), Some(package)) => (root, package),
-            _ => return crate::harness::skip("QQMGR_ROOT and QQMGR_PACKAGE name no directories"),
+        let (Some(root), Some(package)) = (dir("QQMGR_ROOT"), dir("QQMGR_PACKAGE")) else {
+            eprintln!("skipped: QQMGR_ROOT and QQMGR_PACKAGE name no directories");
+            return None;
         };
         let (guest, _) = (guest_dir()?, program("unshare")?);
         let project = Project::new();
