@@ -1,7 +1,8 @@
-//! What is released, installed and used in a root with nothing but BusyBox, ssh and QEMU, which
-//! `scripts/minimal-root` makes: `QQMGR_ROOT` names it, and `QQMGR_PACKAGE` the directory of
-//! `scripts/package`, as `scripts/test` does; without them there is nothing to test. Each test has mounts and process ids of its own (unshare(1)), so that nothing
-//! it starts is left.
+//! What is released, installed and used in a root with nothing but BusyBox, ssh and QEMU.
+//!
+//! `QQMGR_ROOT` names the root, which `scripts/minimal-root` makes, and `QQMGR_PACKAGE` the
+//! directory of `scripts/package`; `scripts/test` sets both, and without them nothing is tested.
+//! Each test has mounts and process ids of its own (unshare(1)), so that nothing it starts is left.
 
 use crate::harness::{Project, Run, guest_dir, program};
 use std::env;
@@ -18,6 +19,7 @@ set -eu
 mount -t tmpfs tmpfs "$1"
 for dir in bin dev etc lib lib64 proc root tmp usr work package guest; do mkdir "$1/$dir"; done
 for dir in bin etc lib lib64 usr; do
+    [ -d "$2/$dir" ] || continue
     mount --bind "$2/$dir" "$1/$dir"
     mount -o remount,bind,ro "$1/$dir" 2>/dev/null || mount -o remount,bind,ro,nosuid,nodev "$1/$dir"
 done
@@ -125,7 +127,7 @@ fn package(dir: &Path, end: &str) -> PathBuf {
 fn a_release_works_on_a_minimal_host() {
     let Some(root) = Root::new() else { return };
     let script = format!(
-        r#"
+        r"
 cp /guest/id_ed25519 /root/key
 chmod 600 /root/key
 cd /tmp
@@ -136,7 +138,7 @@ qqmgr --version | sed 's/[0-9.]*$/N/'
 {USE}
 sh /tmp/qqmgr-*/install.sh --uninstall | wc -l
 find /usr/local -type f
-"#
+"
     );
     let installed = "/usr/local/bin/qqmgr\n/usr/local/share/man/man1/qqmgr.1\n\
                      /usr/local/share/man/man5/qqmgr.toml.5\n\
@@ -163,15 +165,16 @@ fn the_debian_package_works_on_a_minimal_host() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
     let script = format!(
-        r#"
+        r"
 PATH=/work/deb/usr/bin:$PATH
 cp /guest/id_ed25519 /root/key
+chmod 600 /root/key
 cd /work/deb
 md5sum -c var/lib/dpkg/info/qqmgr.md5sums >/dev/null
 zcat usr/share/man/man1/qqmgr.1.gz | grep -c '^.Dt QQMGR 1'
 zcat usr/share/doc/qqmgr/changelog.Debian.gz | head -n 1
 {USE}
-"#
+"
     );
     let run = root.run(&script, true).run();
     run.stdout(format!("1\nqqmgr (0.1.0-1) unstable; urgency=medium\n{USED}")).success();
@@ -182,7 +185,7 @@ zcat usr/share/doc/qqmgr/changelog.Debian.gz | head -n 1
 fn dropbears_client_works_on_a_minimal_host() {
     let Some(root) = Root::new() else { return };
     let script = format!(
-        r#"
+        r"
 tar -xzf /package/qqmgr-*.tar.gz -C /tmp
 mkdir /usr/local/bin
 ln -s /tmp/qqmgr-*/bin/qqmgr /usr/local/bin/
@@ -190,7 +193,7 @@ ln -s /usr/bin/dbclient /usr/local/bin/ssh
 dropbearconvert openssh dropbear /guest/id_ed25519 /root/key 2>/dev/null
 exec 2>/work/stderr
 {USE}
-"#
+"
     );
     let run = root.run(&script, true).run();
     run.stdout(USED).success();
