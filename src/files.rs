@@ -169,6 +169,22 @@ pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(path)
 }
 
+/// Whether it is a regular file, no link to one, and not empty.
+pub(crate) fn has_content(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0)
+}
+
+/// Gives a file another name, in place of one that has it.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), Error> {
+    fs::rename(from, to).map_err(|error| Error::io("rename", from, &error))
+}
+
+/// The names in a directory that are UTF-8, as all that are made here are.
+pub(crate) fn names_in(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
 /// Takes its content from a regular file, if there is one.
 pub(crate) fn empty(path: &Path) -> Result<(), Error> {
     if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {

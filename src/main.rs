@@ -20,6 +20,7 @@ mod programs;
 mod report;
 mod ssh;
 mod template;
+mod terminal;
 mod text;
 mod toml;
 mod vm;

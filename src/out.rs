@@ -1,7 +1,7 @@
 //! Standard output: where a command's result goes, whole or as it comes.
 
 use crate::error::{self, Error};
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 
 /// Who reads what is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +9,11 @@ pub(crate) enum Reader {
     There,
     /// Has read what it wanted: whatever comes more is for nobody.
     Gone,
+}
+
+/// Whether a terminal shows it, which obeys control sequences.
+pub(crate) fn is_terminal() -> bool {
+    io::stdout().is_terminal()
 }
 
 /// Writes all of it at once. A reader that has gone away is no error.

@@ -117,6 +117,12 @@ pub(crate) struct Args {
     pub(crate) fresh: bool,
     pub(crate) guest: bool,
     pub(crate) running: bool,
+    pub(crate) follow: bool,
+    pub(crate) raw: bool,
+    /// How much of an output is shown, if that was asked for.
+    pub(crate) lines: Option<Lines>,
+    /// So many boots ago; 0 is the last one.
+    pub(crate) boot: u32,
     /// How long to wait for the guest's ssh server, if at all.
     pub(crate) wait: Option<Duration>,
     pub(crate) wait_for: Option<WaitFor>,
@@ -132,6 +138,13 @@ pub(crate) struct Args {
     pub(crate) operands: Vec<OsString>,
     /// What stood behind `--`.
     pub(crate) words: Vec<OsString>,
+}
+
+/// Of an output, from its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lines {
+    All,
+    Last(u64),
 }
 
 /// What `wait` waits for.

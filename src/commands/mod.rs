@@ -12,6 +12,7 @@ mod gdb;
 pub(crate) mod help;
 mod init;
 mod list;
+mod output;
 mod plan;
 mod restart;
 mod run;
@@ -41,6 +42,8 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &control::POWERDOWN,
     &control::NMI,
     &screenshot::COMMAND,
+    &output::SERIAL,
+    &output::LOG,
     &ssh::COMMAND,
     &copy::PUT,
     &copy::GET,

@@ -2,14 +2,15 @@
 //! collected, each with its place.
 
 use super::extends::{self, Draft};
-use super::model::{Literal, Model, Own, Port, Setting, SshOption, SshPort, Vm};
+use super::model::{BOOTS_MAX, Literal, Model, Own, Port, Setting, SshOption, SshPort, Vm};
 use crate::text::{Problem, Source, nearest};
 use crate::toml::{Key, Kind, Table, Value};
 
 /// A directory and sockets are named after a VM; file systems stop at 255 bytes.
 const VM_NAME_BYTES_MAX: usize = 64;
 /// In the order of the man page.
-const VM_KEYS: &[&str] = &["extends", "qemu", "cmd", "cmd_append", "console", "gdb", "vars", "ssh"];
+const VM_KEYS: &[&str] =
+    &["extends", "qemu", "cmd", "cmd_append", "console", "gdb", "boots", "vars", "ssh"];
 /// Those of a VM's ssh table that are not ssh's.
 const SSH_KEYS: &[&str] = &["port", "vm_port"];
 /// The `port` that is chosen at each start.
@@ -93,6 +94,7 @@ impl Decoder<'_> {
                 cmd_append: self.words(table, "cmd_append"),
                 console: self.boolean(table, "console"),
                 gdb: self.boolean(table, "gdb"),
+                boots: self.boots(table),
                 vars: vars.cloned().unwrap_or_default(),
                 ssh: options.unwrap_or_default(),
             },
@@ -122,6 +124,19 @@ impl Decoder<'_> {
             Kind::Boolean(on) => Some(on),
             _ => self.wrong_type(value, name, "true or false"),
         }
+    }
+
+    fn boots(&mut self, vm: &Table) -> Option<u32> {
+        let value = vm.get("boots")?;
+        let Kind::Integer(number) = value.kind else {
+            return self.wrong_type(value, "boots", "an integer");
+        };
+        let boots = u32::try_from(number).ok().filter(|boots| *boots <= BOOTS_MAX);
+        if boots.is_none() {
+            let message = format!("`boots` is {number}, and must be 0 to {BOOTS_MAX}");
+            self.problems.push(Problem::new(value.span, message));
+        }
+        boots
     }
 
     fn ssh_port(&mut self, value: &Value) -> Option<SshPort> {

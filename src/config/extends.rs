@@ -3,7 +3,7 @@
 //! A VM keeps what its own table says; the rest is gathered when the VM is used, so that many VMs
 //! which extend one do not copy it.
 
-use super::model::{Literal, Model, Own, Port, SshOption, SshPort, VM_PORT, Vm};
+use super::model::{BOOTS, Literal, Model, Own, Port, SshOption, SshPort, VM_PORT, Vm};
 use crate::text::{Problem, Span, nearest};
 use crate::toml::Table;
 use std::borrow::Cow;
@@ -123,6 +123,11 @@ impl Model {
     /// Whether QEMU listens for a debugger.
     pub(super) fn gdb(&self, vm: &Vm) -> bool {
         self.lineage(vm).find_map(|vm| vm.own.gdb).unwrap_or_default()
+    }
+
+    /// The serial outputs of so many earlier boots are kept.
+    pub(super) fn boots(&self, vm: &Vm) -> u32 {
+        self.lineage(vm).find_map(|vm| vm.own.boots).unwrap_or(BOOTS)
     }
 
     /// The variables of the VM, its own winning, key by key.

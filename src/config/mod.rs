@@ -222,6 +222,11 @@ impl Config {
         self.model.console(vm)
     }
 
+    /// The serial outputs of so many earlier boots are kept.
+    pub(crate) fn boots(&self, vm: &Vm) -> u32 {
+        self.model.boots(vm)
+    }
+
     /// Whether the VM's QEMU listens for a debugger.
     pub(crate) fn gdb(&self, vm: &Vm) -> bool {
         self.model.gdb(vm)

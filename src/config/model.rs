@@ -7,6 +7,9 @@ use std::num::NonZeroU16;
 
 /// Without `[qemu]`.
 pub(crate) const QEMU_BIN: &str = "qemu-system-x86_64";
+/// Without `boots`, and at most: serial outputs of earlier boots.
+pub(super) const BOOTS: u32 = 5;
+pub(super) const BOOTS_MAX: u32 = 99;
 /// Without `vm_port` in `[vm.NAME.ssh]`: ssh's own.
 pub(super) const VM_PORT: u16 = 22;
 
@@ -42,6 +45,7 @@ pub(crate) struct Own {
     pub(super) cmd_append: Option<Vec<Literal>>,
     pub(super) console: Option<bool>,
     pub(super) gdb: Option<bool>,
+    pub(super) boots: Option<u32>,
     pub(super) vars: Table,
     pub(super) ssh: Vec<SshOption>,
 }

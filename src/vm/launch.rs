@@ -3,6 +3,7 @@
 //! A socket file that exists says nothing: with much memory to allocate the greeting comes many
 //! seconds later. So a VM is up when QMP answers `query-status`, and not before.
 
+use super::boots::Rotation;
 use super::process::{self, Process};
 use super::qmp::{self, Qmp};
 use super::tail::tail;
@@ -52,6 +53,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) current_dir: &'a Path,
     pub(crate) paths: &'a Paths,
     pub(crate) timeout: Duration,
+    /// The serial outputs of so many earlier boots are kept.
+    pub(crate) boots: u32,
     pub(crate) log: &'a Log,
 }
 
@@ -90,41 +93,56 @@ pub(crate) fn launch(launch: &Launch) -> Result<Ready, Failed> {
     let deadline = Instant::now() + launch.timeout;
     let mut locked_until = None;
     loop {
-        let mut child = spawn(launch)?;
-        let mut ended = || child.try_wait().ok().flatten().map(Some);
-        match wait_until_ready(launch.paths, &mut ended, deadline, launch.log) {
-            Ok(run_state) => match process::of_pid_file(launch.paths) {
-                Some(process) => return Ok(Ready { process, run_state, already_running: false }),
-                None => {
-                    return Err(give_up(launch, child, "QEMU did not write its pid file").into());
-                }
-            },
-            Err(NotReady::Died(status)) => {
-                let said = tail(&launch.paths.log);
-                if !said.contains(PID_FILE_LOCKED) {
-                    launch.paths.clean()?;
-                    let error = died(launch, status, &said);
-                    return Err(Failed { error, port_taken: port_taken(&said) });
-                }
-                let until = *locked_until.get_or_insert_with(|| {
-                    launch.log.note(
-                        "another QEMU has the VM's pid file, waiting for it to answer or to end",
-                    );
-                    deadline.min(Instant::now() + OTHER_WAIT)
-                });
-                if let Some(ready) = other_of_this_vm(launch, until, deadline)? {
-                    return Ok(ready);
-                }
+        let rotation = Rotation::new(launch.paths).map_err(|error| not_run(launch.paths, error))?;
+        let tried = launch_once(launch, deadline, &mut locked_until);
+        let is_new = matches!(&tried, Ok(Some(ready)) if !ready.already_running);
+        let settled = if is_new { rotation.finish(launch.boots) } else { rotation.undo() };
+        if let Err(error) = settled {
+            launch.log.note(error.message());
+        }
+        if let Some(ready) = tried? {
+            return Ok(ready);
+        }
+    }
+}
+
+/// `None` when another QEMU is in the way that is about to end. `locked_until` says until when one
+/// is waited for, from the first one on.
+fn launch_once(
+    launch: &Launch,
+    deadline: Instant,
+    locked_until: &mut Option<Instant>,
+) -> Result<Option<Ready>, Failed> {
+    let mut child = spawn(launch)?;
+    let mut ended = || child.try_wait().ok().flatten().map(Some);
+    match wait_until_ready(launch.paths, &mut ended, deadline, launch.log) {
+        Ok(run_state) => match process::of_pid_file(launch.paths) {
+            Some(process) => Ok(Some(Ready { process, run_state, already_running: false })),
+            None => Err(give_up(launch, child, "QEMU did not write its pid file").into()),
+        },
+        Err(NotReady::Died(status)) => {
+            let said = tail(&launch.paths.log);
+            if !said.contains(PID_FILE_LOCKED) {
+                launch.paths.clean()?;
+                let error = died(launch, status, &said);
+                return Err(Failed { error, port_taken: port_taken(&said) });
             }
-            Err(NotReady::TimedOut) => {
-                let seconds = launch.timeout.as_secs_f64();
-                let message = format!("QEMU did not answer on its QMP socket within {seconds} s");
-                return Err(give_up(launch, child, &message).of_kind(Kind::TimedOut).into());
-            }
-            Err(NotReady::Garbled(error)) => {
-                let message = format!("cannot manage this QEMU: {error}");
-                return Err(give_up(launch, child, &message).into());
-            }
+            let until = *locked_until.get_or_insert_with(|| {
+                launch
+                    .log
+                    .note("another QEMU has the VM's pid file, waiting for it to answer or to end");
+                deadline.min(Instant::now() + OTHER_WAIT)
+            });
+            Ok(other_of_this_vm(launch, until, deadline)?)
+        }
+        Err(NotReady::TimedOut) => {
+            let seconds = launch.timeout.as_secs_f64();
+            let message = format!("QEMU did not answer on its QMP socket within {seconds} s");
+            Err(give_up(launch, child, &message).of_kind(Kind::TimedOut).into())
+        }
+        Err(NotReady::Garbled(error)) => {
+            let message = format!("cannot manage this QEMU: {error}");
+            Err(give_up(launch, child, &message).into())
         }
     }
 }
@@ -201,8 +219,7 @@ fn spawn(launch: &Launch) -> Result<Child, Error> {
 
 /// Makes the files in which a start begins anew, whoever runs QEMU then; gives the log.
 pub(crate) fn new_files(paths: &Paths) -> Result<File, Error> {
-    // QEMU empties it, too, but only some time after it can be seen to run.
-    let made = files::empty(&paths.serial).and_then(|()| events::prepare(paths)).and_then(|()| {
+    let made = events::prepare(paths).and_then(|()| {
         let log = files::create_private(&paths.log);
         log.map_err(|error| Error::io("create", &paths.log, &error))
     });

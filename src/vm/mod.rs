@@ -3,6 +3,7 @@
 //! ([`launch`]) and stopped ([`shutdown`]), and in which state it is ([`state`]).
 
 pub(crate) mod argv;
+pub(crate) mod boots;
 pub(crate) mod events;
 pub(crate) mod gdb;
 pub(crate) mod guard;
@@ -11,6 +12,7 @@ pub(crate) mod kvm;
 pub(crate) mod launch;
 pub(crate) mod lock;
 pub(crate) mod options;
+pub(crate) mod output;
 pub(crate) mod paths;
 pub(crate) mod port;
 mod probe;

@@ -37,6 +37,8 @@ mod report;
 mod ssh;
 #[path = "../../src/template.rs"]
 mod template;
+#[path = "../../src/terminal.rs"]
+mod terminal;
 #[path = "../../src/text.rs"]
 mod text;
 #[path = "../../src/toml/mod.rs"]

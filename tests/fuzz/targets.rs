@@ -7,6 +7,7 @@ use crate::config::{Choices, Config};
 use crate::json;
 use crate::ssh::config::render;
 use crate::template::{self, Template};
+use crate::terminal::Filter;
 use crate::text::{Source, shell_quoted};
 use crate::toml;
 use crate::vm::options::{self, Pairs};
@@ -73,6 +74,14 @@ pub(crate) const TARGETS: &[Target] = &[
             "SendEnv A B\nProxyCommand nc 'a b' %h\nLogLevel\n",
         ],
         check: ssh_rules,
+    },
+    Target {
+        name: "terminal",
+        seeds: &[
+            "\u{1b}[1;31mä€🦀\u{1b}[0m\r\n\u{1b}[6n\u{1b}[2J\u{1b}]0;x\u{7}\u{1b}P1$q\u{1b}\\",
+            "\u{9b}31m\u{1b}(B\u{1b}c\u{1b}[?1049h\u{1b}[38:5:1m\u{8}\t\u{18}",
+        ],
+        check: terminal_rules,
     },
 ];
 
@@ -203,4 +212,26 @@ fn ssh_rules(input: &[u8]) {
     let file = render("vm", 22, &options, Path::new("/r"), Path::new("/p"));
     assert_eq!(file.lines().filter(|line| line.starts_with("Host ")).count(), 1);
     assert!(file.lines().skip(2).all(|line| line.starts_with("    ")));
+}
+
+/// Nothing goes through but text, four control characters, and `ESC [ parameters m`; in whichever
+/// pieces it comes.
+fn terminal_rules(input: &[u8]) {
+    let mut filter = Filter::new();
+    let whole = filter.pass(input);
+    let (mut other, (left, right)) = (Filter::new(), input.split_at(input.len() / 2));
+    assert_eq!([other.pass(left), other.pass(right)].concat(), whole);
+    assert_eq!(other.end(), filter.end());
+
+    let text = String::from_utf8(whole).expect("what is shown is UTF-8");
+    let mut parts = text.split('\u{1b}');
+    let is_harmless =
+        |text: &str| !text.contains(|c: char| c.is_control() && !"\n\t\r\u{8}".contains(c));
+    assert!(parts.next().is_none_or(is_harmless));
+    for part in parts {
+        let rest = part.strip_prefix('[').expect("a sequence is CSI");
+        let (parameters, rest) = rest.split_once('m').expect("it sets a colour");
+        assert!(parameters.chars().all(|c| c.is_ascii_digit() || c == ';' || c == ':'));
+        assert!(is_harmless(rest));
+    }
 }

@@ -1,0 +1,203 @@
+//! `qqmgr serial VM` and `qqmgr log VM`: what the guest wrote to its serial line, and what QEMU
+//! said.
+
+use super::target::Target;
+use crate::cli::spec::{self, Flag, FlagKind, Lines};
+use crate::cli::{Args, Command, Outcome, Run, usage_of};
+use crate::config::Config;
+use crate::error::{Error, Kind};
+use crate::json::Value;
+use crate::out::{self, Reader};
+use crate::report::Report;
+use crate::terminal::Filter;
+use crate::vm::boots;
+use crate::vm::output::Output;
+use crate::vm::process;
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+/// What a terminal gets without `--lines`: about what it can show at once.
+const TERMINAL_LINES: u64 = 40;
+/// What `--json` collects of one file.
+const JSON_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+pub(crate) static SERIAL: Command = Command {
+    name: "serial",
+    about: "Show the guest's serial output",
+    details: "All of it, or on a terminal the last 40 lines; of a VM that was stopped, too.",
+    operands: &[spec::VM],
+    flags: &[&FOLLOW, &LINES, &BOOT, &RAW],
+    failure_code: Kind::exit_code,
+    run: Run::Once(|args| run(&SERIAL, args, Source::Serial)),
+};
+
+pub(crate) static LOG: Command = Command {
+    name: "log",
+    about: "Show what QEMU itself said",
+    details: "All of it, or on a terminal the last 40 lines; of a VM that was stopped, too.",
+    operands: &[spec::VM],
+    flags: &[&FOLLOW, &LINES, &RAW],
+    failure_code: Kind::exit_code,
+    run: Run::Once(|args| run(&LOG, args, Source::Log)),
+};
+
+static FOLLOW: Flag = Flag {
+    long: "follow",
+    short: Some('f'),
+    kind: FlagKind::Switch(|args| args.follow = true),
+    help: "Go on with what is added, until the VM is gone",
+};
+static LINES: Flag = Flag {
+    long: "lines",
+    short: Some('n'),
+    kind: FlagKind::Value {
+        name: "LINES",
+        set: |args, value| {
+            args.lines = Some(match value.to_str() {
+                Some("all") => Lines::All,
+                _ => Lines::Last(number(value).ok_or("it takes a number of lines, or `all`")?),
+            });
+            Ok(())
+        },
+    },
+    help: "Begin with the last LINES lines, or with `all`",
+};
+static BOOT: Flag = Flag {
+    long: "boot",
+    short: None,
+    kind: FlagKind::Value {
+        name: "BOOT",
+        set: |args, value| {
+            let ago = value.to_str().and_then(|text| match text {
+                "0" => Some(0),
+                _ => number(OsStr::new(text.strip_prefix('-')?)),
+            });
+            let ago = ago.and_then(|ago| ago.try_into().ok());
+            args.boot = ago.ok_or("0 is the last boot, -1 the one before, and so on")?;
+            Ok(())
+        },
+    },
+    help: "Show an earlier boot: -1 is the one before (default 0)",
+};
+static RAW: Flag = Flag {
+    long: "raw",
+    short: None,
+    kind: FlagKind::Switch(|args| args.raw = true),
+    help: "Keep no control sequences from a terminal",
+};
+
+fn number(value: &OsStr) -> Option<u64> {
+    let digits = |text: &&str| text.chars().all(|c| c.is_ascii_digit());
+    value.to_str().filter(digits)?.parse().ok()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Serial,
+    Log,
+}
+
+/// What was shown. Without `--json` there is nothing left to tell.
+struct Shown {
+    name: String,
+    boot: Option<u32>,
+    file: PathBuf,
+    text: String,
+}
+
+fn run(command: &Command, args: &Args, source: Source) -> Outcome {
+    if args.follow && args.json {
+        let message = "`--follow` cannot be used with `--json`, whose document has an end";
+        return Err(usage_of(command, message.into()));
+    }
+    let config = Config::load(args)?;
+    let target = Target::new(&config, args, &args.vm(), args.log())?;
+    // Before the file: one that a new start puts in its place is not that of this process.
+    let process = process::find(&target.paths).filter(|_| args.follow && args.boot == 0);
+    let file = match source {
+        Source::Serial => boots::path(&target.paths, args.boot),
+        Source::Log => target.paths.log.clone(),
+    };
+    let mut output = Output::open(&file)?;
+    if !output.is_there() && process.is_none() {
+        return Err(nothing(&target, source));
+    }
+    let default = if out::is_terminal() { Lines::Last(TERMINAL_LINES) } else { Lines::All };
+    if let Lines::Last(lines) = args.lines.unwrap_or(default) {
+        output.skip_to_last(lines)?;
+    }
+    let (name, boot) = (target.name.clone(), (source == Source::Serial).then_some(args.boot));
+    let text = if args.json {
+        collect(&mut output)?
+    } else {
+        let next = || match &process {
+            Some(process) => output.follow(process),
+            None => output.read().map(|bytes| Some(bytes).filter(|bytes| !bytes.is_empty())),
+        };
+        stream(next, out::is_terminal() && !args.raw)?;
+        String::new()
+    };
+    Ok(Box::new(Shown { name, boot, file, text }))
+}
+
+/// Writes what comes to standard output, until it ends or nobody reads it any more.
+fn stream(
+    mut next: impl FnMut() -> Result<Option<Vec<u8>>, Error>,
+    filtered: bool,
+) -> Result<(), Error> {
+    let mut filter = filtered.then(Filter::new);
+    while let Some(bytes) = next()? {
+        let bytes = filter.as_mut().map(|filter| filter.pass(&bytes)).unwrap_or(bytes);
+        if out::write(&bytes)? == Reader::Gone {
+            return Ok(());
+        }
+    }
+    out::write(filter.map_or(b"", |filter| filter.end())).map(|_| ())
+}
+
+fn collect(output: &mut Output) -> Result<String, Error> {
+    let mut all = Vec::new();
+    loop {
+        let bytes = output.read()?;
+        if bytes.is_empty() {
+            return Ok(String::from_utf8_lossy(&all).into_owned());
+        }
+        all.extend(bytes);
+        if all.len() > JSON_BYTES_MAX {
+            let message = format!("there is more output than {} MiB", JSON_BYTES_MAX >> 20);
+            return Err(Error::failed(message).hint("`--lines` asks for less"));
+        }
+    }
+}
+
+/// The error of an output that is not there.
+fn nothing(target: &Target, source: Source) -> Error {
+    let (name, args) = (&target.name, target.args);
+    if source == Source::Serial && args.boot > 0 {
+        let kept: Vec<String> =
+            boots::kept(&target.paths).iter().map(|ago| format!("`--boot -{ago}`")).collect();
+        let message =
+            format!("the serial output of boot -{} of VM `{name}` is not there", args.boot);
+        let hint = match kept.as_slice() {
+            [] => "there is none of an earlier boot".into(),
+            kept => format!("there is {}", kept.join(", ")),
+        };
+        return Error::failed(message).hint(hint);
+    }
+    let what = if source == Source::Log { "log" } else { "serial output" };
+    let error = Error::failed(format!("there is no {what} of VM `{name}` yet"));
+    error.hint(format!("`qqmgr start {name}` starts it"))
+}
+
+impl Report for Shown {
+    fn text(&self) -> String {
+        String::new()
+    }
+
+    fn json(&self) -> Value {
+        let boot = self.boot.map(|ago| ("boot", Value::Number((-i64::from(ago)).to_string())));
+        let name = [("name", Value::from(self.name.as_str()))];
+        let rest = [("file", self.file.as_path().into()), ("text", self.text.as_str().into())];
+        Value::object(name.into_iter().chain(boot).chain(rest))
+    }
+}

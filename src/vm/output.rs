@@ -1,0 +1,153 @@
+//! What the guest or QEMU wrote to a file: its last lines, and what is added to it while the VM
+//! runs. Reads only.
+
+use super::process::Process;
+use super::wait;
+use crate::error::Error;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// An open file, and how far it was read. It stays the file of its boot when a new start puts
+/// another in its place.
+pub(crate) struct Output {
+    path: PathBuf,
+    /// `None` while it is not there: QEMU makes it a moment after it was started.
+    file: Option<File>,
+}
+
+impl Output {
+    /// From its start. Whatever is in the file's place that is no file, as a FIFO whose reader may
+    /// wait for ever, is an error.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let mut output = Self { path: path.to_path_buf(), file: None };
+        output.find().map_err(|error| Error::io("read", path, &error))?;
+        Ok(output)
+    }
+
+    pub(crate) fn is_there(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Leaves out all but the last so many lines. What stands behind the last line end is one.
+    pub(crate) fn skip_to_last(&mut self, lines: u64) -> Result<(), Error> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let skipped = start_of_last(file, lines).and_then(|at| file.seek(SeekFrom::Start(at)));
+        skipped.map(|_| ()).map_err(|error| Error::io("read", &self.path, &error))
+    }
+
+    /// The next bytes, none at the end of what there is.
+    pub(crate) fn read(&mut self) -> Result<Vec<u8>, Error> {
+        self.try_read().map_err(|error| Error::io("read", &self.path, &error))
+    }
+
+    /// The next bytes; waits for them as long as the process lives, and is `None` after that.
+    pub(crate) fn follow(&mut self, process: &Process) -> Result<Option<Vec<u8>>, Error> {
+        let next = wait::poll_long(None, || {
+            // In this order: what QEMU wrote last is there when it has ended.
+            let alive = process.is_alive();
+            match self.read() {
+                Ok(bytes) if bytes.is_empty() => (!alive).then_some(Ok(None)),
+                Ok(bytes) => Some(Ok(Some(bytes))),
+                Err(error) => Some(Err(error)),
+            }
+        });
+        next.unwrap_or(Ok(None))
+    }
+
+    fn find(&mut self) -> io::Result<()> {
+        match self.path.metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(metadata) if !metadata.is_file() => Err(io::Error::other("it is no regular file")),
+            Ok(_) => {
+                self.file = Some(File::open(&self.path)?);
+                Ok(())
+            }
+        }
+    }
+
+    fn try_read(&mut self) -> io::Result<Vec<u8>> {
+        if self.file.is_none() {
+            self.find()?;
+        }
+        let mut bytes = Vec::new();
+        if let Some(file) = &mut self.file {
+            file.take(CHUNK_BYTES as u64).read_to_end(&mut bytes)?;
+        }
+        Ok(bytes)
+    }
+}
+
+/// Where the last so many lines begin, looked for from the end.
+fn start_of_last(file: &mut File, lines: u64) -> io::Result<u64> {
+    let length = file.metadata()?.len();
+    let (mut end, mut left) = (length, lines);
+    let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+    while end > 0 && lines > 0 {
+        let start = end.saturating_sub(CHUNK_BYTES as u64);
+        file.seek(SeekFrom::Start(start))?;
+        chunk.clear();
+        file.take(end - start).read_to_end(&mut chunk)?;
+        for at in (0..chunk.len()).rev() {
+            let behind = start + at as u64 + 1;
+            // The line end of the last line begins none.
+            if chunk[at] == b'\n' && behind < length {
+                left -= 1;
+                if left == 0 {
+                    return Ok(behind);
+                }
+            }
+        }
+        end = start;
+    }
+    Ok(if lines == 0 { length } else { 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn last(content: &[u8], lines: u64) -> Vec<u8> {
+        let name = crate::text::fingerprint(&[content, &lines.to_le_bytes()].concat());
+        let path = std::env::temp_dir().join(format!("qqmgr-output-{}-{name}", std::process::id()));
+        std::fs::write(&path, content).unwrap();
+        let mut output = Output::open(&path).unwrap();
+        output.skip_to_last(lines).unwrap();
+        let mut all = Vec::new();
+        while let Ok(bytes) = output.read()
+            && !bytes.is_empty()
+        {
+            all.extend(bytes);
+        }
+        std::fs::remove_file(path).unwrap();
+        all
+    }
+
+    #[test]
+    fn the_last_lines() {
+        for (content, lines, expected) in [
+            ("a\nb\nc\n", 0, ""),
+            ("a\nb\nc\n", 1, "c\n"),
+            ("a\nb\nc\n", 2, "b\nc\n"),
+            ("a\nb\nc\n", 3, "a\nb\nc\n"),
+            ("a\nb\nc\n", 9, "a\nb\nc\n"),
+            ("a\nlogin: ", 1, "login: "),
+            ("a\n\n", 1, "\n"),
+            ("", 3, ""),
+        ] {
+            assert_eq!(last(content.as_bytes(), lines), expected.as_bytes(), "{lines} {content:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_lines_of_a_large_file() {
+        let content = "x".repeat(99) + "\n";
+        let content = content.repeat(5_000);
+        assert_eq!(last(content.as_bytes(), 3_000).len(), 300_000);
+        let one = vec![b'x'; 3 * CHUNK_BYTES];
+        assert_eq!(last(&one, 2), one);
+    }
+}
