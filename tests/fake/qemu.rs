@@ -216,6 +216,8 @@ impl Arguments {
             listeners.push(UnixListener::bind(path)?);
         }
         match &self.serial {
+            // One that forwards no port makes the file, and comes to no boot.
+            Some(serial) if self.scenario == "ports-refused" => fs::write(serial, "")?,
             Some(serial) if self.scenario != "port-taken" => fs::write(serial, "fake boot\n")?,
             _ => {}
         }

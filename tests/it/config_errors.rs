@@ -349,7 +349,7 @@ qqmgr: error: unknown key `memory`
 4 | memory = 1
   | ^^^^^^
 qqmgr: hint: the keys in `[vm.vm]` are `extends`, `qemu`, `cmd`, `cmd_append`, \
-`console`, `gdb`, `vars`, `ssh`
+`console`, `gdb`, `boots`, `vars`, `ssh`
 ",
         ),
     ] {

@@ -151,10 +151,11 @@ impl Project {
         inside.map(|path| path.to_string_lossy().into_owned()).collect()
     }
 
-    /// The names of what is in a VM's directory, but for the fake QEMU's own files.
+    /// The names of what is in a VM's directory, but for the fake QEMU's own files and the serial
+    /// outputs of earlier boots.
     pub(crate) fn vm_files(&self, vm: &str) -> String {
         let mut names = self.files(&format!(".qqmgr/vm.{vm}"));
-        names.retain(|name| !name.starts_with("fake."));
+        names.retain(|name| !name.starts_with("fake.") && !name.starts_with("serial."));
         names.join(" ")
     }
 

@@ -18,6 +18,7 @@ mod harness;
 mod lacking;
 mod lifecycle;
 mod man;
+mod output;
 mod ports;
 mod real_qemu;
 mod restart;

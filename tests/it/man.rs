@@ -470,6 +470,8 @@ fn json_of_every_command_is_documented() {
     let waited = [run(&["wait", "dev", "--for", "stopped"])];
     check("start", &[run(&["start", "dev"]), run(&["start", "dev"])]);
     let configured = [run(&["list"]), run(&["status", "dev"])];
+    check("serial", &[run(&["serial", "dev"])]);
+    check("log", &[run(&["log", "dev"])]);
     check("ssh", &[run(&["ssh", "dev", "true"])]);
     check("put", &[run(&["put", "dev", "tests", "qqmgr.toml", "."])]);
     check("get", &[run(&["get", "dev", "a", "."])]);
@@ -662,8 +664,12 @@ fn errors_and_exit_codes_are_documented() {
 #[test]
 fn files_are_documented_with_their_modes() {
     let (project, port) = project();
-    for arguments in [&["start", "dev"][..], &["ssh", "dev", "true"], &["put", "dev", "tests", "."]]
-    {
+    for arguments in [
+        &["start", "dev"][..],
+        &["restart", "dev"],
+        &["ssh", "dev", "true"],
+        &["put", "dev", "tests", "."],
+    ] {
         assert_eq!(run(&project, arguments).0, 0, "{arguments:?}");
     }
     assert_eq!(with_ssh_server(port, || run(&project, &["run", "dev", "--", "true"])).0, 0);

@@ -12,6 +12,7 @@ const SOURCE_LINES_MAX: usize = 18_000;
 /// Which modules a module may use, itself aside. Data flows one way: nothing here points up.
 const LAYERS: &[(&str, &[&str])] = &[
     ("text", &[]),
+    ("terminal", &[]),
     ("glob", &[]),
     ("log", &[]),
     ("json", &["text"]),
@@ -33,7 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "commands",
         &[
             "cli", "config", "error", "files", "glob", "json", "linux", "log", "out", "png",
-            "programs", "report", "ssh", "text", "vm", "words",
+            "programs", "report", "ssh", "terminal", "text", "vm", "words",
         ],
     ),
     ("main", &["cli", "commands", "error", "json", "out", "report"]),

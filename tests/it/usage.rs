@@ -19,6 +19,8 @@ Commands:
   status [VM...]                Show the state of VMs, their ports and files
   list                          List the VMs
   wait [VM...]                  Wait until something happens to VMs
+  serial VM                     Show the guest's serial output
+  log VM                        Show what QEMU itself said
   pause [VM...]                 Stop the CPUs of VMs, until `resume`
   resume [VM...]                Let VMs go on that are paused or suspended
   reset [VM...]                 Press the reset button of VMs

@@ -45,6 +45,8 @@ impl Completion {
             "VM" => Self::Vms,
             "COMMAND" => Self::Commands,
             "FILE" | "LOCAL" | "LOCAL:REMOTE" => Self::Files,
+            "LINES" => Self::Words(&["all"]),
+            "BOOT" => Self::Words(&["-1", "-2", "-3", "-4", "-5"]),
             "CONDITION" => Self::Words(&["ssh", "stopped", "running", "serial="]),
             _ => Self::Nothing,
         }
