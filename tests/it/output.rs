@@ -316,9 +316,9 @@ fn a_terminal_is_kept_from_harm() {
     on_terminal("serial vm").stdout("abcd\u{1b}[31mred\u{fffd}\r\r\n\u{1b}[0m").success();
     let raw = on_terminal("serial --raw vm");
     raw.stdout("a\u{1b}[6nb\u{1b}]0;title\u{7}c\u{1b}[2Jd\u{1b}[31mred\u{fffd}\r\r\n").success();
-    let lines: String = (1..=100).map(|number| format!("{number}\n")).collect();
-    fs::write(project.vm_path("vm", "serial"), lines).unwrap();
-    let shown: String = (61..=100).map(|number| format!("{number}\r\n")).collect();
+    let lines: Vec<String> = (1..=100).map(|number| format!("{number}\n")).collect();
+    fs::write(project.vm_path("vm", "serial"), lines.concat()).unwrap();
+    let shown = lines[60..].concat().replace('\n', "\r\n");
     on_terminal("serial vm").stdout(shown).success();
     on_terminal("serial vm -n 1").stdout("100\r\n").success();
 }
