@@ -6,8 +6,10 @@
 use crate::error::Error;
 use crate::linux;
 use crate::programs;
+use crate::text::fingerprint;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
@@ -19,7 +21,8 @@ const PRIVATE_FILE: u32 = 0o600;
 /// As much as most of what is read has.
 const READ_BYTES: usize = 4096;
 /// The files that are replaced by [`write_private`], and the picture that QEMU writes.
-const WRITTEN: &[&str] = &["copy-method", "events.in", "instance.json", "screenshot", "ssh.conf"];
+const WRITTEN: &[&str] =
+    &["copy-method", "events.in", "image.json", "instance.json", "screenshot", "ssh.conf"];
 
 /// Makes `dir` and what is missing above it, 0700, and verifies that it is a directory of this
 /// user that nobody else may enter.
@@ -82,6 +85,36 @@ pub(crate) fn symlink(target: &Path, link: &Path) -> Result<(), Error> {
     }
 }
 
+/// A short way to a directory of ours, with nothing in it that any program would have to quote: a
+/// symbolic link, which is made and verified.
+pub(crate) fn short_way(dir: &Path) -> Result<PathBuf, Error> {
+    private_dir(&short_parent()?)?;
+    let link = short_link(dir)?;
+    symlink(dir, &link)?;
+    Ok(link)
+}
+
+/// Where that link is, or would be.
+pub(crate) fn short_link(dir: &Path) -> Result<PathBuf, Error> {
+    Ok(short_parent()?.join(fingerprint(dir.as_os_str().as_bytes())))
+}
+
+/// `$XDG_RUNTIME_DIR/qqmgr`, or `/tmp/qqmgr-UID`.
+fn short_parent() -> Result<PathBuf, Error> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let fits = |dir: &PathBuf| dir.is_absolute() && dir.as_os_str().len() <= 40 && is_plain(dir);
+    match runtime.filter(|dir| fits(dir) && dir.is_dir()) {
+        Some(dir) => Ok(dir.join("qqmgr")),
+        None => Ok(PathBuf::from(format!("/tmp/qqmgr-{}", user_id()?))),
+    }
+}
+
+/// Whether no shell, ssh configuration or option list would read the path as anything else.
+pub(crate) fn is_plain(path: &Path) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(byte);
+    path.as_os_str().as_bytes().iter().all(plain)
+}
+
 /// Replaces a file, 0600, so that a reader sees all of the old or all of the new content. A file
 /// that already has the content is left alone.
 pub(crate) fn write_private(path: &Path, content: &str) -> Result<(), Error> {
@@ -97,6 +130,23 @@ pub(crate) fn write_private(path: &Path, content: &str) -> Result<(), Error> {
         let _ = fs::remove_file(&temporary);
         Error::io("write", path, &error)
     })
+}
+
+/// A new file, 0600, in place of one that is there, with what is not text.
+pub(crate) fn write_new(path: &Path, content: &[u8]) -> Result<(), Error> {
+    let written = create_private(path).and_then(|mut file| file.write_all(content));
+    written.map_err(|error| {
+        let _ = fs::remove_file(path);
+        Error::io("write", path, &error)
+    })
+}
+
+/// Gives a file that is finished its name, in place of one that is there: on the disk, too.
+pub(crate) fn put_in_place(finished: &Path, path: &Path) -> Result<(), Error> {
+    let synced = File::open(finished).and_then(|file| file.sync_all());
+    synced
+        .and_then(|()| fs::rename(finished, path))
+        .map_err(|error| Error::io("write", path, &error))
 }
 
 /// Removes what a [`write_private`] left that was killed. What cannot be removed does no harm.

@@ -11,6 +11,7 @@ mod config;
 mod error;
 mod files;
 mod glob;
+mod image;
 mod json;
 mod linux;
 mod log;

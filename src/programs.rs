@@ -11,15 +11,23 @@ use std::process::Command;
 /// A program, looked for in `PATH`, and the package that Debian has it in.
 pub(crate) struct Program(&'static str, &'static str);
 
+pub(crate) const CURL: Program = Program("curl", "curl");
+pub(crate) const DF: Program = Program("df", "coreutils");
 pub(crate) const GDB: Program = Program("gdb", "gdb");
 pub(crate) const ID: Program = Program("id", "coreutils");
+pub(crate) const OPENSSL: Program = Program("openssl", "openssl");
 pub(crate) const PS: Program = Program("ps", "procps");
 pub(crate) const SCP: Program = Program("scp", "openssh-client");
+pub(crate) const SHA256SUM: Program = Program("sha256sum", "coreutils");
+pub(crate) const SHASUM: Program = Program("shasum", "perl");
 pub(crate) const SH: Program = Program("sh", "dash");
 pub(crate) const SSH: Program = Program("ssh", "openssh-client");
+pub(crate) const SSH_KEYGEN: Program = Program("ssh-keygen", "openssh-client");
 pub(crate) const TAR: Program = Program("tar", "tar");
+pub(crate) const WGET: Program = Program("wget", "wget");
 
-const NAMED: &[Program] = &[GDB, ID, PS, SCP, SH, SSH, TAR];
+const NAMED: &[Program] =
+    &[CURL, DF, GDB, ID, OPENSSL, PS, SCP, SH, SHA256SUM, SHASUM, SSH, SSH_KEYGEN, TAR, WGET];
 
 impl Program {
     pub(crate) fn command(&self) -> Command {
@@ -41,6 +49,15 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let files = std::env::split_paths(&path).map(|dir| dir.join(name));
     files.into_iter().find(|file| !name.is_empty() && file.is_file())
+}
+
+/// What is run for a program that the configuration names: a name is left to be found in `PATH`, a
+/// relative path starts from `dir`; if it is there.
+pub(crate) fn locate(program: &str, dir: &Path) -> Option<PathBuf> {
+    if program.contains('/') {
+        return Some(dir.join(program)).filter(|path| path.exists());
+    }
+    find(program).map(|_| program.into())
 }
 
 /// That a program could not be run; one that is missing, with what to install.

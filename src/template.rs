@@ -31,12 +31,29 @@ pub(crate) type Lookup<'a> = &'a mut dyn FnMut(&Placeholder) -> Result<Rc<str>, 
 
 /// The text with every placeholder replaced.
 pub(crate) fn render(template: &Template, lookup: Lookup) -> Result<String, Problem> {
+    render_where(template, lookup, |_| true)
+}
+
+/// The same for a text in which the delimiters may be others', as in a here-document: what has no
+/// dot behind the opening one stays as it is.
+pub(crate) fn render_dotted(template: &Template, lookup: Lookup) -> Result<String, Problem> {
+    render_where(template, lookup, |inside| inside.trim_start_matches([' ', '\t']).starts_with('.'))
+}
+
+/// `is_ours` is asked of what stands behind an opening delimiter.
+fn render_where(
+    template: &Template,
+    lookup: Lookup,
+    is_ours: fn(&str) -> bool,
+) -> Result<String, Problem> {
     let mut out = String::new();
     let mut at = 0;
     while let Some(found) = template.text[at..].find(['{', '<']) {
         out.push_str(&template.text[at..at + found]);
         at += found;
-        if let Some(placeholder) = placeholder_at(template, at)? {
+        let inside = template.text.get(at + 2..).unwrap_or_default();
+        let placeholder = if is_ours(inside) { placeholder_at(template, at)? } else { None };
+        if let Some(placeholder) = placeholder {
             out.push_str(&lookup(&placeholder)?);
             if out.len() > RENDERED_BYTES_MAX {
                 let message = format!("this gets longer than {} MiB", RENDERED_BYTES_MAX >> 20);

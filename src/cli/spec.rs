@@ -131,6 +131,10 @@ pub(crate) struct Args {
     pub(crate) head: Option<u32>,
     /// Of `--set NAME=VALUE`.
     pub(crate) set: Vec<(String, String)>,
+    /// The base of an image: a file or a URL.
+    pub(crate) image: Option<String>,
+    /// In lower case.
+    pub(crate) sha256: Option<String>,
     /// Of `--put LOCAL:REMOTE` and `--get REMOTE:LOCAL`.
     pub(crate) put: Vec<(OsString, OsString)>,
     pub(crate) get: Vec<(OsString, OsString)>,

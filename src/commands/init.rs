@@ -1,53 +1,185 @@
 //! TRUSTED CORE: writes a new file. `qqmgr init`
 
-use crate::cli::{Args, Command, Outcome, Run};
+use crate::cli::spec::{Flag, FlagKind};
+use crate::cli::{Args, Command, Outcome, Run, usage_of};
+use crate::config::{Config, is_url, sha256};
 use crate::error::{Error, Kind};
+use crate::image::build::Maker;
+use crate::image::fetch::{PATIENCE_DEFAULT, Wanted};
 use crate::json::Value;
 use crate::report::Report;
+use crate::text::Source;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const NAME: &str = "qqmgr.toml";
 const CONTENT: &str = include_str!("init.toml");
+const WITH_IMAGE: &str = include_str!("init-image.toml");
+/// What an image gets, unless its base has more.
+const SIZE_BYTES: u64 = 20 << 30;
 
 pub(crate) static COMMAND: Command = Command {
     name: "init",
     about: "Write a first qqmgr.toml, with comments",
     details: "Into the current directory, or to the FILE of `-c`. A file that is there is\n\
-              never overwritten.",
+              never overwritten. With `--image`, `qqmgr start dev --wait` and `qqmgr ssh dev`\n\
+              are all that it takes from there.",
     operands: &[],
-    flags: &[],
+    flags: &[&IMAGE, &CHECKSUM],
     failure_code: Kind::exit_code,
     run: Run::Once(run),
 };
 
-struct Written(PathBuf);
+static IMAGE: Flag = Flag {
+    long: "image",
+    short: None,
+    kind: FlagKind::Value {
+        name: "FILE_OR_URL",
+        set: |args, value| {
+            let text = value.to_str().ok_or("it is not UTF-8")?;
+            args.image = Some(text.to_string());
+            if ["{{", "<<", "\n"].iter().any(|special| text.contains(special)) {
+                return Err("a configuration would read it as something else".into());
+            }
+            if text.is_empty() { Err("the name is empty".into()) } else { Ok(()) }
+        },
+    },
+    help: "With a disk on this base, an image with cloud-init",
+};
+static CHECKSUM: Flag = Flag {
+    long: "checksum",
+    short: None,
+    kind: FlagKind::Value {
+        name: "SUM",
+        set: |args, value| {
+            args.sha256 = sha256(&value.to_string_lossy());
+            args.sha256.as_ref().map(|_| ()).ok_or("it takes 64 hexadecimal digits".into())
+        },
+    },
+    help: "The SHA-256 that the base must have",
+};
+
+struct Written {
+    file: PathBuf,
+    image: Option<Image>,
+}
+
+/// What the configuration says of the image.
+struct Image {
+    base: String,
+    sha256: Option<String>,
+    /// Of the base, where it is there to be looked at.
+    virtual_bytes: Option<u64>,
+}
 
 fn run(args: &Args) -> Outcome {
     let file = args.config.clone().unwrap_or_else(|| NAME.into());
-    let opened = OpenOptions::new().write(true).create_new(true).open(&file);
-    let mut opened = opened.map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => Error::failed(format!("`{}` is there already", file.display()))
-            .hint("`qqmgr check` tells whether it is right"),
-        _ => Error::io("create", &file, &error),
-    })?;
-    let written = opened.write_all(CONTENT.as_bytes());
-    if let Err(error) = written {
-        // Half a configuration is worse than none.
-        let _ = std::fs::remove_file(&file);
-        return Err(Error::io("write", &file, &error));
+    if args.sha256.is_some() && args.image.is_none() {
+        return Err(usage_of(&COMMAND, "`--checksum` is that of an `--image`".into()));
     }
-    Ok(Box::new(Written(file)))
+    // Before anything is fetched for it.
+    if file.symlink_metadata().is_ok() {
+        return Err(is_there(&file));
+    }
+    let image = args.image.as_ref().map(|base| Image::new(args, &file, base)).transpose()?;
+    let content = image.as_ref().map_or_else(|| CONTENT.to_string(), Image::content);
+    write(&file, &content)?;
+    Ok(Box::new(Written { file, image }))
+}
+
+fn write(file: &Path, content: &str) -> Result<(), Error> {
+    let opened = OpenOptions::new().write(true).create_new(true).open(file);
+    let mut opened = opened.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => is_there(file),
+        _ => Error::io("create", file, &error),
+    })?;
+    let written = opened.write_all(content.as_bytes());
+    written.map_err(|error| {
+        // Half a configuration is worse than none.
+        let _ = std::fs::remove_file(file);
+        Error::io("write", file, &error)
+    })
+}
+
+fn is_there(file: &Path) -> Error {
+    let error = Error::failed(format!("`{}` is there already", file.display()));
+    error.hint("`qqmgr check` tells whether it is right")
+}
+
+impl Image {
+    /// Looks at the base, fetched if nothing else tells its sum.
+    fn new(args: &Args, file: &Path, base: &str) -> Result<Self, Error> {
+        let log = args.log();
+        let here = std::env::current_dir();
+        let here = here.map_err(|error| Error::io("find", Path::new("."), &error))?;
+        let source = Source { name: NAME.into(), text: String::new() };
+        let config = Config::parse(source, here.join(NAME), here.clone())?;
+        let maker =
+            Maker { config: &config, patience: PATIENCE_DEFAULT, exceeded: &|| None, log: &log };
+        let mut sum = args.sha256.clone();
+        let local = match (is_url(base), &sum) {
+            (false, _) => Some(here.join(base)),
+            (true, Some(_)) => None,
+            (true, None) => {
+                let fetched = maker.fetch(&Wanted { url: base, sha256: None })?;
+                log.note(&format!(
+                    "its SHA-256 is {}: compare it with its publisher's",
+                    fetched.sha256
+                ));
+                sum = Some(fetched.sha256);
+                Some(fetched.file)
+            }
+        };
+        if let (Some(file), Some(sum)) = (&local, &args.sha256) {
+            maker.verify(file, sum)?;
+        }
+        let looked_at = local.as_deref().map(|local| maker.examine(local, None)).transpose()?;
+        // A relative path starts from the directory that the file is in.
+        let is_elsewhere = file.parent().is_some_and(|dir| !dir.as_os_str().is_empty());
+        let written = if is_elsewhere && !is_url(base) {
+            here.join(base).to_str().map(str::to_string)
+        } else {
+            Some(base.to_string())
+        };
+        let base =
+            written.ok_or_else(|| Error::failed(format!("`{}` is not UTF-8", here.display())))?;
+        let virtual_bytes = looked_at.map(|base| base.virtual_bytes);
+        Ok(Self { base, sha256: sum, virtual_bytes })
+    }
+
+    fn content(&self) -> String {
+        // JSON's strings are TOML's, too.
+        let base = Value::from(self.base.as_str()).compact();
+        let sum = self.sha256.as_ref().map(|sum| format!("sha256 = \"{sum}\"\n"));
+        let size = match self.virtual_bytes {
+            Some(bytes) if bytes > SIZE_BYTES => "# size = \"100G\"",
+            _ => "size = \"20G\"",
+        };
+        WITH_IMAGE
+            .replace("@BASE@", &base)
+            .replace("@SHA256@\n", &sum.unwrap_or_default())
+            .replace("@SIZE@", size)
+    }
 }
 
 impl Report for Written {
     fn text(&self) -> String {
-        let file = self.0.display();
-        format!("wrote {file}: edit it, then `qqmgr check` and `qqmgr start dev`\n")
+        let file = self.file.display();
+        match self.image {
+            None => format!("wrote {file}: edit it, then `qqmgr check` and `qqmgr start dev`\n"),
+            Some(_) => {
+                format!("wrote {file}: `qqmgr start dev --wait` and `qqmgr ssh dev` are next\n")
+            }
+        }
     }
 
     fn json(&self) -> Value {
-        Value::object([("file", Value::from(self.0.as_path()))])
+        let image = self.image.as_ref();
+        Value::object([
+            ("file", Value::from(self.file.as_path())),
+            ("base", image.map(|image| image.base.as_str()).into()),
+            ("sha256", image.and_then(|image| image.sha256.as_deref()).into()),
+        ])
     }
 }

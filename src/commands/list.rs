@@ -25,7 +25,7 @@ pub(crate) static COMMAND: Command = Command {
     run: Run::Once(run),
 };
 
-static QUIET: Flag = Flag {
+pub(super) static QUIET: Flag = Flag {
     long: "quiet",
     short: Some('q'),
     kind: FlagKind::Switch(|args| args.quiet = true),
@@ -49,7 +49,7 @@ struct Entry {
 struct Entries(Vec<Entry>);
 
 /// For scripts, and for completion.
-struct Names(Vec<String>);
+pub(super) struct Names(pub(super) Vec<String>);
 
 fn run(args: &Args) -> Outcome {
     let config = Config::load(args)?;

@@ -1,6 +1,6 @@
 //! The commands, one file each: a row for the table, what the command does, and what it reports.
 //! What several share: the VMs that are meant ([`fleet`], [`target`]), what one is started with
-//! ([`plan`]), and starting it ([`up`]).
+//! ([`plan`]), its images ([`images`]), and starting it ([`up`]).
 
 mod check;
 mod cmdline;
@@ -10,6 +10,8 @@ mod copy;
 mod fleet;
 mod gdb;
 pub(crate) mod help;
+mod images;
+mod img;
 mod init;
 mod list;
 mod output;
@@ -52,6 +54,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &check::COMMAND,
     &cmdline::COMMAND,
     &ssh_config::COMMAND,
+    &img::COMMAND,
     &init::COMMAND,
     &completions::COMMAND,
     &help::COMMAND,

@@ -34,8 +34,9 @@ struct Restarted {
 fn run(target: &Target) -> Outcome {
     let args = target.args;
     let extra = Extra::of(args);
-    let up = Up::new(target, extra, TIMEOUT_DEFAULT)?;
+    let mut up = Up::new(target, extra, TIMEOUT_DEFAULT)?;
     up.check_restart()?;
+    up.build_images(&|| None)?;
     let force = stop::force(args)?;
     let (stopped, lock) = stop::stop(target, &COMMAND, force, Which::Any)?;
     let started = Started::new(target, up.under(lock)?)?;

@@ -172,12 +172,13 @@ impl<'a> Job<'a> {
         let Target { args, name, paths, log, .. } = self.target;
         let arguments = if args.fresh { vec![SNAPSHOT.into()] } else { Vec::new() };
         let extra = Extra { set: &args.set, arguments, on_demand: !args.keep };
-        let up = Up::new(self.target, extra, self.limits.left(TIMEOUT_DEFAULT))?;
+        let mut up = Up::new(self.target, extra, self.limits.left(TIMEOUT_DEFAULT))?;
         if args.fresh {
             self.check_blockdevs()?;
         }
         if process::find(paths).is_none() {
             up.check()?;
+            up.build_images(&|| self.limits.exceeded())?;
         }
         let lock = lock(paths, name, COMMAND.name, self.limits.left(LOCK_WAIT), log)?;
         if process::find_anywhere(paths).is_some_and(|process| !process.exiting) {

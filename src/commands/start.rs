@@ -44,10 +44,11 @@ pub(super) struct Started {
 fn run(target: &Target) -> Outcome {
     let args = target.args;
     let extra = Extra::of(args);
-    let up = Up::new(target, extra, args.timeout.unwrap_or(TIMEOUT_DEFAULT))?;
+    let mut up = Up::new(target, extra, args.timeout.unwrap_or(TIMEOUT_DEFAULT))?;
     // What runs already is not started again, and its configuration may have become wrong.
     if process::find(&target.paths).is_none() {
         up.check()?;
+        up.build_images(&|| None)?;
     }
     let lock = lock(&target.paths, &target.name, COMMAND.name, LOCK_WAIT, &target.log)?;
     let started = Started::new(target, up.under(lock)?)?;
@@ -63,21 +64,22 @@ impl Started {
         Ok(Self { name: target.name.clone(), running })
     }
 
-    pub(super) fn json_members(&self) -> [(&'static str, Value); 5] {
-        let Running { ready, ssh_port } = &self.running;
+    pub(super) fn json_members(&self) -> [(&'static str, Value); 6] {
+        let Running { ready, ssh_port, built } = &self.running;
         [
             ("name", Value::from(self.name.as_str())),
             ("pid", ready.process.pid.into()),
             ("state", ready.run_state.as_str().into()),
             ("ssh", Value::object([("port", (*ssh_port).into())])),
             ("already_running", ready.already_running.into()),
+            ("built", built.iter().map(|name| Value::from(name.as_str())).collect()),
         ]
     }
 }
 
 impl Report for Started {
     fn text(&self) -> String {
-        let Running { ready, ssh_port } = &self.running;
+        let Running { ready, ssh_port, .. } = &self.running;
         let what = if ready.already_running { "is already running" } else { "started" };
         let (name, state, pid) = (&self.name, &ready.run_state, ready.process.pid);
         format!("{name} {what}: {state}, pid {pid}, ssh port {ssh_port}\n")

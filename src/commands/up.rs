@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::config::model::Vm;
 use crate::error::{Error, Kind};
 use crate::files;
+use crate::image::hold::Exceeded;
 use crate::vm::boots::Rotation;
 use crate::vm::launch::{self, Failed, Launch, Ready};
 use crate::vm::lock::{Lock, lock_dir};
@@ -32,12 +33,16 @@ pub(super) struct Up<'a> {
     pub(super) extra: Extra<'a>,
     /// For QEMU to answer.
     pub(super) timeout: Duration,
+    /// The images that were made for it already.
+    built: Vec<String>,
 }
 
 /// A VM that runs.
 pub(super) struct Running {
     pub(super) ready: Ready,
     pub(super) ssh_port: u16,
+    /// The images that were made for this start.
+    pub(super) built: Vec<String>,
 }
 
 /// A VM that somebody else starts.
@@ -54,12 +59,19 @@ impl<'a> Up<'a> {
         extra: Extra<'a>,
         timeout: Duration,
     ) -> Result<Self, Error> {
-        Ok(Self { target, vm: target.vm()?, extra, timeout })
+        Ok(Self { target, vm: target.vm()?, extra, timeout, built: Vec::new() })
     }
 
     /// Errors of the configuration, before anything is made or stopped.
     pub(super) fn check(&self) -> Result<(), Error> {
         self.plan(self.likely_port()).map(|_| ())
+    }
+
+    /// Makes what is missing of the VM's images, before anybody has to wait for its lock.
+    pub(super) fn build_images(&mut self, exceeded: Exceeded) -> Result<(), Error> {
+        self.warn_of_changed_images()?;
+        self.built = self.images(exceeded)?.built;
+        Ok(())
     }
 
     /// The same for a VM that may run and is to be stopped first: a port that it does not have yet
@@ -82,7 +94,7 @@ impl<'a> Up<'a> {
     }
 
     /// The port that it would have if it were started now.
-    fn likely_port(&self) -> u16 {
+    pub(super) fn likely_port(&self) -> u16 {
         likely_port(self.target.config, self.vm)
     }
 
@@ -93,9 +105,12 @@ impl<'a> Up<'a> {
         }
         let paths = &self.target.paths;
         let cleared = paths.clean_for_start().and_then(|()| check_pid_file(paths));
-        if let Err(error) = cleared {
-            return Err(lock.discard(paths).err().unwrap_or(error));
-        }
+        // Held until QEMU has them open. Nothing is to be made any more, most likely.
+        let images = match cleared.and_then(|()| self.images(&|| None)) {
+            Ok(images) => images,
+            Err(error) => return Err(lock.discard(paths).err().unwrap_or(error)),
+        };
+        let built = [self.built.as_slice(), &images.built].concat();
         let mut refused = BTreeSet::new();
         loop {
             let (plan, instance) = match self.prepare(&refused) {
@@ -106,7 +121,7 @@ impl<'a> Up<'a> {
                 }
             };
             match self.launch(&plan, instance) {
-                Ok(running) => return Ok(running),
+                Ok(running) => return Ok(Running { built, ..running }),
                 Err(Failed { port_taken, .. })
                     if self.vm.port.fixed().is_none()
                         && port_taken == Some(plan.ssh_port)
@@ -135,7 +150,8 @@ impl<'a> Up<'a> {
         let prepared = paths
             .clean_for_start()
             .and_then(|()| check_pid_file(paths))
-            .and_then(|()| self.prepare(&BTreeSet::new()))
+            .and_then(|()| self.images(&|| None))
+            .and_then(|_| self.prepare(&BTreeSet::new()))
             .and_then(|(plan, _)| {
                 Rotation::new(paths)?.finish(self.target.config.boots(self.vm))?;
                 launch::new_files(paths).and(plan.argv(self.target))
@@ -190,7 +206,7 @@ impl<'a> Up<'a> {
             // On a full disk, say. The VM runs, and its pid file tells as much.
             log.note(&format!("the VM runs, but its record is incomplete: {}", error.message()));
         }
-        Ok(Running { ready, ssh_port: instance.ssh_port })
+        Ok(Running { ready, ssh_port: instance.ssh_port, built: Vec::new() })
     }
 
     /// The VM's process and state, if it runs. One that is about to end is waited for: it still
@@ -233,7 +249,7 @@ impl<'a> Up<'a> {
         }
         let run_state = state.name().to_string();
         let ready = Ready { process: process.clone(), run_state, already_running: true };
-        Ok(Running { ready, ssh_port })
+        Ok(Running { ready, ssh_port, built: self.built.clone() })
     }
 
     /// What was asked for this start must be what runs: to say "already running" would be wrong.

@@ -25,14 +25,14 @@ pub(super) fn decode(source: &Source, root: &Table) -> Result<Model, Vec<Problem
     if decoder.problems.is_empty() { Ok(model) } else { Err(decoder.problems) }
 }
 
-struct Decoder<'a> {
-    source: &'a Source,
-    problems: Vec<Problem>,
+pub(super) struct Decoder<'a> {
+    pub(super) source: &'a Source,
+    pub(super) problems: Vec<Problem>,
 }
 
 impl Decoder<'_> {
     fn root(&mut self, root: &Table) -> Model {
-        self.only(root, &["qemu", "vars", "ssh", "vm"], "at the top level");
+        self.only(root, &["qemu", "vars", "ssh", "img", "vm"], "at the top level");
         let qemu = self.table(root.get("qemu"), "[qemu]");
         if let Some(qemu) = qemu {
             self.only(qemu, &["bin", "img"], "in `[qemu]`");
@@ -44,10 +44,18 @@ impl Decoder<'_> {
             let problem = Problem::new(key.span, "`vm` in `[vars]` is taken");
             self.problems.push(problem.hint("`{{.vm.…}}` is what `[vm.NAME.vars]` holds"));
         }
+        let images = self.table(root.get("img"), "[img]");
+        if let Some((key, _)) = vars.iter().find(|(key, _)| key.name == "img")
+            && images.is_some()
+        {
+            let problem = Problem::new(key.span, "`img` in `[vars]` is taken");
+            self.problems.push(problem.hint("`{{.img.…}}` are the images that `[img.NAME]` makes"));
+        }
+        let images = images.map(|images| self.images(images)).unwrap_or_default();
         let ssh = self.table(root.get("ssh"), "[ssh]");
         let ssh = ssh.map(|table| self.ssh_options(table, "[ssh]", &[])).unwrap_or_default();
         let vms = self.table(root.get("vm"), "[vm]").map(|vms| self.vms(vms)).unwrap_or_default();
-        Model { qemu_bin, qemu_img, vars, ssh, vms }
+        Model { qemu_bin, qemu_img, vars, ssh, vms, images }
     }
 
     fn vms(&mut self, vms: &Table) -> Vec<Vm> {
@@ -104,7 +112,7 @@ impl Decoder<'_> {
     }
 
     /// A list of strings or one string. Without `cmd` a VM cannot be started, but all the rest.
-    fn words(&mut self, vm: &Table, name: &str) -> Option<Vec<Literal>> {
+    pub(super) fn words(&mut self, vm: &Table, name: &str) -> Option<Vec<Literal>> {
         let value = vm.get(name)?;
         match &value.kind {
             Kind::Array(items) => {
@@ -219,7 +227,11 @@ impl Decoder<'_> {
         }
     }
 
-    fn table<'t>(&mut self, value: Option<&'t Value>, header: &str) -> Option<&'t Table> {
+    pub(super) fn table<'t>(
+        &mut self,
+        value: Option<&'t Value>,
+        header: &str,
+    ) -> Option<&'t Table> {
         let value = value?;
         match &value.kind {
             Kind::Table(table) => Some(table),
@@ -227,7 +239,7 @@ impl Decoder<'_> {
         }
     }
 
-    fn text(&mut self, value: Option<&Value>, name: &str) -> Option<Literal> {
+    pub(super) fn text(&mut self, value: Option<&Value>, name: &str) -> Option<Literal> {
         let value = value?;
         match &value.kind {
             Kind::String(text) => Some(Literal { text: text.clone(), span: value.span }),
@@ -235,14 +247,14 @@ impl Decoder<'_> {
         }
     }
 
-    fn wrong_type<T>(&mut self, value: &Value, name: &str, expected: &str) -> Option<T> {
+    pub(super) fn wrong_type<T>(&mut self, value: &Value, name: &str, expected: &str) -> Option<T> {
         let name = if name.contains(' ') { name.to_string() } else { format!("`{name}`") };
         let message = format!("{name} is {}, and must be {expected}", value.kind.type_name());
         self.problems.push(Problem::new(value.span, message));
         None
     }
 
-    fn only(&mut self, table: &Table, known: &[&str], place: &str) {
+    pub(super) fn only(&mut self, table: &Table, known: &[&str], place: &str) {
         for (key, _) in table.iter().filter(|(key, _)| !known.contains(&key.name.as_str())) {
             let message = format!("unknown key `{}`", key.name.escape_debug());
             let near = nearest(&key.name, known.iter().copied());

@@ -3,7 +3,9 @@
 //! ([`extends`]). Reads one file and changes nothing.
 
 mod decode;
+mod decode_img;
 mod extends;
+mod images;
 mod locate;
 pub(crate) mod model;
 mod scope;
@@ -17,6 +19,8 @@ use crate::text::{Problem, Source, Span, did_you_mean, nearest};
 use crate::toml;
 use crate::words::{self, Word};
 pub(crate) use decode::is_vm_name;
+pub(crate) use decode_img::{is_image_name, is_url, sha256};
+pub(crate) use images::{Declared, DeclaredBase, ImagePaths, Location, Seed};
 use model::{Literal, Model, Setting, Vm};
 use scope::Scope;
 use std::collections::BTreeSet;
@@ -158,15 +162,20 @@ impl Config {
         }
         let choices = Choices::default();
         let scope = self.scope(vm, &choices);
+        let literals = self.literals(vm).into_iter();
+        let asked = scope.asked(literals.map(|literal| literal.text.as_str()).collect());
+        set.iter().try_for_each(|(name, _)| scope.check_set(name, &asked))
+    }
+
+    /// All strings that the VM is started with.
+    fn literals<'a>(&'a self, vm: &'a Vm) -> Vec<&'a Literal> {
         let ssh = self.model.ssh(vm).into_iter().flat_map(|option| &option.values);
         let ssh = ssh.filter_map(|value| match value {
             Setting::Text(literal) => Some(literal),
             Setting::AsWritten(_) => None,
         });
         let programs = self.model.qemu(vm).into_iter().chain(&self.model.qemu_img);
-        let literals = self.model.cmd(vm).into_iter().flatten().chain(ssh).chain(programs);
-        let asked = scope.asked(literals.map(|literal| literal.text.as_str()).collect());
-        set.iter().try_for_each(|(name, _)| scope.check_set(name, &asked))
+        self.model.cmd(vm).into_iter().flatten().chain(ssh).chain(programs).collect()
     }
 
     /// The QEMU binary, and the words of `cmd`, placeholders replaced. A name of `choices.set`
@@ -214,6 +223,7 @@ impl Config {
             });
             options.push((option.name.clone(), values.collect()));
         }
+        self.add_image_options(vm, choices, &mut options)?;
         self.checked(problems.0, options)
     }
 
@@ -243,8 +253,7 @@ impl Config {
     }
 
     fn scope<'a>(&'a self, vm: &'a Vm, choices: &'a Choices<'a>) -> Scope<'a> {
-        let vm_dir = self.vm_dir(&vm.name);
-        Scope::new(&self.source, &self.model, vm, choices, vm_dir, self.dir())
+        Scope::new(self, vm, choices)
     }
 
     fn checked<T>(&self, problems: Vec<Problem>, value: T) -> Result<T, Error> {

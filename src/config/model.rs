@@ -7,6 +7,10 @@ use std::num::NonZeroU16;
 
 /// Without `[qemu]`.
 pub(crate) const QEMU_BIN: &str = "qemu-system-x86_64";
+/// Without `[qemu]`.
+pub(crate) const QEMU_IMG: &str = "qemu-img";
+/// Without `user` in `[img.NAME.cloud_init]`.
+pub(super) const USER: &str = "dev";
 /// Without `boots`, and at most: serial outputs of earlier boots.
 pub(super) const BOOTS: u32 = 5;
 pub(super) const BOOTS_MAX: u32 = 99;
@@ -16,11 +20,47 @@ pub(super) const VM_PORT: u16 = 22;
 #[derive(Debug)]
 pub(crate) struct Model {
     pub(super) qemu_bin: Option<Literal>,
-    /// Only checked: nothing makes images yet.
     pub(super) qemu_img: Option<Literal>,
     pub(super) vars: Table,
     pub(super) ssh: Vec<SshOption>,
     pub(super) vms: Vec<Vm>,
+    pub(super) images: Vec<Image>,
+}
+
+/// A disk that is made when it is needed.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub(crate) name: String,
+    /// Of the name.
+    pub(crate) span: Span,
+    /// What it has before anything is written to it; `None` for an empty disk.
+    pub(super) base: Option<Base>,
+    /// Bytes that the guest sees, and where the file says so; by default those of the base.
+    pub(super) size: Option<(u64, Span)>,
+    pub(super) cloud_init: Option<CloudInit>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Base {
+    /// A path, or a URL that has a sum.
+    pub(super) location: Literal,
+    /// In lower case.
+    pub(super) sha256: Option<String>,
+}
+
+/// What a guest is told at its first boot.
+#[derive(Debug)]
+pub(crate) enum CloudInit {
+    /// A file of the user's own.
+    File(Literal),
+    Keys {
+        user: String,
+        /// Names of files. Without them there is a key pair of the image's own.
+        authorized_keys: Option<Vec<Literal>>,
+        hostname: Option<Literal>,
+        packages: Vec<Literal>,
+        run: Vec<Literal>,
+    },
 }
 
 #[derive(Debug)]

@@ -1,10 +1,10 @@
 //! The variables that one VM's strings see, resolved when they are asked for, each once.
 
-use super::Choices;
-use super::model::{Literal, Model, Vm};
+use super::model::{Literal, Vm};
+use super::{Choices, Config};
 use crate::error::{Error, Kind};
 use crate::template::{Placeholder, Template, render};
-use crate::text::{Problem, Source, did_you_mean, nearest};
+use crate::text::{Problem, did_you_mean, nearest};
 use crate::toml::{self, Table, Value};
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -25,17 +25,17 @@ const FACTS: &[(&str, &str)] = &[
 ];
 
 pub(super) struct Scope<'a> {
-    source: &'a Source,
-    globals: &'a Table,
-    vm: &'a Vm,
+    config: &'a Config,
+    /// Absent for strings that are no VM's: those of images.
+    vm: Option<&'a Vm>,
     /// The VM's own, and those that it takes over.
     vars: Cow<'a, Table>,
     choices: &'a Choices<'a>,
-    vm_dir: PathBuf,
-    config_dir: &'a Path,
     resolved: RefCell<HashMap<String, Rc<str>>>,
     /// The variables that are being resolved, each used by the one before it.
     pending: RefCell<Vec<String>>,
+    /// The images whose paths were asked for.
+    images: RefCell<BTreeSet<&'a str>>,
 }
 
 /// Where a name leads to.
@@ -46,21 +46,23 @@ enum Found<'a> {
 }
 
 impl<'a> Scope<'a> {
-    pub(super) fn new(
-        source: &'a Source,
-        model: &'a Model,
-        vm: &'a Vm,
-        choices: &'a Choices<'a>,
-        vm_dir: PathBuf,
-        config_dir: &'a Path,
-    ) -> Self {
-        let (resolved, pending) = (RefCell::default(), RefCell::default());
-        let (globals, vars) = (&model.vars, model.vars(vm));
-        Self { source, globals, vm, vars, choices, vm_dir, config_dir, resolved, pending }
+    pub(super) fn new(config: &'a Config, vm: &'a Vm, choices: &'a Choices<'a>) -> Self {
+        Self { vm: Some(vm), vars: config.model.vars(vm), ..Self::global(config, choices) }
+    }
+
+    /// For strings that are no VM's.
+    pub(super) fn global(config: &'a Config, choices: &'a Choices<'a>) -> Self {
+        let (resolved, pending, images) = Default::default();
+        Self { config, vm: None, vars: Cow::default(), choices, resolved, pending, images }
+    }
+
+    /// The images whose paths were part of what has been rendered, by name.
+    pub(super) fn images_asked(&self) -> BTreeSet<&'a str> {
+        self.images.borrow().clone()
     }
 
     pub(super) fn render(&self, literal: &Literal) -> Result<String, Problem> {
-        let place = |span| literal.place(self.source, span);
+        let place = |span| literal.place(&self.config.source, span);
         let template = Template { text: &literal.text, place: &place };
         render(&template, &mut |placeholder| self.value(placeholder))
     }
@@ -113,7 +115,7 @@ impl<'a> Scope<'a> {
                 self.render(&Literal { text: text.clone(), span: value.span })
             }
             toml::Kind::Integer(_) | toml::Kind::Float(_) | toml::Kind::Boolean(_) => {
-                Ok(self.source.text[value.span.start..value.span.end].to_string())
+                Ok(self.config.source.text[value.span.start..value.span.end].to_string())
             }
             toml::Kind::Array(_) | toml::Kind::Table(_) => {
                 let message = format!("`{}` is {}", placeholder.name, value.kind.type_name());
@@ -138,7 +140,7 @@ impl<'a> Scope<'a> {
     fn in_file(&self, name: &str) -> Option<&Value> {
         match name.strip_prefix("vm.") {
             Some(of_vm) => walk(&self.vars, of_vm),
-            None => walk(self.globals, name),
+            None => walk(&self.config.model.vars, name),
         }
     }
 
@@ -178,7 +180,8 @@ impl<'a> Scope<'a> {
         let same = known.iter().find(|other| of_vm(other, name) || of_vm(name, other));
         let near = same.map(String::as_str);
         let near = near.or_else(|| nearest(name, known.iter().map(String::as_str)));
-        let message = format!("VM `{}` has no variable `{name}`", self.vm.name);
+        let vm = self.vm.map(|vm| vm.name.as_str()).unwrap_or_default();
+        let message = format!("VM `{vm}` has no variable `{name}`");
         let error = Error::new(Kind::Usage, did_you_mean(&message, near));
         let hint = "the configuration neither sets it nor uses it in a placeholder of this VM";
         Err(if near.is_some() { error } else { error.hint(hint) })
@@ -186,7 +189,7 @@ impl<'a> Scope<'a> {
 
     /// The names of the file's variables.
     fn names(&self, out: &mut Vec<String>) {
-        names(self.globals, "", out);
+        names(&self.config.model.vars, "", out);
         names(&self.vars, "vm.", out);
     }
 
@@ -197,30 +200,62 @@ impl<'a> Scope<'a> {
                 Problem::new(placeholder.span, message)
             })
         };
-        match placeholder.name.as_str() {
-            "vm.name" => Ok(self.vm.name.clone()),
-            "vm.dir" => utf8(&self.vm_dir),
-            "vm.ssh.port" => match self.choices.port(self.vm) {
+        match (placeholder.name.as_str(), self.vm) {
+            ("vm.name", Some(vm)) => Ok(vm.name.clone()),
+            ("vm.dir", Some(vm)) => utf8(&self.config.vm_dir(&vm.name)),
+            ("vm.ssh.port", Some(vm)) => match self.choices.port(vm) {
                 Some(port) => Ok(port.to_string()),
-                None => Err(Problem::new(placeholder.span, super::no_port(self.vm))),
+                None => Err(Problem::new(placeholder.span, super::no_port(vm))),
             },
-            "vm.ssh.vm_port" => Ok(self.vm.vm_port.to_string()),
-            "config_dir" => utf8(self.config_dir),
-            name => match name.strip_prefix("env.") {
-                Some(variable) => environment(variable, placeholder),
-                None => Err(self.unknown(placeholder)),
+            ("vm.ssh.vm_port", Some(vm)) => Ok(vm.vm_port.to_string()),
+            ("config_dir", _) => utf8(self.config.dir()),
+            (name, vm) => match (name.strip_prefix("env."), name.strip_prefix("img.")) {
+                (Some(variable), _) => environment(variable, placeholder),
+                (_, Some(image)) if vm.is_some() => utf8(&self.image(image, placeholder)?),
+                _ => Err(self.unknown(placeholder)),
             },
         }
     }
 
+    /// The path of an image, `NAME`, or of its seed, `NAME.seed`.
+    fn image(&self, name: &str, placeholder: &Placeholder) -> Result<PathBuf, Problem> {
+        let (name, is_seed) = match name.strip_suffix(".seed") {
+            Some(name) => (name, true),
+            None => (name, false),
+        };
+        let images = &self.config.model.images;
+        let Some(image) = images.iter().find(|image| image.name == name) else {
+            return Err(self.unknown(placeholder));
+        };
+        if is_seed && image.cloud_init.is_none() {
+            let message = format!("image `{name}` has no seed");
+            let hint = format!("`[img.{name}.cloud_init]` says what is in it");
+            return Err(Problem::new(placeholder.span, message).hint(hint));
+        }
+        let paths = self.config.image_paths(name);
+        let paths = paths.map_err(|error| error.at(placeholder.span))?;
+        self.images.borrow_mut().insert(&image.name);
+        Ok(if is_seed { paths.seed } else { paths.disk })
+    }
+
     fn unknown(&self, placeholder: &Placeholder) -> Problem {
         let mut known: Vec<String> = BUILT_IN.iter().map(ToString::to_string).collect();
+        known.extend(self.config.model.images.iter().flat_map(|image| {
+            let seed = image.cloud_init.as_ref().map(|_| format!("img.{}.seed", image.name));
+            seed.into_iter().chain([format!("img.{}", image.name)])
+        }));
         self.names(&mut known);
+        if self.vm.is_none() {
+            known.retain(|name| !name.starts_with("vm.") && !name.starts_with("img."));
+        }
         let near = nearest(&placeholder.name, known.iter().map(String::as_str));
         let message = format!("there is no variable `{}`", placeholder.name);
-        Problem::new(placeholder.span, message)
-            .hint("variables are set in `[vars]`, and for one VM in `[vm.NAME.vars]`")
-            .did_you_mean(near)
+        let hint = match placeholder.name.split('.').next() {
+            Some("img") if self.vm.is_some() => "images are declared in `[img.NAME]`",
+            Some("img" | "vm") if self.vm.is_none() => "this string is no VM's",
+            _ => "variables are set in `[vars]`, and for one VM in `[vm.NAME.vars]`",
+        };
+        Problem::new(placeholder.span, message).hint(hint).did_you_mean(near)
     }
 }
 

@@ -14,7 +14,6 @@ use crate::files;
 use crate::linux::SOCKET_PATH_BYTES_MAX;
 use crate::log::Log;
 use crate::programs::{self, Program};
-use crate::vm::paths::is_plain;
 use crate::vm::{Instance, Paths, process};
 use config::CONTROL_SOCKET;
 use run::Limits;
@@ -179,7 +178,7 @@ pub(crate) fn config_text(
 fn control_dir(paths: &Paths) -> Result<PathBuf, Error> {
     let socket = paths.dir.join(CONTROL_SOCKET);
     let fits = socket.as_os_str().len() + CONTROL_SUFFIX_BYTES <= SOCKET_PATH_BYTES_MAX;
-    if fits && is_plain(&socket) { Ok(paths.dir.clone()) } else { paths.short_dir() }
+    if fits && files::is_plain(&socket) { Ok(paths.dir.clone()) } else { paths.short_dir() }
 }
 
 /// Ends the shared connection, if there is one. It ends by itself when QEMU does, only not at

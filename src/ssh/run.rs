@@ -58,7 +58,7 @@ impl Limits {
         ended.unwrap_or_else(|| child.wait().map_err(|error| failed(&error)))
     }
 
-    fn exceeded(&self) -> Option<Error> {
+    pub(crate) fn exceeded(&self) -> Option<Error> {
         if let Some((limit, deadline)) = self.deadline
             && Instant::now() >= deadline
         {

@@ -36,15 +36,10 @@ const NO_FORWARDING: &str = "ould not set up host forwarding rule";
 /// The program that `bin` means: a name is looked for in `PATH`, a relative path starts from
 /// `dir`. That there is none is told before anything is made for the VM.
 pub(crate) fn program(bin: &str, dir: &Path) -> Result<PathBuf, Error> {
-    let missing = || {
+    programs::locate(bin, dir).ok_or_else(|| {
         Error::failed(format!("there is no program `{bin}`"))
             .hint("install QEMU (Debian: qemu-system-x86), or set `bin` in `[qemu]` to where it is")
-    };
-    if bin.contains('/') {
-        let path = dir.join(bin);
-        return if path.exists() { Ok(path) } else { Err(missing()) };
-    }
-    programs::find(bin).map(|_| bin.into()).ok_or_else(missing)
+    })
 }
 
 pub(crate) struct Launch<'a> {

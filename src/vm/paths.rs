@@ -4,9 +4,6 @@
 use crate::error::Error;
 use crate::files;
 use crate::linux::SOCKET_PATH_BYTES_MAX;
-use crate::text::fingerprint;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// The files of one VM. All are in its directory.
@@ -74,10 +71,7 @@ impl Paths {
 
     /// A short way to the VM's directory, with nothing in it that any program would have to quote.
     pub(crate) fn short_dir(&self) -> Result<PathBuf, Error> {
-        files::private_dir(&short_parent()?)?;
-        let link = self.short_link()?;
-        files::symlink(&self.dir, &link)?;
-        Ok(link)
+        files::short_way(&self.dir)
     }
 
     /// Removes what only a running VM has. Logs stay, and the lock file.
@@ -86,8 +80,8 @@ impl Paths {
         self.clean_for_start()?;
         files::remove(&self.users)?;
         // One that was never needed is not looked at, and one that is left does no harm.
-        if self.monitor.as_os_str().len() > SOCKET_PATH_BYTES_MAX || !is_plain(&self.dir) {
-            let _ = self.short_link().and_then(|link| files::remove(&link));
+        if self.monitor.as_os_str().len() > SOCKET_PATH_BYTES_MAX || !files::is_plain(&self.dir) {
+            let _ = files::short_link(&self.dir).and_then(|link| files::remove(&link));
         }
         Ok(())
     }
@@ -106,24 +100,4 @@ impl Paths {
         files::remove_unfinished(&self.dir);
         Ok(())
     }
-
-    fn short_link(&self) -> Result<PathBuf, Error> {
-        Ok(short_parent()?.join(fingerprint(self.dir.as_os_str().as_bytes())))
-    }
-}
-
-/// `$XDG_RUNTIME_DIR/qqmgr`, or `/tmp/qqmgr-UID`.
-fn short_parent() -> Result<PathBuf, Error> {
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let fits = |dir: &PathBuf| dir.is_absolute() && dir.as_os_str().len() <= 40 && is_plain(dir);
-    match runtime.filter(|dir| fits(dir) && dir.is_dir()) {
-        Some(dir) => Ok(dir.join("qqmgr")),
-        None => Ok(PathBuf::from(format!("/tmp/qqmgr-{}", files::user_id()?))),
-    }
-}
-
-/// Whether no shell, ssh configuration or option list would read the path as anything else.
-pub(crate) fn is_plain(path: &Path) -> bool {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(byte);
-    OsStr::as_bytes(path.as_os_str()).iter().all(plain)
 }

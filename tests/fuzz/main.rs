@@ -19,6 +19,8 @@ mod error;
 mod files;
 #[path = "../../src/glob.rs"]
 mod glob;
+#[path = "../../src/image/mod.rs"]
+mod image;
 #[path = "../../src/json/mod.rs"]
 mod json;
 #[path = "../../src/linux.rs"]

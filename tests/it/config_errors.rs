@@ -326,7 +326,7 @@ qqmgr: error: unknown key `port`
   |
 1 | port = 1
   | ^^^^
-qqmgr: hint: the keys at the top level are `qemu`, `vars`, `ssh`, `vm`
+qqmgr: hint: the keys at the top level are `qemu`, `vars`, `ssh`, `img`, `vm`
 ",
         ),
         (
@@ -814,7 +814,7 @@ qqmgr: error: unknown key `prots`
   |
 1 | prots = 1
   | ^^^^^
-qqmgr: hint: the keys at the top level are `qemu`, `vars`, `ssh`, `vm`
+qqmgr: hint: the keys at the top level are `qemu`, `vars`, `ssh`, `img`, `vm`
 qqmgr: error: `bin` is an integer, and must be a string
  --> qqmgr.toml:3:7
   |
@@ -862,7 +862,7 @@ fn twenty_errors_are_shown_and_the_others_counted() {
              {margin} |\n\
              {number} | key{number} = 1\n\
              {margin} | ^^^{}\n\
-             qqmgr: hint: the keys at the top level are `qemu`, `vars`, `ssh`, `vm`",
+             qqmgr: hint: the keys at the top level are `qemu`, `vars`, `ssh`, `img`, `vm`",
             "^".repeat(margin.len())
         );
     }
@@ -921,14 +921,14 @@ fn several_errors_as_json() {
   "error": {
     "kind": "config",
     "message": "qqmgr.toml:1:1: unknown key `a`; qqmgr.toml:3:7: `bin` is an integer, and must be a string",
-    "hint": "the keys at the top level are `qemu`, `vars`, `ssh`, `vm`",
+    "hint": "the keys at the top level are `qemu`, `vars`, `ssh`, `img`, `vm`",
     "problems": [
       {
         "file": "qqmgr.toml",
         "line": 1,
         "column": 1,
         "message": "unknown key `a`",
-        "hint": "the keys at the top level are `qemu`, `vars`, `ssh`, `vm`"
+        "hint": "the keys at the top level are `qemu`, `vars`, `ssh`, `img`, `vm`"
       },
       {
         "file": "qqmgr.toml",
@@ -949,7 +949,7 @@ qqmgr: error: unknown key `a`
   |
 1 | a = \"é\"
   | ^
-qqmgr: hint: the keys at the top level are `qemu`, `vars`, `ssh`, `vm`
+qqmgr: hint: the keys at the top level are `qemu`, `vars`, `ssh`, `img`, `vm`
 qqmgr: error: `bin` is an integer, and must be a string
  --> qqmgr.toml:3:7
   |

@@ -57,7 +57,7 @@ qqmgr: error: unknown key `x`
   |
 1 | x = 1
   | ^
-qqmgr: hint: the keys at the top level are `qemu`, `vars`, `ssh`, `vm`
+qqmgr: hint: the keys at the top level are `qemu`, `vars`, `ssh`, `img`, `vm`
 ";
     project.qqmgr(&["list"]).cwd("a/b/c").run().stderr(stderr).code(5);
     write(&project, "a/qqmgr.toml", &vm(1));

@@ -220,7 +220,8 @@ fn start_as_json() {
   "ssh": {{
     "port": {port}
   }},
-  "already_running": {already}
+  "already_running": {already},
+  "built": []
 }}
 "#
         )

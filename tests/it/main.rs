@@ -15,6 +15,7 @@ mod fleet;
 mod gdb;
 mod guest;
 mod harness;
+mod images;
 mod lacking;
 mod lifecycle;
 mod man;

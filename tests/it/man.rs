@@ -29,6 +29,9 @@ const SCRIPT_DURATION_MAX: Duration = Duration::from_secs(200);
 /// The one flag that its command, `wait`, cannot do without.
 const NEEDED_FLAG: &str = "for";
 
+/// Of 512 zeros.
+const SUM: &str = "076a27c79e5ace2a3d47f9dd2e83e4ff6ea8872b3c2218f66c92b89b55f36560";
+
 /// Takes part in a shared connection as far as its file, and does nothing else.
 const FAKE_SSH: &str = r#"#!/bin/sh
 umask 077
@@ -468,7 +471,14 @@ fn json_of_every_command_is_documented() {
     check("check", &[run(&["-c", "check.toml", "check"])]);
     let stopped = [run(&["status", "dev"]), run(&["stop", "dev"])];
     let waited = [run(&["wait", "dev", "--for", "stopped"])];
-    check("start", &[run(&["start", "dev"]), run(&["start", "dev"])]);
+    write_images(&project);
+    let builds = ["start", "restart"].map(|command| {
+        let done = run(&["-c", "image.toml", command, "uses"]);
+        run(&["-c", "image.toml", "stop", "uses"]);
+        run(&["-c", "image.toml", "img", "rm", "b"]);
+        done
+    });
+    check("start", &[run(&["start", "dev"]), run(&["start", "dev"]), builds[0].clone()]);
     let configured = [run(&["list"]), run(&["status", "dev"])];
     check("serial", &[run(&["serial", "dev"])]);
     check("log", &[run(&["log", "dev"])]);
@@ -480,10 +490,13 @@ fn json_of_every_command_is_documented() {
     let ran = with_ssh_server(port, || run(&["run", "dev", "--", "true"]));
     check("run", &[ran]);
     check("ssh-config", &[run(&["ssh-config", "dev", "chosen"])]);
-    check("init", &[run(&["-c", "first.toml", "init"])]);
+    let with_image = run(&["-c", "other.toml", "init", "--image", "disk", "--checksum", SUM]);
+    check("init", &[run(&["-c", "first.toml", "init"]), with_image]);
+    images_are_documented(&project, part(commands, ".Ss", "img"));
     let ends = [run(&["wait", "dev", "--for", "running"])];
     told(&project, "dev", true, "guest-shutdown");
-    check("restart", &[run(&["restart", "dev"]), run(&["restart", "chosen"])]);
+    let restarted = [run(&["restart", "dev"]), run(&["restart", "chosen"])];
+    check("restart", &[&builds[1..], &restarted[..]].concat());
     told(&project, "chosen", true, "guest-shutdown");
     let stop = run(&["stop", "chosen"]);
     check("wait", &[&waited[..], &ends, &[run(&["wait", "chosen", "--for", "stopped"])]].concat());
@@ -533,6 +546,49 @@ fn json_of_every_command_is_documented() {
     let version = members(&run(&["--version"]));
     assert_eq!(version.len(), 1);
     assert!(page.contains(&format!("prints an object with the member\n.Va {} ,", version[0].0)));
+}
+
+/// Two images, one of them of a VM.
+fn write_images(project: &Project) {
+    project.write("disk", [0; 512]);
+    let qemu = fake_qemu();
+    let image = format!(
+        "[qemu]\nbin = '{}'\n[img.a]\nbase = 'disk'\n[img.a.cloud_init]\n[img.b]\nsize = 1\n\
+         [vm.uses]\ncmd = '-hda {{{{.img.b}}}}'\nssh.port = {}\n",
+        qemu.display(),
+        free_port()
+    );
+    project.write("image.toml", image);
+}
+
+/// The actions of `img`, each of which gives a document of its own kind.
+#[track_caller]
+fn images_are_documented(project: &Project, text: &str) {
+    let run =
+        |arguments: &[&str]| json(project, &[&["-c", "image.toml", "img"], arguments].concat());
+    let text_of = |action: &str| {
+        let start = format!("\n.Cm {action}\nwith\n.Fl -json ");
+        text.split_once(&start).expect("it is documented").1.split("\n.El").next().unwrap()
+    };
+    let check = |action: &str, documents: &[String]| {
+        members_are_documented(&format!("img {action}"), text_of(action), documents);
+    };
+    let missing = [run(&["list"]), run(&["path", "a"]), run(&["path", "b"]), run(&["build", "a"])];
+    self::run(project, &["-c", "image.toml", "start", "uses"]);
+    project.write("disk", [0; 1024]);
+    let changed = [run(&["list"]), run(&["build"]), run(&["reset", "a"])];
+    let undeclared = {
+        project.write("image.toml", "");
+        run(&["list"])
+    };
+    check("list", &[changed[0].clone(), missing[0].clone(), undeclared]);
+    check("path", &missing[1..3]);
+    check("build", &[missing[3].clone(), changed[1].clone()]);
+    check("reset", &changed[2..]);
+    check("rm", &[run(&["rm", "a"])]);
+    for state in ["missing", "incomplete", "changed", "built"] {
+        assert!(text.contains(&format!("\n.Dv {state}\n")), "{state}");
+    }
 }
 
 #[test]
@@ -674,33 +730,41 @@ fn files_are_documented_with_their_modes() {
     }
     assert_eq!(with_ssh_server(port, || run(&project, &["run", "dev", "--", "true"])).0, 0);
     let page = printed(QQMGR_1);
-    let files = part(&page, ".Sh", "FILES");
-    let items = lines_after(files, ".It Pa ");
-    let listed: Vec<_> = items.iter().filter_map(|item| item.split_once(" Pq ")).collect();
-
-    let found = |fakes: bool| -> BTreeSet<String> {
-        let entries = fs::read_dir(project.vm_path("dev", "")).unwrap();
+    let (of_vm, of_image) =
+        part(&page, ".Sh", "FILES").split_once("The directory of an image").unwrap();
+    write_images(&project);
+    assert_eq!(run(&project, &["-c", "image.toml", "img", "build", "a"]).0, 0);
+    let found = |dir: &str, fakes: bool| -> BTreeSet<String> {
+        let entries = fs::read_dir(project.path(dir)).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.starts_with("fake.") == fakes).collect()
     };
-    assert_eq!(found(false), listed.iter().map(|(name, _)| name.to_string()).collect());
-    assert!(!found(true).is_empty(), "the fake QEMU has files of its own");
-    for (name, mode) in &listed {
-        let metadata = project.vm_path("dev", name).metadata().unwrap();
-        let actual = format!("{:04o}", metadata.permissions().mode() & 0o777);
-        assert!(*mode == "umask" || *mode == actual, "{name}: {actual}");
+    assert!(!found(".qqmgr/vm.dev", true).is_empty(), "the fake QEMU has files of its own");
+    for (dir, files, untold) in
+        [(".qqmgr/vm.dev", of_vm, None), ("img.a", of_image, Some("id_ed25519.pub"))]
+    {
+        let items = lines_after(files, ".It Pa ");
+        let listed: Vec<_> = items.iter().filter_map(|item| item.split_once(" Pq ")).collect();
+        let named = listed.iter().map(|(name, _)| name.to_string());
+        let named = named.chain(untold.map(str::to_string)).collect();
+        assert_eq!(found(dir, false), named);
+        for (name, mode) in &listed {
+            let metadata = project.path(dir).join(name).metadata().unwrap();
+            let actual = format!("{:04o}", metadata.permissions().mode() & 0o777);
+            assert!(*mode == "umask" || *mode == actual, "{name}: {actual}");
+        }
     }
-    for dir in [".qqmgr", ".qqmgr/vm.dev"] {
+    for dir in [".qqmgr", ".qqmgr/vm.dev", "img.a"] {
         let mode = project.path(dir).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "{dir}");
     }
 
     assert_eq!(run(&project, &["stop", "dev"]).0, 0);
-    let (_, kept) = files.split_once("remove all but\n").expect("FILES says what stays");
+    let (_, kept) = of_vm.split_once("remove all but\n").expect("FILES says what stays");
     let (kept, _) = kept.split_once("which are kept").expect("FILES says what stays");
     let kept: BTreeSet<String> =
         lines_after(kept, ".Pa ").iter().map(|name| name.replace(" ,", "")).collect();
-    assert_eq!(found(false), kept);
+    assert_eq!(found(".qqmgr/vm.dev", false), kept);
     let left = lines_after(part(&page, ".Sh", "GUARANTEES"), ".It stop Ta Pa ");
     assert_eq!(left.concat().split(" , ").map(str::to_owned).collect::<BTreeSet<_>>(), kept);
 }
@@ -722,7 +786,8 @@ fn guest_project() -> Option<Project> {
          '-append \"console=ttyS0 guest.hostname={{{{.vm.name}}}}\"',\n\
          '-netdev user,id=n0,hostfwd=tcp:127.0.0.1:{{{{.vm.ssh.port}}}}-:22',\n\
          '-device virtio-net-pci,netdev=n0',\n]\nssh.port = 'auto'\n\
-         [vm.node-1]\nextends = 'dev'\n[vm.node-2]\nextends = 'dev'\n",
+         [vm.node-1]\nextends = 'dev'\n[vm.node-2]\nextends = 'dev'\n\
+         [img.scratch]\nsize = '64M'\n",
         guest.display(),
     ));
     project.write("tests/run", "uname -n\n");
@@ -904,6 +969,7 @@ fn configurations_are_accepted() {
             None => format!("{lines}\n[qemu]\n{bin}"),
         };
         project.write(&fake_file, &lines);
+        project.write(format!("{number}/downloads/debian-12-generic-amd64.qcow2"), [0; 512]);
         let vms = listed.lines().skip(1).filter_map(|line| line.split(' ').next());
         for vm in vms {
             let (code, _) = run(&project, &["-c", &fake_file, "start", vm]);

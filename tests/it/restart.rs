@@ -76,6 +76,7 @@ fn restart_as_json() {
     "port": {port}
   }},
   "already_running": false,
+  "built": [],
   "stopped": {{
     "pid": {stopped},
     "method": "{method}",

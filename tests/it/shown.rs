@@ -402,7 +402,7 @@ fn a_first_configuration_with_a_name() {
     let stdout = "wrote home/vms.toml: edit it, then `qqmgr check` and `qqmgr start dev`\n";
     project.qqmgr(&["init", "-c", "home/vms.toml"]).run().stdout(stdout).success();
     assert_eq!(project.files(""), ["home", "home/vms.toml"]);
-    let json = "{\n  \"file\": \"other.toml\"\n}\n";
+    let json = "{\n  \"file\": \"other.toml\",\n  \"base\": null,\n  \"sha256\": null\n}\n";
     project.qqmgr(&["--config=other.toml", "init", "--json"]).run().stdout(json).success();
     project.sh("cmp home/vms.toml other.toml").run().success();
 }

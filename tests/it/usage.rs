@@ -35,6 +35,7 @@ Commands:
   check [VM...]                 Find what is wrong, without starting anything
   cmdline VM [-- ARGS...]       Print the command line of QEMU
   ssh-config [VM...]            Print an ssh configuration for VMs
+  img ACTION [IMAGE...]         Build, list, reset and remove images
   init                          Write a first qqmgr.toml, with comments
   completions SHELL             Print what completes command lines in a shell
   help [COMMAND]                Show help, of a command or of all

@@ -44,7 +44,7 @@ impl Completion {
         match name {
             "VM" => Self::Vms,
             "COMMAND" => Self::Commands,
-            "FILE" | "LOCAL" | "LOCAL:REMOTE" => Self::Files,
+            "FILE" | "FILE_OR_URL" | "LOCAL" | "LOCAL:REMOTE" => Self::Files,
             "LINES" => Self::Words(&["all"]),
             "BOOT" => Self::Words(&["-1", "-2", "-3", "-4", "-5"]),
             "CONDITION" => Self::Words(&["ssh", "stopped", "running", "serial="]),

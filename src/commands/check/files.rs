@@ -26,9 +26,11 @@ struct Named {
     written: bool,
 }
 
-/// What is not there.
-pub(super) fn missing(config: &Config, arguments: &[Argument]) -> Vec<Problem> {
-    let missing = named(arguments).filter_map(|(named, word)| {
+/// What is not there, but for what qqmgr makes.
+pub(super) fn missing(config: &Config, arguments: &[Argument], made: &[PathBuf]) -> Vec<Problem> {
+    let is_made = |named: &Named| made.iter().any(|path| path == Path::new(&named.path));
+    let others = named(arguments).filter(|(named, _)| !is_made(named));
+    let missing = others.filter_map(|(named, word)| {
         let place = config.source.within(word, &named.path);
         problem(config.dir(), &named, place)
     });

@@ -1,8 +1,10 @@
 //! `qqmgr check`: everything that is wrong or doubtful in the configuration and around it, found
-//! without starting or changing anything. The rules are in [`files`], [`machine`] and [`network`].
+//! without starting or changing anything. The rules are in [`files`], [`images`], [`machine`] and
+//! [`network`].
 
 mod files;
 mod findings;
+mod images;
 mod machine;
 mod network;
 
@@ -10,7 +12,7 @@ use super::fleet::meant;
 use super::up::likely_port;
 use crate::cli::spec;
 use crate::cli::{Args, Command, Outcome, Run};
-use crate::config::model::Vm;
+use crate::config::model::{Image, Vm};
 use crate::config::{Choices, Config};
 use crate::error::{Error, Kind};
 use crate::text::{Problem, Span};
@@ -41,6 +43,7 @@ struct Subject<'a> {
     /// Whether ssh goes to that port on this host.
     by_port: bool,
     arguments: Vec<Argument>,
+    images: Vec<&'a Image>,
 }
 
 fn run(args: &Args) -> Outcome {
@@ -62,9 +65,11 @@ fn run(args: &Args) -> Outcome {
             findings.add(Severity::Error, &vm.name, problems);
         }
     }
+    let made = images::paths(&config);
     for subject in subjects.iter().filter(|subject| is_chosen(&subject.vm.name)) {
         let (vm, arguments) = (&subject.vm.name, &subject.arguments);
-        findings.add(Severity::Error, vm, files::missing(&config, arguments));
+        findings.add(Severity::Error, vm, files::missing(&config, arguments, &made));
+        images::add(&config, subject, &mut findings);
         findings.add(Severity::Error, vm, machine::kvm(arguments, &kvm::usable));
         findings.add(Severity::Warning, vm, machine::serial(arguments));
         findings.add(Severity::Warning, vm, network::problems(&config.source, subject));
@@ -92,7 +97,7 @@ fn chosen<'a>(args: &Args, config: &'a Config) -> Result<BTreeSet<&'a str>, Erro
 impl<'a> Subject<'a> {
     /// Everything that is wrong with the VM's program, words and options, and the VM if they can
     /// be put together. `no_place` is for a program that the file does not name.
-    fn new(config: &Config, vm: &'a Vm, no_place: Span) -> (Option<Self>, Vec<Problem>) {
+    fn new(config: &'a Config, vm: &'a Vm, no_place: Span) -> (Option<Self>, Vec<Problem>) {
         let ssh_port = likely_port(config, vm);
         let choices = Choices { ssh_port: Some(ssh_port), ..Choices::default() };
         let ((bin, words), mut problems) = config.examine(vm, &choices);
@@ -113,6 +118,7 @@ impl<'a> Subject<'a> {
         if let Err(error) = launch::program(&bin, config.dir()) {
             problems.push(error.at(config.bin_place(vm).unwrap_or(no_place)));
         }
-        (Some(Self { vm, ssh_port, by_port, arguments: arguments(words) }), problems)
+        let images = config.images_of(vm, &choices);
+        (Some(Self { vm, ssh_port, by_port, arguments: arguments(words), images }), problems)
     }
 }

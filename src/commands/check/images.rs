@@ -1,0 +1,59 @@
+//! Rules about the images that VMs use: what keeps one from being built, and what differs from its
+//! declaration.
+
+use super::Subject;
+use super::findings::{Findings, Severity};
+use crate::config::Config;
+use crate::config::model::Image;
+use crate::error::Error;
+use crate::image::build::obstacles;
+use crate::image::{State, look, reset_hint};
+use crate::text::Problem;
+use std::path::PathBuf;
+
+/// The paths that QEMU gets: what is there of them is told of the images.
+pub(super) fn paths(config: &Config) -> Vec<PathBuf> {
+    let paths = config.images().iter().filter_map(|image| config.image_paths(&image.name).ok());
+    paths.flat_map(|paths| [paths.disk, paths.seed]).collect()
+}
+
+/// What is to be told of the images of a VM.
+pub(super) fn add(config: &Config, subject: &Subject, findings: &mut Findings) {
+    for image in &subject.images {
+        let vm = &subject.vm.name;
+        match of_image(config, image) {
+            Ok((errors, warning)) => {
+                findings.add(Severity::Error, vm, errors);
+                findings.add(Severity::Warning, vm, warning);
+            }
+            Err(error) => match error.into_located() {
+                Ok(located) => findings.add(Severity::Error, vm, located.problems),
+                Err(error) => findings.add(Severity::Error, vm, [error.at(image.span)]),
+            },
+        }
+    }
+}
+
+fn of_image(config: &Config, image: &Image) -> Result<(Vec<Problem>, Option<Problem>), Error> {
+    let declared = config.declared(image)?;
+    let paths = config.image_paths(&declared.name)?;
+    let (look, name) = (look(config, &declared, &paths), &declared.name);
+    let warning = |message: String, hint: String| Problem::new(declared.span, message).hint(hint);
+    let builds = format!("`start` builds it, and so does `qqmgr img build {name}`");
+    let warning = match look.state() {
+        State::Built => None,
+        State::Changed => look.warning(name).map(|text| warning(text, reset_hint(name))),
+        State::Missing => Some(warning(format!("image `{name}` is not built yet"), builds)),
+        State::Incomplete => {
+            let missing = look.missing.join("`, `");
+            let message = match &look.lost_base {
+                Some(base) => format!("the base of image `{name}` is gone: `{}`", base.display()),
+                None => format!("image `{name}` has no `{missing}` any more"),
+            };
+            Some(warning(message, builds))
+        }
+    };
+    let errors = if look.is_whole() { Vec::new() } else { obstacles(config, &declared, &paths) };
+    // What cannot be built is not promised to be.
+    Ok(if errors.is_empty() { (errors, warning) } else { (errors, None) })
+}

@@ -1,0 +1,80 @@
+//! The images that VMs use: made before a start and kept from being reset during it; and which VMs
+//! use one.
+
+use super::target::Target;
+use super::up::Up;
+use crate::config::{Choices, Config};
+use crate::error::Error;
+use crate::image::build::Maker;
+use crate::image::fetch::PATIENCE_DEFAULT;
+use crate::image::hold::{Exceeded, Held};
+use crate::image::{look, reset_hint};
+use crate::vm::{Instance, Paths, process};
+use std::path::Path;
+
+/// The images of a VM, whole.
+pub(super) struct Images {
+    /// The names of those that had to be made.
+    pub(super) built: Vec<String>,
+    /// While these are held, nobody resets an image from under QEMU.
+    held: Vec<Held>,
+}
+
+impl Up<'_> {
+    /// Makes what is missing of the VM's images, which may take long, and says so.
+    pub(super) fn images(&self, exceeded: Exceeded) -> Result<Images, Error> {
+        let Target { config, log, .. } = self.target;
+        let maker = Maker { config, patience: PATIENCE_DEFAULT, exceeded, log };
+        let mut images = Images { built: Vec::new(), held: Vec::new() };
+        for image in config.images_of(self.vm, &self.choices()) {
+            let (held, made) = maker.use_image(&config.declared(image)?)?;
+            images.held.push(held);
+            if made {
+                log.note(&format!("built image `{}`", image.name));
+                images.built.push(image.name.clone());
+            }
+        }
+        Ok(images)
+    }
+
+    /// Says which of the VM's images the configuration would make otherwise now.
+    pub(super) fn warn_of_changed_images(&self) -> Result<(), Error> {
+        let Target { config, log, .. } = self.target;
+        for image in config.images_of(self.vm, &self.choices()) {
+            let declared = config.declared(image)?;
+            let look = look(config, &declared, &config.image_paths(&image.name)?);
+            if let Some(warning) = look.warning(&image.name) {
+                log.note(&format!("warning: {warning}"));
+                log.note(&format!("hint: {}", reset_hint(&image.name)));
+            }
+        }
+        Ok(())
+    }
+
+    fn choices(&self) -> Choices<'_> {
+        Choices { ssh_port: Some(self.likely_port()), set: self.extra.set }
+    }
+}
+
+/// A VM that runs, and the command line that it was started with.
+pub(super) struct User {
+    name: String,
+    argv: Vec<String>,
+}
+
+/// All VMs that run, of this configuration and others with the same directory.
+pub(super) fn users(config: &Config) -> Vec<User> {
+    let running = config.vms_with_a_dir().into_iter().filter_map(|name| {
+        let paths = Paths::new(config.vm_dir(&name));
+        process::find(&paths)?;
+        Some(User { argv: Instance::read(&paths)?.argv, name })
+    });
+    running.collect()
+}
+
+/// Those that have the disk open.
+pub(super) fn users_of<'u>(users: &'u [User], disk: &Path) -> Vec<&'u str> {
+    let disk = disk.to_string_lossy();
+    let has = |user: &&User| user.argv.iter().any(|word| word.contains(&*disk));
+    users.iter().filter(has).map(|user| user.name.as_str()).collect()
+}

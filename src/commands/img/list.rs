@@ -1,0 +1,122 @@
+//! `qqmgr img list`
+
+use crate::commands::images::{users, users_of};
+use crate::commands::list::Names;
+use crate::config::{Config, ImagePaths};
+use crate::error::Error;
+use crate::image::{State, base, look};
+use crate::json::Value;
+use crate::report::Report;
+use std::fmt::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+
+struct Entry {
+    name: String,
+    /// `None` of one that is not declared any more.
+    state: Option<State>,
+    changed: Vec<&'static str>,
+    paths: ImagePaths,
+    virtual_bytes: Option<u64>,
+    /// What the disk takes up, without what it is based on.
+    real_bytes: Option<u64>,
+    used_by: Vec<String>,
+}
+
+struct Entries(Vec<Entry>);
+
+/// The images of the configuration in its order, then those that it has no more.
+pub(super) fn run(config: &Config, quiet: bool) -> Result<Box<dyn Report>, Error> {
+    let declared = config.images().iter().map(|image| image.name.clone());
+    if quiet {
+        return Ok(Box::new(Names(declared.collect())));
+    }
+    let users = users(config);
+    let entries = declared.chain(config.undeclared_images()).map(|name| {
+        let paths = config.image_paths(&name)?;
+        let image = config.images().iter().find(|image| image.name == name);
+        let declared = image.map(|image| config.declared(image)).transpose()?;
+        let look = declared.map(|declared| look(config, &declared, &paths));
+        let used_by = users_of(&users, &paths.disk).into_iter().map(str::to_string);
+        let disk = paths.dir.join(paths.disk.file_name().unwrap_or_default());
+        Ok(Entry {
+            state: look.as_ref().map(crate::image::Look::state),
+            changed: look.map(|look| look.changed).unwrap_or_default(),
+            virtual_bytes: base::virtual_bytes(&disk),
+            real_bytes: disk.metadata().ok().map(|metadata| metadata.blocks() * 512),
+            used_by: used_by.collect(),
+            name,
+            paths,
+        })
+    });
+    Ok(Box::new(Entries(entries.collect::<Result<_, Error>>()?)))
+}
+
+impl Report for Entries {
+    fn text(&self) -> String {
+        let names = self.0.iter().map(|entry| entry.name.len());
+        let width = names.max().unwrap_or_default().max("NAME".len());
+        let mut text = format!(
+            "{:width$}  {:12}  {:>8}  {:>8}  USED BY\n",
+            "NAME", "STATE", "SIZE", "ON DISK"
+        );
+        for entry in &self.0 {
+            let Entry { name, state, virtual_bytes, real_bytes, used_by, .. } = entry;
+            let state = state.map_or("not declared", State::name);
+            let [size, real] =
+                [virtual_bytes, real_bytes].map(|bytes| bytes.map_or("-".into(), short));
+            let used_by = if used_by.is_empty() { "-".into() } else { used_by.join(", ") };
+            let _ = writeln!(text, "{name:width$}  {state:12}  {size:>8}  {real:>8}  {used_by}");
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let one = |entry: &Entry| {
+            Value::object([
+                ("name", Value::from(entry.name.as_str())),
+                ("state", entry.state.map(State::name).into()),
+                ("changed", entry.changed.iter().map(|key| Value::from(*key)).collect()),
+                ("path", entry.paths.disk.as_path().into()),
+                ("virtual_bytes", entry.virtual_bytes.into()),
+                ("real_bytes", entry.real_bytes.into()),
+                ("used_by", entry.used_by.iter().map(|vm| Value::from(vm.as_str())).collect()),
+            ])
+        };
+        self.0.iter().map(one).collect()
+    }
+}
+
+/// In the largest unit of 1024 that leaves a whole number or one digit behind the point.
+fn short(bytes: u64) -> String {
+    let (mut tenths, mut unit) = (u128::from(bytes) * 10, 0);
+    while tenths >= 10 * 1024 && unit + 1 < UNITS.len() {
+        tenths = tenths.div_ceil(1024);
+        unit += 1;
+    }
+    let point =
+        if tenths % 10 == 0 || unit == 0 { String::new() } else { format!(".{}", tenths % 10) };
+    format!("{}{point}{}", tenths / 10, UNITS[unit])
+}
+
+const UNITS: [&str; 7] = ["B", "K", "M", "G", "T", "P", "E"];
+
+#[cfg(test)]
+mod tests {
+    use super::short;
+
+    #[test]
+    fn sizes_for_people() {
+        for (bytes, expected) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1K"),
+            (200_704, "196K"),
+            (1 << 30, "1G"),
+            ((1 << 30) + 1, "1.1G"),
+            (20 << 30, "20G"),
+            (u64::MAX, "16E"),
+        ] {
+            assert_eq!(short(bytes), expected);
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The images that the configuration declares: where their files are, what each is to be with its
+//! placeholders replaced, and which of them a VM uses.
+
+use super::decode_img::is_url;
+use super::model::{Base, CloudInit, Image, Literal, QEMU_IMG, Vm};
+use super::scope::Scope;
+use super::{Choices, Config, Problems, SshSetting, is_image_name};
+use crate::error::{Error, Kind};
+use crate::files;
+use crate::template::{Template, render_dotted};
+use crate::text::{Problem, Source, Span, did_you_mean, nearest};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const DIR_PREFIX: &str = "img.";
+
+/// Where the files of an image are.
+#[derive(Clone, Debug)]
+pub(crate) struct ImagePaths {
+    /// `$RUNTIME_DIR/img.NAME`
+    pub(crate) dir: PathBuf,
+    /// This and `seed` are what QEMU gets: in the directory, or by a short way to it where there is
+    /// anything in its path that an option list or a shell would read as something else.
+    pub(crate) disk: PathBuf,
+    pub(crate) seed: PathBuf,
+    /// The private key of the image's own pair.
+    pub(crate) key: PathBuf,
+    /// What the disk was made from.
+    pub(crate) record: PathBuf,
+    pub(crate) lock: PathBuf,
+}
+
+/// What an image is to be.
+#[derive(Debug)]
+pub(crate) struct Declared {
+    pub(crate) name: String,
+    /// Of the name, in the file.
+    pub(crate) span: Span,
+    pub(crate) base: Option<DeclaredBase>,
+    /// Bytes that the guest sees.
+    pub(crate) size: Option<(u64, Span)>,
+    pub(crate) seed: Option<Seed>,
+}
+
+#[derive(Debug)]
+pub(crate) struct DeclaredBase {
+    pub(crate) location: Location,
+    pub(crate) sha256: Option<String>,
+    pub(crate) span: Span,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Location {
+    Url(String),
+    /// Absolute.
+    File(PathBuf),
+}
+
+/// What cloud-init gets.
+#[derive(Debug)]
+pub(crate) enum Seed {
+    /// A file of the user's own, absolute.
+    File(PathBuf),
+    Keys {
+        user: String,
+        /// Files, absolute. Without them there is a key pair of the image's own.
+        authorized_keys: Option<Vec<PathBuf>>,
+        hostname: String,
+        packages: Vec<String>,
+        run: Vec<String>,
+    },
+}
+
+impl Config {
+    /// In file order.
+    pub(crate) fn images(&self) -> &[Image] {
+        &self.model.images
+    }
+
+    pub(crate) fn image(&self, name: &str) -> Result<&Image, Error> {
+        let images = &self.model.images;
+        images.iter().find(|image| image.name == name).ok_or_else(|| {
+            let near = nearest(name, images.iter().map(|image| image.name.as_str()));
+            let message = format!("there is no image `{name}` in `{}`", self.source.name);
+            let error = Error::new(Kind::Config, did_you_mean(&message, near));
+            match near {
+                Some(_) => error,
+                None if images.is_empty() => error.hint("it has no `[img.NAME]` at all"),
+                None => error.hint("`qqmgr img list` shows the images that it has"),
+            }
+        })
+    }
+
+    /// Of an image with this name, declared or not.
+    pub(crate) fn image_paths(&self, name: &str) -> Result<ImagePaths, Error> {
+        let dir = self.runtime_dir().join(format!("{DIR_PREFIX}{name}"));
+        let way = if files::is_plain(&dir) { dir.clone() } else { files::short_link(&dir)? };
+        Ok(ImagePaths {
+            disk: way.join("disk.qcow2"),
+            seed: way.join("seed.img"),
+            key: dir.join("id_ed25519"),
+            record: dir.join("image.json"),
+            lock: dir.join("lock"),
+            dir,
+        })
+    }
+
+    /// The names of the images that have a directory and are not declared any more, sorted.
+    pub(crate) fn undeclared_images(&self) -> BTreeSet<String> {
+        let entries = std::fs::read_dir(self.runtime_dir()).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| {
+            Some(entry.file_name().to_str()?.strip_prefix(DIR_PREFIX)?.to_string())
+        });
+        let is_declared = |name: &str| self.images().iter().any(|image| image.name == name);
+        names.filter(|name| is_image_name(name) && !is_declared(name)).collect()
+    }
+
+    /// The images whose paths are part of what the VM is started with, in file order. What is
+    /// wrong in a string is told by who uses it.
+    pub(crate) fn images_of(&self, vm: &Vm, choices: &Choices) -> Vec<&Image> {
+        if self.images().is_empty() {
+            return Vec::new();
+        }
+        let scope = self.scope(vm, choices);
+        for literal in self.literals(vm) {
+            let _ = scope.render(literal);
+        }
+        let asked = scope.images_asked();
+        self.images().iter().filter(|image| asked.contains(image.name.as_str())).collect()
+    }
+
+    /// The program that makes images: a name, or a path from the configuration's directory.
+    pub(crate) fn qemu_img(&self) -> Result<String, Error> {
+        let Some(img) = &self.model.qemu_img else { return Ok(QEMU_IMG.to_string()) };
+        let choices = Choices::default();
+        let rendered = Scope::global(self, &choices).render(img);
+        rendered.map_err(|problem| self.problem(problem))
+    }
+
+    /// The image with its placeholders replaced.
+    pub(crate) fn declared(&self, image: &Image) -> Result<Declared, Error> {
+        let choices = Choices::default();
+        let (scope, mut problems) = (Scope::global(self, &choices), Problems::default());
+        let mut render = |literal: &Literal| {
+            let text = problems.keep(scope.render(literal)).unwrap_or_default();
+            if text.contains('\0') {
+                problems.0.push(Problem::new(literal.span, "a NUL character cannot be here"));
+            }
+            text
+        };
+        let base = image.base.as_ref().map(|Base { location: literal, sha256 }| {
+            let text = render(literal);
+            let location = if is_url(&text) {
+                Location::Url(text)
+            } else {
+                Location::File(self.placed(&text))
+            };
+            DeclaredBase { location, sha256: sha256.clone(), span: literal.span }
+        });
+        let seed = image.cloud_init.as_ref().map(|cloud_init| match cloud_init {
+            CloudInit::File(file) => Seed::File(self.placed(&render(file))),
+            CloudInit::Keys { user, authorized_keys, hostname, packages, run } => Seed::Keys {
+                user: user.clone(),
+                authorized_keys: authorized_keys
+                    .as_ref()
+                    .map(|keys| keys.iter().map(|key| self.placed(&render(key))).collect()),
+                hostname: match hostname {
+                    Some(hostname) => render(hostname),
+                    // `_` is no character of a host name.
+                    None => image.name.replace('_', "-"),
+                },
+                packages: packages.iter().map(&mut render).collect(),
+                run: run.iter().map(&mut render).collect(),
+            },
+        });
+        if let Some(DeclaredBase { location: Location::Url(_), sha256: None, span }) = base {
+            let problem = Problem::new(span, "a `base` that is a URL needs its `sha256`");
+            problems.0.push(problem.hint(super::decode_img::SHA256_HINT));
+        }
+        let (name, span, size) = (image.name.clone(), image.span, image.size);
+        self.checked(problems.0, Declared { name, span, base, size, seed })
+    }
+
+    /// The text of a file with the placeholders of an image's strings in it. Other programs'
+    /// templates may be there, too: nothing without a dot behind the delimiter is ours.
+    pub(crate) fn render_file(&self, file: &Path, text: &str) -> Result<String, Error> {
+        let choices = Choices::default();
+        let scope = Scope::global(self, &choices);
+        let template = Template { text, place: &|span| span };
+        let rendered = render_dotted(&template, &mut |placeholder| scope.value(placeholder));
+        rendered.map_err(|problem| {
+            let source = Source { name: file.display().to_string(), text: text.to_string() };
+            Error::config(&Arc::new(source), vec![problem])
+        })
+    }
+
+    /// What ssh needs for the key and the user of the VM's images, where the user says nothing.
+    pub(super) fn add_image_options(
+        &self,
+        vm: &Vm,
+        choices: &Choices,
+        options: &mut Vec<SshSetting>,
+    ) -> Result<(), Error> {
+        for image in self.images_of(vm, choices) {
+            let Some(CloudInit::Keys { user, authorized_keys, .. }) = &image.cloud_init else {
+                continue;
+            };
+            let is_set =
+                |name: &str| options.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
+            let mut ours = Vec::new();
+            if !is_set("User") {
+                ours.push(("User", user.clone()));
+            }
+            if authorized_keys.is_none() && !is_set("IdentityFile") {
+                // In ssh's own spelling of a `%`.
+                let key = self.image_paths(&image.name)?.key;
+                ours.push(("IdentityFile", key.display().to_string().replace('%', "%%")));
+                // An agent with many keys would use up the guest's patience.
+                if !is_set("IdentitiesOnly") {
+                    ours.push(("IdentitiesOnly", "yes".into()));
+                }
+            }
+            options.extend(ours.into_iter().map(|(name, value)| (name.to_string(), vec![value])));
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// From the configuration's directory; `~/` is the home directory.
+    fn placed(&self, path: &str) -> PathBuf {
+        match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
+            (Some(rest), Some(home)) => Path::new(&home).join(rest),
+            _ => self.dir().join(path),
+        }
+    }
+}
+
+impl Declared {
+    /// Whether its guest lets in the key of the image's own pair.
+    pub(crate) fn has_own_key(&self) -> bool {
+        matches!(self.seed, Some(Seed::Keys { authorized_keys: None, .. }))
+    }
+}

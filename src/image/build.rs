@@ -1,0 +1,309 @@
+//! Makes images, throws away what was written to one, and removes them.
+//!
+//! Everything is made under another name, in the image's directory and under its lock, and gets its
+//! own name when it is whole; the disk last, so that a killed build leaves nothing but work to do.
+
+use super::base::{Base, qemu_img};
+use super::fetch::Wanted;
+use super::hold::{Exceeded, For, Held, hold};
+use super::record::Record;
+use super::seed::{self, Content};
+use super::{DISK, KEY, SEED, look, tools};
+use crate::config::{Config, Declared, DeclaredBase, ImagePaths, Location};
+use crate::error::Error;
+use crate::files;
+use crate::log::Log;
+use crate::programs;
+use crate::text::{Problem, sanitized};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What has this ending is not finished.
+const UNFINISHED: &str = ".new";
+/// An empty disk's tables, a seed and the rest: far more than they take.
+const SPACE_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Makes images of this configuration.
+pub(crate) struct Maker<'a> {
+    pub(crate) config: &'a Config,
+    /// A server that sends nothing for this long is given up.
+    pub(crate) patience: Duration,
+    pub(crate) exceeded: Exceeded<'a>,
+    pub(crate) log: &'a Log,
+}
+
+impl Maker<'_> {
+    /// Makes what is missing of an image, and nothing else. Gives whether anything was.
+    pub(crate) fn build(&self, declared: &Declared) -> Result<bool, Error> {
+        let paths = self.config.image_paths(&declared.name)?;
+        if look(self.config, declared, &paths).is_whole() {
+            return Ok(false);
+        }
+        let held = self.change(&declared.name, &paths)?;
+        // Somebody else may have been faster.
+        let found = look(self.config, declared, &paths);
+        if found.is_whole() {
+            return Ok(false);
+        }
+        let is_new = found.missing.contains(&DISK);
+        let base = match &declared.base {
+            Some(base) if is_new || found.lost_base.is_some() => {
+                Some(self.base(declared, base, &held)?)
+            }
+            _ => None,
+        };
+        if let Some(lost) = found.lost_base.filter(|file| !file.exists()) {
+            return Err(lost_base(&declared.name, &lost));
+        }
+        let content = self.content(declared, &paths, &held)?;
+        if is_new {
+            self.make_disk(declared, &paths, base.as_ref(), content.as_ref(), &held)?;
+        } else if found.missing.contains(&SEED) {
+            put_seed(&paths, content.as_ref())?;
+        }
+        Ok(true)
+    }
+
+    /// The image, whole, and not to be changed by others while the lock is held. Gives whether
+    /// anything had to be made.
+    pub(crate) fn use_image(&self, declared: &Declared) -> Result<(Held, bool), Error> {
+        let paths = self.config.image_paths(&declared.name)?;
+        let mut made = false;
+        loop {
+            made |= self.build(declared)?;
+            let held = self.lock(&declared.name, &paths, For::Use)?;
+            if look(self.config, declared, &paths).is_whole() {
+                reachable(&paths)?;
+                return Ok((held, made));
+            }
+        }
+    }
+
+    /// Makes the disk, and what belongs to it, as declared now, in place of one that is there.
+    pub(crate) fn reset(&self, declared: &Declared) -> Result<(), Error> {
+        let paths = self.config.image_paths(&declared.name)?;
+        let held = self.change(&declared.name, &paths)?;
+        self.check_unused(&declared.name, &paths.disk, &held)?;
+        let base = declared.base.as_ref().map(|base| self.base(declared, base, &held));
+        let base = base.transpose()?;
+        let content = self.content(declared, &paths, &held)?;
+        self.make_disk(declared, &paths, base.as_ref(), content.as_ref(), &held)
+    }
+
+    /// Removes the image's directory, with its key pair. A fetched base stays. Gives whether there
+    /// was one.
+    pub(crate) fn remove(&self, name: &str) -> Result<bool, Error> {
+        let paths = self.config.image_paths(name)?;
+        if !paths.dir.exists() {
+            return Ok(false);
+        }
+        let held = self.change(name, &paths)?;
+        self.check_unused(name, &paths.disk, &held)?;
+        // The disk first: without it there is no image.
+        let own = [DISK, "image.json", SEED, KEY, "id_ed25519.pub", "lock"];
+        own.iter().try_for_each(|file| files::remove(&paths.dir.join(file)))?;
+        if !files::is_plain(&paths.dir) {
+            files::remove(&files::short_link(&paths.dir)?)?;
+        }
+        files::remove_empty_dir(&paths.dir);
+        Ok(true)
+    }
+
+    /// The lock for who changes something; what a killed one left is gone then.
+    fn change(&self, name: &str, paths: &ImagePaths) -> Result<Held, Error> {
+        let held = self.lock(name, paths, For::Change)?;
+        reachable(paths)?;
+        files::remove_unfinished(&paths.dir);
+        for file in [DISK, SEED, KEY, "id_ed25519.pub"] {
+            files::remove(&unfinished(&paths.dir.join(file)))?;
+        }
+        files::remove(&paths.dir.join("id_ed25519.new.pub"))?;
+        Ok(held)
+    }
+
+    fn lock(&self, name: &str, paths: &ImagePaths, how: For) -> Result<Held, Error> {
+        hold(&paths.lock, how, &format!("image `{name}`"), self.exceeded, self.log)
+    }
+
+    /// The base, fetched if need be, verified and looked at.
+    fn base(&self, declared: &Declared, base: &DeclaredBase, held: &Held) -> Result<Base, Error> {
+        let at_base = |error: Error| self.config.problem(error.at(base.span));
+        let declared_location = &base.location;
+        let file = match declared_location {
+            Location::Url(url) => self.fetch(&Wanted { url, sha256: base.sha256.as_deref() })?.file,
+            Location::File(file) => {
+                check_is_there(self.config, file).map_err(at_base)?;
+                if let Some(sha256) = &base.sha256 {
+                    self.verify(file, sha256).map_err(at_base)?;
+                }
+                file.clone()
+            }
+        };
+        let base = self.examine(&file, Some(held)).map_err(at_base)?;
+        if let (Location::Url(url), Some(backing)) = (declared_location, &base.backing) {
+            // Whoever made it chose a file of this host that the guest would read.
+            let message = format!("`{url}` is based on another file, `{}`", sanitized(backing));
+            return Err(at_base(Error::failed(message).hint("a fetched image must be whole")));
+        }
+        if let Some((size, span)) = declared.size.filter(|(size, _)| *size < base.virtual_bytes) {
+            let message = format!(
+                "image `{}` would be smaller than its base, which has {} bytes, not {size}",
+                declared.name, base.virtual_bytes
+            );
+            let problem = Problem::new(span, message);
+            return Err(self.config.problem(problem.hint("an image can be grown, not shrunk")));
+        }
+        Ok(base)
+    }
+
+    /// What cloud-init gets, its key pair made.
+    fn content(
+        &self,
+        declared: &Declared,
+        paths: &ImagePaths,
+        held: &Held,
+    ) -> Result<Option<Content>, Error> {
+        let Some(seed) = &declared.seed else { return Ok(None) };
+        if declared.has_own_key() && !(paths.key.is_file() && paths.public_key().is_file()) {
+            self.make_keys(&declared.name, paths, held)?;
+        }
+        seed::content(self.config, &declared.name, seed, paths).map(Some)
+    }
+
+    /// The private key is the last that gets its name.
+    fn make_keys(&self, name: &str, paths: &ImagePaths, held: &Held) -> Result<(), Error> {
+        files::remove(&paths.key)?;
+        let new = unfinished(&paths.key);
+        let mut command = programs::SSH_KEYGEN.command();
+        command.args(["-q", "-t", "ed25519", "-N", "", "-C", &format!("qqmgr-{name}"), "-f"]);
+        let said = tools::run(
+            {
+                command.arg(&new);
+                command
+            },
+            Some(held),
+            &mut || (self.exceeded)(),
+            self.log,
+        )?;
+        if !said.status.success() {
+            return Err(Error::failed(format!("cannot make a key pair: {}", said.reason())));
+        }
+        files::put_in_place(&paths.dir.join("id_ed25519.new.pub"), &paths.public_key())?;
+        files::put_in_place(&new, &paths.key)
+    }
+
+    /// The old disk goes when the new one is whole, and before anything tells of the new one.
+    fn make_disk(
+        &self,
+        declared: &Declared,
+        paths: &ImagePaths,
+        base: Option<&Base>,
+        content: Option<&Content>,
+        held: &Held,
+    ) -> Result<(), Error> {
+        self.check_space(&paths.dir, SPACE_BYTES, "an image")?;
+        let (disk, new) = (paths.dir.join(DISK), unfinished(&paths.dir.join(DISK)));
+        let made = self.create(declared, base, &new, held);
+        let placed = made.and_then(|()| {
+            files::remove(&disk)?;
+            put_seed(paths, content)?;
+            let record = Record::of(self.config, declared, paths);
+            let backing = base.map(|base| base.file.clone());
+            Record { backing, ..record }.write(paths)?;
+            files::put_in_place(&new, &disk)
+        });
+        if placed.is_err() {
+            let _ = files::remove(&new);
+        }
+        placed
+    }
+
+    fn create(
+        &self,
+        declared: &Declared,
+        base: Option<&Base>,
+        new: &Path,
+        held: &Held,
+    ) -> Result<(), Error> {
+        let mut command = self.qemu_img()?;
+        command.args(["create", "-q", "-f", "qcow2"]);
+        if let Some(base) = base {
+            command.args(["-F", &base.format, "-b"]).arg(&base.file);
+        }
+        command.arg(new);
+        if let Some((size, _)) = declared.size {
+            command.arg(size.to_string());
+        }
+        let said = self.run_qemu_img(command, Some(held))?;
+        if said.status.success() {
+            return Ok(());
+        }
+        let message = format!("cannot make image `{}`: {}", declared.name, said.reason());
+        Err(Error::failed(message))
+    }
+}
+
+impl ImagePaths {
+    pub(crate) fn public_key(&self) -> PathBuf {
+        self.dir.join("id_ed25519.pub")
+    }
+}
+
+/// What would keep an image that is not whole from being built, as far as that is known without
+/// building it.
+pub(crate) fn obstacles(config: &Config, declared: &Declared, paths: &ImagePaths) -> Vec<Problem> {
+    let mut obstacles = Vec::new();
+    if let Err(error) = qemu_img(config) {
+        obstacles.push(error.at(declared.span));
+    }
+    if let Some(DeclaredBase { location: Location::File(file), span, .. }) = &declared.base {
+        obstacles.extend(check_is_there(config, file).err().map(|error| error.at(*span)));
+    }
+    if let Some(seed) = declared.seed.as_ref().filter(|_| !declared.has_own_key()) {
+        let content = seed::content(config, &declared.name, seed, paths);
+        obstacles.extend(content.err().map(|error| error.at(declared.span)));
+    }
+    obstacles
+}
+
+fn check_is_there(config: &Config, file: &Path) -> Result<(), Error> {
+    match file.symlink_metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let error = Error::failed(format!("there is no file `{}`", file.display()));
+            Err(error.hint(format!("relative paths start from `{}`", config.dir().display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes the way to the image's files that QEMU gets.
+pub(crate) fn reachable(paths: &ImagePaths) -> Result<(), Error> {
+    if !files::is_plain(&paths.dir) {
+        files::short_way(&paths.dir)?;
+    }
+    Ok(())
+}
+
+fn put_seed(paths: &ImagePaths, content: Option<&Content>) -> Result<(), Error> {
+    let seed = paths.dir.join(SEED);
+    match content {
+        Some(content) => {
+            let new = unfinished(&seed);
+            files::write_new(&new, &content.bytes())?;
+            files::put_in_place(&new, &seed)
+        }
+        None => files::remove(&seed),
+    }
+}
+
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(UNFINISHED);
+    PathBuf::from(name)
+}
+
+fn lost_base(name: &str, file: &Path) -> Error {
+    let message = format!("the base of image `{name}` is gone: `{}`", file.display());
+    Error::failed(message)
+        .hint(format!("put it back as it was, or `qqmgr img reset {name}` builds the image anew"))
+}

@@ -1,0 +1,158 @@
+//! A file system with a few files, as bytes: FAT12 with long names. Pure.
+//!
+//! It is a quarter of what ISO 9660 with Joliet takes, which spends 2 KiB on each of a dozen
+//! structures, and cloud-init looks for both. The layout is that of Microsoft's "FAT: General
+//! Overview of On-Disk Format" 1.03, whose names the fields have. The same files give the same
+//! bytes.
+
+/// Bytes of a sector, which is also a cluster here.
+const SECTOR: usize = 512;
+/// What `blkid` and `file` take for a fixed disk.
+const MEDIA: u8 = 0xf8;
+/// 16 entries of 32 bytes for each sector of the root directory.
+const ENTRY: usize = 32;
+/// The first cluster of the data has this number.
+const FIRST_CLUSTER: usize = 2;
+/// With one more it would be FAT16.
+const CLUSTERS_MAX: usize = 4084;
+/// At the end of a chain of clusters.
+const END_OF_CHAIN: usize = 0xfff;
+const ATTR_READ_ONLY: u8 = 0x01;
+const ATTR_VOLUME_ID: u8 = 0x08;
+const ATTR_LONG_NAME: u8 = 0x0f;
+/// 1980-01-01, the first day that there is.
+const DATE: u16 = 1 << 5 | 1;
+/// UTF-16 units in an entry of a long name, and where its three parts are.
+const LONG_NAME_UNITS: usize = 13;
+const LONG_NAME_PARTS: [(usize, usize); 3] = [(1, 5), (14, 6), (28, 2)];
+
+/// The most that all files together may have, each rounded up to whole sectors.
+pub(super) const BYTES_MAX: usize = CLUSTERS_MAX * SECTOR;
+
+/// The file system with this label, of up to 11 ASCII characters, and these files, whose names are
+/// ASCII. They fit into [`BYTES_MAX`], which the caller sees to.
+pub(super) fn image(label: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
+    let clusters: usize = files.iter().map(|(_, content)| content.len().div_ceil(SECTOR)).sum();
+    let mut table = vec![0xff0 | usize::from(MEDIA & 0xf), END_OF_CHAIN];
+    let mut directory = short_entry(&padded(label, 11), ATTR_VOLUME_ID, 0, 0).to_vec();
+    let mut data = Vec::with_capacity(clusters * SECTOR);
+    for (number, (name, content)) in files.iter().enumerate() {
+        let first = if content.is_empty() { 0 } else { table.len() };
+        let short = short_name(number);
+        directory.extend(long_entries(name, &short));
+        directory.extend(short_entry(&short, ATTR_READ_ONLY, first, content.len()));
+        data.extend_from_slice(content);
+        data.resize(data.len().next_multiple_of(SECTOR), 0);
+        while table.len() < FIRST_CLUSTER + data.len() / SECTOR {
+            table.push(table.len() + 1);
+        }
+        if let Some(last) = table.last_mut().filter(|_| !content.is_empty()) {
+            *last = END_OF_CHAIN;
+        }
+    }
+    let table = packed(&table);
+    directory.resize(directory.len().next_multiple_of(SECTOR), 0);
+    let mut image = boot_sector(label, table.len() / SECTOR, directory.len(), clusters);
+    image.extend([table, directory, data].concat());
+    image
+}
+
+/// The boot sector with what is known as the BIOS parameter block.
+fn boot_sector(
+    label: &str,
+    table_sectors: usize,
+    directory_bytes: usize,
+    clusters: usize,
+) -> Vec<u8> {
+    let sectors = 1 + table_sectors + directory_bytes / SECTOR + clusters;
+    let mut sector = vec![0; SECTOR];
+    let mut put = |at: usize, bytes: &[u8]| sector[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &[0xeb, 0x3c, 0x90]); // BS_jmpBoot
+    put(3, b"qqmgr   "); // BS_OEMName
+    put(11, &le16(SECTOR)); // BPB_BytsPerSec
+    put(13, &[1]); // BPB_SecPerClus
+    put(14, &le16(1)); // BPB_RsvdSecCnt: this one
+    put(16, &[1]); // BPB_NumFATs
+    put(17, &le16(directory_bytes / ENTRY)); // BPB_RootEntCnt
+    put(19, &le16(sectors)); // BPB_TotSec16
+    put(21, &[MEDIA]); // BPB_Media
+    put(22, &le16(table_sectors)); // BPB_FATSz16
+    put(24, &le16(32)); // BPB_SecPerTrk
+    put(26, &le16(64)); // BPB_NumHeads
+    put(36, &[0x80, 0, 0x29]); // BS_DrvNum, BS_Reserved1, BS_BootSig
+    put(39, b"qqm1"); // BS_VolID
+    put(43, &padded(label, 11)); // BS_VolLab
+    put(54, b"FAT12   "); // BS_FilSysType
+    put(510, &[0x55, 0xaa]);
+    sector
+}
+
+/// Entries of 12 bits, two in three bytes, in whole sectors.
+fn packed(table: &[usize]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for pair in table.chunks(2) {
+        let (low, high) = (pair[0], pair.get(1).copied().unwrap_or_default());
+        let both = (low | high << 12).to_le_bytes();
+        bytes.extend_from_slice(&both[..3]);
+    }
+    bytes.resize(bytes.len().next_multiple_of(SECTOR), 0);
+    bytes
+}
+
+/// A name that nobody reads: all files have a long one. It only has to differ.
+fn short_name(number: usize) -> [u8; 11] {
+    let mut name = *b"FILE~0     ";
+    name[5] += u8::try_from(number % 10).unwrap_or_default();
+    name
+}
+
+fn short_entry(name: &[u8], attributes: u8, cluster: usize, bytes: usize) -> [u8; ENTRY] {
+    let mut entry = [0; ENTRY];
+    entry[..11].copy_from_slice(name);
+    entry[11] = attributes;
+    for at in [16, 18, 24] {
+        entry[at..at + 2].copy_from_slice(&DATE.to_le_bytes());
+    }
+    entry[26..28].copy_from_slice(&le16(cluster));
+    entry[28..].copy_from_slice(&bytes.to_le_bytes()[..4]);
+    entry
+}
+
+/// The long name, its end first, tied by a checksum to the short name that follows.
+fn long_entries(name: &str, short: &[u8; 11]) -> Vec<u8> {
+    let sum = short.iter().fold(0_u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte));
+    let mut units: Vec<u16> = name.encode_utf16().collect();
+    let count = units.len().div_ceil(LONG_NAME_UNITS);
+    if !units.len().is_multiple_of(LONG_NAME_UNITS) {
+        units.push(0);
+        units.resize(count * LONG_NAME_UNITS, 0xffff);
+    }
+    let mut entries = Vec::new();
+    for (number, units) in units.chunks(LONG_NAME_UNITS).enumerate().rev() {
+        let mut entry = [0; ENTRY];
+        let is_last = number + 1 == count;
+        entry[0] = u8::try_from(number + 1).unwrap_or_default() | if is_last { 0x40 } else { 0 };
+        entry[11] = ATTR_LONG_NAME;
+        entry[13] = sum;
+        let mut units = units.iter();
+        for (start, length) in LONG_NAME_PARTS {
+            for (place, unit) in (0..length).zip(units.by_ref()) {
+                let at = start + 2 * place;
+                entry[at..at + 2].copy_from_slice(&unit.to_le_bytes());
+            }
+        }
+        entries.extend(entry);
+    }
+    entries
+}
+
+fn padded(text: &str, length: usize) -> Vec<u8> {
+    let mut bytes = text.as_bytes().to_vec();
+    bytes.resize(length, b' ');
+    bytes
+}
+
+fn le16(number: usize) -> [u8; 2] {
+    let bytes = number.to_le_bytes();
+    [bytes[0], bytes[1]]
+}

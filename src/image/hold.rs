@@ -1,0 +1,83 @@
+//! Locks of images and of fetched files: any number may use one, or one may change it.
+//!
+//! The lock also goes to every program that changes something, as its standard input: one that
+//! goes on when this process is killed keeps the next from working on the same file, until it ends.
+
+use crate::error::Error;
+use crate::files;
+use crate::log::Log;
+use crate::vm::wait;
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Instant;
+
+/// Held until it is dropped here and in the programs that have it.
+pub(crate) struct Held {
+    file: File,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum For {
+    Use,
+    Change,
+}
+
+/// Tells when to wait no longer, and why.
+pub(crate) type Exceeded<'a> = &'a (dyn Fn() -> Option<Error> + Sync);
+
+/// Takes the lock at `path`, whose directory is made if it is missing; says that it waits for
+/// another command that has `what`.
+pub(super) fn hold(
+    path: &Path,
+    how: For,
+    what: &str,
+    exceeded: Exceeded,
+    log: &Log,
+) -> Result<Held, Error> {
+    let failed = |error: io::Error| Error::io("lock", path, &error);
+    let mut said = false;
+    loop {
+        files::private_dir(path.parent().unwrap_or(path))?;
+        let file = match files::open_lock(path) {
+            // Its directory was removed in between.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened.map_err(failed)?,
+        };
+        if !try_lock(&file, how).map_err(failed)? {
+            if !said {
+                said = true;
+                log.note(&format!("waiting for another command that has {what}"));
+            }
+            let waited = wait::poll_long(None::<Instant>, || match try_lock(&file, how) {
+                Ok(false) => exceeded().map(Err),
+                Ok(true) => Some(Ok(())),
+                Err(error) => Some(Err(failed(error))),
+            });
+            waited.transpose()?;
+        }
+        if files::is_at(&file, path) {
+            return Ok(Held { file });
+        }
+    }
+}
+
+impl Held {
+    /// For a program that works on what is locked.
+    pub(super) fn stdin(&self) -> io::Result<Stdio> {
+        self.file.try_clone().map(Stdio::from)
+    }
+}
+
+fn try_lock(file: &File, how: For) -> io::Result<bool> {
+    let locked = match how {
+        For::Use => file.try_lock_shared(),
+        For::Change => file.try_lock(),
+    };
+    match locked {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}

@@ -1,0 +1,117 @@
+//! The images that the configuration declares: what there is of each ([`look`]), what is made of
+//! that ([`build`]), from a base that may have to be fetched ([`fetch`]) and is looked at before it
+//! is used ([`base`]), with a file system for cloud-init beside it ([`seed`]).
+//!
+//! A disk appears under its name when everything that belongs to it is there, so that one which is
+//! there is whole. What a VM wrote to it is lost by [`build::reset`] and [`build::remove`] only.
+
+pub(crate) mod base;
+pub(crate) mod build;
+mod fat;
+pub(crate) mod fetch;
+pub(crate) mod hold;
+mod record;
+pub(crate) mod seed;
+mod tools;
+mod yaml;
+
+use crate::config::{Config, Declared, ImagePaths, Location};
+use record::Record;
+use std::path::PathBuf;
+
+/// What there is of an image.
+#[derive(Debug)]
+pub(crate) struct Look {
+    /// The file names of what is to be made; all can be without a loss.
+    pub(crate) missing: Vec<&'static str>,
+    /// The file that the disk is based on and that is not there any more.
+    pub(crate) lost_base: Option<PathBuf>,
+    /// The keys of the declaration that say something else than when the disk was made.
+    pub(crate) changed: Vec<&'static str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Missing,
+    /// There is a disk, and something that belongs to it is missing.
+    Incomplete,
+    Changed,
+    Built,
+}
+
+impl State {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Incomplete => "incomplete",
+            Self::Changed => "changed",
+            Self::Built => "built",
+        }
+    }
+}
+
+const DISK: &str = "disk.qcow2";
+const SEED: &str = "seed.img";
+const KEY: &str = "id_ed25519";
+
+/// Looks at the files of an image, and changes none.
+pub(crate) fn look(config: &Config, declared: &Declared, paths: &ImagePaths) -> Look {
+    let dir = &paths.dir;
+    let needs = [
+        (DISK, true),
+        (SEED, declared.seed.is_some()),
+        (KEY, declared.has_own_key()),
+        ("id_ed25519.pub", declared.has_own_key()),
+    ];
+    let missing = needs.iter().filter(|(name, needed)| *needed && !dir.join(name).is_file());
+    let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
+    if missing.contains(&DISK) {
+        return Look { missing, lost_base: None, changed: Vec::new() };
+    }
+    let record = Record::read(paths);
+    let changed = match &record {
+        Some(record) => record.differs(&Record::of(config, declared, paths)),
+        None => vec![record::FILE],
+    };
+    let backing = record.and_then(|record| record.backing);
+    Look { missing, lost_base: backing.filter(|file| !file.exists()), changed }
+}
+
+impl Look {
+    pub(crate) fn state(&self) -> State {
+        match self {
+            Self { missing, .. } if missing.contains(&DISK) => State::Missing,
+            Self { missing, lost_base, .. } if !missing.is_empty() || lost_base.is_some() => {
+                State::Incomplete
+            }
+            Self { changed, .. } if !changed.is_empty() => State::Changed,
+            _ => State::Built,
+        }
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self.state(), State::Built | State::Changed)
+    }
+
+    /// What to tell of an image that was made from another declaration.
+    pub(crate) fn warning(&self, name: &str) -> Option<String> {
+        if self.changed.is_empty() {
+            return None;
+        }
+        let changed = self.changed.join("`, `");
+        Some(format!("image `{name}` was built before its `{changed}` changed"))
+    }
+}
+
+/// What to do about a [`Look::warning`].
+pub(crate) fn reset_hint(name: &str) -> String {
+    format!("`qqmgr img reset {name}` builds it anew, without what was written to it")
+}
+
+/// Where a base is, as it is told.
+pub(crate) fn shown(location: &Location) -> String {
+    match location {
+        Location::Url(url) => url.clone(),
+        Location::File(file) => file.display().to_string(),
+    }
+}

@@ -1,0 +1,102 @@
+//! `image.json`: what a disk was made from, to tell when the declaration has changed since.
+
+use super::{seed, shown};
+use crate::config::{Config, Declared, DeclaredBase, ImagePaths, Location};
+use crate::error::Error;
+use crate::files;
+use crate::json::{self, Value};
+use crate::text::fingerprint;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+pub(super) const FILE: &str = "image.json";
+const BYTES_MAX: u64 = 64 * 1024;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    /// As it is declared.
+    pub(super) base: Option<String>,
+    pub(super) sha256: Option<String>,
+    /// The file that the disk is based on.
+    pub(super) backing: Option<PathBuf>,
+    /// Bytes and time of change of a base without a sum: a disk that is based on it is broken when
+    /// it changes.
+    pub(super) version: Option<String>,
+    pub(super) size: Option<u64>,
+    /// A fingerprint of what cloud-init gets; of what cannot be put together there is none.
+    pub(super) seed: Option<String>,
+}
+
+impl Record {
+    /// As it would be if the disk were made now, without `backing`.
+    pub(super) fn of(config: &Config, declared: &Declared, paths: &ImagePaths) -> Self {
+        let base = declared.base.as_ref();
+        let content = declared.seed.as_ref().map(|seed| {
+            let content = seed::content(config, &declared.name, seed, paths);
+            content.map_or_else(|_| "?".into(), |content| fingerprint(content.user_data.as_bytes()))
+        });
+        Self {
+            base: base.map(|base| shown(&base.location)),
+            sha256: base.and_then(|base| base.sha256.clone()),
+            backing: None,
+            version: base.and_then(version),
+            size: declared.size.map(|(size, _)| size),
+            seed: content,
+        }
+    }
+
+    /// The keys of the declaration whose meaning has changed from this to `now`.
+    pub(super) fn differs(&self, now: &Self) -> Vec<&'static str> {
+        let same_base = (&self.base, &self.version) == (&now.base, &now.version);
+        // The same content from elsewhere is the same.
+        let same_content = self.sha256.is_some() && self.sha256 == now.sha256;
+        let differences = [
+            ("base", !same_base && !same_content),
+            ("sha256", self.sha256 != now.sha256 && self.sha256.is_some() && now.sha256.is_some()),
+            ("size", self.size != now.size),
+            ("cloud_init", self.seed != now.seed),
+        ];
+        differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
+    /// `None` when there is none, or none that this program wrote.
+    pub(super) fn read(paths: &ImagePaths) -> Option<Self> {
+        let value = json::parse(&files::read_start(&paths.record, BYTES_MAX).ok()?).ok()?;
+        let text = |name: &str| match value.get(name)? {
+            Value::Null => Some(None),
+            other => Some(Some(other.as_str()?.to_string())),
+        };
+        Some(Self {
+            base: text("base")?,
+            sha256: text("sha256")?,
+            backing: text("backing")?.map(PathBuf::from),
+            version: text("version")?,
+            size: match value.get("size")? {
+                Value::Null => None,
+                size => Some(size.as_u64()?),
+            },
+            seed: text("seed")?,
+        })
+    }
+
+    pub(super) fn write(&self, paths: &ImagePaths) -> Result<(), Error> {
+        let value = Value::object([
+            ("base", Value::from(self.base.as_deref())),
+            ("sha256", self.sha256.as_deref().into()),
+            ("backing", self.backing.as_deref().map(Path::to_string_lossy).as_deref().into()),
+            ("version", self.version.as_deref().into()),
+            ("size", self.size.into()),
+            ("seed", self.seed.as_deref().into()),
+        ]);
+        files::write_private(&paths.record, &value.pretty())
+    }
+}
+
+fn version(base: &DeclaredBase) -> Option<String> {
+    let Location::File(file) = &base.location else { return None };
+    if base.sha256.is_some() {
+        return None;
+    }
+    let metadata = file.metadata().ok()?;
+    Some(format!("{} {}.{:09}", metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
+}

@@ -1,0 +1,172 @@
+//! What cloud-init gets: `user-data` and `meta-data` of its NoCloud data source, in a file system
+//! with the label `cidata`. Reads the files that it is made from, and writes none.
+
+use super::{fat, yaml};
+use crate::config::{Config, ImagePaths, Seed};
+use crate::error::{Error, io_reason};
+use crate::files;
+use crate::json::Value;
+use crate::text::fingerprint;
+use std::path::Path;
+
+/// What the data source looks for, also in the oldest cloud-init in use.
+const LABEL: &str = "cidata";
+const KEYS_BYTES_MAX: u64 = 256 * 1024;
+const USER_DATA_BYTES_MAX: u64 = 1024 * 1024;
+/// The line that tells cloud-init what the rest is.
+const CLOUD_CONFIG: &str = "#cloud-config\n";
+
+#[derive(Debug)]
+pub(super) struct Content {
+    pub(super) user_data: String,
+    meta_data: String,
+}
+
+impl Content {
+    /// The whole file system. The same content gives the same bytes.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let files = [("meta-data", &self.meta_data), ("user-data", &self.user_data)];
+        fat::image(LABEL, &files.map(|(name, text)| (name, text.as_bytes())))
+    }
+}
+
+/// What the image `name` tells its guest. The key pair, if it has one of its own, must be there.
+pub(super) fn content(
+    config: &Config,
+    name: &str,
+    seed: &Seed,
+    paths: &ImagePaths,
+) -> Result<Content, Error> {
+    let (user_data, hostname) = match seed {
+        Seed::File(file) => {
+            let text = read(file, USER_DATA_BYTES_MAX)?;
+            (config.render_file(file, &text)?, None)
+        }
+        Seed::Keys { authorized_keys, hostname, .. } => {
+            let keys = match authorized_keys {
+                Some(files) => keys(files)?,
+                None => keys(&[paths.public_key()])?,
+            };
+            let document = yaml::document(&cloud_config(seed, &keys));
+            (format!("{CLOUD_CONFIG}{document}"), Some(hostname.as_str()))
+        }
+    };
+    if user_data.len() > fat::BYTES_MAX / 2 {
+        let message = format!("what image `{name}` tells its guest has {} bytes", user_data.len());
+        let hint = format!("{} are the most", fat::BYTES_MAX / 2);
+        return Err(Error::failed(message).hint(hint));
+    }
+    // A guest that has seen this content already does nothing anew; a fresh disk has seen none.
+    let instance = format!("{name}-{}", fingerprint(user_data.as_bytes()));
+    let mut meta_data = vec![("instance-id", Value::from(instance.as_str()))];
+    meta_data.extend(hostname.map(|hostname| ("local-hostname", hostname.into())));
+    Ok(Content { user_data, meta_data: yaml::document(&Value::object(meta_data)) })
+}
+
+/// By cloud-init's own reference. The user is the distribution's first one under another name:
+/// shell and groups are those that it has there.
+fn cloud_config(seed: &Seed, keys: &[String]) -> Value {
+    let Seed::Keys { user, hostname, packages, run, .. } = seed else { return Value::Null };
+    let list = |texts: &[String]| texts.iter().map(|text| Value::from(text.as_str())).collect();
+    let sudo: Value = ["ALL=(ALL) NOPASSWD:ALL"].map(Value::from).into_iter().collect();
+    let mut members = vec![
+        ("hostname", Value::from(hostname.as_str())),
+        ("users", ["default"].map(Value::from).into_iter().collect()),
+        (
+            "user",
+            Value::object([
+                ("name", Value::from(user.as_str())),
+                ("sudo", sudo),
+                ("lock_passwd", true.into()),
+            ]),
+        ),
+        ("ssh_authorized_keys", list(keys)),
+        ("disable_root", (user != "root").into()),
+    ];
+    if !packages.is_empty() {
+        members.push(("package_update", true.into()));
+        members.push(("packages", list(packages)));
+    }
+    if !run.is_empty() {
+        members.push(("runcmd", list(run)));
+    }
+    Value::object(members)
+}
+
+/// The lines of these files that have keys.
+fn keys(files: &[impl AsRef<Path>]) -> Result<Vec<String>, Error> {
+    let mut keys = Vec::new();
+    for file in files {
+        let file = file.as_ref();
+        let text = read(file, KEYS_BYTES_MAX)?;
+        if text.starts_with("-----BEGIN") {
+            let message = format!("`{}` is a private key", file.display());
+            let hint = format!("its public half is most likely in `{}.pub`", file.display());
+            return Err(Error::failed(message).hint(hint));
+        }
+        let lines = text.lines().map(str::trim);
+        let before = keys.len();
+        keys.extend(lines.filter(|line| is_key(line)).map(str::to_string));
+        if keys.len() == before {
+            let message = format!("`{}` has no public key of ssh", file.display());
+            return Err(Error::failed(message).hint("`ssh-keygen -t ed25519` makes a pair"));
+        }
+    }
+    Ok(keys)
+}
+
+/// A line of an authorized_keys file, by sshd(8): a type and base64, options may stand before.
+fn is_key(line: &str) -> bool {
+    !line.starts_with('#')
+        && line.split_whitespace().any(|word| {
+            let types = ["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-sha2-"];
+            types.iter().any(|kind| word.starts_with(kind))
+        })
+}
+
+/// A file of the user's, as text.
+fn read(file: &Path, limit: u64) -> Result<String, Error> {
+    let failed =
+        |reason: &str| Error::failed(format!("cannot read `{}`: {reason}", file.display()));
+    let bytes = files::read_start(file, limit + 1).map_err(|error| failed(&io_reason(&error)))?;
+    if bytes.len() as u64 > limit {
+        return Err(failed(&format!("it is larger than {} KiB", limit >> 10)));
+    }
+    String::from_utf8(bytes).map_err(|_| failed("it is not UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cloud_config_is_emitted() {
+        let seed = Seed::Keys {
+            user: "dev".into(),
+            authorized_keys: None,
+            hostname: "no".into(),
+            packages: vec!["git".into()],
+            run: vec!["echo \"a: b\" #".into()],
+        };
+        let expected = "hostname: \"no\"\nusers:\n  - \"default\"\nuser:\n  name: \"dev\"\n  \
+             sudo:\n    - \"ALL=(ALL) NOPASSWD:ALL\"\n  lock_passwd: true\n\
+             ssh_authorized_keys:\n  - \"ssh-ed25519 AAAA x\"\ndisable_root: true\n\
+             package_update: true\npackages:\n  - \"git\"\nruncmd:\n  - \"echo \\\"a: b\\\" #\"\n";
+        let value = cloud_config(&seed, &["ssh-ed25519 AAAA x".into()]);
+        assert_eq!(yaml::document(&value), expected);
+    }
+
+    #[test]
+    fn keys_are_told_from_other_lines() {
+        for (line, expected) in [
+            ("ssh-ed25519 AAAA me@host", true),
+            ("command=\"ls\",no-pty ssh-rsa AAAA", true),
+            ("sk-ssh-ed25519@openssh.com AAAA", true),
+            ("# ssh-ed25519 AAAA", false),
+            ("", false),
+            ("hello", false),
+        ] {
+            assert_eq!(is_key(line), expected, "{line}");
+        }
+    }
+}
