@@ -5,9 +5,9 @@
 
 use super::Paths;
 use super::events::NEGOTIATION;
-use super::paths::is_plain;
 use super::session::Session;
 use crate::error::Error;
+use crate::files::is_plain;
 use crate::json::Value;
 use crate::log::Log;
 use crate::programs;
