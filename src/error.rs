@@ -53,6 +53,8 @@ pub(crate) struct Error {
     hint: Option<String>,
     /// Problems at places of a file; they stand in for `message` then.
     located: Option<Box<Located>>,
+    /// Of an error that QEMU gave: `GenericError`, ... (`QapiErrorClass` of `qapi/error.json`).
+    class: Option<String>,
     /// The VM that it is about.
     vm: Option<Box<Vm>>,
 }
@@ -74,7 +76,7 @@ pub(crate) struct Located {
 impl Error {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { kind, message, hint: None, located: None, vm: None }
+        Self { kind, message, hint: None, located: None, class: None, vm: None }
     }
 
     pub(crate) fn failed(message: impl Into<String>) -> Self {
@@ -100,6 +102,12 @@ impl Error {
         self
     }
 
+    /// The class that QEMU gave it, for scripts.
+    pub(crate) fn of_class(mut self, class: &str) -> Self {
+        self.class = Some(class.to_string());
+        self
+    }
+
     /// The VM that it is about, alone or among others that a command acts on.
     pub(crate) fn of_vm(mut self, name: &str, among_others: bool) -> Self {
         self.vm = Some(Box::new(Vm { name: name.to_string(), among_others }));
@@ -119,7 +127,14 @@ impl Error {
             })
             .collect();
         let message = messages.join("; ");
-        Self { kind: Kind::Config, message, hint, located: Some(Box::new(located)), vm: None }
+        Self {
+            kind: Kind::Config,
+            message,
+            hint,
+            located: Some(Box::new(located)),
+            class: None,
+            vm: None,
+        }
     }
 
     /// The problems at places of a file, however many, or the error if it is no such.
@@ -164,6 +179,9 @@ impl Error {
             let problems = located.shown().iter();
             let json = |one: &Problem| Value::object(problem_json(one, located.place(one)));
             error.push(("problems", problems.map(json).collect()));
+        }
+        if let Some(class) = &self.class {
+            error.push(("class", class.as_str().into()));
         }
         let name = self.vm.as_ref().map(|vm| ("name", Value::from(vm.name.as_str())));
         Value::object(name.into_iter().chain([("error", Value::object(error))]))

@@ -79,6 +79,9 @@ impl Report for Version {
 
 /// Gives the exit code.
 fn print(report: &dyn Report, json: bool) -> u8 {
+    if report.is_streamed() {
+        return report.exit_code();
+    }
     let text = if json { report.json().pretty() } else { report.text() };
     match out::write(text.as_bytes()) {
         Ok(_) => report.exit_code(),

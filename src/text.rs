@@ -159,7 +159,8 @@ pub(crate) fn nearest<'a>(
         .into_iter()
         .map(|candidate| (edit_distance(word, candidate), candidate))
         .filter(|(distance, _)| *distance <= limit)
-        .min_by_key(|(distance, _)| *distance)
+        // Of two that are as near, the one that was begun and not ended.
+        .min_by_key(|(distance, candidate)| (*distance, !candidate.starts_with(word)))
         .map(|(_, candidate)| candidate)
 }
 
@@ -266,6 +267,7 @@ mod tests {
     fn nearest_names() {
         assert_eq!(nearest("prot", ["port", "vm_port"]), Some("port"));
         assert_eq!(nearest("strat", ["start", "status"]), Some("start"));
+        assert_eq!(nearest("query-statu", ["query-stats", "query-status"]), Some("query-status"));
         assert_eq!(nearest("x", ["port"]), None);
         assert_eq!(nearest("", ["a"]), Some("a"));
         assert_eq!(nearest(&"x".repeat(65), ["x"]), None);

@@ -21,6 +21,15 @@ pub(crate) fn split(template: &Template, lookup: Lookup) -> Result<Vec<Word>, Pr
     Ok(splitter.words)
 }
 
+/// The words of a text without placeholders.
+pub(crate) fn split_plain(text: &str) -> Result<Vec<String>, Problem> {
+    let template = Template { text, place: &|span| span };
+    let mut splitter = Splitter::default();
+    splitter.read(&template, None)?;
+    splitter.end_word(&template, text.len());
+    Ok(splitter.words.into_iter().map(|word| word.text).collect())
+}
+
 #[derive(Default)]
 struct Splitter {
     words: Vec<Word>,

@@ -46,7 +46,7 @@ pub(crate) struct Operand {
 pub(crate) enum Count {
     One,
     Optional,
-    /// Any number, none too; the only operand of its command but for `Words`.
+    /// Any number, none too; the last operand of its command but for `Words`.
     Any,
     /// One or more; at most one operand of a command.
     Many,
@@ -123,6 +123,9 @@ pub(crate) struct Args {
     pub(crate) lines: Option<Lines>,
     /// So many boots ago; 0 is the last one.
     pub(crate) boot: u32,
+    pub(crate) events: bool,
+    /// How long events are printed.
+    pub(crate) events_for: Option<Duration>,
     /// How long to wait for the guest's ssh server, if at all.
     pub(crate) wait: Option<Duration>,
     pub(crate) wait_for: Option<WaitFor>,

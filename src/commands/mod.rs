@@ -13,9 +13,11 @@ pub(crate) mod help;
 mod images;
 mod img;
 mod init;
+mod input;
 mod list;
 mod output;
 mod plan;
+mod qmp;
 mod restart;
 mod run;
 mod screenshot;
@@ -45,6 +47,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &control::RESET,
     &control::POWERDOWN,
     &control::NMI,
+    &qmp::COMMAND,
     &screenshot::COMMAND,
     &ssh::COMMAND,
     &copy::PUT,

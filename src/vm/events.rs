@@ -11,6 +11,8 @@ use crate::files;
 use crate::json::{self, Value};
 use std::fmt;
 use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::PathBuf;
 
 pub(super) const NEGOTIATION: &str = "{\"execute\": \"qmp_capabilities\"}\n";
 /// Of a long story, this much of its end is read: hundreds of events.
@@ -121,6 +123,42 @@ pub(crate) fn lost_since(paths: &Paths, told_then: u64) -> Option<&'static str> 
         return Some("the guest panicked");
     }
     happened("RESET").then_some("the guest was reset")
+}
+
+/// What a QEMU tells from now on.
+pub(crate) struct Follow {
+    file: File,
+    path: PathBuf,
+    /// The begin of a line whose end was not there yet.
+    rest: Vec<u8>,
+}
+
+impl Follow {
+    pub(crate) fn open(paths: &Paths) -> Result<Self, Error> {
+        let path = paths.events_out.clone();
+        let opened = File::open(&path).and_then(|mut file| {
+            file.seek(SeekFrom::End(0))?;
+            Ok(file)
+        });
+        match opened {
+            Ok(file) => Ok(Self { file, path, rest: Vec::new() }),
+            Err(error) => {
+                Err(Error::io("read", &path, &error).hint("QEMU writes its events there"))
+            }
+        }
+    }
+
+    /// The events since the last look.
+    pub(crate) fn news(&mut self) -> Result<Vec<Value>, Error> {
+        let read = self.file.read_to_end(&mut self.rest);
+        read.map_err(|error| Error::io("read", &self.path, &error))?;
+        let end = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let rest = self.rest.split_off(end);
+        let whole = std::mem::replace(&mut self.rest, rest);
+        let mut news = parse(&whole);
+        news.retain(|value| value.get("event").is_some());
+        Ok(news)
+    }
 }
 
 /// Why the VM's last QEMU has ended.

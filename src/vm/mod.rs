@@ -19,6 +19,7 @@ mod probe;
 pub(crate) mod process;
 pub(crate) mod ps;
 pub(crate) mod qmp;
+pub(crate) mod schema;
 pub(crate) mod screen;
 pub(crate) mod session;
 pub(crate) mod shutdown;

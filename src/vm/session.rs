@@ -4,6 +4,7 @@
 use super::Paths;
 use super::process::{self, Process};
 use super::qmp::{self, Qmp};
+use super::schema::Schema;
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::log::Log;
@@ -25,6 +26,22 @@ impl Session {
     /// [`Kind::TimedOut`] when QEMU does not serve us within two seconds.
     pub(crate) fn open(name: &str, paths: &Paths, log: &Log) -> Result<Self, Error> {
         let process = process::running(name, paths)?;
+        Self::connect(process, name, paths, log)
+    }
+
+    /// The same with this process, and no other that was started since.
+    pub(crate) fn open_with(
+        process: &Process,
+        name: &str,
+        paths: &Paths,
+        log: &Log,
+    ) -> Result<Self, Error> {
+        let found = process::find(paths).filter(|found| found.pid == process.pid);
+        let process = found.ok_or_else(|| ended(name))?;
+        Self::connect(process, name, paths, log)
+    }
+
+    fn connect(process: Process, name: &str, paths: &Paths, log: &Log) -> Result<Self, Error> {
         let socket = paths.reachable(&paths.ctl)?;
         let qmp = Qmp::open(&socket, Instant::now() + ANSWER_WAIT, log)
             .map_err(|error| told(&error, name, &process))?;
@@ -60,21 +77,16 @@ impl Session {
         self.qmp.execute_with(command, arguments, Instant::now() + limit)
     }
 
+    /// What this QEMU says that its QMP has, for a [`super::schema::Schema`].
+    pub(crate) fn query_schema(&mut self) -> Result<Value, Error> {
+        self.execute("query-qmp-schema", None)
+    }
+
     /// Whether this QEMU's command has an argument of that name, by what it says of itself.
     pub(crate) fn takes(&mut self, command: &str, argument: &str) -> Result<bool, Error> {
-        let schema = self.execute("query-qmp-schema", None)?;
-        let named = |kind: &str, name: &str| {
-            let is_it = |entity: &&Value| {
-                let has = |member, text| entity.get(member).and_then(Value::as_str) == Some(text);
-                has("meta-type", kind) && has("name", name)
-            };
-            schema.items().iter().find(is_it)
-        };
-        let arguments = named("command", command).and_then(|command| command.get("arg-type"));
-        let arguments = arguments.and_then(Value::as_str).and_then(|name| named("object", name));
-        let members = arguments.and_then(|object| object.get("members")).map(Value::items);
-        let name = |member: &Value| member.get("name").and_then(Value::as_str) == Some(argument);
-        Ok(members.unwrap_or_default().iter().any(name))
+        let schema = self.query_schema()?;
+        let arguments = Schema::new(&schema).arguments(command);
+        Ok(arguments.iter().any(|one| one.name == argument))
     }
 
     /// Waits for an event of one of these names, or for the end of QEMU; one that came with an
@@ -86,7 +98,7 @@ impl Session {
                 Ok(event) if names.contains(&event.name.as_str()) => return Ok(()),
                 Ok(_) => {}
                 Err(qmp::Error::Closed) => return Ok(()),
-                Err(error) => return Err(told(&error, &self.name, &self.process)),
+                Err(error) => return Err(self.told(&error)),
             }
         }
     }
@@ -122,9 +134,16 @@ fn told(error: &qmp::Error, name: &str, process: &Process) -> Error {
             Error::new(Kind::TimedOut, message)
                 .hint("QEMU is busy or still starting, or serves another `qqmgr`; try again")
         }
-        qmp::Error::Closed if process.ends_by(Instant::now() + ENDING_WAIT) => {
-            Error::new(Kind::NotRunning, format!("VM `{name}` has just ended"))
+        // QEMU removes its sockets some time before it is gone.
+        qmp::Error::Closed | qmp::Error::Unreachable(_)
+            if process.ends_by(Instant::now() + ENDING_WAIT) =>
+        {
+            ended(name)
         }
         error => Error::failed(format!("VM `{name}` cannot be asked: {error}")),
     }
+}
+
+fn ended(name: &str) -> Error {
+    Error::new(Kind::NotRunning, format!("VM `{name}` has just ended"))
 }

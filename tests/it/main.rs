@@ -21,6 +21,7 @@ mod lifecycle;
 mod man;
 mod output;
 mod ports;
+mod qmp;
 mod real_qemu;
 mod restart;
 mod root;

@@ -26,8 +26,8 @@ const README: &str = include_str!("../../README.md");
 const QQMGR_TOML_5: &str = include_str!("../../man/qqmgr.toml.5");
 const SCRIPT_DURATION_MAX: Duration = Duration::from_secs(200);
 
-/// The one flag that its command, `wait`, cannot do without.
-const NEEDED_FLAG: &str = "for";
+/// The one command that cannot do without a flag of its own, and that flag.
+const NEEDED_FLAG: (&str, &str) = ("wait", "for");
 
 /// Of 512 zeros.
 const SUM: &str = "076a27c79e5ace2a3d47f9dd2e83e4ff6ea8872b3c2218f66c92b89b55f36560";
@@ -191,9 +191,13 @@ impl Flag {
     }
 
     /// The same as in a synopsis.
-    fn optional(&self) -> String {
+    fn optional(&self, command: &str) -> String {
         let (usage, more) = (self.usage(), if self.repeatable { "..." } else { "" });
-        if self.long == NEEDED_FLAG { usage } else { format!("[{usage}]{more}") }
+        if (command, self.long.as_str()) == NEEDED_FLAG {
+            usage
+        } else {
+            format!("[{usage}]{more}")
+        }
     }
 
     /// As in a list of flags: `-c FILE, --config FILE`.
@@ -213,7 +217,7 @@ struct Cmd {
 impl Cmd {
     /// The usage with the flags that it has.
     fn synopsis(&self) -> String {
-        let flags = self.flags.iter().map(|flag| format!(" {}", flag.optional()));
+        let flags = self.flags.iter().map(|flag| format!(" {}", flag.optional(&self.name)));
         self.usage.replace(" [OPTIONS]", &flags.collect::<String>())
     }
 }
@@ -358,7 +362,7 @@ fn synopses_are_those_of_the_commands() {
 fn flags_are_those_of_the_commands() {
     let project = Project::new();
     project.config("");
-    assert_eq!(run(&project, &["wait", "--all"]).0, 2, "`wait` needs no `--{NEEDED_FLAG}`");
+    assert_eq!(run(&project, &["wait", "--all"]).0, 2, "`wait` needs no `--{}`", NEEDED_FLAG.1);
     let (commands, global) = help(&project);
     let page = printed(QQMGR_1);
     let listed = |text| -> Vec<String> {
@@ -683,6 +687,11 @@ fn errors_and_exit_codes_are_documented() {
         table.push(format!("{kind} {code}"));
         documents.push(document);
     }
+    assert_eq!(run(&project, &["start", "dev"]).0, 0);
+    let (code, refused) = run(&project, &["--json", "qmp", "dev", "nope"]);
+    assert_eq!(code, 1);
+    documents.push(refused);
+    assert_eq!(run(&project, &["stop", "dev"]).0, 0);
     members_are_documented("error", output, &documents);
     let rows = lines_after(output, ".It Dv ");
     let row = |row: &&str| {
@@ -874,6 +883,13 @@ fn check_example(project: &Project, script: &str, stdout: &str) {
     }
     if script.contains("diff now") {
         assert_eq!(lines_with("<") + lines_with(">"), 3, "{script}\n{stdout}");
+    }
+    if script.contains("qqmgr qmp dev <<") {
+        let shown = ["{\"return\": {}}", "paused", "CommandNotFound", "not all of that worked"];
+        assert!(shown.iter().all(|text| stdout.contains(text)), "{script}\n{stdout}");
+    }
+    if script.contains("jq -r .event") {
+        assert_eq!(last, "RESET", "{script}\n{stdout}");
     }
     if script.contains("list --running") {
         assert_eq!(lines_with(" running "), 2, "{script}\n{stdout}");

@@ -8,8 +8,10 @@ pub(super) fn script(commands: &[&Command]) -> String {
     let flags = flags.map(|c| format!("{}) _qqmgr_words {} ;;", c.name, flag_words(c.flags)));
     let values = all_flags(commands).into_iter().filter_map(|flag| {
         let call = call(Completion::of(flag.kind.value_name()?))?;
-        Some(format!("{}) {call} ;;", spellings(flag).join(" | ")))
+        let places = spellings(flag).into_iter().map(|spelling| format!("*:{spelling}"));
+        Some(format!("{}) {call} ;;", places.collect::<Vec<_>>().join(" | ")))
     });
+    let values = other_values(commands).into_iter().chain(values);
     let operands = commands.iter().flat_map(|command| {
         places(command).into_iter().map(|(place, operand)| {
             let place = place.map_or("*".into(), |place| place.to_string());
@@ -22,6 +24,22 @@ pub(super) fn script(commands: &[&Command]) -> String {
         .replace("@GLOBAL_FLAGS@", &flag_words(GLOBAL_FLAGS))
         .replace("@VALUES@\n", &lines(8, values))
         .replace("@OPERANDS@\n", &lines(8, operands))
+}
+
+/// Of flags whose value is another one than that of the first flag of that name.
+fn other_values(commands: &[&Command]) -> Vec<String> {
+    let completion = |flag: &Flag| flag.kind.value_name().map(Completion::of);
+    let first = all_flags(commands);
+    let is_other = |flag: &Flag| {
+        first.iter().any(|one| one.long == flag.long && completion(one) != completion(flag))
+    };
+    let line = |command: &Command, flag: &Flag| {
+        let call = completion(flag).and_then(call).unwrap_or_else(|| ":".into());
+        let places = spellings(flag).into_iter().map(|s| format!("{}:{s}", command.name));
+        format!("{}) {call} ;;", places.collect::<Vec<_>>().join(" | "))
+    };
+    let flags = commands.iter().flat_map(|c| c.flags.iter().map(move |flag| (c, flag)));
+    flags.filter(|(_, flag)| is_other(flag)).map(|(c, flag)| line(c, flag)).collect()
 }
 
 fn flag_words(flags: &[&Flag]) -> String {
@@ -118,7 +136,7 @@ _qqmgr() {
         flag=${current%%=*} prefix=${current%%=*}= current=${current#*=}
     fi
     if [[ -n $flag ]]; then
-        case $flag in
+        case $command:$flag in
 @VALUES@
         esac
     elif [[ -z $ended && $current == -* ]]; then

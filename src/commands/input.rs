@@ -1,0 +1,78 @@
+//! Lines of standard input, for commands that are given one after the other, by a person or by a
+//! script: until there are no more, or the VM has ended.
+
+use crate::error::{self, Error};
+use crate::out;
+use crate::vm::process::Process;
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+/// QEMU takes no longer one (`MAX_TOKEN_SIZE` of `qobject/json-streamer.c` is 64 MiB).
+const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// While no line comes, it is looked this often whether the VM is still there.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
+pub(super) struct Input {
+    lines: Receiver<io::Result<Vec<u8>>>,
+    /// What a person is asked with.
+    prompt: Option<&'static str>,
+}
+
+impl Input {
+    /// `prompt` is shown when both ends are a terminal.
+    pub(super) fn new(prompt: &'static str) -> Self {
+        // A thread of its own, since a read has no deadline. It ends with the program.
+        let (sender, lines) = mpsc::sync_channel(0);
+        thread::spawn(move || {
+            while let Some(line) = read_line().transpose() {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let is_person = io::stdin().is_terminal() && io::stdout().is_terminal();
+        Self { lines, prompt: is_person.then_some(prompt) }
+    }
+
+    /// The next line without its end; `None` when there is none and will be none, and when the
+    /// process has ended, whose commands they are.
+    pub(super) fn next(&self, process: &Process) -> Result<Option<Vec<u8>>, Error> {
+        if let Some(prompt) = self.prompt {
+            out::write(prompt.as_bytes())?;
+        }
+        loop {
+            match self.lines.recv_timeout(LOOK_INTERVAL) {
+                Ok(line) => {
+                    return line.map(Some).map_err(|error| {
+                        let reason = error::io_reason(&error);
+                        Error::failed(format!("cannot read standard input: {reason}"))
+                    });
+                }
+                Err(RecvTimeoutError::Timeout) if process.is_alive() => {}
+                Err(_) => break,
+            }
+        }
+        if self.prompt.is_some() {
+            out::write(b"\n")?;
+        }
+        Ok(None)
+    }
+}
+
+fn read_line() -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    io::stdin().lock().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
+    if line.len() as u64 == LINE_BYTES_MAX {
+        let text = format!("a line of more than {} MiB", LINE_BYTES_MAX >> 20);
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    let is_end = line.is_empty();
+    for end in [b'\n', b'\r'] {
+        if line.last() == Some(&end) {
+            line.pop();
+        }
+    }
+    Ok((!is_end).then_some(line))
+}

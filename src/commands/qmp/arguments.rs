@@ -1,0 +1,106 @@
+//! Words -> the arguments of a QMP command, as httpie(1) takes them: `key=TEXT`, `key:=JSON`. A dot
+//! in a key leads into an object, as in QEMU's own `-blockdev driver=qcow2,file.filename=x`. Or one
+//! word is the whole object.
+
+use crate::json::{self, Value};
+
+/// `None` of no words. An error completes a sentence of its own.
+pub(super) fn read(words: &[String]) -> Result<Option<Value>, String> {
+    match words {
+        [] => return Ok(None),
+        [word] if word.starts_with('{') => {
+            let parsed = json::parse(word.as_bytes());
+            return parsed.map(Some).map_err(|error| format!("`{word}` is no JSON: {error}"));
+        }
+        _ => {}
+    }
+    let mut members = Vec::new();
+    for word in words {
+        let (key, value) = pair(word)?;
+        let path: Vec<&str> = key.split('.').collect();
+        if path.contains(&"") {
+            return Err(format!("`{word}` has no whole name before the `=`"));
+        }
+        put(&mut members, &path, value).map_err(|why| format!("`{word}`: {why}"))?;
+    }
+    Ok(Some(Value::Object(members)))
+}
+
+/// The key and the value of a word.
+fn pair(word: &str) -> Result<(&str, Value), String> {
+    let (key, value) = word.split_once('=').ok_or_else(|| {
+        format!("`{word}` is no argument: it is `key=TEXT`, `key:=JSON` or one `{{...}}`")
+    })?;
+    let Some(key) = key.strip_suffix(':') else { return Ok((key, value.into())) };
+    let value = json::parse(value.as_bytes());
+    value.map(|value| (key, value)).map_err(|error| {
+        format!("`{word}` has no JSON behind `:=`: {error}; `{key}=` takes text as it is")
+    })
+}
+
+/// Puts a value where the path leads, and makes the objects on the way.
+fn put(members: &mut Vec<(String, Value)>, path: &[&str], value: Value) -> Result<(), String> {
+    let Some((name, inside)) = path.split_first() else { return Ok(()) };
+    let found = members.iter_mut().find(|(known, _)| known == name).map(|(_, value)| value);
+    match (found, inside) {
+        (None, []) => members.push(((*name).to_string(), value)),
+        (None, _) => {
+            let mut inner = Vec::new();
+            put(&mut inner, inside, value)?;
+            members.push(((*name).to_string(), Value::Object(inner)));
+        }
+        (Some(Value::Object(inner)), [_, ..]) => put(inner, inside, value)?,
+        (Some(_), []) => return Err(format!("`{name}` is given twice")),
+        (Some(_), _) => return Err(format!("`{name}` has a value already that is no object")),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(words: &[&str]) -> Result<String, String> {
+        let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+        read(&words).map(|value| value.map(|value| value.compact()).unwrap_or_default())
+    }
+
+    #[test]
+    fn text_json_and_objects() {
+        for (words, expected) in [
+            (&[][..], ""),
+            (
+                &["a=1", "b:=1", "c=", "d=e=f", "g=:=h"],
+                r#"{"a": "1", "b": 1, "c": "", "d": "e=f", "g": ":=h"}"#,
+            ),
+            (&["a:=[true, null, {\"b\": \"c\"}]"], r#"{"a": [true, null, {"b": "c"}]}"#),
+            (&["a.b=1", "c=2", "a.d.e:=3"], r#"{"a": {"b": "1", "d": {"e": 3}}, "c": "2"}"#),
+            (&["a:={\"b\": 1}", "a.c=2"], r#"{"a": {"b": 1, "c": "2"}}"#),
+            (&["{\"a\": 1.50, \"b.c\": {}}"], r#"{"a": 1.50, "b.c": {}}"#),
+            (&["{}"], "{}"),
+        ] {
+            assert_eq!(shown(words).as_deref(), Ok(expected), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn refused() {
+        for (words, expected) in [
+            (&["a"][..], "`a` is no argument: it is `key=TEXT`, `key:=JSON` or one `{...}`"),
+            (&["=1"], "`=1` has no whole name before the `=`"),
+            (&[":=1"], "`:=1` has no whole name before the `=`"),
+            (&["a..b=1"], "`a..b=1` has no whole name before the `=`"),
+            (
+                &["a:=x"],
+                "`a:=x` has no JSON behind `:=`: expected a value at byte 0; `a=` takes text as it is",
+            ),
+            (&["a=1", "a=2"], "`a=2`: `a` is given twice"),
+            (&["a.b=1", "a=2"], "`a=2`: `a` is given twice"),
+            (&["a=1", "a.b=2"], "`a.b=2`: `a` has a value already that is no object"),
+            (&["{}", "a=1"], "`{}` is no argument: it is `key=TEXT`, `key:=JSON` or one `{...}`"),
+            (&["{"], "`{` is no JSON: expected a name in double quotes at byte 1"),
+        ] {
+            assert_eq!(shown(words), Err(expected.to_string()), "{words:?}");
+        }
+    }
+}

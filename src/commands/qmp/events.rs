@@ -1,0 +1,65 @@
+//! `qqmgr qmp --events VM [EVENT...]`
+
+use super::super::target::Target;
+use crate::cli::Outcome;
+use crate::error::{Error, Kind};
+use crate::json::Value;
+use crate::out::{self, Reader};
+use crate::report::Streamed;
+use crate::text::{did_you_mean, nearest};
+use crate::vm::events::Follow;
+use crate::vm::schema::Schema;
+use crate::vm::session::Session;
+use crate::vm::{process, wait};
+use std::time::{Duration, Instant};
+
+/// Prints the events of these names, or all, until the VM or the time is over.
+pub(super) fn print(target: &Target, names: &[String], limit: Option<Duration>) -> Outcome {
+    let deadline = limit.map(|limit| Instant::now() + limit);
+    let process = process::running(&target.name, &target.paths)?;
+    // Before the names are looked up: what happens meanwhile counts.
+    let mut story = Follow::open(&target.paths)?;
+    check(target, names)?;
+    let ended = wait::poll_long(deadline, || {
+        // In this order: what QEMU wrote last is there when it has ended.
+        let alive = process.is_alive();
+        match write(&mut story, names) {
+            Ok(Reader::There) if alive => None,
+            other => Some(other),
+        }
+    });
+    // At the deadline, what came just before it.
+    ended.unwrap_or_else(|| write(&mut story, names))?;
+    Ok(Box::new(Streamed { exit_code: 0 }))
+}
+
+fn write(story: &mut Follow, names: &[String]) -> Result<Reader, Error> {
+    let mut reader = Reader::There;
+    for event in story.news()? {
+        let name = event.get("event").and_then(Value::as_str).unwrap_or_default();
+        if reader == Reader::There && (names.is_empty() || names.iter().any(|one| one == name)) {
+            reader = out::write(format!("{}\n", event.compact()).as_bytes())?;
+        }
+    }
+    Ok(reader)
+}
+
+/// An event that this QEMU does not have would be waited for in vain.
+fn check(target: &Target, names: &[String]) -> Result<(), Error> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let mut session = Session::open(&target.name, &target.paths, &target.log)?;
+    let schema = session.query_schema()?;
+    let known = Schema::new(&schema).events();
+    for name in names.iter().filter(|name| !known.contains(&name.as_str())) {
+        let near = nearest(&name.to_uppercase(), known.iter().copied());
+        let message = did_you_mean(&format!("QEMU has no event `{name}`"), near);
+        let error = Error::new(Kind::Failed, message);
+        return Err(match near {
+            Some(_) => error,
+            None => error.hint(format!("it has {}", known.join(", "))),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! `qqmgr qmp VM [NAME] [ARGUMENT...]`: one QMP command, a session of them ([`session`]), or the
+//! events that QEMU tells ([`events`]).
+//!
+//! A session holds the VM's QMP socket for as long as each command takes, and no longer: it serves
+//! one client at a time, and the other commands of qqmgr need it, too. Events come from the file
+//! that QEMU itself writes them to, which takes no socket at all.
+
+mod arguments;
+mod events;
+mod refusal;
+mod session;
+
+use super::target::Target;
+use crate::cli::spec::{self, Count, Flag, FlagKind, Operand};
+use crate::cli::{Args, Command, Outcome, Run, usage_of};
+use crate::config::Config;
+use crate::error::{Error, Kind};
+use crate::json::Value;
+use crate::report::Report;
+use crate::vm::session::Session;
+use std::time::Duration;
+
+pub(crate) static COMMAND: Command = Command {
+    name: "qmp",
+    about: "Run QMP commands, or print events",
+    details: "NAME is a QMP command. An ARGUMENT is `key=TEXT` or `key:=JSON`, with dots in\n\
+              the key for members of members, or one `{...}` is all of them. Without NAME,\n\
+              each line of standard input is a command. With `--events`, NAME and ARGUMENT\n\
+              are the names of the events to print; all are without one.",
+    operands: &[
+        spec::VM,
+        Operand { name: "NAME", count: Count::Optional, choices: &[] },
+        Operand { name: "ARGUMENT", count: Count::Any, choices: &[] },
+    ],
+    flags: &[&TIMEOUT, &EVENTS, &FOR],
+    failure_code: Kind::exit_code,
+    run: Run::Once(run),
+};
+
+/// Some commands do much before they answer.
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+
+static TIMEOUT: Flag = Flag {
+    long: "timeout",
+    short: None,
+    kind: spec::TIMEOUT,
+    help: "Wait this long for QEMU's answer (default 60)",
+};
+static EVENTS: Flag = Flag {
+    long: "events",
+    short: None,
+    kind: FlagKind::Switch(|args| args.events = true),
+    help: "Print events as they come, until the VM ends",
+};
+static FOR: Flag = Flag {
+    long: "for",
+    short: None,
+    kind: FlagKind::Value {
+        name: "SECONDS",
+        set: |args, value| {
+            args.events_for = Some(spec::seconds(value)?);
+            Ok(())
+        },
+    },
+    help: "Print events for this long only",
+};
+
+struct Returned(Value);
+
+fn run(args: &Args) -> Outcome {
+    let usage = |message: &str| Err(usage_of(&COMMAND, message.into()));
+    if args.events && args.timeout.is_some() {
+        return usage("`--timeout` is for commands; `--for` ends `--events`");
+    }
+    if args.events_for.is_some() && !args.events {
+        return usage("`--for` needs `--events`");
+    }
+    let words: Vec<String> = args.operands[1..].iter().map(text).collect::<Result<_, _>>()?;
+    let config = Config::load(args)?;
+    let target = Target::new(&config, args, &args.vm(), args.log())?;
+    let limit = args.timeout.unwrap_or(TIMEOUT_DEFAULT);
+    match words.split_first() {
+        _ if args.events => events::print(&target, &words, args.events_for),
+        Some((command, words)) => once(&target, limit, command, words),
+        None => session::serve(&target, limit),
+    }
+}
+
+/// QMP is UTF-8.
+fn text(word: &std::ffi::OsString) -> Result<String, Error> {
+    let shown = word.to_string_lossy();
+    let error = || Error::new(Kind::Usage, format!("`{shown}` is not UTF-8, which QMP is"));
+    word.to_str().map(str::to_string).ok_or_else(error)
+}
+
+fn once(target: &Target, limit: Duration, command: &str, words: &[String]) -> Outcome {
+    let arguments = arguments::read(words).map_err(|message| usage_of(&COMMAND, message))?;
+    let mut session = Session::open(&target.name, &target.paths, &target.log)?;
+    let answer = session.try_execute(limit, command, arguments.as_ref());
+    answer
+        .map(|value| -> Box<dyn Report> { Box::new(Returned(value)) })
+        .map_err(|error| refusal::told(&mut session, limit, command, &error))
+}
+
+impl Report for Returned {
+    fn text(&self) -> String {
+        self.0.pretty()
+    }
+
+    fn json(&self) -> Value {
+        self.0.clone()
+    }
+}

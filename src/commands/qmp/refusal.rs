@@ -1,0 +1,88 @@
+//! QEMU's "no" to a command, with what was probably meant, by what QEMU says that it has.
+
+use crate::error::{Error, Kind};
+use crate::text::{did_you_mean, nearest};
+use crate::vm::qmp::{self, Refusal};
+use crate::vm::schema::Schema;
+use crate::vm::session::Session;
+use std::time::Duration;
+
+/// A hint names no more words than this.
+const WORDS_MAX: usize = 12;
+
+/// The error for the user, of a command that was given as long as `limit`.
+pub(super) fn told(
+    session: &mut Session,
+    limit: Duration,
+    command: &str,
+    error: &qmp::Error,
+) -> Error {
+    let reason = match error {
+        qmp::Error::Refused { reason, .. } => reason,
+        qmp::Error::Silent if !session.process.frozen => {
+            let seconds = limit.as_secs_f64();
+            let message = format!("QEMU did not answer `{command}` within {seconds} s");
+            return Error::new(Kind::TimedOut, message)
+                .hint("it may be at it still; `--timeout` gives it longer");
+        }
+        error => return session.told(error),
+    };
+    // Without the schema there are no hints, which is no error of its own.
+    let schema = session.query_schema().unwrap_or(crate::json::Value::Null);
+    let Advice { near, hint } = advice(&Schema::new(&schema), command, reason);
+    let message = format!("QEMU refuses {error} ({})", reason.class);
+    let error = Error::failed(did_you_mean(&message, near)).of_class(&reason.class);
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Advice<'a> {
+    near: Option<&'a str>,
+    hint: Option<String>,
+}
+
+/// QEMU's texts are those of its `qapi/` and `include/qapi/qmp/qerror.h`; of one that is not known
+/// here nothing is made.
+fn advice<'a>(schema: &Schema<'a>, command: &str, reason: &Refusal) -> Advice<'a> {
+    if reason.class == "CommandNotFound" {
+        let near = nearest(command, schema.commands()).filter(|near| *near != command);
+        return Advice { near, hint: None };
+    }
+    // "Parameter 'a.b' does not accept value 'c'"
+    let mut quoted = reason.desc.split('\'').skip(1).step_by(2);
+    let (first, second) = (quoted.next().unwrap_or_default(), quoted.next());
+    let name = first.rsplit('.').next().unwrap_or_default();
+    let says = |text: &str| reason.desc.contains(text);
+    match second {
+        Some(word) if says("does not accept value") => {
+            let words = schema.words(command, name);
+            let near = nearest(word, words.iter().copied());
+            let few = near.is_none() && (1..=WORDS_MAX).contains(&words.len());
+            Advice { near, hint: few.then(|| format!("`{name}` is one of {}", words.join(", "))) }
+        }
+        _ if says("is unexpected") => {
+            let near = nearest(name, schema.names(command));
+            Advice { near, hint: near.is_none().then(|| takes(schema, command)) }
+        }
+        _ if says("is missing") => Advice { near: None, hint: Some(takes(schema, command)) },
+        _ if says("Invalid parameter type for") => {
+            let hint = format!("`{name}=TEXT` is text, `{name}:=JSON` anything else");
+            Advice { near: None, hint: Some(hint) }
+        }
+        _ => Advice::default(),
+    }
+}
+
+fn takes(schema: &Schema, command: &str) -> String {
+    let arguments = schema.arguments(command);
+    let shown = arguments.iter().map(|argument| match argument.optional {
+        true => format!("[{}]", argument.name),
+        false => argument.name.to_string(),
+    });
+    let shown: Vec<String> = shown.collect();
+    let none = if shown.is_empty() { "no arguments" } else { "" };
+    format!("`{command}` takes {none}{}", shown.join(", "))
+}

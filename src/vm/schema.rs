@@ -1,0 +1,174 @@
+//! What a QEMU says that its QMP has: the answer to `query-qmp-schema`, an array of entities that
+//! refer to each other by name (`qapi/introspect.json`). Names of commands and events are those of
+//! the QAPI; names of types are not, and stand for nothing.
+//!
+//! Pure. What is not there, or of another shape, is taken for nothing: it only serves hints.
+
+use crate::json::Value;
+use std::collections::{BTreeSet, HashMap};
+
+pub(crate) struct Schema<'a> {
+    by_name: HashMap<&'a str, &'a Value>,
+}
+
+/// An argument of a command.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Argument<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) optional: bool,
+}
+
+fn text<'a>(entity: &'a Value, member: &str) -> Option<&'a str> {
+    entity.get(member).and_then(Value::as_str)
+}
+
+fn list<'a>(entity: &'a Value, member: &str) -> &'a [Value] {
+    entity.get(member).map(Value::items).unwrap_or_default()
+}
+
+impl<'a> Schema<'a> {
+    pub(crate) fn new(answer: &'a Value) -> Self {
+        let named = answer.items().iter();
+        Self { by_name: named.filter_map(|entity| Some((text(entity, "name")?, entity))).collect() }
+    }
+
+    pub(crate) fn events(&self) -> Vec<&'a str> {
+        self.of_kind("event")
+    }
+
+    pub(crate) fn commands(&self) -> Vec<&'a str> {
+        self.of_kind("command")
+    }
+
+    /// Sorted.
+    fn of_kind(&self, kind: &str) -> Vec<&'a str> {
+        let all = self.by_name.iter();
+        let mut names: Vec<&str> = all
+            .filter(|(_, entity)| text(entity, "meta-type") == Some(kind))
+            .map(|(name, _)| *name)
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The arguments of a command; of one whose arguments depend on one of them, those that it has
+    /// in any case.
+    pub(crate) fn arguments(&self, command: &str) -> Vec<Argument<'a>> {
+        let object = self.arguments_of(command);
+        let members = object.map(|object| list(object, "members")).unwrap_or_default();
+        let argument = |member: &'a Value| {
+            let optional = member.get("default").is_some();
+            Some(Argument { name: text(member, "name")?, optional })
+        };
+        members.iter().filter_map(argument).collect()
+    }
+
+    /// The names of all that may stand in the arguments of a command, at any depth.
+    pub(crate) fn names(&self, command: &str) -> Vec<&'a str> {
+        let reachable = self.reachable(command).into_iter();
+        let members = reachable.flat_map(|entity| list(entity, "members"));
+        members.filter_map(|member| text(member, "name")).collect()
+    }
+
+    /// The words that may be the value of `name` in the arguments of a command, at any depth.
+    pub(crate) fn words(&self, command: &str, name: &str) -> Vec<&'a str> {
+        let reachable = self.reachable(command).into_iter();
+        let members = reachable.flat_map(|entity| list(entity, "members"));
+        let types = members.filter(|member| text(member, "name") == Some(name));
+        types.filter_map(|member| self.entity(member, "type")).flat_map(words_of).collect()
+    }
+
+    fn arguments_of(&self, command: &str) -> Option<&'a Value> {
+        let command = self.by_name.get(command)?;
+        (text(command, "meta-type")? == "command").then_some(())?;
+        self.entity(command, "arg-type")
+    }
+
+    /// The entity whose name is the value of this member.
+    fn entity(&self, of: &'a Value, member: &str) -> Option<&'a Value> {
+        text(of, member).and_then(|name| self.by_name.get(name)).copied()
+    }
+
+    /// The objects and alternates that the arguments of a command are made of.
+    fn reachable(&self, command: &str) -> Vec<&'a Value> {
+        let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+        let mut pending: Vec<&Value> = self.arguments_of(command).into_iter().collect();
+        while let Some(entity) = pending.pop() {
+            if !text(entity, "name").is_some_and(|name| seen.insert(name)) {
+                continue;
+            }
+            let parts = list(entity, "members").iter().chain(list(entity, "variants"));
+            pending.extend(parts.filter_map(|part| self.entity(part, "type")));
+            pending.extend(self.entity(entity, "element-type"));
+            if ["object", "alternate"].map(Some).contains(&text(entity, "meta-type")) {
+                found.push(entity);
+            }
+        }
+        found
+    }
+}
+
+/// Of an enumeration: `values` until QEMU 6.2, which added `members`.
+fn words_of(entity: &Value) -> Vec<&str> {
+    if text(entity, "meta-type") != Some("enum") {
+        return Vec::new();
+    }
+    let members = list(entity, "members").iter().filter_map(|member| text(member, "name"));
+    let values = list(entity, "values").iter().filter_map(Value::as_str);
+    members.chain(values).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What QEMU 7.2 says of `send-key`, shortened.
+    const SEND_KEY: &[u8] = br#"[
+        {"name": "send-key", "ret-type": "0", "meta-type": "command", "arg-type": "1"},
+        {"name": "STOP", "meta-type": "event", "arg-type": "0"},
+        {"name": "0", "members": [], "meta-type": "object"},
+        {"name": "1", "members": [{"name": "keys", "type": "[2]"},
+            {"name": "hold-time", "default": null, "type": "int"}], "meta-type": "object"},
+        {"name": "[2]", "element-type": "2", "meta-type": "array"},
+        {"name": "int", "json-type": "int", "meta-type": "builtin"},
+        {"name": "2", "tag": "type", "members": [{"name": "type", "type": "3"}],
+            "variants": [{"case": "number", "type": "4"}, {"case": "qcode", "type": "5"}],
+            "meta-type": "object"},
+        {"name": "3", "meta-type": "enum", "members": [{"name": "number"}, {"name": "qcode"}],
+            "values": ["number", "qcode"]},
+        {"name": "4", "members": [{"name": "data", "type": "int"}], "meta-type": "object"},
+        {"name": "5", "members": [{"name": "data", "type": "6"}], "meta-type": "object"},
+        {"name": "6", "meta-type": "enum", "values": ["ret", "a"]},
+        {"name": "ring", "meta-type": "command", "arg-type": "7"},
+        {"name": "7", "members": [{"name": "next", "type": "7"}], "meta-type": "object"}
+    ]"#;
+
+    #[test]
+    fn names_and_words_of_a_command() {
+        let answer = crate::json::parse(SEND_KEY).unwrap();
+        let schema = Schema::new(&answer);
+        assert_eq!(schema.events(), ["STOP"]);
+        assert_eq!(schema.commands(), ["ring", "send-key"]);
+        let arguments = schema.arguments("send-key");
+        let shown: Vec<_> = arguments.iter().map(|one| (one.name, one.optional)).collect();
+        assert_eq!(shown, [("keys", false), ("hold-time", true)]);
+        let mut names = schema.names("send-key");
+        names.sort_unstable();
+        assert_eq!(names, ["data", "data", "hold-time", "keys", "type"]);
+        assert_eq!(schema.words("send-key", "type"), ["number", "qcode"]);
+        assert_eq!(schema.words("send-key", "data"), ["a", "ret"]);
+        assert_eq!(schema.names("ring"), ["next"]);
+        for none in ["STOP", "1", "nope", ""] {
+            assert!(schema.names(none).is_empty() && schema.arguments(none).is_empty(), "{none}");
+        }
+    }
+
+    #[test]
+    fn another_shape_has_nothing() {
+        for answer in ["[]", "{}", "null", r#"[1, {"name": 2}, {"name": "x"}]"#] {
+            let answer = crate::json::parse(answer.as_bytes()).unwrap();
+            let schema = Schema::new(&answer);
+            assert!(schema.events().is_empty() && schema.names("x").is_empty());
+        }
+    }
+}
