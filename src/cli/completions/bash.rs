@@ -1,17 +1,18 @@
 //! For bash, back to 3.2, without the package bash-completion.
 
-use super::{Command, Completion, GLOBAL_FLAGS, all_flags, fill, join, lines, places, spellings};
+use super::{
+    Command, Completion, GLOBAL_FLAGS, all_flags, fill, is_ambiguous, join, lines, places,
+    spellings,
+};
 use crate::cli::spec::Flag;
 
 pub(super) fn script(commands: &[&Command]) -> String {
     let flags = commands.iter().filter(|command| !command.flags.is_empty());
     let flags = flags.map(|c| format!("{}) _qqmgr_words {} ;;", c.name, flag_words(c.flags)));
-    let values = all_flags(commands).into_iter().filter_map(|flag| {
-        let call = call(Completion::of(flag.kind.value_name()?))?;
-        let places = spellings(flag).into_iter().map(|spelling| format!("*:{spelling}"));
-        Some(format!("{}) {call} ;;", places.collect::<Vec<_>>().join(" | ")))
-    });
-    let values = other_values(commands).into_iter().chain(values);
+    let values = all_flags(commands)
+        .into_iter()
+        .filter_map(|flag| Some(value(flag, "*", &flag_call(flag)?)));
+    let values = ambiguous_values(commands).into_iter().chain(values);
     let operands = commands.iter().flat_map(|command| {
         places(command).into_iter().map(|(place, operand)| {
             let place = place.map_or("*".into(), |place| place.to_string());
@@ -26,20 +27,24 @@ pub(super) fn script(commands: &[&Command]) -> String {
         .replace("@OPERANDS@\n", &lines(8, operands))
 }
 
-/// Of flags whose value is another one than that of the first flag of that name.
-fn other_values(commands: &[&Command]) -> Vec<String> {
-    let completion = |flag: &Flag| flag.kind.value_name().map(Completion::of);
-    let first = all_flags(commands);
-    let is_other = |flag: &Flag| {
-        first.iter().any(|one| one.long == flag.long && completion(one) != completion(flag))
-    };
-    let line = |command: &Command, flag: &Flag| {
-        let call = completion(flag).and_then(call).unwrap_or_else(|| ":".into());
-        let places = spellings(flag).into_iter().map(|s| format!("{}:{s}", command.name));
-        format!("{}) {call} ;;", places.collect::<Vec<_>>().join(" | "))
-    };
-    let flags = commands.iter().flat_map(|c| c.flags.iter().map(move |flag| (c, flag)));
-    flags.filter(|(_, flag)| is_other(flag)).map(|(c, flag)| line(c, flag)).collect()
+/// The case of a flag of some command.
+fn value(flag: &Flag, command: &str, call: &str) -> String {
+    let places = spellings(flag).into_iter().map(|spelling| format!("{command}:{spelling}"));
+    format!("{}) {call} ;;", places.collect::<Vec<_>>().join(" | "))
+}
+
+/// Of flags that mean something else in another command.
+fn ambiguous_values(commands: &[&Command]) -> Vec<String> {
+    let flags =
+        commands.iter().flat_map(|command| command.flags.iter().map(|flag| (command.name, flag)));
+    let ambiguous = flags.filter(|(_, flag)| is_ambiguous(flag, commands));
+    ambiguous
+        .map(|(command, flag)| value(flag, command, &flag_call(flag).unwrap_or_else(|| ":".into())))
+        .collect()
+}
+
+fn flag_call(flag: &Flag) -> Option<String> {
+    call(Completion::of(flag.kind.value_name()?))
 }
 
 fn flag_words(flags: &[&Flag]) -> String {

@@ -88,6 +88,15 @@ fn all_flags(commands: &[&Command]) -> Vec<&'static Flag> {
     flags
 }
 
+/// Whether commands have flags of that name whose values are not completed alike.
+fn is_ambiguous(flag: &Flag, commands: &[&Command]) -> bool {
+    let completion = |flag: &Flag| flag.kind.value_name().map(Completion::of);
+    let others = commands.iter().flat_map(|command| command.flags);
+    others
+        .filter(|other| other.long == flag.long)
+        .any(|other| completion(other) != completion(flag))
+}
+
 /// `-c` and `--config`, those that there are.
 fn spellings(flag: &Flag) -> Vec<String> {
     let short = flag.short.map(|letter| format!("-{letter}"));

@@ -1,14 +1,15 @@
 //! For zsh, by its own `_arguments`.
 
 use super::{Command, Completion, Count, Flag, FlagKind, GLOBAL_FLAGS};
-use super::{all_flags, fill, lines, places, quoted, spellings};
+use super::{all_flags, fill, is_ambiguous, lines, places, quoted, spellings};
 
 pub(super) fn script(commands: &[&Command]) -> String {
     let described =
         commands.iter().map(|command| quoted(&format!("{}:{}", command.name, command.about)));
     let global = GLOBAL_FLAGS.iter().flat_map(|flag| flag_specs(flag, ""));
     // Before the command they are understood, but not offered.
-    let others = all_flags(commands).split_off(GLOBAL_FLAGS.len());
+    let mut others = all_flags(commands).split_off(GLOBAL_FLAGS.len());
+    others.retain(|flag| !is_ambiguous(flag, commands));
     let others = others.into_iter().flat_map(|flag| flag_specs(flag, "!"));
     fill(SCRIPT, commands)
         .replace("@DESCRIBED@\n", &lines(8, described))

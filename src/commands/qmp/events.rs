@@ -2,7 +2,7 @@
 
 use super::super::target::Target;
 use crate::cli::Outcome;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::json::Value;
 use crate::out::{self, Reader};
 use crate::report::Streamed;
@@ -52,14 +52,13 @@ fn check(target: &Target, names: &[String]) -> Result<(), Error> {
     let mut session = Session::open(&target.name, &target.paths, &target.log)?;
     let schema = session.query_schema()?;
     let known = Schema::new(&schema).events();
-    for name in names.iter().filter(|name| !known.contains(&name.as_str())) {
-        let near = nearest(&name.to_uppercase(), known.iter().copied());
-        let message = did_you_mean(&format!("QEMU has no event `{name}`"), near);
-        let error = Error::new(Kind::Failed, message);
-        return Err(match near {
-            Some(_) => error,
-            None => error.hint(format!("it has {}", known.join(", "))),
-        });
-    }
-    Ok(())
+    let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) else {
+        return Ok(());
+    };
+    let near = nearest(&name.to_uppercase(), known.iter().copied());
+    let error = Error::failed(did_you_mean(&format!("QEMU has no event `{name}`"), near));
+    Err(match near {
+        Some(_) => error,
+        None => error.hint(format!("it has {}", known.join(", "))),
+    })
 }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Kind};
 use crate::text::{did_you_mean, nearest};
 use crate::vm::qmp::{self, Refusal};
-use crate::vm::schema::Schema;
+use crate::vm::schema::{Argument, Schema};
 use crate::vm::session::Session;
 use std::time::Duration;
 
@@ -78,10 +78,12 @@ fn advice<'a>(schema: &Schema<'a>, command: &str, reason: &Refusal) -> Advice<'a
 
 fn takes(schema: &Schema, command: &str) -> String {
     let arguments = schema.arguments(command);
-    let shown = arguments.iter().map(|argument| match argument.optional {
-        true => format!("[{}]", argument.name),
-        false => argument.name.to_string(),
-    });
+    let shown =
+        arguments.iter().map(
+            |Argument { name, optional }| {
+                if *optional { format!("[{name}]") } else { (*name).to_string() }
+            },
+        );
     let shown: Vec<String> = shown.collect();
     let none = if shown.is_empty() { "no arguments" } else { "" };
     format!("`{command}` takes {none}{}", shown.join(", "))
