@@ -1,7 +1,8 @@
 //! TRUSTED CORE: becomes gdb, for QEMU itself or for its guest.
 //!
 //! Of a VM that does not run, gdb gets QEMU's command line in one word, by `set args`: with
-//! `gdb --args` it would look like QEMU to all that know QEMU by its words, as `stop` does.
+//! `gdb --args` it would look like QEMU to all that know QEMU by its words, as `stop` does. `ps`
+//! does not show where words begin: there, what keeps it apart is the backslash of [`quoted_word`].
 
 use super::Paths;
 use super::events::NEGOTIATION;
@@ -26,6 +27,8 @@ const PASS_SIGNALS: &str = "handle SIGUSR1 SIGUSR2 SIGTERM SIGPIPE nostop noprin
 /// Runs QEMU, each time with a story of its own: [`super::events`]. Its words are the two files
 /// without their endings, what is in the first, and the command line.
 const WRAPPER: &str = r#": >"$0.out" && echo "$1" >"$0.in" && shift && exec "$@""#;
+/// The option by which a QEMU is known.
+const PID_FILE: &str = "-pidfile";
 /// What QEMU calls the device at which it listens for a debugger (`gdbserver_start`).
 const DEVICE: &str = "gdb";
 /// Such a device has this before its address while nobody is connected.
@@ -116,7 +119,7 @@ fn quoted_word(word: &OsStr) -> Vec<u8> {
     if word.is_empty() {
         return b"''".to_vec();
     }
-    let mut out = Vec::new();
+    let mut out = if word == PID_FILE { b"\\".to_vec() } else { Vec::new() };
     for byte in word.as_bytes() {
         match byte {
             b'\n' => out.extend_from_slice(b"'\n'"),

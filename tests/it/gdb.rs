@@ -69,7 +69,7 @@ fn open_gate(project: &Project) {
 /// The words after `/dir/` in the QEMU's command line of this VM.
 fn injected(dir: &str) -> String {
     format!(
-        "-pidfile {dir}/pid -monitor unix:{dir}/monitor.socket,server,nowait \
+        "\\-pidfile {dir}/pid -monitor unix:{dir}/monitor.socket,server,nowait \
          -serial file:{dir}/serial -qmp unix:{dir}/qmp.socket,server,nowait \
          -qmp unix:{dir}/ctl.socket,server,nowait -qmp pipe:{dir}/events"
     )
@@ -157,7 +157,10 @@ fn a_gdb_that_has_not_started_qemu_is_no_vm() {
     let debugger = gdb(&project, &["vm"], &["shell echo waiting", "shell cat gate", "run"]).start();
     debugger.says("waiting");
     project.qqmgr(&["status", "-q", "vm"]).run().code(3);
-    project.qqmgr(&["stop", "vm"]).run().stdout("vm was not running\n").success();
+    // Nor where words are not told apart.
+    let by_ps = |words: &[&str]| project.qqmgr(words).env("QQMGR_TEST_PROC", "/nowhere").run();
+    by_ps(&["status", "-q", "vm"]).code(3);
+    by_ps(&["stop", "--force", "vm"]).stdout("vm was not running\n").success();
     project.qqmgr(&["stop", "--force", "vm"]).run().stdout("vm was not running\n").success();
     // The VM is free for a start; QEMU itself keeps a second one out.
     start(&project);
