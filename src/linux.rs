@@ -26,6 +26,15 @@ pub(crate) struct Stat {
     pub(crate) uptime: Option<Duration>,
 }
 
+/// What a process has used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// CPU time of all threads, of the program and of the kernel for it.
+    pub(crate) cpu: Duration,
+    /// Memory that is resident, some of it maybe shared.
+    pub(crate) rss_bytes: u64,
+}
+
 /// Who listens on a port.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Listener {
@@ -75,6 +84,23 @@ pub(crate) fn stat(pid: u32) -> Option<Stat> {
     let state = fields.next()?.chars().next()?;
     let start_ticks = fields.nth(18).and_then(|field| field.parse().ok());
     Some(Stat { state, uptime: start_ticks.and_then(uptime) })
+}
+
+pub(crate) fn usage(pid: u32) -> Option<Usage> {
+    let stat = fs::read(of_process(pid, "stat")).ok()?;
+    let status = fs::read(of_process(pid, "status")).ok()?;
+    usage_in(&String::from_utf8_lossy(&stat), &String::from_utf8_lossy(&status))
+}
+
+/// What both files tell. `stat` has memory only in pages, whose size it does not tell.
+fn usage_in(stat: &str, status: &str) -> Option<Usage> {
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    // `utime` and `stime`, 14th and 15th of all; the state behind the name is the third.
+    let ticks = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok());
+    let cpu = (ticks(14)?.checked_add(ticks(15)?)?).checked_mul(1000 / TICKS_PER_SECOND)?;
+    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let rss: u64 = rss.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(Usage { cpu: Duration::from_millis(cpu), rss_bytes: rss.checked_mul(1024)? })
 }
 
 fn uptime(start_ticks: u64) -> Option<Duration> {
@@ -142,6 +168,20 @@ mod tests {
         let found = listener(socket.local_addr().unwrap().port()).unwrap();
         assert_eq!(Some(found.user_id), user_id());
         assert_eq!(found.process.map(|(pid, _)| pid), Some(std::process::id()));
+    }
+
+    #[test]
+    fn usage_of_a_process() {
+        // From a real one, its name changed.
+        let stat = "4711 (q) R 1 x) S 4710 4711 4710 0 -1 4194560 9125 0 3 0 1234 567 0 0 20 0 4 0 \
+                    12345 1174536192 28110 18446744073709551615 1 1 0 0 0 0 2147220991";
+        let status = "Name:\tq) R 1 x\nVmHWM:\t  112441 kB\nVmRSS:\t  112440 kB\nRssAnon:\t 1 kB\n";
+        let expected = Usage { cpu: Duration::from_millis(18_010), rss_bytes: 112_440 * 1024 };
+        assert_eq!(usage_in(stat, status), Some(expected));
+        // A zombie has no memory.
+        assert_eq!(usage_in(stat, "Name:\tq\n"), None);
+        let own = usage(std::process::id()).unwrap();
+        assert!(own.rss_bytes > 100_000);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod log;
 mod out;
 mod png;
 mod programs;
+mod redraw;
 mod report;
 mod ssh;
 mod template;

@@ -23,11 +23,13 @@ pub(crate) const SHASUM: Program = Program("shasum", "perl");
 pub(crate) const SH: Program = Program("sh", "dash");
 pub(crate) const SSH: Program = Program("ssh", "openssh-client");
 pub(crate) const SSH_KEYGEN: Program = Program("ssh-keygen", "openssh-client");
+pub(crate) const STTY: Program = Program("stty", "coreutils");
 pub(crate) const TAR: Program = Program("tar", "tar");
 pub(crate) const WGET: Program = Program("wget", "wget");
 
-const NAMED: &[Program] =
-    &[CURL, DF, GDB, ID, OPENSSL, PS, SCP, SH, SHA256SUM, SHASUM, SSH, SSH_KEYGEN, TAR, WGET];
+const NAMED: &[Program] = &[
+    CURL, DF, GDB, ID, OPENSSL, PS, SCP, SH, SHA256SUM, SHASUM, SSH, SSH_KEYGEN, STTY, TAR, WGET,
+];
 
 impl Program {
     pub(crate) fn command(&self) -> Command {

@@ -116,6 +116,7 @@ pub(crate) struct Args {
     pub(crate) keep: bool,
     pub(crate) fresh: bool,
     pub(crate) guest: bool,
+    pub(crate) watch: bool,
     pub(crate) running: bool,
     pub(crate) follow: bool,
     pub(crate) raw: bool,

@@ -38,19 +38,43 @@ pub(super) fn each(
     tell: &mut dyn FnMut(Outcome),
     work: Work,
 ) {
+    match chosen(command, args, known) {
+        Ok((config, names)) => Fleet { config: &config, args, work, names }.run(tell),
+        Err(error) => tell(Err(error)),
+    }
+}
+
+/// The same for work on all of them at once. It gets those that there are.
+pub(super) fn together(
+    command: &Command,
+    args: &Args,
+    known: Known,
+    tell: &mut dyn FnMut(Outcome),
+    work: impl FnOnce(Vec<Target>, &mut dyn FnMut(Outcome)),
+) {
+    let (config, names) = match chosen(command, args, known) {
+        Ok(chosen) => chosen,
+        Err(error) => return tell(Err(error)),
+    };
+    let mut targets = Vec::new();
+    for name in &names {
+        match Target::new(&config, args, name, args.log().of_vm(name)) {
+            Ok(target) => targets.push(target),
+            Err(error) => tell(Err(error.of_vm(name, names.len() > 1))),
+        }
+    }
+    work(targets, tell);
+}
+
+fn chosen(command: &Command, args: &Args, known: Known) -> Result<(Config, Vec<String>), Error> {
     if args.all != args.operands.is_empty() {
         let (takes, needs) = ("takes VMs or `--all`, not both", "needs a VM, or `--all`");
         let message = format!("`{}` {}", command.name, if args.all { takes } else { needs });
-        return tell(Err(usage_of(command, message)));
+        return Err(usage_of(command, message));
     }
-    let config = match Config::load(args) {
-        Ok(config) => config,
-        Err(error) => return tell(Err(error)),
-    };
-    match select(args, &config, known) {
-        Ok(names) => Fleet { config: &config, args, work, names }.run(tell),
-        Err(error) => tell(Err(error)),
-    }
+    let config = Config::load(args)?;
+    let names = select(args, &config, known)?;
+    Ok((config, names))
 }
 
 /// The names that the operands mean, each once, in the order in which they were given, those of a

@@ -24,11 +24,13 @@ mod screenshot;
 mod ssh;
 mod ssh_config;
 mod start;
+mod stats;
 mod status;
 mod stop;
 mod target;
 mod up;
 mod wait;
+mod watching;
 
 use crate::cli::Command;
 
@@ -38,6 +40,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &stop::COMMAND,
     &restart::COMMAND,
     &status::COMMAND,
+    &stats::COMMAND,
     &list::COMMAND,
     &wait::COMMAND,
     &output::SERIAL,

@@ -94,7 +94,7 @@ fn changed(target: &Target, instance: &Instance) -> Option<Vec<Change>> {
 }
 
 /// The system knows since when the process runs; where it does not tell, the record does.
-fn uptime(process: &Process, instance: Option<&Instance>) -> Option<Duration> {
+pub(super) fn uptime(process: &Process, instance: Option<&Instance>) -> Option<Duration> {
     process.uptime.or_else(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
         Some(now.saturating_sub(Duration::from_secs(instance?.started_at)))
@@ -188,7 +188,7 @@ impl Report for Quiet {
 }
 
 /// `2 d 3 h`, `3 h 4 min`, `4 min 5 s`, `5 s`: two units are enough.
-fn duration(duration: Duration) -> String {
+pub(super) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     match (days, hours, minutes) {

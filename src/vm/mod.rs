@@ -1,6 +1,7 @@
 //! One virtual machine: its files ([`paths`]), its process ([`process`]), what it was started
 //! with ([`instance`]), how it is asked ([`qmp`], [`session`]), debugged ([`gdb`]), started
-//! ([`launch`]) and stopped ([`shutdown`]), and in which state it is ([`state`]).
+//! ([`launch`]) and stopped ([`shutdown`]), in which state it is ([`state`]) and what it
+//! uses ([`stats`]).
 
 pub(crate) mod argv;
 pub(crate) mod boots;
@@ -24,6 +25,7 @@ pub(crate) mod screen;
 pub(crate) mod session;
 pub(crate) mod shutdown;
 pub(crate) mod state;
+pub(crate) mod stats;
 pub(crate) mod tail;
 pub(crate) mod wait;
 pub(crate) mod watch;

@@ -5,7 +5,7 @@
 //! form is tried second. Lines are cut there at 2,047 characters, and a longer one is nobody's.
 
 use crate::error::Error;
-use crate::linux::{self, PROC};
+use crate::linux::{self, PROC, Usage};
 use crate::programs;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;
@@ -88,6 +88,23 @@ pub(super) fn processes(pid: Option<u32>) -> std::io::Result<Vec<Shown>> {
     Ok(shown)
 }
 
+/// What a process has used. `rss` is not POSIX's, and `time` not BusyBox's.
+pub(super) fn usage(pid: u32) -> Option<Usage> {
+    let output = run(&["-o", "time=", "-o", "rss=", "-p", &pid.to_string()]).ok()?;
+    parse_usage(str::from_utf8(&output.stdout).ok()?)
+}
+
+/// `[[DAYS-]HOURS:]MINUTES:SECONDS KIBIBYTES`, the seconds with a fraction on some.
+fn parse_usage(line: &str) -> Option<Usage> {
+    let (time, rss) = line.trim().split_once(' ')?;
+    let (days, time) = time.split_once('-').unwrap_or(("0", time));
+    let days: f64 = days.parse().ok()?;
+    let clock =
+        time.split(':').try_fold(0.0, |sum, part| Some(sum * 60.0 + part.parse::<f64>().ok()?))?;
+    let cpu = Duration::try_from_secs_f64(days * 86_400.0 + clock).ok()?;
+    Some(Usage { cpu, rss_bytes: rss.trim().parse::<u64>().ok()?.checked_mul(1024)? })
+}
+
 fn run(arguments: &[&str]) -> std::io::Result<Output> {
     let mut ps = programs::PS.command();
     // What is no ASCII is shown as it is; lines are as long as BusyBox has them.
@@ -139,6 +156,17 @@ mod tests {
         ] {
             let expected = expected.map(|(p, u, s, line): (_, _, _, &str)| (p, u, s, line.into()));
             assert_eq!(shown(line, has_user), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn usage_in_every_form() {
+        let used = |line| parse_usage(line).map(|usage| (usage.cpu.as_secs_f64(), usage.rss_bytes));
+        assert_eq!(used("00:01:02   1024\n"), Some((62.0, 1 << 20)));
+        assert_eq!(used("  1-02:00:00 1"), Some((93_600.0, 1024)));
+        assert_eq!(used("0:01.25 2"), Some((1.25, 2048)));
+        for line in ["", "00:00:01", "TIME RSS", "-1:00 5", "1 x"] {
+            assert_eq!(used(line), None, "{line}");
         }
     }
 

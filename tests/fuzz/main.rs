@@ -33,6 +33,8 @@ mod out;
 mod png;
 #[path = "../../src/programs.rs"]
 mod programs;
+#[path = "../../src/redraw.rs"]
+mod redraw;
 #[path = "../../src/report.rs"]
 mod report;
 #[path = "../../src/ssh/mod.rs"]

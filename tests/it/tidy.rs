@@ -25,6 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("report", &["json"]),
     ("files", &["error", "linux", "programs", "text"]),
     ("out", &["error"]),
+    ("redraw", &["error", "out", "programs"]),
     ("png", &[]),
     ("cli", &["error", "json", "log", "report", "text"]),
     ("config", &["cli", "error", "files", "log", "template", "text", "toml", "words"]),
@@ -35,7 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "commands",
         &[
             "cli", "config", "error", "files", "glob", "image", "json", "linux", "log", "out",
-            "png", "programs", "report", "ssh", "terminal", "text", "vm", "words",
+            "png", "programs", "redraw", "report", "ssh", "terminal", "text", "vm", "words",
         ],
     ),
     ("main", &["cli", "commands", "error", "json", "out", "report"]),

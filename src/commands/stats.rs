@@ -1,0 +1,209 @@
+//! `qqmgr stats VM...`
+
+use super::fleet::{self, Known};
+use super::status::{duration, uptime};
+use super::target::Target;
+use super::watching;
+use crate::cli::spec::{self, Flag, FlagKind};
+use crate::cli::{Command, Run};
+use crate::error::{Error, Kind};
+use crate::json::Value;
+use crate::report::Report;
+use crate::text::sanitized;
+use crate::vm::Instance;
+use crate::vm::stats::{self, Disk, Network, Stats};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+pub(crate) static COMMAND: Command = Command {
+    name: "stats",
+    about: "Show what VMs use: CPU, memory, disks, network",
+    details: "CPU time is that of QEMU's process, over its life, and with `--watch` over the\n\
+              last second.",
+    operands: &[spec::VMS],
+    flags: &[&spec::ALL, &WATCH],
+    failure_code: Kind::exit_code,
+    run: Run::Each(|args, tell| {
+        if args.watch {
+            return fleet::together(&COMMAND, args, Known::Running, tell, watching::watch);
+        }
+        fleet::each(&COMMAND, args, Known::Running, tell, |target| {
+            Ok(Box::new(Used::now(target, None)?))
+        });
+    }),
+};
+
+static WATCH: Flag = Flag {
+    long: "watch",
+    short: Some('w'),
+    kind: FlagKind::Switch(|args| args.watch = true),
+    help: "Again each second, as long as the VMs run",
+};
+
+/// What a VM uses.
+pub(super) struct Used {
+    name: String,
+    uptime: Option<Duration>,
+    /// 100 is one CPU of the host.
+    cpu_percent: Option<f64>,
+    pub(super) stats: Stats,
+}
+
+impl Used {
+    /// Since an earlier look, if there was one; otherwise since QEMU's start.
+    pub(super) fn now(target: &Target, before: Option<&Stats>) -> Result<Self, Error> {
+        let Target { name, paths, log, .. } = target;
+        let stats = stats::look(name, paths, log)?;
+        let uptime = uptime(&stats.process, Instance::read(paths).as_ref());
+        let cpu_percent = cpu_percent(&stats, uptime, before);
+        Ok(Self { name: name.clone(), uptime, cpu_percent, stats })
+    }
+}
+
+fn cpu_percent(stats: &Stats, uptime: Option<Duration>, before: Option<&Stats>) -> Option<f64> {
+    let used = stats.usage?.cpu;
+    // Another process may have taken its place.
+    let before = before.filter(|before| before.process.pid == stats.process.pid);
+    let (used, time) = match before {
+        Some(before) => (used.saturating_sub(before.usage?.cpu), stats.at - before.at),
+        None => (used, uptime?),
+    };
+    // Of a process that has just begun there is nothing to tell yet.
+    let percent = 100.0 * used.as_secs_f64() / time.as_secs_f64();
+    percent.is_finite().then_some(percent)
+}
+
+impl Report for Used {
+    fn text(&self) -> String {
+        let Self { name, stats, .. } = self;
+        let mut text = String::new();
+        let mut line = |name: &str, value: &str| {
+            let _ = writeln!(text, "{:12}{value}", format!("{name}:"));
+        };
+        line("name", name);
+        line("state", stats.state.name());
+        line("pid", &stats.process.pid.to_string());
+        if let Some(uptime) = self.uptime {
+            line("uptime", &duration(uptime));
+        }
+        if let Some(usage) = stats.usage {
+            let percent = self.cpu_percent.map(|percent| format!(", {percent:.1} % of one CPU"));
+            line(
+                "cpu",
+                &format!("{:.1} s{}", usage.cpu.as_secs_f64(), percent.unwrap_or_default()),
+            );
+            line("memory", &size(usage.rss_bytes));
+        }
+        let machine = &stats.machine;
+        if let Some(vcpus) = machine.vcpus {
+            line("vcpus", &vcpus.to_string());
+        }
+        if let Some(memory) = machine.memory_bytes {
+            let balloon =
+                machine.balloon_bytes.map(|left| format!(", balloon leaves {}", size(left)));
+            line("guest has", &format!("{}{}", size(memory), balloon.unwrap_or_default()));
+        }
+        machine.disks.iter().for_each(|disk| line("disk", &disk_text(disk)));
+        machine.networks.iter().for_each(|network| line("network", &network_text(network)));
+        text
+    }
+
+    fn json(&self) -> Value {
+        let stats = &self.stats;
+        let machine = &stats.machine;
+        let usage = stats.usage;
+        Value::object([
+            ("name", Value::from(self.name.as_str())),
+            ("pid", stats.process.pid.into()),
+            ("state", stats.state.name().into()),
+            ("uptime_seconds", self.uptime.map(|uptime| uptime.as_secs()).into()),
+            ("cpu_seconds", usage.map(|usage| Value::seconds(usage.cpu)).into()),
+            ("cpu_percent", self.cpu_percent.map(Value::tenths).into()),
+            ("rss_bytes", usage.map(|usage| usage.rss_bytes).into()),
+            ("vcpus", machine.vcpus.into()),
+            ("memory_bytes", machine.memory_bytes.into()),
+            ("balloon_bytes", machine.balloon_bytes.into()),
+            ("disks", machine.disks.iter().map(disk_json).collect()),
+            ("networks", machine.networks.iter().map(network_json).collect()),
+        ])
+    }
+}
+
+fn disk_text(disk: &Disk) -> String {
+    let Disk { rd_operations: reads, wr_operations: writes, flush_operations: flushes, .. } = disk;
+    let (name, read, written) = (sanitized(&disk.name), size(disk.rd_bytes), size(disk.wr_bytes));
+    let failed = match disk.failed_operations {
+        0 => String::new(),
+        count => format!(", {count} FAILED"),
+    };
+    format!(
+        "{name}: {read} in {reads} reads, {written} in {writes} writes, {flushes} flushes{failed}"
+    )
+}
+
+fn disk_json(disk: &Disk) -> Value {
+    Value::object([
+        ("name", Value::from(disk.name.as_str())),
+        ("rd_bytes", disk.rd_bytes.into()),
+        ("rd_operations", disk.rd_operations.into()),
+        ("wr_bytes", disk.wr_bytes.into()),
+        ("wr_operations", disk.wr_operations.into()),
+        ("flush_operations", disk.flush_operations.into()),
+        ("failed_operations", disk.failed_operations.into()),
+    ])
+}
+
+fn network_text(network: &Network) -> String {
+    let Network { name, connections, from_guest_bytes: from, to_guest_bytes: to } = network;
+    let waiting = match (from, to) {
+        (0, 0) => String::new(),
+        _ => format!(", waiting: {} from the guest, {} to it", size(*from), size(*to)),
+    };
+    format!("{}: {connections} connections{waiting}", sanitized(name))
+}
+
+fn network_json(network: &Network) -> Value {
+    Value::object([
+        ("name", Value::from(network.name.as_str())),
+        ("connections", network.connections.into()),
+        ("from_guest_bytes", network.from_guest_bytes.into()),
+        ("to_guest_bytes", network.to_guest_bytes.into()),
+    ])
+}
+
+/// `17 B`, `1.5 KiB`, `12.0 MiB`: units of 1024, as QEMU's own options have them.
+fn size(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match units.into_iter().find(|(_, bits)| bytes >> bits > 0) {
+        Some((unit, bits)) => {
+            let tenths = ((bytes >> (bits - 10)) * 10) >> 10;
+            format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        }
+        None => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_one_digit_behind_the_point() {
+        let gib = 1 << 30;
+        assert_eq!(
+            [0, 1023, 1024, 1536, (1 << 20) - 1, 3 << 20, gib * 5 / 2, gib << 10, u64::MAX]
+                .map(size),
+            [
+                "0 B",
+                "1023 B",
+                "1.0 KiB",
+                "1.5 KiB",
+                "1023.9 KiB",
+                "3.0 MiB",
+                "2.5 GiB",
+                "1024.0 GiB",
+                "17179869183.9 GiB"
+            ]
+        );
+    }
+}

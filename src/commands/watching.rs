@@ -1,0 +1,94 @@
+//! `stats --watch`: the same again each second, as long as a VM runs: on a terminal in the same
+//! place, otherwise one after the other.
+
+use super::stats::Used;
+use super::target::Target;
+use crate::cli::Outcome;
+use crate::error::{Error, Kind};
+use crate::out::{self, Reader};
+use crate::redraw::Redraw;
+use crate::report::Report as _;
+use crate::vm::stats::Stats;
+use crate::vm::wait::poll_long;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const INTERVAL: Duration = Duration::from_secs(1);
+
+struct Watched<'a> {
+    target: Target<'a>,
+    last: Option<Stats>,
+}
+
+impl Watched<'_> {
+    fn look(&self) -> Result<Used, Error> {
+        Used::now(&self.target, self.last.as_ref())
+    }
+
+    fn has_ended(&self) -> bool {
+        self.last.as_ref().is_some_and(|stats| !stats.process.is_alive())
+    }
+}
+
+/// Until no VM of these runs any more, or nobody reads. What goes wrong is told, but for the end of
+/// a VM that has been seen.
+pub(super) fn watch(targets: Vec<Target>, tell: &mut dyn FnMut(Outcome)) {
+    let json = targets.first().is_some_and(|target| target.args.json);
+    let several = targets.len() > 1;
+    let mut redraw = Redraw::on_terminal().filter(|_| !json);
+    let mut watched: Vec<Watched> =
+        targets.into_iter().map(|target| Watched { target, last: None }).collect();
+    let mut next = Instant::now();
+    while !watched.is_empty() {
+        let (mut shown, mut left) = (Vec::new(), Vec::new());
+        let looks = all_at_once(&watched);
+        for (mut one, look) in watched.into_iter().zip(looks) {
+            match look {
+                Ok(used) => {
+                    shown.push(if json { used.json().compact() } else { used.text() });
+                    one.last = Some(used.stats);
+                    left.push(one);
+                }
+                Err(error) if error.kind == Kind::NotRunning && one.last.is_some() => {}
+                Err(error) => {
+                    tell(Err(error.of_vm(&one.target.name, several)));
+                    // What was drawn does not stand where it did.
+                    redraw = redraw.and(Redraw::on_terminal());
+                }
+            }
+        }
+        watched = left;
+        let written = if shown.is_empty() { Ok(Reader::There) } else { write(&shown, &mut redraw) };
+        match written {
+            Ok(Reader::There) => {}
+            Ok(Reader::Gone) => return,
+            Err(error) => return tell(Err(error)),
+        }
+        next += INTERVAL;
+        poll_long(Some(next), || watched.iter().all(Watched::has_ended).then_some(()));
+    }
+}
+
+/// Not on a terminal, each text has an empty line behind it, and each document a line of its own.
+fn write(shown: &[String], redraw: &mut Option<Redraw>) -> Result<Reader, Error> {
+    let text = shown.join("\n");
+    match redraw {
+        Some(redraw) => redraw.draw(&text),
+        None => out::write(format!("{text}\n").as_bytes()),
+    }
+}
+
+/// In parallel: one that does not answer makes no other wait.
+fn all_at_once(watched: &[Watched]) -> Vec<Result<Used, Error>> {
+    thread::scope(|scope| {
+        let looks: Vec<_> = watched
+            .iter()
+            .map(|one| (one, thread::Builder::new().spawn_scoped(scope, || one.look())))
+            .collect();
+        let look = |(one, thread): (&Watched, std::io::Result<thread::ScopedJoinHandle<_>>)| {
+            // Where the system has no more threads for us, this one does it.
+            thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| one.look())
+        };
+        looks.into_iter().map(look).collect()
+    })
+}

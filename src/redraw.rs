@@ -1,0 +1,81 @@
+//! TRUSTED CORE: runs `stty`, which knows the size of the terminal. A text that is written again
+//! and again in the same place, for who looks on.
+//!
+//! Only what stands there is written over (ECMA-48: CUU, EL, ED), so that nothing flickers, what
+//! was on the screen before stays, and whatever ends the program leaves a terminal that works.
+
+use crate::error::Error;
+use crate::out::{self, Reader};
+use crate::programs;
+use std::io::{self, IsTerminal as _};
+use std::os::fd::AsFd as _;
+use std::process::Stdio;
+
+/// Of a terminal that does not tell, rows and columns.
+const USUAL_SIZE: (usize, usize) = (24, 80);
+
+pub(crate) struct Redraw {
+    /// So many lines stand above the cursor.
+    drawn: usize,
+}
+
+impl Redraw {
+    /// `None` where standard output is no terminal.
+    pub(crate) fn on_terminal() -> Option<Self> {
+        io::stdout().is_terminal().then_some(Self { drawn: 0 })
+    }
+
+    /// In the place of what was drawn before. A line that would wrap is cut, and so are lines that
+    /// the screen has no place for: where they begin could not be found again.
+    pub(crate) fn draw(&mut self, text: &str) -> Result<Reader, Error> {
+        let lines = fitted(text, size().unwrap_or(USUAL_SIZE));
+        let up = if self.drawn > 0 { format!("\x1b[{}A", self.drawn) } else { String::new() };
+        self.drawn = lines.len();
+        let mut screen = format!("\r{up}");
+        for line in lines {
+            screen += &line;
+            screen += "\x1b[K\n";
+        }
+        out::write((screen + "\x1b[J").as_bytes())
+    }
+}
+
+/// The lines that fit, the last row left to the cursor.
+fn fitted(text: &str, (rows, columns): (usize, usize)) -> Vec<String> {
+    let (rows, columns) = (rows.saturating_sub(1).max(1), columns.saturating_sub(1).max(1));
+    let mut lines: Vec<String> =
+        text.lines().map(|line| line.chars().take(columns).collect()).collect();
+    if lines.len() > rows {
+        let hidden = lines.len() - rows + 1;
+        lines.truncate(rows - 1);
+        lines.push(format!("... {hidden} more lines").chars().take(columns).collect());
+    }
+    lines
+}
+
+/// The rows and columns of the terminal that is standard output.
+fn size() -> Option<(usize, usize)> {
+    let terminal = io::stdout().as_fd().try_clone_to_owned().ok()?;
+    let mut stty = programs::STTY.command();
+    stty.arg("size").stdin(Stdio::from(terminal)).stderr(Stdio::null());
+    let output = stty.output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let (rows, columns) = text.trim().split_once(' ')?;
+    let size = (rows.parse().ok()?, columns.parse().ok()?);
+    // What sets no size has none.
+    (size.0 > 0 && size.1 > 0).then_some(size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_cut() {
+        assert_eq!(fitted("ab\ncd\n", (3, 3)), ["ab", "cd"]);
+        assert_eq!(fitted("abc\nd\n", (3, 3)), ["ab", "d"]);
+        assert_eq!(fitted("a\nb\nc\nd", (4, 80)), ["a", "b", "... 2 more lines"]);
+        assert_eq!(fitted("a\nb", (1, 1)), ["."]);
+        assert_eq!(fitted("", (24, 80)), [""; 0]);
+    }
+}

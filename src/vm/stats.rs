@@ -1,0 +1,217 @@
+//! What a VM uses: its process as the system tells, its machine as QEMU does. Reads only.
+//!
+//! QEMU is asked for everything, and what it does not know is left out: one without a balloon
+//! refuses `query-balloon`, an old one has fewer commands.
+
+use super::process::{self, Process};
+use super::session::Session;
+use super::state::State;
+use super::{Instance, Paths, ps, qmp};
+use crate::error::{Error, Kind};
+use crate::json::Value;
+use crate::linux::{self, Usage};
+use crate::log::Log;
+use std::time::{Duration, Instant};
+
+/// For all answers together.
+const ANSWERS_WAIT: Duration = Duration::from_millis(1900);
+
+/// One look at a VM that runs.
+pub(crate) struct Stats {
+    pub(crate) at: Instant,
+    pub(crate) process: Process,
+    /// Where the system tells.
+    pub(crate) usage: Option<Usage>,
+    pub(crate) state: State,
+    pub(crate) machine: Machine,
+}
+
+/// What QEMU tells of itself; nothing if it does not answer.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Machine {
+    pub(crate) vcpus: Option<usize>,
+    /// What the guest has, plugged memory included.
+    pub(crate) memory_bytes: Option<u64>,
+    /// What a balloon leaves of it.
+    pub(crate) balloon_bytes: Option<u64>,
+    pub(crate) disks: Vec<Disk>,
+    pub(crate) networks: Vec<Network>,
+}
+
+/// Counters of a drive since QEMU's start (`BlockDeviceStats` of `qapi/block-core.json`).
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Disk {
+    /// Of the drive, or of its block node if it has none.
+    pub(crate) name: String,
+    pub(crate) rd_bytes: u64,
+    pub(crate) rd_operations: u64,
+    pub(crate) wr_bytes: u64,
+    pub(crate) wr_operations: u64,
+    pub(crate) flush_operations: u64,
+    /// Of all kinds.
+    pub(crate) failed_operations: u64,
+}
+
+/// A network of QEMU's own, `-netdev user`: the only kind whose traffic QEMU tells anything of.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Network {
+    pub(crate) name: String,
+    /// Open ones of the guest, of every protocol; ports that wait for one are none.
+    pub(crate) connections: usize,
+    /// Bytes that wait in QEMU, on their way from the guest and to it.
+    pub(crate) from_guest_bytes: u64,
+    pub(crate) to_guest_bytes: u64,
+}
+
+/// Looks at the VM `name`: an error of [`Kind::NotRunning`] when it does not run. A QEMU that does
+/// not answer is no error.
+pub(crate) fn look(name: &str, paths: &Paths, log: &Log) -> Result<Stats, Error> {
+    let process = process::running(name, paths)?;
+    let (at, usage) = (Instant::now(), usage(process.pid));
+    let glance = State::at_a_glance(Some(&process), Instance::read(paths).as_ref());
+    if glance == State::Unresponsive {
+        return Ok(Stats { at, process, usage, state: glance, machine: Machine::default() });
+    }
+    let answered = Session::open(name, paths, log).and_then(|mut session| {
+        let answers = Answers { deadline: at + ANSWERS_WAIT, session: &mut session }.all();
+        answers.map_err(|error| session.told(&error))
+    });
+    let (state, machine) = match answered {
+        Ok((state, machine)) => (State::Qemu(state), machine),
+        Err(error) if error.kind == Kind::NotRunning => return Err(error),
+        Err(_) if glance == State::Starting => (glance, Machine::default()),
+        Err(_) => (State::Unresponsive, Machine::default()),
+    };
+    Ok(Stats { at, process, usage, state, machine })
+}
+
+fn usage(pid: u32) -> Option<Usage> {
+    if linux::is_there() { linux::usage(pid) } else { ps::usage(pid) }
+}
+
+struct Answers<'a> {
+    session: &'a mut Session,
+    deadline: Instant,
+}
+
+impl Answers<'_> {
+    /// The run state, and the rest.
+    fn all(mut self) -> Result<(String, Machine), qmp::Error> {
+        let status = self.ask("query-status", None)?;
+        let state = status.and_then(|status| status.get("status")?.as_str().map(str::to_string));
+        let state = state.ok_or_else(|| qmp::Error::Garbled("a status without `status`".into()))?;
+        let cpus = self.ask("query-cpus-fast", None)?;
+        let memory = self.ask("query-memory-size-summary", None)?;
+        let balloon = self.ask("query-balloon", None)?;
+        let blocks = self.ask("query-blockstats", None)?;
+        // There is no QMP command for it.
+        let usernet = Value::object([("command-line", Value::from("info usernet"))]);
+        let usernet = self.ask("human-monitor-command", Some(&usernet))?;
+        let machine = Machine {
+            vcpus: cpus.map(|cpus| items(&cpus).len()),
+            memory_bytes: memory
+                .and_then(|m| Some(number(&m, "base-memory")? + plugged(&m).unwrap_or(0))),
+            balloon_bytes: balloon.and_then(|balloon| number(&balloon, "actual")),
+            disks: blocks.iter().flat_map(items).filter_map(disk).collect(),
+            networks: usernet.as_ref().and_then(Value::as_str).map(networks).unwrap_or_default(),
+        };
+        Ok((state, machine))
+    }
+
+    /// `None` when this QEMU has no answer.
+    fn ask(
+        &mut self,
+        command: &str,
+        arguments: Option<&Value>,
+    ) -> Result<Option<Value>, qmp::Error> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        match self.session.try_execute(left, command, arguments) {
+            Err(qmp::Error::Refused { .. }) => Ok(None),
+            answer => answer.map(Some),
+        }
+    }
+}
+
+fn items(value: &Value) -> &[Value] {
+    if let Value::Array(items) = value { items } else { &[] }
+}
+
+fn number(value: &Value, name: &str) -> Option<u64> {
+    value.get(name).and_then(Value::as_u64)
+}
+
+fn plugged(memory: &Value) -> Option<u64> {
+    number(memory, "plugged-memory")
+}
+
+/// One without a medium has no block node, and is none.
+fn disk(block: &Value) -> Option<Disk> {
+    let text = |name| block.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let node = text("node-name")?;
+    let stats = block.get("stats")?;
+    let count = |name| number(stats, name).unwrap_or(0);
+    let failed = ["failed_rd_operations", "failed_wr_operations", "failed_flush_operations"];
+    Some(Disk {
+        name: text("device").unwrap_or(node).to_string(),
+        rd_bytes: count("rd_bytes"),
+        rd_operations: count("rd_operations"),
+        wr_bytes: count("wr_bytes"),
+        wr_operations: count("wr_operations"),
+        flush_operations: count("flush_operations"),
+        failed_operations: failed.into_iter().map(count).sum(),
+    })
+}
+
+/// The text of `info usernet`: a line with the name of each network in parentheses, a header, and
+/// a line for each connection, `PROTOCOL[STATE] FD ADDRESS PORT ADDRESS PORT RECVQ SENDQ`
+/// (`slirp_connection_info` of libslirp). Anything else is no network.
+fn networks(text: &str) -> Vec<Network> {
+    let mut networks: Vec<Network> = Vec::new();
+    for line in text.lines() {
+        if let Some((_, name)) = line.strip_suffix("):").and_then(|line| line.rsplit_once('(')) {
+            networks.push(Network { name: name.into(), ..Network::default() });
+        } else if let (Some(network), Some((from, to))) = (networks.last_mut(), queues(line)) {
+            network.connections += 1;
+            network.from_guest_bytes += from;
+            network.to_guest_bytes += to;
+        }
+    }
+    networks
+}
+
+/// What waits in a connection.
+fn queues(line: &str) -> Option<(u64, u64)> {
+    if line.contains("[HOST_FORWARD]") {
+        return None;
+    }
+    let mut words = line.split_ascii_whitespace().rev();
+    let (to, from) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    Some((from, to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_of_a_real_text() {
+        // QEMU 7.2.
+        let text = "Hub -1 (net0):\r\n  \
+             Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n  \
+             TCP[ESTABLISHED]   29       127.0.0.1 38000       10.0.2.15    22     0    12\r\n  \
+             TCP[HOST_FORWARD]  14       127.0.0.1 38000       10.0.2.15    22     0     0\r\n  \
+             UDP[236 sec]       30       10.0.2.15 51234        10.0.2.3    53     5     0\r\n\
+             Hub -1 (net1):\r\n  \
+             Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n";
+        let net0 = Network {
+            name: "net0".into(),
+            connections: 2,
+            from_guest_bytes: 5,
+            to_guest_bytes: 12,
+        };
+        let net1 = Network { name: "net1".into(), ..Network::default() };
+        assert_eq!(networks(text), [net0, net1]);
+        assert_eq!(networks("unknown command: 'info usernet'\r\n"), []);
+        assert_eq!(networks(""), []);
+    }
+}
