@@ -27,9 +27,8 @@ pub(crate) const STTY: Program = Program("stty", "coreutils");
 pub(crate) const TAR: Program = Program("tar", "tar");
 pub(crate) const WGET: Program = Program("wget", "wget");
 
-const NAMED: &[Program] = &[
-    CURL, DF, GDB, ID, OPENSSL, PS, SCP, SH, SHA256SUM, SHASUM, SSH, SSH_KEYGEN, STTY, TAR, WGET,
-];
+const NAMED: &[Program] =
+    &[CURL, DF, GDB, ID, OPENSSL, PS, SCP, SH, SHA256SUM, SHASUM, SSH, SSH_KEYGEN, STTY, TAR, WGET];
 
 impl Program {
     pub(crate) fn command(&self) -> Command {

@@ -29,6 +29,7 @@ mod run;
 mod screenshot;
 mod set;
 mod shown;
+mod stats;
 mod surroundings;
 mod tidy;
 mod usage;

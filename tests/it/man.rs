@@ -595,6 +595,36 @@ fn images_are_documented(project: &Project, text: &str) {
     }
 }
 
+/// Of a real QEMU, and of one of which nothing is known but that it runs.
+#[test]
+fn json_of_stats_is_documented() {
+    let Some(qemu) = real_qemu() else { return };
+    let (project, _) = project();
+    let machine = "-nodefaults -machine pc -accel tcg -m 32 -display none -device virtio-balloon \
+                   -drive file=disk,format=raw,if=virtio -netdev user,id=n -device virtio-net,netdev=n";
+    let real = format!(
+        "[qemu]\nbin = '{qemu}'\n[vm.real]\ncmd = '{machine}'\nssh.port = {}\n",
+        free_port()
+    );
+    project.write("disk", vec![0; 1 << 20]);
+    project.write("real.toml", real);
+    assert_eq!(run(&project, &["-c", "real.toml", "start", "real"]).0, 0);
+    let known = json(&project, &["-c", "real.toml", "stats", "real"]);
+    assert_eq!(run(&project, &["-c", "real.toml", "stop", "--force", "real"]).0, 0);
+
+    // A `ps` that shows only what all of them show.
+    let ps = "case $* in *time=*) exit 1 ;; esac\nPATH=${PATH#*:*:} exec ps \"$@\"\n";
+    project.write("bin/ps.sh", format!("#!/bin/sh\n{ps}"));
+    make_programs(&project);
+    assert_eq!(run(&project, &["start", "dev"]).0, 0);
+    fs::remove_file(project.vm_path("dev", "instance.json")).unwrap();
+    let unknown = project.qqmgr(&["stats", "dev", "--json"]).env("PATH", path_with_fakes(&project));
+    let unknown = unknown.env("QQMGR_TEST_PROC", "/nowhere").run().stdout;
+    let page = printed(QQMGR_1);
+    let text = part(part(&page, ".Sh", "COMMANDS"), ".Ss", "stats");
+    members_are_documented("stats", text, &[known, unknown]);
+}
+
 #[test]
 fn states_and_methods_are_documented() {
     let (project, _) = project();

@@ -17,6 +17,7 @@ Commands:
   stop [VM...]                  Power VMs off, by force if need be
   restart [VM...] [-- ARGS...]  Stop VMs and start them again
   status [VM...]                Show the state of VMs, their ports and files
+  stats [VM...]                 Show what VMs use: CPU, memory, disks, network
   list                          List the VMs
   wait [VM...]                  Wait until something happens to VMs
   serial VM                     Show the guest's serial output
