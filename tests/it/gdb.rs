@@ -63,7 +63,7 @@ fn gate(project: &Project) {
 }
 
 fn open_gate(project: &Project) {
-    fs::write(project.path("gate"), "").unwrap();
+    project.sh("echo >gate").run().success();
 }
 
 /// The words after `/dir/` in the QEMU's command line of this VM.
@@ -178,7 +178,9 @@ fn a_gdb_that_has_not_started_qemu_is_no_vm() {
 #[test]
 fn qemu_in_gdb_is_the_vm() {
     let Some(project) = project(NO_MACHINE, "") else { return };
-    let debugger = gdb(&project, &["vm"], &["run", "run"]).start();
+    gate(&project);
+    let commands = ["run", "shell cat gate", "run", "shell cat gate"];
+    let debugger = gdb(&project, &["vm"], &commands).start();
     for _ in 0..2 {
         await_state(&project, "running");
         let (pid, status) = (project.pid("vm"), project.qqmgr(&["status", "vm"]).run());
@@ -193,6 +195,7 @@ fn qemu_in_gdb_is_the_vm() {
         stop(&project);
         let story = project.vm_file("vm", "events.out");
         assert!(story.contains("\"reason\": \"host-signal\""), "{story}");
+        open_gate(&project);
     }
     let ended = debugger.end();
     assert_eq!(ended.status, Some(0), "{}", ended.stderr);
