@@ -79,7 +79,9 @@ impl Story {
     /// Why that QEMU has ended. Of one that runs, why it will.
     pub(crate) fn ending(&mut self) -> Ending {
         let events = self.last();
-        if events.is_empty() {
+        // A session that did not come about, because the file system is full, say, or QEMU did not
+        // take its input, has a greeting at most.
+        if !events.iter().any(|told| told.get("return").or(told.get("event")).is_some()) {
             return Ending::Unknown;
         }
         // With `-no-shutdown` a guest that has shut down can go on.
@@ -94,14 +96,14 @@ impl Story {
         }
     }
 
-    /// Whether the guest panicked and is paused for that, as with `-action panic=pause`.
+    /// Whether the guest panicked and is paused for that, as with `-action panic=pause`. Before
+    /// that option, in 5.2 and earlier, QEMU told of a pause first and then of what it did.
     pub(crate) fn ends_in_panic(&mut self) -> bool {
         let events = self.last();
         let mut last = events.iter().rev().take_while(|event| !is(event, &["RESET", "RESUME"]));
-        last.any(|event| {
-            let action = event.get("data").and_then(|data| data.get("action")?.as_str());
-            is(event, &["GUEST_PANICKED"]) && action == Some("pause")
-        })
+        let panicked = last.find(|event| is(event, &["GUEST_PANICKED"]));
+        let action = panicked.and_then(|event| event.get("data")?.get("action")?.as_str());
+        action == Some("pause")
     }
 
     /// The greeting, answers and events, the last ones of many; nothing if nothing was told.
@@ -184,29 +186,51 @@ fn is(event: &Value, names: &[&str]) -> bool {
 mod tests {
     use super::*;
 
-    /// Lines as QEMU 7.2 writes them.
-    fn ending_after(lines: &[&str]) -> Ending {
-        let dir = std::env::temp_dir().join(format!("qqmgr-events-{}", std::process::id()));
-        let dir = dir.join(crate::text::fingerprint(lines.concat().as_bytes()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let paths = Paths::new(dir.clone());
-        std::fs::write(&paths.events_out, lines.join("\n")).unwrap();
-        let found = ending(&paths);
-        std::fs::remove_dir_all(dir).unwrap();
-        found
+    fn story(lines: &[&str]) -> Story {
+        let name = crate::text::fingerprint(lines.concat().as_bytes());
+        let file = std::env::temp_dir().join(format!("qqmgr-{}-{name}", std::process::id()));
+        std::fs::write(&file, lines.join("\n")).unwrap();
+        let story = Story(File::open(&file).unwrap());
+        std::fs::remove_file(file).unwrap();
+        story
     }
 
+    const RETURN: &str = r#"{"return": {}}"#;
+
+    /// Lines as QEMU 7.2 writes them.
     #[test]
     fn why_a_qemu_ended() {
+        let ending_after = |lines: &[&str]| story(lines).ending();
         let greeting = r#"{"QMP": {"version": {}, "capabilities": ["oob"]}}"#;
         let shutdown = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}"#;
         let reset = r#"{"event": "RESET", "data": {"guest": true, "reason": "guest-reset"}}"#;
         let told = Ending::Told { by_guest: true, reason: "guest-shutdown".into() };
         assert_eq!(ending_after(&[]), Ending::Unknown);
-        assert_eq!(ending_after(&[greeting]), Ending::Untold);
-        assert_eq!(ending_after(&[greeting, shutdown]), told);
-        assert_eq!(ending_after(&[greeting, reset, shutdown, ""]), told);
-        assert_eq!(ending_after(&[greeting, shutdown, reset]), Ending::Untold);
-        assert_eq!(ending_after(&[greeting, &shutdown[..80]]), Ending::Untold);
+        assert_eq!(ending_after(&[greeting]), Ending::Unknown);
+        assert_eq!(ending_after(&[greeting, RETURN]), Ending::Untold);
+        assert_eq!(ending_after(&[greeting, RETURN, shutdown]), told);
+        assert_eq!(ending_after(&[greeting, RETURN, reset, shutdown, ""]), told);
+        assert_eq!(ending_after(&[greeting, RETURN, shutdown, reset]), Ending::Untold);
+        assert_eq!(ending_after(&[greeting, RETURN, &shutdown[..80]]), Ending::Untold);
+    }
+
+    /// Events of a guest that panicked, with `-no-shutdown` or `-action panic=pause` and without,
+    /// on 5.2 and on 7.2.
+    #[test]
+    fn a_panic_pauses_or_ends() {
+        let panicked = |action: &str| {
+            format!(r#"{{"event": "GUEST_PANICKED", "data": {{"action": "{action}"}}}}"#)
+        };
+        let (pause, poweroff) = (panicked("pause"), panicked("poweroff"));
+        let stop = r#"{"event": "STOP"}"#;
+        let shutdown = r#"{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-panic"}}"#;
+        for (lines, pauses) in [
+            (vec![RETURN, &pause, stop], true),
+            (vec![RETURN, &pause, &poweroff, shutdown], false),
+            (vec![RETURN, &poweroff, shutdown], false),
+            (vec![RETURN, &pause, stop, r#"{"event": "RESUME"}"#], false),
+        ] {
+            assert_eq!(story(&lines).ends_in_panic(), pauses, "{lines:?}");
+        }
     }
 }
