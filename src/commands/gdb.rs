@@ -56,8 +56,9 @@ fn qemu(gdb: Gdb, target: &Target) -> Result<Gdb, Error> {
     if let Some(process) = process::find(paths).filter(|process| !process.exiting) {
         return Ok(gdb.attached_to(process.pid));
     }
-    let up = Up::new(target, Extra::default(), TIMEOUT_DEFAULT)?;
+    let mut up = Up::new(target, Extra::default(), TIMEOUT_DEFAULT)?;
     up.check()?;
+    up.build_images(&|| None)?;
     let lock = lock(paths, name, COMMAND.name, LOCK_WAIT, log)?;
     match up.without_qemu(lock)? {
         Prepared::Runs(process) => Ok(gdb.attached_to(process.pid)),

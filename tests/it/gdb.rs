@@ -1,7 +1,9 @@
 //! `gdb`: what the debugger is given, by `echo` in its place, and what it does, by the real one.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::guest;
@@ -201,6 +203,44 @@ fn qemu_in_gdb_is_the_vm() {
     assert_eq!(ended.status, Some(0), "{}", ended.stderr);
     assert_eq!(ended.stdout.matches("exited normally").count(), 2, "{}", ended.stdout);
     assert_eq!(project.vm_files("vm"), LEFT);
+}
+
+/// The terminal is gdb's: Ctrl-C is for it, and stops QEMU, which otherwise would end.
+#[test]
+fn control_c_stops_qemu_in_gdb() {
+    let Some(project) = project(NO_MACHINE, "") else { return };
+    if !has_tool("script") {
+        return;
+    }
+    // Whoever runs the tests in the background has SIGINT ignored, which is inherited.
+    let line = "exec env --default-signal=INT \"$QQMGR\" gdb vm -- -nx -q";
+    let mut script = Command::new("script");
+    script.args(["-q", "-f", "-c", line, "said"]).env("QQMGR", env!("CARGO_BIN_EXE_qqmgr"));
+    script.current_dir(project.path("")).env("HOME", project.path("home")).env("TERM", "dumb");
+    let quiet = script.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut terminal = quiet.spawn().unwrap();
+    let mut keyboard = terminal.stdin.take().unwrap();
+    let said = || fs::read(project.path("said")).unwrap_or_default();
+    let says = |text: &str, count: usize| {
+        wait_until(&format!("gdb says {text}"), SOON, || {
+            String::from_utf8_lossy(&said()).matches(text).count() >= count
+        });
+    };
+    says("(gdb) ", 1);
+    keyboard.write_all(b"run\n").unwrap();
+    await_state(&project, "running");
+    let pid = project.pid("vm");
+    keyboard.write_all(b"\x03").unwrap();
+    says("received signal SIGINT", 1);
+    says("(gdb) ", 2);
+    await_state(&project, "unresponsive");
+    keyboard.write_all(b"continue\n").unwrap();
+    await_state(&project, "running");
+    assert_eq!(project.pid("vm"), pid);
+    stop(&project);
+    says("exited normally", 1);
+    keyboard.write_all(b"quit\n").unwrap();
+    wait_until("gdb ends", SOON, || terminal.try_wait().unwrap().is_some());
 }
 
 /// The words arrive as they are, in the configuration's directory, wherever gdb is.

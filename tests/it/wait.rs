@@ -402,6 +402,18 @@ fn a_qemu_that_tells_nothing_is_asked_now_and_then() {
     assert!(asked() <= before + 5, "it asked {} times", asked() - before);
 }
 
+/// It is looked at anew, however it was at the beginning.
+#[test]
+fn a_frozen_vm_that_goes_on_is_running() {
+    let Some(project) = started() else { return };
+    let pid = project.pid("vm");
+    freeze(pid);
+    let wait = waiting(&project, &["running", "--timeout", "30"]);
+    signal(pid, "CONT");
+    wait.end().stdout(RUNNING).success();
+    project.qqmgr(&["stop", "vm", "--force"]).run().stdout("vm ended [..]\n").success();
+}
+
 // --- serial
 
 /// What a guest would say; there is none that would disturb.
