@@ -1,0 +1,463 @@
+//! Bases that are URLs: fetched once, verified before they are used, and whole whatever happens, by
+//! the real curl, wget and qemu-img from a server on loopback.
+
+use crate::harness::{Output, Project, free_port, has_tool, program, signal, wait_until};
+use crate::http::Server;
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const MIB: usize = 1 << 20;
+/// Every file that is made of a fetched base with a key pair of its own.
+const WHOLE: [&str; 6] =
+    ["disk.qcow2", "id_ed25519", "id_ed25519.pub", "image.json", "lock", "seed.img"];
+
+/// A raw image of so many bytes that is like no other.
+fn content(bytes: usize) -> Vec<u8> {
+    (0..bytes / 4)
+        .flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()[..4].to_vec())
+        .collect()
+}
+
+fn sha256(content: &[u8]) -> String {
+    let file =
+        std::env::temp_dir().join(format!("qqmgr-sum-{}-{}", std::process::id(), free_port()));
+    fs::write(&file, content).unwrap();
+    let output = Command::new("sha256sum").arg(&file).output().expect("there is a sha256sum");
+    fs::remove_file(&file).unwrap();
+    String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned()
+}
+
+/// A project with the image `a` on what the server has, and that sum. `None` without the tools.
+#[track_caller]
+fn project(content: &[u8]) -> Option<(Project, Server, String)> {
+    if !["qemu-img", "curl", "sha256sum"].into_iter().all(has_tool) {
+        return None;
+    }
+    let (project, server, sum) = (Project::new(), Server::new(content), sha256(content));
+    project.config(&declaration(&server, &sum));
+    Some((project, server, sum))
+}
+
+fn declaration(server: &Server, sum: &str) -> String {
+    format!("[img.a]\nbase = '{}'\nsha256 = '{sum}'\ncloud_init = {{}}\n", server.url())
+}
+
+/// A directory for `PATH` with these programs of the host and no others.
+#[track_caller]
+fn path_with(project: &Project, names: &[&str]) -> Option<String> {
+    let dir = project.path("bin");
+    fs::create_dir_all(&dir).unwrap();
+    for name in names {
+        std::os::unix::fs::symlink(program(name)?, dir.join(name)).unwrap();
+    }
+    Some(dir.display().to_string())
+}
+
+#[test]
+fn fetched_once_and_verified() {
+    let Some((project, server, sum)) = project(&content(3 * MIB)) else { return };
+    let note = format!("qqmgr: fetching {} (3 MiB)\n", server.url());
+    let built = "a built: [ROOT]/.qqmgr/img.a/disk.qcow2\n";
+    project.qqmgr(&["img", "build"]).run().stdout(built).stderr(&note).success();
+    assert_eq!(project.files(".qqmgr/img.a"), WHOLE);
+    assert_eq!(project.files("home/.cache/qqmgr"), [sum.clone(), format!("{sum}.lock")]);
+    let mode = project.path("home/.cache/qqmgr").metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    // It is what the server has.
+    let same = format!("qemu-img compare -q .qqmgr/img.a/disk.qcow2 home/.cache/qqmgr/{sum}");
+    project.sh(&same).run().success();
+
+    // Another image of the same content needs no server.
+    server.set(|behaviour| behaviour.missing = true);
+    let other =
+        declaration(&server, &sum).replace("img.a", "img.b").replace("disk.img", "mirror.img");
+    project.config(&(declaration(&server, &sum.to_uppercase()) + &other));
+    let built = "a is there already: [..]\nb built: [..]\n";
+    project.qqmgr(&["img", "build"]).run().stdout(built).success();
+    assert_eq!(server.seen().gets, [0]);
+
+    // A cache that somebody emptied is filled again; the disk is the one that was there.
+    server.set(|behaviour| behaviour.missing = false);
+    fs::remove_dir_all(project.path("home/.cache")).unwrap();
+    let table = "NAME  STATE             SIZE   ON DISK  USED BY\n\
+                 a     incomplete          3M      19[..]K  -\nb     incomplete [..]\n";
+    project.qqmgr(&["img", "list"]).run().stdout(table).success();
+    project.qqmgr(&["img", "build", "a"]).run().stdout("a built: [..]\n").stderr(note).success();
+    project.sh(&same).run().success();
+    // One in which something changed, too.
+    fs::write(project.path("home/.cache/qqmgr").join(&sum), vec![1; 512]).unwrap();
+    project.qqmgr(&["img", "rm", "a"]).run().stdout("a removed\n").success();
+    let stderr = format!(
+        "qqmgr: `[ROOT]/home/.cache/qqmgr/{sum}.wrong` has the SHA-256 [..], and not {sum}\n\
+         qqmgr: fetching {} (3 MiB)\n",
+        server.url()
+    );
+    project.qqmgr(&["img", "build", "a"]).run().stdout("a built: [..]\n").stderr(stderr).success();
+}
+
+/// Kept aside, both sums named, and never taken for the right one; another fetch begins anew.
+#[test]
+fn a_wrong_checksum() {
+    let Some((project, server, sum)) = project(&content(MIB)) else { return };
+    let other = content(2 * MIB)[MIB..].to_vec();
+    server.set(|behaviour| behaviour.content = other.clone());
+    let stderr = format!(
+        "qqmgr: fetching {} (1 MiB)\n\
+         qqmgr: error: `[ROOT]/home/.cache/qqmgr/{sum}.wrong` has the SHA-256 {}, and not {sum}\n\
+         qqmgr: hint: it was kept to be looked at; if its publisher has a new one, so is its `sha256`\n",
+        server.url(),
+        sha256(&other),
+    );
+    project.qqmgr(&["img", "build"]).run().stderr(&stderr).code(1);
+    assert_eq!(fs::read(project.path(format!("home/.cache/qqmgr/{sum}.wrong"))).unwrap(), other);
+    assert_eq!(project.files(".qqmgr/img.a"), ["lock"]);
+    project.qqmgr(&["img", "build"]).run().stderr(stderr).code(1);
+    server.set(|behaviour| behaviour.content = content(MIB));
+    let run = project.qqmgr(&["img", "build"]).run();
+    run.stdout("a built: [..]\n").stderr("qqmgr: fetching [..]\n").success();
+    assert_eq!(server.seen().gets, [0, 0, 0]);
+}
+
+#[test]
+fn a_fetch_that_was_cut_goes_on() {
+    let Some((project, server, _)) = project(&content(4 * MIB)) else { return };
+    server.set(|behaviour| behaviour.cut_after = Some(MIB));
+    let hint = "qqmgr: hint: what it sent is kept: the same command goes on from there\n";
+    let failed = format!(
+        "qqmgr: fetching [..]\nqqmgr: error: cannot fetch `{}`: curl: [..]\n{hint}",
+        server.url()
+    );
+    project.qqmgr(&["img", "build"]).run().stderr(&failed).code(1);
+    project.qqmgr(&["img", "build"]).run().stderr(&failed).code(1);
+    server.set(|behaviour| behaviour.cut_after = None);
+    let note = format!("qqmgr: fetching {} (4 MiB), from 2 MiB on\n", server.url());
+    project.qqmgr(&["img", "build"]).run().stdout("a built: [..]\n").stderr(note).success();
+    assert_eq!(server.seen().gets, [0, MIB, 2 * MIB]);
+}
+
+/// Where the server cannot do that, it begins anew; and where it does not say how much there is,
+/// all that is there is taken for what it is.
+#[test]
+fn servers_that_cannot_go_on() {
+    let Some((project, server, sum)) = project(&content(2 * MIB)) else { return };
+    server.set(|behaviour| (behaviour.cut_after, behaviour.without_ranges) = (Some(MIB), true));
+    let run = project.qqmgr(&["img", "build"]).run();
+    run.stderr("qqmgr: fetching [..]\nqqmgr: error: cannot fetch [..]\n...\n").code(1);
+    server.set(|behaviour| behaviour.cut_after = None);
+    let notes = "qqmgr: fetching [..], from 1 MiB on\n\
+                 qqmgr: the server cannot go on in the middle of the file: from the start, then\n";
+    project.qqmgr(&["img", "build"]).run().stdout("a built: [..]\n").stderr(notes).success();
+
+    // All was there, only not under its name, and no length tells so.
+    let cache = project.path("home/.cache/qqmgr");
+    fs::rename(cache.join(&sum), cache.join(format!("{sum}.part"))).unwrap();
+    project.qqmgr(&["img", "rm", "a"]).run().stdout("a removed\n").success();
+    server.set(|behaviour| (behaviour.without_ranges, behaviour.without_length) = (false, true));
+    let notes = "qqmgr: fetching [..]/disk.img, from 2 MiB on\n...\n";
+    project.qqmgr(&["img", "build"]).run().stdout("a built: [..]\n").stderr(notes).success();
+}
+
+#[test]
+fn a_server_that_stalls() {
+    let Some((project, server, _)) = project(&content(2 * MIB)) else { return };
+    server.set(|behaviour| behaviour.stall_after = Some(MIB));
+    let stderr = format!(
+        "qqmgr: fetching [..]\nqqmgr: error: the server of `{}` sends nothing for 1 s\n\
+         qqmgr: hint: what it sent is kept: the same command goes on from there\n",
+        server.url()
+    );
+    project.qqmgr(&["img", "build", "--timeout", "1"]).run().stderr(stderr).code(4);
+    server.set(|behaviour| behaviour.stall_after = None);
+    let run = project.qqmgr(&["img", "build"]).run();
+    run.stdout("a built: [..]\n").stderr("qqmgr: fetching [..], from [..] on\n").success();
+    // curl was killed, with what it had not written yet.
+    let gets = server.seen().gets;
+    assert!(gets.len() == 2 && gets[1] > MIB / 2 && gets[1] <= MIB, "{gets:?}");
+}
+
+#[test]
+fn what_a_server_may_say() {
+    let Some((project, server, _)) = project(&content(MIB)) else { return };
+    server.set(|behaviour| behaviour.missing = true);
+    let stderr = format!(
+        "...\nqqmgr: error: cannot fetch `{}`: curl: (22) [..] 404[..]\n...\n",
+        server.url()
+    );
+    project.qqmgr(&["img", "build"]).run().stderr(stderr).code(1);
+    project.config(&format!(
+        "[img.a]\nbase = 'http://127.0.0.1:{}/x'\nsha256 = '{}'\n",
+        free_port(),
+        "0".repeat(64)
+    ));
+    let stderr =
+        "...\nqqmgr: error: cannot fetch `http://127.0.0.1:[PORT]/x`: curl: (7) [..]\n...\n";
+    project.qqmgr(&["img", "build"]).run().stderr(stderr).code(1);
+    assert_eq!(project.files(".qqmgr/img.a"), ["lock"]);
+}
+
+/// A fetched image that names a file of this host would let a guest read it.
+#[test]
+fn a_fetched_image_that_is_based_on_another_file() {
+    let Some((project, server, _)) = project(&content(MIB)) else { return };
+    let make = "head -c 1M /dev/zero >secret && \
+                qemu-img create -q -f qcow2 -F raw -b \"$PWD/secret\" evil.qcow2";
+    project.sh(make).run().success();
+    let evil = fs::read(project.path("evil.qcow2")).unwrap();
+    server.set(|behaviour| behaviour.content = evil.clone());
+    project.config(&declaration(&server, &sha256(&evil)));
+    let stderr = format!(
+        "qqmgr: fetching [..]\n\
+         qqmgr: error: `{}` is based on another file, `[ROOT]/secret`\n --> qqmgr.toml:2:8\n...\n\
+         qqmgr: hint: a fetched image must be whole\n",
+        server.url()
+    );
+    project.qqmgr(&["img", "build"]).run().stderr(stderr).code(5);
+}
+
+/// With each of the programs that can do it, and without.
+#[test]
+fn programs_that_may_be_there() {
+    const OTHERS: [&str; 3] = ["qemu-img", "ssh-keygen", "df"];
+    let base = content(2 * MIB);
+    for (client, summer) in
+        [("curl", "sha256sum"), ("wget", "shasum"), ("wget", "openssl"), ("curl", "openssl")]
+    {
+        if !has_tool(client) || !has_tool(summer) {
+            return;
+        }
+        let Some((project, server, _)) = project(&base) else { return };
+        // shasum is a script.
+        let Some(path) = path_with(&project, &[&[client, summer, "perl"], &OTHERS[..]].concat())
+        else {
+            return;
+        };
+        server.set(|behaviour| behaviour.cut_after = Some(MIB));
+        let stderr = format!(
+            "qqmgr: fetching {} (2 MiB)\nqqmgr: error: cannot fetch [..]\n...\n",
+            server.url()
+        );
+        let build = || project.qqmgr(&["img", "build"]).env("PATH", &path).run();
+        if client == "curl" {
+            build().stderr(stderr).code(1);
+        } else {
+            // wget itself tries again.
+            drop(build());
+        }
+        server.set(|behaviour| behaviour.cut_after = None);
+        let output = build();
+        assert_eq!(output.status, Some(0), "{client}, {summer}: {}", output.stderr);
+        assert!(server.seen().gets.contains(&MIB), "{client} does not go on");
+    }
+    for (there, message, hint) in [
+        (
+            &["sha256sum"][..],
+            "neither `curl` nor `wget` is there to fetch `[..]`",
+            "install one, or fetch the file yourself and name it in `base`",
+        ),
+        (
+            &["curl"],
+            "none of `sha256sum`, `shasum` and `openssl` is there",
+            "install one (Debian: coreutils)",
+        ),
+    ] {
+        let Some((project, _server, _)) = project(&base) else { return };
+        let Some(path) = path_with(&project, &[there, &OTHERS].concat()) else { return };
+        let output = project.qqmgr(&["img", "build"]).env("PATH", &path).run();
+        output.stderr(format!("...\nqqmgr: error: {message}\nqqmgr: hint: {hint}\n")).code(1);
+    }
+}
+
+/// Two builds of one URL fetch it once.
+#[test]
+fn fetches_at_once_wait_for_each_other() {
+    let Some((project, server, sum)) = project(&content(4 * MIB)) else { return };
+    let other = declaration(&server, &sum).replace("img.a", "img.b");
+    project.config(&(declaration(&server, &sum) + &other));
+    let runs: Vec<_> = ["a", "b", "a", "b"]
+        .iter()
+        .map(|name| project.qqmgr(&["img", "build", name]).start())
+        .collect();
+    for run in runs {
+        let output = run.end();
+        assert_eq!(output.status, Some(0), "{}", output.stderr);
+    }
+    assert_eq!(server.seen().gets, [0]);
+}
+
+/// Before anything is fetched, and also where nothing told how much it would be.
+#[test]
+fn a_disk_that_is_too_full() {
+    let Some((project, server, _)) = project(&content(8 * MIB)) else { return };
+    if Command::new("unshare")
+        .args(["-rm", "true"])
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|s| s.success())
+    {
+        project.write("small/x", "");
+        let in_namespace = |home: &str| {
+            let script = "exec unshare -rm sh -c 'mount -t tmpfs -o size=4M none small && \
+                          \"$QQMGR\" img build; code=$?; ls small/qqmgr 2>/dev/null; exit $code'";
+            project.sh(script).env("XDG_CACHE_HOME", project.path(home)).run()
+        };
+        let stderr = format!(
+            "qqmgr: error: there is no space for `{}` in `[ROOT]/small/qqmgr`: it takes 8 MiB, and 4 MiB are free\n",
+            server.url()
+        );
+        let output = in_namespace("small").stderr(stderr);
+        assert!(server.seen().gets.is_empty());
+        output.stdout("[..].lock\n").code(1);
+        server.set(|behaviour| behaviour.without_length = true);
+        let stderr =
+            "qqmgr: fetching [..]\nqqmgr: error: cannot fetch `[..]`: curl: (23) [..]\n...\n";
+        let output = in_namespace("small").stderr(stderr).stdout("[..].lock\n[..].part\n");
+        output.code(1);
+        server.set(|behaviour| behaviour.without_length = false);
+    } else {
+        eprintln!("skipped: no user namespaces");
+    }
+    project
+        .qqmgr(&["img", "build"])
+        .run()
+        .stdout("a built: [..]\n")
+        .stderr("qqmgr: fetching [..]\n")
+        .success();
+}
+
+/// A program in the place of one that a build runs: with this among its arguments it kills its
+/// parent, qqmgr, before or after the real one does its work, or goes on as an orphan when it is
+/// let.
+fn killer(project: &Project, name: &str, argument: &str, when: &str) -> Option<String> {
+    let real = program(name)?;
+    let real = format!("'{}' \"$@\"", real.display());
+    let script = match when {
+        "before" => "kill -9 $PPID; exit 1".to_string(),
+        "after" => format!("{real}; kill -9 $PPID; exit 0"),
+        _ => "kill -9 $PPID; until [ -e let-go ]; do sleep 0.05; done".into(),
+    };
+    let script =
+        format!("#!/bin/sh\ncase \" $* \" in *' {argument}'*) {script};; esac\nexec {real}\n");
+    let file = format!("killers/{name}");
+    project.write(&file, script);
+    let file = project.path(&file);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    let system = std::env::var("PATH").unwrap();
+    Some(format!("{}:{system}", project.path("killers").display()))
+}
+
+/// Cut by SIGKILL: while it is fetched, and before, during and after each program that it runs. The
+/// next build finishes the job, and nothing half-made is ever there under its name.
+#[test]
+fn a_build_that_is_killed_is_finished_by_the_next() {
+    let base = content(2 * MIB);
+    let Some((project, server, sum)) = project(&base) else { return };
+    let clean = |what: &str, output: Output| {
+        assert_eq!(output.status, Some(0), "{what}: {}", output.stderr);
+        assert!(output.stdout.starts_with("a built"), "{what}");
+        assert_eq!(project.files(".qqmgr/img.a"), WHOLE, "{what}");
+        let compare =
+            format!("qemu-img compare -q .qqmgr/img.a/disk.qcow2 home/.cache/qqmgr/{sum}");
+        project.sh(&compare).run().success();
+        assert_eq!(
+            project.files("home/.cache/qqmgr"),
+            [sum.clone(), format!("{sum}.lock")],
+            "{what}"
+        );
+        fs::remove_dir_all(project.path("home/.cache")).unwrap();
+        project.qqmgr(&["img", "rm", "a"]).run().stdout("a removed\n").success();
+    };
+    let build = || project.qqmgr(&["img", "build"]);
+    let mut points = 0;
+    for share in 1..4 {
+        let begin = server.seen().bytes_sent;
+        server.set(|behaviour| behaviour.stall_after = Some(share * MIB / 2));
+        let run = build().start();
+        server.wait_for_bytes(begin + share * MIB / 2);
+        signal(run.pid, "KILL");
+        assert_eq!(run.end().status, None);
+        // curl goes on waiting for the server, and has the lock.
+        server.set(|behaviour| behaviour.stall_after = None);
+        let next = build().start();
+        next.says("waiting for another command that has `http://");
+        kill_curl(&project, &sum);
+        clean(&format!("{share}/4 of the file"), next.end());
+        points += 1;
+    }
+    for (name, argument) in [
+        ("curl", "--head"),
+        ("curl", "--output"),
+        ("sha256sum", ""),
+        ("qemu-img", "info"),
+        ("qemu-img", "create"),
+        ("ssh-keygen", ""),
+    ] {
+        for when in ["before", "after", "orphaned"] {
+            let what = format!("{when} {name} {argument}");
+            let Some(path) = killer(&project, name, argument, when) else { return };
+            let output = build().env("PATH", path).run();
+            assert_eq!(output.status, None, "{what} does not kill: {}", output.stderr);
+            assert!(!project.path(".qqmgr/img.a/disk.qcow2").exists(), "{what}");
+            fs::remove_file(project.path("killers").join(name)).unwrap();
+            let next = build().start();
+            // These only read.
+            if when == "orphaned" && !["--head", ""].contains(&argument) {
+                next.says("waiting for another command that has");
+            }
+            project.write("let-go", "");
+            clean(&what, next.end());
+            fs::remove_file(project.path("let-go")).unwrap();
+            points += 1;
+        }
+    }
+    assert!(points >= 10, "{points}");
+}
+
+/// Ends the curl that fetches for this project: as a user would who finds it.
+fn kill_curl(project: &Project, sum: &str) {
+    let part = project.path(format!("home/.cache/qqmgr/{sum}.part"));
+    let part = part.to_str().unwrap();
+    let find = || {
+        fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse::<u32>().ok()?;
+            let line = fs::read(entry.path().join("cmdline")).ok()?;
+            let words = String::from_utf8_lossy(&line).into_owned();
+            (words.starts_with("curl\0") && words.contains(part)).then_some(pid)
+        })
+    };
+    wait_until("curl is gone", Duration::from_secs(20), || match find() {
+        Some(pid) => {
+            signal(pid, "TERM");
+            false
+        }
+        None => true,
+    });
+}
+
+/// The sum of what came is written down, and told.
+#[test]
+fn init_with_a_url() {
+    let Some((project, server, sum)) = project(&content(MIB)) else { return };
+    fs::remove_file(project.path("qqmgr.toml")).unwrap();
+    let notes = format!(
+        "qqmgr: fetching {0} (1 MiB)\nqqmgr: its SHA-256 is {sum}: compare it with its publisher's\n",
+        server.url()
+    );
+    let stdout = format!(
+        "{{\n  \"file\": \"qqmgr.toml\",\n  \"base\": \"{}\",\n  \"sha256\": \"{sum}\"\n}}\n",
+        server.url()
+    );
+    let run = project.qqmgr(&["init", "--image", &server.url(), "--json"]).run();
+    run.stdout(stdout).stderr(notes).success();
+    let mut expected = String::new();
+    let _ = write!(expected, "\nbase = \"{}\"\nsha256 = \"{sum}\"\nsize = \"20G\"", server.url());
+    assert!(fs::read_to_string(project.path("qqmgr.toml")).unwrap().contains(&expected));
+    project.qqmgr(&["img", "build"]).run().stdout("dev built: [..]\n").success();
+    assert_eq!(server.seen().gets, [0]);
+    // With a sum nothing needs to be there yet.
+    server.set(|behaviour| behaviour.missing = true);
+    let arguments = ["init", "-c", "b.toml", "--image", &server.url(), "--checksum", &sum];
+    project.qqmgr(&arguments).run().stdout("wrote b.toml: [..]\n").success();
+}
