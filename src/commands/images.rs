@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::image::build::Maker;
 use crate::image::fetch::PATIENCE_DEFAULT;
 use crate::image::hold::{Exceeded, Held};
-use crate::image::{look, reset_hint};
+use crate::image::look;
 use crate::vm::{Instance, Paths, process};
 use std::path::Path;
 
@@ -43,9 +43,9 @@ impl Up<'_> {
         for image in config.images_of(self.vm, &self.choices()) {
             let declared = config.declared(image)?;
             let look = look(config, &declared, &config.image_paths(&image.name)?);
-            if let Some(warning) = look.warning(&image.name) {
+            if let Some((warning, hint)) = look.warning(&image.name) {
                 log.note(&format!("warning: {warning}"));
-                log.note(&format!("hint: {}", reset_hint(&image.name)));
+                log.note(&format!("hint: {hint}"));
             }
         }
         Ok(())

@@ -33,8 +33,21 @@ pub(crate) struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// Makes what is missing of an image, and nothing else. Gives whether anything was.
+    /// Makes what is missing of an image, and grows one that is to be larger: nothing that was
+    /// written to it is lost. Gives whether there was anything to do.
     pub(crate) fn build(&self, declared: &Declared) -> Result<bool, Error> {
+        let made = self.complete(declared)?;
+        let paths = self.config.image_paths(&declared.name)?;
+        if look(self.config, declared, &paths).is_done() {
+            return Ok(made);
+        }
+        let held = self.change(&declared.name, &paths)?;
+        self.grow(declared, &paths, &held)?;
+        Ok(true)
+    }
+
+    /// Makes what is missing. Gives whether anything was.
+    fn complete(&self, declared: &Declared) -> Result<bool, Error> {
         let paths = self.config.image_paths(&declared.name)?;
         if look(self.config, declared, &paths).is_whole() {
             return Ok(false);
@@ -70,7 +83,7 @@ impl Maker<'_> {
         let paths = self.config.image_paths(&declared.name)?;
         let mut made = false;
         loop {
-            made |= self.build(declared)?;
+            made |= self.complete(declared)?;
             let held = self.lock(&declared.name, &paths, For::Use)?;
             if look(self.config, declared, &paths).is_whole() {
                 reachable(&paths)?;
@@ -154,6 +167,28 @@ impl Maker<'_> {
             return Err(self.config.problem(problem.hint("an image can be grown, not shrunk")));
         }
         Ok(base)
+    }
+
+    /// QEMU's resize only adds to the tables of the image, and is whole when its header is.
+    fn grow(&self, declared: &Declared, paths: &ImagePaths, held: &Held) -> Result<(), Error> {
+        let (Some((size, _)), Some(record)) = (declared.size, Record::read(paths)) else {
+            return Ok(());
+        };
+        self.check_unused(&declared.name, &paths.disk, held)?;
+        let mut command = self.qemu_img()?;
+        command.args(["resize", "-q", "-f", "qcow2"]).arg(paths.dir.join(DISK));
+        let said = self.run_qemu_img(
+            {
+                command.arg(size.to_string());
+                command
+            },
+            Some(held),
+        )?;
+        if !said.status.success() {
+            let message = format!("cannot grow image `{}`: {}", declared.name, said.reason());
+            return Err(Error::failed(message));
+        }
+        Record { size: Some(size), ..record }.write(paths)
     }
 
     /// What cloud-init gets, its key pair made.

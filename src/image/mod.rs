@@ -28,6 +28,8 @@ pub(crate) struct Look {
     pub(crate) lost_base: Option<PathBuf>,
     /// The keys of the declaration that say something else than when the disk was made.
     pub(crate) changed: Vec<&'static str>,
+    /// The new `size` is not below that of the disk, which can become so without a loss.
+    grows: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +53,8 @@ impl State {
 }
 
 const DISK: &str = "disk.qcow2";
+/// The key of the declaration.
+const SIZE: &str = "size";
 const SEED: &str = "seed.img";
 const KEY: &str = "id_ed25519";
 
@@ -66,7 +70,7 @@ pub(crate) fn look(config: &Config, declared: &Declared, paths: &ImagePaths) -> 
     let missing = needs.iter().filter(|(name, needed)| *needed && !dir.join(name).is_file());
     let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
     if missing.contains(&DISK) {
-        return Look { missing, lost_base: None, changed: Vec::new() };
+        return Look { missing, lost_base: None, changed: Vec::new(), grows: false };
     }
     let record = Record::read(paths);
     let changed = match &record {
@@ -74,7 +78,9 @@ pub(crate) fn look(config: &Config, declared: &Declared, paths: &ImagePaths) -> 
         None => vec![record::FILE],
     };
     let backing = record.and_then(|record| record.backing);
-    Look { missing, lost_base: backing.filter(|file| !file.exists()), changed }
+    let is_larger = |(size, _)| base::virtual_bytes(&dir.join(DISK)).is_some_and(|now| size >= now);
+    let grows = changed.contains(&SIZE) && declared.size.is_some_and(is_larger);
+    Look { missing, lost_base: backing.filter(|file| !file.exists()), changed, grows }
 }
 
 impl Look {
@@ -93,19 +99,25 @@ impl Look {
         matches!(self.state(), State::Built | State::Changed)
     }
 
-    /// What to tell of an image that was made from another declaration.
-    pub(crate) fn warning(&self, name: &str) -> Option<String> {
+    /// Whether `img build` has nothing to do.
+    pub(crate) fn is_done(&self) -> bool {
+        self.is_whole() && !self.grows
+    }
+
+    /// What to tell of an image that was made from another declaration, and what to do about it.
+    pub(crate) fn warning(&self, name: &str) -> Option<(String, String)> {
         if self.changed.is_empty() {
             return None;
         }
         let changed = self.changed.join("`, `");
-        Some(format!("image `{name}` was built before its `{changed}` changed"))
+        let warning = format!("image `{name}` was built before its `{changed}` changed");
+        let hint = if self.grows && self.changed == [SIZE] {
+            format!("`qqmgr img build {name}` grows it")
+        } else {
+            format!("`qqmgr img reset {name}` builds it anew, without what was written to it")
+        };
+        Some((warning, hint))
     }
-}
-
-/// What to do about a [`Look::warning`].
-pub(crate) fn reset_hint(name: &str) -> String {
-    format!("`qqmgr img reset {name}` builds it anew, without what was written to it")
 }
 
 /// Where a base is, as it is told.

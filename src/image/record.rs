@@ -1,6 +1,6 @@
 //! `image.json`: what a disk was made from, to tell when the declaration has changed since.
 
-use super::{seed, shown};
+use super::{SIZE, seed, shown};
 use crate::config::{Config, Declared, DeclaredBase, ImagePaths, Location};
 use crate::error::Error;
 use crate::files;
@@ -53,7 +53,7 @@ impl Record {
         let differences = [
             ("base", !same_base && !same_content),
             ("sha256", self.sha256 != now.sha256 && self.sha256.is_some() && now.sha256.is_some()),
-            ("size", self.size != now.size),
+            (SIZE, self.size != now.size),
             ("cloud_init", self.seed != now.seed),
         ];
         differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()

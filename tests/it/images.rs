@@ -170,7 +170,7 @@ fn a_declaration_that_changed_is_told() {
              qqmgr: hint: `qqmgr img reset debian` builds it anew, without what was written to it\n"
         )
     };
-    project.config(&config.replace("20M", "30M").replace("git", "jq"));
+    project.config(&config.replace("20M", "10M").replace("git", "jq"));
     let disk = || fs::read(project.path(".qqmgr/img.debian/disk.qcow2")).unwrap();
     let before = disk();
     let run = project.qqmgr(&["img", "build", "debian"]).run();
@@ -189,6 +189,38 @@ fn a_declaration_that_changed_is_told() {
     project.write("base.img", vec![1; 9 << 20]);
     let run = project.qqmgr(&["img", "build", "debian"]).run();
     run.stdout("debian is there [..]\n").stderr(warned("base")).success();
+}
+
+/// What was written to it is still there then.
+#[test]
+fn a_larger_size_grows_the_image() {
+    if !has_tool("qemu-img") {
+        return;
+    }
+    let project = with_vm();
+    project.qqmgr(&["img", "build"]).run().stdout("debian [..]\nscratch [..]\n").success();
+    let disk = ".qqmgr/img.debian/disk.qcow2";
+    let write = format!("qemu-io -c 'write -P 7 0 1M' {disk} >/dev/null");
+    project.sh(&write).run().success();
+    let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
+    project.config(&config.replace("20M", "30M"));
+    let warning = "qqmgr: warning: image `debian` was built before its `size` changed\n\
+                   qqmgr: hint: `qqmgr img build debian` grows it\n";
+    project.qqmgr(&["start", "dev"]).run().stdout("dev [..]\n").stderr(warning).success();
+    let refused = "qqmgr: error: image `debian` is in use by VM `dev`\n...\n";
+    project.qqmgr(&["img", "build", "debian"]).run().stderr(refused).code(1);
+    project.qqmgr(&["stop", "dev"]).run().stdout("dev [..]\n").success();
+    project.qqmgr(&["img", "build", "debian"]).run().stdout("debian built: [..]\n").success();
+    project.qqmgr(&["img", "build", "debian"]).run().stdout("debian is there [..]\n").success();
+    let read = format!(
+        "qemu-img info {disk} | grep virtual && qemu-io -r -c 'read -P 7 0 1M' {disk} | grep -c Pattern"
+    );
+    project.sh(&read).run().stdout("virtual size: 30 MiB (31457280 bytes)\n0\n").code(1);
+    // It is never shrunk.
+    project.config(&config.replace("20M", "8M"));
+    let warning = "qqmgr: warning: [..]\nqqmgr: hint: `qqmgr img reset debian` [..]\n";
+    let run = project.qqmgr(&["img", "build", "debian"]).run();
+    run.stdout("debian is there [..]\n").stderr(warning).success();
 }
 
 /// Each is refused, with what is wrong and where; nothing is left of it.

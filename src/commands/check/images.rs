@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::config::model::Image;
 use crate::error::Error;
 use crate::image::build::obstacles;
-use crate::image::{State, look, reset_hint};
+use crate::image::{State, look};
 use crate::text::Problem;
 use std::path::PathBuf;
 
@@ -42,7 +42,7 @@ fn of_image(config: &Config, image: &Image) -> Result<(Vec<Problem>, Option<Prob
     let builds = format!("`start` builds it, and so does `qqmgr img build {name}`");
     let warning = match look.state() {
         State::Built => None,
-        State::Changed => look.warning(name).map(|text| warning(text, reset_hint(name))),
+        State::Changed => look.warning(name).map(|(text, hint)| warning(text, hint)),
         State::Missing => Some(warning(format!("image `{name}` is not built yet"), builds)),
         State::Incomplete => {
             let missing = look.missing.join("`, `");

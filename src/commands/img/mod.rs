@@ -10,7 +10,7 @@ use crate::config::{Config, Declared, is_image_name};
 use crate::error::{Error, Kind};
 use crate::image::build::{Maker, reachable};
 use crate::image::fetch::PATIENCE_DEFAULT;
-use crate::image::{look, reset_hint};
+use crate::image::look;
 use crate::json::Value;
 use crate::report::Report;
 use std::path::PathBuf;
@@ -109,12 +109,16 @@ struct Built {
 
 fn build(maker: &Maker, name: &str) -> Outcome {
     let declared = declared(maker, name)?;
-    let made = maker.build(&declared)?;
     let paths = maker.config.image_paths(name)?;
+    let before = look(maker.config, &declared, &paths);
+    if before.is_whole() && !before.is_done() {
+        check_unused(maker, name)?;
+    }
+    let made = maker.build(&declared)?;
     let look = look(maker.config, &declared, &paths);
-    if let Some(warning) = look.warning(name) {
+    if let Some((warning, hint)) = look.warning(name) {
         maker.log.note(&format!("warning: {warning}"));
-        maker.log.note(&format!("hint: {}", reset_hint(name)));
+        maker.log.note(&format!("hint: {hint}"));
     }
     Ok(Box::new(Built { name: name.into(), path: paths.disk, made, changed: look.changed }))
 }
