@@ -59,6 +59,9 @@ impl Maker<'_> {
             return Ok(false);
         }
         let is_new = found.missing.contains(&DISK);
+        if is_new {
+            self.check_space(&paths.dir, SPACE_BYTES, "an image")?;
+        }
         let base = match &declared.base {
             Some(base) if is_new || found.lost_base.is_some() => {
                 Some(self.base(declared, base, &held)?)
@@ -97,6 +100,7 @@ impl Maker<'_> {
         let paths = self.config.image_paths(&declared.name)?;
         let held = self.change(&declared.name, &paths)?;
         self.check_unused(&declared.name, &paths.disk, &held)?;
+        self.check_space(&paths.dir, SPACE_BYTES, "an image")?;
         let base = declared.base.as_ref().map(|base| self.base(declared, base, &held));
         let base = base.transpose()?;
         let content = self.content(declared, &paths, &held)?;
@@ -236,7 +240,6 @@ impl Maker<'_> {
         content: Option<&Content>,
         held: &Held,
     ) -> Result<(), Error> {
-        self.check_space(&paths.dir, SPACE_BYTES, "an image")?;
         let (disk, new) = (paths.dir.join(DISK), unfinished(&paths.dir.join(DISK)));
         let made = self.create(declared, base, &new, held);
         let placed = made.and_then(|()| {

@@ -244,6 +244,26 @@ fn names_of_vms_are_live() {
 }
 
 #[test]
+fn names_of_images_are_live() {
+    let project = project();
+    let images = "[img.disk]\nsize = 1\n[img.data]\nsize = 1\n";
+    project.config(&format!("{CONFIG}{images}"));
+    check(
+        &project,
+        &[
+            ("qqmgr img ", "build list path reset rm"),
+            ("qqmgr img b", "build"),
+            ("qqmgr img build ", "disk data"),
+            ("qqmgr img build d", "disk data"),
+            ("qqmgr img reset disk ", "data"),
+            ("qqmgr img -q path di", "disk"),
+            ("qqmgr -c else/where.toml img rm ", ""),
+            ("qqmgr start d", "db.main"),
+        ],
+    );
+}
+
+#[test]
 fn names_are_those_of_the_configuration_on_the_line() {
     let other = "other other-2 db.main";
     check(

@@ -54,7 +54,8 @@ fn flag_words(flags: &[&Flag]) -> String {
 /// What is called to offer that.
 fn call(completion: Completion) -> Option<String> {
     match completion {
-        Completion::Vms => Some("_qqmgr_vms".into()),
+        Completion::Vms => Some("_qqmgr_names list".into()),
+        Completion::Images => Some("_qqmgr_names img list".into()),
         Completion::Commands => Some("_qqmgr_words $commands".into()),
         Completion::Files => Some("_qqmgr_files".into()),
         Completion::Words(words) => Some(format!("_qqmgr_words {}", words.join(" "))),
@@ -81,7 +82,7 @@ _qqmgr_files() {
 }
 
 # Those that are not on the line yet. Of what was typed, nothing but qqmgr is run.
-_qqmgr_vms() {
+_qqmgr_names() {
     local name names=() program=${COMP_WORDS[0]}
     case $program in \~/*) program=$HOME${program#?} ;; esac
     type -P "$program" >/dev/null || program=qqmgr
@@ -90,7 +91,7 @@ _qqmgr_vms() {
     \~/*) config=$HOME${config#?} config=${config//\\/} ;;
     *) config=${config//\\/} ;;
     esac
-    for name in $("$program" ${config:+-c "$config"} list -q 2>/dev/null); do
+    for name in $("$program" ${config:+-c "$config"} "$@" -q 2>/dev/null); do
         [[ " ${operands[*]} " == *" $name "* ]] || names+=("$name")
     done
     _qqmgr_words "${names[@]}"

@@ -42,7 +42,8 @@ fn row(flag: &Flag) -> String {
 
 fn argument(completion: Completion) -> String {
     match completion {
-        Completion::Vms => "-a '(__qqmgr_vms)'".into(),
+        Completion::Vms => "-a '(__qqmgr_names VM list)'".into(),
+        Completion::Images => "-a '(__qqmgr_names image img list)'".into(),
         Completion::Commands => "-a '(__qqmgr_commands)'".into(),
         Completion::Files => "-F".into(),
         Completion::Words(words) => format!("-a '{}'", words.join(" ")),
@@ -100,15 +101,15 @@ function __qqmgr_commands
 end
 
 # Those that are not on the line yet.
-function __qqmgr_vms
+function __qqmgr_names
     set -l line (__qqmgr_line)
     set -l files (string replace -r '^~/' "$HOME/" -- (commandline -opc)[1] "$line[2]")
     command -s $files[1] >/dev/null; or set files[1] qqmgr
     command -s $files[1] >/dev/null; or return
     set -l config
     test -n "$files[2]"; and set config -c $files[2]
-    for name in (command $files[1] $config list -q 2>/dev/null)
-        contains -- $name $line[3..-1]; or echo $name\tVM
+    for name in (command $files[1] $config $argv[2..-1] -q 2>/dev/null)
+        contains -- $name $line[3..-1]; or echo $name\t$argv[1]
     end
 end
 

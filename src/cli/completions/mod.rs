@@ -25,6 +25,7 @@ pub(crate) fn script(shell: &str, commands: &[&Command]) -> Option<String> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Completion {
     Vms,
+    Images,
     Commands,
     Files,
     Words(&'static [&'static str]),
@@ -43,6 +44,7 @@ impl Completion {
     fn of(name: &str) -> Self {
         match name {
             "VM" => Self::Vms,
+            "IMAGE" => Self::Images,
             "COMMAND" => Self::Commands,
             "FILE" | "FILE_OR_URL" | "LOCAL" | "LOCAL:REMOTE" => Self::Files,
             "LINES" => Self::Words(&["all"]),

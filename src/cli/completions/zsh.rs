@@ -57,6 +57,7 @@ fn flag_specs(flag: &Flag, mark: &str) -> Vec<String> {
 fn value(name: &str, completion: Completion) -> String {
     let action = match completion {
         Completion::Vms => "_qqmgr_vms".into(),
+        Completion::Images => "_qqmgr_images".into(),
         Completion::Commands => "_qqmgr_commands".into(),
         Completion::Files => "_files".into(),
         Completion::Words(words) => format!(" _qqmgr_words {}", words.join(" ")),
@@ -88,15 +89,23 @@ _qqmgr_words() {
     compadd "$expl[@]" - ${@:#*=}
 }
 
-# Those that are not on the line yet.
 _qqmgr_vms() {
+    _qqmgr_names list
+}
+
+_qqmgr_images() {
+    _qqmgr_names img list
+}
+
+# Those that are not on the line yet.
+_qqmgr_names() {
     local file=${opt_args[-c]:-${opt_args[--config]:-$config}}
     local -a names named=("${(@)line[1,-2]}")
     file=${(Q)file/#\~\//$HOME/}
     whence -p $program >/dev/null || program=qqmgr
-    names=(${(f)"$(command $program ${file:+-c} ${file:+"$file"} list -q 2>/dev/null)"})
+    names=(${(f)"$(command $program ${file:+-c} ${file:+"$file"} "$@" -q 2>/dev/null)"})
     names=(${names:|named})
-    _wanted vms expl VM compadd -a - names
+    _wanted names expl NAME compadd -a - names
 }
 
 _qqmgr() {
