@@ -111,6 +111,7 @@ pub(crate) struct Args {
     pub(crate) force: bool,
     pub(crate) no_kill: bool,
     pub(crate) unused: bool,
+    pub(crate) at_eof: bool,
     pub(crate) all: bool,
     pub(crate) quiet: bool,
     pub(crate) keep: bool,

@@ -1,7 +1,7 @@
 //! `qqmgr run VM -- COMMAND...`: one job on a VM that is there for it.
 
 use super::plan::{Extra, own_argv};
-use super::stop::{self, Which};
+use super::stop;
 use super::target::Target;
 use super::up::{TIMEOUT_DEFAULT, Up, likely_port};
 use super::wait;
@@ -149,7 +149,7 @@ struct Job<'a> {
 impl<'a> Job<'a> {
     /// What can be known to be wrong is told before anything is started.
     fn new(target: &'a Target<'a>) -> Result<Self, Error> {
-        let Target { args, config, name, log, .. } = target;
+        let args = target.args;
         for local in args.put.iter().map(|(local, _)| Path::new(local)) {
             local.metadata().map_err(|error| Error::io("read", local, &error))?;
         }
@@ -159,17 +159,12 @@ impl<'a> Job<'a> {
         }
         let deadline = args.timeout.map(|timeout| (timeout, Instant::now() + timeout));
         let limits = Limits { deadline, guest: None };
-        let guard = if args.keep {
-            None
-        } else {
-            Some(Guard::new(&stop_command(config, name, args)?, log)?)
-        };
-        Ok(Self { target, limits, guard, using: None })
+        Ok(Self { target, limits, guard: None, using: None })
     }
 
     /// Starts the VM if it does not run.
     fn start(&mut self) -> Result<Ready, Error> {
-        let Target { args, name, paths, log, .. } = self.target;
+        let Target { config, args, name, paths, log } = self.target;
         let arguments = if args.fresh { vec![SNAPSHOT.into()] } else { Vec::new() };
         let extra = Extra { set: &args.set, arguments, on_demand: !args.keep };
         let mut up = Up::new(self.target, extra, self.limits.left(TIMEOUT_DEFAULT))?;
@@ -185,7 +180,15 @@ impl<'a> Job<'a> {
             self.check_freshness()?;
         }
         self.using = Some(Use::new(paths, &lock)?);
-        Ok(up.under(lock)?.ready)
+        if !args.keep {
+            let stop = stop_command(config, name, args)?;
+            self.guard = Some(Guard::new(&stop, stop::WAITS_FOR_EOF, log)?);
+        }
+        let ready = up.under(lock)?.ready;
+        if ready.already_running && !self.is_on_demand() {
+            self.disarm();
+        }
+        Ok(ready)
     }
 
     /// QEMU's `-snapshot` is for `-drive` and its short forms only (`system/vl.c`: the default of
@@ -272,18 +275,26 @@ impl<'a> Job<'a> {
 
     /// Stops what was started, by whichever `run`, unless another one still uses it.
     fn end(&mut self) -> Result<(), Error> {
-        let Target { args, paths, .. } = self.target;
         self.using = None;
-        if !args.keep && Instance::read(paths).is_some_and(|instance| instance.on_demand) {
-            let (timeout, at_once) = (shutdown::TIMEOUT, args.fresh);
+        if self.guard.is_some() {
+            let (timeout, at_once) = (shutdown::TIMEOUT, self.target.args.fresh);
             // A guest whose writes are forgotten has nothing to lose.
             let force = Force { timeout, at_once, kill: true };
-            stop::stop(self.target, &COMMAND, force, Which::Unused)?;
+            stop::stop_watched(self.target, &COMMAND, force)?;
         }
+        self.disarm();
+        Ok(())
+    }
+
+    /// There is nothing to stop for us.
+    fn disarm(&mut self) {
         if let Some(guard) = self.guard.take() {
             guard.disarm();
         }
-        Ok(())
+    }
+
+    fn is_on_demand(&self) -> bool {
+        Instance::read(&self.target.paths).is_some_and(|instance| instance.on_demand)
     }
 }
 
@@ -293,7 +304,7 @@ fn stop_command(config: &Config, name: &str, args: &Args) -> Result<Vec<OsString
         .map_err(|error| Error::io("find", Path::new("qqmgr"), &error))?
         .into_os_string();
     let mut argv = vec![program, "-c".into(), config.file.clone().into()];
-    argv.extend(["stop".into(), "--unused".into()]);
+    argv.extend(["stop".into(), "--unused".into(), "--at-eof".into()]);
     argv.extend(args.fresh.then(|| "--force".into()));
     argv.extend(["--".into(), name.into()]);
     Ok(argv)

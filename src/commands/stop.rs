@@ -9,9 +9,10 @@ use crate::json::Value;
 use crate::report::Report;
 use crate::ssh::end_shared_connection;
 use crate::vm::events::{self, Ending};
-use crate::vm::lock::{LOCK_WAIT, Lock, Use, lock};
+use crate::vm::lock::{LOCK_WAIT, Lock, Use, lock, lock_if_there};
 use crate::vm::shutdown::{self, Force, Method};
 use crate::vm::{Instance, process};
+use std::io;
 use std::time::{Duration, Instant};
 
 /// So long `--force` lets another command finish.
@@ -24,7 +25,7 @@ pub(crate) static COMMAND: Command = Command {
               QEMU gets SIGTERM, which closes its images cleanly, and at last SIGKILL.\n\
               Stopping a stopped VM is success, and cleans up what a crash left.",
     operands: &[spec::VMS],
-    flags: &[&spec::ALL, &TIMEOUT, &FORCE, &NO_KILL, &UNUSED],
+    flags: &[&spec::ALL, &TIMEOUT, &FORCE, &NO_KILL, &UNUSED, &AT_EOF],
     failure_code: Kind::exit_code,
     run: Run::Each(|args, tell| {
         fleet::each(&COMMAND, args, Known::Running, tell, run);
@@ -55,6 +56,15 @@ static UNUSED: Flag = Flag {
     kind: FlagKind::Switch(|args| args.unused = true),
     help: "Only what `run` started and no `run` uses any more",
 };
+static AT_EOF: Flag = Flag {
+    long: "at-eof",
+    short: None,
+    kind: FlagKind::Switch(|args| args.at_eof = true),
+    help: "Wait for the end of standard input first",
+};
+
+/// What is said, by `--at-eof`, before the wait.
+pub(super) const WAITS_FOR_EOF: &str = "waiting for the end of standard input";
 
 /// Which VMs are meant.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,6 +84,14 @@ pub(super) struct Stopped {
 
 fn run(target: &Target) -> Outcome {
     let force = force(target.args)?;
+    if target.args.at_eof {
+        target.log.note(WAITS_FOR_EOF);
+        // Whoever cannot read any more has come to the end, too.
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+    }
+    if target.args.at_eof && target.args.unused {
+        return Ok(Box::new(stop_watched(target, &COMMAND, force)?));
+    }
     let (paths, name) = (&target.paths, target.name.clone());
     if paths.dir.symlink_metadata().is_err() && process::find_anywhere(paths).is_none() {
         return Ok(Box::new(Stopped::nothing(name)));
@@ -126,6 +144,35 @@ pub(super) fn stop(
     paths.clean()?;
     stopped.took = begin.elapsed();
     Ok((stopped, lock))
+}
+
+/// Stops a VM on demand that no `run` uses, for who knows that it is one: also when nothing in its
+/// directory tells of it any more. Somebody may be removing that: nothing is made there.
+pub(super) fn stop_watched(
+    target: &Target,
+    command: &Command,
+    force: Force,
+) -> Result<Stopped, Error> {
+    let Target { name, paths, log, .. } = target;
+    let (mut stopped, begin) = (Stopped::nothing(name.clone()), Instant::now());
+    let lock = lock_if_there(paths, name, command.name, LOCK_WAIT, log)?;
+    let stays = Instance::read(paths).is_some_and(|instance| !instance.on_demand);
+    if stays || lock.as_ref().is_some_and(|lock| !Use::is_over(paths, lock)) {
+        stopped.pid = process::find(paths).map(|process| process.pid);
+        return Ok(stopped);
+    }
+    while let Some(process) = process::find_started(paths) {
+        stopped.pid = Some(process.pid);
+        stopped.method = shutdown::shut_down(&process, paths, force, log)?;
+        stopped.ending = events::ending(paths);
+    }
+    // Without a lock, files that are there may be those of another start.
+    if lock.is_some() || !paths.dir.exists() {
+        end_shared_connection(name, paths, log)?;
+        paths.clean()?;
+    }
+    stopped.took = begin.elapsed();
+    Ok(stopped)
 }
 
 impl Stopped {

@@ -188,6 +188,7 @@ impl<'a> Up<'a> {
         };
         instance.write(paths)?;
         files::write_private(&paths.ssh_config, &plan.ssh_config)?;
+        paths.make_short_way()?;
         Ok((plan, instance))
     }
 

@@ -11,19 +11,16 @@ mod stream;
 use crate::config::{Choices, Config, SshSetting};
 use crate::error::Error;
 use crate::files;
-use crate::linux::SOCKET_PATH_BYTES_MAX;
 use crate::log::Log;
 use crate::programs::{self, Program};
 use crate::vm::{Instance, Paths, process};
 use config::CONTROL_SOCKET;
 use run::Limits;
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// ssh binds `ControlPath`, a dot and 16 random characters, and renames it (`mux.c`).
-const CONTROL_SUFFIX_BYTES: usize = 17;
 /// A connection's master that does not answer is stopped or hangs, and is left to itself.
 const EXIT_WAIT: Duration = Duration::from_secs(2);
 /// Of a configuration that this program wrote.
@@ -59,6 +56,7 @@ impl Guest {
             let text =
                 config_text(name, &config.ssh_options(vm, &choices)?, paths, port, config.dir())?;
             files::write_private(&paths.ssh_config, &text)?;
+            paths.make_short_way()?;
         }
         Ok(Self {
             name: name.to_string(),
@@ -170,15 +168,7 @@ pub(crate) fn config_text(
     port: u16,
     dir: &Path,
 ) -> Result<String, Error> {
-    Ok(config::render(name, port, options, &control_dir(paths)?, dir))
-}
-
-/// The directory for connections that are shared: the VM's own, or the short way to it when there
-/// is anything in the path that ssh would expand, or when it is too long.
-fn control_dir(paths: &Paths) -> Result<PathBuf, Error> {
-    let socket = paths.dir.join(CONTROL_SOCKET);
-    let fits = socket.as_os_str().len() + CONTROL_SUFFIX_BYTES <= SOCKET_PATH_BYTES_MAX;
-    if fits && files::is_plain(&socket) { Ok(paths.dir.clone()) } else { paths.short_dir() }
+    Ok(config::render(name, port, options, &paths.plain_dir()?, dir))
 }
 
 /// Ends the shared connection, if there is one. It ends by itself when QEMU does, only not at

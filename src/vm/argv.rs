@@ -48,7 +48,7 @@ pub(crate) struct Features {
 /// is qqmgr's own, since QMP serves one client at a time, and the session of [`super::events`].
 /// Absolute paths.
 pub(crate) fn injected(paths: &Paths, features: Features) -> Result<Vec<OsString>, Error> {
-    let socket = |path: &Path| paths.reachable(path).map(|path| unix_server(&path));
+    let socket = |path: &Path| paths.short_name(path).map(|path| unix_server(&path));
     let mut argv = vec![
         "-pidfile".into(),
         paths.pid.clone().into(),
@@ -72,7 +72,7 @@ fn serial(paths: &Paths, console: bool) -> Result<Vec<OsString>, Error> {
     if !console {
         return Ok(vec!["-serial".into(), concat(&[b"file:", file])]);
     }
-    let socket = paths.reachable(&paths.console)?;
+    let socket = paths.short_name(&paths.console)?;
     let chardev = concat(&[
         b"socket,id=qqmgr-console,server=on,wait=off,path=",
         &literal(&socket),

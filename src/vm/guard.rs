@@ -1,49 +1,58 @@
-//! TRUSTED CORE: starts a process that outlives this one, to stop a VM when this one cannot.
+//! TRUSTED CORE: starts a process that outlives this one, to do what this one cannot do any more.
 //!
-//! std has no signal handlers, and none would help against SIGKILL. So a small shell waits in a
-//! process group of its own, where Ctrl-C does not reach it, for the end of a pipe that only this
-//! process holds: it ends when this process does, however that happens.
+//! std has no signal handlers, and none would help against SIGKILL. So a child waits in a process
+//! group of its own, where Ctrl-C does not reach it, for the end of a pipe that only this process
+//! holds: its standard input ends when this process does, however that happens. Of a program that
+//! is being started meanwhile, the pipe is held until that one runs, so that it can be seen then.
 
 use crate::error::Error;
 use crate::log::Log;
 use crate::programs;
-use crate::text::command_line;
+use crate::text::{command_line, sanitized};
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, Stdio};
 
-/// A line tells that there is nothing left to do.
+/// A signal that is ignored stays so for the program.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
-read -r done && exit 0
 exec "$@"
 "#;
 
 /// Dropped without [`Guard::disarm`] it does its work.
 pub(crate) struct Guard {
     child: Child,
-    pipe: ChildStdin,
+    _pipe: ChildStdin,
 }
 
 impl Guard {
-    /// One that would run `argv`.
-    pub(crate) fn new(argv: &[OsString], log: &Log) -> Result<Self, Error> {
+    /// Runs `argv`, a program that does its work at the end of its standard input, and waits until
+    /// it says on its standard error that it is `ready`: what it needs may be gone later.
+    pub(crate) fn new(argv: &[OsString], ready: &str, log: &Log) -> Result<Self, Error> {
         log.verbose(|| format!("guard {}", command_line(argv)));
+        let failed = |reason: &str| Error::failed(format!("cannot run a guard: {reason}"));
         let mut sh = programs::SH.command();
         sh.args(["-c", SCRIPT, "sh"]).args(argv).process_group(0);
         // Its ends of our streams would keep readers of them waiting.
-        sh.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        sh.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = sh.spawn().map_err(|error| programs::cannot_run(&sh, &error))?;
-        let pipe = child.stdin.take().ok_or_else(|| Error::failed("`sh` has no input"))?;
-        Ok(Self { child, pipe })
+        let (Some(pipe), Some(stderr)) = (child.stdin.take(), child.stderr.take()) else {
+            return Err(failed("it has no pipes"));
+        };
+        let (mut stderr, mut said) = (BufReader::new(stderr), Vec::new());
+        while !said.ends_with(format!("{ready}\n").as_bytes()) {
+            if !matches!(stderr.read_until(b'\n', &mut said), Ok(1..)) {
+                let _ = child.wait();
+                return Err(failed(&sanitized(String::from_utf8_lossy(&said).trim())));
+            }
+        }
+        Ok(Self { child, _pipe: pipe })
     }
 
     /// Ends it without its doing anything more. If it is gone already, that is as good.
-    pub(crate) fn disarm(self) {
-        let Self { mut child, mut pipe } = self;
-        let _ = writeln!(pipe, "done");
-        drop(pipe);
-        let _ = child.wait();
+    pub(crate) fn disarm(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

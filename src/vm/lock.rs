@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// Longer than a start or stop takes with the timeouts that they have by default.
 pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(120);
+/// Another command is mostly done sooner, and nobody needs to know that it was waited for.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// A claim takes milliseconds.
 const DIR_WAIT: Duration = Duration::from_secs(5);
 const HOLDER_BYTES_MAX: u64 = 100;
@@ -25,6 +27,14 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
+    /// Says who has it, for who waits to be told; on a full disk they are told less.
+    fn of(mut file: File, command: &str) -> Self {
+        let holder = format!("`{command}` (pid {})\n", std::process::id());
+        let emptied = file.set_len(0).and_then(|()| file.rewind());
+        let _ = emptied.and_then(|()| file.write_all(holder.as_bytes()));
+        Self { _file: file }
+    }
+
     /// Gives the lock back and removes its file, and the VM's directory if nothing else is there.
     /// Who waits for the file notices that it is gone and makes a new one.
     pub(crate) fn discard(self, paths: &Paths) -> Result<(), Error> {
@@ -48,16 +58,34 @@ pub(crate) fn lock(
     let deadline = Instant::now() + wait;
     loop {
         files::private_dir(&paths.dir)?;
-        let mut file = open(paths)?;
+        let file = open(paths)?;
         wait_for_lock(&file, paths, name, deadline, log)?;
-        if !files::is_at(&file, &paths.lock) {
-            continue;
+        if files::is_at(&file, &paths.lock) {
+            return Ok(Lock::of(file, command));
         }
-        // For who waits to be told; on a full disk they are told less.
-        let holder = format!("`{command}` (pid {})\n", std::process::id());
-        let emptied = file.set_len(0).and_then(|()| file.rewind());
-        let _ = emptied.and_then(|()| file.write_all(holder.as_bytes()));
-        return Ok(Lock { _file: file });
+    }
+}
+
+/// The same without making anything: `None` when the lock's file is gone, or its directory, which
+/// somebody may be removing.
+pub(crate) fn lock_if_there(
+    paths: &Paths,
+    name: &str,
+    command: &str,
+    wait: Duration,
+    log: &Log,
+) -> Result<Option<Lock>, Error> {
+    let deadline = Instant::now() + wait;
+    loop {
+        let file = match files::open_existing(&paths.lock) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("open", &paths.lock, &error)),
+        };
+        wait_for_lock(&file, paths, name, deadline, log)?;
+        if files::is_at(&file, &paths.lock) {
+            return Ok(Some(Lock::of(file, command)));
+        }
     }
 }
 
@@ -117,18 +145,20 @@ fn wait_for_lock(
     deadline: Instant,
     log: &Log,
 ) -> Result<(), Error> {
-    let failed = |error| Error::io("lock", &paths.lock, &error);
-    if try_lock(file).map_err(failed)? {
+    let lock_by = |deadline| {
+        let locked = wait::poll(deadline, || match try_lock(file) {
+            Ok(false) => None,
+            Ok(true) => Some(Ok(())),
+            Err(error) => Some(Err(error)),
+        });
+        locked.transpose().map_err(|error| Error::io("lock", &paths.lock, &error))
+    };
+    if lock_by(deadline.min(Instant::now() + PATIENCE))?.is_some() {
         return Ok(());
     }
-    let holder = holder(paths);
-    log.note(&format!("waiting for {holder} of VM `{name}` to finish"));
-    let locked = wait::poll(deadline, || match try_lock(file) {
-        Ok(false) => None,
-        result => Some(result),
-    });
-    locked.transpose().map_err(failed)?.map(|_| ()).ok_or_else(|| {
-        let message = format!("{holder} of VM `{name}` did not finish in time");
+    log.note(&format!("waiting for {} of VM `{name}` to finish", holder(paths)));
+    lock_by(deadline)?.ok_or_else(|| {
+        let message = format!("{} of VM `{name}` did not finish in time", holder(paths));
         Error::new(Kind::TimedOut, message).hint("`qqmgr stop --force` ends the VM all the same")
     })
 }

@@ -6,6 +6,10 @@ use crate::files;
 use crate::linux::SOCKET_PATH_BYTES_MAX;
 use std::path::{Path, PathBuf};
 
+/// The longest name that is bound in a VM's directory: ssh's `ssh.socket`, and behind it the dot
+/// and 16 random characters that it has until it listens (`mux.c`).
+const SOCKET_NAME_BYTES_MAX: usize = 10 + 17;
+
 /// The files of one VM. All are in its directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
@@ -63,10 +67,18 @@ impl Paths {
     /// The path to bind or connect `socket` by: itself, or the way through the short link, which
     /// is made and verified.
     pub(crate) fn reachable(&self, socket: &Path) -> Result<PathBuf, Error> {
+        if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+            self.short_dir()?;
+        }
+        self.short_name(socket)
+    }
+
+    /// The same path, for who does not use it yet: nothing is made.
+    pub(crate) fn short_name(&self, socket: &Path) -> Result<PathBuf, Error> {
         if socket.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
             return Ok(socket.to_path_buf());
         }
-        Ok(self.short_dir()?.join(socket.file_name().unwrap_or_default()))
+        Ok(files::short_link(&self.dir)?.join(socket.file_name().unwrap_or_default()))
     }
 
     /// A short way to the VM's directory, with nothing in it that any program would have to quote.
@@ -74,16 +86,27 @@ impl Paths {
         files::short_way(&self.dir)
     }
 
+    /// The VM's directory by the name that suits every program: its own, or the short link's,
+    /// which is not made.
+    pub(crate) fn plain_dir(&self) -> Result<PathBuf, Error> {
+        if self.needs_short_way() { files::short_link(&self.dir) } else { Ok(self.dir.clone()) }
+    }
+
+    /// Makes the short way for a VM that needs one.
+    pub(crate) fn make_short_way(&self) -> Result<(), Error> {
+        if self.needs_short_way() { self.short_dir().map(|_| ()) } else { Ok(()) }
+    }
+
+    fn needs_short_way(&self) -> bool {
+        let longest = self.dir.as_os_str().len() + "/".len() + SOCKET_NAME_BYTES_MAX;
+        longest > SOCKET_PATH_BYTES_MAX || !files::is_plain(&self.dir)
+    }
+
     /// Removes what only a running VM has. Logs stay, and the lock file.
     pub(crate) fn clean(&self) -> Result<(), Error> {
         self.remove_pid_file()?;
         self.clean_for_start()?;
-        files::remove(&self.users)?;
-        // One that was never needed is not looked at, and one that is left does no harm.
-        if self.monitor.as_os_str().len() > SOCKET_PATH_BYTES_MAX || !files::is_plain(&self.dir) {
-            let _ = files::short_link(&self.dir).and_then(|link| files::remove(&link));
-        }
-        Ok(())
+        files::remove(&self.users)
     }
 
     pub(crate) fn remove_pid_file(&self) -> Result<(), Error> {
@@ -98,6 +121,10 @@ impl Paths {
         let files = [&self.instance, &self.ssh_config, &self.copy_method, &self.events_in];
         files.into_iter().chain(sockets).try_for_each(|path| files::remove(path))?;
         files::remove_unfinished(&self.dir);
+        // One that was never needed is not looked at, and one that is left does no harm.
+        if self.needs_short_way() {
+            let _ = files::short_link(&self.dir).and_then(|link| files::remove(&link));
+        }
         Ok(())
     }
 }

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+/// A program that was just started has its command line within this.
+const EXEC_WAIT: Duration = Duration::from_millis(200);
 /// A pid has at most 7 digits on Linux; what is longer is no pid file.
 const PID_BYTES_MAX: u64 = 16;
 
@@ -58,7 +60,7 @@ pub(crate) fn find(paths: &Paths) -> Option<Process> {
         Some(pid) => {
             Process::look(pid, &paths.pid).map(|process| Process { exiting: true, ..process })
         }
-        None => scan(&paths.pid),
+        None => named(&paths.pid).into_iter().next(),
     })
 }
 
@@ -67,19 +69,31 @@ pub(crate) fn find(paths: &Paths) -> Option<Process> {
 /// must also have the pid file open, as QEMU does for life, which only a `/proc` can tell.
 pub(crate) fn find_anywhere(paths: &Paths) -> Option<Process> {
     let holds = |process: &Process| linux::holds(process.pid, &paths.pid);
-    find(paths)
-        .or_else(|| linux::pids().find_map(|pid| Process::look(pid, &paths.pid).filter(holds)))
+    find(paths).or_else(|| named(&paths.pid).into_iter().find(holds))
 }
 
-/// Looks through all processes. Of a `start` that was killed or is at work: a QEMU that has not
-/// written its pid file yet.
-fn scan(pid_file: &Path) -> Option<Process> {
+/// The same for who knows that it was started, and may have been a moment ago, and not that its
+/// directory is still there: also before it has its pid file. From its first moment on it says
+/// what goes to its log. A wrapper does, too, so QEMU itself comes first.
+pub(crate) fn find_started(paths: &Paths) -> Option<Process> {
+    wait::poll(Instant::now() + EXEC_WAIT, || {
+        find_anywhere(paths).or_else(|| {
+            let has_log = |process: &Process| linux::holds(process.pid, &paths.log);
+            let logs = |process: &Process| !linux::is_there() || has_log(process);
+            named(&paths.pid).into_iter().find(logs)
+        })
+    })
+}
+
+/// All processes whose command line names the pid file, as of a `start` that was killed or is at
+/// work: a QEMU that has not written it yet.
+fn named(pid_file: &Path) -> Vec<Process> {
     if linux::is_there() {
-        return linux::pids().find_map(|pid| Process::look(pid, pid_file));
+        return linux::pids().filter_map(|pid| Process::look(pid, pid_file)).collect();
     }
     let shown = ps::processes(None).unwrap_or_default().into_iter();
     let named = shown.filter(|process| process.has_words("-pidfile", pid_file));
-    named.map(|process| process.pid).find_map(|pid| Process::look(pid, pid_file))
+    named.filter_map(|process| Process::look(process.pid, pid_file)).collect()
 }
 
 fn read_pid(pid_file: &Path) -> Option<u32> {

@@ -130,7 +130,7 @@ fn power_off(
     log: &Log,
 ) -> Result<Gentle, Error> {
     let socket = paths.reachable(&paths.ctl)?;
-    let asked = connect(process, &socket, deadline, log)
+    let asked = connect(process, paths, &socket, deadline, log)
         .and_then(|mut qmp| press_until_closed(&mut qmp, deadline, log));
     match asked {
         // QEMU is ending, and may have much to write to its images yet.
@@ -147,9 +147,10 @@ fn power_off(
 
 /// Another client or a busy QEMU may yet make room for us, so one connection waits in the queue.
 /// Only for a socket that is not there yet is there anything to try again; of a QEMU that is
-/// about to end it is the end that is waited for.
+/// about to end it is the end that is waited for. Without its directory a socket does not come.
 fn connect(
     process: &Process,
+    paths: &Paths,
     socket: &Path,
     deadline: Instant,
     log: &Log,
@@ -157,7 +158,7 @@ fn connect(
     let retry_until =
         if process.exiting { deadline } else { deadline.min(Instant::now() + SOCKET_WAIT) };
     let connected = wait::poll(retry_until, || match Qmp::open(socket, deadline, log) {
-        Err(qmp::Error::Unreachable(_)) if process.is_alive() => None,
+        Err(qmp::Error::Unreachable(_)) if process.is_alive() && paths.dir.exists() => None,
         result => Some(result),
     });
     connected.unwrap_or_else(|| Qmp::open(socket, deadline, log))

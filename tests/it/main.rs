@@ -21,6 +21,7 @@ mod images;
 mod lacking;
 mod lifecycle;
 mod man;
+mod orphans;
 mod output;
 mod ports;
 mod qmp;

@@ -47,7 +47,7 @@ fn processes(project: &Project) -> Vec<String> {
 
 /// No QEMU, no ssh and none of our own.
 #[track_caller]
-fn nothing_is_left(project: &Project) {
+pub(crate) fn nothing_is_left(project: &Project) {
     let mut left = Vec::new();
     let begin = Instant::now();
     while begin.elapsed() < SOON {
@@ -127,7 +127,8 @@ fn pid_of_guard(project: &Project) -> u32 {
     let guard = |pid: &u32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).into_owned();
-        line.starts_with("sh\0") && line.contains(&*project.path("qqmgr.toml").to_string_lossy())
+        let config = project.path("qqmgr.toml");
+        line.contains("\0--at-eof\0") && line.contains(&*config.to_string_lossy())
     };
     let pids = fs::read_dir("/proc").unwrap().flatten();
     let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -645,9 +646,14 @@ fn a_job_that_is_killed_leaves_no_guest() {
 }
 
 fn kill(job: &Running, name: &str, to_group: bool) {
-    let whom = if to_group { format!("-{}", job.pid) } else { job.pid.to_string() };
+    if to_group { signal_group(job.pid, name) } else { signal(job.pid, name) }
+}
+
+/// To all processes of a group, as Ctrl-C in a terminal.
+pub(crate) fn signal_group(leader: u32, name: &str) {
     let mut kill = std::process::Command::new("sh");
-    let _ = kill.args(["-c", "kill -s \"$1\" -- \"$2\"", "sh", name, &whom]).status();
+    let _ =
+        kill.args(["-c", "kill -s \"$1\" -- \"-$2\"", "sh", name, &leader.to_string()]).status();
 }
 
 /// Three guests from one description, each on a port that was chosen for it.

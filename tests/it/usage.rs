@@ -68,6 +68,7 @@ Options:
       --force            End QEMU at once, without asking the guest
       --no-kill          Leave QEMU running when the guest does not power off
       --unused           Only what `run` started and no `run` uses any more
+      --at-eof           Wait for the end of standard input first
 
 Options of every command:
   -c, --config FILE  Read this configuration instead of searching for one
@@ -542,6 +543,14 @@ const STOP_JSON: &str = r#"{
       "value_required": false,
       "repeatable": false,
       "help": "Only what `run` started and no `run` uses any more"
+    },
+    {
+      "long": "at-eof",
+      "short": null,
+      "value": null,
+      "value_required": false,
+      "repeatable": false,
+      "help": "Wait for the end of standard input first"
     }
   ]
 }
