@@ -16,8 +16,8 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// A job that says `on`. This host's sshd lets it live until the project is gone.
 fn job<'p>(project: &'p Project, dir: &Path) -> Running<'p> {
-    let home = project.path("home").display().to_string();
-    let line = format!("echo on; while [ -d {home} ]; do sleep 0.1; done");
+    let root = project.path("").display().to_string();
+    let line = format!("echo on; while [ -d {root} ]; do sleep 0.1; done");
     let run = project.group(&["run", "vm", "--", &line]).cwd(dir);
     run.env("XDG_RUNTIME_DIR", project.path("home")).start()
 }
