@@ -157,7 +157,7 @@ pub(super) fn stop_watched(
     let (mut stopped, begin) = (Stopped::nothing(name.clone()), Instant::now());
     let lock = lock_if_there(paths, name, command.name, LOCK_WAIT, log)?;
     let stays = Instance::read(paths).is_some_and(|instance| !instance.on_demand);
-    if stays || lock.as_ref().is_some_and(|lock| !Use::is_over(paths, lock)) {
+    if stays || lock.as_ref().is_some_and(|lock| !Use::is_over_soon(paths, lock)) {
         stopped.pid = process::find(paths).map(|process| process.pid);
         return Ok(stopped);
     }

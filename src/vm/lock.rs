@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(120);
 /// Another command is mostly done sooner, and nobody needs to know that it was waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// It takes microseconds, on a machine that has time for it.
+const END_WAIT: Duration = Duration::from_secs(1);
 /// A claim takes milliseconds.
 const DIR_WAIT: Duration = Duration::from_secs(5);
 const HOLDER_BYTES_MAX: u64 = 100;
@@ -111,6 +113,13 @@ impl Use {
             Ok(file) => try_lock(&file).unwrap_or(false),
             Err(error) => error.kind() == ErrorKind::NotFound,
         }
+    }
+
+    /// The same, when who was seen to end may not have given it back yet: a process that is killed
+    /// loses one file after the other.
+    pub(crate) fn is_over_soon(paths: &Paths, held: &Lock) -> bool {
+        let deadline = Instant::now() + END_WAIT;
+        wait::poll(deadline, || Self::is_over(paths, held).then_some(())).is_some()
     }
 }
 
