@@ -130,15 +130,19 @@ impl Report for Used {
 }
 
 fn disk_text(disk: &Disk) -> String {
-    let Disk { rd_operations: reads, wr_operations: writes, flush_operations: flushes, .. } = disk;
+    let reads = counted(disk.rd_operations, "read", "reads");
+    let writes = counted(disk.wr_operations, "write", "writes");
+    let flushes = counted(disk.flush_operations, "flush", "flushes");
     let (name, read, written) = (sanitized(&disk.name), size(disk.rd_bytes), size(disk.wr_bytes));
     let failed = match disk.failed_operations {
         0 => String::new(),
         count => format!(", {count} FAILED"),
     };
-    format!(
-        "{name}: {read} in {reads} reads, {written} in {writes} writes, {flushes} flushes{failed}"
-    )
+    format!("{name}: {read} in {reads}, {written} in {writes}, {flushes}{failed}")
+}
+
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 fn disk_json(disk: &Disk) -> Value {
@@ -154,12 +158,13 @@ fn disk_json(disk: &Disk) -> Value {
 }
 
 fn network_text(network: &Network) -> String {
-    let Network { name, connections, from_guest_bytes: from, to_guest_bytes: to } = network;
+    let Network { name, from_guest_bytes: from, to_guest_bytes: to, .. } = network;
+    let connections = counted(network.connections, "connection", "connections");
     let waiting = match (from, to) {
         (0, 0) => String::new(),
         _ => format!(", waiting: {} from the guest, {} to it", size(*from), size(*to)),
     };
-    format!("{}: {connections} connections{waiting}", sanitized(name))
+    format!("{}: {connections}{waiting}", sanitized(name))
 }
 
 fn network_json(network: &Network) -> Value {

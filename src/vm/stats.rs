@@ -57,7 +57,7 @@ pub(crate) struct Disk {
 pub(crate) struct Network {
     pub(crate) name: String,
     /// Open ones of the guest, of every protocol; ports that wait for one are none.
-    pub(crate) connections: usize,
+    pub(crate) connections: u64,
     /// Bytes that wait in QEMU, on their way from the guest and to it.
     pub(crate) from_guest_bytes: u64,
     pub(crate) to_guest_bytes: u64,

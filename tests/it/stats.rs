@@ -65,7 +65,7 @@ fn what_a_machine_uses() {
              memory:     [SECONDS] MiB\n\
              vcpus:      2\n\
              guest has:  64.0 MiB, balloon leaves 64.0 MiB\n\
-             disk:       virtio0: [..] in [PID] reads, 0 B in 0 writes, 0 flushes\n\
+             disk:       virtio0: [..] in [PID] read[..], 0 B in 0 writes, 0 flushes\n\
              network:    net0: 0 connections\n",
         )
         .success();
