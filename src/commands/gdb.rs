@@ -1,6 +1,6 @@
 //! `qqmgr gdb VM [-- ARGS...]`: becomes gdb, so that every signal and terminal mode is gdb's own.
 
-use super::plan::Extra;
+use super::plan::{Extra, own_argv};
 use super::target::Target;
 use super::up::{Prepared, TIMEOUT_DEFAULT, Up};
 use crate::cli::spec::{self, Count, Flag, FlagKind, Operand};
@@ -58,10 +58,12 @@ fn qemu(gdb: Gdb, target: &Target) -> Result<Gdb, Error> {
     }
     let mut up = Up::new(target, Extra::default(), TIMEOUT_DEFAULT)?;
     up.check()?;
+    let argv = own_argv(target, up.vm, &up.extra, up.likely_port())?;
+    let bin = gdb::binary(&argv[0])?;
     up.build_images(&|| None)?;
     let lock = lock(paths, name, COMMAND.name, LOCK_WAIT, log)?;
     match up.without_qemu(lock)? {
         Prepared::Runs(process) => Ok(gdb.attached_to(process.pid)),
-        Prepared::Argv(argv) => gdb.with_qemu(&argv, config.dir(), paths),
+        Prepared::Argv(argv) => Ok(gdb.with_qemu(&bin, &argv[1..], config.dir(), paths)),
     }
 }

@@ -8,6 +8,7 @@ use super::Paths;
 use super::events::NEGOTIATION;
 use super::session::Session;
 use crate::error::Error;
+use crate::files;
 use crate::files::is_plain;
 use crate::json::Value;
 use crate::log::Log;
@@ -52,24 +53,21 @@ impl Gdb {
         Ok(Self { program, words: Vec::new() })
     }
 
-    /// For QEMU, which it is about to start in this directory.
+    /// For QEMU, which it is about to start with these arguments in this directory.
     pub(crate) fn with_qemu(
         self,
-        argv: &[OsString],
+        bin: &Path,
+        arguments: &[OsString],
         dir: &Path,
         paths: &Paths,
-    ) -> Result<Self, Error> {
-        let (bin, arguments) = argv.split_first().ok_or_else(|| Error::failed("no QEMU"))?;
-        // QEMU is looked for in `PATH` only, and gdb would look in its directory first.
-        let found = bin.to_str().filter(|name| !name.contains('/')).and_then(programs::find);
+    ) -> Self {
         let wrapper = [OsStr::new("sh"), OsStr::new("-c"), OsStr::new(WRAPPER)];
         let story = [paths.events.as_os_str(), OsStr::new(NEGOTIATION.trim_end())];
-        let gdb = self
-            .command("set cwd ", dir.as_os_str().as_bytes())
+        self.command("set cwd ", dir.as_os_str().as_bytes())
             .command("set exec-wrapper ", &quoted(wrapper.into_iter().chain(story)))
             .command(PASS_SIGNALS, b"")
-            .command("set args ", &quoted(arguments.iter().map(OsString::as_os_str)));
-        Ok(gdb.word(found.map_or(bin.clone(), PathBuf::into)))
+            .command("set args ", &quoted(arguments.iter().map(OsString::as_os_str)))
+            .word(bin)
     }
 
     /// For a QEMU that runs.
@@ -102,6 +100,20 @@ impl Gdb {
         let command = [name.as_bytes(), rest].concat();
         self.word("-ex").word(OsString::from_vec(command))
     }
+}
+
+/// The QEMU that gdb can start, of the first word of a command line: by its whole path, since gdb
+/// looks for a name in its directory first.
+pub(crate) fn binary(bin: &OsStr) -> Result<PathBuf, Error> {
+    let found = bin.to_str().filter(|name| !name.contains('/')).and_then(programs::find);
+    let path = found.unwrap_or_else(|| bin.into());
+    if files::read_start(&path, 2).is_ok_and(|start| start == b"#!") {
+        let message = format!("gdb cannot start `{}`, which is a script", path.display());
+        return Err(Error::failed(message).hint(
+            "name the QEMU behind it as `qemu`, or `start` the VM first: gdb attaches then",
+        ));
+    }
+    Ok(path)
 }
 
 fn command_words(command: &Command) -> String {

@@ -146,7 +146,16 @@ fn what_is_wrong_is_told_before_anything_is_made() {
     echo(&["mv"])
         .stderr("qqmgr: error: there is no VM `mv` in `qqmgr.toml`, did you mean `vm`?\n")
         .code(5);
+    project.write("qemu", "#!/bin/sh\nexec qemu-system-x86_64 \"$@\"\n");
+    project.config("[qemu]\nbin = './qemu'\n[vm.vm]\ncmd = ''\nssh.port = 1\n");
+    echo(&["vm"])
+        .stderr(
+            "qqmgr: error: gdb cannot start `[ROOT]/./qemu`, which is a script\nqqmgr: hint: name \
+             the QEMU behind it as `qemu`, or `start` the VM first: gdb attaches then\n",
+        )
+        .code(1);
     nothing();
+    project.fake_vm("normal");
     let missing = run(&["vm"]).env("QQMGR_GDB", "./no-such-gdb").run();
     missing.stderr("qqmgr: error: cannot run `./no-such-gdb`: no such file or directory\n").code(1);
 }
