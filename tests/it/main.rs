@@ -21,6 +21,7 @@ mod images;
 mod lacking;
 mod lifecycle;
 mod man;
+mod old_qemu;
 mod orphans;
 mod output;
 mod ports;

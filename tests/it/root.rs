@@ -6,6 +6,7 @@
 
 use crate::harness::{Project, Run, guest_dir, program};
 use std::env;
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -147,6 +148,77 @@ find /usr/local -type f
                      /usr/local/share/fish/vendor_completions.d/qqmgr.fish\n";
     let run = root.run(&script, true).run();
     run.stdout(format!("{installed}qqmgr N\n{USED}6\n")).success();
+}
+
+/// What each command says where there is nothing else: its exit code and its last line.
+const EACH: &[(&str, &str)] = &[
+    ("check", "0 2 VMs: 1 warning"),
+    ("start vm --wait=50", "0 vm started: running, pid [PID], ssh port [PORT]"),
+    ("restart none", "0 none started: running, pid [PID], ssh port [PORT]"),
+    ("status vm", "0 config:     /work/qqmgr.toml"),
+    ("stats vm", "0 [..]"),
+    ("list -q", "0 none"),
+    ("wait vm --for running", "0 vm is running[..]"),
+    ("serial vm -n 1", "0 [..]"),
+    ("log vm", "0 "),
+    ("console vm", "[..]"),
+    ("monitor vm info version", "[..]"),
+    ("sendkey vm a", "[..]"),
+    ("pause vm", "0 vm is paused"),
+    ("resume vm", "0 vm is running"),
+    ("nmi vm", "0 vm: NMI sent, running"),
+    ("qmp vm query-status", "0 }"),
+    ("screenshot vm /tmp/screen.png", "0 [..]/tmp/screen.png[..]"),
+    ("snapshot list vm", "[..]"),
+    ("ssh vm hostname", "0 vm"),
+    ("put vm qqmgr.toml /tmp/", "0 "),
+    ("get vm /tmp/qqmgr.toml copy", "0 "),
+    ("run vm -- echo x", "0 x"),
+    ("gdb vm", "1 qqmgr: hint: install it (Debian: gdb[..]"),
+    ("cmdline vm", "0 [..]"),
+    ("ssh-config vm", "0     StrictHostKeyChecking no"),
+    ("img build scratch", "1 qqmgr: hint: [..]qemu-utils[..]"),
+    ("init -c /tmp/new.toml", "0 [..]/tmp/new.toml[..]"),
+    ("completions bash", "0 [..]"),
+    ("help", "0 are the reference."),
+    ("reset none", "0 none: reset, running"),
+    ("powerdown none", "0 none: power button pressed, running"),
+    ("stop none --force", "0 none ended by SIGTERM in [SECONDS] s"),
+    ("stop vm", "0 vm powered off in [SECONDS] s"),
+];
+
+/// A command that comes later needs a row, too.
+#[test]
+fn every_command_works_on_a_minimal_host_or_says_what_it_misses() {
+    let Some(root) = Root::new() else { return };
+    let help = root.project.qqmgr(&["help"]).run().stdout;
+    let (_, list) = help.split_once("\nCommands:\n").unwrap();
+    let names: Vec<&str> =
+        list.lines().map_while(|line| line.strip_prefix("  ")?.split(' ').next()).collect();
+    let of = |row: &str| row.split(' ').next().unwrap().to_string();
+    let missed: Vec<_> =
+        names.iter().filter(|name| EACH.iter().all(|(row, _)| of(row) != **name)).collect();
+    assert!(missed.is_empty(), "tests/it/root.rs, EACH: rows are missing for {missed:?}");
+    let rows = EACH.iter().filter(|(row, _)| names.contains(&of(row).as_str()));
+
+    let more = "[vm.none]\ncmd = '-nodefaults -machine none -display none'\nssh.port = 'auto'\n\
+                ssh.vm_port = 22\n[img.scratch]\nsize = '1M'\n";
+    root.project
+        .config(&format!("{}{more}", CONFIG.replace("-nodefaults", "-device VGA -nodefaults")));
+    let mut script = "cp /guest/id_ed25519 /root/key\nchmod 600 /root/key\n\
+                      tar -xzf /package/qqmgr-*.tar.gz -C /tmp\n\
+                      PATH=$(echo /tmp/qqmgr-*/bin):$PATH\ncd /work\n"
+        .to_string();
+    let mut expected = String::new();
+    for (row, says) in rows {
+        let _ = writeln!(
+            script,
+            "code=0; qqmgr {row} >/tmp/said 2>&1 || code=$?\n\
+             echo '== {row}'; echo \"$code $(tail -n 1 /tmp/said)\""
+        );
+        let _ = writeln!(expected, "== {row}\n{says}");
+    }
+    root.run(&script, true).run().stdout(expected).success();
 }
 
 /// Unpacked by dpkg, which BusyBox's root does not have, and used there.
