@@ -93,6 +93,12 @@ impl Error {
         self
     }
 
+    /// Says first what was done before it failed, and stays so.
+    pub(crate) fn after(mut self, done: &str) -> Self {
+        self.message.insert_str(0, &format!("{done}: "));
+        self
+    }
+
     pub(crate) fn message(&self) -> &str {
         &self.message
     }

@@ -39,7 +39,11 @@ fn run(target: &Target) -> Outcome {
     up.build_images(&|| None)?;
     let force = stop::force(args)?;
     let (stopped, lock) = stop::stop(target, &COMMAND, force, Which::Any)?;
-    let started = Started::new(target, up.under(lock)?)?;
+    let running = up.under(lock).map_err(|error| {
+        let done = format!("VM `{}` was stopped, and does not start again", target.name);
+        if stopped.was_running() { error.after(&done) } else { error }
+    })?;
+    let started = Started::new(target, running)?;
     Ok(Box::new(Restarted { stopped, started }))
 }
 

@@ -196,14 +196,19 @@ qqmgr: hint: variables are set in `[vars]`, and for one VM in `[vm.NAME.vars]`
     project.qqmgr(&["restart", "vm"]).run().stdout(stdout).success();
 }
 
-/// What only QEMU itself finds wrong comes too late; the error is that of the start.
+/// What only QEMU itself finds wrong comes too late; the error is that of the start, and says so.
 #[test]
 fn a_qemu_that_does_not_start_leaves_the_vm_stopped() {
     let (project, _, pid) = started("normal");
     reconfigure(&project, "fake=normal", "fake=exits-with-error");
-    let stderr = "qqmgr: error: QEMU exited with status 1 before it was ready:\n...\n";
+    let error = "QEMU exited with status 1 before it was ready:\n...\n";
+    let stopped = "VM `vm` was stopped, and does not start again: ";
+    let stderr = format!("qqmgr: error: {stopped}{error}");
     project.qqmgr(&["restart", "vm"]).run().stderr(stderr).code(1);
     assert!(!project.runs(pid));
+    // It was stopped before.
+    let stderr = format!("qqmgr: error: {error}");
+    project.qqmgr(&["restart", "vm"]).run().stderr(stderr).code(1);
     assert_eq!(project.vm_files("vm"), "events.out lock qemu.log serial");
 }
 
