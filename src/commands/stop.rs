@@ -9,7 +9,7 @@ use crate::json::Value;
 use crate::report::Report;
 use crate::ssh::end_shared_connection;
 use crate::vm::events::{self, Ending};
-use crate::vm::lock::{LOCK_WAIT, Lock, Use, lock, lock_if_there};
+use crate::vm::lock::{self, LOCK_WAIT, Lock, Use, lock, lock_if_there};
 use crate::vm::shutdown::{self, Force, Method};
 use crate::vm::{Instance, process};
 use std::io;
@@ -119,17 +119,10 @@ pub(super) fn stop(
 ) -> Result<(Stopped, Lock), Error> {
     let Target { name, paths, log, .. } = target;
     let (mut stopped, begin) = (Stopped::nothing(name.clone()), Instant::now());
-    let may_barge_in = force.at_once && which == Which::Any;
-    let wait = if may_barge_in { FORCE_WAIT } else { LOCK_WAIT };
-    let lock_for = |wait| lock(paths, name, command.name, wait, log);
-    let lock = match (lock_for(wait), process::find(paths)) {
-        (Err(error), Some(process)) if may_barge_in && error.kind == Kind::TimedOut => {
-            // A `start` waits for this QEMU in vain; it sees the end and gives the lock back.
-            stopped.pid = Some(process.pid);
-            stopped.method = shutdown::terminate(&process, log)?;
-            lock_for(LOCK_WAIT)?
-        }
-        (result, _) => result?,
+    let lock = if force.at_once && which == Which::Any {
+        lock_by_force(target, command, &mut stopped)?
+    } else {
+        lock(paths, name, command.name, LOCK_WAIT, log)?
     };
     if let Some(process) = process::find_anywhere(paths) {
         stopped.pid = Some(process.pid);
@@ -144,6 +137,28 @@ pub(super) fn stop(
     paths.clean()?;
     stopped.took = begin.elapsed();
     Ok((stopped, lock))
+}
+
+/// The lock of a VM that must end now, also when another command keeps it. Several that take turns
+/// are waited for.
+fn lock_by_force(target: &Target, command: &Command, stopped: &mut Stopped) -> Result<Lock, Error> {
+    let Target { name, paths, log, .. } = target;
+    let lock_for = |wait| lock(paths, name, command.name, wait, log);
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        let holder = lock::holder(paths);
+        let error = match lock_for(FORCE_WAIT) {
+            Err(error) if error.kind == Kind::TimedOut && Instant::now() < deadline => error,
+            result => return result,
+        };
+        if lock::holder(paths) == holder {
+            // A `start` waits for this QEMU in vain; it sees the end and gives the lock back.
+            let process = process::find(paths).ok_or(error)?;
+            stopped.pid = Some(process.pid);
+            stopped.method = shutdown::terminate(&process, log)?;
+            return lock_for(LOCK_WAIT);
+        }
+    }
 }
 
 /// Stops a VM on demand that no `run` uses, for who knows that it is one: also when nothing in its

@@ -180,7 +180,8 @@ fn try_lock(file: &File) -> std::io::Result<bool> {
     }
 }
 
-fn holder(paths: &Paths) -> String {
+/// Who has the lock, or had it last, for people.
+pub(crate) fn holder(paths: &Paths) -> String {
     let bytes = files::read_start(&paths.lock, HOLDER_BYTES_MAX).unwrap_or_default();
     let text = sanitized(String::from_utf8_lossy(&bytes).trim());
     if text.is_empty() { "another command".into() } else { text }

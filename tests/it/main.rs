@@ -20,6 +20,7 @@ mod http;
 mod images;
 mod lacking;
 mod lifecycle;
+mod locks;
 mod man;
 mod old_qemu;
 mod orphans;
