@@ -340,7 +340,8 @@ fn a_json_document_for_each_vm() {
   "ssh": {{
     "port": [PORT]
   }},
-  "already_running": false
+  "already_running": false,
+  "built": []
 }}
 "#
         )
