@@ -3,6 +3,7 @@
 //! Reads only.
 
 use std::fs;
+use std::io::{self, IsTerminal as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -54,6 +55,12 @@ fn proc(path: &str) -> PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     let elsewhere = || std::env::var_os("QQMGR_TEST_PROC").unwrap_or(PROC.into()).into();
     DIR.get_or_init(elsewhere).join(path)
+}
+
+/// The name of the terminal on standard input.
+pub(crate) fn terminal() -> Option<PathBuf> {
+    let name = || fs::read_link(proc("self/fd/0")).ok();
+    io::stdin().is_terminal().then(name).flatten()
 }
 
 fn of_process(pid: u32, file: &str) -> PathBuf {

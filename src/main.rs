@@ -11,6 +11,7 @@ mod config;
 mod error;
 mod files;
 mod glob;
+mod guard;
 mod image;
 mod json;
 mod linux;
@@ -25,6 +26,7 @@ mod template;
 mod terminal;
 mod text;
 mod toml;
+mod tty;
 mod vm;
 mod words;
 

@@ -123,6 +123,10 @@ pub(crate) struct Args {
     pub(crate) raw: bool,
     /// How much of an output is shown, if that was asked for.
     pub(crate) lines: Option<Lines>,
+    /// So long a silence is taken for an end.
+    pub(crate) idle: Option<Duration>,
+    /// The text that is the end; empty if there is none.
+    pub(crate) until: Vec<u8>,
     /// So many boots ago; 0 is the last one.
     pub(crate) boot: u32,
     pub(crate) events: bool,

@@ -5,6 +5,7 @@
 mod check;
 mod cmdline;
 mod completions;
+mod console;
 mod control;
 mod copy;
 mod fleet;
@@ -45,6 +46,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &wait::COMMAND,
     &output::SERIAL,
     &output::LOG,
+    &console::COMMAND,
     &control::PAUSE,
     &control::RESUME,
     &control::RESET,

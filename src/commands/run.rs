@@ -9,12 +9,12 @@ use crate::cli::spec::{self, Count, Flag, FlagKind, Operand};
 use crate::cli::{Args, Command, Outcome, Run};
 use crate::config::Config;
 use crate::error::{Error, Kind};
+use crate::guard::Guard;
 use crate::json::Value;
 use crate::report::Report;
 use crate::ssh::copy::{Copy, copy};
 use crate::ssh::run::{Limits, Output, capture, run_attached};
 use crate::ssh::{FAILURE_CODE, Guest, end_shared_connection};
-use crate::vm::guard::Guard;
 use crate::vm::launch::Ready;
 use crate::vm::lock::{LOCK_WAIT, Use, lock};
 use crate::vm::process::Process;
@@ -23,6 +23,7 @@ use crate::vm::{Instance, events, process};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// That of timeout(1).
@@ -182,7 +183,7 @@ impl<'a> Job<'a> {
         self.using = Some(Use::new(paths, &lock)?);
         if !args.keep {
             let stop = stop_command(config, name, args)?;
-            self.guard = Some(Guard::new(&stop, stop::WAITS_FOR_EOF, log)?);
+            self.guard = Some(Guard::new(&stop, stop::WAITS_FOR_EOF, Stdio::null(), log)?);
         }
         let ready = up.under(lock)?.ready;
         if ready.already_running && !self.is_on_demand() {

@@ -146,12 +146,12 @@ fn lock_by_force(target: &Target, command: &Command, stopped: &mut Stopped) -> R
     let lock_for = |wait| lock(paths, name, command.name, wait, log);
     let deadline = Instant::now() + LOCK_WAIT;
     loop {
-        let holder = lock::holder(paths);
+        let holder = lock::holder(&paths.lock);
         let error = match lock_for(FORCE_WAIT) {
             Err(error) if error.kind == Kind::TimedOut && Instant::now() < deadline => error,
             result => return result,
         };
-        if lock::holder(paths) == holder {
+        if lock::holder(&paths.lock) == holder {
             // A `start` waits for this QEMU in vain; it sees the end and gives the lock back.
             let process = process::find(paths).ok_or(error)?;
             stopped.pid = Some(process.pid);

@@ -35,6 +35,9 @@ pub(crate) fn problems(words: &[Word], place: &str) -> impl Iterator<Item = Prob
     })
 }
 
+/// The name that the console's character device has in QEMU.
+pub(super) const CONSOLE: &str = "qqmgr-console";
+
 /// What a VM has beyond what every VM has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Features {
@@ -74,12 +77,14 @@ fn serial(paths: &Paths, console: bool) -> Result<Vec<OsString>, Error> {
     }
     let socket = paths.short_name(&paths.console)?;
     let chardev = concat(&[
-        b"socket,id=qqmgr-console,server=on,wait=off,path=",
+        b"socket,id=",
+        CONSOLE.as_bytes(),
+        b",server=on,wait=off,path=",
         &literal(&socket),
         b",logfile=",
         &literal(&paths.serial),
     ]);
-    Ok(vec!["-chardev".into(), chardev, "-serial".into(), "chardev:qqmgr-console".into()])
+    Ok(vec!["-chardev".into(), chardev, "-serial".into(), format!("chardev:{CONSOLE}").into()])
 }
 
 /// `unix:PATH,server,nowait`. `-pidfile`, `-serial file:` and `-qmp pipe:` are no option lists.

@@ -29,11 +29,8 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Says who has it, for who waits to be told; on a full disk they are told less.
     fn of(mut file: File, command: &str) -> Self {
-        let holder = format!("`{command}` (pid {})\n", std::process::id());
-        let emptied = file.set_len(0).and_then(|()| file.rewind());
-        let _ = emptied.and_then(|()| file.write_all(holder.as_bytes()));
+        sign(&mut file, &format!("`{command}` (pid {})", std::process::id()));
         Self { _file: file }
     }
 
@@ -88,6 +85,24 @@ pub(crate) fn lock_if_there(
         if files::is_at(&file, &paths.lock) {
             return Ok(Some(Lock::of(file, command)));
         }
+    }
+}
+
+/// What one process has at a time, and the others are told who: held until it is dropped.
+pub(super) struct Holder {
+    _file: File,
+}
+
+impl Holder {
+    /// By the file `path`, for `who`; or who has it.
+    pub(super) fn new(path: &Path, who: &str) -> Result<Result<Self, String>, Error> {
+        let failed = |error| Error::io("lock", path, &error);
+        let mut file = files::open_lock(path).map_err(failed)?;
+        if !try_lock(&file).map_err(failed)? {
+            return Ok(Err(holder(path)));
+        }
+        sign(&mut file, who);
+        Ok(Ok(Self { _file: file }))
     }
 }
 
@@ -165,9 +180,9 @@ fn wait_for_lock(
     if lock_by(deadline.min(Instant::now() + PATIENCE))?.is_some() {
         return Ok(());
     }
-    log.note(&format!("waiting for {} of VM `{name}` to finish", holder(paths)));
+    log.note(&format!("waiting for {} of VM `{name}` to finish", holder(&paths.lock)));
     lock_by(deadline)?.ok_or_else(|| {
-        let message = format!("{} of VM `{name}` did not finish in time", holder(paths));
+        let message = format!("{} of VM `{name}` did not finish in time", holder(&paths.lock));
         Error::new(Kind::TimedOut, message).hint("`qqmgr stop --force` ends the VM all the same")
     })
 }
@@ -180,9 +195,15 @@ fn try_lock(file: &File) -> std::io::Result<bool> {
     }
 }
 
-/// Who has the lock, or had it last, for people.
-pub(crate) fn holder(paths: &Paths) -> String {
-    let bytes = files::read_start(&paths.lock, HOLDER_BYTES_MAX).unwrap_or_default();
+/// For who waits to be told; on a full disk they are told less.
+fn sign(file: &mut File, who: &str) {
+    let emptied = file.set_len(0).and_then(|()| file.rewind());
+    let _ = emptied.and_then(|()| writeln!(file, "{who}"));
+}
+
+/// Who has the lock of this file, or had it last, for people.
+pub(crate) fn holder(path: &Path) -> String {
+    let bytes = files::read_start(path, HOLDER_BYTES_MAX).unwrap_or_default();
     let text = sanitized(String::from_utf8_lossy(&bytes).trim());
     if text.is_empty() { "another command".into() } else { text }
 }

@@ -5,9 +5,9 @@
 
 pub(crate) mod argv;
 pub(crate) mod boots;
+pub(crate) mod console;
 pub(crate) mod events;
 pub(crate) mod gdb;
-pub(crate) mod guard;
 pub(crate) mod instance;
 pub(crate) mod kvm;
 pub(crate) mod launch;

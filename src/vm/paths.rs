@@ -22,6 +22,8 @@ pub(crate) struct Paths {
     pub(crate) ctl: PathBuf,
     /// The serial line of a VM with a console.
     pub(crate) console: PathBuf,
+    /// Locked by who has the console.
+    pub(crate) console_lock: PathBuf,
     /// Where QEMU listens for a debugger of the guest.
     pub(crate) gdb: PathBuf,
     /// What QEMU said.
@@ -50,6 +52,7 @@ impl Paths {
             qmp: file("qmp.socket"),
             ctl: file("ctl.socket"),
             console: file("console.socket"),
+            console_lock: file("console.lock"),
             gdb: file("gdb.socket"),
             log: file("qemu.log"),
             lock: file("lock"),
@@ -106,7 +109,8 @@ impl Paths {
     pub(crate) fn clean(&self) -> Result<(), Error> {
         self.remove_pid_file()?;
         self.clean_for_start()?;
-        files::remove(&self.users)
+        files::remove(&self.users)?;
+        files::remove(&self.console_lock)
     }
 
     pub(crate) fn remove_pid_file(&self) -> Result<(), Error> {

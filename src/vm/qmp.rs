@@ -267,7 +267,7 @@ fn time_left(deadline: Instant) -> Result<Duration, Error> {
 
 /// std's connect has no timeout, and blocks once the backlog (one, in QEMU) is full; so it is
 /// done by a thread, which is left to itself when it takes too long.
-fn connect_by(socket: PathBuf, deadline: Instant) -> Result<UnixStream, Error> {
+pub(super) fn connect_by(socket: PathBuf, deadline: Instant) -> Result<UnixStream, Error> {
     // Of a QEMU that is starting; a thread for each look would be waste.
     socket.symlink_metadata().map_err(Error::Unreachable)?;
     let (sender, receiver) = mpsc::sync_channel(1);

@@ -1,4 +1,5 @@
-//! TRUSTED CORE: starts a process that outlives this one, to do what this one cannot do any more.
+//! TRUSTED CORE: starts a process that outlives this one, to do what this one cannot do any more:
+//! stop a VM, give a terminal its mode back.
 //!
 //! std has no signal handlers, and none would help against SIGKILL. So a child waits in a process
 //! group of its own, where Ctrl-C does not reach it, for the end of a pipe that only this process
@@ -14,9 +15,10 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, Stdio};
 
-/// A signal that is ignored stays so for the program.
+/// A signal that is ignored stays so for the program. Who sets the mode of a terminal without being
+/// in its foreground would be stopped by TTOU.
 const SCRIPT: &str = r#"
-trap '' HUP INT TERM
+trap '' HUP INT TERM TTOU
 exec "$@"
 "#;
 
@@ -28,14 +30,20 @@ pub(crate) struct Guard {
 
 impl Guard {
     /// Runs `argv`, a program that does its work at the end of its standard input, and waits until
-    /// it says on its standard error that it is `ready`: what it needs may be gone later.
-    pub(crate) fn new(argv: &[OsString], ready: &str, log: &Log) -> Result<Self, Error> {
+    /// it says on its standard error that it is `ready`: what it needs may be gone later. It has
+    /// `stdout` as its standard output.
+    pub(crate) fn new(
+        argv: &[OsString],
+        ready: &str,
+        stdout: Stdio,
+        log: &Log,
+    ) -> Result<Self, Error> {
         log.verbose(|| format!("guard {}", command_line(argv)));
         let failed = |reason: &str| Error::failed(format!("cannot run a guard: {reason}"));
         let mut sh = programs::SH.command();
         sh.args(["-c", SCRIPT, "sh"]).args(argv).process_group(0);
         // Its ends of our streams would keep readers of them waiting.
-        sh.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        sh.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped());
         let mut child = sh.spawn().map_err(|error| programs::cannot_run(&sh, &error))?;
         let (Some(pipe), Some(stderr)) = (child.stdin.take(), child.stderr.take()) else {
             return Err(failed("it has no pipes"));

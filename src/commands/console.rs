@@ -1,0 +1,390 @@
+//! `qqmgr console VM`: the serial line in both directions, for somebody at a terminal or a script.
+
+use super::target::Target;
+use crate::cli::spec::{self, Flag, FlagKind};
+use crate::cli::{Args, Command, Outcome, Run, usage_of};
+use crate::config::Config;
+use crate::error::{Error, Kind};
+use crate::json::Value;
+use crate::out::{self, Reader};
+use crate::report::Report;
+use crate::terminal::Filter;
+use crate::tty::{self, Raw};
+use crate::vm::console::{self, Console};
+use crate::vm::events::Ending;
+use crate::vm::output::Output;
+use crate::vm::process;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// `Ctrl-]`, as with telnet and `virsh console`.
+const LEAVE: u8 = 0x1d;
+/// So much of what the guest said before is shown, as QEMU shows none of it.
+const TAIL_LINES: u64 = 20;
+/// Without `--idle`.
+const IDLE: Duration = Duration::from_secs(1);
+/// What `--json` collects.
+const JSON_BYTES_MAX: usize = 64 * 1024 * 1024;
+const CHUNK_BYTES: usize = 16 * 1024;
+/// When nobody takes the output, so many pieces of it are kept before the guest has to wait.
+const PIECES_MAX: usize = 16;
+
+pub(crate) static COMMAND: Command = Command {
+    name: "console",
+    about: "Use the guest's serial line",
+    details: "On a terminal Ctrl-] leaves. From a pipe the guest gets all of standard input,\n\
+              and its output is printed until it has nothing more to say. The VM needs\n\
+              `console = true`.",
+    operands: &[spec::VM],
+    flags: &[&IDLE_FLAG, &UNTIL, &TIMEOUT],
+    failure_code: Kind::exit_code,
+    run: Run::Once(run),
+};
+
+static IDLE_FLAG: Flag = Flag {
+    long: "idle",
+    short: None,
+    kind: FlagKind::Value {
+        name: "SECONDS",
+        set: |args, value| {
+            args.idle = Some(spec::seconds(value)?);
+            Ok(())
+        },
+    },
+    help: "After the input, leave when it is silent for so long (default 1)",
+};
+static UNTIL: Flag = Flag {
+    long: "until",
+    short: None,
+    kind: FlagKind::Value {
+        name: "TEXT",
+        set: |args, value| {
+            args.until = value.as_bytes().to_vec();
+            if value.is_empty() { Err("the text is empty".into()) } else { Ok(()) }
+        },
+    },
+    help: "After the input, leave when the guest has said TEXT",
+};
+static TIMEOUT: Flag = Flag {
+    long: "timeout",
+    short: None,
+    kind: spec::TIMEOUT,
+    help: "Give up after this long (default: never)",
+};
+
+/// What happens at the two ends.
+enum Event {
+    /// The guest has said something.
+    Output(Vec<u8>),
+    /// QEMU serves us no more.
+    OutputEnded,
+    InputEnded,
+    /// Somebody has typed Ctrl-].
+    Left,
+}
+
+/// Why it is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum End {
+    /// Somebody left, or nobody reads any more.
+    Left,
+    Idle,
+    Found,
+    Stopped(Ending),
+}
+
+/// What was said without `--json` is told already.
+struct Talked {
+    name: String,
+    text: String,
+    end: End,
+}
+
+fn run(args: &Args) -> Outcome {
+    let typed = tty::is_input();
+    if args.json && typed {
+        let message = "`--json` needs a standard input that ends, and no terminal";
+        return Err(usage_of(&COMMAND, message.into()));
+    }
+    if args.idle.is_some() && !args.until.is_empty() {
+        let message = "`console` takes `--idle` or `--until`, not both";
+        return Err(usage_of(&COMMAND, message.into()));
+    }
+    let config = Config::load(args)?;
+    let target = Target::new(&config, args, &args.vm(), args.log())?;
+    process::running(&target.name, &target.paths)?;
+    if !console::is_there(&target.paths) {
+        return Err(without(&target));
+    }
+    let mut console = Console::open(&target.name, &target.paths, &target.log)?;
+    let mut talk = Talk::new(&target);
+    let end = if typed { on_terminal(&mut console, &mut talk) } else { talk.run(&console, false) };
+    let end = match end? {
+        Some(end) => end,
+        None => End::Stopped(talk.ended(&mut console)?),
+    };
+    let text = String::from_utf8_lossy(&talk.collected).into_owned();
+    Ok(Box::new(Talked { name: target.name.clone(), text, end }))
+}
+
+/// The terminal has its mode back before anything else is said.
+fn on_terminal(console: &mut Console, talk: &mut Talk) -> Result<Option<End>, Error> {
+    let Target { name, log, .. } = talk.target;
+    log.note(&format!("this is the console of VM `{name}`; Ctrl-] leaves it"));
+    talk.show_tail()?;
+    let raw = Raw::new(log)?;
+    let end = talk.run(console, true);
+    raw.restore()?;
+    // The guest's last line may have no end.
+    if out::is_terminal() {
+        out::write(b"\n")?;
+    }
+    if let Ok(Some(End::Left)) = end {
+        log.note(&format!("left the console; VM `{name}` runs on"));
+    }
+    end
+}
+
+/// The error of a VM that was started without a console.
+fn without(target: &Target) -> Error {
+    let name = &target.name;
+    let configured = target.vm().is_ok_and(|vm| target.config.console(vm));
+    let error = Error::failed(format!("VM `{name}` runs without a console"));
+    error.hint(if configured {
+        format!("it is configured by now: `qqmgr restart {name}` gives the VM one")
+    } else {
+        format!("put `console = true` into `[vm.{name}]`, and restart the VM")
+    })
+}
+
+struct Talk<'a> {
+    target: &'a Target<'a>,
+    deadline: Option<Instant>,
+    /// Says when the guest has said what is waited for.
+    search: Search<'a>,
+    collected: Vec<u8>,
+}
+
+impl<'a> Talk<'a> {
+    fn new(target: &'a Target<'a>) -> Self {
+        let args = target.args;
+        let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
+        let search = Search { text: &args.until, found: false, rest: Vec::new() };
+        Self { target, deadline, search, collected: Vec::new() }
+    }
+
+    /// Of what the guest said before. A question to the terminal in it would be answered now, to
+    /// whoever listens by now.
+    fn show_tail(&self) -> Result<(), Error> {
+        if !out::is_terminal() {
+            return Ok(());
+        }
+        let (mut output, mut filter) = (Output::open(&self.target.paths.serial)?, Filter::new());
+        output.skip_to_last(TAIL_LINES)?;
+        loop {
+            let bytes = output.read()?;
+            if bytes.is_empty() {
+                return out::write(filter.end()).map(|_| ());
+            }
+            out::write(&filter.pass(&bytes))?;
+        }
+    }
+
+    /// Until it is over, as `None` when QEMU has closed the console.
+    fn run(&mut self, console: &Console, typed: bool) -> Result<Option<End>, Error> {
+        let (sender, events) = mpsc::sync_channel(PIECES_MAX);
+        let (output, input) = (console.output()?, console.input(typed)?);
+        let of_input = sender.clone();
+        // They end with this process at the latest.
+        let started = thread::Builder::new().spawn(move || pass_output(output, &sender));
+        let started = started.and_then(|_| {
+            thread::Builder::new().spawn(move || pass_input(input, typed, &of_input))
+        });
+        started.map_err(|error| {
+            Error::failed(format!("cannot start a thread: {}", crate::error::io_reason(&error)))
+        })?;
+        self.listen(&events)
+    }
+
+    fn listen(&mut self, events: &Receiver<Event>) -> Result<Option<End>, Error> {
+        let args = self.target.args;
+        let idle = args.until.is_empty().then(|| args.idle.unwrap_or(IDLE));
+        // From the end of the input on.
+        let mut idle_at = None;
+        let mut input_ended = false;
+        loop {
+            match next(events, [idle_at, self.deadline].into_iter().flatten().min()) {
+                Ok(Event::Output(bytes)) => {
+                    if self.take(&bytes)? == Reader::Gone {
+                        return Ok(Some(End::Left));
+                    }
+                }
+                Ok(Event::InputEnded) => input_ended = true,
+                Ok(Event::Left) => return Ok(Some(End::Left)),
+                Ok(Event::OutputEnded) | Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                        return Err(self.timed_out());
+                    }
+                    return Ok(Some(End::Idle));
+                }
+            }
+            if input_ended && self.search.found {
+                return Ok(Some(End::Found));
+            }
+            idle_at = idle.filter(|_| input_ended).map(|idle| Instant::now() + idle);
+        }
+    }
+
+    /// What the guest says.
+    fn take(&mut self, bytes: &[u8]) -> Result<Reader, Error> {
+        self.search.add(bytes);
+        if !self.target.args.json {
+            return out::write(bytes);
+        }
+        if self.collected.len() + bytes.len() > JSON_BYTES_MAX {
+            let message = format!("the guest says more than {} MiB", JSON_BYTES_MAX >> 20);
+            return Err(Error::failed(message));
+        }
+        self.collected.extend_from_slice(bytes);
+        Ok(Reader::There)
+    }
+
+    /// Why QEMU has ended, which is told.
+    fn ended(&self, console: &mut Console) -> Result<Ending, Error> {
+        let Target { name, log, args, .. } = self.target;
+        let Some(ending) = console.ending() else {
+            return Err(Error::failed(format!("QEMU has closed the console of VM `{name}`")));
+        };
+        if !args.until.is_empty() && !self.search.found {
+            let message = format!("QEMU ended while waiting for {}: {ending}", self.awaited());
+            return Err(Error::new(Kind::NotRunning, message));
+        }
+        log.note(&format!("VM `{name}` has ended: {ending}"));
+        Ok(ending)
+    }
+
+    fn timed_out(&self) -> Error {
+        let seconds = self.target.args.timeout.unwrap_or_default().as_secs_f64();
+        let what = match self.search.text {
+            [] => format!("the console of VM `{}` to be idle", self.target.name),
+            _ => self.awaited(),
+        };
+        Error::new(Kind::TimedOut, format!("waited {seconds} s for {what}"))
+    }
+
+    fn awaited(&self) -> String {
+        let text = crate::text::sanitized(&String::from_utf8_lossy(self.search.text));
+        format!("`{text}` on the console of VM `{}`", self.target.name)
+    }
+}
+
+/// The next event before the deadline, if there is one.
+fn next(events: &Receiver<Event>, deadline: Option<Instant>) -> Result<Event, RecvTimeoutError> {
+    match deadline {
+        Some(deadline) => events.recv_timeout(deadline.saturating_duration_since(Instant::now())),
+        None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+    }
+}
+
+fn pass_output(mut output: impl Read, events: &SyncSender<Event>) {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let event = match output.read(&mut chunk) {
+            Ok(0) => Event::OutputEnded,
+            Ok(count) => Event::Output(chunk[..count].to_vec()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(_) => Event::OutputEnded,
+        };
+        let is_last = matches!(event, Event::OutputEnded);
+        if events.send(event).is_err() || is_last {
+            return;
+        }
+    }
+}
+
+/// Until standard input ends, or somebody leaves; or QEMU takes no more, which the other end tells.
+fn pass_input(mut input: impl Write, typed: bool, events: &SyncSender<Event>) {
+    let mut stdin = io::stdin().lock();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let bytes = match stdin.read(&mut chunk) {
+            Ok(count) => &chunk[..count],
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            // A terminal that is gone.
+            Err(_) => &[],
+        };
+        let leaves = bytes.iter().position(|byte| typed && *byte == LEAVE);
+        match input.write_all(&bytes[..leaves.unwrap_or(bytes.len())]) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return,
+            _ => {}
+        }
+        if leaves.is_some() || bytes.is_empty() {
+            let event = if typed { Event::Left } else { Event::InputEnded };
+            let _ = events.send(event);
+            return;
+        }
+    }
+}
+
+/// A text that is looked for in what comes in pieces.
+struct Search<'a> {
+    text: &'a [u8],
+    found: bool,
+    /// The end of what came, shorter than the text: it may go on.
+    rest: Vec<u8>,
+}
+
+impl Search<'_> {
+    fn add(&mut self, bytes: &[u8]) {
+        if self.text.is_empty() || self.found {
+            return;
+        }
+        self.rest.extend_from_slice(bytes);
+        self.found = self.rest.windows(self.text.len()).any(|part| part == self.text);
+        self.rest.drain(..self.rest.len().saturating_sub(self.text.len() - 1));
+    }
+}
+
+impl Report for Talked {
+    fn text(&self) -> String {
+        String::new()
+    }
+
+    fn json(&self) -> Value {
+        let (end, reason) = match &self.end {
+            End::Left => ("left", None),
+            End::Idle => ("idle", None),
+            End::Found => ("text", None),
+            End::Stopped(ending) => ("stopped", ending.reason()),
+        };
+        Value::object([
+            ("name", Value::from(self.name.as_str())),
+            ("text", self.text.as_str().into()),
+            ("end", end.into()),
+            ("reason", reason.into()),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_found_in_pieces() {
+        for (pieces, found) in [
+            (&["login: "][..], true),
+            (&["log", "", "in", ": x"], true),
+            (&["login", " :"], false),
+            (&["loglogin", ": "], true),
+        ] {
+            let mut search = Search { text: b"login: ", found: false, rest: Vec::new() };
+            pieces.iter().for_each(|piece| search.add(piece.as_bytes()));
+            assert_eq!(search.found, found, "{pieces:?}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! TRUSTED CORE: runs `stty`, which gives the terminal another mode, and back.
+
+use crate::error::Error;
+use crate::guard::Guard;
+use crate::log::Log;
+use crate::programs::{self, STTY};
+use std::ffi::OsString;
+use std::io::{self, IsTerminal as _};
+use std::os::fd::AsFd as _;
+use std::process::Stdio;
+
+/// For who comes after us: the terminal is its standard output.
+const RESTORE: &str = "echo ready >&2; read -r end; exec stty \"$1\" <&1";
+const READY: &str = "ready";
+
+/// Whether somebody types on standard input.
+pub(crate) fn is_input() -> bool {
+    io::stdin().is_terminal()
+}
+
+/// The terminal on standard input passes every key on as it is, also Ctrl-C, and shows none.
+/// However this process ends, the mode before comes back; [`Raw::restore`] has it back at once.
+pub(crate) struct Raw {
+    /// As `stty -g` writes it.
+    saved: String,
+    guard: Guard,
+    log: Log,
+}
+
+impl Raw {
+    pub(crate) fn new(log: &Log) -> Result<Self, Error> {
+        let saved = stty(&["-g"], log)?.trim().to_string();
+        let argv = ["sh", "-c", RESTORE, "sh", &saved].map(OsString::from);
+        let terminal = io::stdin().as_fd().try_clone_to_owned();
+        let terminal = terminal.map_err(|error| {
+            let reason = crate::error::io_reason(&error);
+            Error::failed(format!("cannot use the terminal: {reason}"))
+        })?;
+        let guard = Guard::new(&argv, READY, Stdio::from(terminal), log)?;
+        stty(&["raw", "-echo"], log)?;
+        Ok(Self { saved, guard, log: log.clone() })
+    }
+
+    pub(crate) fn restore(self) -> Result<(), Error> {
+        stty(&[&self.saved], &self.log)?;
+        self.guard.disarm();
+        Ok(())
+    }
+}
+
+/// What it says; it works on its standard input.
+fn stty(arguments: &[&str], log: &Log) -> Result<String, Error> {
+    log.verbose(|| format!("exec stty {}", arguments.join(" ")));
+    let mut stty = STTY.command();
+    stty.args(arguments).stdin(Stdio::inherit());
+    let output = stty.output().map_err(|error| programs::cannot_run(&stty, &error))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
+        return Err(Error::failed(format!("cannot set the terminal: {said}")));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,126 @@
+//! TRUSTED CORE: connects to the serial line of a VM that has a console.
+//!
+//! QEMU serves one client of that socket at a time, and a second one is accepted by the kernel and
+//! hears nothing. So whoever has it is looked for first: another `console`, which holds a lock, or
+//! any other program, of which QEMU tells.
+
+use super::events::{Ending, Story};
+use super::lock::Holder;
+use super::process::Process;
+use super::session::Session;
+use super::{Paths, argv, qmp, wait};
+use crate::error::{Error, io_reason};
+use crate::json::Value;
+use crate::linux;
+use crate::log::Log;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// QEMU notices within this that the last client has left.
+const LEAVING_WAIT: Duration = Duration::from_secs(1);
+const CONNECT_WAIT: Duration = Duration::from_secs(2);
+/// A guest that takes no input for so long, while its buffers are full, loses what is typed: a real
+/// serial line would, too, and whoever types can still leave.
+const TYPING_WAIT: Duration = Duration::from_secs(1);
+/// A QEMU that closed the console ends within this.
+const ENDING_WAIT: Duration = Duration::from_secs(5);
+
+/// Whether the VM was started with one.
+pub(crate) fn is_there(paths: &Paths) -> bool {
+    paths.console.symlink_metadata().is_ok()
+}
+
+pub(crate) struct Console {
+    stream: UnixStream,
+    process: Process,
+    /// From before QEMU's end: another start may follow at once, with a story of its own.
+    story: Option<Story>,
+    _held: Holder,
+}
+
+impl Console {
+    /// Of the VM `name`, which must run and have one.
+    pub(crate) fn open(name: &str, paths: &Paths, log: &Log) -> Result<Self, Error> {
+        let mut session = Session::open(name, paths, log)?;
+        let on = linux::terminal().map(|tty| format!(" on {}", tty.display())).unwrap_or_default();
+        let who = format!("`console` (pid {}{on})", std::process::id());
+        let held =
+            Holder::new(&paths.console_lock, &who)?.map_err(|holder| has_it(&holder, name))?;
+        wait_until_free(&mut session, name)?;
+        let story = Story::open(paths);
+        let deadline = Instant::now() + CONNECT_WAIT;
+        let stream = qmp::connect_by(paths.reachable(&paths.console)?, deadline).map_err(
+            |error| match error {
+                qmp::Error::Unreachable(error) => Error::io("open", &paths.console, &error),
+                _ => taken(name),
+            },
+        )?;
+        Ok(Self { stream, process: session.process.clone(), story, _held: held })
+    }
+
+    /// What the guest says.
+    pub(crate) fn output(&self) -> Result<impl Read + Send + use<>, Error> {
+        self.stream.try_clone().map_err(|error| broken(&error))
+    }
+
+    /// Where it hears. What comes from somebody's fingers may be lost, and all else is waited for.
+    pub(crate) fn input(&self, typed: bool) -> Result<impl Write + Send + use<>, Error> {
+        let wait = typed.then_some(TYPING_WAIT);
+        let input = self.stream.try_clone();
+        let input = input.and_then(|input| input.set_write_timeout(wait).map(|()| input));
+        input.map_err(|error| broken(&error))
+    }
+
+    /// Why QEMU has ended, when it has closed the console; `None` if it lives on without.
+    pub(crate) fn ending(&mut self) -> Option<Ending> {
+        let has_ended = self.process.ends_by(Instant::now() + ENDING_WAIT);
+        let ending = self.story.as_mut().map_or(Ending::Unknown, Story::ending);
+        (has_ended || ending.reason().is_some()).then_some(ending)
+    }
+}
+
+/// QEMU shows the name of a socket without a client with this before it (`chardev/char-socket.c`,
+/// 2.7 to 10.0).
+const FREE: &str = "disconnected:";
+
+fn wait_until_free(session: &mut Session, name: &str) -> Result<(), Error> {
+    let mut failed = None;
+    let free = wait::poll(Instant::now() + LEAVING_WAIT, || {
+        match session.execute("query-chardev", None) {
+            Ok(chardevs) => is_free(&chardevs).then_some(()),
+            Err(error) => {
+                failed = Some(error);
+                Some(())
+            }
+        }
+    });
+    match (failed, free) {
+        (Some(error), _) => Err(error),
+        (None, Some(())) => Ok(()),
+        (None, None) => Err(taken(name)),
+    }
+}
+
+fn taken(name: &str) -> Error {
+    has_it("another program", name)
+}
+
+fn has_it(who: &str, name: &str) -> Error {
+    let error = Error::failed(format!("{who} has the console of VM `{name}`"));
+    error.hint(format!("`qqmgr serial {name} -f` shows what the guest says meanwhile"))
+}
+
+/// By the answer to `query-chardev`.
+fn is_free(chardevs: &Value) -> bool {
+    let Value::Array(chardevs) = chardevs else { return true };
+    let text =
+        |chardev: &Value, name| chardev.get(name).and_then(Value::as_str).map(str::to_string);
+    let is_console = |chardev: &&Value| text(chardev, "label").as_deref() == Some(argv::CONSOLE);
+    let filename = chardevs.iter().find(is_console).and_then(|found| text(found, "filename"));
+    filename.is_none_or(|filename| filename.starts_with(FREE))
+}
+
+fn broken(error: &std::io::Error) -> Error {
+    Error::failed(format!("cannot use the console: {}", io_reason(error)))
+}
