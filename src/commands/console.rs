@@ -253,7 +253,7 @@ impl<'a> Talk<'a> {
         Ok(Reader::There)
     }
 
-    /// Why QEMU has ended, which is told.
+    /// Why QEMU has ended, which is told; an error of one that did not say why.
     fn ended(&self, console: &mut Console) -> Result<Ending, Error> {
         let Target { name, log, args, .. } = self.target;
         let Some(ending) = console.ending() else {
@@ -263,7 +263,11 @@ impl<'a> Talk<'a> {
             let message = format!("QEMU ended while waiting for {}: {ending}", self.awaited());
             return Err(Error::new(Kind::NotRunning, message));
         }
-        log.note(&format!("VM `{name}` has ended: {ending}"));
+        let message = format!("VM `{name}` has ended: {ending}");
+        if ending.reason().is_none() {
+            return Err(Error::new(Kind::NotRunning, message));
+        }
+        log.note(&message);
         Ok(ending)
     }
 
@@ -383,7 +387,9 @@ mod tests {
             (&["loglogin", ": "], true),
         ] {
             let mut search = Search { text: b"login: ", found: false, rest: Vec::new() };
-            pieces.iter().for_each(|piece| search.add(piece.as_bytes()));
+            for piece in pieces {
+                search.add(piece.as_bytes());
+            }
             assert_eq!(search.found, found, "{pieces:?}");
         }
     }

@@ -73,8 +73,12 @@ impl Plan {
 
 /// What is appended to the VM's own words.
 pub(super) fn injected(target: &Target, vm: &Vm) -> Result<Vec<OsString>, Error> {
-    let Target { config, paths, .. } = target;
-    argv::injected(paths, Features { console: config.console(vm), gdb: config.gdb(vm) })
+    argv::injected(&target.paths, features(target, vm))
+}
+
+/// What the configuration gives the VM beyond what every VM has.
+pub(super) fn features(target: &Target, vm: &Vm) -> Features {
+    Features { console: target.config.console(vm), gdb: target.config.gdb(vm) }
 }
 
 /// The program, the VM's words and those of `extra`.
@@ -137,7 +141,12 @@ impl fmt::Display for Change {
 
 /// What a restart would change. Options are compared as a whole, `-m 2048`; one that is on both
 /// sides somewhere is no change.
-pub(super) fn changes(instance: &Instance, own_argv: &[OsString], ssh_port: u16) -> Vec<Change> {
+pub(super) fn changes(
+    instance: &Instance,
+    own_argv: &[OsString],
+    ssh_port: u16,
+    features: Features,
+) -> Vec<Change> {
     let configured: Vec<String> =
         own_argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let (mut running, mut configured) = (options(instance.own_argv()), options(&configured));
@@ -158,6 +167,14 @@ pub(super) fn changes(instance: &Instance, own_argv: &[OsString], ssh_port: u16)
     }
     let added = configured.into_iter();
     changes.extend(added.map(|option| Change { running: None, configured: Some(option) }));
+    let (has, wanted) = (Features::of(instance.injected()).keys(), features.keys());
+    let only = |these: &[&str], others: &[&str]| -> Vec<String> {
+        these.iter().filter(|key| !others.contains(key)).map(ToString::to_string).collect()
+    };
+    let lost = only(&has, &wanted).into_iter();
+    changes.extend(lost.map(|key| Change { running: Some(key), configured: None }));
+    let new = only(&wanted, &has).into_iter();
+    changes.extend(new.map(|key| Change { running: None, configured: Some(key) }));
     changes
 }
 
@@ -199,7 +216,7 @@ mod tests {
         let changes_to = |text: &str, port| -> Vec<String> {
             let argv: Vec<OsString> = words(text).into_iter().map(OsString::from).collect();
             let shown = |side: Option<String>| side.unwrap_or("-".into());
-            let changes = changes(&instance, &argv, port).into_iter();
+            let changes = changes(&instance, &argv, port, Features::default()).into_iter();
             changes.map(|c| format!("{} / {}", shown(c.running), shown(c.configured))).collect()
         };
         let none: [&str; 0] = [];

@@ -1,13 +1,14 @@
 //! `qqmgr status VM`
 
 use super::fleet::{self, Known};
-use super::plan::{Change, Extra, changes, own_argv};
+use super::plan::{Change, Extra, changes, features, own_argv};
 use super::target::Target;
 use crate::cli::spec::{self, Flag, FlagKind};
 use crate::cli::{Command, Run};
 use crate::error::Kind;
 use crate::json::Value;
 use crate::report::Report;
+use crate::vm::console;
 use crate::vm::process::{self, Process};
 use crate::vm::state::State;
 use crate::vm::{Instance, Paths};
@@ -43,6 +44,8 @@ struct Status {
     ssh_port: Option<u16>,
     ssh_vm_port: Option<u16>,
     configured: bool,
+    /// It was started with one.
+    has_console: bool,
     /// What a restart would change; unknown without a record of the start, or when the
     /// configuration cannot be read any more.
     changes: Option<Vec<Change>>,
@@ -73,6 +76,7 @@ fn run(target: &Target) -> Box<dyn Report> {
     Box::new(Status {
         name,
         configured: vm.is_some(),
+        has_console: process.is_some() && console::is_there(paths),
         state,
         uptime: process.as_ref().and_then(|process| uptime(process, instance.as_ref())),
         ssh_port: instance.as_ref().map(|i| i.ssh_port).or(vm.and_then(|vm| vm.port.fixed())),
@@ -90,7 +94,7 @@ fn changed(target: &Target, instance: &Instance) -> Option<Vec<Change>> {
     // A port that is chosen would be chosen again, and is no change.
     let port = vm.port.fixed().unwrap_or(instance.ssh_port);
     let own_argv = own_argv(target, vm, &Extra::default(), port).ok()?;
-    Some(changes(instance, &own_argv, port))
+    Some(changes(instance, &own_argv, port, features(target, vm)))
 }
 
 /// The system knows since when the process runs; where it does not tell, the record does.
@@ -128,6 +132,9 @@ impl Report for Status {
         }
         line("ssh config", &self.paths.ssh_config.display());
         line("serial", &self.paths.serial.display());
+        if self.has_console {
+            line("console", &self.paths.console.display());
+        }
         line("log", &self.paths.log.display());
         line("qmp", &self.paths.qmp.display());
         line("monitor", &self.paths.monitor.display());
@@ -165,6 +172,7 @@ impl Report for Status {
             ("state", self.state.name().into()),
             ("uptime_seconds", self.uptime.map(|uptime| uptime.as_secs()).into()),
             ("log_file", path(&self.paths.log)),
+            ("console_file", self.has_console.then(|| path(&self.paths.console)).into()),
             ("config_file", path(&self.config_file)),
             ("configured", self.configured.into()),
             ("config_changed", self.changes.as_ref().map(|changes| !changes.is_empty()).into()),

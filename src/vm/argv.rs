@@ -47,6 +47,20 @@ pub(crate) struct Features {
     pub(crate) gdb: bool,
 }
 
+impl Features {
+    /// Those of a VM with these words behind the user's own.
+    pub(crate) fn of(injected: &[String]) -> Self {
+        let has = |word: &str| injected.iter().any(|other| other == word);
+        Self { console: has(&format!("chardev:{CONSOLE}")), gdb: has("-gdb") }
+    }
+
+    /// As a configuration asks for them.
+    pub(crate) fn keys(self) -> Vec<&'static str> {
+        let keys = [("console = true", self.console), ("gdb = true", self.gdb)];
+        keys.into_iter().filter(|(_, has)| *has).map(|(key, _)| key).collect()
+    }
+}
+
 /// What is appended to the user's words: the four of the design document, and the QMP socket that
 /// is qqmgr's own, since QMP serves one client at a time, and the session of [`super::events`].
 /// Absolute paths.

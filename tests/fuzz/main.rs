@@ -19,6 +19,8 @@ mod error;
 mod files;
 #[path = "../../src/glob.rs"]
 mod glob;
+#[path = "../../src/guard.rs"]
+mod guard;
 #[path = "../../src/image/mod.rs"]
 mod image;
 #[path = "../../src/json/mod.rs"]
@@ -47,6 +49,8 @@ mod terminal;
 mod text;
 #[path = "../../src/toml/mod.rs"]
 mod toml;
+#[path = "../../src/tty.rs"]
+mod tty;
 #[path = "../../src/vm/mod.rs"]
 mod vm;
 #[path = "../../src/words.rs"]

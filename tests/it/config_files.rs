@@ -83,6 +83,7 @@ pub(crate) fn found(
   "state": "stopped",
   "uptime_seconds": null,
   "log_file": "{runtime}/vm.vm/qemu.log",
+  "console_file": null,
   "config_file": "{file}",
 ...
 }}

@@ -158,6 +158,7 @@ fn status_with(
   "state": "{state}",
   "uptime_seconds": {uptime},
   "log_file": "[ROOT]/.qqmgr/vm.vm/qemu.log",
+  "console_file": null,
   "config_file": "[ROOT]/qqmgr.toml",
   "configured": true,
   "config_changed": {config_changed},

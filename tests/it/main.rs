@@ -7,6 +7,7 @@ mod config_errors;
 mod config_files;
 mod config_search;
 mod config_variants;
+mod console;
 mod control;
 mod endings;
 mod expect;

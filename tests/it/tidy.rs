@@ -23,6 +23,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("linux", &[]),
     ("programs", &["error"]),
     ("report", &["json"]),
+    ("guard", &["error", "log", "programs", "text"]),
+    ("tty", &["error", "guard", "log", "programs"]),
     ("files", &["error", "linux", "programs", "text"]),
     ("out", &["error"]),
     ("redraw", &["error", "out", "programs"]),
@@ -35,8 +37,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "commands",
         &[
-            "cli", "config", "error", "files", "glob", "image", "json", "linux", "log", "out",
-            "png", "programs", "redraw", "report", "ssh", "terminal", "text", "vm", "words",
+            "cli", "config", "error", "files", "glob", "guard", "image", "json", "linux", "log",
+            "out", "png", "programs", "redraw", "report", "ssh", "terminal", "text", "tty", "vm",
+            "words",
         ],
     ),
     ("main", &["cli", "commands", "error", "json", "out", "report"]),

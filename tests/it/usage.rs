@@ -22,6 +22,7 @@ Commands:
   wait [VM...]                  Wait until something happens to VMs
   serial VM                     Show the guest's serial output
   log VM                        Show what QEMU itself said
+  console VM                    Use the guest's serial line
   pause [VM...]                 Stop the CPUs of VMs, until `resume`
   resume [VM...]                Let VMs go on that are paused or suspended
   reset [VM...]                 Press the reset button of VMs

@@ -1,0 +1,404 @@
+//! `console`: a script and a terminal at the serial line of a real guest, and of a boot sector that
+//! gives back what it hears.
+//!
+//! The terminal is one of script(1), whose keys come from a FIFO.
+
+use crate::guest;
+use crate::harness::{
+    Project, Running, fake_qemu, free_port, freeze, has_tool, signal, wait_until,
+};
+use crate::real_qemu::{self, OFF, PC, SAYS_READY};
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(30);
+/// Gives back each character that comes (port 0x3f8, when 0x3fd says that there is one, and that
+/// the last one has gone), up to a `q`.
+const ECHOES: &[u8] = &[
+    0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xfb, 0xba, 0xf8, 0x03, 0xec, 0x88, 0xc4, 0xba, 0xfd,
+    0x03, 0xec, 0xa8, 0x20, 0x74, 0xfb, 0xba, 0xf8, 0x03, 0x88, 0xe0, 0xee, 0x3c, 0x71, 0x75, 0xe0,
+];
+/// Runs `console` on a terminal, and says whether that is then as it was before.
+const SESSION: &str = r#"
+before=$(stty -g)
+"$QQMGR" console vm
+echo "code $?"
+tries=0
+until [ "$(stty -g)" = "$before" ] || [ $tries = 200 ]; do
+    tries=$((tries + 1))
+    sleep 0.1
+done
+[ "$(stty -g)" != "$before" ] || echo restored
+"#;
+
+/// A VM, started, whose guest says `!`, gives everything back, and powers off after a `q`.
+fn echoing() -> Option<Project> {
+    let project = real_qemu::project(PC)?;
+    let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
+    project.config(&format!("{config}console = true\n"));
+    project.write("guest.img", real_qemu::image(&[SAYS_READY, ECHOES, OFF]));
+    let started = project.qqmgr(&["start", "vm"]).run();
+    started.stdout("vm started: running, pid [PID], ssh port [PORT]\n").success();
+    real_qemu::await_ready(&project);
+    Some(project)
+}
+
+/// Who has the console, as its lock says: pid and terminal.
+fn holder(project: &Project) -> Option<(u32, String)> {
+    let text = fs::read_to_string(project.vm_path("vm", "console.lock")).ok()?;
+    let (_, rest) = text.split_once("(pid ")?;
+    let (pid, rest) = rest.split_once(" on ").or_else(|| rest.split_once(')'))?;
+    Some((pid.parse().ok()?, rest.split(')').next()?.to_string()))
+}
+
+/// Waits for a `console` to have the VM's.
+fn await_console(project: &Project) -> (u32, String) {
+    let mut found = None;
+    wait_until("somebody has the console", SOON, || {
+        found = holder(project).filter(|(pid, _)| runs_console(*pid));
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+fn runs_console(pid: u32) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).contains("console")
+}
+
+#[test]
+fn a_script_is_answered() {
+    let Some(project) = echoing() else { return };
+    let talk = |arguments: &[&str], input: &str| {
+        project.qqmgr(&[&["console", "vm"], arguments].concat()).stdin(input).run()
+    };
+    talk(&[], "hello\r\n\u{3}\u{1d}").stdout("hello\r\n\u{3}\u{1d}").success();
+    talk(&["--idle", "0.2"], "").success();
+    talk(&["--until", "lo world"], "hello world").stdout("hello world").success();
+    // Everything goes through, and no byte is another.
+    let many = "0123456789abcdefghijklmnop\n".repeat(300);
+    talk(&["--until", "\nend"], &format!("{many}\nend")).stdout(format!("{many}\nend")).success();
+
+    talk(&["--until", "nobody says that", "--timeout", "0.5"], "x")
+        .stdout("x")
+        .stderr("qqmgr: error: waited 0.5 s for `nobody says that` on the console of VM `vm`\n")
+        .code(4);
+    talk(&["--idle", "60", "--timeout", "0.5"], "y")
+        .stdout("y")
+        .stderr("qqmgr: error: waited 0.5 s for the console of VM `vm` to be idle\n")
+        .code(4);
+    talk(&["--json", "--until", "z"], "x\u{1b}z")
+        .stdout(
+            "{\n  \"name\": \"vm\",\n  \"text\": \"x\\u001bz\",\n  \"end\": \"text\",\n  \
+             \"reason\": null\n}\n",
+        )
+        .success();
+    // A reader that has enough is no error.
+    let endless = "while echo a; do :; done 2>/dev/null";
+    let head = format!("{endless} | {{ \"$QQMGR\" console vm; echo $? >&2; }} | head -n 1");
+    project.sh(&head).run().stdout("a\n").stderr("0\n").success();
+
+    // What QEMU writes to `serial` is all of it.
+    assert!(project.vm_file("vm", "serial").starts_with("!hello\r\n"));
+    let wait = ["wait", "vm", "--for", "serial=!hello", "--timeout", "20"];
+    project.qqmgr(&wait).run().stdout("vm said `!hello` after [SECONDS] s\n").success();
+    talk(&["--json"], "q")
+        .stdout(
+            "{\n  \"name\": \"vm\",\n  \"text\": \"q\",\n  \"end\": \"stopped\",\n  \
+             \"reason\": \"guest-shutdown\"\n}\n",
+        )
+        .stderr("qqmgr: VM `vm` has ended: the guest powered off\n")
+        .success();
+    talk(&[], "x")
+        .stderr("qqmgr: error: VM `vm` is not running\nqqmgr: hint: `qqmgr start vm` starts it\n")
+        .code(3);
+    project.qqmgr(&["stop", "vm"]).run().stdout("vm was not running\n").success();
+    assert_eq!(project.vm_files("vm"), "events.out lock qemu.log serial");
+}
+
+#[test]
+fn it_ends_when_the_vm_does() {
+    let Some(project) = echoing() else { return };
+    let keys = project.path("keys");
+    project.sh("mkfifo keys").run().success();
+    // Its input never ends.
+    let until = project.sh("exec \"$QQMGR\" console vm --until end <keys").start();
+    let mut keys = OpenOptions::new().write(true).open(keys).unwrap();
+    keys.write_all(b"abc").unwrap();
+    until.says("abc");
+    keys.write_all(b"q").unwrap();
+    until
+        .end()
+        .stdout("abcq")
+        .stderr(
+            "qqmgr: error: QEMU ended while waiting for `end` on the console of VM `vm`: the guest \
+             powered off\n",
+        )
+        .code(3);
+    drop(keys);
+
+    project.qqmgr(&["start", "vm"]).run().stdout("vm started: [..]\n").success();
+    real_qemu::await_ready(&project);
+    let killed = project.sh("exec \"$QQMGR\" console vm <keys").start();
+    let mut keys = OpenOptions::new().write(true).open(project.path("keys")).unwrap();
+    keys.write_all(b"abc").unwrap();
+    killed.says("abc");
+    signal(project.pid("vm"), "KILL");
+    killed
+        .end()
+        .stdout("abc")
+        .stderr("qqmgr: error: VM `vm` has ended: QEMU was killed or crashed\n")
+        .code(3);
+}
+
+#[test]
+fn one_at_a_time() {
+    let Some(project) = echoing() else { return };
+    let hint = "qqmgr: hint: `qqmgr serial vm -f` shows what the guest says meanwhile\n";
+    let refused = |who: &str| {
+        let output = project.qqmgr(&["console", "vm"]).stdin("x").run();
+        let error = format!("qqmgr: error: {who} has the console of VM `vm`\n{hint}");
+        let _ = output.stderr(error).code(1);
+    };
+    project.sh("mkfifo keys").run().success();
+    let first = project.sh("exec \"$QQMGR\" console vm <keys").start();
+    let keys = OpenOptions::new().write(true).open(project.path("keys")).unwrap();
+    await_console(&project);
+    refused("`console` (pid [PID])");
+    refused("`console` (pid [PID])");
+    drop(keys);
+    first.end().success();
+
+    // Another program, which QEMU knows of.
+    let mut other = UnixStream::connect(project.vm_path("vm", "console.socket")).unwrap();
+    other.write_all(b"other").unwrap();
+    let mut heard = [0; 5];
+    other.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"other");
+    refused("another program");
+    drop(other);
+    // It has left just now.
+    let free = project.qqmgr(&["console", "vm", "--until", "x"]).stdin("x").run();
+    free.stdout("x").success();
+
+    freeze(project.pid("vm"));
+    let output = project.qqmgr(&["console", "vm"]).run();
+    output
+        .stderr(
+            "qqmgr: error: VM `vm` does not answer: QEMU is frozen\n\
+             qqmgr: hint: a signal or a debugger stopped it; `kill -CONT [PID]` lets it go on\n",
+        )
+        .code(4);
+    signal(project.pid("vm"), "CONT");
+}
+
+/// What a VM was started with counts, and `status` tells the difference.
+#[test]
+fn a_console_comes_and_goes_with_a_start() {
+    // A debugger needs a CPU.
+    let cmd = "-nodefaults -machine pc -accel tcg -display none -S";
+    let Some(project) = real_qemu::project(cmd) else { return };
+    let without = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
+    let with = format!("{without}console = true\ngdb = true\n");
+    let qqmgr = |arguments: &[&str]| project.qqmgr(arguments).run();
+    let refused = |hint: &str| {
+        let error = "qqmgr: error: VM `vm` runs without a console\nqqmgr: hint: ";
+        let _ = qqmgr(&["console", "vm"]).stderr(format!("{error}{hint}\n")).code(1);
+    };
+    let status = || {
+        let text = qqmgr(&["status", "vm"]).stdout;
+        let lines =
+            text.lines().filter(|line| ["note", "cons"].iter().any(|at| line.starts_with(at)));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let _ = qqmgr(&["console", "vm"])
+        .stderr("qqmgr: error: VM `vm` is not running\nqqmgr: hint: `qqmgr start vm` starts it\n")
+        .code(3);
+    qqmgr(&["start", "vm"]).stdout("vm started: [..]\n").success();
+    refused("put `console = true` into `[vm.vm]`, and restart the VM");
+    assert_eq!(status(), "");
+    project.config(&with);
+    refused("it is configured by now: `qqmgr restart vm` gives the VM one");
+    assert_eq!(
+        status(),
+        "note:       running without `console = true`, which is configured: restart to apply\n\
+         note:       running without `gdb = true`, which is configured: restart to apply"
+    );
+    qqmgr(&["restart", "vm", "--force"]).stdout("vm ended [..]\nvm started: [..]\n").success();
+    let socket = project.vm_path("vm", "console.socket");
+    assert_eq!(status(), format!("console:    {}", socket.display()));
+    let json = qqmgr(&["status", "vm", "--json"]).stdout;
+    assert!(json.contains(&format!("\n  \"console_file\": \"{}\",\n", socket.display())), "{json}");
+    project.config(&without);
+    qqmgr(&["console", "vm", "--idle", "0"]).success();
+    assert!(status().ends_with(
+        "note:       running with `console = true`, which is not configured: restart to apply\n\
+         note:       running with `gdb = true`, which is not configured: restart to apply"
+    ));
+}
+
+#[test]
+fn wrong_usage() {
+    let project = Project::new();
+    project.config(&format!(
+        "[qemu]\nbin = '{}'\n[vm.vm]\ncmd = ''\nconsole = true\nssh.port = {}\n",
+        fake_qemu().display(),
+        free_port()
+    ));
+    let hint = "qqmgr: hint: usage: qqmgr console [OPTIONS] VM\n";
+    let both = project.qqmgr(&["console", "vm", "--idle", "1", "--until", "x"]).run();
+    both.stderr(format!("qqmgr: error: `console` takes `--idle` or `--until`, not both\n{hint}"))
+        .code(2);
+    let empty = project.qqmgr(&["console", "vm", "--until", ""]).run();
+    empty
+        .stderr(
+            "qqmgr: error: `` is no value for `--until`: the text is empty\n\
+             qqmgr: hint: `qqmgr help console` shows how it is used\n",
+        )
+        .code(2);
+}
+
+/// Keys, and what the terminal shows.
+struct Terminal<'p> {
+    project: &'p Project,
+    screen: Running<'p>,
+    keys: File,
+}
+
+impl<'p> Terminal<'p> {
+    /// A terminal that runs [`SESSION`]. `None` without script(1).
+    #[track_caller]
+    fn new(project: &'p Project) -> Option<Self> {
+        if !has_tool("script") {
+            return None;
+        }
+        project.write("session", SESSION);
+        let script = "rm -f keys; mkfifo keys; exec script -qec 'sh session' /dev/null <keys";
+        let keys = project.path("keys");
+        let _ = fs::remove_file(&keys);
+        let screen = project.sh(script).start();
+        wait_until("there is a FIFO", SOON, || keys.exists());
+        let keys = OpenOptions::new().write(true).open(keys).unwrap();
+        Some(Self { project, screen, keys })
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+    }
+
+    #[track_caller]
+    fn shows(&self, text: &str) {
+        self.screen.says(text);
+    }
+
+    /// Waits for the raw mode; gives the pid of `console`.
+    fn is_raw(&self) -> u32 {
+        let (pid, name) = await_console(self.project);
+        wait_until("the terminal is in raw mode", SOON, || {
+            let shown = Command::new("stty").args(["-a", "-F", &name]).output().unwrap();
+            let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+            ["-icanon", "-isig", "-echo ", "-ixon"].iter().all(|mode| shown.contains(mode))
+        });
+        pid
+    }
+
+    #[track_caller]
+    fn ends(self, shown: &str) {
+        let Self { screen, keys, .. } = self;
+        screen.says("code ");
+        drop(keys);
+        screen.end().stdout(shown).success();
+    }
+}
+
+#[test]
+fn a_terminal_is_raw_and_then_as_it_was() {
+    let Some(project) = echoing() else { return };
+    fs::write(project.vm_path("vm", "serial"), "before\n!\u{1b}[6n").unwrap();
+    let Some(mut terminal) = Terminal::new(&project) else { return };
+    terminal.is_raw();
+    terminal.shows("before\r\n!");
+    terminal.types("abc");
+    terminal.shows("!abc");
+    // Ctrl-C, Ctrl-Z, Ctrl-\ and Ctrl-D are the guest's.
+    terminal.types("\u{3}\u{1a}\u{1c}\u{4}\rdef");
+    terminal.shows("\u{3}\u{1a}\u{1c}\u{4}\rdef");
+    terminal.types("\u{1d}");
+    terminal.ends(
+        "\r\u{1b}[Kqqmgr: this is the console of VM `vm`; Ctrl-] leaves it\r\n\
+         before\r\n\
+         !abc\u{3}\u{1a}\u{1c}\u{4}\rdef\r\n\
+         \r\u{1b}[Kqqmgr: left the console; VM `vm` runs on\r\n\
+         code 0\r\n\
+         restored\r\n",
+    );
+    project.qqmgr(&["status", "-q", "vm"]).run().success();
+}
+
+/// Whatever becomes of `console`: a panic aborts the program that is released.
+#[test]
+fn a_terminal_is_restored_after_every_end() {
+    let Some(project) = echoing() else { return };
+    let begin = "\r\u{1b}[Kqqmgr: this is the console of VM `vm`; Ctrl-] leaves it\r\n...\n";
+    for (name, status) in [("TERM", 143), ("KILL", 137), ("HUP", 129), ("ABRT", 134)] {
+        let Some(terminal) = Terminal::new(&project) else { return };
+        let pid = terminal.is_raw();
+        signal(pid, name);
+        // The shell may say what has ended it, in raw mode yet.
+        terminal.ends(&format!("{begin}[..]code {status}[..]\nrestored\r\n"));
+    }
+    // The second one is told who is there, and leaves the terminal alone.
+    let Some(mut first) = Terminal::new(&project) else { return };
+    first.is_raw();
+    let second = project.qqmgr(&["console", "vm"]).run();
+    second
+        .stderr(
+            "qqmgr: error: `console` (pid [PID] on /dev/[..]) has the console of VM `vm`\n\
+             qqmgr: hint: `qqmgr serial vm -f` shows what the guest says meanwhile\n",
+        )
+        .code(1);
+    first.types("q");
+    first.ends(&format!(
+        "{begin}\r\u{1b}[Kqqmgr: VM `vm` has ended: the guest powered off\r\ncode 0\r\nrestored\r\n"
+    ));
+}
+
+/// A login, by a script and by somebody at a terminal.
+#[test]
+fn a_login_on_a_real_guest() {
+    let project = Project::new();
+    let Some(config) = guest::config("", &free_port().to_string(), "") else { return };
+    project.config(
+        &format!("{config}[vm.base]\nssh.port = 1\n")
+            .replace("[vm.vm]\n", "[vm.vm]\nconsole = true\n"),
+    );
+    project.qqmgr(&["start", "vm"]).run().stdout("vm started: [..]\n").success();
+    let wait = ["wait", "vm", "--for", "serial=login: ", "--timeout", "55"];
+    project.qqmgr(&wait).run().stdout("vm said `login: ` after [SECONDS] s\n").success();
+    let talk = |input: &str, until: &str| {
+        let arguments = ["console", "vm", "--timeout", "55", "--until", until];
+        project.qqmgr(&arguments).stdin(input).run().stdout("...\n[..]").success();
+    };
+    talk("root\n", "~ # ");
+    talk("echo $((6 * 7))-$(uname -n)-$(tty)\n", "\n42-vm-/dev/ttyS0\r");
+
+    let Some(mut terminal) = Terminal::new(&project) else { return };
+    terminal.is_raw();
+    terminal.types("echo a$((1 + 1))b; sleep 1000\r");
+    terminal.shows("\na2b\r");
+    terminal.types("\u{3}");
+    terminal.types("echo c$((1 + 2))d\r");
+    terminal.shows("\nc3d\r");
+    terminal.types("\u{1d}");
+    terminal.ends(
+        "...\nqqmgr: left the console; VM `vm` runs on\r\ncode 0\r\nrestored\r\n"
+            .replace("qqmgr: left", "[..]qqmgr: left")
+            .as_str(),
+    );
+
+    let off = project.qqmgr(&["console", "vm", "--idle", "50"]).stdin("poweroff\n").run();
+    off.stdout("...\n[..]").stderr("qqmgr: VM `vm` has ended: the guest powered off\n").success();
+}
