@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::guard::Guard;
 use crate::log::Log;
-use crate::programs::{self, STTY};
+use crate::programs;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
@@ -51,7 +51,7 @@ impl Raw {
 /// What it says; it works on its standard input.
 fn stty(arguments: &[&str], log: &Log) -> Result<String, Error> {
     log.verbose(|| format!("exec stty {}", arguments.join(" ")));
-    let mut stty = STTY.command();
+    let mut stty = programs::STTY.command();
     stty.args(arguments).stdin(Stdio::inherit());
     let output = stty.output().map_err(|error| programs::cannot_run(&stty, &error))?;
     if !output.status.success() {
