@@ -196,7 +196,7 @@ impl<'a> Talk<'a> {
     /// Until it is over, as `None` when QEMU has closed the console.
     fn run(&mut self, console: &Console, typed: bool) -> Result<Option<End>, Error> {
         let (sender, events) = mpsc::sync_channel(PIECES_MAX);
-        let (output, input) = (console.output()?, console.input(typed)?);
+        let (output, input) = (console.mouth()?, console.ear(typed)?);
         let of_input = sender.clone();
         // They end with this process at the latest.
         let started = thread::Builder::new().spawn(move || pass_output(output, &sender));

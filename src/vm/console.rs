@@ -1,4 +1,4 @@
-//! TRUSTED CORE: connects to the serial line of a VM that has a console.
+//! The serial line of a VM that has a console.
 //!
 //! QEMU serves one client of that socket at a time, and a second one is accepted by the kernel and
 //! hears nothing. So whoever has it is looked for first: another `console`, which holds a lock, or
@@ -60,12 +60,12 @@ impl Console {
     }
 
     /// What the guest says.
-    pub(crate) fn output(&self) -> Result<impl Read + Send + use<>, Error> {
+    pub(crate) fn mouth(&self) -> Result<impl Read + Send + use<>, Error> {
         self.stream.try_clone().map_err(|error| broken(&error))
     }
 
-    /// Where it hears. What comes from somebody's fingers may be lost, and all else is waited for.
-    pub(crate) fn input(&self, typed: bool) -> Result<impl Write + Send + use<>, Error> {
+    /// What comes from somebody's fingers may be lost, and all else is waited for.
+    pub(crate) fn ear(&self, typed: bool) -> Result<impl Write + Send + use<>, Error> {
         let wait = typed.then_some(TYPING_WAIT);
         let input = self.stream.try_clone();
         let input = input.and_then(|input| input.set_write_timeout(wait).map(|()| input));

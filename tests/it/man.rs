@@ -19,7 +19,9 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Project, fake_qemu, free_port, guest_dir, has_program, has_tool, real_qemu};
+use crate::harness::{
+    Project, fake_qemu, free_port, guest_dir, has_program, has_tool, real_qemu, wait_until,
+};
 
 const QQMGR_1: &str = include_str!("../../man/qqmgr.1");
 const README: &str = include_str!("../../README.md");
@@ -483,6 +485,7 @@ fn json_of_every_command_is_documented() {
         done
     });
     check("start", &[run(&["start", "dev"]), run(&["start", "dev"]), builds[0].clone()]);
+    fs::write(project.vm_path("dev", "console.socket"), "").unwrap();
     let configured = [run(&["list"]), run(&["status", "dev"])];
     check("serial", &[run(&["serial", "dev"])]);
     check("log", &[run(&["log", "dev"])]);
@@ -623,6 +626,32 @@ fn json_of_stats_is_documented() {
     let page = printed(QQMGR_1);
     let text = part(part(&page, ".Sh", "COMMANDS"), ".Ss", "stats");
     members_are_documented("stats", text, &[known, unknown]);
+}
+
+/// Of a real QEMU, which has one.
+#[test]
+fn json_of_the_console_is_documented() {
+    let Some(qemu) = real_qemu() else { return };
+    let project = Project::new();
+    project.config(&format!(
+        "[qemu]\nbin = {qemu:?}\n[vm.dev]\nconsole = true\nssh.port = {}\n\
+         cmd = '-nodefaults -machine none -display none'\n",
+        free_port()
+    ));
+    assert_eq!(run(&project, &["start", "dev"]).0, 0);
+    let idle = json(&project, &["console", "dev", "--idle", "0.1"]);
+    let socket = project.vm_path("dev", "console.socket");
+    let awaits = project.qqmgr(&["--json", "console", "dev", "--idle", "50"]).start();
+    wait_until("it has the console", Duration::from_secs(30), || {
+        let chardevs = run(&project, &["qmp", "dev", "query-chardev"]).1;
+        chardevs.contains(&format!("\"unix:{}", socket.display()))
+    });
+    assert_eq!(run(&project, &["stop", "dev", "--force"]).0, 0);
+    let ended = "qqmgr: VM `dev` has ended: QEMU was ended by a signal\n";
+    let stopped = awaits.end().stdout("{\n...\n}\n").stderr(ended).success().stdout.clone();
+    let page = printed(QQMGR_1);
+    let text = part(part(&page, ".Sh", "COMMANDS"), ".Ss", "console");
+    members_are_documented("console", text, &[idle, stopped]);
 }
 
 #[test]
@@ -824,7 +853,7 @@ fn guest_project() -> Option<Project> {
          '-kernel \"{{{{.guest}}}}/vmlinuz\" -initrd \"{{{{.guest}}}}/initrd\"',\n\
          '-append \"console=ttyS0 guest.hostname={{{{.vm.name}}}}\"',\n\
          '-netdev user,id=n0,hostfwd=tcp:127.0.0.1:{{{{.vm.ssh.port}}}}-:22',\n\
-         '-device virtio-net-pci,netdev=n0',\n]\nssh.port = 'auto'\n\
+         '-device virtio-net-pci,netdev=n0',\n]\nssh.port = 'auto'\nconsole = true\n\
          [vm.node-1]\nextends = 'dev'\n[vm.node-2]\nextends = 'dev'\n\
          [img.scratch]\nsize = '64M'\n",
         guest.display(),
@@ -910,6 +939,10 @@ fn check_example(project: &Project, script: &str, stdout: &str) {
     }
     if script.contains("qqmgr screenshot") {
         assert_eq!(lines_with("wrote boot-"), 3, "{script}\n{stdout}");
+    }
+    if script.contains("qqmgr console") {
+        let answer = stdout.split_once("\ndev\r\n").expect("the guest says its name").1;
+        assert!(answer.starts_with("status 0"), "{script}\n{stdout}");
     }
     if script.contains("diff now") {
         assert_eq!(lines_with("<") + lines_with(">"), 3, "{script}\n{stdout}");
