@@ -16,6 +16,26 @@ pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
+/// What `--json` has of an output: all of it, up to a limit.
+#[derive(Default)]
+pub(crate) struct Collected(Vec<u8>);
+
+impl Collected {
+    const BYTES_MAX: usize = 64 * 1024 * 1024;
+
+    pub(crate) fn add(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.0.extend_from_slice(bytes);
+        if self.0.len() <= Self::BYTES_MAX {
+            return Ok(());
+        }
+        Err(Error::failed(format!("there is more output than {} MiB", Self::BYTES_MAX >> 20)))
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0).into_owned()
+    }
+}
+
 /// Writes all of it at once. A reader that has gone away is no error.
 pub(crate) fn write(bytes: &[u8]) -> Result<Reader, Error> {
     let mut stdout = io::stdout().lock();

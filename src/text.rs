@@ -132,6 +132,28 @@ impl Source {
     }
 }
 
+/// A text that is looked for in bytes which come in pieces.
+pub(crate) struct Search<'a> {
+    pub(crate) text: &'a [u8],
+    /// The end of what came, shorter than the text: it may go on.
+    rest: Vec<u8>,
+}
+
+impl<'a> Search<'a> {
+    /// The text is not empty.
+    pub(crate) fn new(text: &'a [u8]) -> Self {
+        Self { text, rest: Vec::new() }
+    }
+
+    /// Whether it ends in this piece.
+    pub(crate) fn has_found(&mut self, piece: &[u8]) -> bool {
+        self.rest.extend_from_slice(piece);
+        let found = self.rest.windows(self.text.len()).any(|part| part == self.text);
+        self.rest.drain(..self.rest.len().saturating_sub(self.text.len() - 1));
+        found
+    }
+}
+
 /// One column per character, and nothing that a terminal would obey.
 fn printable(c: char) -> char {
     match c {
@@ -261,6 +283,20 @@ mod tests {
     fn excerpt_shows_no_control_characters() {
         let source = Source { name: "f".into(), text: "a\u{1b}[31m".into() };
         assert!(excerpt(&source, Span { start: 0, end: 1 }).contains("a\u{fffd}[31m"));
+    }
+
+    #[test]
+    fn a_text_is_found_in_pieces() {
+        for (pieces, found) in [
+            (&["login: "][..], true),
+            (&["log", "", "in", ": x"], true),
+            (&["login", " :"], false),
+            (&["loglogin", ": "], true),
+        ] {
+            let mut search = Search::new(b"login: ");
+            let mut pieces = pieces.iter();
+            assert_eq!(pieces.any(|piece| search.has_found(piece.as_bytes())), found);
+        }
     }
 
     #[test]

@@ -6,9 +6,10 @@ use crate::cli::{Args, Command, Outcome, Run, usage_of};
 use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::json::Value;
-use crate::out::{self, Reader};
+use crate::out::{self, Collected, Reader};
 use crate::report::Report;
 use crate::terminal::Filter;
+use crate::text::{Search, sanitized};
 use crate::tty::{self, Raw};
 use crate::vm::console::{self, Console};
 use crate::vm::events::Ending;
@@ -26,8 +27,6 @@ const LEAVE: u8 = 0x1d;
 const TAIL_LINES: u64 = 20;
 /// Without `--idle`.
 const IDLE: Duration = Duration::from_secs(1);
-/// What `--json` collects.
-const JSON_BYTES_MAX: usize = 64 * 1024 * 1024;
 const CHUNK_BYTES: usize = 16 * 1024;
 /// When nobody takes the output, so many pieces of it are kept before the guest has to wait.
 const PIECES_MAX: usize = 16;
@@ -126,8 +125,7 @@ fn run(args: &Args) -> Outcome {
         Some(end) => end,
         None => End::Stopped(talk.ended(&mut console)?),
     };
-    let text = String::from_utf8_lossy(&talk.collected).into_owned();
-    Ok(Box::new(Talked { name: target.name.clone(), text, end }))
+    Ok(Box::new(Talked { name: target.name.clone(), text: talk.collected.text(), end }))
 }
 
 /// The terminal has its mode back before anything else is said.
@@ -163,17 +161,18 @@ fn without(target: &Target) -> Error {
 struct Talk<'a> {
     target: &'a Target<'a>,
     deadline: Option<Instant>,
-    /// Says when the guest has said what is waited for.
-    search: Search<'a>,
-    collected: Vec<u8>,
+    /// Says when the guest has said what is waited for, if anything is.
+    search: Option<Search<'a>>,
+    found: bool,
+    collected: Collected,
 }
 
 impl<'a> Talk<'a> {
     fn new(target: &'a Target<'a>) -> Self {
         let args = target.args;
         let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
-        let search = Search { text: &args.until, found: false, rest: Vec::new() };
-        Self { target, deadline, search, collected: Vec::new() }
+        let search = Some(args.until.as_slice()).filter(|text| !text.is_empty()).map(Search::new);
+        Self { target, deadline, search, found: false, collected: Collected::default() }
     }
 
     /// Of what the guest said before. A question to the terminal in it would be answered now, to
@@ -211,12 +210,14 @@ impl<'a> Talk<'a> {
 
     fn listen(&mut self, events: &Receiver<Event>) -> Result<Option<End>, Error> {
         let args = self.target.args;
-        let idle = args.until.is_empty().then(|| args.idle.unwrap_or(IDLE));
+        let idle = self.search.is_none().then(|| args.idle.unwrap_or(IDLE));
         // From the end of the input on.
         let mut idle_at = None;
         let mut input_ended = false;
         loop {
-            match next(events, [idle_at, self.deadline].into_iter().flatten().min()) {
+            let next = [idle_at, self.deadline].into_iter().flatten().min();
+            let left = |at: Instant| at.saturating_duration_since(Instant::now());
+            match events.recv_timeout(next.map_or(Duration::MAX, left)) {
                 Ok(Event::Output(bytes)) => {
                     if self.take(&bytes)? == Reader::Gone {
                         return Ok(Some(End::Left));
@@ -232,7 +233,7 @@ impl<'a> Talk<'a> {
                     return Ok(Some(End::Idle));
                 }
             }
-            if input_ended && self.search.found {
+            if input_ended && self.found {
                 return Ok(Some(End::Found));
             }
             idle_at = idle.filter(|_| input_ended).map(|idle| Instant::now() + idle);
@@ -241,25 +242,20 @@ impl<'a> Talk<'a> {
 
     /// What the guest says.
     fn take(&mut self, bytes: &[u8]) -> Result<Reader, Error> {
-        self.search.add(bytes);
+        self.found |= self.search.as_mut().is_some_and(|search| search.has_found(bytes));
         if !self.target.args.json {
             return out::write(bytes);
         }
-        if self.collected.len() + bytes.len() > JSON_BYTES_MAX {
-            let message = format!("the guest says more than {} MiB", JSON_BYTES_MAX >> 20);
-            return Err(Error::failed(message));
-        }
-        self.collected.extend_from_slice(bytes);
-        Ok(Reader::There)
+        self.collected.add(bytes).map(|()| Reader::There)
     }
 
     /// Why QEMU has ended, which is told; an error of one that did not say why.
     fn ended(&self, console: &mut Console) -> Result<Ending, Error> {
-        let Target { name, log, args, .. } = self.target;
+        let Target { name, log, .. } = self.target;
         let Some(ending) = console.ending() else {
             return Err(Error::failed(format!("QEMU has closed the console of VM `{name}`")));
         };
-        if !args.until.is_empty() && !self.search.found {
+        if self.search.is_some() && !self.found {
             let message = format!("QEMU ended while waiting for {}: {ending}", self.awaited());
             return Err(Error::new(Kind::NotRunning, message));
         }
@@ -273,41 +269,29 @@ impl<'a> Talk<'a> {
 
     fn timed_out(&self) -> Error {
         let seconds = self.target.args.timeout.unwrap_or_default().as_secs_f64();
-        let what = match self.search.text {
-            [] => format!("the console of VM `{}` to be idle", self.target.name),
-            _ => self.awaited(),
-        };
-        Error::new(Kind::TimedOut, format!("waited {seconds} s for {what}"))
+        Error::new(Kind::TimedOut, format!("waited {seconds} s for {}", self.awaited()))
     }
 
     fn awaited(&self) -> String {
-        let text = crate::text::sanitized(&String::from_utf8_lossy(self.search.text));
-        format!("`{text}` on the console of VM `{}`", self.target.name)
-    }
-}
-
-/// The next event before the deadline, if there is one.
-fn next(events: &Receiver<Event>, deadline: Option<Instant>) -> Result<Event, RecvTimeoutError> {
-    match deadline {
-        Some(deadline) => events.recv_timeout(deadline.saturating_duration_since(Instant::now())),
-        None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        let name = &self.target.name;
+        match &self.search {
+            None => format!("the console of VM `{name}` to be idle"),
+            Some(search) => {
+                let text = sanitized(&String::from_utf8_lossy(search.text));
+                format!("`{text}` on the console of VM `{name}`")
+            }
+        }
     }
 }
 
 fn pass_output(mut output: impl Read, events: &SyncSender<Event>) {
     let mut chunk = vec![0; CHUNK_BYTES];
-    loop {
-        let event = match output.read(&mut chunk) {
-            Ok(0) => Event::OutputEnded,
-            Ok(count) => Event::Output(chunk[..count].to_vec()),
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(_) => Event::OutputEnded,
-        };
-        let is_last = matches!(event, Event::OutputEnded);
-        if events.send(event).is_err() || is_last {
+    while let Ok(count @ 1..) = output.read(&mut chunk) {
+        if events.send(Event::Output(chunk[..count].to_vec())).is_err() {
             return;
         }
     }
+    let _ = events.send(Event::OutputEnded);
 }
 
 /// Until standard input ends, or somebody leaves; or QEMU takes no more, which the other end tells.
@@ -315,12 +299,9 @@ fn pass_input(mut input: impl Write, typed: bool, events: &SyncSender<Event>) {
     let mut stdin = io::stdin().lock();
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
-        let bytes = match stdin.read(&mut chunk) {
-            Ok(count) => &chunk[..count],
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            // A terminal that is gone.
-            Err(_) => &[],
-        };
+        // A terminal that is gone is an end, too.
+        let count = stdin.read(&mut chunk).unwrap_or(0);
+        let bytes = &chunk[..count];
         let leaves = bytes.iter().position(|byte| typed && *byte == LEAVE);
         match input.write_all(&bytes[..leaves.unwrap_or(bytes.len())]) {
             Err(error) if error.kind() != ErrorKind::WouldBlock => return,
@@ -331,25 +312,6 @@ fn pass_input(mut input: impl Write, typed: bool, events: &SyncSender<Event>) {
             let _ = events.send(event);
             return;
         }
-    }
-}
-
-/// A text that is looked for in what comes in pieces.
-struct Search<'a> {
-    text: &'a [u8],
-    found: bool,
-    /// The end of what came, shorter than the text: it may go on.
-    rest: Vec<u8>,
-}
-
-impl Search<'_> {
-    fn add(&mut self, bytes: &[u8]) {
-        if self.text.is_empty() || self.found {
-            return;
-        }
-        self.rest.extend_from_slice(bytes);
-        self.found = self.rest.windows(self.text.len()).any(|part| part == self.text);
-        self.rest.drain(..self.rest.len().saturating_sub(self.text.len() - 1));
     }
 }
 
@@ -371,26 +333,5 @@ impl Report for Talked {
             ("end", end.into()),
             ("reason", reason.into()),
         ])
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_text_is_found_in_pieces() {
-        for (pieces, found) in [
-            (&["login: "][..], true),
-            (&["log", "", "in", ": x"], true),
-            (&["login", " :"], false),
-            (&["loglogin", ": "], true),
-        ] {
-            let mut search = Search { text: b"login: ", found: false, rest: Vec::new() };
-            for piece in pieces {
-                search.add(piece.as_bytes());
-            }
-            assert_eq!(search.found, found, "{pieces:?}");
-        }
     }
 }

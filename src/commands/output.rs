@@ -7,7 +7,7 @@ use crate::cli::{Args, Command, Outcome, Run, usage_of};
 use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::json::Value;
-use crate::out::{self, Reader};
+use crate::out::{self, Collected, Reader};
 use crate::report::Report;
 use crate::terminal::Filter;
 use crate::vm::boots;
@@ -18,8 +18,6 @@ use std::path::PathBuf;
 
 /// What a terminal gets without `--lines`: about what it can show at once.
 const TERMINAL_LINES: u64 = 40;
-/// What `--json` collects of one file.
-const JSON_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 pub(crate) static SERIAL: Command = Command {
     name: "serial",
@@ -156,17 +154,13 @@ fn stream(
 }
 
 fn collect(output: &mut Output) -> Result<String, Error> {
-    let mut all = Vec::new();
+    let mut all = Collected::default();
     loop {
         let bytes = output.read()?;
         if bytes.is_empty() {
-            return Ok(String::from_utf8_lossy(&all).into_owned());
+            return Ok(all.text());
         }
-        all.extend(bytes);
-        if all.len() > JSON_BYTES_MAX {
-            let message = format!("there is more output than {} MiB", JSON_BYTES_MAX >> 20);
-            return Err(Error::failed(message).hint("`--lines` asks for less"));
-        }
+        all.add(&bytes).map_err(|error| error.hint("`--lines` asks for less"))?;
     }
 }
 

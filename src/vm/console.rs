@@ -26,6 +26,8 @@ const TYPING_WAIT: Duration = Duration::from_secs(1);
 /// A QEMU that closed the console ends within this.
 const ENDING_WAIT: Duration = Duration::from_secs(5);
 
+const OTHER: &str = "another program";
+
 /// Whether the VM was started with one.
 pub(crate) fn is_there(paths: &Paths) -> bool {
     paths.console.symlink_metadata().is_ok()
@@ -53,7 +55,7 @@ impl Console {
         let stream = qmp::connect_by(paths.reachable(&paths.console)?, deadline).map_err(
             |error| match error {
                 qmp::Error::Unreachable(error) => Error::io("open", &paths.console, &error),
-                _ => taken(name),
+                _ => has_it(OTHER, name),
             },
         )?;
         Ok(Self { stream, process: session.process.clone(), story, _held: held })
@@ -85,25 +87,11 @@ impl Console {
 const FREE: &str = "disconnected:";
 
 fn wait_until_free(session: &mut Session, name: &str) -> Result<(), Error> {
-    let mut failed = None;
     let free = wait::poll(Instant::now() + LEAVING_WAIT, || {
-        match session.execute("query-chardev", None) {
-            Ok(chardevs) => is_free(&chardevs).then_some(()),
-            Err(error) => {
-                failed = Some(error);
-                Some(())
-            }
-        }
+        let chardevs = session.execute("query-chardev", None);
+        chardevs.map(|chardevs| is_free(&chardevs).then_some(())).transpose()
     });
-    match (failed, free) {
-        (Some(error), _) => Err(error),
-        (None, Some(())) => Ok(()),
-        (None, None) => Err(taken(name)),
-    }
-}
-
-fn taken(name: &str) -> Error {
-    has_it("another program", name)
+    free.unwrap_or_else(|| Err(has_it(OTHER, name)))
 }
 
 fn has_it(who: &str, name: &str) -> Error {

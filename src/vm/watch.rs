@@ -9,7 +9,7 @@ use super::tail::tail;
 use super::{Instance, Paths, wait};
 use crate::error::{Error, Kind};
 use crate::log::Log;
-use crate::text::sanitized;
+use crate::text::{Search, sanitized};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -134,7 +134,7 @@ impl Watch<'_> {
     pub(crate) fn serial(&self, text: &[u8]) -> Result<(), Error> {
         let shown = sanitized(&String::from_utf8_lossy(text));
         let what = format!("`{shown}` on the serial output of VM `{}`", self.name);
-        let mut search = Search::new(&self.paths.serial, text);
+        let mut search = FileSearch::new(&self.paths.serial, text);
         self.until(&what, || search.has_found())
     }
 
@@ -197,17 +197,15 @@ impl Watch<'_> {
 const SEARCH_CHUNK_BYTES: u64 = 64 * 1024;
 
 /// A text that is looked for in a file that grows.
-struct Search<'a> {
+struct FileSearch<'a> {
     path: PathBuf,
-    text: &'a [u8],
     searched: u64,
-    /// The end of what was searched, shorter than the text: it may go on in what comes.
-    rest: Vec<u8>,
+    search: Search<'a>,
 }
 
-impl<'a> Search<'a> {
+impl<'a> FileSearch<'a> {
     fn new(path: &Path, text: &'a [u8]) -> Self {
-        Self { path: path.to_path_buf(), text, searched: 0, rest: Vec::new() }
+        Self { path: path.to_path_buf(), searched: 0, search: Search::new(text) }
     }
 
     /// A file that cannot be read has nothing yet.
@@ -216,11 +214,9 @@ impl<'a> Search<'a> {
             && !chunk.is_empty()
         {
             self.searched += chunk.len() as u64;
-            self.rest.extend_from_slice(&chunk);
-            if self.rest.windows(self.text.len()).any(|part| part == self.text) {
+            if self.search.has_found(&chunk) {
                 return true;
             }
-            self.rest.drain(..self.rest.len().saturating_sub(self.text.len() - 1));
         }
         false
     }
@@ -243,7 +239,7 @@ mod tests {
     fn a_text_is_found_across_chunks_as_the_file_grows() {
         let path = std::env::temp_dir().join(format!("qqmgr-search-{}", std::process::id()));
         let _ = std::fs::remove_file(&path);
-        let mut search = Search::new(&path, b"login: ");
+        let mut search = FileSearch::new(&path, b"login: ");
         assert!(!search.has_found());
         let mut file = File::create(&path).unwrap();
         file.write_all(&vec![b'l'; 70_000]).unwrap();
