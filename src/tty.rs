@@ -5,18 +5,13 @@ use crate::guard::Guard;
 use crate::log::Log;
 use crate::programs;
 use std::ffi::OsString;
-use std::io::{self, IsTerminal as _};
+use std::io;
 use std::os::fd::AsFd as _;
 use std::process::Stdio;
 
 /// For who comes after us: the terminal is its standard output.
 const RESTORE: &str = "echo ready >&2; read -r end; exec stty \"$1\" <&1";
 const READY: &str = "ready";
-
-/// Whether somebody types on standard input.
-pub(crate) fn is_input() -> bool {
-    io::stdin().is_terminal()
-}
 
 /// The terminal on standard input passes every key on as it is, also Ctrl-C, and shows none.
 /// However this process ends, the mode before comes back; [`Raw::restore`] has it back at once.
@@ -32,10 +27,7 @@ impl Raw {
         let saved = stty(&["-g"], log)?.trim().to_string();
         let argv = ["sh", "-c", RESTORE, "sh", &saved].map(OsString::from);
         let terminal = io::stdin().as_fd().try_clone_to_owned();
-        let terminal = terminal.map_err(|error| {
-            let reason = crate::error::io_reason(&error);
-            Error::failed(format!("cannot use the terminal: {reason}"))
-        })?;
+        let terminal = terminal.map_err(|error| Error::failed(format!("the terminal: {error}")))?;
         let guard = Guard::new(&argv, READY, Stdio::from(terminal), log)?;
         stty(&["raw", "-echo"], log)?;
         Ok(Self { saved, guard, log: log.clone() })

@@ -1,5 +1,6 @@
 //! `qqmgr console VM`: the serial line in both directions, for somebody at a terminal or a script.
 
+use super::output::show;
 use super::target::Target;
 use crate::cli::spec::{self, Flag, FlagKind};
 use crate::cli::{Args, Command, Outcome, Run, usage_of};
@@ -8,14 +9,13 @@ use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::out::{self, Collected, Reader};
 use crate::report::Report;
-use crate::terminal::Filter;
 use crate::text::{Search, sanitized};
-use crate::tty::{self, Raw};
+use crate::tty::Raw;
 use crate::vm::console::{self, Console};
 use crate::vm::events::Ending;
 use crate::vm::output::Output;
 use crate::vm::process;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IsTerminal as _, Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
@@ -53,7 +53,7 @@ static IDLE_FLAG: Flag = Flag {
             Ok(())
         },
     },
-    help: "After the input, leave when it is silent for so long (default 1)",
+    help: "After the input, leave after so long a silence (default 1)",
 };
 static UNTIL: Flag = Flag {
     long: "until",
@@ -103,7 +103,7 @@ struct Talked {
 }
 
 fn run(args: &Args) -> Outcome {
-    let typed = tty::is_input();
+    let typed = io::stdin().is_terminal();
     if args.json && typed {
         let message = "`--json` needs a standard input that ends, and no terminal";
         return Err(usage_of(&COMMAND, message.into()));
@@ -181,15 +181,9 @@ impl<'a> Talk<'a> {
         if !out::is_terminal() {
             return Ok(());
         }
-        let (mut output, mut filter) = (Output::open(&self.target.paths.serial)?, Filter::new());
+        let mut output = Output::open(&self.target.paths.serial)?;
         output.skip_to_last(TAIL_LINES)?;
-        loop {
-            let bytes = output.read()?;
-            if bytes.is_empty() {
-                return out::write(filter.end()).map(|_| ());
-            }
-            out::write(&filter.pass(&bytes))?;
-        }
+        show(&mut output, None, true)
     }
 
     /// Until it is over, as `None` when QEMU has closed the console.
@@ -228,7 +222,9 @@ impl<'a> Talk<'a> {
                 Ok(Event::OutputEnded) | Err(RecvTimeoutError::Disconnected) => return Ok(None),
                 Err(RecvTimeoutError::Timeout) => {
                     if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                        return Err(self.timed_out());
+                        let seconds = args.timeout.unwrap_or_default().as_secs_f64();
+                        let message = format!("waited {seconds} s for {}", self.awaited());
+                        return Err(Error::new(Kind::TimedOut, message));
                     }
                     return Ok(Some(End::Idle));
                 }
@@ -265,11 +261,6 @@ impl<'a> Talk<'a> {
         }
         log.note(&message);
         Ok(ending)
-    }
-
-    fn timed_out(&self) -> Error {
-        let seconds = self.target.args.timeout.unwrap_or_default().as_secs_f64();
-        Error::new(Kind::TimedOut, format!("waited {seconds} s for {}", self.awaited()))
     }
 
     fn awaited(&self) -> String {

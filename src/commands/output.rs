@@ -12,7 +12,7 @@ use crate::report::Report;
 use crate::terminal::Filter;
 use crate::vm::boots;
 use crate::vm::output::Output;
-use crate::vm::process;
+use crate::vm::process::{self, Process};
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
@@ -128,23 +128,21 @@ fn run(command: &Command, args: &Args, source: Source) -> Outcome {
     let text = if args.json {
         collect(&mut output)?
     } else {
-        let next = || match &process {
-            Some(process) => output.follow(process),
-            None => output.read().map(|bytes| Some(bytes).filter(|bytes| !bytes.is_empty())),
-        };
-        stream(next, out::is_terminal() && !args.raw)?;
+        show(&mut output, process.as_ref(), out::is_terminal() && !args.raw)?;
         String::new()
     };
     Ok(Box::new(Shown { name, boot, file, text }))
 }
 
-/// Writes what comes to standard output, until it ends or nobody reads it any more.
-fn stream(
-    mut next: impl FnMut() -> Result<Option<Vec<u8>>, Error>,
+/// Writes it to standard output, and what comes while the process lives, unless nobody reads it any
+/// more.
+pub(super) fn show(
+    output: &mut Output,
+    process: Option<&Process>,
     filtered: bool,
 ) -> Result<(), Error> {
     let mut filter = filtered.then(Filter::new);
-    while let Some(bytes) = next()? {
+    while let Some(bytes) = output.next(process)? {
         let bytes = filter.as_mut().map(|filter| filter.pass(&bytes)).unwrap_or(bytes);
         if out::write(&bytes)? == Reader::Gone {
             return Ok(());
@@ -155,27 +153,19 @@ fn stream(
 
 fn collect(output: &mut Output) -> Result<String, Error> {
     let mut all = Collected::default();
-    loop {
-        let bytes = output.read()?;
-        if bytes.is_empty() {
-            return Ok(all.text());
-        }
+    while let Some(bytes) = output.next(None)? {
         all.add(&bytes).map_err(|error| error.hint("`--lines` asks for less"))?;
     }
+    Ok(all.text())
 }
 
 /// The error of an output that is not there.
 fn nothing(target: &Target, source: Source) -> Error {
     let (name, args) = (&target.name, target.args);
     if source == Source::Serial && args.boot > 0 {
-        let kept: Vec<String> =
-            boots::kept(&target.paths).iter().map(|ago| format!("`--boot -{ago}`")).collect();
-        let message =
-            format!("the serial output of boot -{} of VM `{name}` is not there", args.boot);
-        let hint = match kept.as_slice() {
-            [] => "there is none of an earlier boot".into(),
-            kept => format!("there is {}", kept.join(", ")),
-        };
+        let boot = args.boot;
+        let message = format!("the serial output of boot -{boot} of VM `{name}` is not there");
+        let hint = format!("earlier boots that are kept: {}", boots::kept(&target.paths).len());
         return Error::failed(message).hint(hint);
     }
     let what = if source == Source::Log { "log" } else { "serial output" };

@@ -167,7 +167,8 @@ pub(super) fn changes(
     }
     let added = configured.into_iter();
     changes.extend(added.map(|option| Change { running: None, configured: Some(option) }));
-    let (has, wanted) = (Features::of(instance.injected()).keys(), features.keys());
+    let (has, wanted) =
+        (Features::of(&instance.argv[instance.own_argv().len()..]).keys(), features.keys());
     let only = |these: &[&str], others: &[&str]| -> Vec<String> {
         these.iter().filter(|key| !others.contains(key)).map(ToString::to_string).collect()
     };

@@ -5,7 +5,7 @@
 //! any other program, of which QEMU tells.
 
 use super::events::{Ending, Story};
-use super::lock::Holder;
+use super::lock::Lock;
 use super::process::Process;
 use super::session::Session;
 use super::{Paths, argv, qmp, wait};
@@ -38,7 +38,7 @@ pub(crate) struct Console {
     process: Process,
     /// From before QEMU's end: another start may follow at once, with a story of its own.
     story: Option<Story>,
-    _held: Holder,
+    _held: Lock,
 }
 
 impl Console {
@@ -47,8 +47,7 @@ impl Console {
         let mut session = Session::open(name, paths, log)?;
         let on = linux::terminal().map(|tty| format!(" on {}", tty.display())).unwrap_or_default();
         let who = format!("`console` (pid {}{on})", std::process::id());
-        let held =
-            Holder::new(&paths.console_lock, &who)?.map_err(|holder| has_it(&holder, name))?;
+        let held = Lock::now(&paths.console_lock, &who)?.map_err(|holder| has_it(&holder, name))?;
         wait_until_free(&mut session, name)?;
         let story = Story::open(paths);
         let deadline = Instant::now() + CONNECT_WAIT;
@@ -102,10 +101,8 @@ fn has_it(who: &str, name: &str) -> Error {
 /// By the answer to `query-chardev`.
 fn is_free(chardevs: &Value) -> bool {
     let Value::Array(chardevs) = chardevs else { return true };
-    let text =
-        |chardev: &Value, name| chardev.get(name).and_then(Value::as_str).map(str::to_string);
-    let is_console = |chardev: &&Value| text(chardev, "label").as_deref() == Some(argv::CONSOLE);
-    let filename = chardevs.iter().find(is_console).and_then(|found| text(found, "filename"));
+    let is_it = |one: &&Value| one.get("label").and_then(Value::as_str) == Some(argv::CONSOLE);
+    let filename = chardevs.iter().find(is_it).and_then(|one| one.get("filename")?.as_str());
     filename.is_none_or(|filename| filename.starts_with(FREE))
 }
 

@@ -34,11 +34,6 @@ impl Instance {
         self.argv.get(..self.own_words).unwrap_or(&self.argv)
     }
 
-    /// What stands behind those.
-    pub(crate) fn injected(&self) -> &[String] {
-        self.argv.get(self.own_words..).unwrap_or_default()
-    }
-
     /// `None` when there is none, or none that this program wrote.
     pub(crate) fn read(paths: &Paths) -> Option<Self> {
         let bytes = files::read_start(&paths.instance, INSTANCE_BYTES_MAX).ok()?;

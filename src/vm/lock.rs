@@ -34,6 +34,17 @@ impl Lock {
         Self { _file: file }
     }
 
+    /// Of whatever one process has at a time, by the file `path`; or who has it.
+    pub(super) fn now(path: &Path, who: &str) -> Result<Result<Self, String>, Error> {
+        let failed = |error| Error::io("lock", path, &error);
+        let mut file = files::open_lock(path).map_err(failed)?;
+        if !try_lock(&file).map_err(failed)? {
+            return Ok(Err(holder(path)));
+        }
+        sign(&mut file, who);
+        Ok(Ok(Self { _file: file }))
+    }
+
     /// Gives the lock back and removes its file, and the VM's directory if nothing else is there.
     /// Who waits for the file notices that it is gone and makes a new one.
     pub(crate) fn discard(self, paths: &Paths) -> Result<(), Error> {
@@ -85,24 +96,6 @@ pub(crate) fn lock_if_there(
         if files::is_at(&file, &paths.lock) {
             return Ok(Some(Lock::of(file, command)));
         }
-    }
-}
-
-/// What one process has at a time, and the others are told who: held until it is dropped.
-pub(super) struct Holder {
-    _file: File,
-}
-
-impl Holder {
-    /// By the file `path`, for `who`; or who has it.
-    pub(super) fn new(path: &Path, who: &str) -> Result<Result<Self, String>, Error> {
-        let failed = |error| Error::io("lock", path, &error);
-        let mut file = files::open_lock(path).map_err(failed)?;
-        if !try_lock(&file).map_err(failed)? {
-            return Ok(Err(holder(path)));
-        }
-        sign(&mut file, who);
-        Ok(Ok(Self { _file: file }))
     }
 }
 

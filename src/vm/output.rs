@@ -38,23 +38,17 @@ impl Output {
         skipped.map(|_| ()).map_err(|error| Error::io("read", &self.path, &error))
     }
 
-    /// The next bytes, none at the end of what there is.
-    pub(crate) fn read(&mut self) -> Result<Vec<u8>, Error> {
-        self.try_read().map_err(|error| Error::io("read", &self.path, &error))
-    }
-
-    /// The next bytes; waits for them as long as the process lives, and is `None` after that.
-    pub(crate) fn follow(&mut self, process: &Process) -> Result<Option<Vec<u8>>, Error> {
+    /// The next bytes; waits for them as long as the process lives. `None` at the end.
+    pub(crate) fn next(&mut self, process: Option<&Process>) -> Result<Option<Vec<u8>>, Error> {
         let next = wait::poll_long(None, || {
             // In this order: what QEMU wrote last is there when it has ended.
-            let alive = process.is_alive();
+            let alive = process.is_some_and(Process::is_alive);
             match self.read() {
                 Ok(bytes) if bytes.is_empty() => (!alive).then_some(Ok(None)),
-                Ok(bytes) => Some(Ok(Some(bytes))),
-                Err(error) => Some(Err(error)),
+                other => Some(other.map(Some)),
             }
         });
-        next.unwrap_or(Ok(None))
+        next.transpose().map(Option::flatten).map_err(|error| Error::io("read", &self.path, &error))
     }
 
     fn find(&mut self) -> io::Result<()> {
@@ -69,7 +63,7 @@ impl Output {
         }
     }
 
-    fn try_read(&mut self) -> io::Result<Vec<u8>> {
+    fn read(&mut self) -> io::Result<Vec<u8>> {
         if self.file.is_none() {
             self.find()?;
         }
@@ -117,9 +111,7 @@ mod tests {
         let mut output = Output::open(&path).unwrap();
         output.skip_to_last(lines).unwrap();
         let mut all = Vec::new();
-        while let Ok(bytes) = output.read()
-            && !bytes.is_empty()
-        {
+        while let Some(bytes) = output.next(None).unwrap() {
             all.extend(bytes);
         }
         std::fs::remove_file(path).unwrap();
