@@ -53,7 +53,7 @@ static IDLE_FLAG: Flag = Flag {
             Ok(())
         },
     },
-    help: "After the input, leave after so long a silence (default 1)",
+    help: "After the input, leave at such a silence (default 1)",
 };
 static UNTIL: Flag = Flag {
     long: "until",
