@@ -55,7 +55,8 @@ impl Input {
             }
         }
         if self.prompt.is_some() {
-            out::write(b"\n")?;
+            let ended = if process.is_alive() { "" } else { "The VM has ended." };
+            out::write(format!("{ended}\n").as_bytes())?;
         }
         Ok(None)
     }

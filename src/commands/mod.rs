@@ -16,6 +16,7 @@ mod img;
 mod init;
 mod input;
 mod list;
+mod monitor;
 mod output;
 mod plan;
 mod qmp;
@@ -53,6 +54,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &control::POWERDOWN,
     &control::NMI,
     &qmp::COMMAND,
+    &monitor::COMMAND,
     &screenshot::COMMAND,
     &ssh::COMMAND,
     &copy::PUT,

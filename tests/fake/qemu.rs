@@ -74,6 +74,8 @@ const VERSION: &str = concat!(
     r#"{"qemu": {"micro": 22, "minor": 2, "major": 7}, "#,
     r#""package": "Debian 1:7.2+dfsg-7+deb12u18+b3"}"#,
 );
+/// What `info status` of the monitor prints, whatever is asked.
+const STATUS_SHOWN: &str = r#""VM status: running\r\n""#;
 /// What `screendump` takes, of a reply of 200 KiB; without `format`, which came with 7.1.
 const SCHEMA: &str = concat!(
     r#"[{"name": "screendump", "ret-type": "5", "meta-type": "command", "arg-type": "6"}, "#,
@@ -371,6 +373,7 @@ impl State {
                 self.send(r#""event": "POWERDOWN""#);
                 done
             }
+            "human-monitor-command" => Ok(STATUS_SHOWN.to_owned()),
             "quit" => {
                 self.send(QUIT);
                 done

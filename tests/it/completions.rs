@@ -305,6 +305,8 @@ fn values_and_files() {
             ("qqmgr log -f w", "web web-2"),
             ("qqmgr qmp w", "web web-2"),
             ("qqmgr qmp web ", ""),
+            ("qqmgr monitor w", "web web-2"),
+            ("qqmgr monitor web ", ""),
             ("qqmgr qmp web --events --for ", ""),
             ("qqmgr qmp --for=", ""),
             ("qqmgr stop --timeout ", ""),

@@ -25,6 +25,7 @@ mod locks;
 mod man;
 mod old_qemu;
 mod orphans;
+mod monitor;
 mod output;
 mod ports;
 mod qmp;

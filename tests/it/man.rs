@@ -492,6 +492,7 @@ fn json_of_every_command_is_documented() {
     check("ssh", &[run(&["ssh", "dev", "true"])]);
     check("put", &[run(&["put", "dev", "tests", "qqmgr.toml", "."])]);
     check("get", &[run(&["get", "dev", "a", "."])]);
+    check("monitor", &[run(&["monitor", "dev", "info", "status"])]);
     check("screenshot", &[run(&["screenshot", "dev", "screen.png"])]);
     check("completions", &[run(&["completions", "bash"])]);
     let ran = with_ssh_server(port, || run(&["run", "dev", "--", "true"]));
@@ -950,6 +951,9 @@ fn check_example(project: &Project, script: &str, stdout: &str) {
     if script.contains("qqmgr qmp dev <<") {
         let shown = ["{\"return\": {}}", "paused", "CommandNotFound", "not all of that worked"];
         assert!(shown.iter().all(|text| stdout.contains(text)), "{script}\n{stdout}");
+    }
+    if script.contains("info usernet") {
+        assert_eq!(lines_with("TCP[HOST_FORWARD]"), 2, "{script}\n{stdout}");
     }
     if script.contains("jq -r .event") {
         assert_eq!(last, "RESET", "{script}\n{stdout}");

@@ -29,6 +29,7 @@ Commands:
   powerdown [VM...]             Press the power button of VMs once
   nmi [VM...]                   Send VMs a non-maskable interrupt
   qmp VM [NAME] [ARGUMENT...]   Run QMP commands, or print events
+  monitor VM [WORD...]          Run commands of QEMU's human monitor
   screenshot VM [FILE]          Write what the guest shows to a PNG file
   ssh VM [WORD...]              Open a shell on the guest, or run a command
   put VM LOCAL... REMOTE        Copy files and directories to the guest

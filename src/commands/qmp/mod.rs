@@ -10,6 +10,8 @@ mod events;
 mod refusal;
 mod session;
 
+pub(super) use refusal::told as refusal;
+
 use super::target::Target;
 use crate::cli::spec::{self, Count, Flag, FlagKind, Operand};
 use crate::cli::{Args, Command, Outcome, Run, usage_of};
@@ -40,7 +42,7 @@ pub(crate) static COMMAND: Command = Command {
 /// Some commands do much before they answer.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
-static TIMEOUT: Flag = Flag {
+pub(super) static TIMEOUT: Flag = Flag {
     long: "timeout",
     short: None,
     kind: spec::TIMEOUT,
@@ -78,12 +80,17 @@ fn run(args: &Args) -> Outcome {
     let words: Vec<String> = args.operands[1..].iter().map(text).collect::<Result<_, _>>()?;
     let config = Config::load(args)?;
     let target = Target::new(&config, args, &args.vm(), args.log())?;
-    let limit = args.timeout.unwrap_or(TIMEOUT_DEFAULT);
+    let limit = limit(args);
     match words.split_first() {
         _ if args.events => events::print(&target, &words, args.events_for),
         Some((command, words)) => once(&target, limit, command, words),
         None => session::serve(&target, limit),
     }
+}
+
+/// How long an answer may take.
+pub(super) fn limit(args: &Args) -> Duration {
+    args.timeout.unwrap_or(TIMEOUT_DEFAULT)
 }
 
 /// QMP is UTF-8.
@@ -99,7 +106,7 @@ fn once(target: &Target, limit: Duration, command: &str, words: &[String]) -> Ou
     let answer = session.try_execute(limit, command, arguments.as_ref());
     answer
         .map(|value| -> Box<dyn Report> { Box::new(Returned(value)) })
-        .map_err(|error| refusal::told(&mut session, limit, command, &error))
+        .map_err(|error| refusal(&mut session, limit, command, &error))
 }
 
 impl Report for Returned {

@@ -11,7 +11,7 @@ use std::time::Duration;
 const WORDS_MAX: usize = 12;
 
 /// The error for the user, of a command that was given as long as `limit`.
-pub(super) fn told(
+pub(in crate::commands) fn told(
     session: &mut Session,
     limit: Duration,
     command: &str,
