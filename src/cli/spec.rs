@@ -132,6 +132,10 @@ pub(crate) struct Args {
     pub(crate) events: bool,
     /// How long events are printed.
     pub(crate) events_for: Option<Duration>,
+    /// What is typed.
+    pub(crate) text: Option<String>,
+    /// How long a key is held.
+    pub(crate) hold: Option<Duration>,
     /// How long to wait for the guest's ssh server, if at all.
     pub(crate) wait: Option<Duration>,
     pub(crate) wait_for: Option<WaitFor>,

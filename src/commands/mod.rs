@@ -23,6 +23,7 @@ mod qmp;
 mod restart;
 mod run;
 mod screenshot;
+mod sendkey;
 mod ssh;
 mod ssh_config;
 mod start;
@@ -53,6 +54,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &control::RESET,
     &control::POWERDOWN,
     &control::NMI,
+    &sendkey::COMMAND,
     &qmp::COMMAND,
     &monitor::COMMAND,
     &screenshot::COMMAND,

@@ -9,6 +9,7 @@ pub(crate) mod console;
 pub(crate) mod events;
 pub(crate) mod gdb;
 pub(crate) mod instance;
+pub(crate) mod keys;
 pub(crate) mod kvm;
 pub(crate) mod launch;
 pub(crate) mod lock;

@@ -27,6 +27,11 @@ pub(crate) fn poll_long<T>(
     poll_with(LONG_PAUSE_MAX, deadline, ready)
 }
 
+/// For as long as something takes that nobody tells the end of.
+pub(crate) fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
 fn poll_with<T>(
     pause_max: Duration,
     deadline: Option<Instant>,

@@ -304,6 +304,8 @@ fn values_and_files() {
             ("qqmgr serial --boot=-1", "-1"),
             ("qqmgr log -f w", "web web-2"),
             ("qqmgr qmp w", "web web-2"),
+            ("qqmgr sendkey w", "web web-2"),
+            ("qqmgr sendkey web --text ", ""),
             ("qqmgr qmp web ", ""),
             ("qqmgr monitor w", "web web-2"),
             ("qqmgr monitor web ", ""),

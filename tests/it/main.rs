@@ -34,6 +34,7 @@ mod restart;
 mod root;
 mod run;
 mod screenshot;
+mod sendkey;
 mod set;
 mod shown;
 mod stats;

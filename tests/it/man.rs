@@ -627,6 +627,24 @@ fn json_of_stats_is_documented() {
     let page = printed(QQMGR_1);
     let text = part(part(&page, ".Sh", "COMMANDS"), ".Ss", "stats");
     members_are_documented("stats", text, &[known, unknown]);
+/// With a PC: no machine takes an NMI.
+#[test]
+fn json_of_keys_and_buttons_is_documented() {
+    let Some(qemu) = real_qemu() else { return };
+    let project = Project::new();
+    project.config(&format!(
+        "[qemu]\nbin = {qemu:?}\n\
+         [vm.dev]\ncmd = '-nodefaults -machine pc -accel tcg -display none'\nssh.port = {}\n",
+        free_port()
+    ));
+    let page = printed(QQMGR_1);
+    let commands = part(&page, ".Sh", "COMMANDS");
+    assert_eq!(run(&project, &["start", "dev"]).0, 0);
+    for command in ["pause", "resume", "reset", "powerdown", "nmi", "sendkey"] {
+        let keys = if command == "sendkey" { &["ret"][..] } else { &[] };
+        let document = json(&project, &[&[command, "dev"], keys].concat());
+        members_are_documented(command, part(commands, ".Ss", command), &[document]);
+    }
 }
 
 /// Of a real QEMU, which has one.
@@ -951,6 +969,9 @@ fn check_example(project: &Project, script: &str, stdout: &str) {
     if script.contains("qqmgr qmp dev <<") {
         let shown = ["{\"return\": {}}", "paused", "CommandNotFound", "not all of that worked"];
         assert!(shown.iter().all(|text| stdout.contains(text)), "{script}\n{stdout}");
+    }
+    if script.contains("qqmgr sendkey") {
+        assert_eq!(last, "Hello, World!", "{script}\n{stdout}");
     }
     if script.contains("info usernet") {
         assert_eq!(lines_with("TCP[HOST_FORWARD]"), 2, "{script}\n{stdout}");

@@ -28,6 +28,7 @@ Commands:
   reset [VM...]                 Press the reset button of VMs
   powerdown [VM...]             Press the power button of VMs once
   nmi [VM...]                   Send VMs a non-maskable interrupt
+  sendkey VM [KEYS...]          Press keys on the VM's keyboard, or type a text
   qmp VM [NAME] [ARGUMENT...]   Run QMP commands, or print events
   monitor VM [WORD...]          Run commands of QEMU's human monitor
   screenshot VM [FILE]          Write what the guest shows to a PNG file

@@ -1,0 +1,141 @@
+//! `qqmgr sendkey VM [KEYS...]`: keys are pressed on the VM's keyboard, or a text is typed.
+//!
+//! QEMU takes more keys than a keyboard passes on: it keeps them in a queue (1024 events, with
+//! pauses that are `hold-time` long, `ui/input.c`) and drops what is too much, as the keyboards
+//! drop what the guest does not fetch (16 bytes in a PS/2 keyboard, some 5 keys). So they are sent
+//! in portions, each as long as its keys take, and not too fast for a guest that is slow.
+
+use super::control::Controlled;
+use super::target::Target;
+use crate::cli::spec::{self, Count, Flag, FlagKind, Operand};
+use crate::cli::{Args, Command, Outcome, Run, usage_of};
+use crate::config::Config;
+use crate::error::{Error, Kind};
+use crate::json::Value;
+use crate::text::{did_you_mean, nearest};
+use crate::vm::keys::{self, Chord};
+use crate::vm::process;
+use crate::vm::schema::Schema;
+use crate::vm::session::Session;
+use crate::vm::wait;
+use std::ffi::OsString;
+use std::time::Duration;
+
+pub(crate) static COMMAND: Command = Command {
+    name: "sendkey",
+    about: "Press keys on the VM's keyboard, or type a text",
+    details: "KEYS are QEMU's names of keys that are held together, like `ctrl-alt-f2`, `ret`\n\
+              or `shift-a`; several are pressed one after the other.",
+    operands: &[spec::VM, Operand { name: "KEYS", count: Count::Any, choices: &[] }],
+    flags: &[&TEXT, &HOLD],
+    failure_code: Kind::exit_code,
+    run: Run::Once(run),
+};
+
+static TEXT: Flag = Flag {
+    long: "text",
+    short: None,
+    kind: FlagKind::Value {
+        name: "TEXT",
+        set: |args, value| {
+            let text = value.to_str().ok_or("it is not UTF-8")?;
+            keys::typed(text)?;
+            args.text = Some(text.to_string());
+            Ok(())
+        },
+    },
+    help: "Type this on a US keyboard; \\n, \\t, \\e, \\\\ as in C",
+};
+static HOLD: Flag = Flag {
+    long: "hold",
+    short: None,
+    kind: FlagKind::Value {
+        name: "SECONDS",
+        set: |args, value| {
+            let hold = spec::seconds(value)?;
+            let range = Duration::from_millis(1)..=HOLD_MAX;
+            args.hold = Some(hold);
+            if range.contains(&hold) { Ok(()) } else { Err("it takes 0.001 to 10".into()) }
+        },
+    },
+    help: "How long each key is down, and then up (default 0.02)",
+};
+
+/// 25 keys a second, twice as fast as the fastest person, and slow enough that a guest which
+/// stalls for a tenth of a second loses none.
+const HOLD_DEFAULT: Duration = Duration::from_millis(20);
+const HOLD_MAX: Duration = Duration::from_secs(10);
+/// So many keys are sent before they are waited for: few enough for QEMU's queue by far.
+const PORTION: usize = 16;
+/// A key that goes down or up is that, an end, and a pause; so many chords, of keys held together.
+const KEYS_OF_CHORD_MAX: usize = 8;
+
+fn run(args: &Args) -> Outcome {
+    let chords = asked(args)?;
+    let config = Config::load(args)?;
+    let target = Target::new(&config, args, &args.vm(), args.log())?;
+    let process = process::running(&target.name, &target.paths)?;
+    let open = || Session::open_with(&process, &target.name, &target.paths, &target.log);
+    let hold = args.hold.unwrap_or(HOLD_DEFAULT);
+    check(&mut open()?, &target.name, &chords)?;
+    for portion in chords.chunks(PORTION) {
+        // Held no longer than it takes to say so: other commands need the socket, too.
+        let mut session = open()?;
+        portion.iter().try_for_each(|chord| send(&mut session, chord, hold))?;
+        drop(session);
+        let changes: usize = portion.iter().map(|chord| 2 * chord.len()).sum();
+        wait::pause(hold * u32::try_from(changes).unwrap_or(u32::MAX));
+    }
+    let mut session = open()?;
+    let count = chords.len();
+    let what = format!("sent {count} {}", if count == 1 { "key" } else { "keys" });
+    let (pid, state) = (session.process.pid, session.run_state()?);
+    Ok(Box::new(Controlled { name: target.name, pid, what: Some(what), state }))
+}
+
+/// The keys that are asked for, all of them before the first is pressed.
+fn asked(args: &Args) -> Result<Vec<Chord>, Error> {
+    let words = &args.operands[1..];
+    let usage = |message: &str| usage_of(&COMMAND, message.into());
+    let chord = |word: &OsString| {
+        let keys = keys::chord(&word.to_string_lossy()).map_err(|why| usage(&why))?;
+        if keys.len() > KEYS_OF_CHORD_MAX {
+            return Err(usage(&format!("at most {KEYS_OF_CHORD_MAX} keys are held together")));
+        }
+        Ok(keys)
+    };
+    match &args.text {
+        Some(_) if !words.is_empty() => Err(usage("`sendkey` takes KEYS or `--text`, not both")),
+        Some(text) => keys::typed(text).map_err(|why| usage(&why)),
+        None if words.is_empty() => Err(usage("`sendkey` needs KEYS or `--text`")),
+        None => words.iter().map(chord).collect(),
+    }
+}
+
+/// That this QEMU has all keys, and a guest that can get them: one that is stopped gets none, and
+/// QEMU says nothing of it.
+fn check(session: &mut Session, name: &str, chords: &[Chord]) -> Result<(), Error> {
+    let schema = session.query_schema()?;
+    let known = Schema::new(&schema).words("send-key", "data");
+    if let Some(key) = chords.iter().flatten().find(|key| !known.contains(&key.as_str())) {
+        let near = nearest(&key.to_lowercase(), known.iter().copied());
+        let error = Error::failed(did_you_mean(&format!("QEMU has no key `{key}`"), near));
+        let some = "it has letters, digits and names such as `ret`, `esc`, `spc`, `tab`, \
+                    `backspace`, `up`, `f1`, `ctrl`, `shift`, `alt`, `minus`, `kp_enter`";
+        return Err(if near.is_some() { error } else { error.hint(some) });
+    }
+    match session.run_state()?.as_str() {
+        "running" | "suspended" => Ok(()),
+        state => Err(Error::failed(format!("VM `{name}` takes no keys: it is {state}"))
+            .hint(format!("`qqmgr resume {name}` lets it go on"))),
+    }
+}
+
+fn send(session: &mut Session, chord: &Chord, hold: Duration) -> Result<(), Error> {
+    let key = |key: &String| {
+        Value::object([("type", Value::from("qcode")), ("data", key.as_str().into())])
+    };
+    let milliseconds = u64::try_from(hold.as_millis()).unwrap_or(u64::MAX);
+    let arguments = [("keys", chord.iter().map(key).collect()), ("hold-time", milliseconds.into())];
+    session.execute("send-key", Some(&Value::object(arguments))).map(|_| ())
+}

@@ -1,0 +1,140 @@
+//! Keys by the names that QEMU has for them (`QKeyCode` of `qapi/ui.json`), and text as the keys
+//! that type it on a US keyboard.
+//!
+//! Pure. Which names there are, the schema of the running QEMU tells; here are only those that the
+//! letters and marks of a US keyboard have, as `ui/keymaps` and the schema have had them since 1.3.
+
+/// Keys that are pressed one after the other and then released.
+pub(crate) type Chord = Vec<String>;
+
+const SHIFT: &str = "shift";
+
+/// Marks: the key, without shift and with it.
+const MARKS: &[(&str, char, char)] = &[
+    ("grave_accent", '`', '~'),
+    ("1", '1', '!'),
+    ("2", '2', '@'),
+    ("3", '3', '#'),
+    ("4", '4', '$'),
+    ("5", '5', '%'),
+    ("6", '6', '^'),
+    ("7", '7', '&'),
+    ("8", '8', '*'),
+    ("9", '9', '('),
+    ("0", '0', ')'),
+    ("minus", '-', '_'),
+    ("equal", '=', '+'),
+    ("bracket_left", '[', '{'),
+    ("bracket_right", ']', '}'),
+    ("backslash", '\\', '|'),
+    ("semicolon", ';', ':'),
+    ("apostrophe", '\'', '"'),
+    ("comma", ',', '<'),
+    ("dot", '.', '>'),
+    ("slash", '/', '?'),
+];
+/// Without shift alone.
+const OTHERS: &[(&str, char)] =
+    &[("spc", ' '), ("ret", '\n'), ("ret", '\r'), ("tab", '\t'), ("esc", '\u{1b}')];
+
+/// `ctrl-alt-f2`. The reason why it is none.
+pub(crate) fn chord(word: &str) -> Result<Chord, String> {
+    let keys: Chord = word.split('-').map(str::to_string).collect();
+    if keys.iter().any(String::is_empty) {
+        let minus =
+            if word.contains("--") || word == "-" { "; the key `-` is `minus`" } else { "" };
+        return Err(format!("`{word}` has a `-` with no key beside it{minus}"));
+    }
+    Ok(keys)
+}
+
+/// The keys that type a text, in which a backslash begins what cannot be written as it is. The
+/// reason why there are none.
+pub(crate) fn typed(text: &str) -> Result<Vec<Chord>, String> {
+    let (mut chords, mut chars) = (Vec::new(), text.chars());
+    while let Some(c) = chars.next() {
+        let c = match c {
+            '\\' => escaped(chars.next())?,
+            c => c,
+        };
+        chords.push(
+            of_char(c)
+                .ok_or_else(|| format!("no key of a US keyboard types `{}`", c.escape_debug()))?,
+        );
+    }
+    Ok(chords)
+}
+
+fn escaped(next: Option<char>) -> Result<char, String> {
+    match next {
+        Some('n') => Ok('\n'),
+        Some('r') => Ok('\r'),
+        Some('t') => Ok('\t'),
+        Some('e') => Ok('\u{1b}'),
+        Some('\\') => Ok('\\'),
+        Some(c) => Err(format!("`\\{}` is none of \\n, \\r, \\t, \\e and \\\\", c.escape_debug())),
+        None => Err("there is nothing after the backslash; `\\\\` is one".into()),
+    }
+}
+
+fn of_char(c: char) -> Option<Chord> {
+    let shifted = |key: &str| vec![SHIFT.to_string(), key.to_string()];
+    if c.is_ascii_alphabetic() {
+        let key = c.to_ascii_lowercase().to_string();
+        return Some(if c.is_ascii_uppercase() { shifted(&key) } else { vec![key] });
+    }
+    if let Some((key, _)) = OTHERS.iter().find(|(_, typed)| *typed == c) {
+        return Some(vec![(*key).to_string()]);
+    }
+    let (key, plain, _) = MARKS.iter().find(|(_, plain, other)| *plain == c || *other == c)?;
+    Some(if *plain == c { vec![(*key).to_string()] } else { shifted(key) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> Result<String, String> {
+        let chords = typed(text)?.into_iter().map(|chord| chord.join("-"));
+        Ok(chords.collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn text_as_keys() {
+        for (text, expected) in [
+            ("", ""),
+            ("aZ0 )", "a shift-z 0 spc shift-0"),
+            ("root\\n", "r o o t ret"),
+            ("\\t\\e\\\\\\r\n\t", "tab esc backslash ret ret tab"),
+            ("|_~\"", "shift-backslash shift-minus shift-grave_accent shift-apostrophe"),
+        ] {
+            assert_eq!(shown(text).as_deref(), Ok(expected), "{text:?}");
+        }
+    }
+
+    /// All that is printable in ASCII can be typed, each by keys of its own.
+    #[test]
+    fn every_ascii_character_has_keys() {
+        let mut seen = std::collections::BTreeSet::new();
+        for c in ' '..='~' {
+            assert!(seen.insert(of_char(c).unwrap()), "{c}");
+        }
+        assert_eq!(seen.len(), 95);
+    }
+
+    #[test]
+    fn refused() {
+        for (text, expected) in [
+            ("é", "no key of a US keyboard types `é`"),
+            ("a\u{7f}", "no key of a US keyboard types `\\u{7f}`"),
+            ("a\\x", "`\\x` is none of \\n, \\r, \\t, \\e and \\\\"),
+            ("a\\", "there is nothing after the backslash; `\\\\` is one"),
+        ] {
+            assert_eq!(shown(text), Err(expected.to_string()), "{text:?}");
+        }
+        assert_eq!(chord("ctrl-alt-f2"), Ok(["ctrl", "alt", "f2"].map(String::from).into()));
+        assert!(chord("").is_err() && chord("a-").is_err() && chord("-").is_err());
+        let why = "`ctrl--` has a `-` with no key beside it; the key `-` is `minus`";
+        assert_eq!(chord("ctrl--"), Err(why.to_string()));
+    }
+}
