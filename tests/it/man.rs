@@ -627,6 +627,8 @@ fn json_of_stats_is_documented() {
     let page = printed(QQMGR_1);
     let text = part(part(&page, ".Sh", "COMMANDS"), ".Ss", "stats");
     members_are_documented("stats", text, &[known, unknown]);
+}
+
 /// With a PC: no machine takes an NMI.
 #[test]
 fn json_of_keys_and_buttons_is_documented() {
