@@ -3,7 +3,7 @@
 //! QEMU takes more keys than a keyboard passes on: it keeps them in a queue (1024 events, with
 //! pauses that are `hold-time` long, `ui/input.c`) and drops what is too much, as the keyboards
 //! drop what the guest does not fetch (16 bytes in a PS/2 keyboard, some 5 keys). So they are sent
-//! in portions, each as long as its keys take, and not too fast for a guest that is slow.
+//! in portions, with a pause after each that is as long as its keys take.
 
 use super::control::Controlled;
 use super::target::Target;
@@ -67,7 +67,8 @@ const HOLD_DEFAULT: Duration = Duration::from_millis(20);
 const HOLD_MAX: Duration = Duration::from_secs(10);
 /// So many keys are sent before they are waited for: few enough for QEMU's queue by far.
 const PORTION: usize = 16;
-/// A key that goes down or up is that, an end, and a pause; so many chords, of keys held together.
+/// With these, a portion is 16 * 8 * 6 events: each key goes down and up, and each time there is
+/// an end and a pause.
 const KEYS_OF_CHORD_MAX: usize = 8;
 
 fn run(args: &Args) -> Outcome {
@@ -78,17 +79,24 @@ fn run(args: &Args) -> Outcome {
     let open = || Session::open_with(&process, &target.name, &target.paths, &target.log);
     let hold = args.hold.unwrap_or(HOLD_DEFAULT);
     check(&mut open()?, &target.name, &chords)?;
-    for portion in chords.chunks(PORTION) {
+    for (number, portion) in chords.chunks(PORTION).enumerate() {
+        let before = number * PORTION;
         // Held no longer than it takes to say so: other commands need the socket, too.
-        let mut session = open()?;
-        portion.iter().try_for_each(|chord| send(&mut session, chord, hold))?;
-        drop(session);
+        let sent = open().and_then(|mut session| {
+            portion.iter().try_for_each(|chord| send(&mut session, chord, hold))
+        });
+        sent.map_err(|error| match before {
+            0 => error,
+            _ => error.hint(format!("the first {before} of {} keys were sent", chords.len())),
+        })?;
         let changes: usize = portion.iter().map(|chord| 2 * chord.len()).sum();
         wait::pause(hold * u32::try_from(changes).unwrap_or(u32::MAX));
     }
     let mut session = open()?;
-    let count = chords.len();
-    let what = format!("sent {count} {}", if count == 1 { "key" } else { "keys" });
+    let what = match chords.len() {
+        1 => "sent 1 key".to_string(),
+        count => format!("sent {count} keys"),
+    };
     let (pid, state) = (session.process.pid, session.run_state()?);
     Ok(Box::new(Controlled { name: target.name, pid, what: Some(what), state }))
 }
@@ -116,7 +124,7 @@ fn asked(args: &Args) -> Result<Vec<Chord>, Error> {
 /// QEMU says nothing of it.
 fn check(session: &mut Session, name: &str, chords: &[Chord]) -> Result<(), Error> {
     let schema = session.query_schema()?;
-    let known = Schema::new(&schema).words("send-key", "data");
+    let known = Schema::new(&schema).words("send-key", Some("data"));
     if let Some(key) = chords.iter().flatten().find(|key| !known.contains(&key.as_str())) {
         let near = nearest(&key.to_lowercase(), known.iter().copied());
         let error = Error::failed(did_you_mean(&format!("QEMU has no key `{key}`"), near));

@@ -70,11 +70,12 @@ impl<'a> Schema<'a> {
         members.filter_map(|member| text(member, "name")).collect()
     }
 
-    /// The words that may be the value of `name` in the arguments of a command, at any depth.
-    pub(crate) fn words(&self, command: &str, name: &str) -> Vec<&'a str> {
+    /// The words that may be the value of `name`, or of anything, in the arguments of a command, at
+    /// any depth.
+    pub(crate) fn words(&self, command: &str, name: Option<&str>) -> Vec<&'a str> {
         let reachable = self.reachable(command).into_iter();
         let members = reachable.flat_map(|entity| list(entity, "members"));
-        let types = members.filter(|member| text(member, "name") == Some(name));
+        let types = members.filter(|member| name.is_none() || text(member, "name") == name);
         types.filter_map(|member| self.entity(member, "type")).flat_map(words_of).collect()
     }
 
@@ -155,8 +156,11 @@ mod tests {
         let mut names = schema.names("send-key");
         names.sort_unstable();
         assert_eq!(names, ["data", "data", "hold-time", "keys", "type"]);
-        assert_eq!(schema.words("send-key", "type"), ["number", "qcode"]);
-        assert_eq!(schema.words("send-key", "data"), ["a", "ret"]);
+        assert_eq!(schema.words("send-key", Some("type")), ["number", "qcode"]);
+        assert_eq!(schema.words("send-key", Some("data")), ["a", "ret"]);
+        let mut all = schema.words("send-key", None);
+        all.sort_unstable();
+        assert_eq!(all, ["a", "number", "qcode", "ret"]);
         assert_eq!(schema.names("ring"), ["next"]);
         for none in ["STOP", "1", "nope", ""] {
             assert!(schema.names(none).is_empty() && schema.arguments(none).is_empty(), "{none}");

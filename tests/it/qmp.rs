@@ -1,7 +1,12 @@
 //! `qmp` on a real QEMU: one command, a session, events.
 
-use crate::harness::{Project, freeze, signal};
+use crate::guest;
+use crate::harness::{Project, Running, freeze, signal, wait_until};
 use crate::real_qemu::{NO_MACHINE, Qmp, project};
+use std::fs;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(20);
 
 /// A project with the VM `vm`, which runs.
 #[track_caller]
@@ -241,29 +246,57 @@ fn a_session_ends_with_its_vm() {
     late.stdout("{\"return\": {}}\n").stderr("qqmgr: error: VM `vm` has just ended\n").code(3);
 }
 
+/// Events, once they are followed.
+#[track_caller]
+fn follow<'p>(project: &'p Project, names: &[&str]) -> Running<'p> {
+    let run = project.qqmgr(&[&["qmp", "--events", "vm"], names].concat()).start();
+    // What it reads is open before anything else.
+    wait_until("it follows", SOON, || {
+        let fds = fs::read_dir(format!("/proc/{}/fd", run.pid));
+        fds.into_iter()
+            .flatten()
+            .flatten()
+            .any(|fd| fs::read_link(fd.path()).is_ok_and(|path| path.ends_with("events.out")))
+    });
+    run
+}
+
+fn event(name: &str, data: &str) -> String {
+    let time = "{\"seconds\": [PID], \"microseconds\": [PID]}";
+    let data = if data.is_empty() { data.into() } else { format!(", \"data\": {data}") };
+    format!("{{\"timestamp\": {time}, \"event\": \"{name}\"{data}}}\n")
+}
+
+/// A reset by the host, one by the guest itself, and the end.
+#[test]
+fn events_of_a_guest_that_is_reset() {
+    let Some(project) = guest::booted("") else { return };
+    let reader = follow(&project, &["RESET", "POWERDOWN", "SHUTDOWN"]);
+    project.qqmgr(&["reset", "vm"]).run().stdout("vm: reset, running\n").success();
+    let wait = ["wait", "vm", "--for", "ssh", "--timeout", "50"];
+    project.qqmgr(&wait).run().stdout("vm answers ssh after [SECONDS] s\n").success();
+    // The firmware resets the machine once more by itself, as the guest does now.
+    let resets = || reader.said().matches("guest-reset").count();
+    let by_firmware = resets();
+    // The connection may break before it is told of the end.
+    let _ = project.qqmgr(&["ssh", "vm", "reboot"]).run();
+    wait_until("the guest has reset itself", SOON, || resets() > by_firmware);
+    project.qqmgr(&wait).run().stdout("vm answers ssh after [SECONDS] s\n").success();
+    project.qqmgr(&["stop", "vm"]).run().stdout("vm powered off in [SECONDS] s\n").success();
+    let first = event("RESET", "{\"guest\": false, \"reason\": \"host-qmp-system-reset\"}");
+    let again = event("RESET", "{\"guest\": true, \"reason\": \"guest-reset\"}");
+    let off = event("SHUTDOWN", "{\"guest\": true, \"reason\": \"guest-shutdown\"}");
+    let told = [&first, "...\n", &again, &event("POWERDOWN", ""), &off];
+    reader.end().stdout(told.concat()).success();
+}
+
 #[test]
 fn events_as_they_come() {
     let Some(project) = started("") else { return };
-    let reader = |words: &[&str]| {
-        let run = project.qqmgr(&[&["qmp", "--events", "vm"], words].concat()).start();
-        // What it reads is open as soon as it looks for the VM to end.
-        crate::harness::wait_until("it follows", std::time::Duration::from_secs(20), || {
-            let fds = std::fs::read_dir(format!("/proc/{}/fd", run.pid));
-            fds.into_iter().flatten().flatten().any(|fd| {
-                std::fs::read_link(fd.path()).is_ok_and(|path| path.ends_with("events.out"))
-            })
-        });
-        run
-    };
-    let (all, some) = (reader(&[]), reader(&["RESET", "SHUTDOWN"]));
-    let event = |name: &str, data: &str| {
-        let time = "{\"seconds\": [PID], \"microseconds\": [PID]}";
-        format!("{{\"timestamp\": {time}, \"event\": \"{name}\"{data}}}\n")
-    };
-    let reset = "{\"guest\": false, \"reason\": \"host-qmp-system-reset\"}";
-    let reset = event("RESET", &format!(", \"data\": {reset}"));
-    let shutdown = ", \"data\": {\"guest\": false, \"reason\": \"host-signal\"}";
-    let shutdown = event("SHUTDOWN", shutdown);
+    let all = follow(&project, &[]);
+    let some = follow(&project, &["RESET", "SHUTDOWN"]);
+    let reset = event("RESET", "{\"guest\": false, \"reason\": \"host-qmp-system-reset\"}");
+    let shutdown = event("SHUTDOWN", "{\"guest\": false, \"reason\": \"host-signal\"}");
     for command in ["pause", "resume", "reset"] {
         assert_eq!(project.qqmgr(&[command, "vm"]).run().status, Some(0));
     }
@@ -294,7 +327,7 @@ fn events_for_a_time_and_by_name() {
     other.code(1);
     // Nobody reads any more: it ends at the next event.
     let run = project.sh("\"$QQMGR\" qmp vm --events | head -n 1").start();
-    crate::harness::wait_until("an event was read", std::time::Duration::from_secs(20), || {
+    wait_until("an event was read", SOON, || {
         assert_eq!(project.qqmgr(&["resume", "vm"]).run().status, Some(0));
         assert_eq!(project.qqmgr(&["pause", "vm"]).run().status, Some(0));
         run.said().contains("\"event\"")

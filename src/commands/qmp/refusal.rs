@@ -58,10 +58,15 @@ fn advice<'a>(schema: &Schema<'a>, command: &str, reason: &Refusal) -> Advice<'a
     let says = |text: &str| reason.desc.contains(text);
     match second {
         Some(word) if says("does not accept value") => {
-            let words = schema.words(command, name);
+            let words = schema.words(command, Some(name));
             let near = nearest(word, words.iter().copied());
             let few = near.is_none() && (1..=WORDS_MAX).contains(&words.len());
             Advice { near, hint: few.then(|| format!("`{name}` is one of {}", words.join(", "))) }
+        }
+        // Before QEMU 6.1, which began to say of what.
+        _ if says("Invalid parameter '") => {
+            let near = nearest(first, schema.words(command, None));
+            Advice { near, hint: None }
         }
         _ if says("is unexpected") => {
             let near = nearest(name, schema.names(command));
@@ -87,4 +92,34 @@ fn takes(schema: &Schema, command: &str) -> String {
     let shown: Vec<String> = shown.collect();
     let none = if shown.is_empty() { "no arguments" } else { "" };
     format!("`{command}` takes {none}{}", shown.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of QEMU 5.2 and of 7.2.
+    #[test]
+    fn what_was_meant_is_known_by_old_texts_and_new_ones() {
+        let answer = crate::json::parse(
+            br#"[{"name": "set", "meta-type": "command", "arg-type": "1"},
+            {"name": "1", "meta-type": "object", "members": [{"name": "reboot", "type": "2"}]},
+            {"name": "2", "meta-type": "enum", "values": ["reset", "shutdown"]}]"#,
+        )
+        .unwrap();
+        let schema = Schema::new(&answer);
+        let near = |class: &str, desc: &str| {
+            let reason = Refusal { class: class.into(), desc: desc.into() };
+            advice(&schema, "set", &reason).near
+        };
+        for desc in ["Invalid parameter 'rest'", "Parameter 'reboot' does not accept value 'rest'"]
+        {
+            assert_eq!(near("GenericError", desc), Some("reset"), "{desc}");
+        }
+        assert_eq!(near("GenericError", "Parameter 'a.rebot' is unexpected"), Some("reboot"));
+        for desc in ["", "'", "Invalid parameter 'x'", "Device 'rest' not found"] {
+            assert_eq!(near("GenericError", desc), None, "{desc}");
+        }
+        assert_eq!(near("CommandNotFound", "The command set has not been found"), None);
+    }
 }
