@@ -16,6 +16,7 @@ pub(crate) fn project(kernel_arguments: &str) -> Option<Project> {
 }
 
 /// A configuration with such a VM and this ssh port, whose QEMU gets these arguments, too.
+/// On a busy host an emulated timer is late, for which Linux panics unless told not to check it.
 #[track_caller]
 pub(crate) fn config(kernel_arguments: &str, port: &str, more: &str) -> Option<String> {
     let (qemu, guest) = (real_qemu()?, guest_dir()?);
@@ -27,7 +28,7 @@ pub(crate) fn config(kernel_arguments: &str, port: &str, more: &str) -> Option<S
          [vm.vm]\ncmd = [\n\
          \"-nodefaults -machine pc -accel tcg -cpu max -m 256 -display none\",\n\
          \"-kernel '{{{{.guest}}}}/vmlinuz' -initrd '{{{{.guest}}}}/initrd'\",\n\
-         \"-append 'console=ttyS0 guest.hostname={{{{.vm.name}}}} {kernel_arguments}'\",\n\
+         \"-append 'console=ttyS0 no_timer_check guest.hostname={{{{.vm.name}}}} {kernel_arguments}'\",\n\
          \"-netdev user,id=net0,hostfwd=tcp:127.0.0.1:{{{{.vm.ssh.port}}}}-:{{{{.vm.ssh.vm_port}}}}\",\n\
          \"-device virtio-net-pci,netdev=net0\", {more:?},\n]\n\
          [vm.vm.ssh]\nport = {port}\n",

@@ -872,7 +872,7 @@ fn guest_project() -> Option<Project> {
          '-nodefaults -machine pc -accel tcg -cpu max -m {{{{.memory}}}} -display none',\n\
          '-device VGA',\n\
          '-kernel \"{{{{.guest}}}}/vmlinuz\" -initrd \"{{{{.guest}}}}/initrd\"',\n\
-         '-append \"console=ttyS0 guest.hostname={{{{.vm.name}}}}\"',\n\
+         '-append \"console=ttyS0 no_timer_check guest.hostname={{{{.vm.name}}}}\"',\n\
          '-netdev user,id=n0,hostfwd=tcp:127.0.0.1:{{{{.vm.ssh.port}}}}-:22',\n\
          '-device virtio-net-pci,netdev=n0',\n]\nssh.port = 'auto'\nconsole = true\n\
          [vm.node-1]\nextends = 'dev'\n[vm.node-2]\nextends = 'dev'\n\
