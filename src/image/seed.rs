@@ -68,15 +68,16 @@ pub(super) fn content(
 fn cloud_config(seed: &Seed, keys: &[String]) -> Value {
     let Seed::Keys { user, hostname, packages, run, .. } = seed else { return Value::Null };
     let list = |texts: &[String]| texts.iter().map(|text| Value::from(text.as_str())).collect();
-    let sudo: Value = ["ALL=(ALL) NOPASSWD:ALL"].map(Value::from).into_iter().collect();
     let mut members = vec![
         ("hostname", Value::from(hostname.as_str())),
+        // Or sudo would complain of it, after a while.
+        ("manage_etc_hosts", "localhost".into()),
         ("users", ["default"].map(Value::from).into_iter().collect()),
         (
             "user",
             Value::object([
                 ("name", Value::from(user.as_str())),
-                ("sudo", sudo),
+                ("sudo", "ALL=(ALL) NOPASSWD:ALL".into()),
                 ("lock_passwd", true.into()),
             ]),
         ),
@@ -148,8 +149,8 @@ mod tests {
             packages: vec!["git".into()],
             run: vec!["echo \"a: b\" #".into()],
         };
-        let expected = "hostname: \"no\"\nusers:\n  - \"default\"\nuser:\n  name: \"dev\"\n  \
-             sudo:\n    - \"ALL=(ALL) NOPASSWD:ALL\"\n  lock_passwd: true\n\
+        let expected = "hostname: \"no\"\nmanage_etc_hosts: \"localhost\"\nusers:\n  - \"default\"\nuser:\n  name: \"dev\"\n  \
+             sudo: \"ALL=(ALL) NOPASSWD:ALL\"\n  lock_passwd: true\n\
              ssh_authorized_keys:\n  - \"ssh-ed25519 AAAA x\"\ndisable_root: true\n\
              package_update: true\npackages:\n  - \"git\"\nruncmd:\n  - \"echo \\\"a: b\\\" #\"\n";
         let value = cloud_config(&seed, &["ssh-ed25519 AAAA x".into()]);

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 const MIB: usize = 1 << 20;
@@ -23,7 +24,7 @@ fn content(bytes: usize) -> Vec<u8> {
         .collect()
 }
 
-fn sha256(content: &[u8]) -> String {
+pub(crate) fn sha256(content: &[u8]) -> String {
     let file =
         std::env::temp_dir().join(format!("qqmgr-sum-{}-{}", std::process::id(), free_port()));
     fs::write(&file, content).unwrap();
@@ -38,7 +39,7 @@ fn project(content: &[u8]) -> Option<(Project, Server, String)> {
     if !["qemu-img", "curl", "sha256sum"].into_iter().all(has_tool) {
         return None;
     }
-    let (project, server, sum) = (Project::new(), Server::new(content), sha256(content));
+    let (project, server, sum) = (Project::new(), Server::new(content.to_vec()), sha256(content));
     project.config(&declaration(&server, &sum));
     Some((project, server, sum))
 }
@@ -105,7 +106,7 @@ fn fetched_once_and_verified() {
 fn a_wrong_checksum() {
     let Some((project, server, sum)) = project(&content(MIB)) else { return };
     let other = content(2 * MIB)[MIB..].to_vec();
-    server.set(|behaviour| behaviour.content = other.clone());
+    server.set(|behaviour| behaviour.content = Arc::new(other.clone()));
     let stderr = format!(
         "qqmgr: fetching {} (1 MiB)\n\
          qqmgr: error: `[ROOT]/home/.cache/qqmgr/{sum}.wrong` has the SHA-256 {}, and not {sum}\n\
@@ -117,7 +118,7 @@ fn a_wrong_checksum() {
     assert_eq!(fs::read(project.path(format!("home/.cache/qqmgr/{sum}.wrong"))).unwrap(), other);
     assert_eq!(project.files(".qqmgr/img.a"), ["lock"]);
     project.qqmgr(&["img", "build"]).run().stderr(stderr).code(1);
-    server.set(|behaviour| behaviour.content = content(MIB));
+    server.set(|behaviour| behaviour.content = Arc::new(content(MIB)));
     let run = project.qqmgr(&["img", "build"]).run();
     run.stdout("a built: [..]\n").stderr("qqmgr: fetching [..]\n").success();
     assert_eq!(server.seen().gets, [0, 0, 0]);
@@ -253,7 +254,7 @@ fn a_fetched_image_that_is_based_on_another_file() {
                 qemu-img create -q -f qcow2 -F raw -b \"$PWD/secret\" evil.qcow2";
     project.sh(make).run().success();
     let evil = fs::read(project.path("evil.qcow2")).unwrap();
-    server.set(|behaviour| behaviour.content = evil.clone());
+    server.set(|behaviour| behaviour.content = Arc::new(evil.clone()));
     project.config(&declaration(&server, &sha256(&evil)));
     let stderr = format!(
         "qqmgr: fetching [..]\n\
@@ -378,7 +379,7 @@ fn a_disk_that_is_too_full() {
 /// A program in the place of one that a build runs: with this among its arguments it kills its
 /// parent, qqmgr, before or after the real one does its work, or goes on as an orphan when it is
 /// let.
-fn killer(project: &Project, name: &str, argument: &str, when: &str) -> Option<String> {
+pub(crate) fn killer(project: &Project, name: &str, argument: &str, when: &str) -> Option<String> {
     let real = program(name)?;
     let real = format!("'{}' \"$@\"", real.display());
     let script = match when {
@@ -464,7 +465,7 @@ fn a_build_that_is_killed_is_finished_by_the_next() {
 }
 
 /// Ends the curl that fetches for this project: as a user would who finds it.
-fn kill_curl(project: &Project, sum: &str) {
+pub(crate) fn kill_curl(project: &Project, sum: &str) {
     let part = project.path(format!("home/.cache/qqmgr/{sum}.part"));
     let part = part.to_str().unwrap();
     let find = || {

@@ -140,7 +140,7 @@ impl Project {
             }
         }
         command.args(arguments).current_dir(&self.root).env("HOME", self.root.join("home"));
-        Run { project: self, command, stdin: None, stdout: None }
+        Run { project: self, command, stdin: None, stdout: None, longest: COMMAND_DURATION_MAX }
     }
 
     /// Everything below a directory of the project, relative to it, sorted.
@@ -250,6 +250,7 @@ pub(crate) struct Run<'p> {
     command: Command,
     stdin: Option<Vec<u8>>,
     stdout: Option<Stdio>,
+    longest: Duration,
 }
 
 impl<'p> Run<'p> {
@@ -266,6 +267,12 @@ impl<'p> Run<'p> {
 
     pub(crate) fn stdin(mut self, text: impl AsRef<[u8]>) -> Self {
         self.stdin = Some(text.as_ref().to_vec());
+        self
+    }
+
+    /// It may take so long, instead of [`COMMAND_DURATION_MAX`].
+    pub(crate) fn within(mut self, longest: Duration) -> Self {
+        self.longest = longest;
         self
     }
 
@@ -308,6 +315,7 @@ impl<'p> Run<'p> {
         let output = Output {
             project: self.project,
             command: self.command,
+            longest: self.longest,
             status: None,
             ended: None,
             stdout: String::new(),
@@ -388,6 +396,7 @@ pub(crate) struct Output<'p> {
     project: &'p Project,
     command: Command,
     ended: Option<ExitStatus>,
+    longest: Duration,
     expected_stdout: String,
     expected_stderr: String,
 }
@@ -433,7 +442,7 @@ impl Output<'_> {
     /// Waits for all three ends; after the longest time it kills the process and fails.
     #[track_caller]
     fn await_ends(&mut self, ends: &Receiver<End>, pid: u32) {
-        let mut deadline = Instant::now() + COMMAND_DURATION_MAX;
+        let mut deadline = Instant::now() + self.longest;
         let mut failure = None;
         let mut pending = 3;
         while pending > 0 {

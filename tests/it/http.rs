@@ -13,7 +13,7 @@ const STALL: Duration = Duration::from_secs(60);
 /// How it answers.
 #[derive(Clone, Default)]
 pub(crate) struct Behaviour {
-    pub(crate) content: Vec<u8>,
+    pub(crate) content: Arc<Vec<u8>>,
     /// The connection is closed after so many bytes of a body.
     pub(crate) cut_after: Option<usize>,
     /// Nothing more comes after so many, until the client goes away.
@@ -47,11 +47,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(content: &[u8]) -> Self {
+    pub(crate) fn new(content: Vec<u8>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
         let port = listener.local_addr().expect("it is bound").port();
         let state = Arc::new(State::default());
-        state.behaviour.lock().unwrap().content = content.to_vec();
+        state.behaviour.lock().unwrap().content = Arc::new(content);
         let of_server = Arc::clone(&state);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -65,6 +65,11 @@ impl Server {
 
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}/disk.img", self.port)
+    }
+
+    /// Of the file.
+    pub(crate) fn length(&self) -> usize {
+        self.state.behaviour.lock().unwrap().content.len()
     }
 
     pub(crate) fn set(&self, change: impl FnOnce(&mut Behaviour)) {

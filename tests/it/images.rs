@@ -552,8 +552,8 @@ fn the_seed_is_a_file_system() {
         let copy = "mcopy -i .qqmgr/img.debian/seed.img ::meta-data ::user-data . && cat meta-data && \
                     sed 's/AAAA.*/AAAA/' user-data";
         let said = "instance-id: \"debian-[..]\"\nlocal-hostname: \"debian\"\n#cloud-config\n\
-                    hostname: \"debian\"\nusers:\n  - \"default\"\nuser:\n  name: \"dev\"\n  sudo:\n    \
-                    - \"ALL=(ALL) NOPASSWD:ALL\"\n  lock_passwd: true\nssh_authorized_keys:\n  \
+                    hostname: \"debian\"\nmanage_etc_hosts: \"localhost\"\nusers:\n  - \"default\"\n\
+                    user:\n  name: \"dev\"\n  sudo: \"ALL=(ALL) NOPASSWD:ALL\"\n  lock_passwd: true\nssh_authorized_keys:\n  \
                     - \"ssh-ed25519 AAAA\ndisable_root: true\npackage_update: true\npackages:\n  \
                     - \"git\"\n";
         project.sh(copy).run().stdout(said).success();

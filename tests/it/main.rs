@@ -9,6 +9,7 @@ mod config_search;
 mod config_variants;
 mod console;
 mod control;
+mod debian;
 mod endings;
 mod expect;
 mod faults;

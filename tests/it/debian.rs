@@ -1,0 +1,118 @@
+//! From a URL to a shell, for real: the Debian of `scripts/image`, served on loopback, under TCG.
+//!
+//! Its two boots take a minute and more, so that it is a step of its own in `scripts/test`, which
+//! says where the image is.
+
+use crate::fetch::{kill_curl, killer, sha256};
+use crate::harness::{Project, real_qemu, signal};
+use crate::http::Server;
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const BOOT: Duration = Duration::from_secs(600);
+/// Most of the time is spent in reading 130 MB again and again.
+const BUILD: Duration = Duration::from_secs(120);
+
+#[test]
+fn from_a_url_to_a_shell_with_a_key() {
+    let Some(dir) = env::var_os("QQMGR_IMAGE").map(PathBuf::from) else {
+        eprintln!("skipped: QQMGR_IMAGE names no directory with a Debian");
+        return;
+    };
+    let Some(_) = real_qemu() else { return };
+    let image = fs::read(dir.join("debian.qcow2")).expect("QQMGR_IMAGE has an image");
+    let (project, sum) = (Project::new(), sha256(&image));
+    let server = Server::new(image);
+    let init = ["init", "--image", &server.url(), "--checksum", &sum];
+    project.qqmgr(&init).run().stdout("wrote qqmgr.toml: [..]\n").success();
+    let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
+    // Where KVM is and does not work, as on hosts that are guests, QEMU does not go on without.
+    project.config(&config.replace("-accel kvm ", ""));
+    builds_that_are_cut(&project, &server, &sum);
+
+    let first_key = boot(&project);
+    project.qqmgr(&["ssh", "dev", "--", "touch mark && sync"]).run().success();
+    let size = "df --output=size -BG / | tail -n 1";
+    project.qqmgr(&["ssh", "dev", "--", size]).run().stdout("[..]20G\n").success();
+    let refused = "qqmgr: error: image `dev` is in use by VM `dev`\n...\n";
+    project.qqmgr(&["img", "reset", "dev"]).run().stderr(refused).code(1);
+    let stopped = project.qqmgr(&["stop", "dev"]).run();
+    assert_eq!(stopped.status, Some(0), "{}", stopped.stderr);
+
+    // The first state: what was written is gone, and so is the host key; the user's key is not.
+    project.qqmgr(&["img", "reset", "dev"]).run().stdout("dev is as new: [..]\n").success();
+    let second_key = boot(&project);
+    project.qqmgr(&["ssh", "dev", "--", "ls"]).run().success();
+    assert_ne!(first_key, second_key);
+    let stopped = project.qqmgr(&["stop", "dev"]).run();
+    assert_eq!(stopped.status, Some(0), "{}", stopped.stderr);
+}
+
+/// Starts the VM, and is let in; gives its host key.
+#[track_caller]
+fn boot(project: &Project) -> String {
+    let start = ["start", "dev", "--wait=580", "--set", "memory=512M"];
+    let started = "dev started: running, pid [PID], ssh port [PORT]\n";
+    project.qqmgr(&start).within(BOOT).run().stdout(started).success();
+    let sudo = project.qqmgr(&["ssh", "dev", "--", "sudo", "id"]).run();
+    sudo.stdout("uid=0(root) gid=0(root) groups=0(root)\n").success();
+    project.qqmgr(&["ssh", "dev", "hostname"]).run().stdout("dev\n").success();
+    let key = project.qqmgr(&["ssh", "dev", "cat /etc/ssh/ssh_host_ed25519_key.pub"]).run();
+    assert!(key.stdout.starts_with("ssh-ed25519 "), "{}", key.stdout);
+    key.stdout.clone()
+}
+
+/// Ten times, at ten points, and whole the next time; the last one is kept.
+fn builds_that_are_cut(project: &Project, server: &Server, sum: &str) {
+    let build = || project.qqmgr(&["img", "build"]).within(BUILD);
+    let cached = project.path("home/.cache/qqmgr").join(sum);
+    let whole = |what: &str, run: crate::harness::Running| {
+        let output = run.end();
+        assert_eq!(output.status, Some(0), "{what}: {}", output.stderr);
+        assert!(output.stdout.starts_with("dev built: "), "{what}: {}", output.stdout);
+        project.sh("qemu-img check -q .qqmgr/img.dev/disk.qcow2").run().success();
+        assert_eq!(sha256(&fs::read(&cached).unwrap()), sum, "{what}");
+        assert_eq!(project.files("home/.cache/qqmgr").len(), 2, "{what}");
+    };
+    let begin_anew = || {
+        fs::remove_dir_all(project.path("home/.cache")).unwrap();
+        project.qqmgr(&["img", "rm", "dev"]).run().stdout("dev removed\n").success();
+    };
+    for tenth in [1, 3, 5, 7, 9] {
+        let length = server.length() / 10 * tenth;
+        let begin = server.seen().bytes_sent;
+        server.set(|behaviour| behaviour.stall_after = Some(length));
+        let run = build().start();
+        server.wait_for_bytes(begin + length);
+        signal(run.pid, "KILL");
+        assert_eq!(run.end().status, None);
+        server.set(|behaviour| behaviour.stall_after = None);
+        let next = build().start();
+        next.says("waiting for another command that has `http://");
+        kill_curl(project, sum);
+        whole(&format!("{tenth}/10 of the file"), next);
+        begin_anew();
+    }
+    for (number, (name, argument, when)) in [
+        ("sha256sum", "", "before"),
+        ("qemu-img", "info", "after"),
+        ("ssh-keygen", "", "after"),
+        ("qemu-img", "create", "before"),
+        ("qemu-img", "create", "after"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        if number > 0 {
+            begin_anew();
+        }
+        let what = format!("{when} {name} {argument}");
+        let Some(path) = killer(project, name, argument, when) else { return };
+        assert_eq!(build().env("PATH", path).run().status, None, "{what} does not kill");
+        assert!(!project.path(".qqmgr/img.dev/disk.qcow2").exists(), "{what}");
+        fs::remove_file(project.path("killers").join(name)).unwrap();
+        whole(&what, build().start());
+    }
+}
