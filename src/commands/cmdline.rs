@@ -1,12 +1,13 @@
 //! `qqmgr cmdline VM`
 
+use super::images::make_reachable;
 use super::plan::{Extra, injected, options, own_argv};
 use super::start::ARGS;
 use super::target::Target;
 use super::up::likely_port;
 use crate::cli::spec;
 use crate::cli::{Args, Command, Outcome, Run};
-use crate::config::Config;
+use crate::config::{Choices, Config};
 use crate::error::Kind;
 use crate::json::Value;
 use crate::report::Report;
@@ -35,6 +36,8 @@ fn run(args: &Args) -> Outcome {
     let extra = Extra::of(args);
     let mut argv = own_argv(&target, vm, &extra, port)?;
     argv.extend(injected(&target, vm)?);
+    let choices = Choices { ssh_port: Some(port), set: extra.set };
+    make_reachable(&config, vm, &choices)?;
     let words = argv.iter().map(|word| word.to_string_lossy().into_owned());
     Ok(Box::new(CommandLine(words.collect())))
 }

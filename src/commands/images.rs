@@ -3,9 +3,10 @@
 
 use super::target::Target;
 use super::up::Up;
+use crate::config::model::Vm;
 use crate::config::{Choices, Config};
 use crate::error::Error;
-use crate::image::build::Maker;
+use crate::image::build::{Maker, reachable};
 use crate::image::fetch::PATIENCE_DEFAULT;
 use crate::image::hold::{Exceeded, Held};
 use crate::image::look;
@@ -54,6 +55,17 @@ impl Up<'_> {
     fn choices(&self) -> Choices<'_> {
         Choices { ssh_port: Some(self.likely_port()), set: self.extra.set }
     }
+}
+
+/// Makes the ways by which QEMU gets to images that are there, for who runs it himself.
+pub(super) fn make_reachable(config: &Config, vm: &Vm, choices: &Choices) -> Result<(), Error> {
+    for image in config.images_of(vm, choices) {
+        let paths = config.image_paths(&image.name)?;
+        if paths.dir.exists() {
+            reachable(&paths)?;
+        }
+    }
+    Ok(())
 }
 
 /// A VM that runs, and the command line that it was started with.

@@ -8,6 +8,9 @@ use crate::error::Error;
 use crate::files;
 use crate::json::{self, Value};
 use crate::programs;
+use std::fs::Metadata;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -41,14 +44,8 @@ impl Maker<'_> {
     /// Looks at an image and everything that it is based on itself.
     pub(crate) fn examine(&self, file: &Path, held: Option<&Held>) -> Result<Base, Error> {
         let shown = file.display();
-        let no_image = |what: &str| Error::failed(format!("`{shown}` is no disk image: it {what}"));
-        let metadata = file.metadata().map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::failed(format!("there is no file `{shown}`")),
-            _ => Error::io("read", file, &error),
-        })?;
-        if metadata.is_dir() {
-            return Err(no_image("is a directory"));
-        }
+        let no_image = |what: &str| no_image(file, what);
+        let metadata = check_kind(file)?;
         let mut command = self.qemu_img()?;
         command.args(["info", "--output=json", "--backing-chain"]).arg(file);
         let said = self.run_qemu_img(command, held)?;
@@ -113,6 +110,26 @@ pub(crate) fn qemu_img(config: &Config) -> Result<PathBuf, Error> {
         Error::failed(format!("there is no program `{img}`"))
             .hint("install it (Debian: qemu-utils), or set `img` in `[qemu]` to where it is")
     })
+}
+
+/// An error unless it is a file or a disk. To open anything else might take for ever.
+pub(super) fn check_kind(file: &Path) -> Result<Metadata, Error> {
+    let metadata = file.metadata().map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::failed(format!("there is no file `{}`", file.display())),
+        _ => Error::io("read", file, &error),
+    })?;
+    let kind = metadata.file_type();
+    if kind.is_dir() {
+        return Err(no_image(file, "is a directory"));
+    }
+    if !kind.is_file() && !kind.is_block_device() {
+        return Err(no_image(file, "is no file"));
+    }
+    Ok(metadata)
+}
+
+fn no_image(file: &Path, what: &str) -> Error {
+    Error::failed(format!("`{}` is no disk image: it {what}", file.display()))
 }
 
 /// The size that the guest of a qcow2 image sees: 8 bytes of its header, big-endian, at byte 24

@@ -3,6 +3,7 @@
 //! What is not whole, or not verified, never has that name. A fetch that was cut goes on where it
 //! ended.
 
+use super::base::check_kind;
 use super::build::Maker;
 use super::hold::{For, Held, hold};
 use super::tools::{self, Said};
@@ -120,6 +121,7 @@ impl Maker<'_> {
             let message = "none of `sha256sum`, `shasum` and `openssl` is there";
             return Err(Error::failed(message).hint("install one (Debian: coreutils)"));
         };
+        check_kind(file)?;
         let opened = File::open(file).map_err(|error| Error::io("read", file, &error))?;
         let mut command = program.command();
         command.args(*arguments).stdin(opened);

@@ -235,6 +235,7 @@ fn what_cannot_be_built() {
     project.write("text", &"<html>a page of a proxy, say</html>\n".repeat(128).as_bytes()[..512]);
     project.write("odd", vec![0; 700]);
     project.write("base.img.gz", [&b"\x1f\x8b"[..], &[0; 510]].concat());
+    project.sh("mkfifo fifo").run().success();
     let broken = "qemu-img create -q -f qcow2 -F raw -b base.img chain.qcow2 && \
                   qemu-img create -q -f qcow2 -F qcow2 -b chain.qcow2 top.qcow2 && rm chain.qcow2";
     project.sh(broken).run().success();
@@ -245,6 +246,13 @@ fn what_cannot_be_built() {
             "2:8",
             "there is no file `[ROOT]/none`".to_string(),
             "relative paths start from `[ROOT]`",
+        ),
+        ("base = 'fifo'", "2:8", base_is("fifo` is no disk image: it is no file"), ""),
+        (
+            &*format!("base = 'fifo'\nsha256 = '{}'", "0".repeat(64)),
+            "2:8",
+            base_is("fifo` is no disk image: it is no file"),
+            "",
         ),
         ("base = 'home'", "2:8", base_is("home` is no disk image: it is a directory"), ""),
         (
@@ -462,8 +470,11 @@ fn a_directory_with_special_characters() {
     assert!(project.path(dir).join(".qqmgr/img.debian/disk.qcow2").is_file());
     let notes = "qqmgr: built image `scratch`\n";
     run(&["start", "dev"]).stdout("dev started: [..]\n").stderr(notes).success();
+    // The way to it is made again after a reboot.
+    fs::remove_dir_all(project.path("run/qqmgr")).unwrap();
     let cmdline = "...\n    -drive file=[ROOT]/run/qqmgr/[..]/disk.qcow2,if=virtio \\\n...\n";
     run(&["cmdline", "dev"]).stdout(cmdline).success();
+    assert_eq!(fs::read_dir(project.path("run/qqmgr")).unwrap().count(), 2);
     let refused = "qqmgr: error: image `debian` is in use by VM `dev`\n...\n";
     run(&["img", "reset", "debian"]).stderr(refused).code(1);
     run(&["stop", "dev"]).stdout("dev [..]\n").success();

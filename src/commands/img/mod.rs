@@ -13,7 +13,6 @@ use crate::image::fetch::PATIENCE_DEFAULT;
 use crate::image::look;
 use crate::json::Value;
 use crate::report::Report;
-use std::path::PathBuf;
 
 pub(crate) static COMMAND: Command = Command {
     name: "img",
@@ -100,11 +99,26 @@ fn check_unused(maker: &Maker, name: &str) -> Result<(), Error> {
     }
 }
 
-struct Built {
-    name: String,
-    path: PathBuf,
-    made: bool,
-    changed: Vec<&'static str>,
+/// The result of one action on one image.
+struct Done {
+    text: String,
+    json: Value,
+}
+
+impl Done {
+    fn new<'a>(text: String, members: impl IntoIterator<Item = (&'a str, Value)>) -> Self {
+        Self { text, json: Value::object(members) }
+    }
+}
+
+impl Report for Done {
+    fn text(&self) -> String {
+        self.text.clone()
+    }
+
+    fn json(&self) -> Value {
+        self.json.clone()
+    }
 }
 
 fn build(maker: &Maker, name: &str) -> Outcome {
@@ -120,87 +134,45 @@ fn build(maker: &Maker, name: &str) -> Outcome {
         maker.log.note(&format!("warning: {warning}"));
         maker.log.note(&format!("hint: {hint}"));
     }
-    Ok(Box::new(Built { name: name.into(), path: paths.disk, made, changed: look.changed }))
-}
-
-impl Report for Built {
-    fn text(&self) -> String {
-        let what = if self.made { "built" } else { "is there already" };
-        format!("{} {what}: {}\n", self.name, self.path.display())
-    }
-
-    fn json(&self) -> Value {
-        Value::object([
-            ("name", Value::from(self.name.as_str())),
-            ("path", self.path.as_path().into()),
-            ("built", self.made.into()),
-            ("changed", self.changed.iter().map(|key| Value::from(*key)).collect()),
-        ])
-    }
+    let what = if made { "built" } else { "is there already" };
+    Ok(Box::new(Done::new(
+        format!("{name} {what}: {}\n", paths.disk.display()),
+        [
+            ("name", name.into()),
+            ("path", paths.disk.as_path().into()),
+            ("built", made.into()),
+            ("changed", look.changed.iter().map(|key| Value::from(*key)).collect()),
+        ],
+    )))
 }
 
 /// Where what QEMU gets is.
-struct Place {
-    name: String,
-    disk: PathBuf,
-    seed: Option<PathBuf>,
-    key: Option<PathBuf>,
-}
-
 fn path(maker: &Maker, name: &str) -> Outcome {
     let declared = declared(maker, name)?;
     let paths = maker.config.image_paths(name)?;
     if paths.dir.exists() {
         reachable(&paths)?;
     }
-    let key = declared.has_own_key().then_some(paths.key);
-    let seed = declared.seed.is_some().then_some(paths.seed);
-    Ok(Box::new(Place { name: name.into(), disk: paths.disk, seed, key }))
-}
-
-impl Report for Place {
-    fn text(&self) -> String {
-        format!("{}\n", self.disk.display())
-    }
-
-    fn json(&self) -> Value {
-        Value::object([
-            ("name", Value::from(self.name.as_str())),
-            ("path", self.disk.as_path().into()),
-            ("seed", self.seed.as_deref().into()),
-            ("key", self.key.as_deref().into()),
-        ])
-    }
-}
-
-struct Reset {
-    name: String,
-    path: PathBuf,
+    let key = declared.has_own_key().then_some(paths.key.as_path());
+    let seed = declared.seed.is_some().then_some(paths.seed.as_path());
+    Ok(Box::new(Done::new(
+        format!("{}\n", paths.disk.display()),
+        [
+            ("name", name.into()),
+            ("path", paths.disk.as_path().into()),
+            ("seed", seed.into()),
+            ("key", key.into()),
+        ],
+    )))
 }
 
 fn reset(maker: &Maker, name: &str) -> Outcome {
     let declared = declared(maker, name)?;
     check_unused(maker, name)?;
     maker.reset(&declared)?;
-    Ok(Box::new(Reset { name: name.into(), path: maker.config.image_paths(name)?.disk }))
-}
-
-impl Report for Reset {
-    fn text(&self) -> String {
-        format!("{} is as new: {}\n", self.name, self.path.display())
-    }
-
-    fn json(&self) -> Value {
-        Value::object([
-            ("name", Value::from(self.name.as_str())),
-            ("path", self.path.as_path().into()),
-        ])
-    }
-}
-
-struct Removed {
-    name: String,
-    removed: bool,
+    let disk = maker.config.image_paths(name)?.disk;
+    let text = format!("{name} is as new: {}\n", disk.display());
+    Ok(Box::new(Done::new(text, [("name", name.into()), ("path", disk.as_path().into())])))
 }
 
 /// Also of an image that is not declared any more.
@@ -209,15 +181,8 @@ fn remove(maker: &Maker, name: &str) -> Outcome {
         maker.config.image(name)?;
     }
     check_unused(maker, name)?;
-    Ok(Box::new(Removed { name: name.into(), removed: maker.remove(name)? }))
-}
-
-impl Report for Removed {
-    fn text(&self) -> String {
-        format!("{} {}\n", self.name, if self.removed { "removed" } else { "was not built" })
-    }
-
-    fn json(&self) -> Value {
-        Value::object([("name", Value::from(self.name.as_str())), ("removed", self.removed.into())])
-    }
+    let removed = maker.remove(name)?;
+    let what = if removed { "removed" } else { "was not built" };
+    let text = format!("{name} {what}\n");
+    Ok(Box::new(Done::new(text, [("name", name.into()), ("removed", removed.into())])))
 }
