@@ -364,3 +364,38 @@ fn who_does_not_answer() {
     let _person = Qmp::connect(&project.vm_path("vm", "qmp.socket"));
     returns(&project, &["stop"], "{}\n");
 }
+
+/// A disk that takes 30 s to read keeps all of QEMU waiting.
+#[test]
+fn a_command_may_take_too_long() {
+    let Some(project) = started("") else { return };
+    let disk = ["blockdev-add", "driver=null-co", "node-name=slow", "latency-ns:=30000000000"];
+    returns(&project, &disk, "{}\n");
+    let reads = "qemu-io slow \"read 0 512\"";
+    let hint = "qqmgr: hint: it may be at it still; `--timeout` gives it longer\n";
+    project
+        .qqmgr(&["monitor", "--timeout", "0.5", "vm", reads])
+        .run()
+        .stderr(format!("qqmgr: error: QEMU did not answer `{reads}` within 0.5 s\n{hint}"))
+        .code(4);
+    // And so does everybody else, who is told within two seconds.
+    project
+        .qqmgr(&["qmp", "vm", "query-status"])
+        .run()
+        .stderr(
+            "qqmgr: error: VM `vm` does not answer on its QMP socket\n\
+             qqmgr: hint: QEMU is busy or still starting, or serves another `qqmgr`; try again\n",
+        )
+        .code(4);
+    let Some(other) = started("") else { return };
+    returns(&other, &disk, "{}\n");
+    let line = format!("human-monitor-command 'command-line={reads}'\nstop\n");
+    other
+        .qqmgr(&["qmp", "vm", "--timeout", "0.5"])
+        .stdin(line)
+        .run()
+        .stderr(format!(
+            "qqmgr: error: QEMU did not answer `human-monitor-command` within 0.5 s\n{hint}"
+        ))
+        .code(4);
+}

@@ -2,7 +2,7 @@
 
 use super::super::input::Input;
 use super::super::target::Target;
-use super::arguments;
+use super::{arguments, refusal};
 use crate::cli::Outcome;
 use crate::json::{self, Value};
 use crate::out::{self, Reader};
@@ -44,7 +44,10 @@ pub(super) fn serve(target: &Target, limit: Duration) -> Outcome {
                 let arguments = request.arguments.as_ref();
                 match session.try_execute(limit, &request.command, arguments) {
                     Err(qmp::Error::Refused { reason, .. }) => (Err(reason), request.id),
-                    answer => (Ok(answer.map_err(|error| session.told(&error))?), request.id),
+                    Err(error) => {
+                        return Err(refusal(&mut session, limit, &request.command, &error));
+                    }
+                    Ok(value) => (Ok(value), request.id),
                 }
             }
             Err(Unread { why, id }) => (Err(Refusal { class: GENERIC.into(), desc: why }), id),
