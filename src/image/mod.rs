@@ -3,7 +3,7 @@
 //! is used ([`base`]), with a file system for cloud-init beside it ([`seed`]).
 //!
 //! A disk appears under its name when everything that belongs to it is there, so that one which is
-//! there is whole. What a VM wrote to it is lost by [`build::reset`] and [`build::remove`] only.
+//! there is whole. What a VM wrote to it is lost by `reset` and `remove` of [`build::Maker`] only.
 
 pub(crate) mod base;
 pub(crate) mod build;
