@@ -52,6 +52,21 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
     files.into_iter().find(|file| !name.is_empty() && file.is_file())
 }
 
+/// The file of this program. Systems need something mounted to tell, and without that it is what
+/// was typed.
+pub(crate) fn own() -> io::Result<PathBuf> {
+    std::env::current_exe().or_else(|error| {
+        let typed = std::env::args_os().next().unwrap_or_default();
+        let typed = Path::new(&typed);
+        let found = if typed.components().count() > 1 {
+            Some(typed.to_path_buf())
+        } else {
+            typed.to_str().and_then(find)
+        };
+        found.and_then(|path| path.canonicalize().ok()).ok_or(error)
+    })
+}
+
 /// What is run for a program that the configuration names: a name is left to be found in `PATH`, a
 /// relative path starts from `dir`; if it is there.
 pub(crate) fn locate(program: &str, dir: &Path) -> Option<PathBuf> {

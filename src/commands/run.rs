@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::guard::Guard;
 use crate::json::Value;
+use crate::programs;
 use crate::report::Report;
 use crate::ssh::copy::{Copy, copy};
 use crate::ssh::run::{Limits, Output, capture, run_attached};
@@ -301,10 +302,8 @@ impl<'a> Job<'a> {
 
 /// What stops the VM as this command would.
 fn stop_command(config: &Config, name: &str, args: &Args) -> Result<Vec<OsString>, Error> {
-    let program = std::env::current_exe()
-        .map_err(|error| Error::io("find", Path::new("qqmgr"), &error))?
-        .into_os_string();
-    let mut argv = vec![program, "-c".into(), config.file.clone().into()];
+    let program = programs::own().map_err(|error| Error::io("find", Path::new("qqmgr"), &error))?;
+    let mut argv = vec![program.into_os_string(), "-c".into(), config.file.clone().into()];
     argv.extend(["stop".into(), "--unused".into(), "--at-eof".into()]);
     argv.extend(args.fresh.then(|| "--force".into()));
     argv.extend(["--".into(), name.into()]);

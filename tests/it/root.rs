@@ -306,6 +306,28 @@ ls -A
     .success();
 }
 
+/// No `/proc` where qqmgr is, as on systems that have none, and a `ps` that is shown one.
+#[test]
+fn a_minimal_host_without_proc_needs_a_ps_that_works() {
+    let Some(root) = Root::new() else { return };
+    let script = format!(
+        r#"
+cp /guest/id_ed25519 /root/key
+chmod 600 /root/key
+tar -xzf /package/qqmgr-*.tar.gz -C /tmp
+mkdir -p /usr/local/bin /tmp/host/bin /tmp/host/proc
+ln -s /tmp/qqmgr-*/bin/qqmgr /usr/local/bin/
+mount -o bind /bin /tmp/host/bin
+mount -t proc proc /tmp/host/proc
+printf '#!/bin/sh\nexec chroot /tmp/host /bin/ps "$@"\n' >/usr/local/bin/ps
+chmod 755 /usr/local/bin/ps
+ls /proc
+{USE}
+"#
+    );
+    root.run(&script, false).run().stdout(USED).success();
+}
+
 /// Linked statically: it needs no other file at all.
 #[test]
 fn the_binary_of_a_release_needs_nothing() {
