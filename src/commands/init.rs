@@ -135,6 +135,9 @@ impl Image {
             maker.verify(file, sum)?;
         }
         let looked_at = local.as_deref().map(|local| maker.examine(local, None)).transpose()?;
+        if let Some(looked_at) = looked_at.as_ref().filter(|_| is_url(base)) {
+            looked_at.check_alone(base)?;
+        }
         // A relative path starts from the directory that the file is in.
         let is_elsewhere = file.parent().is_some_and(|dir| !dir.as_os_str().is_empty());
         let written = if is_elsewhere && !is_url(base) {

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::files;
 use crate::json::{self, Value};
 use crate::programs;
+use crate::text::sanitized;
 use std::fs::Metadata;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt as _;
@@ -19,6 +20,8 @@ const SECTOR: u64 = 512;
 /// What QEMU says of an image that another process writes (`raw_check_lock_bytes` of
 /// block/file-posix.c).
 const LOCKED: &str = "lock";
+/// Formats in which nothing names another file, but for what [`Base::other`] has.
+const ALONE: &[&str] = &["qcow2", "raw"];
 /// The beginnings of files that are no images, which qemu-img takes for raw ones all the same.
 const NO_IMAGES: &[(&[u8], &str, &str)] = &[
     (b"\x1f\x8b", "is compressed by gzip", "`gunzip` unpacks it"),
@@ -36,8 +39,25 @@ pub(crate) struct Base {
     pub(crate) format: String,
     /// As the guest sees it.
     pub(crate) virtual_bytes: u64,
-    /// The file that it is based on itself.
-    pub(crate) backing: Option<String>,
+    /// Another file that has a part of it.
+    other: Option<String>,
+}
+
+impl Base {
+    /// An error unless all that the image has is in its one file: whoever made what was fetched
+    /// from `url` would else choose a file of this host that the guest reads.
+    pub(crate) fn check_alone(&self, url: &str) -> Result<(), Error> {
+        if let Some(other) = &self.other {
+            let message = format!("`{url}` is based on another file, `{}`", sanitized(other));
+            return Err(Error::failed(message).hint("a fetched image must be whole"));
+        }
+        if !ALONE.contains(&self.format.as_str()) {
+            let message = format!("`{url}` is in the format {}", sanitized(&self.format));
+            let hint = "only qcow2 and raw are known to be in one file; convert it by qemu-img";
+            return Err(Error::failed(message).hint(hint));
+        }
+        Ok(())
+    }
 }
 
 impl Maker<'_> {
@@ -54,10 +74,12 @@ impl Maker<'_> {
         }
         let facts = first(&said.stdout).and_then(|image| {
             let format = image.get("format")?.as_str()?.to_string();
-            let backing = image.get("backing-filename").and_then(Value::as_str);
-            Some((format, image.get("virtual-size")?.as_u64()?, backing.map(str::to_string)))
+            let data = image.get("format-specific").and_then(|specific| specific.get("data"));
+            let data = data.and_then(|data| data.get("data-file"));
+            let other = image.get("backing-filename").or(data).and_then(Value::as_str);
+            Some((format, image.get("virtual-size")?.as_u64()?, other.map(str::to_string)))
         });
-        let (format, virtual_bytes, backing) = facts
+        let (format, virtual_bytes, other) = facts
             .ok_or_else(|| Error::failed(format!("qemu-img does not tell what `{shown}` is")))?;
         if format == "raw" && metadata.is_file() {
             let start = files::read_start(file, SECTOR);
@@ -71,7 +93,7 @@ impl Maker<'_> {
                 return Err(no_image(what).hint("a raw image is a whole number of 512 bytes"));
             }
         }
-        Ok(Base { file: file.to_path_buf(), format, virtual_bytes, backing })
+        Ok(Base { file: file.to_path_buf(), format, virtual_bytes, other })
     }
 
     /// An error if a program has the disk open.

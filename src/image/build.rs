@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::files;
 use crate::log::Log;
 use crate::programs;
-use crate::text::{Problem, sanitized};
+use crate::text::Problem;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -145,8 +145,8 @@ impl Maker<'_> {
     /// The base, fetched if need be, verified and looked at.
     fn base(&self, declared: &Declared, base: &DeclaredBase, held: &Held) -> Result<Base, Error> {
         let at_base = |error: Error| self.config.problem(error.at(base.span));
-        let declared_location = &base.location;
-        let file = match declared_location {
+        let base_location = &base.location;
+        let file = match base_location {
             Location::Url(url) => self.fetch(&Wanted { url, sha256: base.sha256.as_deref() })?.file,
             Location::File(file) => {
                 check_is_there(self.config, file).map_err(at_base)?;
@@ -157,10 +157,8 @@ impl Maker<'_> {
             }
         };
         let base = self.examine(&file, Some(held)).map_err(at_base)?;
-        if let (Location::Url(url), Some(backing)) = (declared_location, &base.backing) {
-            // Whoever made it chose a file of this host that the guest would read.
-            let message = format!("`{url}` is based on another file, `{}`", sanitized(backing));
-            return Err(at_base(Error::failed(message).hint("a fetched image must be whole")));
+        if let Location::Url(url) = base_location {
+            base.check_alone(url).map_err(at_base)?;
         }
         if let Some((size, span)) = declared.size.filter(|(size, _)| *size < base.virtual_bytes) {
             let message = format!(
@@ -180,14 +178,9 @@ impl Maker<'_> {
         };
         self.check_unused(&declared.name, &paths.disk, held)?;
         let mut command = self.qemu_img()?;
-        command.args(["resize", "-q", "-f", "qcow2"]).arg(paths.dir.join(DISK));
-        let said = self.run_qemu_img(
-            {
-                command.arg(size.to_string());
-                command
-            },
-            Some(held),
-        )?;
+        command.args(["resize", "-q", "-f", "qcow2"]);
+        command.arg(paths.dir.join(DISK)).arg(size.to_string());
+        let said = self.run_qemu_img(command, Some(held))?;
         if !said.status.success() {
             let message = format!("cannot grow image `{}`: {}", declared.name, said.reason());
             return Err(Error::failed(message));
@@ -214,16 +207,9 @@ impl Maker<'_> {
         files::remove(&paths.key)?;
         let new = unfinished(&paths.key);
         let mut command = programs::SSH_KEYGEN.command();
-        command.args(["-q", "-t", "ed25519", "-N", "", "-C", &format!("qqmgr-{name}"), "-f"]);
-        let said = tools::run(
-            {
-                command.arg(&new);
-                command
-            },
-            Some(held),
-            &mut || (self.exceeded)(),
-            self.log,
-        )?;
+        let comment = format!("qqmgr-{name}");
+        command.args(["-q", "-t", "ed25519", "-N", "", "-C", &comment, "-f"]).arg(&new);
+        let said = tools::run(command, Some(held), &mut || (self.exceeded)(), self.log)?;
         if !said.status.success() {
             return Err(Error::failed(format!("cannot make a key pair: {}", said.reason())));
         }

@@ -83,7 +83,7 @@ impl Record {
         let value = Value::object([
             ("base", Value::from(self.base.as_deref())),
             ("sha256", self.sha256.as_deref().into()),
-            ("backing", self.backing.as_deref().map(Path::to_string_lossy).as_deref().into()),
+            ("backing", self.backing.as_deref().and_then(Path::to_str).into()),
             ("version", self.version.as_deref().into()),
             ("size", self.size.into()),
             ("seed", self.seed.as_deref().into()),

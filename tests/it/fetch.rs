@@ -250,19 +250,29 @@ fn what_a_server_may_say() {
 #[test]
 fn a_fetched_image_that_is_based_on_another_file() {
     let Some((project, server, _)) = project(&content(MIB)) else { return };
-    let make = "head -c 1M /dev/zero >secret && \
-                qemu-img create -q -f qcow2 -F raw -b \"$PWD/secret\" evil.qcow2";
-    project.sh(make).run().success();
-    let evil = fs::read(project.path("evil.qcow2")).unwrap();
-    server.set(|behaviour| behaviour.content = Arc::new(evil.clone()));
-    project.config(&declaration(&server, &sha256(&evil)));
-    let stderr = format!(
-        "qqmgr: fetching [..]\n\
-         qqmgr: error: `{}` is based on another file, `[ROOT]/secret`\n --> qqmgr.toml:2:8\n...\n\
-         qqmgr: hint: a fetched image must be whole\n",
-        server.url()
-    );
-    project.qqmgr(&["img", "build"]).run().stderr(stderr).code(5);
+    project.sh("head -c 1M /dev/zero >secret").run().success();
+    let other = "is based on another file, `[ROOT]/secret`";
+    let whole = "a fetched image must be whole";
+    for (make, message, hint) in [
+        ("qcow2 -F raw -b $PWD/secret evil", other, whole),
+        ("qcow2 -o data_file=$PWD/secret,data_file_raw=on evil 1M", other, whole),
+        (
+            "vmdk evil 1M",
+            "is in the format vmdk",
+            "only qcow2 and raw are known to be in one file; convert it by qemu-img",
+        ),
+    ] {
+        project.sh(&format!("rm -f evil && qemu-img create -q -f {make}")).run().success();
+        let evil = fs::read(project.path("evil")).unwrap();
+        project.config(&declaration(&server, &sha256(&evil)));
+        server.set(|behaviour| behaviour.content = Arc::new(evil));
+        let stderr = format!(
+            "qqmgr: fetching [..]\nqqmgr: error: `{}` {message}\n --> qqmgr.toml:2:8\n...\n\
+             qqmgr: hint: {hint}\n",
+            server.url()
+        );
+        project.qqmgr(&["img", "build"]).run().stderr(stderr).code(5);
+    }
 }
 
 /// With each of the programs that can do it, and without.

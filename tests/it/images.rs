@@ -669,6 +669,16 @@ fn usage_of_img() {
     project.qqmgr(&["img", "rm", "../x"]).run().stderr(stderr).code(5);
 }
 
+/// Also of one that no VM uses, if it cannot be built.
+#[test]
+fn check_of_images_that_nobody_uses() {
+    let project = Project::new();
+    project.config("[img.a]\nbase = 'none'\n[img.b]\nsize = 1\n");
+    let said = "error: there is no file `[ROOT]/none`\n --> qqmgr.toml:2:8\n  |\n2 | base = 'none'\n  \
+                |        ^^^^^^\nhint: relative paths start from `[ROOT]`\n\nno VM: 1 error\n";
+    project.qqmgr(&["check"]).run().stdout(said).code(5);
+}
+
 /// What `check` tells of images, and that it makes none.
 #[test]
 fn check_of_images() {

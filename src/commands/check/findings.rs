@@ -43,13 +43,9 @@ impl Findings {
 
     /// What keeps a file from being read.
     pub(super) fn of_file(Located { source, problems }: Located) -> Self {
-        let error = |problem| Finding {
-            severity: Severity::Error,
-            vms: Vec::new(),
-            names_them: true,
-            problem,
-        };
-        Self { source, vms: None, found: problems.into_iter().map(error).collect() }.sorted()
+        let mut findings = Self { source, vms: None, found: Vec::new() };
+        findings.add_unowned(problems);
+        findings.sorted()
     }
 
     /// Of one VM. The same at the same place is told once, as of all VMs that have it.
@@ -70,6 +66,17 @@ impl Findings {
                 }
             }
         }
+    }
+
+    /// Of no VM.
+    pub(super) fn add_unowned(&mut self, problems: Vec<Problem>) {
+        let error = |problem| Finding {
+            severity: Severity::Error,
+            vms: Vec::new(),
+            names_them: true,
+            problem,
+        };
+        self.found.extend(problems.into_iter().map(error));
     }
 
     pub(super) fn add_shared(&mut self, (vms, problem): (Vec<&str>, Problem)) {

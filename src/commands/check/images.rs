@@ -20,21 +20,31 @@ pub(super) fn paths(config: &Config) -> Vec<PathBuf> {
 /// What is to be told of the images of a VM.
 pub(super) fn add(config: &Config, subject: &Subject, findings: &mut Findings) {
     for image in &subject.images {
-        let vm = &subject.vm.name;
-        match of_image(config, image) {
-            Ok((errors, warning)) => {
-                findings.add(Severity::Error, vm, errors);
-                findings.add(Severity::Warning, vm, warning);
-            }
-            Err(error) => match error.into_located() {
-                Ok(located) => findings.add(Severity::Error, vm, located.problems),
-                Err(error) => findings.add(Severity::Error, vm, [error.at(image.span)]),
-            },
-        }
+        let (errors, warning) = of_image(config, image);
+        findings.add(Severity::Error, &subject.vm.name, errors);
+        findings.add(Severity::Warning, &subject.vm.name, warning);
     }
 }
 
-fn of_image(config: &Config, image: &Image) -> Result<(Vec<Problem>, Option<Problem>), Error> {
+/// Errors of images that none of the VMs uses.
+pub(super) fn add_unused(config: &Config, subjects: &[Subject], findings: &mut Findings) {
+    let is_used = |image: &Image| {
+        subjects.iter().any(|one| one.images.iter().any(|used| used.name == image.name))
+    };
+    for image in config.images().iter().filter(|image| !is_used(image)) {
+        findings.add_unowned(of_image(config, image).0);
+    }
+}
+
+/// Errors, and a warning if there is none.
+fn of_image(config: &Config, image: &Image) -> (Vec<Problem>, Option<Problem>) {
+    look_at(config, image).unwrap_or_else(|error| match error.into_located() {
+        Ok(located) => (located.problems, None),
+        Err(error) => (vec![error.at(image.span)], None),
+    })
+}
+
+fn look_at(config: &Config, image: &Image) -> Result<(Vec<Problem>, Option<Problem>), Error> {
     let declared = config.declared(image)?;
     let paths = config.image_paths(&declared.name)?;
     let (look, name) = (look(config, &declared, &paths), &declared.name);

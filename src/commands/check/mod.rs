@@ -74,6 +74,9 @@ fn run(args: &Args) -> Outcome {
         findings.add(Severity::Warning, vm, machine::serial(arguments));
         findings.add(Severity::Warning, vm, network::problems(&config.source, subject));
     }
+    if args.operands.is_empty() {
+        images::add_unused(&config, &subjects, &mut findings);
+    }
     // A VM that is not asked for may be in the way of one that is.
     let shared = [files::shared(&config, &subjects), network::shared(&subjects)];
     let shared = shared.into_iter().flatten();
