@@ -18,11 +18,13 @@ const AUTO: &str = "auto";
 /// Keywords that would begin another block of the generated file.
 const SSH_BLOCKS: &[&str] = &["Host", "Match"];
 
-pub(super) fn decode(source: &Source, root: &Table) -> Result<Model, Vec<Problem>> {
+/// The model, and what is wrong in the file. A VM that has anything wrong, or takes over from one
+/// that has, is not in the model.
+pub(super) fn decode(source: &Source, root: &Table) -> (Model, Vec<Problem>) {
     let mut decoder = Decoder { source, problems: Vec::new() };
     let model = decoder.root(root);
     decoder.problems.sort_by_key(|problem| problem.span.start);
-    if decoder.problems.is_empty() { Ok(model) } else { Err(decoder.problems) }
+    (model, decoder.problems)
 }
 
 pub(super) struct Decoder<'a> {
@@ -39,6 +41,7 @@ impl Decoder<'_> {
         }
         let qemu_img = qemu.and_then(|qemu| self.text(qemu.get("img"), "img"));
         let qemu_bin = qemu.and_then(|qemu| self.text(qemu.get("bin"), "bin"));
+        let before = self.problems.len();
         let vars = self.table(root.get("vars"), "[vars]").cloned().unwrap_or_default();
         if let Some((key, _)) = vars.iter().find(|(key, _)| key.name == "vm") {
             let problem = Problem::new(key.span, "`vm` in `[vars]` is taken");
@@ -52,17 +55,22 @@ impl Decoder<'_> {
             self.problems.push(problem.hint("`{{.img.…}}` are the images that `[img.NAME]` makes"));
         }
         let images = images.map(|images| self.images(images)).unwrap_or_default();
+        let can_be_named = self.problems.len() == before;
         let ssh = self.table(root.get("ssh"), "[ssh]");
         let ssh = ssh.map(|table| self.ssh_options(table, "[ssh]", &[])).unwrap_or_default();
         let vms = self.table(root.get("vm"), "[vm]").map(|vms| self.vms(vms)).unwrap_or_default();
+        // Of a placeholder nobody could tell then whether it is right.
+        let vms = if can_be_named { vms } else { Vec::new() };
         Model { qemu_bin, qemu_img, vars, ssh, vms, images }
     }
 
     fn vms(&mut self, vms: &Table) -> Vec<Vm> {
         let drafts = vms.iter().filter_map(|(key, value)| {
+            let before = self.problems.len();
             self.vm_name(key);
             let table = self.table(Some(value), &header(key, ""))?;
-            Some(self.vm(key, table))
+            let draft = self.vm(key, table);
+            Some(Draft { is_sound: self.problems.len() == before, ..draft })
         });
         let drafts = drafts.collect();
         extends::link(drafts, vms, &mut self.problems)
@@ -93,6 +101,7 @@ impl Decoder<'_> {
         let vm_port = ssh_table.and_then(|table| table.get("vm_port"));
         let options = ssh_table.map(|ssh| self.ssh_options(ssh, &ssh_header, SSH_KEYS));
         Draft {
+            is_sound: true,
             name: key.name.clone(),
             span: key.span,
             extends: self.text(table.get("extends"), "extends"),

@@ -11,6 +11,8 @@ use std::collections::HashMap;
 
 /// A VM as its table says, before it is known what it takes over.
 pub(super) struct Draft {
+    /// Nothing is wrong with it, as far as is known.
+    pub(super) is_sound: bool,
     pub(super) name: String,
     /// Of the name.
     pub(super) span: Span,
@@ -20,27 +22,40 @@ pub(super) struct Draft {
     pub(super) vm_port: Option<Port>,
 }
 
-/// The VMs of the drafts, with the ports that they take over. A draft without a port, which is
-/// told already, makes none. `tables` are all of `[vm]`, those with errors too.
+/// The VMs of the drafts, with the ports that they take over. A draft that is not sound, or extends
+/// one that is not, makes none. `tables` are all of `[vm]`, those with errors too.
 pub(super) fn link(mut drafts: Vec<Draft>, tables: &Table, problems: &mut Vec<Problem>) -> Vec<Vm> {
     let places: HashMap<&str, usize> =
         drafts.iter().enumerate().map(|(at, draft)| (draft.name.as_str(), at)).collect();
     let parent = |draft: &Draft| places.get(draft.extends.as_ref()?.text.as_str()).copied();
     let parents: Vec<Option<usize>> = drafts.iter().map(parent).collect();
     problems.extend(drafts.iter().filter_map(|draft| unknown(draft, tables)));
-    for at in parents_first(&drafts, &parents, problems) {
+    for at in parents_first(&mut drafts, &parents, problems) {
         if let Some(parent) = parents[at] {
             let (port, vm_port) = (drafts[parent].port, drafts[parent].vm_port);
             drafts[at].port = drafts[at].port.or(port);
             drafts[at].vm_port = drafts[at].vm_port.or(vm_port);
+            drafts[at].is_sound &= drafts[parent].is_sound;
+        } else {
+            drafts[at].is_sound &= drafts[at].extends.is_none();
         }
     }
-    let vm = |(draft, extends): (Draft, _)| {
+    vms(drafts, &parents)
+}
+
+/// Of the drafts that are sound, whose `parents` are, too.
+fn vms(drafts: Vec<Draft>, parents: &[Option<usize>]) -> Vec<Vm> {
+    let is_vm = |draft: &Draft| draft.is_sound && draft.port.is_some();
+    let mut count = 0..;
+    let places: Vec<Option<usize>> =
+        drafts.iter().map(|draft| is_vm(draft).then(|| count.next()).flatten()).collect();
+    let vm = |(draft, parent): (Draft, &Option<usize>)| {
         let Draft { name, span, own, .. } = draft;
+        let extends = parent.and_then(|parent| places[parent]);
         let vm_port = draft.vm_port.or(Port::new(VM_PORT.into()))?;
         Some(Vm { name, span, extends, own, port: draft.port?, vm_port })
     };
-    drafts.into_iter().zip(parents).filter_map(vm).collect()
+    drafts.into_iter().zip(parents).filter(|(draft, _)| is_vm(draft)).filter_map(vm).collect()
 }
 
 /// What is wrong with the name that a VM extends.
@@ -55,7 +70,7 @@ fn unknown(draft: &Draft, tables: &Table) -> Option<Problem> {
 
 /// All places among the drafts, each after the one that it extends; rings are problems.
 fn parents_first(
-    drafts: &[Draft],
+    drafts: &mut [Draft],
     parents: &[Option<usize>],
     problems: &mut Vec<Problem>,
 ) -> Vec<usize> {
@@ -71,6 +86,7 @@ fn parents_first(
         }
         if let Some(ring) = line.iter().position(|at| Some(*at) == next) {
             problems.extend(ring_problem(drafts, &line[ring..]));
+            line[ring..].iter().for_each(|at| drafts[*at].is_sound = false);
         }
         order.extend(line.into_iter().rev());
     }

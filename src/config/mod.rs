@@ -74,22 +74,38 @@ pub(crate) type SshSetting = (String, Vec<String>);
 impl Config {
     /// Finds, reads and checks the configuration that `args` and the environment name.
     pub(crate) fn load(args: &Args) -> Result<Self, Error> {
+        let (config, problems) = Self::load_what_is_right(args)?;
+        config.checked(problems, ())?;
+        Ok(config)
+    }
+
+    /// The same of a file in which something is wrong: what, and the VMs that are right so far.
+    pub(crate) fn load_what_is_right(args: &Args) -> Result<(Self, Vec<Problem>), Error> {
         let (named, env) = (args.config.as_deref(), locate::Environment::current());
         let blame = |error| locate::blame(error, named, &env);
         let location = locate::locate(named, &env).map_err(blame)?;
         location.passed_over.iter().for_each(|text| args.log().note(text));
         let source = read(&location.file, location.shown).map_err(blame)?;
-        Self::parse(source, location.file, location.runtime)
+        Self::examine_file(source, location.file, location.runtime)
     }
 
     /// Checks a configuration that was read from `file`; `runtime` is for the VMs' directories.
     pub(crate) fn parse(source: Source, file: PathBuf, runtime: PathBuf) -> Result<Self, Error> {
+        let (config, problems) = Self::examine_file(source, file, runtime)?;
+        config.checked(problems, ())?;
+        Ok(config)
+    }
+
+    fn examine_file(
+        source: Source,
+        file: PathBuf,
+        runtime: PathBuf,
+    ) -> Result<(Self, Vec<Problem>), Error> {
         let source = Arc::new(source);
-        let model = toml::parse(&source.text)
-            .map_err(|problem| vec![problem])
-            .and_then(|root| decode::decode(&source, &root))
-            .map_err(|problems| Error::config(&source, problems))?;
-        Ok(Self { file, runtime, source, model })
+        let root =
+            toml::parse(&source.text).map_err(|problem| Error::config(&source, vec![problem]))?;
+        let (model, problems) = decode::decode(&source, &root);
+        Ok((Self { file, runtime, source, model }, problems))
     }
 
     /// The directory that relative paths in `cmd` start from.

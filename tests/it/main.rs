@@ -2,6 +2,7 @@
 
 mod audit;
 mod check;
+mod check_all;
 mod completions;
 mod config_errors;
 mod config_files;

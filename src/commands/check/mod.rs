@@ -14,12 +14,13 @@ use crate::cli::spec;
 use crate::cli::{Args, Command, Outcome, Run};
 use crate::config::model::{Image, Vm};
 use crate::config::{Choices, Config};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Located};
 use crate::text::{Problem, Span};
 use crate::vm::options::{Argument, arguments};
 use crate::vm::{argv, kvm, launch};
 use findings::{Findings, Severity};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Options that take ssh to the guest in a way of their own.
 const OTHER_WAYS: &[&str] = &["HostName", "ProxyCommand", "ProxyJump"];
@@ -47,11 +48,14 @@ struct Subject<'a> {
 }
 
 fn run(args: &Args) -> Outcome {
-    let config = match Config::load(args).map_err(Error::into_located) {
-        Ok(config) => config,
+    let (config, problems) = match Config::load_what_is_right(args).map_err(Error::into_located) {
+        Ok(loaded) => loaded,
         Err(Ok(located)) => return Ok(Box::new(Findings::of_file(located))),
         Err(Err(error)) => return Err(error),
     };
+    if !problems.is_empty() {
+        return Ok(Box::new(all_errors(&config, problems)));
+    }
     let chosen = chosen(args, &config)?;
     let is_chosen = |name: &str| chosen.contains(name);
     let mut findings = Findings::new(&config.source, chosen.len());
@@ -83,6 +87,17 @@ fn run(args: &Args) -> Outcome {
     let shared = shared.filter(|(vms, _)| vms.iter().any(|name| is_chosen(name)));
     shared.for_each(|one| findings.add_shared(one));
     Ok(Box::new(findings.sorted()))
+}
+
+/// Those of the whole file, when it has some that keep it from being used.
+fn all_errors(config: &Config, problems: Vec<Problem>) -> Findings {
+    let source = Arc::clone(&config.source);
+    let mut findings = Findings::of_file(Located { source, problems });
+    for vm in config.vms() {
+        let (_, problems) = Subject::new(config, vm, vm.span);
+        findings.add(Severity::Error, &vm.name, problems);
+    }
+    findings.sorted()
 }
 
 /// The names of the VMs to look at.
