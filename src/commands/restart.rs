@@ -3,7 +3,7 @@
 use super::fleet::{self, Known};
 use super::plan::Extra;
 use super::start::{ARGS, Started};
-use super::stop::{self, Stopped, Which};
+use super::stop::{self, Stopped};
 use super::target::Target;
 use super::up::{TIMEOUT_DEFAULT, Up};
 use crate::cli::spec;
@@ -38,7 +38,7 @@ fn run(target: &Target) -> Outcome {
     up.check_restart()?;
     up.build_images(&|| None)?;
     let force = stop::force(args)?;
-    let (stopped, lock) = stop::stop(target, &COMMAND, force, Which::Any)?;
+    let (stopped, lock) = stop::stop(target, &COMMAND, force)?;
     let running = up.under(lock).map_err(|error| {
         let done = format!("VM `{}` was stopped, and does not start again", target.name);
         if stopped.was_running() { error.after(&done) } else { error }

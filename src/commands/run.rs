@@ -282,7 +282,7 @@ impl<'a> Job<'a> {
             let (timeout, at_once) = (shutdown::TIMEOUT, self.target.args.fresh);
             // A guest whose writes are forgotten has nothing to lose.
             let force = Force { timeout, at_once, kill: true };
-            stop::stop_watched(self.target, &COMMAND, force)?;
+            stop::stop_unused(self.target, &COMMAND, force, true)?;
         }
         self.disarm();
         Ok(())

@@ -66,14 +66,6 @@ static AT_EOF: Flag = Flag {
 /// What is said, by `--at-eof`, before the wait.
 pub(super) const WAITS_FOR_EOF: &str = "waiting for the end of standard input";
 
-/// Which VMs are meant.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Which {
-    Any,
-    /// Only one on demand that no `run` uses.
-    Unused,
-}
-
 pub(super) struct Stopped {
     name: String,
     pid: Option<u32>,
@@ -89,15 +81,14 @@ fn run(target: &Target) -> Outcome {
         // Whoever cannot read any more has come to the end, too.
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
     }
-    if target.args.at_eof && target.args.unused {
-        return Ok(Box::new(stop_watched(target, &COMMAND, force)?));
+    if target.args.unused {
+        return Ok(Box::new(stop_unused(target, &COMMAND, force, target.args.at_eof)?));
     }
     let (paths, name) = (&target.paths, target.name.clone());
     if paths.dir.symlink_metadata().is_err() && process::find_anywhere(paths).is_none() {
         return Ok(Box::new(Stopped::nothing(name)));
     }
-    let which = if target.args.unused { Which::Unused } else { Which::Any };
-    let (stopped, _lock) = stop(target, &COMMAND, force, which)?;
+    let (stopped, _lock) = stop(target, &COMMAND, force)?;
     Ok(Box::new(stopped))
 }
 
@@ -115,21 +106,16 @@ pub(super) fn stop(
     target: &Target,
     command: &Command,
     force: Force,
-    which: Which,
 ) -> Result<(Stopped, Lock), Error> {
     let Target { name, paths, log, .. } = target;
     let (mut stopped, begin) = (Stopped::nothing(name.clone()), Instant::now());
-    let lock = if force.at_once && which == Which::Any {
+    let lock = if force.at_once {
         lock_by_force(target, command, &mut stopped)?
     } else {
         lock(paths, name, command.name, LOCK_WAIT, log)?
     };
     if let Some(process) = process::find_anywhere(paths) {
         stopped.pid = Some(process.pid);
-        let on_demand = || Instance::read(paths).is_some_and(|instance| instance.on_demand);
-        if which == Which::Unused && !(on_demand() && Use::is_over(paths, &lock)) {
-            return Ok((stopped, lock));
-        }
         stopped.method = shutdown::shut_down(&process, paths, force, log)?;
         stopped.ending = events::ending(paths);
     }
@@ -161,18 +147,19 @@ fn lock_by_force(target: &Target, command: &Command, stopped: &mut Stopped) -> R
     }
 }
 
-/// Stops a VM on demand that no `run` uses, for who knows that it is one: also when nothing in its
-/// directory tells of it any more. Somebody may be removing that: nothing is made there.
-pub(super) fn stop_watched(
+/// Stops a VM on demand that no `run` uses. Who is known to have been one is it also when nothing
+/// in its directory tells so any more. Somebody may be removing that: nothing is made there.
+pub(super) fn stop_unused(
     target: &Target,
     command: &Command,
     force: Force,
+    known: bool,
 ) -> Result<Stopped, Error> {
     let Target { name, paths, log, .. } = target;
     let (mut stopped, begin) = (Stopped::nothing(name.clone()), Instant::now());
     let lock = lock_if_there(paths, name, command.name, LOCK_WAIT, log)?;
-    let stays = Instance::read(paths).is_some_and(|instance| !instance.on_demand);
-    if stays || lock.as_ref().is_some_and(|lock| !Use::is_over_soon(paths, lock)) {
+    let on_demand = Instance::read(paths).map_or(known, |instance| instance.on_demand);
+    if !on_demand || lock.as_ref().is_some_and(|lock| !Use::is_over(paths, lock)) {
         stopped.pid = process::find(paths).map(|process| process.pid);
         return Ok(stopped);
     }

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 /// After this long, `start` says what it waits for. Silence is broken by a new connection then,
 /// and again after twice that time: QEMU that is just starting may lose a client between two of
 /// its threads, and never greet it (seen on 7.2, once in thousands of starts).
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a QEMU that is about to end may keep its pid file, and how often that is looked at.
 const OTHER_WAIT: Duration = Duration::from_secs(5);
 const OTHER_RETRY: Duration = Duration::from_millis(200);

@@ -115,19 +115,14 @@ impl Use {
         Ok(Self { _file: file })
     }
 
-    /// Whether nobody does. Of a VM that is gone nothing is used, by whomever.
+    /// Whether nobody does. Of a VM that is gone nothing is used, by whomever. A process that is
+    /// killed loses one file after the other, and may not have given this one back yet.
     pub(crate) fn is_over(paths: &Paths, _held: &Lock) -> bool {
-        match files::open_existing(&paths.users) {
+        let is_over = || match files::open_existing(&paths.users) {
             Ok(file) => try_lock(&file).unwrap_or(false),
             Err(error) => error.kind() == ErrorKind::NotFound,
-        }
-    }
-
-    /// The same, when who was seen to end may not have given it back yet: a process that is killed
-    /// loses one file after the other.
-    pub(crate) fn is_over_soon(paths: &Paths, held: &Lock) -> bool {
-        let deadline = Instant::now() + END_WAIT;
-        wait::poll(deadline, || Self::is_over(paths, held).then_some(())).is_some()
+        };
+        wait::poll(Instant::now() + END_WAIT, || is_over().then_some(())).is_some()
     }
 }
 

@@ -4,6 +4,7 @@
 //! of the QMP connection is the notice that QEMU exits, so that nothing is lost in polling.
 
 use super::events::{self, Ending};
+use super::launch::PATIENCE;
 use super::process::Process;
 use super::qmp::{self, Qmp};
 use super::{Paths, wait};
@@ -145,7 +146,8 @@ fn power_off(
     }
 }
 
-/// Another client or a busy QEMU may yet make room for us, so one connection waits in the queue.
+/// Another client or a busy QEMU may yet make room for us, so a connection waits in the queue, each
+/// longer than the last; a new one, since QEMU that was just started may forget one.
 /// Only for a socket that is not there yet is there anything to try again; of a QEMU that is
 /// about to end it is the end that is waited for. Without its directory a socket does not come.
 fn connect(
@@ -155,13 +157,21 @@ fn connect(
     deadline: Instant,
     log: &Log,
 ) -> Result<Qmp, qmp::Error> {
-    let retry_until =
-        if process.exiting { deadline } else { deadline.min(Instant::now() + SOCKET_WAIT) };
-    let connected = wait::poll(retry_until, || match Qmp::open(socket, deadline, log) {
-        Err(qmp::Error::Unreachable(_)) if process.is_alive() && paths.dir.exists() => None,
-        result => Some(result),
+    let retry_until = if process.exiting { deadline } else { Instant::now() + SOCKET_WAIT };
+    let mut patience = PATIENCE;
+    let connected = wait::poll(deadline, || {
+        let now = Instant::now();
+        let comes = || now < retry_until && process.is_alive() && paths.dir.exists();
+        match Qmp::open(socket, deadline.min(now + patience), log) {
+            Err(qmp::Error::Unreachable(_)) if comes() => None,
+            Err(qmp::Error::Silent) if Instant::now() < deadline => {
+                patience *= 2;
+                None
+            }
+            result => Some(result),
+        }
     });
-    connected.unwrap_or_else(|| Qmp::open(socket, deadline, log))
+    connected.unwrap_or(Err(qmp::Error::Silent))
 }
 
 /// Ends with [`qmp::Error::Closed`] when all goes well.
