@@ -41,7 +41,7 @@ const SCENARIOS: &[&str] = &[
     "huge-line",            // endless bytes instead of a greeting
     "ignores-powerdown",    // as a guest without ACPI does
     "late-greeting",        // greets ms after the connect
-    "lost-greeting",        // never greets its first client, as QEMU may that is just starting
+    "lost-greeting",        // never greets one client, the first or that of ms, as QEMU may
     "no-qmp",               // lives, but has no sockets
     "no-shutdown",          // stays after the guest's shutdown, as with -no-shutdown
     "normal",               // powers down when asked
@@ -453,7 +453,9 @@ impl Machine {
                 stream.write_all(b"{\"QMP\": \"")?;
                 io::copy(&mut io::repeat(b'x'), &mut stream)?;
             }
-            "lost-greeting" if self.connected() == 1 => silent = true,
+            "lost-greeting" if u64::from(self.connected()) == self.arguments.ms.max(1) => {
+                silent = true;
+            }
             scenario => {
                 if scenario == "late-greeting" {
                     self.arguments.sleep();
