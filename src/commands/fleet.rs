@@ -5,6 +5,7 @@ use crate::cli::{Args, Command, Outcome, usage_of};
 use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::glob;
+use crate::vm::{Paths, process};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +24,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) enum Known {
     Configured,
     /// Also those that run and are not configured any more.
+    All,
+    /// Only those that run, configured or not.
     Running,
 }
 
@@ -82,8 +85,10 @@ fn chosen(command: &Command, args: &Args, known: Known) -> Result<(Config, Vec<S
 /// an error; a name that there is not is found out later.
 pub(super) fn select(args: &Args, config: &Config, known: Known) -> Result<Vec<String>, Error> {
     let all = || {
-        let others = (known == Known::Running).then(|| unconfigured(config));
+        let others = (known != Known::Configured).then(|| unconfigured(config));
         let configured = config.vms().iter().map(|vm| vm.name.clone());
+        let runs = |name: &String| process::find(&Paths::new(config.vm_dir(name))).is_some();
+        let configured = configured.filter(move |name| known != Known::Running || runs(name));
         configured.chain(others.into_iter().flatten())
     };
     if args.operands.is_empty() {
@@ -91,10 +96,19 @@ pub(super) fn select(args: &Args, config: &Config, known: Known) -> Result<Vec<S
     }
     let (mut names, mut seen) = (Vec::new(), BTreeSet::new());
     for operand in &args.operands {
-        let found = meant(operand, all())?;
+        let found = meant(operand, all()).map_err(|error| match known {
+            Known::Running => none_runs(operand),
+            Known::Configured | Known::All => error,
+        })?;
         names.extend(found.into_iter().filter(|name| seen.insert(name.clone())));
     }
     Ok(names)
+}
+
+/// The error of a pattern that would match those that run.
+fn none_runs(pattern: &OsStr) -> Error {
+    let message = format!("no VM that runs matches `{}`", pattern.display());
+    Error::new(Kind::NotRunning, message).hint("`qqmgr list --running` shows those that do")
 }
 
 /// The name that the operand is, or those of `all` that match it, if it is a pattern.

@@ -24,7 +24,7 @@ pub(crate) static COMMAND: Command = Command {
     flags: &[&spec::ALL, &QUIET],
     failure_code: Kind::exit_code,
     run: Run::Each(|args, tell| {
-        fleet::each(&COMMAND, args, Known::Running, tell, |target| Ok(run(target)));
+        fleet::each(&COMMAND, args, Known::All, tell, |target| Ok(run(target)));
     }),
 };
 

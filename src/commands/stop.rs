@@ -28,7 +28,7 @@ pub(crate) static COMMAND: Command = Command {
     flags: &[&spec::ALL, &TIMEOUT, &FORCE, &NO_KILL, &UNUSED, &AT_EOF],
     failure_code: Kind::exit_code,
     run: Run::Each(|args, tell| {
-        fleet::each(&COMMAND, args, Known::Running, tell, run);
+        fleet::each(&COMMAND, args, Known::All, tell, run);
     }),
 };
 

@@ -28,7 +28,7 @@ pub(crate) static COMMAND: Command = Command {
             let message = "`wait` needs `--for`: what to wait for";
             return tell(Err(usage_of(&COMMAND, message.into())));
         }
-        fleet::each(&COMMAND, args, Known::Running, tell, run);
+        fleet::each(&COMMAND, args, Known::All, tell, run);
     }),
 };
 

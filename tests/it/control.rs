@@ -76,7 +76,7 @@ fn several_at_once() {
     start(&project, &["node-1", "other"]);
     // One that does not run keeps no other from being paused.
     project
-        .sorted("pause 'node-*'")
+        .sorted("pause node-1 node-2")
         .run()
         .stdout("node-1 is paused\n")
         .stderr(

@@ -109,6 +109,18 @@ fn several_vms_are_told_one_after_the_other() {
     let down = "qqmgr: error: other: VM `other` is not running\n\
                 qqmgr: hint: `qqmgr start other` starts it\n";
     project.qqmgr(&["stats", "vm", "other"]).run().stdout(NO_MACHINE_USES).stderr(down).code(3);
+    // Of all there are only those that run, and so it is with patterns.
+    for which in ["--all", "*"] {
+        project.qqmgr(&["stats", which]).run().stdout(NO_MACHINE_USES).success();
+    }
+    project
+        .qqmgr(&["stats", "o*"])
+        .run()
+        .stderr(
+            "qqmgr: error: no VM that runs matches `o*`\n\
+             qqmgr: hint: `qqmgr list --running` shows those that do\n",
+        )
+        .code(3);
     project
         .qqmgr(&["stats"])
         .run()
@@ -117,7 +129,9 @@ fn several_vms_are_told_one_after_the_other() {
              qqmgr: hint: usage: qqmgr stats [OPTIONS] [VM...]\n",
         )
         .code(2);
-    project.qqmgr(&["stats", "-w", "x*"]).run().stderr("qqmgr: error: no VM [..]\n...\n").code(5);
+    project.qqmgr(&["stats", "-w", "x*"]).run().stderr("qqmgr: error: no VM [..]\n...\n").code(3);
+    stop(&project, "vm");
+    project.qqmgr(&["stats", "--all"]).run().success();
 }
 
 /// A frozen QEMU, and one whose QMP socket serves somebody else.

@@ -7,7 +7,7 @@ const COLUMNS_MAX: usize = 100;
 const FILE_LINES_MAX: usize = 450;
 const FUNCTION_LINES_MAX: usize = 70;
 /// What `src/` may grow to when every feature is there, without tests.
-const SOURCE_LINES_MAX: usize = 18_000;
+const SOURCE_LINES_MAX: usize = 20_000;
 
 /// Which modules a module may use, itself aside. Data flows one way: nothing here points up.
 const LAYERS: &[(&str, &[&str])] = &[
