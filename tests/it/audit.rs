@@ -121,6 +121,14 @@ fn readme_says_what_each_file_may_do() {
     let gone: Vec<&str> = rows.iter().filter(unknown).map(|row| row[0]).collect();
     assert!(gone.is_empty(), "README.md, `{HEADING}`: remove the rows of {gone:?}");
     assert!(!others.is_empty());
+
+    let lines: usize = core.iter().map(|source| source.code.lines().count()).sum();
+    let (before, _) = README.split_once(" lines; everything else is\n").unwrap();
+    let told: usize = before.rsplit(' ').next().unwrap().replace(',', "").parse().unwrap();
+    assert!(
+        lines.abs_diff(told) * 8 < lines,
+        "README.md says that the trusted core has about {told} lines; now it has {lines}"
+    );
 }
 
 /// Every file is named in it, or a directory that it is in.

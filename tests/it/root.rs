@@ -161,7 +161,7 @@ const EACH: &[(&str, &str)] = &[
     ("wait vm --for running", "0 vm is running[..]"),
     ("serial vm -n 1", "0 [..]"),
     ("log vm", "0 "),
-    ("console vm", "[..]"),
+    ("console vm", "1 qqmgr: hint: put `console = true` into `[vm.vm]`, and restart the VM"),
     ("monitor vm info status", "0 VM status: running"),
     ("sendkey vm a", "0 vm: sent 1 key, running"),
     ("pause vm", "0 vm is paused"),
