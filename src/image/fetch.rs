@@ -271,10 +271,10 @@ impl Client {
                 curl.arg("--output").arg(part).args(["--url", url]);
                 curl
             }
-            // BusyBox's has these options, too.
+            // BusyBox's has these options, too; with `-T` Debian's crashes (1.35).
             Self::Wget => {
                 let mut wget = programs::WGET.command();
-                wget.args(["-c", "-T", "600", "-O"]).arg(part).arg(url);
+                wget.args(["-c", "-O"]).arg(part).arg(url);
                 wget
             }
         }
@@ -289,7 +289,7 @@ impl Client {
             }
             Self::Wget => {
                 let mut wget = programs::WGET.command();
-                wget.args(["--spider", "-S", "-T", "10", url]);
+                wget.args(["--spider", "-S", url]);
                 wget
             }
         }
