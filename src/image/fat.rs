@@ -13,8 +13,6 @@ const MEDIA: u8 = 0xf8;
 const ENTRY: usize = 32;
 /// The first cluster of the data has this number.
 const FIRST_CLUSTER: usize = 2;
-/// With one more it would be FAT16.
-const CLUSTERS_MAX: usize = 4084;
 /// At the end of a chain of clusters.
 const END_OF_CHAIN: usize = 0xfff;
 const ATTR_READ_ONLY: u8 = 0x01;
@@ -26,11 +24,9 @@ const DATE: u16 = 1 << 5 | 1;
 const LONG_NAME_UNITS: usize = 13;
 const LONG_NAME_PARTS: [(usize, usize); 3] = [(1, 5), (14, 6), (28, 2)];
 
-/// The most that all files together may have, each rounded up to whole sectors.
-pub(super) const BYTES_MAX: usize = CLUSTERS_MAX * SECTOR;
-
 /// The file system with this label, of up to 11 ASCII characters, and these files, whose names are
-/// ASCII. They fit into [`BYTES_MAX`], which the caller sees to.
+/// ASCII. Together they have up to 4084 sectors, 2 MB, which the caller sees to: with more it would
+/// be FAT16.
 pub(super) fn image(label: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
     let clusters: usize = files.iter().map(|(_, content)| content.len().div_ceil(SECTOR)).sum();
     let mut table = vec![0xff0 | usize::from(MEDIA & 0xf), END_OF_CHAIN];

@@ -12,7 +12,8 @@ use std::path::Path;
 /// What the data source looks for, also in the oldest cloud-init in use.
 const LABEL: &str = "cidata";
 const KEYS_BYTES_MAX: u64 = 256 * 1024;
-const USER_DATA_BYTES_MAX: u64 = 1024 * 1024;
+/// Half of what the file system can have.
+const USER_DATA_BYTES_MAX: usize = 1024 * 1024;
 /// The line that tells cloud-init what the rest is.
 const CLOUD_CONFIG: &str = "#cloud-config\n";
 
@@ -39,7 +40,7 @@ pub(super) fn content(
 ) -> Result<Content, Error> {
     let (user_data, hostname) = match seed {
         Seed::File(file) => {
-            let text = read(file, USER_DATA_BYTES_MAX)?;
+            let text = read(file, USER_DATA_BYTES_MAX as u64)?;
             (config.render_file(file, &text)?, None)
         }
         Seed::Keys { authorized_keys, hostname, .. } => {
@@ -51,10 +52,9 @@ pub(super) fn content(
             (format!("{CLOUD_CONFIG}{document}"), Some(hostname.as_str()))
         }
     };
-    if user_data.len() > fat::BYTES_MAX / 2 {
+    if user_data.len() > USER_DATA_BYTES_MAX {
         let message = format!("what image `{name}` tells its guest has {} bytes", user_data.len());
-        let hint = format!("{} are the most", fat::BYTES_MAX / 2);
-        return Err(Error::failed(message).hint(hint));
+        return Err(Error::failed(message).hint(format!("{USER_DATA_BYTES_MAX} are the most")));
     }
     // A guest that has seen this content already does nothing anew; a fresh disk has seen none.
     let instance = format!("{name}-{}", fingerprint(user_data.as_bytes()));

@@ -571,6 +571,31 @@ fn the_seed_is_a_file_system() {
     }
 }
 
+/// Of every length around that of a cluster, and of the most that is allowed.
+#[test]
+fn seeds_of_all_sizes() {
+    let (Some(fsck), true, true) = (program("fsck.fat"), has_tool("mcopy"), has_tool("qemu-img"))
+    else {
+        return;
+    };
+    let project = project();
+    project.config("[img.a]\nbase = 'base.img'\ncloud_init.user_data = 'user-data'\n");
+    for length in [0, 1, 511, 512, 513, 1024, 1 << 20] {
+        project.write("user-data", vec![b'x'; length]);
+        project.qqmgr(&["img", "build"]).run().stdout("a built: [..]\n").success();
+        let seed = ".qqmgr/img.a/seed.img";
+        let read = format!(
+            "'{}' -n {seed} >fsck || cat fsck; mcopy -o -i {seed} ::user-data copy && cmp copy user-data",
+            fsck.display()
+        );
+        project.sh(&read).run().success();
+        project.qqmgr(&["img", "rm", "a"]).run().stdout("a removed\n").success();
+    }
+    project.write("user-data", vec![b'x'; (1 << 20) + 1]);
+    let stderr = "qqmgr: error: cannot read `[ROOT]/user-data`: it is larger than 1024 KiB\n";
+    project.qqmgr(&["img", "build"]).run().stderr(stderr).code(1);
+}
+
 /// Several builds and starts at once make one image, and all go well.
 #[test]
 fn builds_at_once_wait_for_each_other() {

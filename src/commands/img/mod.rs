@@ -17,7 +17,7 @@ use crate::report::Report;
 pub(crate) static COMMAND: Command = Command {
     name: "img",
     about: "Build, list, reset and remove images",
-    details: "`build` makes what is missing, of all images without a NAME; `list` shows the\n\
+    details: "`build` makes what is missing, of all without an IMAGE; `list` shows the\n\
               images; `path` prints where an image is; `reset` throws away what was written\n\
               to images, and `rm` the images with it. What a running VM uses is left alone.",
     operands: &[
