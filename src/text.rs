@@ -227,6 +227,39 @@ pub(crate) fn command_line<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) 
     words.into_iter().map(|word| shell_quoted(word.as_ref())).collect::<Vec<_>>().join(" ")
 }
 
+/// The units of [`amount`].
+const UNITS: [&str; 7] = ["B", "K", "M", "G", "T", "P", "E"];
+
+/// A number of bytes for people, `4.1M`: rounded up, in the largest unit of 1024 that leaves a
+/// whole number or one digit behind the point.
+pub(crate) fn amount(bytes: u64) -> String {
+    let (mut tenths, mut unit) = (u128::from(bytes) * 10, 0);
+    while tenths >= 10 * 1024 && unit + 1 < UNITS.len() {
+        tenths = tenths.div_ceil(1024);
+        unit += 1;
+    }
+    let point =
+        if tenths % 10 == 0 || unit == 0 { String::new() } else { format!(".{}", tenths % 10) };
+    format!("{}{point}{}", tenths / 10, UNITS[unit])
+}
+
+/// A moment for people, given in seconds since 1970: `2026-11-25 18:10:19`, in UTC.
+pub(crate) fn utc(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // From March on, the leap day is the last of its year; 719,468 days before 1970 such a year
+    // began, and an era of 400 of them, which have 146,097 days.
+    let day = days + 719_468;
+    let (era, day) = (day / 146_097, day % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = era * 400 + year + next;
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+}
+
 /// 64-bit FNV-1a in hexadecimal: a name for a path or a configuration that stays the same from
 /// one version of this program to the next, which std's hasher does not promise.
 pub(crate) fn fingerprint(bytes: &[u8]) -> String {
@@ -317,6 +350,32 @@ mod tests {
     fn quoting_for_a_shell() {
         let words = ["qemu", "", "a b", "it's", "-m", "file=x,id=0"];
         assert_eq!(command_line(words), r"qemu '' 'a b' 'it'\''s' -m file=x,id=0");
+    }
+
+    #[test]
+    fn amounts_and_moments_for_people() {
+        for (bytes, expected) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1K"),
+            (200_704, "196K"),
+            (1 << 30, "1G"),
+            ((1 << 30) + 1, "1.1G"),
+            (20 << 30, "20G"),
+            (u64::MAX, "16E"),
+        ] {
+            assert_eq!(amount(bytes), expected);
+        }
+        for (seconds, expected) in [
+            (0, "1970-01-01 00:00:00"),
+            (951_782_399, "2000-02-28 23:59:59"),
+            (951_782_400, "2000-02-29 00:00:00"),
+            (951_868_800, "2000-03-01 00:00:00"),
+            (1_795_630_219, "2026-11-25 18:10:19"),
+            (4_107_542_400, "2100-03-01 00:00:00"),
+        ] {
+            assert_eq!(utc(seconds), expected);
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod restart;
 mod run;
 mod screenshot;
 mod sendkey;
+mod snapshot;
 mod ssh;
 mod ssh_config;
 mod start;
@@ -57,6 +58,7 @@ pub(crate) static COMMANDS: &[&Command] = &[
     &sendkey::COMMAND,
     &qmp::COMMAND,
     &monitor::COMMAND,
+    &snapshot::COMMAND,
     &screenshot::COMMAND,
     &ssh::COMMAND,
     &copy::PUT,

@@ -42,6 +42,12 @@ pub(crate) fn arguments(words: Vec<Word>) -> Vec<Argument> {
     arguments
 }
 
+/// The same of a command line that begins with the program, whose words are at no place.
+pub(crate) fn arguments_of<'a>(argv: impl IntoIterator<Item = &'a str>) -> Vec<Argument> {
+    let word = |text: &str| Word { text: text.to_string(), span: Span::default() };
+    arguments(argv.into_iter().skip(1).map(word).collect())
+}
+
 /// Whether the word is an option whose value is the next word.
 pub(crate) fn takes_value(word: &str) -> bool {
     name(word).is_some_and(|name| WITHOUT_VALUE.split(' ').all(|other| other != name))

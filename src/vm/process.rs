@@ -117,6 +117,13 @@ impl Process {
         Some(Self { pid, pid_file, frozen, exiting: false, uptime: seen.uptime })
     }
 
+    /// Sees how it is now; whether it is alive.
+    pub(crate) fn look_again(&mut self) -> bool {
+        let seen = Self::look(self.pid, &self.pid_file);
+        self.frozen = seen.as_ref().is_some_and(|process| process.frozen);
+        seen.is_some()
+    }
+
     pub(crate) fn is_alive(&self) -> bool {
         ps::has_shown(self.pid) || Self::look(self.pid, &self.pid_file).is_some()
     }

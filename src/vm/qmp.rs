@@ -126,6 +126,29 @@ impl Qmp {
         }
     }
 
+    /// The same for a command that takes its time. Whenever nothing was said for `pause`,
+    /// `wait_on` tells whether to go on waiting; if not, the error is [`Error::Silent`].
+    pub(crate) fn execute_patiently(
+        &mut self,
+        command: &str,
+        arguments: Option<&Value>,
+        pause: Duration,
+        wait_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Value, Error> {
+        self.request(command, arguments, Instant::now() + pause)?;
+        loop {
+            match self.answer(command, Instant::now() + pause) {
+                Ok(Answer::Result(result)) => {
+                    let command = command.to_string();
+                    return result.map_err(|reason| Error::Refused { command, reason });
+                }
+                Ok(Answer::Greeting) => return Err(Error::Garbled("a second greeting".into())),
+                Err(Error::Silent) if wait_on() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Leaves the mode in which QEMU takes no command but this. QEMU that is just starting may
     /// greet twice (two of its threads see the connection), and then negotiates anew; that a
     /// negotiation was needless is no error.
@@ -140,11 +163,25 @@ impl Qmp {
         arguments: Option<&Value>,
         deadline: Instant,
     ) -> Result<Answer, Error> {
+        self.request(command, arguments, deadline)?;
+        self.answer(command, deadline)
+    }
+
+    fn request(
+        &mut self,
+        command: &str,
+        arguments: Option<&Value>,
+        deadline: Instant,
+    ) -> Result<(), Error> {
         self.last_id += 1;
         let arguments = arguments.map(|arguments| ("arguments", arguments.clone()));
         let request = [("execute", Value::from(command))].into_iter().chain(arguments);
         let request = request.chain([("id", self.last_id.into())]);
-        self.send(&Value::object(request).compact(), deadline)?;
+        self.send(&Value::object(request).compact(), deadline)
+    }
+
+    /// To the last request.
+    fn answer(&mut self, command: &str, deadline: Instant) -> Result<Answer, Error> {
         loop {
             match self.message(deadline)? {
                 Message::Event(event) => self.keep(event),

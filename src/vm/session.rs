@@ -15,6 +15,9 @@ const ANSWER_WAIT: Duration = Duration::from_millis(1900);
 /// A QEMU that closed the connection ends within this.
 const ENDING_WAIT: Duration = Duration::from_secs(2);
 
+/// How often who waits for long looks around.
+const PAUSE: Duration = Duration::from_secs(1);
+
 pub(crate) struct Session {
     name: String,
     pub(crate) process: Process,
@@ -65,6 +68,34 @@ impl Session {
         arguments: Option<&Value>,
     ) -> Result<Value, Error> {
         self.try_execute(limit, command, arguments).map_err(|error| self.told(&error))
+    }
+
+    /// The same for a command that may take any time, for as long as QEMU lives and is not frozen.
+    /// `waiting` is called about once a second.
+    pub(crate) fn execute_patiently(
+        &mut self,
+        command: &str,
+        arguments: Option<&Value>,
+        waiting: &mut dyn FnMut(),
+    ) -> Result<Value, Error> {
+        let process = &mut self.process;
+        let mut wait_on = || {
+            waiting();
+            process.look_again() && !process.frozen
+        };
+        let result = self.qmp.execute_patiently(command, arguments, PAUSE, &mut wait_on);
+        result.map_err(|error| match error {
+            qmp::Error::Silent if !self.process.is_alive() => self.told(&qmp::Error::Closed),
+            error => self.told(&error),
+        })
+    }
+
+    /// Until an event of this name has come, or a second has passed.
+    pub(crate) fn listen_for(&mut self, name: &str) -> Result<(), Error> {
+        match self.await_event(&[name], PAUSE) {
+            Err(error) if error.kind == Kind::TimedOut => Ok(()),
+            result => result,
+        }
     }
 
     /// The same for a caller that makes something of QEMU's "no".

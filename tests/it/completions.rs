@@ -323,6 +323,9 @@ fn values_and_files() {
             ("qqmgr put web dir qq", "qqmgr.toml"),
             ("qqmgr get web di", ""),
             ("qqmgr get web dir di", "dir"),
+            ("qqmgr snapshot ", "save load delete list"),
+            ("qqmgr snapshot save w", "web web-2"),
+            ("qqmgr snapshot load web ", ""),
             ("qqmgr screenshot w", "web web-2"),
             ("qqmgr screenshot web qq", "qqmgr.toml"),
             ("qqmgr screenshot --device ", ""),
@@ -330,6 +333,33 @@ fn values_and_files() {
             ("qqmgr run web --put qq", "qqmgr.toml"),
             ("qqmgr run web --get qq", ""),
             ("qqmgr run --set a=b --put=qq", "qqmgr.toml"),
+        ],
+    );
+}
+
+/// Where one is needed that is there.
+#[test]
+fn tags_of_snapshots_are_live() {
+    if !has_tool("qemu-img") {
+        return;
+    }
+    let project = Project::new();
+    let configuration = CONFIG.replacen("cmd = \"\"", "cmd = '-hda disk.qcow2'", 1);
+    project.config(&configuration);
+    project.sh("qemu-img create -q -f qcow2 disk.qcow2 1M").run().success();
+    for tag in ["first", "second", "fi"] {
+        let saved = format!("web snapshot `{tag}` saved, the disks alone: stopped\n");
+        project.qqmgr(&["snapshot", "save", "web", tag]).run().stdout(saved).success();
+    }
+    check(
+        &project,
+        &[
+            ("qqmgr snapshot load web ", "first second fi"),
+            ("qqmgr snapshot delete web f", "first fi"),
+            ("qqmgr snapshot -v --json load web s", "second"),
+            ("qqmgr snapshot save web ", ""),
+            ("qqmgr snapshot list web ", ""),
+            ("qqmgr snapshot load web-2 ", ""),
         ],
     );
 }

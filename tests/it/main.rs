@@ -39,6 +39,7 @@ mod screenshot;
 mod sendkey;
 mod set;
 mod shown;
+mod snapshot;
 mod stats;
 mod surroundings;
 mod tidy;

@@ -20,7 +20,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::harness::{
-    Project, fake_qemu, free_port, guest_dir, has_program, has_tool, real_qemu, wait_until,
+    Project, fake_qemu, free_port, guest_dir, has_program, has_tool, program, real_qemu, wait_until,
 };
 
 const QQMGR_1: &str = include_str!("../../man/qqmgr.1");
@@ -675,6 +675,31 @@ fn json_of_the_console_is_documented() {
     members_are_documented("console", text, &[idle, stopped]);
 }
 
+/// Of a VM without a guest, whose disk keeps them.
+#[test]
+fn json_of_snapshots_is_documented() {
+    let (Some(qemu), Some(_)) = (real_qemu(), program("qemu-img")) else { return };
+    let project = Project::new();
+    project.config(&format!(
+        "[qemu]\nbin = {qemu:?}\n[vm.dev]\n\
+         cmd = '-nodefaults -machine none -display none -drive file=a.qcow2,if=none'\n\
+         ssh.port = 'auto'\n"
+    ));
+    project.sh("qemu-img create -q -f qcow2 a.qcow2 1M").run().success();
+    assert_eq!(run(&project, &["start", "dev"]).0, 0);
+    let snapshot = |words: &[&str]| json(&project, &[&["snapshot"], words].concat());
+    let saved = snapshot(&["save", "dev", "a"]);
+    let lists = [snapshot(&["list", "dev"]), snapshot(&["list", "-q", "dev"])];
+    let others = [saved, snapshot(&["load", "dev", "a"]), snapshot(&["delete", "dev", "a"])];
+
+    let page = printed(QQMGR_1);
+    let text = part(part(&page, ".Sh", "COMMANDS"), ".Ss", "snapshot");
+    let (changes, list) = text.split_once("\nand\n.Ic list ,\n").expect("`list` is apart");
+    members_are_documented("snapshot", changes, &others);
+    members_are_documented("snapshot list", list, &lists[..1]);
+    assert!(list.contains("\nan array of strings: ") && lists[1] == "[\n  \"a\"\n]\n");
+}
+
 #[test]
 fn states_and_methods_are_documented() {
     let (project, _) = project();
@@ -870,7 +895,7 @@ fn guest_project() -> Option<Project> {
          IdentitiesOnly = true\nUserKnownHostsFile = '/dev/null'\nStrictHostKeyChecking = 'no'\n\
          [vm.dev]\ncmd = [\n\
          '-nodefaults -machine pc -accel tcg -cpu max -m {{{{.memory}}}} -display none',\n\
-         '-device VGA',\n\
+         '-device VGA -drive file={{{{.vm.name}}}}.qcow2,if=virtio',\n\
          '-kernel \"{{{{.guest}}}}/vmlinuz\" -initrd \"{{{{.guest}}}}/initrd\"',\n\
          '-append \"console=ttyS0 no_timer_check guest.hostname={{{{.vm.name}}}}\"',\n\
          '-netdev user,id=n0,hostfwd=tcp:127.0.0.1:{{{{.vm.ssh.port}}}}-:22',\n\
@@ -881,6 +906,11 @@ fn guest_project() -> Option<Project> {
     ));
     project.write("tests/run", "uname -n\n");
     project.write("disk.qcow2", "");
+    program("qemu-img")?;
+    // Examples use copies of the configuration in two directories.
+    let disks = "dev node-1 node-2 a/dev b/dev";
+    let create = "mkdir a b; for disk in @; do qemu-img create -q -f qcow2 $disk.qcow2 8M; done";
+    project.sh(&create.replace('@', disks)).run().success();
     project.write("bin/rsync.sh", FAKE_RSYNC);
     make_programs(&project);
     Some(project)
@@ -957,6 +987,10 @@ fn check_example(project: &Project, script: &str, stdout: &str) {
     }
     if script.contains(".changes[]") {
         assert_eq!(stdout.lines().next(), Some("-m 300 -> -m 256"), "{script}");
+    }
+    if script.contains("snapshot load") {
+        assert!(stdout.contains("dev snapshot `before` loaded: running\n"), "{script}\n{stdout}");
+        assert_eq!(last, "host_key", "{script}");
     }
     if script.contains("qqmgr screenshot") {
         assert_eq!(lines_with("wrote boot-"), 3, "{script}\n{stdout}");

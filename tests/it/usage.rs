@@ -31,6 +31,7 @@ Commands:
   sendkey VM [KEYS...]          Press keys on the VM's keyboard, or type a text
   qmp VM [NAME] [ARGUMENT...]   Run QMP commands, or print events
   monitor VM [WORD...]          Run commands of QEMU's human monitor
+  snapshot ACTION VM [TAG]      Save a VM as it is, and load it again
   screenshot VM [FILE]          Write what the guest shows to a PNG file
   ssh VM [WORD...]              Open a shell on the guest, or run a command
   put VM LOCAL... REMOTE        Copy files and directories to the guest

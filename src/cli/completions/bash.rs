@@ -56,6 +56,7 @@ fn call(completion: Completion) -> Option<String> {
     match completion {
         Completion::Vms => Some("_qqmgr_names list".into()),
         Completion::Images => Some("_qqmgr_names img list".into()),
+        Completion::Tags => Some("_qqmgr_tags".into()),
         Completion::Commands => Some("_qqmgr_words $commands".into()),
         Completion::Files => Some("_qqmgr_files".into()),
         Completion::Words(words) => Some(format!("_qqmgr_words {}", words.join(" "))),
@@ -95,6 +96,10 @@ _qqmgr_names() {
         [[ " ${operands[*]} " == *" $name "* ]] || names+=("$name")
     done
     _qqmgr_words "${names[@]}"
+}
+
+_qqmgr_tags() {
+    case ${operands[0]} in load | delete) _qqmgr_names snapshot list "${operands[1]}" ;; esac
 }
 
 _qqmgr() {

@@ -44,6 +44,7 @@ fn argument(completion: Completion) -> String {
     match completion {
         Completion::Vms => "-a '(__qqmgr_names VM list)'".into(),
         Completion::Images => "-a '(__qqmgr_names image img list)'".into(),
+        Completion::Tags => "-a '(__qqmgr_tags)'".into(),
         Completion::Commands => "-a '(__qqmgr_commands)'".into(),
         Completion::Files => "-F".into(),
         Completion::Words(words) => format!("-a '{}'", words.join(" ")),
@@ -111,6 +112,11 @@ function __qqmgr_names
     for name in (command $files[1] $config $argv[2..-1] -q 2>/dev/null)
         contains -- $name $line[3..-1]; or echo $name\t$argv[1]
     end
+end
+
+function __qqmgr_tags
+    set -l line (__qqmgr_line)
+    contains -- $line[3] load delete; and __qqmgr_names TAG snapshot list $line[4]
 end
 
 complete -c qqmgr -f

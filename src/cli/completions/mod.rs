@@ -1,7 +1,8 @@
 //! Scripts that complete command lines in a shell, from the table of commands.
 //!
 //! Each shell's file has the parts that never change as text in that shell, and fills in what the
-//! table says. Names of VMs are asked of `qqmgr list -q` at the time, silently.
+//! table says. Names of VMs, images and tags are asked of `qqmgr list -q` and its like at the time,
+//! silently.
 
 mod bash;
 mod fish;
@@ -26,6 +27,8 @@ pub(crate) fn script(shell: &str, commands: &[&Command]) -> Option<String> {
 enum Completion {
     Vms,
     Images,
+    /// Of the snapshots of the VM before it, where one is needed that is there.
+    Tags,
     Commands,
     Files,
     Words(&'static [&'static str]),
@@ -45,6 +48,7 @@ impl Completion {
         match name {
             "VM" => Self::Vms,
             "IMAGE" => Self::Images,
+            "TAG" => Self::Tags,
             "COMMAND" => Self::Commands,
             "FILE" | "FILE_OR_URL" | "LOCAL" | "LOCAL:REMOTE" => Self::Files,
             "LINES" => Self::Words(&["all"]),

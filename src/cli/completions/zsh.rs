@@ -58,6 +58,7 @@ fn value(name: &str, completion: Completion) -> String {
     let action = match completion {
         Completion::Vms => "_qqmgr_vms".into(),
         Completion::Images => "_qqmgr_images".into(),
+        Completion::Tags => "_qqmgr_tags".into(),
         Completion::Commands => "_qqmgr_commands".into(),
         Completion::Files => "_files".into(),
         Completion::Words(words) => format!(" _qqmgr_words {}", words.join(" ")),
@@ -95,6 +96,10 @@ _qqmgr_vms() {
 
 _qqmgr_images() {
     _qqmgr_names img list
+}
+
+_qqmgr_tags() {
+    [[ $line[1] == (load|delete) ]] && _qqmgr_names snapshot list $line[2]
 }
 
 # Those that are not on the line yet.

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::image::{State, base, look};
 use crate::json::Value;
 use crate::report::Report;
+use crate::text::amount;
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 
@@ -63,7 +64,7 @@ impl Report for Entries {
             let Entry { name, state, virtual_bytes, real_bytes, used_by, .. } = entry;
             let state = state.map_or("not declared", State::name);
             let [size, real] =
-                [virtual_bytes, real_bytes].map(|bytes| bytes.map_or("-".into(), short));
+                [virtual_bytes, real_bytes].map(|bytes| bytes.map_or("-".into(), amount));
             let used_by = if used_by.is_empty() { "-".into() } else { used_by.join(", ") };
             let _ = writeln!(text, "{name:width$}  {state:12}  {size:>8}  {real:>8}  {used_by}");
         }
@@ -83,40 +84,5 @@ impl Report for Entries {
             ])
         };
         self.0.iter().map(one).collect()
-    }
-}
-
-/// In the largest unit of 1024 that leaves a whole number or one digit behind the point.
-fn short(bytes: u64) -> String {
-    let (mut tenths, mut unit) = (u128::from(bytes) * 10, 0);
-    while tenths >= 10 * 1024 && unit + 1 < UNITS.len() {
-        tenths = tenths.div_ceil(1024);
-        unit += 1;
-    }
-    let point =
-        if tenths % 10 == 0 || unit == 0 { String::new() } else { format!(".{}", tenths % 10) };
-    format!("{}{point}{}", tenths / 10, UNITS[unit])
-}
-
-const UNITS: [&str; 7] = ["B", "K", "M", "G", "T", "P", "E"];
-
-#[cfg(test)]
-mod tests {
-    use super::short;
-
-    #[test]
-    fn sizes_for_people() {
-        for (bytes, expected) in [
-            (0, "0B"),
-            (1023, "1023B"),
-            (1024, "1K"),
-            (200_704, "196K"),
-            (1 << 30, "1G"),
-            ((1 << 30) + 1, "1.1G"),
-            (20 << 30, "20G"),
-            (u64::MAX, "16E"),
-        ] {
-            assert_eq!(short(bytes), expected);
-        }
     }
 }

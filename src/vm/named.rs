@@ -1,0 +1,223 @@
+//! The files and directories of this host that QEMU's command line names: which of them are images,
+//! in which format, and whether the guest may write them. Pure: looks at no file.
+
+use super::options::{Argument, Pairs};
+use crate::text::Span;
+use std::collections::BTreeMap;
+
+/// Each keeps an image from being written.
+const READ_ONLY: &[&str] = &["readonly", "read-only", "snapshot"];
+/// The driver of a node that is a file as it is.
+const RAW: &str = "raw";
+
+/// A file or directory of this host that an argument names.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// As written; relative to the directory that QEMU runs in.
+    pub(crate) path: String,
+    pub(crate) is_dir: bool,
+    /// Whether the guest may write it.
+    pub(crate) written: bool,
+}
+
+/// What a disk, a drive or a flash has its content in.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Image {
+    /// As written.
+    pub(crate) name: String,
+    pub(crate) written: bool,
+    /// The driver that reads it, if that is told; otherwise QEMU looks at the content.
+    pub(crate) format: Option<String>,
+}
+
+impl Image {
+    /// The file, if it is one: what has a colon before the first slash has a protocol
+    /// (`path_has_protocol` of block.c), of which `file:` is the plain one.
+    pub(crate) fn file(&self) -> Option<&str> {
+        let path = self.name.strip_prefix("file:").unwrap_or(&self.name);
+        let has_protocol = path.find([':', '/']).is_some_and(|at| path[at..].starts_with(':'));
+        let is_file = !has_protocol && !path.is_empty() && !path.starts_with("/dev/fdset/");
+        is_file.then_some(path)
+    }
+}
+
+/// What the arguments name, each with its word.
+pub(crate) fn named(arguments: &[Argument]) -> impl Iterator<Item = (Named, Span)> {
+    let images = images(arguments).into_iter().filter_map(|(image, word)| {
+        let path = image.file()?.to_string();
+        Some((Named { path, is_dir: false, written: image.written }, word))
+    });
+    let others = arguments.iter().filter_map(|argument| Some((other(argument)?, argument.span)));
+    images.chain(others)
+}
+
+/// The images, each with its word. Under `-snapshot` none is written.
+pub(crate) fn images(arguments: &[Argument]) -> Vec<(Image, Span)> {
+    let is_kept = arguments.iter().any(|argument| argument.name == "snapshot");
+    let mut images = Vec::new();
+    for argument in arguments {
+        for mut image in images_of(argument, arguments) {
+            image.written &= !is_kept;
+            images.push((image, argument.span));
+        }
+    }
+    images
+}
+
+/// Whether something of what the guest writes is forgotten when it ends.
+pub(crate) fn forgets(arguments: &[Argument]) -> bool {
+    arguments.iter().any(|argument| match argument.name.as_str() {
+        "snapshot" => true,
+        "drive" => Pairs::parse(&argument.value, "").is_on("snapshot"),
+        _ => false,
+    })
+}
+
+/// By qemu-options.hx.
+fn images_of(argument: &Argument, all: &[Argument]) -> Vec<Image> {
+    let value = argument.value.as_str();
+    let plain = |written| {
+        let name = value.to_string();
+        if value.is_empty() { vec![] } else { vec![Image { name, written, format: None }] }
+    };
+    match argument.name.as_str() {
+        "" | "hda" | "hdb" | "hdc" | "hdd" | "fda" | "fdb" | "pflash" | "sd" | "mtdblock" => {
+            plain(true)
+        }
+        "cdrom" => plain(false),
+        "drive" => of_pairs(&Pairs::parse(value, ""), "file"),
+        "blockdev" => {
+            let pairs = Pairs::parse(value, "");
+            let mut images = of_pairs(&pairs, "filename");
+            if let Some(node) = pairs.get("node-name") {
+                for image in &mut images {
+                    see_user(image, node, all);
+                }
+            }
+            images
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Anything but an image.
+fn other(argument: &Argument) -> Option<Named> {
+    let value = argument.value.as_str();
+    let of = |implied: &str, only: &str, key: &str| {
+        let pairs = Pairs::parse(value, implied);
+        let is_it = only.is_empty() || pairs.get(implied) == Some(only);
+        pairs.get(key).filter(|_| is_it).map(str::to_string)
+    };
+    let path = match argument.name.as_str() {
+        "fsdev" | "virtfs" => of("fsdriver", "local", "path"),
+        "kernel" | "dtb" => Some(value.to_string()),
+        // With a comma it may be the modules of a multiboot kernel.
+        "initrd" if !value.contains(',') => Some(value.to_string()),
+        // Without a slash it is searched for in QEMU's own directories, too.
+        "bios" if value.contains('/') => Some(value.to_string()),
+        "device" => of("driver", "loader", "file"),
+        "object" => of("qom-type", "secret", "file"),
+        "fw_cfg" => of("name", "", "file"),
+        "smbios" => of("", "", "file"),
+        _ => None,
+    };
+    let is_dir = ["fsdev", "virtfs"].contains(&argument.name.as_str());
+    let path = path.filter(|path| !path.is_empty())?;
+    Some(Named { path, is_dir, written: false })
+}
+
+/// The files of a `-drive` or `-blockdev`, one for each key that names one, the last that is set.
+/// In a `-blockdev`, `file` is another node, and no file.
+fn of_pairs(pairs: &Pairs, own_key: &str) -> Vec<Image> {
+    let last: BTreeMap<&str, &str> =
+        pairs.0.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let files = last.into_iter().filter(|(key, name)| {
+        let is_file = *key == own_key || *key == "filename" || key.ends_with(".filename");
+        is_file && !name.is_empty()
+    });
+    files
+        .map(|(key, name)| Image {
+            name: name.to_string(),
+            written: is_written(pairs, key),
+            format: format(pairs, key).map(str::to_string),
+        })
+        .collect()
+}
+
+/// Whether the guest may write the file of this key: a node that is only read says so itself, or
+/// where it is used; and so does everything below `backing`.
+fn is_written(pairs: &Pairs, key: &str) -> bool {
+    let nodes = key.match_indices('.').map(|(dot, _)| &key[..=dot]).chain([""]);
+    let only_read =
+        nodes.flat_map(|node| READ_ONLY.iter().map(move |flag| format!("{node}{flag}")));
+    let is_base = key.split('.').any(|part| part == "backing");
+    !is_base
+        && pairs.get("media") != Some("cdrom")
+        && !only_read.into_iter().any(|key| pairs.is_on(&key))
+}
+
+/// The driver of the node whose file this key names: the node itself for the `file` of a `-drive`,
+/// and for `file.filename` the one around it.
+fn format<'a>(pairs: &'a Pairs, key: &str) -> Option<&'a str> {
+    let node = if key == "file" { "" } else { key.strip_suffix("file.filename")? };
+    let told = |name: &str| pairs.get(&format!("{node}{name}"));
+    told("driver").or_else(|| told("format"))
+}
+
+/// A node of a `-blockdev` that is only a file is what another node makes of it, or a device.
+fn see_user(image: &mut Image, node: &str, all: &[Argument]) {
+    if image.format.is_some() {
+        return;
+    }
+    let nodes = all.iter().filter(|argument| argument.name == "blockdev");
+    let users = nodes.map(|argument| Pairs::parse(&argument.value, ""));
+    let Some(user) = users.into_iter().find(|pairs| pairs.get("file") == Some(node)) else {
+        image.format = Some(RAW.into());
+        return;
+    };
+    image.written &= is_written(&user, "file");
+    image.format = user.get("driver").map(str::to_string);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vm::options::arguments;
+    use crate::words::Word;
+
+    fn read(line: &str) -> Vec<String> {
+        let words = line.split(' ').map(|text| Word { text: text.into(), span: Span::default() });
+        let shown = |image: Image| {
+            let written = if image.written { "rw" } else { "ro" };
+            let file = image.file().unwrap_or("no file");
+            format!("{file} {written} {}", image.format.as_deref().unwrap_or("?"))
+        };
+        images(&arguments(words.collect())).into_iter().map(|(image, _)| shown(image)).collect()
+    }
+
+    #[test]
+    fn images_with_their_formats() {
+        for (line, expected) in [
+            ("a.img -hdb b -cdrom c.iso", &["a.img rw ?", "b rw ?", "c.iso ro ?"][..]),
+            ("-snapshot -hda a", &["a ro ?"]),
+            ("-drive file=a,format=raw,if=none", &["a rw raw"]),
+            ("-drive file=a,,b,driver=qcow2,readonly", &["a,b ro qcow2"]),
+            ("-drive media=cdrom", &[]),
+            ("-drive driver=qcow2,file.filename=a", &["a rw qcow2"]),
+            ("-drive file=nbd:host:1", &["no file rw ?"]),
+            (
+                "-blockdev driver=qcow2,file.filename=a,backing.file.filename=b",
+                &["b ro ?", "a rw qcow2"],
+            ),
+            (
+                "-blockdev driver=file,filename=a,node-name=f \
+                 -blockdev driver=qcow2,file=f,node-name=q,read-only=on",
+                &["a ro qcow2"],
+            ),
+            ("-blockdev driver=file,filename=a,node-name=f", &["a rw raw"]),
+            (r#"-blockdev {"driver":"qcow2","file":{"filename":"a"}}"#, &["a rw qcow2"]),
+        ] {
+            assert_eq!(read(&line.replace("  ", "")), expected, "{line}");
+        }
+    }
+}

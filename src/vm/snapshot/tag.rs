@@ -1,0 +1,62 @@
+//! The name of a snapshot.
+
+use crate::error::{Error, Kind};
+use crate::text::shell_quoted;
+use std::ffi::OsStr;
+use std::fmt;
+
+/// `QEMUSnapshotInfo` of QEMU has room for so many, and cuts what is longer.
+const TAG_BYTES_MAX: usize = 255;
+
+/// What QEMU, qemu-img and the human monitor take for the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tag(String);
+
+impl Tag {
+    pub(crate) fn new(text: &OsStr) -> Result<Self, Error> {
+        let refused = |reason: &str| {
+            let shown = text.to_string_lossy();
+            Error::new(Kind::Usage, format!("`{shown}` is no TAG of a snapshot: {reason}"))
+        };
+        let Some(tag) = text.to_str() else { return Err(refused("it is not UTF-8")) };
+        let problem = if tag.is_empty() {
+            "it is empty"
+        } else if tag.len() > TAG_BYTES_MAX {
+            "it has more than 255 bytes"
+        } else if tag.starts_with('-') {
+            "it begins with a dash"
+        } else if tag.chars().any(char::is_control) {
+            "it has a control character"
+        } else if tag.bytes().all(|byte| byte.is_ascii_digit()) {
+            "QEMU takes a number for an id"
+        } else {
+            return Ok(Self(tag.to_string()));
+        };
+        Err(refused(problem))
+    }
+
+    /// The name of one that was given none.
+    pub(super) fn numbered(number: u64) -> Self {
+        Self(format!("snapshot-{number}"))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// For a shell.
+    pub(crate) fn quoted(&self) -> String {
+        shell_quoted(OsStr::new(&self.0))
+    }
+
+    /// As one word of a line for the human monitor (`get_str` of monitor/hmp.c).
+    pub(super) fn hmp_quoted(&self) -> String {
+        format!("\"{}\"", self.0.replace('\\', r"\\").replace('"', "\\\""))
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
