@@ -2,7 +2,7 @@
 //! terminal is not given.
 
 use crate::harness::{Project, fake_qemu, free_port, has_tool, signal};
-use crate::real_qemu::{self, NO_MACHINE, OFF, SAYS_READY};
+use crate::real_qemu::{self, BUTTON, NO_MACHINE, OFF, SAYS_READY, WAITS};
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -282,10 +282,13 @@ fn a_start_that_fails_moves_nothing() {
 /// As a real QEMU has it, which opens the file at its own time, and says the last words itself.
 #[test]
 fn boots_of_a_real_qemu() {
-    let says_twice = [SAYS_READY, SAYS_READY, OFF];
-    let Some((project, _)) = real_qemu::guest(&says_twice, "") else { return };
-    let followed = project.qqmgr(&["serial", "vm", "-f"]).run();
-    followed.stdout("!!").success();
+    // It says its last word when the power button is pressed.
+    let guest = [BUTTON, SAYS_READY, WAITS, SAYS_READY, OFF];
+    let Some((project, _)) = real_qemu::guest(&guest, "") else { return };
+    let followed = project.qqmgr(&["serial", "vm", "-f"]).start();
+    followed.says("!");
+    qqmgr(&project, "powerdown vm");
+    followed.end().stdout("!!").success();
     let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
     // A port that is taken is found after the serial line was opened.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
