@@ -302,7 +302,7 @@ fn boots_of_a_real_qemu() {
     says(&project, "serial vm", "");
     says(&project, "serial vm --boot -1", "!!");
     // It has said nothing.
-    qqmgr(&project, "restart vm");
+    qqmgr(&project, "restart vm --force");
     says(&project, "serial vm --boot -1", "!!");
     assert!(!project.vm_path("vm", "serial.2").exists());
     says(&project, "log vm", "");
