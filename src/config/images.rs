@@ -57,15 +57,18 @@ pub(crate) enum Location {
     File(PathBuf),
 }
 
+/// An absolute path, and where the configuration names it.
+pub(crate) type NamedFile = (PathBuf, Span);
+
 /// What cloud-init gets.
 #[derive(Debug)]
 pub(crate) enum Seed {
-    /// A file of the user's own, absolute.
-    File(PathBuf),
+    /// A file of the user's own.
+    File(NamedFile),
     Keys {
         user: String,
-        /// Files, absolute. Without them there is a key pair of the image's own.
-        authorized_keys: Option<Vec<PathBuf>>,
+        /// Without these files there is a key pair of the image's own.
+        authorized_keys: Option<Vec<NamedFile>>,
         hostname: String,
         packages: Vec<String>,
         run: Vec<String>,
@@ -159,12 +162,12 @@ impl Config {
             DeclaredBase { location, sha256: sha256.clone(), span: literal.span }
         });
         let seed = image.cloud_init.as_ref().map(|cloud_init| match cloud_init {
-            CloudInit::File(file) => Seed::File(self.placed(&render(file))),
+            CloudInit::File(file) => Seed::File((self.placed(&render(file)), file.span)),
             CloudInit::Keys { user, authorized_keys, hostname, packages, run } => Seed::Keys {
                 user: user.clone(),
-                authorized_keys: authorized_keys
-                    .as_ref()
-                    .map(|keys| keys.iter().map(|key| self.placed(&render(key))).collect()),
+                authorized_keys: authorized_keys.as_ref().map(|keys| {
+                    keys.iter().map(|key| (self.placed(&render(key)), key.span)).collect()
+                }),
                 hostname: match hostname {
                     Some(hostname) => render(hostname),
                     // `_` is no character of a host name.

@@ -14,8 +14,9 @@ use crate::error::Error;
 use crate::files;
 use crate::log::Log;
 use crate::programs;
-use crate::text::Problem;
+use crate::text::{Problem, Span};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What has this ending is not finished.
@@ -285,9 +286,21 @@ pub(crate) fn obstacles(config: &Config, declared: &Declared, paths: &ImagePaths
     }
     if let Some(seed) = declared.seed.as_ref().filter(|_| !declared.has_own_key()) {
         let content = seed::content(config, &declared.name, seed, paths);
-        obstacles.extend(content.err().map(|error| error.at(declared.span)));
+        if let Err(error) = content {
+            obstacles.extend(in_config(config, error, declared.span));
+        }
     }
     obstacles
+}
+
+/// The problems of an error, those elsewhere than in the configuration as of this place in it.
+fn in_config(config: &Config, error: Error, place: Span) -> Vec<Problem> {
+    let message = error.message().to_string();
+    match error.into_located() {
+        Ok(located) if Arc::ptr_eq(&located.source, &config.source) => located.problems,
+        Ok(_) => vec![Problem::new(place, message)],
+        Err(error) => vec![error.at(place)],
+    }
 }
 
 fn check_is_there(config: &Config, file: &Path) -> Result<(), Error> {

@@ -39,14 +39,20 @@ pub(super) fn content(
     paths: &ImagePaths,
 ) -> Result<Content, Error> {
     let (user_data, hostname) = match seed {
-        Seed::File(file) => {
-            let text = read(file, USER_DATA_BYTES_MAX as u64)?;
+        Seed::File((file, span)) => {
+            let text = read(file, USER_DATA_BYTES_MAX as u64);
+            let text = text.map_err(|error| config.problem(error.at(*span)))?;
             (config.render_file(file, &text)?, None)
         }
         Seed::Keys { authorized_keys, hostname, .. } => {
             let keys = match authorized_keys {
-                Some(files) => keys(files)?,
-                None => keys(&[paths.public_key()])?,
+                Some(files) => {
+                    let keys = files.iter().map(|(file, span)| {
+                        keys(file).map_err(|error| config.problem(error.at(*span)))
+                    });
+                    keys.collect::<Result<Vec<_>, _>>()?.concat()
+                }
+                None => keys(&paths.public_key())?,
             };
             let document = yaml::document(&cloud_config(seed, &keys));
             (format!("{CLOUD_CONFIG}{document}"), Some(hostname.as_str()))
@@ -94,24 +100,19 @@ fn cloud_config(seed: &Seed, keys: &[String]) -> Value {
     Value::object(members)
 }
 
-/// The lines of these files that have keys.
-fn keys(files: &[impl AsRef<Path>]) -> Result<Vec<String>, Error> {
-    let mut keys = Vec::new();
-    for file in files {
-        let file = file.as_ref();
-        let text = read(file, KEYS_BYTES_MAX)?;
-        if text.starts_with("-----BEGIN") {
-            let message = format!("`{}` is a private key", file.display());
-            let hint = format!("its public half is most likely in `{}.pub`", file.display());
-            return Err(Error::failed(message).hint(hint));
-        }
-        let lines = text.lines().map(str::trim);
-        let before = keys.len();
-        keys.extend(lines.filter(|line| is_key(line)).map(str::to_string));
-        if keys.len() == before {
-            let message = format!("`{}` has no public key of ssh", file.display());
-            return Err(Error::failed(message).hint("`ssh-keygen -t ed25519` makes a pair"));
-        }
+/// The lines of the file that have keys.
+fn keys(file: &Path) -> Result<Vec<String>, Error> {
+    let text = read(file, KEYS_BYTES_MAX)?;
+    let shown = file.display();
+    if text.starts_with("-----BEGIN") {
+        let hint = format!("its public half is most likely in `{shown}.pub`");
+        return Err(Error::failed(format!("`{shown}` is a private key")).hint(hint));
+    }
+    let lines = text.lines().map(str::trim).filter(|line| is_key(line));
+    let keys: Vec<String> = lines.map(str::to_string).collect();
+    if keys.is_empty() {
+        let message = format!("`{shown}` has no public key of ssh");
+        return Err(Error::failed(message).hint("`ssh-keygen -t ed25519` makes a pair"));
     }
     Ok(keys)
 }

@@ -336,8 +336,10 @@ fn keys_that_cannot_be_let_in() {
         let cloud_init = format!("cloud_init.authorized_keys = {keys}");
         project.config(&format!("[img.a]\nbase = 'base.img'\n{cloud_init}\n"));
         let hint = if hint.is_empty() { String::new() } else { format!("qqmgr: hint: {hint}\n") };
-        let stderr = format!("qqmgr: error: {message}\n{hint}");
-        project.qqmgr(&["img", "build"]).run().stderr(stderr).code(1);
+        let stderr = format!("qqmgr: error: {message}\n --> qqmgr.toml:3:[..]\n...\n{hint}");
+        project.qqmgr(&["img", "build"]).run().stderr(stderr).code(5);
+        let found = format!("error: {message}\n --> qqmgr.toml:3:[..]\n...\n");
+        project.qqmgr(&["check"]).run().stdout(found).code(5);
         assert_eq!(project.files(".qqmgr/img.a"), ["lock"], "{keys}");
     }
 }
@@ -592,8 +594,9 @@ fn seeds_of_all_sizes() {
         project.qqmgr(&["img", "rm", "a"]).run().stdout("a removed\n").success();
     }
     project.write("user-data", vec![b'x'; (1 << 20) + 1]);
-    let stderr = "qqmgr: error: cannot read `[ROOT]/user-data`: it is larger than 1024 KiB\n";
-    project.qqmgr(&["img", "build"]).run().stderr(stderr).code(1);
+    let stderr = "qqmgr: error: cannot read `[ROOT]/user-data`: it is larger than 1024 KiB\n \
+                  --> qqmgr.toml:3:24\n...\n";
+    project.qqmgr(&["img", "build"]).run().stderr(stderr).code(5);
 }
 
 /// Several builds and starts at once make one image, and all go well.
