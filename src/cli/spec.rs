@@ -84,6 +84,62 @@ pub(crate) enum FlagKind {
     },
 }
 
+impl Operand {
+    pub(crate) const fn new(name: &'static str, count: Count) -> Self {
+        Self { name, count, choices: &[] }
+    }
+
+    pub(crate) const fn one_of(self, choices: &'static [&'static str]) -> Self {
+        Self { choices, ..self }
+    }
+}
+
+impl Flag {
+    pub(crate) const fn switch(long: &'static str, set: fn(&mut Args), help: &'static str) -> Self {
+        Self { long, short: None, kind: FlagKind::Switch(set), help }
+    }
+
+    pub(crate) const fn value(
+        long: &'static str,
+        name: &'static str,
+        set: fn(&mut Args, &OsStr) -> Result<(), String>,
+        help: &'static str,
+    ) -> Self {
+        Self { long, short: None, kind: FlagKind::Value { name, set }, help }
+    }
+
+    pub(crate) const fn list(
+        long: &'static str,
+        name: &'static str,
+        set: fn(&mut Args, &OsStr) -> Result<(), String>,
+        help: &'static str,
+    ) -> Self {
+        Self { long, short: None, kind: FlagKind::List { name, set }, help }
+    }
+
+    pub(crate) const fn optional(
+        long: &'static str,
+        name: &'static str,
+        set: fn(&mut Args, Option<&OsStr>) -> Result<(), String>,
+        help: &'static str,
+    ) -> Self {
+        Self { long, short: None, kind: FlagKind::Optional { name, set }, help }
+    }
+
+    pub(crate) const fn short(self, short: char) -> Self {
+        Self { short: Some(short), ..self }
+    }
+
+    /// `--timeout`, whose help says what it is a timeout of.
+    pub(crate) const fn timeout(help: &'static str) -> Self {
+        let set = |args: &mut Args, value: &OsStr| {
+            args.timeout = Some(seconds(value)?);
+            Ok(())
+        };
+        Self::value("timeout", "SECONDS", set, help)
+    }
+}
+
 impl FlagKind {
     pub(crate) fn requires_value(&self) -> bool {
         matches!(self, Self::Value { .. } | Self::List { .. })
@@ -186,93 +242,61 @@ impl Args {
     }
 }
 
-pub(crate) const VM: Operand = Operand { name: "VM", count: Count::One, choices: &[] };
+pub(crate) const VM: Operand = Operand::new("VM", Count::One);
 /// Names and patterns of VMs, with [`ALL`] for all of them.
-pub(crate) const VMS: Operand = Operand { name: "VM", count: Count::Any, choices: &[] };
+pub(crate) const VMS: Operand = Operand::new("VM", Count::Any);
 
 /// Without a time of its own, `--wait` gives a guest this long: one that is emulated boots slowly.
 pub(crate) const WAIT_DEFAULT: Duration = Duration::from_secs(300);
 
-pub(crate) static ALL: Flag = Flag {
-    long: "all",
-    short: None,
-    kind: FlagKind::Switch(|args| args.all = true),
-    help: "Act on every VM",
-};
-pub(crate) static WAIT: Flag = Flag {
-    long: "wait",
-    short: None,
-    kind: FlagKind::Optional {
-        name: "SECONDS",
-        set: |args, value| {
-            args.wait = Some(value.map_or(Ok(WAIT_DEFAULT), seconds)?);
-            Ok(())
-        },
-    },
-    help: "Wait for the guest's ssh server (default 300)",
-};
-pub(crate) static SET: Flag = Flag {
-    long: "set",
-    short: None,
-    kind: FlagKind::List {
-        name: "NAME=VALUE",
-        set: |args, value| {
-            args.set.push(assignment(value)?);
-            Ok(())
-        },
-    },
-    help: "Give a variable this value, for this start",
-};
-
-/// Of a `--timeout`, whose help text says what it is a timeout of.
-pub(crate) const TIMEOUT: FlagKind = FlagKind::Value {
-    name: "SECONDS",
-    set: |args, value| {
-        args.timeout = Some(seconds(value)?);
+pub(crate) static ALL: Flag = Flag::switch("all", |args| args.all = true, "Act on every VM");
+pub(crate) static WAIT: Flag = Flag::optional(
+    "wait",
+    "SECONDS",
+    |args, value| {
+        args.wait = Some(value.map_or(Ok(WAIT_DEFAULT), seconds)?);
         Ok(())
     },
-};
+    "Wait for the guest's ssh server (default 300)",
+);
+pub(crate) static SET: Flag = Flag::list(
+    "set",
+    "NAME=VALUE",
+    |args, value| {
+        args.set.push(assignment(value)?);
+        Ok(())
+    },
+    "Give a variable this value, for this start",
+);
 
 /// The flags that every command has, in help order.
 pub(crate) static GLOBAL_FLAGS: &[&Flag] = &[&CONFIG, &JSON, &VERBOSE, &HELP, &VERSION];
 
-static CONFIG: Flag = Flag {
-    long: "config",
-    short: Some('c'),
-    kind: FlagKind::Value {
-        name: "FILE",
-        set: |args, value| {
-            args.config = Some(Path::new(value).to_path_buf());
-            if value.is_empty() { Err("the name is empty".into()) } else { Ok(()) }
-        },
+static CONFIG: Flag = Flag::value(
+    "config",
+    "FILE",
+    |args, value| {
+        args.config = Some(Path::new(value).to_path_buf());
+        if value.is_empty() { Err("the name is empty".into()) } else { Ok(()) }
     },
-    help: "Read this configuration instead of searching for one",
-};
-pub(super) static JSON: Flag = Flag {
-    long: "json",
-    short: None,
-    kind: FlagKind::Switch(|args| args.json = true),
-    help: "Print the result, or the error, as JSON on standard output",
-};
-static VERBOSE: Flag = Flag {
-    long: "verbose",
-    short: Some('v'),
-    kind: FlagKind::Switch(|args| args.verbose = true),
-    help: "Say on standard error what is executed and what QMP says",
-};
+    "Read this configuration instead of searching for one",
+)
+.short('c');
+pub(super) static JSON: Flag = Flag::switch(
+    "json",
+    |args| args.json = true,
+    "Print the result, or the error, as JSON on standard output",
+);
+static VERBOSE: Flag = Flag::switch(
+    "verbose",
+    |args| args.verbose = true,
+    "Say on standard error what is executed and what QMP says",
+)
+.short('v');
 /// [`HELP`] and [`VERSION`] end the parsing and set nothing.
-pub(super) static HELP: Flag = Flag {
-    long: "help",
-    short: Some('h'),
-    kind: FlagKind::Switch(|_| ()),
-    help: "Show help, of the command if there is one",
-};
-pub(super) static VERSION: Flag = Flag {
-    long: "version",
-    short: Some('V'),
-    kind: FlagKind::Switch(|_| ()),
-    help: "Show the version",
-};
+pub(super) static HELP: Flag =
+    Flag::switch("help", |_| (), "Show help, of the command if there is one").short('h');
+pub(super) static VERSION: Flag = Flag::switch("version", |_| (), "Show the version").short('V');
 
 /// `NAME=VALUE`, the name dotted as in a placeholder.
 fn assignment(value: &OsStr) -> Result<(String, String), String> {

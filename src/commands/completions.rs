@@ -12,7 +12,7 @@ pub(crate) static COMMAND: Command = Command {
     name: "completions",
     about: "Print what completes command lines in a shell",
     details: "Names of VMs are completed as they are configured at the time.",
-    operands: &[Operand { name: "SHELL", count: Count::One, choices: SHELLS }],
+    operands: &[Operand::new("SHELL", Count::One).one_of(SHELLS)],
     flags: &[],
     failure_code: Kind::exit_code,
     run: Run::Once(run),

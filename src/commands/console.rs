@@ -2,7 +2,7 @@
 
 use super::output::show;
 use super::target::Target;
-use crate::cli::spec::{self, Flag, FlagKind};
+use crate::cli::spec::{self, Flag};
 use crate::cli::{Args, Command, Outcome, Run, usage_of};
 use crate::config::Config;
 use crate::error::{Error, Kind};
@@ -43,36 +43,25 @@ pub(crate) static COMMAND: Command = Command {
     run: Run::Once(run),
 };
 
-static IDLE_FLAG: Flag = Flag {
-    long: "idle",
-    short: None,
-    kind: FlagKind::Value {
-        name: "SECONDS",
-        set: |args, value| {
-            args.idle = Some(spec::seconds(value)?);
-            Ok(())
-        },
+static IDLE_FLAG: Flag = Flag::value(
+    "idle",
+    "SECONDS",
+    |args, value| {
+        args.idle = Some(spec::seconds(value)?);
+        Ok(())
     },
-    help: "After the input, leave at such a silence (default 1)",
-};
-static UNTIL: Flag = Flag {
-    long: "until",
-    short: None,
-    kind: FlagKind::Value {
-        name: "TEXT",
-        set: |args, value| {
-            args.until = value.as_bytes().to_vec();
-            if value.is_empty() { Err("the text is empty".into()) } else { Ok(()) }
-        },
+    "After the input, leave at such a silence (default 1)",
+);
+static UNTIL: Flag = Flag::value(
+    "until",
+    "TEXT",
+    |args, value| {
+        args.until = value.as_bytes().to_vec();
+        if value.is_empty() { Err("the text is empty".into()) } else { Ok(()) }
     },
-    help: "After the input, leave when the guest has said TEXT",
-};
-static TIMEOUT: Flag = Flag {
-    long: "timeout",
-    short: None,
-    kind: spec::TIMEOUT,
-    help: "Give up after this long (default: never)",
-};
+    "After the input, leave when the guest has said TEXT",
+);
+static TIMEOUT: Flag = Flag::timeout("Give up after this long (default: never)");
 
 /// What happens at the two ends.
 enum Event {

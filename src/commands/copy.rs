@@ -15,11 +15,7 @@ pub(crate) static PUT: Command = Command {
     name: "put",
     about: "Copy files and directories to the guest",
     details: "REMOTE starts from the guest user's home, unless it is absolute.",
-    operands: &[
-        spec::VM,
-        Operand { name: "LOCAL", count: Count::Many, choices: &[] },
-        Operand { name: "REMOTE", count: Count::One, choices: &[] },
-    ],
+    operands: &[spec::VM, Operand::new("LOCAL", Count::Many), Operand::new("REMOTE", Count::One)],
     flags: &[&spec::WAIT],
     failure_code: Kind::exit_code,
     run: Run::Once(|args| {
@@ -32,11 +28,7 @@ pub(crate) static GET: Command = Command {
     about: "Copy files and directories from the guest",
     details: "REMOTE starts from the guest user's home, unless it is absolute; patterns in it\n\
               are expanded there.",
-    operands: &[
-        spec::VM,
-        Operand { name: "REMOTE", count: Count::Many, choices: &[] },
-        Operand { name: "LOCAL", count: Count::One, choices: &[] },
-    ],
+    operands: &[spec::VM, Operand::new("REMOTE", Count::Many), Operand::new("LOCAL", Count::One)],
     flags: &[&spec::WAIT],
     failure_code: Kind::exit_code,
     run: Run::Once(|args| run(args, |from, to| Copy::Get { from: from.to_vec(), to: to.into() })),

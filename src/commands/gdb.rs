@@ -3,7 +3,7 @@
 use super::plan::{Extra, own_argv};
 use super::target::Target;
 use super::up::{Prepared, TIMEOUT_DEFAULT, Up};
-use crate::cli::spec::{self, Count, Flag, FlagKind, Operand};
+use crate::cli::spec::{self, Count, Flag, Operand};
 use crate::cli::{Args, Command, Outcome, Run};
 use crate::config::Config;
 use crate::error::{Error, Kind};
@@ -17,21 +17,17 @@ pub(crate) static COMMAND: Command = Command {
     about: "Debug QEMU itself, or the guest's kernel",
     details: "A QEMU that runs is attached to; otherwise gdb has the VM's command line, and\n\
               `run` starts it. ARGS go to gdb. The exit code is gdb's.",
-    operands: &[
-        spec::VM,
-        Operand { name: "ARGS", count: Count::Words { required: false }, choices: &[] },
-    ],
+    operands: &[spec::VM, Operand::new("ARGS", Count::Words { required: false })],
     flags: &[&GUEST],
     failure_code: Kind::exit_code,
     run: Run::Once(run),
 };
 
-static GUEST: Flag = Flag {
-    long: "guest",
-    short: None,
-    kind: FlagKind::Switch(|args| args.guest = true),
-    help: "Attach to the guest of a VM that runs, and not to QEMU",
-};
+static GUEST: Flag = Flag::switch(
+    "guest",
+    |args| args.guest = true,
+    "Attach to the guest of a VM that runs, and not to QEMU",
+);
 
 fn run(args: &Args) -> Outcome {
     if args.json {

@@ -11,7 +11,7 @@ pub(crate) static COMMAND: Command = Command {
     name: "help",
     about: "Show help, of a command or of all",
     details: "",
-    operands: &[Operand { name: "COMMAND", count: Count::Optional, choices: &[] }],
+    operands: &[Operand::new("COMMAND", Count::Optional)],
     flags: &[],
     failure_code: Kind::exit_code,
     run: Run::Once(run),

@@ -1,6 +1,6 @@
 //! TRUSTED CORE: writes a new file. `qqmgr init`
 
-use crate::cli::spec::{Flag, FlagKind};
+use crate::cli::spec::Flag;
 use crate::cli::{Args, Command, Outcome, Run, usage_of};
 use crate::config::{Config, is_url, sha256};
 use crate::error::{Error, Kind};
@@ -31,34 +31,28 @@ pub(crate) static COMMAND: Command = Command {
     run: Run::Once(run),
 };
 
-static IMAGE: Flag = Flag {
-    long: "image",
-    short: None,
-    kind: FlagKind::Value {
-        name: "FILE_OR_URL",
-        set: |args, value| {
-            let text = value.to_str().ok_or("it is not UTF-8")?;
-            args.image = Some(text.to_string());
-            if ["{{", "<<", "\n"].iter().any(|special| text.contains(special)) {
-                return Err("a configuration would read it as something else".into());
-            }
-            if text.is_empty() { Err("the name is empty".into()) } else { Ok(()) }
-        },
+static IMAGE: Flag = Flag::value(
+    "image",
+    "FILE_OR_URL",
+    |args, value| {
+        let text = value.to_str().ok_or("it is not UTF-8")?;
+        args.image = Some(text.to_string());
+        if ["{{", "<<", "\n"].iter().any(|special| text.contains(special)) {
+            return Err("a configuration would read it as something else".into());
+        }
+        if text.is_empty() { Err("the name is empty".into()) } else { Ok(()) }
     },
-    help: "With a disk on this base, an image with cloud-init",
-};
-static CHECKSUM: Flag = Flag {
-    long: "checksum",
-    short: None,
-    kind: FlagKind::Value {
-        name: "SUM",
-        set: |args, value| {
-            args.sha256 = sha256(&value.to_string_lossy());
-            args.sha256.as_ref().map(|_| ()).ok_or("it takes 64 hexadecimal digits".into())
-        },
+    "With a disk on this base, an image with cloud-init",
+);
+static CHECKSUM: Flag = Flag::value(
+    "checksum",
+    "SUM",
+    |args, value| {
+        args.sha256 = sha256(&value.to_string_lossy());
+        args.sha256.as_ref().map(|_| ()).ok_or("it takes 64 hexadecimal digits".into())
     },
-    help: "The SHA-256 that the base must have",
-};
+    "The SHA-256 that the base must have",
+);
 
 struct Written {
     file: PathBuf,

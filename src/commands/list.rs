@@ -1,7 +1,7 @@
 //! `qqmgr list`: looks at processes and asks no QEMU, so that a thousand VMs list at once.
 
 use super::target::runs_unconfigured;
-use crate::cli::spec::{Flag, FlagKind};
+use crate::cli::spec::Flag;
 use crate::cli::{Args, Command, Outcome, Run};
 use crate::config::Config;
 use crate::config::model::Vm;
@@ -25,18 +25,9 @@ pub(crate) static COMMAND: Command = Command {
     run: Run::Once(run),
 };
 
-pub(super) static QUIET: Flag = Flag {
-    long: "quiet",
-    short: Some('q'),
-    kind: FlagKind::Switch(|args| args.quiet = true),
-    help: "Print only the names, one a line",
-};
-static RUNNING: Flag = Flag {
-    long: "running",
-    short: None,
-    kind: FlagKind::Switch(|args| args.running = true),
-    help: "Only the VMs that run",
-};
+pub(super) static QUIET: Flag =
+    Flag::switch("quiet", |args| args.quiet = true, "Print only the names, one a line").short('q');
+static RUNNING: Flag = Flag::switch("running", |args| args.running = true, "Only the VMs that run");
 
 struct Entry {
     name: String,

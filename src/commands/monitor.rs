@@ -22,7 +22,7 @@ pub(crate) static COMMAND: Command = Command {
     details: "The WORDs are one command, with its own flags; those of qqmgr stand before the\n\
               VM. Without one, each line of standard input is a command; on a terminal it is\n\
               asked for, and Ctrl-D leaves.",
-    operands: &[spec::VM, Operand { name: "WORD", count: Count::Rest, choices: &[] }],
+    operands: &[spec::VM, Operand::new("WORD", Count::Rest)],
     flags: &[&qmp::TIMEOUT],
     failure_code: Kind::exit_code,
     run: Run::Each(|args, tell| {

@@ -2,7 +2,7 @@
 //! said.
 
 use super::target::Target;
-use crate::cli::spec::{self, Flag, FlagKind, Lines};
+use crate::cli::spec::{self, Flag, Lines};
 use crate::cli::{Args, Command, Outcome, Run, usage_of};
 use crate::config::Config;
 use crate::error::{Error, Kind};
@@ -39,50 +39,41 @@ pub(crate) static LOG: Command = Command {
     run: Run::Once(|args| run(&LOG, args, Source::Log)),
 };
 
-static FOLLOW: Flag = Flag {
-    long: "follow",
-    short: Some('f'),
-    kind: FlagKind::Switch(|args| args.follow = true),
-    help: "Go on with what is added, until the VM is gone",
-};
-static LINES: Flag = Flag {
-    long: "lines",
-    short: Some('n'),
-    kind: FlagKind::Value {
-        name: "LINES",
-        set: |args, value| {
-            args.lines = Some(match value.to_str() {
-                Some("all") => Lines::All,
-                _ => Lines::Last(number(value).ok_or("it takes a number of lines, or `all`")?),
-            });
-            Ok(())
-        },
+static FOLLOW: Flag = Flag::switch(
+    "follow",
+    |args| args.follow = true,
+    "Go on with what is added, until the VM is gone",
+)
+.short('f');
+static LINES: Flag = Flag::value(
+    "lines",
+    "LINES",
+    |args, value| {
+        args.lines = Some(match value.to_str() {
+            Some("all") => Lines::All,
+            _ => Lines::Last(number(value).ok_or("it takes a number of lines, or `all`")?),
+        });
+        Ok(())
     },
-    help: "Begin with the last LINES lines, or with `all`",
-};
-static BOOT: Flag = Flag {
-    long: "boot",
-    short: None,
-    kind: FlagKind::Value {
-        name: "BOOT",
-        set: |args, value| {
-            let ago = value.to_str().and_then(|text| match text {
-                "0" => Some(0),
-                _ => number(OsStr::new(text.strip_prefix('-')?)),
-            });
-            let ago = ago.and_then(|ago| ago.try_into().ok());
-            args.boot = ago.ok_or("0 is the last boot, -1 the one before, and so on")?;
-            Ok(())
-        },
+    "Begin with the last LINES lines, or with `all`",
+)
+.short('n');
+static BOOT: Flag = Flag::value(
+    "boot",
+    "BOOT",
+    |args, value| {
+        let ago = value.to_str().and_then(|text| match text {
+            "0" => Some(0),
+            _ => number(OsStr::new(text.strip_prefix('-')?)),
+        });
+        let ago = ago.and_then(|ago| ago.try_into().ok());
+        args.boot = ago.ok_or("0 is the last boot, -1 the one before, and so on")?;
+        Ok(())
     },
-    help: "Show an earlier boot: -1 is the one before (default 0)",
-};
-static RAW: Flag = Flag {
-    long: "raw",
-    short: None,
-    kind: FlagKind::Switch(|args| args.raw = true),
-    help: "Keep no control sequences from a terminal",
-};
+    "Show an earlier boot: -1 is the one before (default 0)",
+);
+static RAW: Flag =
+    Flag::switch("raw", |args| args.raw = true, "Keep no control sequences from a terminal");
 
 fn number(value: &OsStr) -> Option<u64> {
     let digits = |text: &&str| text.chars().all(|c| c.is_ascii_digit());

@@ -5,7 +5,7 @@ use super::stop;
 use super::target::Target;
 use super::up::{TIMEOUT_DEFAULT, Up, likely_port};
 use super::wait;
-use crate::cli::spec::{self, Count, Flag, FlagKind, Operand};
+use crate::cli::spec::{self, Count, Flag, Operand};
 use crate::cli::{Args, Command, Outcome, Run};
 use crate::config::Config;
 use crate::error::{Error, Kind};
@@ -42,57 +42,37 @@ pub(crate) static COMMAND: Command = Command {
               command and its arguments, as they are. The exit code is the command's, 124\n\
               after a timeout, and 255 when qqmgr or ssh failed. Files are copied back\n\
               whatever the command's exit code is.",
-    operands: &[
-        spec::VM,
-        Operand { name: "COMMAND", count: Count::Words { required: true }, choices: &[] },
-    ],
+    operands: &[spec::VM, Operand::new("COMMAND", Count::Words { required: true })],
     flags: &[&spec::WAIT, &spec::SET, &PUT, &GET, &KEEP, &FRESH, &TIMEOUT],
     failure_code: |kind| if kind == Kind::TimedOut { TIMED_OUT_CODE } else { FAILURE_CODE },
     run: Run::Once(run),
 };
 
-static PUT: Flag = Flag {
-    long: "put",
-    short: None,
-    kind: FlagKind::List {
-        name: "LOCAL:REMOTE",
-        set: |args, value| {
-            args.put.push(divided(value)?);
-            Ok(())
-        },
+static PUT: Flag = Flag::list(
+    "put",
+    "LOCAL:REMOTE",
+    |args, value| {
+        args.put.push(divided(value)?);
+        Ok(())
     },
-    help: "Copy to the guest before the command",
-};
-static GET: Flag = Flag {
-    long: "get",
-    short: None,
-    kind: FlagKind::List {
-        name: "REMOTE:LOCAL",
-        set: |args, value| {
-            args.get.push(divided(value)?);
-            Ok(())
-        },
+    "Copy to the guest before the command",
+);
+static GET: Flag = Flag::list(
+    "get",
+    "REMOTE:LOCAL",
+    |args, value| {
+        args.get.push(divided(value)?);
+        Ok(())
     },
-    help: "Copy from the guest after the command",
-};
-static KEEP: Flag = Flag {
-    long: "keep",
-    short: None,
-    kind: FlagKind::Switch(|args| args.keep = true),
-    help: "Leave the VM running",
-};
-static FRESH: Flag = Flag {
-    long: "fresh",
-    short: None,
-    kind: FlagKind::Switch(|args| args.fresh = true),
-    help: "Forget what is written to disks (QEMU's -snapshot)",
-};
-static TIMEOUT: Flag = Flag {
-    long: "timeout",
-    short: None,
-    kind: spec::TIMEOUT,
-    help: "Give up on all of it after this long (default: never)",
-};
+    "Copy from the guest after the command",
+);
+static KEEP: Flag = Flag::switch("keep", |args| args.keep = true, "Leave the VM running");
+static FRESH: Flag = Flag::switch(
+    "fresh",
+    |args| args.fresh = true,
+    "Forget what is written to disks (QEMU's -snapshot)",
+);
+static TIMEOUT: Flag = Flag::timeout("Give up on all of it after this long (default: never)");
 
 /// At the first colon, neither side empty.
 fn divided(value: &OsStr) -> Result<(OsString, OsString), String> {

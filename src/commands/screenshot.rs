@@ -1,7 +1,7 @@
 //! `qqmgr screenshot VM [FILE]`
 
 use super::target::Target;
-use crate::cli::spec::{self, Count, Flag, FlagKind, Operand};
+use crate::cli::spec::{self, Count, Flag, Operand};
 use crate::cli::{Args, Command, Outcome, Run};
 use crate::config::Config;
 use crate::error::{Error, Kind};
@@ -23,37 +23,31 @@ pub(crate) static COMMAND: Command = Command {
     details: "FILE is replaced if it is there; `-` is standard output. Without a FILE it is\n\
               the first of VM.png, VM-1.png, VM-2.png, ... that is not there yet. The VM\n\
               needs a display device, but no window: `-display none` is fine.",
-    operands: &[spec::VM, Operand { name: "FILE", count: Count::Optional, choices: &[] }],
+    operands: &[spec::VM, Operand::new("FILE", Count::Optional)],
     flags: &[&DEVICE, &HEAD],
     failure_code: Kind::exit_code,
     run: Run::Once(run),
 };
 
-static DEVICE: Flag = Flag {
-    long: "device",
-    short: None,
-    kind: FlagKind::Value {
-        name: "ID",
-        set: |args, value| {
-            args.device = Some(value.to_str().ok_or("it is not UTF-8")?.to_string());
-            Ok(())
-        },
+static DEVICE: Flag = Flag::value(
+    "device",
+    "ID",
+    |args, value| {
+        args.device = Some(value.to_str().ok_or("it is not UTF-8")?.to_string());
+        Ok(())
     },
-    help: "The display device with this `id`, not the first one",
-};
-static HEAD: Flag = Flag {
-    long: "head",
-    short: None,
-    kind: FlagKind::Value {
-        name: "NUMBER",
-        set: |args, value| {
-            let number = value.to_str().and_then(|text| text.parse().ok());
-            args.head = Some(number.ok_or("it takes a number, from 0 on")?);
-            Ok(())
-        },
+    "The display device with this `id`, not the first one",
+);
+static HEAD: Flag = Flag::value(
+    "head",
+    "NUMBER",
+    |args, value| {
+        let number = value.to_str().and_then(|text| text.parse().ok());
+        args.head = Some(number.ok_or("it takes a number, from 0 on")?);
+        Ok(())
     },
-    help: "Which of the device's displays (default 0)",
-};
+    "Which of the device's displays (default 0)",
+);
 
 struct Shot {
     name: String,

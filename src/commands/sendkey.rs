@@ -7,7 +7,7 @@
 
 use super::control::Controlled;
 use super::target::Target;
-use crate::cli::spec::{self, Count, Flag, FlagKind, Operand};
+use crate::cli::spec::{self, Count, Flag, Operand};
 use crate::cli::{Args, Command, Outcome, Run, usage_of};
 use crate::config::Config;
 use crate::error::{Error, Kind};
@@ -26,40 +26,34 @@ pub(crate) static COMMAND: Command = Command {
     about: "Press keys on the VM's keyboard, or type a text",
     details: "KEYS are QEMU's names of keys that are held together, like `ctrl-alt-f2`, `ret`\n\
               or `shift-a`; several are pressed one after the other.",
-    operands: &[spec::VM, Operand { name: "KEYS", count: Count::Any, choices: &[] }],
+    operands: &[spec::VM, Operand::new("KEYS", Count::Any)],
     flags: &[&TEXT, &HOLD],
     failure_code: Kind::exit_code,
     run: Run::Once(run),
 };
 
-static TEXT: Flag = Flag {
-    long: "text",
-    short: None,
-    kind: FlagKind::Value {
-        name: "TEXT",
-        set: |args, value| {
-            let text = value.to_str().ok_or("it is not UTF-8")?;
-            keys::typed(text)?;
-            args.text = Some(text.to_string());
-            Ok(())
-        },
+static TEXT: Flag = Flag::value(
+    "text",
+    "TEXT",
+    |args, value| {
+        let text = value.to_str().ok_or("it is not UTF-8")?;
+        keys::typed(text)?;
+        args.text = Some(text.to_string());
+        Ok(())
     },
-    help: "Type this on a US keyboard; \\n, \\t, \\e, \\\\ as in C",
-};
-static HOLD: Flag = Flag {
-    long: "hold",
-    short: None,
-    kind: FlagKind::Value {
-        name: "SECONDS",
-        set: |args, value| {
-            let hold = spec::seconds(value)?;
-            let range = Duration::from_millis(1)..=HOLD_MAX;
-            args.hold = Some(hold);
-            if range.contains(&hold) { Ok(()) } else { Err("it takes 0.001 to 10".into()) }
-        },
+    "Type this on a US keyboard; \\n, \\t, \\e, \\\\ as in C",
+);
+static HOLD: Flag = Flag::value(
+    "hold",
+    "SECONDS",
+    |args, value| {
+        let hold = spec::seconds(value)?;
+        let range = Duration::from_millis(1)..=HOLD_MAX;
+        args.hold = Some(hold);
+        if range.contains(&hold) { Ok(()) } else { Err("it takes 0.001 to 10".into()) }
     },
-    help: "How long each key is down, and then up (default 0.05)",
-};
+    "How long each key is down, and then up (default 0.05)",
+);
 
 /// 10 keys a second, as a fast person types. A guest that fetches none for the time of five, half
 /// a second, loses some; with 20 ms that was seen with an emulated guest on a busy host.

@@ -4,7 +4,7 @@ use super::list::Names;
 use super::plan::{Extra, own_argv};
 use super::target::Target;
 use super::up::likely_port;
-use crate::cli::spec::{self, Count, Flag, FlagKind, Operand};
+use crate::cli::spec::{self, Count, Flag, Operand};
 use crate::cli::{Args, Command, Outcome, Run, usage_of};
 use crate::config::Config;
 use crate::error::{Error, Kind};
@@ -31,21 +31,18 @@ pub(crate) static COMMAND: Command = Command {
               disks. They are kept in the disks, which must be qcow2 images. Without a TAG,\n\
               `save` takes the first of snapshot-1, snapshot-2, ... that is not there yet.",
     operands: &[
-        Operand { name: "ACTION", count: Count::One, choices: &["save", "load", "delete", "list"] },
+        Operand::new("ACTION", Count::One).one_of(&["save", "load", "delete", "list"]),
         spec::VM,
-        Operand { name: "TAG", count: Count::Optional, choices: &[] },
+        Operand::new("TAG", Count::Optional),
     ],
     flags: &[&QUIET],
     failure_code: Kind::exit_code,
     run: Run::Once(run),
 };
 
-static QUIET: Flag = Flag {
-    long: "quiet",
-    short: Some('q'),
-    kind: FlagKind::Switch(|args| args.quiet = true),
-    help: "With `list`, print only the tags, one a line",
-};
+static QUIET: Flag =
+    Flag::switch("quiet", |args| args.quiet = true, "With `list`, print only the tags, one a line")
+        .short('q');
 
 const DELETED: &str = "deleted";
 

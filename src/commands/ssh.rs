@@ -16,7 +16,7 @@ pub(crate) static COMMAND: Command = Command {
     details: "Everything after the VM's name goes to ssh as it is: a command, or options of\n\
               ssh(1) before it. The exit code is the command's, or 255 when ssh or qqmgr\n\
               failed.",
-    operands: &[spec::VM, Operand { name: "WORD", count: Count::Rest, choices: &[] }],
+    operands: &[spec::VM, Operand::new("WORD", Count::Rest)],
     flags: &[&spec::WAIT],
     failure_code: |_| FAILURE_CODE,
     run: Run::Once(run),

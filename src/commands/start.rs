@@ -26,15 +26,9 @@ pub(crate) static COMMAND: Command = Command {
     }),
 };
 
-pub(super) const ARGS: Operand =
-    Operand { name: "ARGS", count: Count::Words { required: false }, choices: &[] };
+pub(super) const ARGS: Operand = Operand::new("ARGS", Count::Words { required: false });
 
-static TIMEOUT: Flag = Flag {
-    long: "timeout",
-    short: None,
-    kind: spec::TIMEOUT,
-    help: "Give up on QEMU after this long (default 60)",
-};
+static TIMEOUT: Flag = Flag::timeout("Give up on QEMU after this long (default 60)");
 
 pub(super) struct Started {
     name: String,

@@ -4,7 +4,7 @@ use super::fleet::{self, Known};
 use super::status::{duration, uptime};
 use super::target::Target;
 use super::watching;
-use crate::cli::spec::{self, Flag, FlagKind};
+use crate::cli::spec::{self, Flag};
 use crate::cli::{Command, Run};
 use crate::error::{Error, Kind};
 use crate::json::Value;
@@ -33,12 +33,9 @@ pub(crate) static COMMAND: Command = Command {
     }),
 };
 
-static WATCH: Flag = Flag {
-    long: "watch",
-    short: Some('w'),
-    kind: FlagKind::Switch(|args| args.watch = true),
-    help: "Again each second, as long as the VMs run",
-};
+static WATCH: Flag =
+    Flag::switch("watch", |args| args.watch = true, "Again each second, as long as the VMs run")
+        .short('w');
 
 /// What a VM uses.
 pub(super) struct Used {

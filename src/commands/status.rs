@@ -3,7 +3,7 @@
 use super::fleet::{self, Known};
 use super::plan::{Change, Extra, changes, features, own_argv};
 use super::target::Target;
-use crate::cli::spec::{self, Flag, FlagKind};
+use crate::cli::spec::{self, Flag};
 use crate::cli::{Command, Run};
 use crate::error::Kind;
 use crate::json::Value;
@@ -28,12 +28,12 @@ pub(crate) static COMMAND: Command = Command {
     }),
 };
 
-static QUIET: Flag = Flag {
-    long: "quiet",
-    short: Some('q'),
-    kind: FlagKind::Switch(|args| args.quiet = true),
-    help: "Print nothing; exit with 0 if running, with 3 if not",
-};
+static QUIET: Flag = Flag::switch(
+    "quiet",
+    |args| args.quiet = true,
+    "Print nothing; exit with 0 if running, with 3 if not",
+)
+.short('q');
 
 struct Status {
     name: String,

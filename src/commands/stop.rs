@@ -2,7 +2,7 @@
 
 use super::fleet::{self, Known};
 use super::target::Target;
-use crate::cli::spec::{self, Flag, FlagKind};
+use crate::cli::spec::{self, Flag};
 use crate::cli::{Args, Command, Outcome, Run};
 use crate::error::{Error, Kind};
 use crate::json::Value;
@@ -32,36 +32,22 @@ pub(crate) static COMMAND: Command = Command {
     }),
 };
 
-pub(super) static TIMEOUT: Flag = Flag {
-    long: "timeout",
-    short: None,
-    kind: spec::TIMEOUT,
-    help: "Give the guest this long to power off (default 20)",
-};
-pub(super) static FORCE: Flag = Flag {
-    long: "force",
-    short: None,
-    kind: FlagKind::Switch(|args| args.force = true),
-    help: "End QEMU at once, without asking the guest",
-};
-pub(super) static NO_KILL: Flag = Flag {
-    long: "no-kill",
-    short: None,
-    kind: FlagKind::Switch(|args| args.no_kill = true),
-    help: "Leave QEMU running when the guest does not power off",
-};
-static UNUSED: Flag = Flag {
-    long: "unused",
-    short: None,
-    kind: FlagKind::Switch(|args| args.unused = true),
-    help: "Only what `run` started and no `run` uses any more",
-};
-static AT_EOF: Flag = Flag {
-    long: "at-eof",
-    short: None,
-    kind: FlagKind::Switch(|args| args.at_eof = true),
-    help: "Wait for the end of standard input first",
-};
+pub(super) static TIMEOUT: Flag =
+    Flag::timeout("Give the guest this long to power off (default 20)");
+pub(super) static FORCE: Flag =
+    Flag::switch("force", |args| args.force = true, "End QEMU at once, without asking the guest");
+pub(super) static NO_KILL: Flag = Flag::switch(
+    "no-kill",
+    |args| args.no_kill = true,
+    "Leave QEMU running when the guest does not power off",
+);
+static UNUSED: Flag = Flag::switch(
+    "unused",
+    |args| args.unused = true,
+    "Only what `run` started and no `run` uses any more",
+);
+static AT_EOF: Flag =
+    Flag::switch("at-eof", |args| args.at_eof = true, "Wait for the end of standard input first");
 
 /// What is said, by `--at-eof`, before the wait.
 pub(super) const WAITS_FOR_EOF: &str = "waiting for the end of standard input";

@@ -2,7 +2,7 @@
 
 use super::fleet::{self, Known};
 use super::target::Target;
-use crate::cli::spec::{self, Flag, FlagKind, WaitFor};
+use crate::cli::spec::{self, Flag, WaitFor};
 use crate::cli::{Command, Outcome, Run, usage_of};
 use crate::error::{Error, Kind};
 use crate::json::Value;
@@ -32,32 +32,24 @@ pub(crate) static COMMAND: Command = Command {
     }),
 };
 
-static FOR: Flag = Flag {
-    long: "for",
-    short: None,
-    kind: FlagKind::Value {
-        name: "CONDITION",
-        set: |args, value| {
-            args.wait_for = Some(match value.as_bytes() {
-                b"ssh" => WaitFor::Ssh,
-                b"stopped" => WaitFor::Stopped,
-                b"running" => WaitFor::Running,
-                bytes => match bytes.strip_prefix(b"serial=") {
-                    Some(text) if !text.is_empty() => WaitFor::Serial(text.to_vec()),
-                    _ => return Err("it is `ssh`, `stopped`, `running` or `serial=TEXT`".into()),
-                },
-            });
-            Ok(())
-        },
+static FOR: Flag = Flag::value(
+    "for",
+    "CONDITION",
+    |args, value| {
+        args.wait_for = Some(match value.as_bytes() {
+            b"ssh" => WaitFor::Ssh,
+            b"stopped" => WaitFor::Stopped,
+            b"running" => WaitFor::Running,
+            bytes => match bytes.strip_prefix(b"serial=") {
+                Some(text) if !text.is_empty() => WaitFor::Serial(text.to_vec()),
+                _ => return Err("it is `ssh`, `stopped`, `running` or `serial=TEXT`".into()),
+            },
+        });
+        Ok(())
     },
-    help: "What to wait for",
-};
-static TIMEOUT: Flag = Flag {
-    long: "timeout",
-    short: None,
-    kind: spec::TIMEOUT,
-    help: "Give up after this long (default: never)",
-};
+    "What to wait for",
+);
+static TIMEOUT: Flag = Flag::timeout("Give up after this long (default: never)");
 
 struct Waited {
     name: String,

@@ -4,7 +4,7 @@ mod list;
 
 use super::images::{users, users_of};
 use super::list::QUIET;
-use crate::cli::spec::{self, Count, Flag, Operand};
+use crate::cli::spec::{Count, Flag, Operand};
 use crate::cli::{Args, Command, Outcome, Run, usage_of};
 use crate::config::{Config, Declared, is_image_name};
 use crate::error::{Error, Kind};
@@ -21,8 +21,8 @@ pub(crate) static COMMAND: Command = Command {
               images; `path` prints where an image is; `reset` throws away what was written\n\
               to images, and `rm` the images with it. What a running VM uses is left alone.",
     operands: &[
-        Operand { name: "ACTION", count: Count::One, choices: ACTIONS },
-        Operand { name: "IMAGE", count: Count::Any, choices: &[] },
+        Operand::new("ACTION", Count::One).one_of(ACTIONS),
+        Operand::new("IMAGE", Count::Any),
     ],
     flags: &[&TIMEOUT, &QUIET],
     failure_code: Kind::exit_code,
@@ -31,12 +31,7 @@ pub(crate) static COMMAND: Command = Command {
 
 const ACTIONS: &[&str] = &["build", "list", "path", "reset", "rm"];
 
-static TIMEOUT: Flag = Flag {
-    long: "timeout",
-    short: None,
-    kind: spec::TIMEOUT,
-    help: "Give up on a server silent for this long (default 30)",
-};
+static TIMEOUT: Flag = Flag::timeout("Give up on a server silent for this long (default 30)");
 
 /// What was done with one image, or is known of it.
 type Action = fn(&Maker, &str) -> Outcome;

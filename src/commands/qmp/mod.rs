@@ -13,7 +13,7 @@ mod session;
 pub(super) use refusal::told as refusal;
 
 use super::target::Target;
-use crate::cli::spec::{self, Count, Flag, FlagKind, Operand};
+use crate::cli::spec::{self, Count, Flag, Operand};
 use crate::cli::{Args, Command, Outcome, Run, usage_of};
 use crate::config::Config;
 use crate::error::{Error, Kind};
@@ -31,8 +31,8 @@ pub(crate) static COMMAND: Command = Command {
               are the names of the events to print; all are without one.",
     operands: &[
         spec::VM,
-        Operand { name: "NAME", count: Count::Optional, choices: &[] },
-        Operand { name: "ARGUMENT", count: Count::Any, choices: &[] },
+        Operand::new("NAME", Count::Optional),
+        Operand::new("ARGUMENT", Count::Any),
     ],
     flags: &[&TIMEOUT, &EVENTS, &FOR],
     failure_code: Kind::exit_code,
@@ -42,30 +42,21 @@ pub(crate) static COMMAND: Command = Command {
 /// Some commands do much before they answer.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
-pub(super) static TIMEOUT: Flag = Flag {
-    long: "timeout",
-    short: None,
-    kind: spec::TIMEOUT,
-    help: "Wait this long for QEMU's answer (default 60)",
-};
-static EVENTS: Flag = Flag {
-    long: "events",
-    short: None,
-    kind: FlagKind::Switch(|args| args.events = true),
-    help: "Print events as they come, until the VM ends",
-};
-static FOR: Flag = Flag {
-    long: "for",
-    short: None,
-    kind: FlagKind::Value {
-        name: "SECONDS",
-        set: |args, value| {
-            args.events_for = Some(spec::seconds(value)?);
-            Ok(())
-        },
+pub(super) static TIMEOUT: Flag = Flag::timeout("Wait this long for QEMU's answer (default 60)");
+static EVENTS: Flag = Flag::switch(
+    "events",
+    |args| args.events = true,
+    "Print events as they come, until the VM ends",
+);
+static FOR: Flag = Flag::value(
+    "for",
+    "SECONDS",
+    |args, value| {
+        args.events_for = Some(spec::seconds(value)?);
+        Ok(())
     },
-    help: "Print events for this long only",
-};
+    "Print events for this long only",
+);
 
 struct Returned(Value);
 
