@@ -485,25 +485,21 @@ fn a_build_that_is_killed_is_finished_by_the_next() {
     assert!(points >= 10, "{points}");
 }
 
-/// Ends the curl that fetches for this project: as a user would who finds it.
+/// Ends the curl that is left of a fetch for this project, and no later one.
 pub(crate) fn kill_curl(project: &Project, sum: &str) {
     let part = project.path(format!("home/.cache/qqmgr/{sum}.part"));
     let part = part.to_str().unwrap();
-    let find = || {
-        fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-            let pid = entry.file_name().to_str()?.parse::<u32>().ok()?;
-            let line = fs::read(entry.path().join("cmdline")).ok()?;
-            let words = String::from_utf8_lossy(&line).into_owned();
-            (words.starts_with("curl\0") && words.contains(part)).then_some(pid)
-        })
+    // A zombie has no command line.
+    let fetches = |pid: u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        line.starts_with("curl\0") && line.contains(part)
     };
-    wait_until("curl is gone", Duration::from_secs(20), || match find() {
-        Some(pid) => {
-            signal(pid, "TERM");
-            false
-        }
-        None => true,
-    });
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let pid = pids.find(|pid| fetches(*pid)).expect("curl goes on without qqmgr");
+    signal(pid, "TERM");
+    wait_until("curl is gone", Duration::from_secs(20), || !fetches(pid));
 }
 
 /// The sum of what came is written down, and told.
