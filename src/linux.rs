@@ -117,6 +117,21 @@ fn uptime(start_ticks: u64) -> Option<Duration> {
     Some(now.saturating_sub(start))
 }
 
+/// Pid and name of the debugger that has a process.
+pub(crate) fn debugger(pid: u32) -> Option<(u32, String)> {
+    let status = fs::read(of_process(pid, "status")).ok()?;
+    let status = String::from_utf8_lossy(&status);
+    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
+    // 0 where there is none.
+    let tracer = tracer.trim().parse().ok().filter(|pid| *pid != 0)?;
+    Some((tracer, name(tracer)?))
+}
+
+fn name(pid: u32) -> Option<String> {
+    let name = fs::read(of_process(pid, "comm")).ok()?;
+    Some(String::from_utf8_lossy(&name).trim_end().to_string())
+}
+
 /// The words of a process's command line, NUL after each.
 pub(crate) fn command_line(pid: u32) -> Option<Vec<u8>> {
     fs::read(of_process(pid, "cmdline")).ok()
@@ -130,9 +145,7 @@ pub(crate) fn listener(port: u16) -> Option<Listener> {
     let link = format!("socket:[{inode}]");
     let is_it = |file: &Path| fs::read_link(file).is_ok_and(|to| to.as_os_str() == link.as_str());
     let process = pids().find(|pid| open_files(*pid).any(|file| is_it(&file)));
-    let name = |pid| fs::read(of_process(pid, "comm")).ok();
-    let process = process
-        .and_then(|pid| Some((pid, String::from_utf8_lossy(&name(pid)?).trim_end().to_string())));
+    let process = process.and_then(|pid| Some((pid, name(pid)?)));
     Some(Listener { user_id, process })
 }
 

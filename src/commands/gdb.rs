@@ -60,6 +60,9 @@ fn qemu(gdb: Gdb, target: &Target) -> Result<Gdb, Error> {
     let lock = lock(paths, name, COMMAND.name, LOCK_WAIT, log)?;
     match up.without_qemu(lock)? {
         Prepared::Runs(process) => Ok(gdb.attached_to(process.pid)),
-        Prepared::Argv(argv) => Ok(gdb.with_qemu(&bin, &argv[1..], config.dir(), paths)),
+        Prepared::Argv(argv) => {
+            let boots = config.boots(up.vm);
+            Ok(gdb.with_qemu(&bin, &argv[1..], config.dir(), paths, boots))
+        }
     }
 }

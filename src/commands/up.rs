@@ -8,7 +8,6 @@ use crate::config::model::Vm;
 use crate::error::{Error, Kind};
 use crate::files;
 use crate::image::hold::Exceeded;
-use crate::vm::boots::Rotation;
 use crate::vm::launch::{self, Failed, Launch, Ready};
 use crate::vm::lock::{Lock, lock_dir};
 use crate::vm::process::{self, Process};
@@ -152,10 +151,7 @@ impl<'a> Up<'a> {
             .and_then(|()| check_pid_file(paths))
             .and_then(|()| self.images(&|| None))
             .and_then(|_| self.prepare(&BTreeSet::new()))
-            .and_then(|(plan, _)| {
-                Rotation::new(paths)?.finish(self.target.config.boots(self.vm))?;
-                launch::new_files(paths).and(plan.argv(self.target))
-            });
+            .and_then(|(plan, _)| launch::new_files(paths).and(plan.argv(self.target)));
         prepared.map(Prepared::Argv).map_err(|error| {
             let cleaned = paths.clean_for_start().and_then(|()| lock.discard(paths));
             cleaned.err().unwrap_or(error)

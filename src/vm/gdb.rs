@@ -25,9 +25,17 @@ const PROGRAM_VARIABLE: &str = "QQMGR_GDB";
 /// By these QEMU interrupts a CPU of its own, makes coroutines of signal stacks, and is asked to
 /// end; the last it ignores (QEMU's own `scripts/qemu-gdb.py` is as quiet about it).
 const PASS_SIGNALS: &str = "handle SIGUSR1 SIGUSR2 SIGTERM SIGPIPE nostop noprint pass";
-/// Runs QEMU, each time with a story of its own: [`super::events`]. Its words are the two files
-/// without their endings, what is in the first, and the command line.
-const WRAPPER: &str = r#": >"$0.out" && echo "$1" >"$0.in" && shift && exec "$@""#;
+/// Runs QEMU as a boot of its own each time: what the guest said in the last one is kept, as by
+/// [`super::boots`], and the story begins anew, as by [`super::events`]; but not where the VM runs
+/// already, which QEMU itself will refuse. Its words are the VM's directory, how many earlier boots
+/// are kept, what is in `events.in`, and the command line. In a subshell, QEMU gets no variables.
+const WRAPPER: &str = "( { read pid <\"$0/pid\"; } 2>/dev/null; \
+    ! kill -0 \"$pid\" 2>/dev/null || exit 0; s=$0/serial n=$1; \
+    [ -f \"$s\" ] && [ -s \"$s\" ] && [ ! -L \"$s\" ] || n=0; \
+    while [ $n -gt 1 ]; do m=$((n-1)); \
+    [ ! -f \"$s.$m\" ] || mv -f \"$s.$m\" \"$s.$n\" || exit; n=$m; done; \
+    [ $n = 0 ] || mv -f \"$s\" \"$s.1\" || exit; \
+    : >\"$0/events.out\" && echo \"$2\" >\"$0/events.in\" ) && shift 2 && exec \"$@\"";
 /// The option by which a QEMU is known.
 const PID_FILE: &str = "-pidfile";
 /// What QEMU calls the device at which it listens for a debugger (`gdbserver_start`).
@@ -53,16 +61,19 @@ impl Gdb {
         Ok(Self { program, words: Vec::new() })
     }
 
-    /// For QEMU, which it is about to start with these arguments in this directory.
+    /// For QEMU, which it is about to start with these arguments in this directory, and of which so
+    /// many earlier boots are kept.
     pub(crate) fn with_qemu(
         self,
         bin: &Path,
         arguments: &[OsString],
         dir: &Path,
         paths: &Paths,
+        boots: u32,
     ) -> Self {
+        let boots = boots.to_string();
         let wrapper = [OsStr::new("sh"), OsStr::new("-c"), OsStr::new(WRAPPER)];
-        let story = [paths.events.as_os_str(), OsStr::new(NEGOTIATION.trim_end())];
+        let story = [paths.dir.as_os_str(), boots.as_ref(), NEGOTIATION.trim_end().as_ref()];
         self.command("set cwd ", dir.as_os_str().as_bytes())
             .command("set exec-wrapper ", &quoted(wrapper.into_iter().chain(story)))
             .command(PASS_SIGNALS, b"")

@@ -7,7 +7,9 @@ use super::qmp::{self, Qmp};
 use super::schema::Schema;
 use crate::error::{Error, Kind};
 use crate::json::Value;
+use crate::linux;
 use crate::log::Log;
+use crate::text::sanitized;
 use std::time::{Duration, Instant};
 
 /// QEMU answers within milliseconds. One that does not is busy, frozen, or serves somebody else.
@@ -152,13 +154,11 @@ impl Session {
 
 /// What an error of QMP means for whoever asked for something.
 fn told(error: &qmp::Error, name: &str, process: &Process) -> Error {
-    let pid = process.pid;
     match error {
         qmp::Error::Refused { .. } => Error::failed(format!("QEMU refuses {error}")),
         qmp::Error::Silent if process.frozen => {
-            Error::new(Kind::TimedOut, format!("VM `{name}` does not answer: QEMU is frozen")).hint(
-                format!("a signal or a debugger stopped it; `kill -CONT {pid}` lets it go on"),
-            )
+            let message = format!("VM `{name}` does not answer: QEMU is frozen");
+            Error::new(Kind::TimedOut, message).hint(what_froze(process.pid))
         }
         qmp::Error::Silent => {
             let message = format!("VM `{name}` does not answer on its QMP socket");
@@ -172,6 +172,20 @@ fn told(error: &qmp::Error, name: &str, process: &Process) -> Error {
             ended(name)
         }
         error => Error::failed(format!("VM `{name}` cannot be asked: {error}")),
+    }
+}
+
+/// What stopped the process, and what lets it go on: of one that a debugger has, SIGCONT does not.
+fn what_froze(pid: u32) -> String {
+    match linux::debugger(pid) {
+        Some((debugger, name)) => {
+            let name = sanitized(&name);
+            format!("`{name}` (pid {debugger}) has it; `continue` or `detach` there lets it go on")
+        }
+        None if linux::is_there() => {
+            format!("a signal stopped it; `kill -CONT {pid}` lets it go on")
+        }
+        None => format!("a signal or a debugger stopped it; `kill -CONT {pid}` undoes the signal"),
     }
 }
 

@@ -189,7 +189,7 @@ fn one_at_a_time() {
     output
         .stderr(
             "qqmgr: error: VM `vm` does not answer: QEMU is frozen\n\
-             qqmgr: hint: a signal or a debugger stopped it; `kill -CONT [PID]` lets it go on\n",
+             qqmgr: hint: a signal stopped it; `kill -CONT [PID]` lets it go on\n",
         )
         .code(4);
     signal(project.pid("vm"), "CONT");

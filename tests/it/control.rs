@@ -216,7 +216,7 @@ fn who_does_not_answer_is_named() {
         .run()
         .stderr(format!(
             "qqmgr: error: VM `vm` does not answer: QEMU is frozen\n\
-             qqmgr: hint: a signal or a debugger stopped it; `kill -CONT {pid}` lets it go on\n"
+             qqmgr: hint: a signal stopped it; `kill -CONT {pid}` lets it go on\n"
         ))
         .code(4);
     signal(pid, "CONT");

@@ -89,14 +89,13 @@ fn gdb_gets_the_command_line_of_a_vm_that_does_not_run() {
         free_port()
     ));
     let run = project.qqmgr(&["gdb", "vm", "--", "-ex", "break main", "--json"]);
-    let wrapper = r#"sh -c :\ \>\"\$0.out\"\ \&\&\ echo\ \"\$1\"\ \>\"\$0.in\"\ \&\&\ shift\ \&\&\ exec\ \"\$@\""#;
     let arguments = r"-name it\'s\ a\ \\\ and\ \$HOME\;\* ''";
     let injected = injected("[ROOT]/.qqmgr/vm.vm");
     run.env("QQMGR_GDB", "echo")
         .run()
         .stdout(format!(
-            "-ex set cwd [ROOT] -ex set exec-wrapper {wrapper} \
-             [ROOT]/.qqmgr/vm.vm/events \\{{\\\"execute\\\":\\ \\\"qmp_capabilities\\\"\\}} \
+            "-ex set cwd [ROOT] -ex set exec-wrapper sh -c [..] \
+             [ROOT]/.qqmgr/vm.vm 5 \\{{\\\"execute\\\":\\ \\\"qmp_capabilities\\\"\\}} \
              -ex {SIGNALS} -ex set args {arguments} {injected} {qemu} -ex break main --json\n"
         ))
         .success();
@@ -175,8 +174,13 @@ fn a_gdb_that_has_not_started_qemu_is_no_vm() {
     project.qqmgr(&["stop", "--force", "vm"]).run().stdout("vm was not running\n").success();
     // The VM is free for a start; QEMU itself keeps a second one out.
     start(&project);
+    let events = project.vm_file("vm", "events.out");
+    project.write(".qqmgr/vm.vm/serial", "said");
     open_gate(&project);
     let ended = debugger.end();
+    // What is of the VM that runs is left to it.
+    assert_eq!(project.vm_file("vm", "events.out"), events);
+    assert_eq!(project.vm_file("vm", "serial"), "said");
     assert!(ended.stdout.contains("exited with code 01"), "{}", ended.stdout);
     assert!(ended.stderr.contains("Cannot lock pid file"), "{}", ended.stderr);
     assert_eq!(ended.status, Some(0));
@@ -188,11 +192,13 @@ fn a_gdb_that_has_not_started_qemu_is_no_vm() {
 /// And the same again, with a story of its own.
 #[test]
 fn qemu_in_gdb_is_the_vm() {
-    let Some(project) = project(NO_MACHINE, "") else { return };
+    let Some(project) = project(NO_MACHINE, "boots = 2") else { return };
     gate(&project);
-    let commands = ["run", "shell cat gate", "run", "shell cat gate"];
+    project.write(".qqmgr/vm.vm/serial.1", "boot 1");
+    project.write(".qqmgr/vm.vm/serial.2", "boot 0");
+    let commands = ["run", "shell cat gate"].repeat(3);
     let debugger = gdb(&project, &["vm"], &commands).start();
-    for _ in 0..2 {
+    for boot in ["boot 2", "", "boot 3"] {
         await_state(&project, "running");
         let (pid, status) = (project.pid("vm"), project.qqmgr(&["status", "vm"]).run());
         assert_ne!(pid, debugger.pid);
@@ -206,12 +212,20 @@ fn qemu_in_gdb_is_the_vm() {
         stop(&project);
         let story = project.vm_file("vm", "events.out");
         assert!(story.contains("\"reason\": \"host-signal\""), "{story}");
+        // As if the guest had said it, and QEMU had crashed then.
+        project.write(".qqmgr/vm.vm/serial", boot);
+        project.write(".qqmgr/vm.vm/pid", format!("{pid}\n"));
         open_gate(&project);
     }
     let ended = debugger.end();
     assert_eq!(ended.status, Some(0), "{}", ended.stderr);
-    assert_eq!(ended.stdout.matches("exited normally").count(), 2, "{}", ended.stdout);
-    assert_eq!(project.vm_files("vm"), LEFT);
+    assert_eq!(ended.stdout.matches("exited normally").count(), 3, "{}", ended.stdout);
+    // One that said nothing is none.
+    let three = ["serial", "serial.1", "serial.2"];
+    assert!(project.files(".qqmgr/vm.vm").ends_with(&three.map(String::from)));
+    for (boot, said) in [("0", "boot 3"), ("-1", "boot 2"), ("-2", "boot 1")] {
+        project.qqmgr(&["serial", "vm", "--boot", boot]).run().stdout(said).success();
+    }
 }
 
 /// The terminal is gdb's: Ctrl-C is for it, and stops QEMU, which otherwise would end.
@@ -243,6 +257,13 @@ fn control_c_stops_qemu_in_gdb() {
     says("received signal SIGINT", 1);
     says("(gdb) ", 2);
     await_state(&project, "unresponsive");
+    let paused = project.qqmgr(&["pause", "vm"]).run();
+    paused
+        .stderr(
+            "qqmgr: error: VM `vm` does not answer: QEMU is frozen\nqqmgr: hint: `gdb` (pid \
+             [PID]) has it; `continue` or `detach` there lets it go on\n",
+        )
+        .code(4);
     keyboard.write_all(b"continue\n").unwrap();
     await_state(&project, "running");
     assert_eq!(project.pid("vm"), pid);

@@ -153,6 +153,14 @@ fn words_that_are_no_arguments() {
         let refused = project.qqmgr(&[&["qmp", "vm"], words].concat()).run();
         refused.stderr(format!("qqmgr: error: {expected}\n{usage}")).code(2);
     }
+    project
+        .qqmgr(&["qmp", "vm", "{\"execute\": \"stop\"}"])
+        .run()
+        .stderr(
+            "qqmgr: error: `{\"execute\": \"stop\"}` is no name of a command\nqqmgr: hint: \
+             a whole command in JSON is a line of standard input: `qqmgr qmp VM <FILE`\n",
+        )
+        .code(2);
     let not_running =
         "qqmgr: error: VM `vm` is not running\nqqmgr: hint: `qqmgr start vm` starts it\n";
     for words in [&["stop"][..], &[], &["--events"], &["--events", "nope"]] {
@@ -343,7 +351,7 @@ fn who_does_not_answer() {
     freeze(pid);
     let frozen = format!(
         "qqmgr: error: VM `vm` does not answer: QEMU is frozen\n\
-         qqmgr: hint: a signal or a debugger stopped it; `kill -CONT {pid}` lets it go on\n"
+         qqmgr: hint: a signal stopped it; `kill -CONT {pid}` lets it go on\n"
     );
     project.qqmgr(&["qmp", "vm", "stop"]).run().stderr(frozen.as_str()).code(4);
     project.qqmgr(&["qmp", "vm"]).stdin("stop\ncont\n").run().stderr(frozen.as_str()).code(4);

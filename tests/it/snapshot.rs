@@ -499,8 +499,8 @@ fn qemu_says_nothing_for_long() {
         &project,
         &["save", "vm"],
         4,
-        "qqmgr: error: VM `vm` does not answer: QEMU is frozen\nqqmgr: hint: a signal or a \
-         debugger stopped it; `kill -CONT [PID]` lets it go on\n",
+        "qqmgr: error: VM `vm` does not answer: QEMU is frozen\nqqmgr: hint: a signal \
+         stopped it; `kill -CONT [PID]` lets it go on\n",
     );
     let pid = project.pid("vm");
     signal(pid, "CONT");

@@ -69,6 +69,10 @@ fn run(args: &Args) -> Outcome {
         return usage("`--for` needs `--events`");
     }
     let words: Vec<String> = args.operands[1..].iter().map(text).collect::<Result<_, _>>()?;
+    if let Some(name) = words.first().filter(|name| name.starts_with('{')) {
+        return Err(Error::new(Kind::Usage, format!("`{name}` is no name of a command"))
+            .hint("a whole command in JSON is a line of standard input: `qqmgr qmp VM <FILE`"));
+    }
     let config = Config::load(args)?;
     let target = Target::new(&config, args, &args.vm(), args.log())?;
     let limit = limit(args);
