@@ -128,8 +128,8 @@ fn the_machine_of_a_vm_that_runs() {
         &["list", "vm"],
         "TAG         SAVED (UTC)             MACHINE  DISKS\n\
          old         [..]           -  a.qcow2, b, c.qcow2\n\
-         snapshot-1  [..]B  a.qcow2, b, c.qcow2\n\
-         a \"b\" \\c    [..]B  a.qcow2, b, c.qcow2\n",
+         snapshot-1  [..]  a.qcow2, b, c.qcow2\n\
+         a \"b\" \\c    [..]  a.qcow2, b, c.qcow2\n",
     );
     fails(
         &project,
