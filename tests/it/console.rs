@@ -387,7 +387,8 @@ fn a_login_on_a_real_guest() {
 
     let Some(mut terminal) = Terminal::new(&project) else { return };
     terminal.is_raw();
-    terminal.types("echo a$((1 + 1))b; sleep 1000\r");
+    // The one that answers is the one that Ctrl-C reaches.
+    terminal.types("sh -c 'echo a$((1 + 1))b; exec sleep 1000'\r");
     terminal.shows("\na2b\r");
     terminal.types("\u{3}");
     terminal.types("echo c$((1 + 2))d\r");
