@@ -156,7 +156,10 @@ fn nothing(target: &Target, source: Source) -> Error {
     if source == Source::Serial && args.boot > 0 {
         let boot = args.boot;
         let message = format!("the serial output of boot -{boot} of VM `{name}` is not there");
-        let hint = format!("earlier boots that are kept: {}", boots::kept(&target.paths).len());
+        let hint = boots::kept(&target.paths).last().map_or_else(
+            || "none of an earlier boot is kept".into(),
+            |oldest| format!("`--boot` goes down to -{oldest}"),
+        );
         return Error::failed(message).hint(hint);
     }
     let what = if source == Source::Log { "log" } else { "serial output" };

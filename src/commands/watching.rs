@@ -25,6 +25,11 @@ impl Watched<'_> {
         Used::now(&self.target, self.last.as_ref())
     }
 
+    /// Whether what is used is not by the QEMU that was seen: one that is started anew is another.
+    fn is_of_another(&self, used: &Used) -> bool {
+        self.last.as_ref().is_some_and(|last| last.process.pid != used.stats.process.pid)
+    }
+
     fn has_ended(&self) -> bool {
         self.last.as_ref().is_some_and(|stats| !stats.process.is_alive())
     }
@@ -44,6 +49,7 @@ pub(super) fn watch(targets: Vec<Target>, tell: &mut dyn FnMut(Outcome)) {
         let looks = all_at_once(&watched);
         for (mut one, look) in watched.into_iter().zip(looks) {
             match look {
+                Ok(used) if one.is_of_another(&used) => {}
                 Ok(used) => {
                     shown.push(if json { used.json().compact() } else { used.text() });
                     one.last = Some(used.stats);

@@ -117,16 +117,13 @@ fn what_is_not_there() {
     }
     fails("log vm", 1, &format!("qqmgr: error: there is no log of VM `vm` yet\n{started}"));
     let boot = "qqmgr: error: the serial output of boot -2 of VM `vm` is not there\n";
-    let none = "qqmgr: hint: earlier boots that are kept: 0\n";
+    let none = "qqmgr: hint: none of an earlier boot is kept\n";
     fails("serial vm --boot -2", 1, &format!("{boot}{none}"));
     for line in ["start vm", "restart vm"] {
         qqmgr(&project, line);
     }
-    fails(
-        "serial vm --boot -2",
-        1,
-        &format!("{boot}qqmgr: hint: earlier boots that are kept: 1\n"),
-    );
+    let hint = "qqmgr: hint: `--boot` goes down to -1\n";
+    fails("serial vm --boot -2", 1, &format!("{boot}{hint}"));
     let unknown = "qqmgr: error: there is no VM `vn` in `qqmgr.toml`, did you mean `vm`?\n";
     fails("serial vn", 5, unknown);
 

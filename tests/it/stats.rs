@@ -191,6 +191,30 @@ fn watch_goes_on_as_long_as_the_vms_do() {
     started.stdout("vm started: running, pid [PID], ssh port [PORT]\n").success();
     let left = project.sh("\"$QQMGR\" stats -w vm | head -n 1").run();
     left.stdout("name:       vm\n").success();
+}
+
+/// Beside one that goes on, so that it is looked at each second, and not at the end of the first.
+#[test]
+fn watch_is_of_the_qemu_that_was_seen() {
+    let Some(project) = started(&[("vm", NO_MACHINE), ("other", NO_MACHINE)]) else { return };
+    let pid = project.pid("vm");
+    let watch = project.qqmgr(&["stats", "--watch", "--json", "vm", "other"]).start();
+    watch.says("{\"name\": \"other\", ");
+    let restarted = project.qqmgr(&["restart", "vm", "--force"]).run();
+    let lines = "vm ended by SIGTERM in [SECONDS] s\n\
+                 vm started: running, pid [PID], ssh port [PORT]\n";
+    restarted.stdout(lines).success();
+    let others = || watch.said().matches("{\"name\": \"other\", ").count();
+    let seen = others() + 3;
+    crate::harness::wait_until("there are more", std::time::Duration::from_secs(30), || {
+        others() >= seen
+    });
+    stop(&project, "other");
+    let watch = watch.end();
+    assert_eq!((watch.status, watch.stderr.as_str()), (Some(0), ""));
+    let of_vm = watch.stdout.lines().filter(|line| line.starts_with("{\"name\": \"vm\", "));
+    let first = format!("{{\"name\": \"vm\", \"pid\": {pid}, ");
+    assert!(of_vm.into_iter().all(|line| line.starts_with(&first)), "{}", watch.stdout);
     stop(&project, "vm");
 }
 
