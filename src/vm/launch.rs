@@ -28,6 +28,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a QEMU that is about to end may keep its pid file, and how often that is looked at.
 const OTHER_WAIT: Duration = Duration::from_secs(5);
 const OTHER_RETRY: Duration = Duration::from_millis(200);
+/// One that was just killed gives the lock back a moment after all else: no news to anybody.
+const TRIES_TOLD: u32 = 2;
 /// What QEMU says when another one holds the pid file's lock; it has then touched nothing else.
 const PID_FILE_LOCKED: &str = "Cannot lock pid file";
 /// And when it cannot listen on a port; the rule follows in quotes.
@@ -86,10 +88,10 @@ enum NotReady {
 /// Starts QEMU. Nothing of a failed start is left but its log.
 pub(crate) fn launch(launch: &Launch) -> Result<Ready, Failed> {
     let deadline = Instant::now() + launch.timeout;
-    let mut locked_until = None;
+    let mut locked = Locked { tries: 0, until: deadline.min(Instant::now() + OTHER_WAIT) };
     loop {
         let rotation = Rotation::new(launch.paths).map_err(|error| not_run(launch.paths, error))?;
-        let tried = launch_once(launch, deadline, &mut locked_until);
+        let tried = launch_once(launch, deadline, &mut locked);
         let is_new = matches!(&tried, Ok(Some(ready)) if !ready.already_running);
         let settled = if is_new { rotation.finish(launch.boots) } else { rotation.undo() };
         if let Err(error) = settled {
@@ -101,12 +103,17 @@ pub(crate) fn launch(launch: &Launch) -> Result<Ready, Failed> {
     }
 }
 
-/// `None` when another QEMU is in the way that is about to end. `locked_until` says until when one
-/// is waited for, from the first one on.
+/// How often another QEMU was in the way, and until when that is waited for.
+struct Locked {
+    tries: u32,
+    until: Instant,
+}
+
+/// `None` when another QEMU is in the way that is about to end.
 fn launch_once(
     launch: &Launch,
     deadline: Instant,
-    locked_until: &mut Option<Instant>,
+    locked: &mut Locked,
 ) -> Result<Option<Ready>, Failed> {
     let mut child = spawn(launch)?;
     let mut ended = || child.try_wait().ok().flatten().map(Some);
@@ -122,13 +129,13 @@ fn launch_once(
                 let error = died(launch, status, &said);
                 return Err(Failed { error, port_taken: port_taken(&said) });
             }
-            let until = *locked_until.get_or_insert_with(|| {
+            locked.tries += 1;
+            if locked.tries == TRIES_TOLD {
                 launch
                     .log
                     .note("another QEMU has the VM's pid file, waiting for it to answer or to end");
-                deadline.min(Instant::now() + OTHER_WAIT)
-            });
-            Ok(other_of_this_vm(launch, until, deadline)?)
+            }
+            Ok(other_of_this_vm(launch, locked.until, deadline)?)
         }
         Err(NotReady::TimedOut) => {
             let seconds = launch.timeout.as_secs_f64();

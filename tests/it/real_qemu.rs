@@ -491,10 +491,11 @@ fn a_vm_is_known_after_its_project_was_moved() {
 
 // --- with a guest
 
-/// The first press comes before the guest has booted, and is missed.
+/// The first press comes before the guest has booted, and is missed: the firmware waits for a key.
 #[test]
 fn a_guest_that_still_boots_is_asked_again() {
-    let Some((project, pid)) = guest(&[BUTTON, WAITS, OFF], "") else { return };
+    let slowly = "-boot menu=on,splash-time=2500";
+    let Some((project, pid)) = guest(&[BUTTON, WAITS, OFF], slowly) else { return };
     let begin = Instant::now();
     stop_says("qqmgr: waiting for the guest to power off\n", "powerdown", &project, pid);
     assert!(begin.elapsed() < SOON, "it took {:?}", begin.elapsed());
