@@ -308,7 +308,8 @@ impl<'p> Terminal<'p> {
     #[track_caller]
     fn ends(self, shown: &str) {
         let Self { screen, keys, .. } = self;
-        screen.says("code ");
+        // Before that, script(1) would type the end of its input to whoever reads the terminal.
+        screen.says("restored");
         drop(keys);
         screen.end().stdout(shown).success();
     }
