@@ -18,6 +18,9 @@ pub(super) const NEGOTIATION: &str = "{\"execute\": \"qmp_capabilities\"}\n";
 /// Of a long story, this much of its end is read: hundreds of events.
 const READ_BYTES_MAX: u64 = 64 * 1024;
 
+/// The greeting and the first answer are shorter.
+const START_BYTES_MAX: u64 = 4096;
+
 /// Why a QEMU ended, by its `SHUTDOWN` event (`ShutdownCause` of `qapi/run-state.json`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -171,6 +174,25 @@ pub(crate) fn ending(paths: &Paths) -> Ending {
 /// How much was told, in bytes: more when there is something new.
 pub(crate) fn told(paths: &Paths) -> u64 {
     paths.events_out.metadata().map_or(0, |metadata| metadata.len())
+}
+
+/// How far QEMU has come with its own session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Nothing,
+    Greeted,
+    /// Its main loop runs, and all its monitors are there: this one is made last.
+    Negotiated,
+}
+
+pub(crate) fn stage(paths: &Paths) -> Stage {
+    let told = files::read_start(&paths.events_out, START_BYTES_MAX).unwrap_or_default();
+    // Behind the last line end is one more part.
+    match told.split(|byte| *byte == b'\n').count() {
+        0 | 1 => Stage::Nothing,
+        2 => Stage::Greeted,
+        _ => Stage::Negotiated,
+    }
 }
 
 /// A line that is cut at its start or end is none.
