@@ -1,6 +1,7 @@
 //! `monitor` on a real QEMU: one command, several lines, a prompt.
 
 use crate::harness::{Project, has_tool};
+use crate::qmp::start;
 use crate::real_qemu::{NO_MACHINE, project};
 
 /// A project with the VM `vm`, which runs.
@@ -9,12 +10,6 @@ fn started() -> Option<Project> {
     let project = project(NO_MACHINE)?;
     start(&project);
     Some(project)
-}
-
-#[track_caller]
-fn start(project: &Project) {
-    let started = project.qqmgr(&["start", "vm"]).run();
-    started.stdout("vm started: [..], pid [PID], ssh port [PORT]\n").success();
 }
 
 #[test]

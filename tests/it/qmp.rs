@@ -17,7 +17,7 @@ fn started(more: &str) -> Option<Project> {
 }
 
 #[track_caller]
-fn start(project: &Project) {
+pub(crate) fn start(project: &Project) {
     let started = project.qqmgr(&["start", "vm"]).run();
     started.stdout("vm started: [..], pid [PID], ssh port [PORT]\n").success();
 }
