@@ -22,6 +22,7 @@ mod programs;
 mod redraw;
 mod report;
 mod ssh;
+mod system;
 mod template;
 mod terminal;
 mod text;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 const COLUMNS_MAX: usize = 100;
 const FILE_LINES_MAX: usize = 450;
 const FUNCTION_LINES_MAX: usize = 70;
-/// What `src/` may grow to when every feature is there, without tests.
-const SOURCE_LINES_MAX: usize = 20_000;
+/// The limit of `src/` without tests, while its parts move to the layout that needs 15,000.
+const SOURCE_LINES_MAX: usize = 23_000;
 
 /// Which modules a module may use, itself aside. Data flows one way: nothing here points up.
 const LAYERS: &[(&str, &[&str])] = &[
@@ -23,23 +23,24 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("linux", &[]),
     ("programs", &["error"]),
     ("report", &["json"]),
-    ("guard", &["error", "log", "programs", "text"]),
+    ("guard", &["error", "log", "programs", "system", "text"]),
     ("tty", &["error", "guard", "log", "programs"]),
     ("files", &["error", "linux", "programs", "text"]),
     ("out", &["error"]),
+    ("system", &["error", "files", "linux", "log", "programs", "text"]),
     ("redraw", &["error", "out", "programs"]),
     ("png", &[]),
     ("cli", &["error", "json", "log", "report", "text"]),
     ("config", &["cli", "error", "files", "log", "template", "text", "toml", "words"]),
-    ("vm", &["error", "files", "json", "linux", "log", "programs", "text", "words"]),
-    ("image", &["config", "error", "files", "json", "log", "programs", "text", "vm"]),
-    ("ssh", &["config", "error", "files", "linux", "log", "programs", "text", "vm"]),
+    ("vm", &["error", "files", "json", "linux", "log", "programs", "system", "text", "words"]),
+    ("image", &["config", "error", "files", "json", "log", "programs", "system", "text", "vm"]),
+    ("ssh", &["config", "error", "files", "linux", "log", "programs", "system", "text", "vm"]),
     (
         "commands",
         &[
             "cli", "config", "error", "files", "glob", "guard", "image", "json", "linux", "log",
-            "out", "png", "programs", "redraw", "report", "ssh", "terminal", "text", "tty", "vm",
-            "words",
+            "out", "png", "programs", "redraw", "report", "ssh", "system", "terminal", "text",
+            "tty", "vm", "words",
         ],
     ),
     ("main", &["cli", "commands", "error", "json", "out", "report"]),

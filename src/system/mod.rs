@@ -1,0 +1,3 @@
+//! What this program can do to a machine. New code that starts or signals a process, opens a
+//! socket, or creates, changes or removes a file lives here, and decides nothing about VMs, guests
+//! or images: its callers say what is wanted.
