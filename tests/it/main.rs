@@ -1,6 +1,7 @@
 //! Drives the real binary. One test binary, so that it links once.
 
 mod audit;
+mod cases;
 mod check;
 mod check_all;
 mod completions;

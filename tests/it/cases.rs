@@ -1,0 +1,433 @@
+//! Runs the scenarios in `tests/cases/*.txt`: commands and their output as text, as Go's testscript
+//! and age's `testdata` do it.
+//!
+//! A scenario has a title, commands with what they must give, and the files that it starts with:
+//!
+//! ```text
+//! # an unknown key has a near name
+//! $ qqmgr list
+//! ! exit 5
+//! 2> qqmgr: error: unknown key `prot`, did you mean `port`?
+//! ...
+//! -- qqmgr.toml --
+//! [vm.a]
+//! ssh.prot = 2222
+//! ```
+//!
+//! - `$ LINE` is a command for `sh`, in a directory of its own; `+ LINE` adds a line to it, and
+//!   `< LINE` to its standard input, which is empty otherwise. `qqmgr` is the program under test.
+//! - `! exit N` is its exit status, 0 if there is no such line.
+//! - `1> LINE` and `2> LINE` are its standard output and standard error, which are empty otherwise,
+//!   with the patterns of [`crate::expect`]. `...` stands for any lines of the stream before it.
+//!   After `\ no newline` the stream's last line has no end.
+//! - `# TEXT` explains; `% qemu`, `% guest` and `% tool NAME` say what the scenario needs.
+//! - `-- PATH --` begins a file that is there at the start; the lines up to the next file are its
+//!   content. It lasts to the end of the scenario.
+//! - `======` alone on a line ends a scenario, and another one follows.
+//!
+//! In commands, files and expectations `[ROOT]` is the scenario's directory, `[FAKE]` the fake
+//! QEMU, `[GUEST]` the directory of the guest, and `[PORT1]` to `[PORT9]` are free ports.
+//!
+//! `UPDATE=1 cargo test --test it cases::` writes what came in place of what did not match.
+//! `CASE=x` runs only the scenarios with `x` in their file's name or title.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
+
+use crate::expect;
+use crate::harness::{Output, Project, fake_qemu, free_port, guest_dir, has_tool, real_qemu};
+
+const SEPARATOR: &str = "======";
+const NO_NEWLINE: &str = "\\ no newline";
+/// Most scenarios wait for processes, so there are more threads than processors.
+const THREADS: usize = 4;
+
+#[test]
+fn every_scenario_holds() {
+    let wanted = std::env::var("CASE").unwrap_or_default();
+    let update = std::env::var("UPDATE").is_ok_and(|value| value == "1");
+    let mut files = scenario_files();
+    files.reverse();
+    assert!(!files.is_empty(), "there are scenarios");
+    let (queue, failures) = (Mutex::new(files), Mutex::new(Vec::new()));
+    let work = || {
+        loop {
+            let Some(file) = queue.lock().unwrap().pop() else { return };
+            let failed = run_file(&file, &wanted, update);
+            failures.lock().unwrap().extend(failed);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(work);
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
+fn scenario_files() -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = entries
+        .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Runs the scenarios of a file; gives what failed.
+fn run_file(file: &Path, wanted: &str, update: bool) -> Vec<String> {
+    let name = file.file_name().unwrap().to_string_lossy().into_owned();
+    let text = fs::read_to_string(file).unwrap();
+    let (mut failures, mut rewritten) = (Vec::new(), String::new());
+    for (position, (line, part)) in scenarios(&text).into_iter().enumerate() {
+        if position > 0 {
+            let _ = writeln!(rewritten, "{SEPARATOR}");
+        }
+        let title = part.lines().next().unwrap_or_default();
+        let result = if format!("{name} {title}").contains(wanted) {
+            // A failed assertion of the harness must not keep the others from running.
+            panic::catch_unwind(AssertUnwindSafe(|| Scenario::parse(part, line).run()))
+                .unwrap_or_else(|payload| {
+                    let told = payload.downcast_ref::<String>().cloned().unwrap_or_default();
+                    Err(Failed { told, rewritten: None })
+                })
+        } else {
+            Ok(())
+        };
+        match result {
+            Ok(()) => rewritten += part,
+            Err(failed) => {
+                rewritten += failed.rewritten.as_deref().unwrap_or(part);
+                failures.push(format!("tests/cases/{name}:{line}: {title}\n{}", failed.told));
+            }
+        }
+    }
+    if update && rewritten != text {
+        fs::write(file, rewritten).unwrap();
+    }
+    failures
+}
+
+/// The scenarios of a file, each with the number of its first line.
+fn scenarios(text: &str) -> Vec<(usize, &str)> {
+    let mut found = Vec::new();
+    let (mut begin, mut at, mut first) = (0, 0, 1);
+    for (line, number) in text.split_inclusive('\n').zip(1..) {
+        if line.trim_end() == SEPARATOR {
+            found.push((first, &text[begin..at]));
+            begin = at + line.len();
+            first = number + 1;
+        }
+        at += line.len();
+    }
+    found.push((first, &text[begin..]));
+    found
+}
+
+struct Scenario<'a> {
+    /// Lines before the first command, as they stand.
+    head: Vec<&'a str>,
+    steps: Vec<Step<'a>>,
+    /// The files, as they stand.
+    tail: &'a str,
+}
+
+/// A command and what it must give.
+struct Step<'a> {
+    /// The lines of the command and its standard input, with their marks, and comments.
+    lines: Vec<&'a str>,
+    expected: Expected<'a>,
+    number: usize,
+}
+
+#[derive(Default)]
+struct Expected<'a> {
+    exit_code: i32,
+    /// The lines of standard output and standard error, without their marks.
+    streams: [Vec<&'a str>; 2],
+    /// Whether that stream ends without a newline.
+    is_open: [bool; 2],
+    /// The stream that the last line belongs to.
+    last: usize,
+}
+
+struct Failed {
+    told: String,
+    rewritten: Option<String>,
+}
+
+impl<'a> Scenario<'a> {
+    fn parse(text: &'a str, first: usize) -> Self {
+        let is_file = |line: &str| line.starts_with("-- ") && line.trim_end().ends_with(" --");
+        let mut scenario = Self { head: Vec::new(), steps: Vec::new(), tail: "" };
+        let mut at = 0;
+        for (raw, number) in text.split_inclusive('\n').zip(first..) {
+            if is_file(raw) {
+                scenario.tail = &text[at..];
+                break;
+            }
+            at += raw.len();
+            let line = raw.trim_end_matches('\n');
+            if line.starts_with("$ ") {
+                let expected = Expected::default();
+                scenario.steps.push(Step { lines: vec![line], expected, number });
+            } else if let Some(step) = scenario.steps.last_mut() {
+                step.take(line);
+            } else {
+                assert!(
+                    line.is_empty() || line.starts_with("# ") || line.starts_with("% "),
+                    "line {number}: `{line}` stands before the first command"
+                );
+                scenario.head.push(line);
+            }
+        }
+        assert!(!scenario.steps.is_empty(), "line {first}: a scenario has a command");
+        scenario
+    }
+
+    fn run(&self) -> Result<(), Failed> {
+        if !self.head.iter().filter_map(|line| line.strip_prefix("% ")).all(is_there) {
+            return Ok(());
+        }
+        let project = Project::new();
+        let names = Names::new(&project);
+        for (path, content) in files(self.tail) {
+            project.write(&*names.filled(path), names.filled(&content).as_bytes());
+        }
+        let (mut told, mut rewritten) = (String::new(), self.head.join("\n"));
+        rewritten += if self.head.is_empty() { "" } else { "\n" };
+        for step in &self.steps {
+            let output = step.run(&project, &names);
+            let difference = step.difference(&output, &project, &names);
+            rewritten += &step.shown(&output, difference.is_some(), &names);
+            if let Some(difference) = difference {
+                let _ = writeln!(told, "line {}: {}\n{difference}", step.number, step.lines[0]);
+            }
+        }
+        rewritten += self.tail;
+        if told.is_empty() { Ok(()) } else { Err(Failed { told, rewritten: Some(rewritten) }) }
+    }
+}
+
+impl<'a> Step<'a> {
+    fn take(&mut self, line: &'a str) {
+        let text = |line: &'a str| line[2..].strip_prefix(' ').unwrap_or(&line[2..]);
+        let expected = &mut self.expected;
+        if let Some(code) = line.strip_prefix("! exit ") {
+            expected.exit_code = code.parse().expect("an exit status is a number");
+        } else if line.starts_with("1>") || line.starts_with("2>") {
+            expected.last = usize::from(line.starts_with('2'));
+            expected.streams[expected.last].push(text(line));
+        } else if line == "..." {
+            expected.streams[expected.last].push(line);
+        } else if line == NO_NEWLINE {
+            expected.is_open[expected.last] = true;
+        } else {
+            assert!(
+                line.is_empty() || ["+ ", "< ", "# "].iter().any(|mark| line.starts_with(mark)),
+                "`{line}` is no line of a scenario"
+            );
+            self.lines.push(line);
+        }
+    }
+
+    fn run<'p>(&self, project: &'p Project, names: &Names) -> Output<'p> {
+        let marked = |marks: &[&str]| {
+            let lines =
+                self.lines.iter().filter(|line| marks.contains(&&line[..line.len().min(2)]));
+            lines.map(|line| names.filled(&line[2..]) + "\n").collect::<String>()
+        };
+        let binary = Path::new(env!("CARGO_BIN_EXE_qqmgr")).parent().unwrap().to_path_buf();
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths([binary].into_iter().chain(std::env::split_paths(&path)));
+        let run = project.sh(&marked(&["$ ", "+ "])).env("PATH", path.unwrap());
+        run.stdin(marked(&["< "])).run()
+    }
+
+    fn difference(&self, output: &Output, project: &Project, names: &Names) -> Option<String> {
+        let mut wrong = String::new();
+        let code = self.expected.exit_code;
+        if output.status != Some(code) {
+            let _ = writeln!(wrong, "the exit status is {:?}, not {code}", output.status);
+        }
+        let streams = [("standard output", &output.stdout), ("standard error", &output.stderr)];
+        for (number, (stream, actual)) in streams.into_iter().enumerate() {
+            let expected = names.filled(&self.expected.text(number));
+            if let Err(difference) = expect::compare(&expected, actual, &project.path("")) {
+                let _ = writeln!(wrong, "{stream} is not as expected (-), but (+)\n{difference}");
+            }
+        }
+        (!wrong.is_empty()).then_some(wrong)
+    }
+
+    /// The step as text, with the output in place of the expectation if that is `wrong`.
+    fn shown(&self, output: &Output, wrong: bool, names: &Names) -> String {
+        let mut text = self.lines.iter().fold(String::new(), |text, line| text + line + "\n");
+        let lines = |text: &str| -> Vec<String> { text.lines().map(str::to_string).collect() };
+        let code = if wrong { output.status.unwrap_or(-1) } else { self.expected.exit_code };
+        if code != 0 {
+            let _ = writeln!(text, "! exit {code}");
+        }
+        for (number, actual) in [&output.stdout, &output.stderr].into_iter().enumerate() {
+            let expected =
+                || self.expected.streams[number].iter().map(ToString::to_string).collect();
+            let shown = if wrong { lines(&names.hidden(actual)) } else { expected() };
+            for line in shown {
+                let is_any = line == "..." && !wrong;
+                let marked = format!("{}> {line}", number + 1);
+                let _ = writeln!(text, "{}", if is_any { "..." } else { marked.trim_end() });
+            }
+            let is_open = if wrong {
+                !actual.is_empty() && !actual.ends_with('\n')
+            } else {
+                self.expected.is_open[number]
+            };
+            if is_open {
+                let _ = writeln!(text, "{NO_NEWLINE}");
+            }
+        }
+        text
+    }
+}
+
+impl Expected<'_> {
+    fn text(&self, stream: usize) -> String {
+        let lines = &self.streams[stream];
+        let end = if lines.is_empty() || self.is_open[stream] { "" } else { "\n" };
+        lines.join("\n") + end
+    }
+}
+
+fn is_there(need: &str) -> bool {
+    match need.split_once(' ') {
+        Some(("tool", name)) => has_tool(name),
+        _ if need == "qemu" => real_qemu().is_some(),
+        _ if need == "guest" => guest_dir().is_some(),
+        _ => panic!("`% {need}`: there is no such need"),
+    }
+}
+
+/// The files of a scenario's end, by path.
+fn files(tail: &str) -> Vec<(&str, String)> {
+    let mut files: Vec<(&str, String)> = Vec::new();
+    for line in tail.split_inclusive('\n') {
+        let header = line.trim_end().strip_prefix("-- ").and_then(|line| line.strip_suffix(" --"));
+        match (header, files.last_mut()) {
+            (Some(path), _) => files.push((path, String::new())),
+            (None, Some((_, content))) => content.push_str(line),
+            (None, None) => {}
+        }
+    }
+    files
+}
+
+/// What stands for something that differs from run to run.
+struct Names(Vec<(String, String)>);
+
+impl Names {
+    fn new(project: &Project) -> Self {
+        let path = |path: PathBuf| path.to_string_lossy().into_owned();
+        let mut names = vec![
+            ("[FAKE]".to_string(), path(fake_qemu())),
+            ("[ROOT]".to_string(), path(project.path(""))),
+        ];
+        if let Some(guest) = std::env::var_os("QQMGR_GUEST") {
+            names.push(("[GUEST]".into(), path(guest.into())));
+        }
+        names.extend((1..10).map(|n| (format!("[PORT{n}]"), free_port().to_string())));
+        Self(names)
+    }
+
+    fn filled(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_string(), |text, (name, value)| text.replace(name, value))
+    }
+
+    /// Output as an expectation: what differs from run to run under its name.
+    fn hidden(&self, text: &str) -> String {
+        let text =
+            self.0.iter().fold(text.to_string(), |text, (name, value)| text.replace(value, name));
+        let numbers = [("pid", "[PID]"), ("uptime", "[SECONDS]"), (" in", "[SECONDS]")];
+        numbers.into_iter().fold(text, |text, (label, name)| without_numbers(&text, label, name))
+    }
+}
+
+/// The text with `name` in place of every number that follows `label`, be it in a sentence, behind
+/// a colon or in JSON.
+fn without_numbers(text: &str, label: &str, name: &str) -> String {
+    let mut parts = text.split(label);
+    let mut shown = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        let number = part.trim_start_matches([':', ' ', '"']);
+        let between = &part[..part.len() - number.len()];
+        let rest = number.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+        let is_number = !between.is_empty() && number.starts_with(|c: char| c.is_ascii_digit());
+        let (number, rest) = if is_number { (name, rest) } else { ("", number) };
+        shown = shown + label + between + number + rest;
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+# a title
+
+$ printf 'a\\nb'; cat >&2; exit 3
+< in
+! exit 3
+1> a
+1> b
+\\ no newline
+2> in
+$ cat f
+1> x
+...
+-- f --
+x
+y
+";
+
+    #[test]
+    fn a_scenario_that_holds_is_not_rewritten() {
+        assert!(Scenario::parse(TEXT, 1).run().is_ok());
+    }
+
+    #[test]
+    fn each_part_of_a_scenario_can_fail() {
+        for (from, to) in [
+            ("! exit 3\n", ""),
+            ("1> b", "1> c"),
+            ("\\ no newline\n", ""),
+            ("2> in\n", ""),
+            ("1> x\n...", "1> x"),
+            ("-- f --\nx", "-- f --\nz"),
+        ] {
+            let broken = TEXT.replacen(from, to, 1);
+            let failed = Scenario::parse(&broken, 1).run().expect_err(from);
+            if !from.starts_with("--") && !from.ends_with("...") {
+                assert_eq!(failed.rewritten.as_deref(), Some(TEXT), "{from}: {}", failed.told);
+            }
+        }
+    }
+
+    #[test]
+    fn several_scenarios_have_the_numbers_of_their_lines() {
+        assert_eq!(scenarios("a\n======\nb\nc\n======\n"), [(1, "a\n"), (3, "b\nc\n"), (6, "")]);
+    }
+
+    #[test]
+    fn what_differs_from_run_to_run_is_hidden() {
+        let names = Names(vec![("[ROOT]".into(), "/tmp/x".into())]);
+        let text = "pid 12, pid x in /tmp/x in 2.5 s, \"pid\": 7, \"pid\": null";
+        let hidden = "pid [PID], pid x in [ROOT] in [SECONDS] s, \"pid\": [PID], \"pid\": null";
+        assert_eq!(names.hidden(text), hidden);
+    }
+}
