@@ -194,6 +194,7 @@ impl<'a> Up<'a> {
             argv: &plan.argv(self.target)?,
             current_dir: config.dir(),
             paths,
+            ssh_port: plan.ssh_port,
             timeout: self.timeout,
             boots: config.boots(self.vm),
             log,

@@ -7,10 +7,9 @@ use super::boots::Rotation;
 use super::process::{self, Process};
 use super::qmp::{self, Qmp};
 use super::tail::tail;
-use super::{Paths, events, shutdown, wait};
+use super::{Paths, causes, events, shutdown, wait};
 use crate::error::{Error, Kind};
 use crate::files;
-use crate::linux::KVM_DEVICE;
 use crate::log::Log;
 use crate::programs;
 use crate::text::command_line;
@@ -32,8 +31,6 @@ const OTHER_RETRY: Duration = Duration::from_millis(200);
 const TRIES_TOLD: u32 = 2;
 /// What QEMU says when another one holds the pid file's lock; it has then touched nothing else.
 const PID_FILE_LOCKED: &str = "Cannot lock pid file";
-/// And when it cannot listen on a port; the rule follows in quotes.
-const NO_FORWARDING: &str = "ould not set up host forwarding rule";
 
 /// The program that `bin` means: a name is looked for in `PATH`, a relative path starts from
 /// `dir`. That there is none is told before anything is made for the VM.
@@ -49,6 +46,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) argv: &'a [OsString],
     pub(crate) current_dir: &'a Path,
     pub(crate) paths: &'a Paths,
+    /// The port of this host that leads to the guest's ssh.
+    pub(crate) ssh_port: u16,
     pub(crate) timeout: Duration,
     /// The serial outputs of so many earlier boots are kept.
     pub(crate) boots: u32,
@@ -127,7 +126,7 @@ fn launch_once(
             if !said.contains(PID_FILE_LOCKED) {
                 launch.paths.clean()?;
                 let error = died(launch, status, &said);
-                return Err(Failed { error, port_taken: port_taken(&said) });
+                return Err(Failed { error, port_taken: causes::port_taken(&said) });
             }
             locked.tries += 1;
             if locked.tries == TRIES_TOLD {
@@ -320,7 +319,8 @@ fn died(launch: &Launch, status: Option<ExitStatus>, said: &str) -> Error {
         (_, Some(signal)) => format!("was ended by signal {signal}"),
         _ => "ended".into(),
     };
-    let hint = known_cause(said, launch.current_dir)
+    let start = causes::Start { dir: launch.current_dir, ssh_port: launch.ssh_port };
+    let hint = causes::hint(said, &start)
         .unwrap_or_else(|| format!("its log is `{}`", launch.paths.log.display()));
     Error::failed(with_log(&format!("QEMU {how} before it was ready"), said)).hint(hint)
 }
@@ -331,32 +331,4 @@ fn with_log(message: &str, said: &str) -> String {
     } else {
         format!("{message}:\n{said}")
     }
-}
-
-/// The port in QEMU's complaint about `hostfwd=tcp:ADDRESS:PORT-...`.
-fn port_taken(said: &str) -> Option<u16> {
-    let rule = said.split_once(NO_FORWARDING)?.1;
-    rule.split_once('-')?.0.rsplit_once(':')?.1.parse().ok()
-}
-
-/// What to do about the well-known causes, by QEMU's own words (7.2 and 10.0).
-fn known_cause(said: &str, current_dir: &Path) -> Option<String> {
-    let has = |words: &str| said.contains(words);
-    if has(NO_FORWARDING) {
-        return Some("a port of a `hostfwd` is taken: use another one, there and in `port`".into());
-    }
-    if has("Could not access KVM") || has("failed to initialize kvm") || has("KVM is not") {
-        return Some(format!(
-            "KVM cannot be used here: check the permissions of {KVM_DEVICE}, or use `-accel tcg`, \
-             which is slower"
-        ));
-    }
-    if has("Failed to get \"write\" lock") || has("Failed to get shared \"write\" lock") {
-        return Some("an image is in use by another QEMU: stop that one first".into());
-    }
-    if has("No such file or directory") || has("Could not open") {
-        let dir = current_dir.display();
-        return Some(format!("relative paths in `cmd` start from `{dir}`"));
-    }
-    None
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod argv;
 pub(crate) mod boots;
+mod causes;
 pub(crate) mod console;
 pub(crate) mod events;
 pub(crate) mod gdb;

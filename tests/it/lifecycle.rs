@@ -415,7 +415,7 @@ fn start_explains_a_forwarded_port_that_is_taken() {
         "qqmgr: error: QEMU exited with status 1 before it was ready:\n\
          qemu-system-x86_64: -netdev user,id=net0,hostfwd=tcp:127.0.0.1:2089-:22: \
          Could not set up host forwarding rule 'tcp:127.0.0.1:2089-:22'\n\
-         qqmgr: hint: a port of a `hostfwd` is taken: use another one, there and in `port`\n",
+         qqmgr: hint: port 2089 is taken: choose another one in this `hostfwd`\n",
         "events.out lock qemu.log",
     );
 }
@@ -685,21 +685,15 @@ fn start_knows_the_usual_causes() {
     for (said, hint) in [
         (
             "could not set up host forwarding rule 'tcp::2089-:22'",
-            "a port of a `hostfwd` is taken: use another one, there and in `port`",
+            "port 2089 is taken: choose another one in this `hostfwd`",
         ),
         (
             "Could not access KVM kernel module: Permission denied",
-            "KVM cannot be used here: check the permissions of /dev/kvm, or use `-accel tcg`, \
-             which is slower",
-        ),
-        (
-            "failed to initialize kvm: No such file or directory",
-            "KVM cannot be used here: check the permissions of /dev/kvm, or use `-accel tcg`, \
-             which is slower",
+            "you may not open /dev/kvm: let your user, or use `-accel tcg`, which is slower",
         ),
         (
             "-drive file=a.img: Failed to get \"write\" lock",
-            "an image is in use by another QEMU: stop that one first",
+            "an image is in use: stop the QEMU that has it, and use it in one drive",
         ),
         ("-kernel k: Could not open 'k'", "relative paths in `cmd` start from `[ROOT]`"),
         ("-foo: invalid option", "its log is `[ROOT]/.qqmgr/vm.vm/qemu.log`"),

@@ -219,7 +219,7 @@ fn at_some_point_it_is_the_end() {
     let stderr = "qqmgr: error: QEMU exited with status 1 before it was ready:\n\
                   qemu-system-x86_64: -nic user,hostfwd=tcp:127.0.0.1:[PORT]-:22: Could not set up \
                   host forwarding rule 'tcp:127.0.0.1:[PORT]-:22'\n\
-                  qqmgr: hint: a port of a `hostfwd` is taken: use another one, there and in `port`\n";
+                  qqmgr: hint: port [PORT] is taken: choose another [..]\n";
     project.qqmgr(&["start", "vm"]).run().stderr(stderr).code(1);
     assert_eq!(project.vm_file("vm", "fake.refused").lines().count(), 11);
     assert_eq!(project.vm_files("vm"), "events.out lock qemu.log serial");
@@ -230,7 +230,7 @@ fn at_some_point_it_is_the_end() {
 #[test]
 fn another_port_of_the_user_that_is_taken() {
     let stderr = "qqmgr: error: QEMU exited with status 1 before it was ready:\n...\n\
-                  qqmgr: hint: a port of a `hostfwd` is taken: use another one, there and in `port`\n";
+                  qqmgr: hint: port [PORT] is taken: choose another [..]\n";
     // It complains of 2089.
     let one = project(&[auto("vm", "port-taken")]);
     let run = one.qqmgr(&["-v", "start", "vm"]).run();

@@ -328,7 +328,7 @@ fn an_image_in_use_is_told() {
             "qqmgr: error: QEMU exited with status 1 before it was ready:\n\
              qemu-system-x86_64: [..]Failed to get \"write\" lock\n\
              Is another process using the image [guest.img]?\n\
-             qqmgr: hint: an image is in use by another QEMU: stop that one first\n",
+             qqmgr: hint: `guest.img` is in use: stop the QEMU that has it, and use it in one drive\n",
         )
         .code(1);
     only_logs_are_left(&project, "two");
@@ -352,7 +352,7 @@ fn a_forwarded_port_that_is_taken_is_told() {
             "qqmgr: error: QEMU exited with status 1 before it was ready:\n\
              qemu-system-x86_64: -netdev user,id=n,hostfwd=tcp:127.0.0.1:{port}-:80: \
              Could not set up host forwarding rule 'tcp:127.0.0.1:{port}-:80'\n\
-             qqmgr: hint: a port of a `hostfwd` is taken: use another one, there and in `port`\n"
+             qqmgr: hint: port {port} is taken: choose another one in this `hostfwd`\n"
         ))
         .code(1);
     only_logs_are_left(&project, "vm");
