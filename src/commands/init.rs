@@ -128,10 +128,14 @@ impl Image {
         if let (Some(file), Some(sum)) = (&local, &args.sha256) {
             maker.verify(file, sum)?;
         }
-        let looked_at = local.as_deref().map(|local| maker.examine(local, None)).transpose()?;
-        if let Some(looked_at) = looked_at.as_ref().filter(|_| is_url(base)) {
-            looked_at.check_alone(base)?;
-        }
+        let looked_at = local.as_deref().map(|local| {
+            if is_url(base) {
+                maker.examine_fetched(local, base, None)
+            } else {
+                maker.examine(local, None)
+            }
+        });
+        let looked_at = looked_at.transpose()?;
         // A relative path starts from the directory that the file is in.
         let is_elsewhere = file.parent().is_some_and(|dir| !dir.as_os_str().is_empty());
         let written = if is_elsewhere && !is_url(base) {

@@ -1,4 +1,5 @@
-//! What a disk is based on, looked at before it is used, by qemu-img(1).
+//! What a disk is based on, looked at before it is used: by [`format`], and when that
+//! finds nothing wrong by qemu-img(1).
 
 use super::build::Maker;
 use super::hold::Held;
@@ -6,9 +7,10 @@ use super::tools::{self, Said};
 use crate::config::Config;
 use crate::error::Error;
 use crate::files;
-use crate::json::{self, Value};
+use crate::json;
 use crate::programs;
 use crate::text::sanitized;
+use crate::vm::format::{self, Format, Qcow2};
 use std::fs::Metadata;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt as _;
@@ -20,8 +22,8 @@ const SECTOR: u64 = 512;
 /// What QEMU says of an image that another process writes (`raw_check_lock_bytes` of
 /// block/file-posix.c).
 const LOCKED: &str = "lock";
-/// Formats in which nothing names another file, but for what [`Base::other`] has.
-const ALONE: &[&str] = &["qcow2", "raw"];
+/// A base is based on another, and that on another, at most so often.
+const CHAIN_MAX: usize = 16;
 /// The beginnings of files that are no images, which qemu-img takes for raw ones all the same.
 const NO_IMAGES: &[(&[u8], &str, &str)] = &[
     (b"\x1f\x8b", "is compressed by gzip", "`gunzip` unpacks it"),
@@ -36,64 +38,60 @@ const NO_IMAGES: &[(&[u8], &str, &str)] = &[
 #[derive(Debug)]
 pub(crate) struct Base {
     pub(crate) file: PathBuf,
-    pub(crate) format: String,
-    /// As the guest sees it.
+    pub(crate) format: &'static str,
+    /// The size that the guest sees.
     pub(crate) virtual_bytes: u64,
-    /// Another file that has a part of it.
-    other: Option<String>,
-}
-
-impl Base {
-    /// An error unless all that the image has is in its one file: whoever made what was fetched
-    /// from `url` would else choose a file of this host that the guest reads.
-    pub(crate) fn check_alone(&self, url: &str) -> Result<(), Error> {
-        if let Some(other) = &self.other {
-            let message = format!("`{url}` is based on another file, `{}`", sanitized(other));
-            return Err(Error::failed(message).hint("a fetched image must be whole"));
-        }
-        if !ALONE.contains(&self.format.as_str()) {
-            let message = format!("`{url}` is in the format {}", sanitized(&self.format));
-            let hint = "only qcow2 and raw are known to be in one file; convert it by qemu-img";
-            return Err(Error::failed(message).hint(hint));
-        }
-        Ok(())
-    }
 }
 
 impl Maker<'_> {
-    /// Looks at an image and everything that it is based on itself.
+    /// Looks at an image that was fetched from `url`: all that it has must be in its one file.
+    pub(crate) fn examine_fetched(
+        &self,
+        file: &Path,
+        url: &str,
+        held: Option<&Held>,
+    ) -> Result<Base, Error> {
+        check_kind(file)?;
+        let format = format::read(file)?;
+        format.check_alone(url)?;
+        self.examine_as(file, &format, held)
+    }
+
+    /// Looks at an image of the user's own and the files that it is based on itself, which must be
+    /// files of this host.
     pub(crate) fn examine(&self, file: &Path, held: Option<&Held>) -> Result<Base, Error> {
-        let shown = file.display();
-        let no_image = |what: &str| no_image(file, what);
-        let metadata = check_kind(file)?;
+        check_kind(file)?;
+        let format = format::read(file)?;
+        format.check_plain(&file.display().to_string())?;
+        let base = self.examine_as(file, &format, held)?;
+        let (mut file, mut format) = (file.to_path_buf(), format);
+        for _ in 0..CHAIN_MAX {
+            let Some(below) = backing(&file, &format)? else { return Ok(base) };
+            (file, format) = below;
+            self.examine_as(&file, &format, held)?;
+        }
+        let message = format!("`{}` is based on too many files", base.file.display());
+        Err(Error::failed(message).hint(format!("{CHAIN_MAX} are the most")))
+    }
+
+    /// Has qemu-img look at one file, whose format is known, and at no other.
+    fn examine_as(&self, file: &Path, format: &Format, held: Option<&Held>) -> Result<Base, Error> {
+        if *format == Format::Raw {
+            check_raw(file)?;
+        }
         let mut command = self.qemu_img()?;
-        command.args(["info", "--output=json", "--backing-chain"]).arg(file);
+        command.args(["info", "--output=json", "-f", format.name()]).arg(file);
         let said = self.run_qemu_img(command, held)?;
         if !said.status.success() {
             return Err(unusable(file, &said));
         }
-        let facts = first(&said.stdout).and_then(|image| {
-            let format = image.get("format")?.as_str()?.to_string();
-            let data = image.get("format-specific").and_then(|specific| specific.get("data"));
-            let data = data.and_then(|data| data.get("data-file"));
-            let other = image.get("backing-filename").or(data).and_then(Value::as_str);
-            Some((format, image.get("virtual-size")?.as_u64()?, other.map(str::to_string)))
-        });
-        let (format, virtual_bytes, other) = facts
-            .ok_or_else(|| Error::failed(format!("qemu-img does not tell what `{shown}` is")))?;
-        if format == "raw" && metadata.is_file() {
-            let start = files::read_start(file, SECTOR);
-            let start = start.map_err(|error| Error::io("read", file, &error))?;
-            let known = NO_IMAGES.iter().find(|(magic, ..)| start.starts_with(magic));
-            if let Some((_, what, hint)) = known {
-                return Err(no_image(what).hint(*hint));
-            }
-            if start.is_empty() || !metadata.len().is_multiple_of(SECTOR) || is_text(&start) {
-                let what = if start.is_empty() { "is empty" } else { "is some other file" };
-                return Err(no_image(what).hint("a raw image is a whole number of 512 bytes"));
-            }
-        }
-        Ok(Base { file: file.to_path_buf(), format, virtual_bytes, other })
+        let facts = json::parse(&said.stdout).ok();
+        let size = facts.and_then(|facts| facts.get("virtual-size")?.as_u64());
+        let virtual_bytes = size.ok_or_else(|| {
+            let shown = file.display();
+            Error::failed(format!("qemu-img does not tell the size of `{shown}`"))
+        })?;
+        Ok(Base { file: file.to_path_buf(), format: format.name(), virtual_bytes })
     }
 
     /// An error if a program has the disk open.
@@ -102,7 +100,7 @@ impl Maker<'_> {
             return Ok(());
         }
         let mut command = self.qemu_img()?;
-        command.args(["info", "--output=json"]).arg(disk);
+        command.args(["info", "--output=json", "-f", "qcow2"]).arg(disk);
         let said = self.run_qemu_img(command, Some(held))?;
         // Broken in another way it may be thrown away.
         if said.status.success() || !said.stderr.contains(LOCKED) {
@@ -154,20 +152,58 @@ fn no_image(file: &Path, what: &str) -> Error {
     Error::failed(format!("`{}` is no disk image: it {what}", file.display()))
 }
 
-/// The size that the guest of a qcow2 image sees: 8 bytes of its header, big-endian, at byte 24
-/// (docs/interop/qcow2.txt of QEMU).
+/// The size that the guest of a qcow2 image sees.
 pub(crate) fn virtual_bytes(disk: &Path) -> Option<u64> {
-    let header = files::read_start(disk, 32).ok()?;
-    let size = header.strip_prefix(b"QFI\xfb")?.get(20..28)?;
-    Some(u64::from_be_bytes(size.try_into().ok()?))
+    Some(format::disk(disk)?.virtual_bytes)
 }
 
-/// What qemu-img tells of the image itself, without those that it is based on.
-fn first(stdout: &[u8]) -> Option<Value> {
-    match json::parse(stdout).ok()? {
-        Value::Array(images) => images.into_iter().next(),
-        image => Some(image),
+/// The file that a qcow2 image is based on, and its format. Neither is guessed.
+fn backing(file: &Path, format: &Format) -> Result<Option<(PathBuf, Format)>, Error> {
+    let Format::Qcow2(Qcow2 { backing: Some(name), backing_format, .. }) = format else {
+        return Ok(None);
+    };
+    let (shown, name_shown) = (file.display(), sanitized(name));
+    let is_file = name.find([':', '/']).is_none_or(|at| name[at..].starts_with('/'));
+    if !is_file || name.is_empty() {
+        let message = format!("`{shown}` is based on `{name_shown}`, which is no file");
+        return Err(Error::failed(message).hint(format::convert("qcow2")));
     }
+    let below = file.parent().unwrap_or(file).join(name);
+    check_kind(&below).map_err(|error| {
+        let message = format!("`{shown}` is based on another file: {}", error.message());
+        Error::failed(message)
+    })?;
+    let found = match backing_format.as_deref() {
+        Some("raw") => Format::Raw,
+        Some("qcow2") => format::read(&below)?,
+        other => {
+            let other = other.map_or("does not say in which".into(), |name| {
+                format!("says that it is in the format {}", sanitized(name))
+            });
+            let message = format!("`{shown}` is based on `{name_shown}`, and {other}");
+            return Err(Error::failed(message).hint(format::convert("qcow2")));
+        }
+    };
+    found.check_plain(&below.display().to_string())?;
+    Ok(Some((below, found)))
+}
+
+/// An error if a raw image is some other file, as far as its beginning tells.
+fn check_raw(file: &Path) -> Result<(), Error> {
+    let no_image = |what: &str| no_image(file, what);
+    let metadata = check_kind(file)?;
+    if !metadata.is_file() {
+        return Ok(());
+    }
+    let start = files::read_start(file, SECTOR).map_err(|error| Error::io("read", file, &error))?;
+    if let Some((_, what, hint)) = NO_IMAGES.iter().find(|(magic, ..)| start.starts_with(magic)) {
+        return Err(no_image(what).hint(*hint));
+    }
+    if start.is_empty() || !metadata.len().is_multiple_of(SECTOR) || is_text(&start) {
+        let what = if start.is_empty() { "is empty" } else { "is some other file" };
+        return Err(no_image(what).hint("a raw image is a whole number of 512 bytes"));
+    }
+    Ok(())
 }
 
 fn unusable(file: &Path, said: &Said) -> Error {

@@ -157,10 +157,11 @@ impl Maker<'_> {
                 file.clone()
             }
         };
-        let base = self.examine(&file, Some(held)).map_err(at_base)?;
-        if let Location::Url(url) = base_location {
-            base.check_alone(url).map_err(at_base)?;
-        }
+        let base = match base_location {
+            Location::Url(url) => self.examine_fetched(&file, url, Some(held)),
+            Location::File(_) => self.examine(&file, Some(held)),
+        };
+        let base = base.map_err(at_base)?;
         if let Some((size, span)) = declared.size.filter(|(size, _)| *size < base.virtual_bytes) {
             let message = format!(
                 "image `{}` would be smaller than its base, which has {} bytes, not {size}",
@@ -253,7 +254,7 @@ impl Maker<'_> {
         let mut command = self.qemu_img()?;
         command.args(["create", "-q", "-f", "qcow2"]);
         if let Some(base) = base {
-            command.args(["-F", &base.format, "-b"]).arg(&base.file);
+            command.args(["-F", base.format, "-b"]).arg(&base.file);
         }
         command.arg(new);
         if let Some((size, _)) = declared.size {

@@ -8,6 +8,7 @@ pub(crate) mod boots;
 mod causes;
 pub(crate) mod console;
 pub(crate) mod events;
+pub(crate) mod format;
 pub(crate) mod gdb;
 pub(crate) mod instance;
 pub(crate) mod keys;

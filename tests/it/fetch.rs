@@ -7,6 +7,7 @@ use crate::harness::{
 use crate::http::Server;
 use std::fmt::Write as _;
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -247,33 +248,114 @@ fn what_a_server_may_say() {
     assert_eq!(project.files(".qqmgr/img.a"), ["lock"]);
 }
 
-/// A fetched image that names a file of this host would let a guest read it.
+/// What an image of a stranger names is neither opened nor connected to.
 #[test]
-fn a_fetched_image_that_is_based_on_another_file() {
+fn a_fetched_image_that_names_something_else() {
     let Some((project, server, _)) = project(&content(MIB)) else { return };
     project.sh("head -c 1M /dev/zero >secret").run().success();
-    let other = "is based on another file, `[ROOT]/secret`";
-    let whole = "a fetched image must be whole";
-    for (make, message, hint) in [
-        ("qcow2 -F raw -b $PWD/secret evil", other, whole),
-        ("qcow2 -o data_file=$PWD/secret,data_file_raw=on evil 1M", other, whole),
+    let nbd = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    nbd.set_nonblocking(true).unwrap();
+    let address = format!("nbd://127.0.0.1:{}/x", nbd.local_addr().unwrap().port());
+    let convert = |format: &str| {
+        format!(
+            "if you trust it, `qemu-img convert -f {format} -O qcow2 IMAGE NEW.qcow2` makes it one \
+             whole file; name that in `base`"
+        )
+    };
+    let based_on = |name: &str| format!("is based on another file, `{name}`");
+    let data = "has its content in another file, `[ROOT]/secret`".to_string();
+    for (make, message, format) in [
+        ("create -q -f qcow2 -F raw -b $PWD/secret evil", based_on("[ROOT]/secret"), "qcow2"),
+        ("create -q -u -f qcow2 -F raw -b ADDRESS evil 1M", based_on(&address), "qcow2"),
         (
-            "vmdk evil 1M",
-            "is in the format vmdk",
-            "only qcow2 and raw are known to be in one file; convert it by qemu-img",
+            "create -q -u -f qcow2 -o compat=0.10 -F raw -b json:{} evil 1M",
+            based_on("json:{}"),
+            "qcow2",
+        ),
+        ("create -q -f qcow2 -o data_file=$PWD/secret,data_file_raw=on evil 1M", data, "qcow2"),
+        ("create -q -f vmdk evil 1M", "is in the format vmdk, not raw or qcow2".into(), "vmdk"),
+        ("create -q -f vdi evil 1M", "is in the format vdi, not raw or qcow2".into(), "vdi"),
+        ("create -q -f vhdx evil 8M", "is in the format vhdx, not raw or qcow2".into(), "vhdx"),
+        ("create -q -f vpc evil 1M", "is in the format vpc, not raw or qcow2".into(), "vpc"),
+        ("create -q -f qed evil 1M", "is in the format qed, not raw or qcow2".into(), "qed"),
+        ("create -q -f qcow evil 1M", "is in the format qcow, not raw or qcow2".into(), "qcow"),
+        (
+            "create -q -f parallels evil 1M",
+            "is in the format parallels, not raw or qcow2".into(),
+            "parallels",
+        ),
+        (
+            "create -q -f vmdk -o subformat=monolithicFlat evil 1M && truncate -s 512 evil",
+            "is in the format vmdk, not raw or qcow2".into(),
+            "vmdk",
+        ),
+        (
+            "create -q -f qcow2 --object secret,id=s,data=x \
+             -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 evil 1M",
+            "is encrypted".into(),
+            "qcow2",
         ),
     ] {
-        project.sh(&format!("rm -f evil && qemu-img create -q -f {make}")).run().success();
+        let make = make.replace("ADDRESS", &address);
+        project.sh(&format!("rm -f evil && qemu-img {make}")).run().success();
         let evil = fs::read(project.path("evil")).unwrap();
-        project.config(&declaration(&server, &sha256(&evil)));
+        let sum = sha256(&evil);
+        project.config(&declaration(&server, &sum));
         server.set(|behaviour| behaviour.content = Arc::new(evil));
-        let stderr = format!(
-            "qqmgr: fetching [..]\nqqmgr: error: `{}` {message}\n --> qqmgr.toml:2:8\n...\n\
-             qqmgr: hint: {hint}\n",
-            server.url()
-        );
+        let url = server.url();
+        let refused = format!("qqmgr: error: `{url}` {message}\n");
+        let hint = format!("qqmgr: hint: {}\n", convert(format));
+        let stderr = format!("qqmgr: fetching [..]\n{refused} --> qqmgr.toml:2:8\n...\n{hint}");
+        project.qqmgr(&["img", "build"]).run().stderr(stderr).code(5);
+        let init = ["-c", "new.toml", "init", "--image", &url];
+        let stderr = format!("...\nqqmgr: its SHA-256 is [..]\n{refused}{hint}");
+        project.qqmgr(&init).run().stderr(stderr).code(1);
+        assert!(!project.path("new.toml").exists(), "{make}");
+    }
+    assert!(nbd.accept().is_err(), "qemu-img connected to what a fetched image names");
+}
+
+/// A base of the user's own may be based on files, and on nothing else; what it is, is never
+/// guessed.
+#[test]
+fn a_local_image_that_names_something_else() {
+    let Some((project, ..)) = project(&content(MIB)) else { return };
+    let nbd = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    nbd.set_nonblocking(true).unwrap();
+    let address = format!("nbd://127.0.0.1:{}/x", nbd.local_addr().unwrap().port());
+    project.sh("head -c 1M /dev/zero >base.img").run().success();
+    let deep =
+        (0..18).map(|n| format!("qemu-img create -q -u -f qcow2 -F qcow2 -b {n} {} 1M\n", n + 1));
+    project
+        .sh(&format!("qemu-img create -q -f qcow2 0 1M\n{}", deep.collect::<String>()))
+        .run()
+        .success();
+    for (make, message) in [
+        (
+            "-F raw -b ADDRESS evil 1M".to_string(),
+            format!("is based on `{address}`, which is no file"),
+        ),
+        (
+            "-F raw -b base.img -o compat=0.10 evil 1M && \
+             printf '\\0\\0\\0\\7' | dd of=evil bs=1 seek=72 conv=notrunc 2>/dev/null"
+                .into(),
+            "is based on `base.img`, and does not say in which".into(),
+        ),
+        (
+            "-F vmdk -b base.img evil 1M".into(),
+            "is based on `base.img`, and says that it is in the format vmdk".into(),
+        ),
+        ("-F qcow2 -b 18 evil 1M".into(), "is based on too many files".into()),
+    ] {
+        let make = make.replace("ADDRESS", &address);
+        project.sh(&format!("rm -f evil && qemu-img create -q -u -f qcow2 {make}")).run().success();
+        project.config("[img.a]\nbase = 'evil'\n");
+        let stderr = format!("qqmgr: error: `[ROOT]/evil` {message}\n --> qqmgr.toml:2:8\n...\n");
         project.qqmgr(&["img", "build"]).run().stderr(stderr).code(5);
     }
+    assert!(nbd.accept().is_err(), "qemu-img connected to what an image names");
+    project.sh("qemu-img create -q -f qcow2 -F raw -b base.img mid && qemu-img create -q -f qcow2 -F qcow2 -b mid evil").run().success();
+    project.qqmgr(&["img", "build"]).run().stdout("a built: [..]\n").success();
 }
 
 /// With each of the programs that can do it, and without.

@@ -282,7 +282,7 @@ fn what_cannot_be_built() {
         (
             "base = 'top.qcow2'",
             "2:8",
-            base_is("top.qcow2` cannot be used: Could not open '[ROOT]/chain.qcow2': [..]"),
+            base_is("top.qcow2` is based on another file: there is no file `[ROOT]/chain.qcow2`"),
             "",
         ),
         (

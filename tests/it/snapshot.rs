@@ -342,9 +342,9 @@ fn disks_of_which_one_fails() {
     ));
     let other = "other started: running, pid [PID], ssh port [PORT]\n";
     project.qqmgr(&["start", "other"]).run().stdout(other).success();
-    let locked = "qqmgr: error: `qemu-img` on `b, c.qcow2`: Could not open '[ROOT]/b, c.qcow2': \
+    let locked = "qqmgr: error: `qemu-img` on `b, c.qcow2`: Could not open 'b, c.qcow2': \
                   Failed to get \"write\" lock; \
-                  Is another process using the image [[ROOT]/b, c.qcow2]?\n";
+                  Is another process using the image [b, c.qcow2]?\n";
     let undone = "qqmgr: hint: the other disks are as they were before\n";
     fails(&project, &["save", "vm", "new"], 1, &format!("{locked}{undone}"));
     says(&project, &["list", "-q", "vm"], "t\n");
@@ -406,8 +406,7 @@ fn words_that_are_refused() {
     fails(&project, &["delete", "vm", "other"], 1, known);
 
     fs::remove_file(project.path("a.qcow2")).unwrap();
-    let missing = "qqmgr: error: `qemu-img` on `a.qcow2`: Could not open '[ROOT]/a.qcow2': \
-                   Could not open '[ROOT]/a.qcow2': No such file or directory\n";
+    let missing = "qqmgr: error: cannot read `[ROOT]/a.qcow2`: no such file or directory\n";
     fails(&project, &["list", "vm"], 1, missing);
     let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
     project.config(&config.replace("[qemu]\n", "[qemu]\nimg = 'no-qemu-img'\n"));

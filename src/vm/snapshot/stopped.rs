@@ -7,9 +7,11 @@ use crate::json::{self, Value};
 use crate::log::Log;
 use crate::programs;
 use crate::text::{command_line, sanitized};
+use crate::vm::format::{self, Format};
 use crate::vm::named::{Image, images};
 use crate::vm::options::Argument;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -40,9 +42,12 @@ impl Stopped<'_> {
         if let Some(format) = image.format.filter(|format| format != QCOW2) {
             return Ok(Disk { file, format, place: None, snapshots: Vec::new() });
         }
-        let info = self.info(&file)?;
-        let format = info.get("format").and_then(Value::as_str).unwrap_or_default().to_string();
-        Ok(Disk { file, format, place: None, snapshots: parse(info.get("snapshots")) })
+        let found = self.format(&file)?;
+        let snapshots = match found {
+            Format::Qcow2(_) => parse(self.info(&file)?.get("snapshots")),
+            _ => Vec::new(),
+        };
+        Ok(Disk { file, format: found.name().into(), place: None, snapshots })
     }
 
     /// In all disks or in none.
@@ -80,16 +85,27 @@ impl Stopped<'_> {
     }
 
     fn snapshot(&self, act: &str, disk: &Disk, tag: &Tag) -> Result<(), Error> {
-        let path = self.dir.join(&disk.file);
-        let words =
-            [OsStr::new("snapshot"), OsStr::new(act), OsStr::new(tag.as_str()), path.as_os_str()];
+        // `qemu-img snapshot` has no `-f`. A comma ends an option, unless it is doubled.
+        let image = format!("driver={QCOW2},file.filename={}", disk.file.replace(',', ",,"));
+        let words = ["snapshot", act, tag.as_str(), "--image-opts", &image].map(OsStr::new);
         self.run(&disk.file, &words).map(|_| ())
+    }
+
+    /// Tells the format of a disk, so that qemu-img does not guess it.
+    fn format(&self, file: &str) -> Result<Format, Error> {
+        let path = self.dir.join(file);
+        let metadata = path.metadata().map_err(|error| Error::io("read", &path, &error))?;
+        let kind = metadata.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(Error::failed(format!("`{file}` is neither a file nor a disk")));
+        }
+        format::read(&path)
     }
 
     /// Whoever has the image open may go on writing to it.
     fn info(&self, file: &str) -> Result<Value, Error> {
         let path = self.dir.join(file);
-        let words = ["info", "--force-share", "--output=json"].map(OsStr::new);
+        let words = ["info", "--force-share", "--output=json", "-f", QCOW2].map(OsStr::new);
         let said = self.run(file, &[&words[..], &[path.as_os_str()]].concat())?;
         json::parse(&said)
             .map_err(|error| Error::failed(format!("`qemu-img info` of `{file}`: {error}")))
@@ -97,7 +113,7 @@ impl Stopped<'_> {
 
     fn run(&self, file: &str, words: &[&OsStr]) -> Result<Vec<u8>, Error> {
         let mut command = programs::configured(&self.qemu_img);
-        command.args(words).stdin(Stdio::null());
+        command.args(words).current_dir(self.dir).stdin(Stdio::null());
         self.log.verbose(|| {
             let words = std::iter::once(command.get_program()).chain(command.get_args());
             command_line(words.map(OsString::from))
@@ -106,7 +122,10 @@ impl Stopped<'_> {
         if output.status.success() {
             return Ok(output.stdout);
         }
-        let said = sanitized(&String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8_lossy(&output.stderr);
+        // People know the file, and not the options that name it.
+        let options = words.last().map(|word| word.to_string_lossy()).unwrap_or_default();
+        let said = sanitized(&said.replace(&*options, file));
         let said: Vec<&str> =
             said.lines().map(|line| line.trim_start_matches("qemu-img: ")).collect();
         Err(Error::failed(format!("`qemu-img` on `{file}`: {}", said.join("; "))))

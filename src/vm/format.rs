@@ -1,0 +1,335 @@
+//! What an image file is, told by its own bytes: the format by its magic, and the header of a qcow2
+//! file (docs/interop/qcow2.txt of QEMU). Reads files and changes none.
+//!
+//! An image may name other files and network addresses, and qemu-img opens them without asking. A
+//! file of a stranger is therefore looked at here before any program opens it, and its format is
+//! always passed on, so that qemu-img never guesses one.
+
+use crate::error::Error;
+use crate::text::sanitized;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+
+/// The first bytes of every format that QEMU tells by its content, where they are, and its name.
+/// A VMDK descriptor and version 1 of qcow2 are told by functions below.
+const MAGICS: &[(usize, &[u8], &str)] = &[
+    (0, b"QED\0", "qed"),
+    (0, b"KDMV", "vmdk"),
+    (0, b"COWD", "vmdk"),
+    (0, b"vhdxfile", "vhdx"),
+    (0, b"conectix", "vpc"),
+    (0x40, b"\x7f\x10\xda\xbe", "vdi"),
+    (0, b"WithoutFreeSpace", "parallels"),
+    (0, b"WithouFreSpacExt", "parallels"),
+    (0, b"LUKS\xba\xbe", "luks"),
+    (0, b"Bochs Virtual HD Image", "bochs"),
+    (0, b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop", "cloop"),
+];
+const QCOW: &[u8] = b"QFI\xfb";
+/// The trailer of an Apple disk image, and how long it is.
+const DMG: &[u8] = b"koly";
+const DMG_BYTES: u64 = 512;
+/// The largest cluster of a qcow2 file, in which its whole header is.
+const HEADER_BYTES_MAX: u64 = 2 << 20;
+/// What QEMU looks at of a file whose format it guesses.
+const START_BYTES: usize = 2048;
+/// The smallest and the largest cluster, as powers of 2.
+const CLUSTER_BITS: std::ops::RangeInclusive<u32> = 9..=21;
+/// A name of a backing file is no longer.
+const NAME_BYTES_MAX: usize = 1023;
+/// The incompatible features of a file that is whole: marks of a dirty or corrupt file, another
+/// compression than deflate, subclusters. The third bit is an external data file.
+const FEATURES: u64 = 0b1_1011;
+const DATA_FILE_FEATURE: u64 = 0b100;
+/// Header extensions.
+const END: u32 = 0;
+const BACKING_FORMAT: u32 = 0xe279_2aca;
+const DATA_FILE: u32 = 0x4441_5441;
+
+/// What the bytes of an image say.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Raw,
+    Qcow2(Qcow2),
+    /// Another one that QEMU knows, by QEMU's name of it.
+    Other(&'static str),
+}
+
+/// The header of a qcow2 file.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Qcow2 {
+    /// The size that the guest sees.
+    pub(crate) virtual_bytes: u64,
+    /// The name of the file that has what this one has not.
+    pub(crate) backing: Option<String>,
+    pub(crate) backing_format: Option<String>,
+    /// The name of the file that has the content; it may be empty.
+    data_file: Option<String>,
+    is_encrypted: bool,
+    unknown_features: u64,
+}
+
+/// Reads what tells the format of a file or disk. The caller has made sure that it is one of both.
+pub(crate) fn read(file: &Path) -> Result<Format, Error> {
+    let failed = |error| Error::io("read", file, &error);
+    let mut opened = File::open(file).map_err(failed)?;
+    let mut start = Vec::new();
+    let mut take = |bytes: u64, start: &mut Vec<u8>| {
+        (&mut opened).take(bytes).read_to_end(start).map(|_| ()).map_err(failed)
+    };
+    take(START_BYTES as u64, &mut start)?;
+    if start.starts_with(QCOW) && number(&start, 4) != Some(1) {
+        take(HEADER_BYTES_MAX - START_BYTES as u64, &mut start)?;
+        return qcow2(&start).map(Format::Qcow2).map_err(|reason| {
+            let message = format!("`{}` has a broken qcow2 header: {reason}", file.display());
+            Error::failed(message).hint("fetch or copy it again")
+        });
+    }
+    let mut end = Vec::new();
+    if let Ok(length) = opened.seek(SeekFrom::End(0))
+        && length >= DMG_BYTES
+    {
+        opened.seek(SeekFrom::Start(length - DMG_BYTES)).map_err(failed)?;
+        opened.take(DMG.len() as u64).read_to_end(&mut end).map_err(failed)?;
+    }
+    Ok(by_magic(&start, &end))
+}
+
+/// Reads the header of a qcow2 disk; `None` if it is none.
+pub(crate) fn disk(file: &Path) -> Option<Qcow2> {
+    if !file.is_file() {
+        return None;
+    }
+    match read(file).ok()? {
+        Format::Qcow2(header) => Some(header),
+        _ => None,
+    }
+}
+
+fn by_magic(start: &[u8], end: &[u8]) -> Format {
+    let has = |(at, magic, _): &&(usize, &[u8], &str)| {
+        start.get(*at..).is_some_and(|rest| rest.starts_with(magic))
+    };
+    match MAGICS.iter().find(has) {
+        Some((_, _, name)) => Format::Other(name),
+        None if start.starts_with(QCOW) => Format::Other("qcow"),
+        None if is_vmdk_descriptor(start) => Format::Other("vmdk"),
+        None if end == DMG => Format::Other("dmg"),
+        None => Format::Raw,
+    }
+}
+
+/// Whether it is the text that names the files of a VMDK image: comments, empty lines, and then a
+/// version (`vmdk_probe` of block/vmdk.c).
+fn is_vmdk_descriptor(start: &[u8]) -> bool {
+    let lines = start.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let mut lines = lines.filter(|line| !line.is_empty() && !line.starts_with(b"#"));
+    lines.next().is_some_and(|line| line.starts_with(b"version="))
+}
+
+/// Reads a header from the bytes at the beginning of a file, or says what is wrong with it.
+fn qcow2(bytes: &[u8]) -> Result<Qcow2, &'static str> {
+    const SHORT: &str = "it ends too early";
+    let number = |at| number(bytes, at).ok_or(SHORT);
+    let long = |at| Ok::<u64, &str>(u64::from(number(at)?) << 32 | u64::from(number(at + 4)?));
+    let (features, length) = match number(4)? {
+        2 => (0, 72),
+        3 => (long(72)?, number(100)?.max(104)),
+        _ => return Err("its version is neither 2 nor 3"),
+    };
+    let cluster_bits = number(20)?;
+    if !CLUSTER_BITS.contains(&cluster_bits) {
+        return Err("its clusters have an impossible size");
+    }
+    let cluster = &bytes[..bytes.len().min(1 << cluster_bits)];
+    let (backing_at, backing_length) = (long(8)?, number(16)? as usize);
+    let mut header = Qcow2 {
+        virtual_bytes: long(24)?,
+        is_encrypted: number(32)? != 0,
+        unknown_features: features & !(FEATURES | DATA_FILE_FEATURE),
+        ..Qcow2::default()
+    };
+    let mut extensions_end = cluster.len();
+    if backing_at != 0 {
+        let at = usize::try_from(backing_at).map_err(|_| SHORT)?;
+        let name = cluster.get(at..).and_then(|rest| rest.get(..backing_length));
+        let name = name.filter(|name| name.len() <= NAME_BYTES_MAX).ok_or(SHORT)?;
+        header.backing = Some(String::from_utf8_lossy(name).into_owned());
+        extensions_end = extensions_end.min(at);
+    }
+    let mut rest = cluster.get(length as usize..extensions_end).ok_or(SHORT)?;
+    while let Some((kind, length)) = self::number(rest, 0).zip(self::number(rest, 4)) {
+        if kind == END {
+            break;
+        }
+        let content = rest[8..].get(..length as usize).ok_or("an extension is too long")?;
+        let text = || Some(String::from_utf8_lossy(content).into_owned());
+        match kind {
+            BACKING_FORMAT => header.backing_format = text(),
+            DATA_FILE => header.data_file = text(),
+            _ => {}
+        }
+        rest = rest.get(8 + content.len().next_multiple_of(8)..).unwrap_or_default();
+    }
+    if features & DATA_FILE_FEATURE != 0 {
+        header.data_file.get_or_insert_default();
+    }
+    Ok(header)
+}
+
+/// Reads a big-endian number of 4 bytes.
+fn number(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.get(at..)?.get(..4)?.try_into().ok()?))
+}
+
+impl Format {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2(_) => "qcow2",
+            Self::Other(name) => name,
+        }
+    }
+
+    /// An error unless it is raw or qcow2, and all of its content is in the file or in its backing
+    /// file. `shown` is the name of the image for people.
+    pub(crate) fn check_plain(&self, shown: &str) -> Result<(), Error> {
+        let header = match self {
+            Self::Raw => return Ok(()),
+            Self::Qcow2(header) => header,
+            Self::Other(name) => {
+                let message = format!("`{shown}` is in the format {name}, not raw or qcow2");
+                return Err(Error::failed(message).hint(convert(name)));
+            }
+        };
+        let what = if let Some(name) = &header.data_file {
+            format!("has its content in another file, `{}`", sanitized(name))
+        } else if header.is_encrypted {
+            "is encrypted".into()
+        } else if header.unknown_features != 0 {
+            format!("needs qcow2 features that are unknown here ({:#x})", header.unknown_features)
+        } else {
+            return Ok(());
+        };
+        Err(Error::failed(format!("`{shown}` {what}")).hint(convert("qcow2")))
+    }
+
+    /// An error if it names a file that has a part of its content: whoever made the image would
+    /// choose a file of this host that the guest reads, or an address that is connected to.
+    pub(crate) fn check_alone(&self, shown: &str) -> Result<(), Error> {
+        self.check_plain(shown)?;
+        match self {
+            Self::Qcow2(Qcow2 { backing: Some(name), .. }) => {
+                let message = format!("`{shown}` is based on another file, `{}`", sanitized(name));
+                Err(Error::failed(message).hint(convert("qcow2")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The way to an image that is accepted.
+pub(crate) fn convert(format: &str) -> String {
+    format!(
+        "if you trust it, `qemu-img convert -f {format} -O qcow2 IMAGE NEW.qcow2` makes it one whole \
+         file; name that in `base`"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A header of version 3 with these features, a backing file at byte 200 and extensions.
+    fn header(features: u64, backing: &[u8], extensions: &[(u32, &[u8])]) -> Vec<u8> {
+        let mut bytes = vec![0; 104];
+        let mut set = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        set(0, QCOW);
+        set(4, &3_u32.to_be_bytes());
+        if !backing.is_empty() {
+            set(8, &200_u64.to_be_bytes());
+            set(16, &u32::try_from(backing.len()).unwrap().to_be_bytes());
+        }
+        set(20, &16_u32.to_be_bytes());
+        set(24, &4096_u64.to_be_bytes());
+        set(72, &features.to_be_bytes());
+        set(100, &104_u32.to_be_bytes());
+        for (kind, content) in extensions {
+            bytes.extend(kind.to_be_bytes());
+            bytes.extend(u32::try_from(content.len()).unwrap().to_be_bytes());
+            bytes.extend(*content);
+            bytes.resize(bytes.len().next_multiple_of(8), 0);
+        }
+        bytes.resize(200, 0);
+        bytes.extend(backing);
+        bytes
+    }
+
+    fn refusal(bytes: &[u8]) -> String {
+        let format = match qcow2(bytes) {
+            Ok(header) => Format::Qcow2(header),
+            Err(reason) => return reason.into(),
+        };
+        format.check_alone("x").err().map(|error| error.message().to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn qcow2_headers() {
+        let data: (u32, &[u8]) = (DATA_FILE, b"/etc/passwd");
+        for (bytes, expected) in [
+            (header(0, b"", &[]), ""),
+            (header(FEATURES, b"", &[(0x6803_f857, &[0; 48])]), ""),
+            (header(0, b"nbd:x", &[]), "`x` is based on another file, `nbd:x`"),
+            (header(4, b"", &[]), "`x` has its content in another file, ``"),
+            // The extension is behind one of an odd length, and the feature is not set.
+            (
+                header(0, b"", &[(7, b"abc"), data]),
+                "`x` has its content in another file, `/etc/passwd`",
+            ),
+            (
+                header(1 << 40, b"", &[]),
+                "`x` needs qcow2 features that are unknown here (0x10000000000)",
+            ),
+            (header(0, b"", &[(7, &[0; 80])]), ""),
+            (header(0, b"", &[])[..100].to_vec(), "it ends too early"),
+            (header(0, &[b'a'; 1024], &[]), "it ends too early"),
+        ] {
+            assert_eq!(refusal(&bytes), expected);
+        }
+        let mut short = header(0, b"a", &[(7, &[0; 64])]);
+        short[104 + 4..104 + 8].copy_from_slice(&u32::MAX.to_be_bytes());
+        assert_eq!(refusal(&short), "an extension is too long");
+        let read = qcow2(&header(0, b"base", &[(BACKING_FORMAT, b"raw")])).unwrap();
+        assert_eq!(
+            (read.backing.as_deref(), read.backing_format.as_deref()),
+            (Some("base"), Some("raw"))
+        );
+        assert_eq!(read.virtual_bytes, 4096);
+        // Any cut or flipped byte is an answer, and never a panic.
+        let whole = header(0, b"base", &[(BACKING_FORMAT, b"raw"), data]);
+        for at in 0..whole.len() {
+            let _ = qcow2(&whole[..at]);
+            let mut flipped = whole.clone();
+            flipped[at] = 0xff;
+            let _ = qcow2(&flipped);
+        }
+    }
+
+    #[test]
+    fn formats_by_magic() {
+        for (start, expected) in [
+            (&b"QFI\xfb\0\0\0\x01"[..], "qcow"),
+            (b"KDMV", "vmdk"),
+            (b"# Disk DescriptorFile\n\n \r\nversion=1\n", "vmdk"),
+            (b"version=1", "vmdk"),
+            (b"# no descriptor\nconversion=1", "raw"),
+            (b"conectix", "vpc"),
+            (b"QFI", "raw"),
+            (b"", "raw"),
+        ] {
+            assert_eq!(by_magic(start, b"").name(), expected);
+        }
+        assert_eq!(by_magic(&[0; 512], DMG).name(), "dmg");
+    }
+}
