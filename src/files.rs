@@ -21,8 +21,15 @@ const PRIVATE_FILE: u32 = 0o600;
 /// As much as most of what is read has.
 const READ_BYTES: usize = 4096;
 /// The files that are replaced by [`write_private`], and the picture that QEMU writes.
-const WRITTEN: &[&str] =
-    &["copy-method", "events.in", "image.json", "instance.json", "screenshot", "ssh.conf"];
+const WRITTEN: &[&str] = &[
+    "copy-method",
+    "events.in",
+    "image.json",
+    "instance.json",
+    "screenshot",
+    "ssh.conf",
+    "snapshot.json",
+];
 
 /// Makes `dir` and what is missing above it, 0700, and verifies that it is a directory of this
 /// user that nobody else may enter.

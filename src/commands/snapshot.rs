@@ -13,11 +13,12 @@ use crate::json::Value;
 use crate::report::Report;
 use crate::ssh::end_shared_connection;
 use crate::text::{amount, sanitized, utc};
-use crate::vm::lock::{LOCK_WAIT, lock};
+use crate::vm::lock::{LOCK_WAIT, Lock, lock};
 use crate::vm::named::forgets;
 use crate::vm::options::arguments_of;
 use crate::vm::session::Session;
 use crate::vm::snapshot::running::Running;
+use crate::vm::snapshot::settle::Next;
 use crate::vm::snapshot::stopped::Stopped;
 use crate::vm::snapshot::{Disk, Disks, Snapshot, Tag};
 use crate::vm::{Instance, process};
@@ -89,10 +90,14 @@ fn run(args: &Args) -> Outcome {
     match (&*action, tag) {
         ("list", None) => list(&target),
         ("list", Some(_)) => Err(usage_of(&COMMAND, "`snapshot list` takes no TAG".into())),
-        ("save", tag) => change(&target, |machine, disks| save(&target, machine, disks, tag)),
-        ("load", Some(tag)) => change(&target, |machine, disks| load(&target, machine, disks, tag)),
+        ("save", tag) => {
+            change(&target, Next::Other, |machine, disks| save(&target, machine, disks, tag))
+        }
+        ("load", Some(tag)) => {
+            change(&target, Next::Load, |machine, disks| load(&target, machine, disks, tag))
+        }
         ("delete", Some(tag)) => {
-            change(&target, |machine, disks| delete(&target, machine, disks, tag))
+            change(&target, Next::Other, |machine, disks| delete(&target, machine, disks, tag))
         }
         _ => Err(usage_of(&COMMAND, format!("`snapshot {action}` needs the operand TAG"))),
     }
@@ -101,30 +106,44 @@ fn run(args: &Args) -> Outcome {
 /// Does `work` under the VM's lock, so that nothing starts or stops the VM meanwhile.
 fn change(
     target: &Target,
+    next: Next,
     work: impl FnOnce(&mut Machine, &Disks) -> Result<Done, Error>,
 ) -> Outcome {
     let Target { name, paths, log, .. } = target;
     let had_dir = paths.dir.exists();
     let lock = lock(paths, name, COMMAND.name, LOCK_WAIT, log)?;
-    let done = open(target).and_then(|(mut machine, disks)| work(&mut machine, &disks));
+    let done = open(target, Some((&lock, next)))
+        .and_then(|(mut machine, disks)| work(&mut machine, &disks));
     if !had_dir {
         lock.discard(paths)?;
     }
     Ok(Box::new(done?))
 }
 
-/// The VM as it is, and its disks.
-fn open<'a>(target: &'a Target) -> Result<(Machine<'a>, Disks), Error> {
+/// The VM as it is, and its disks. With the VM's lock and for what is done next, anything that a
+/// killed command left half done is settled.
+fn open<'a>(
+    target: &'a Target,
+    change: Option<(&'a Lock, Next)>,
+) -> Result<(Machine<'a>, Disks), Error> {
     let Target { config, name, paths, log, .. } = target;
     if process::find_anywhere(paths).is_some() {
-        let mut running = Running::new(Session::open(name, paths, log)?, log)?;
-        let disks = running.disks(name)?;
+        let session = Session::open(name, paths, log)?;
+        let mut running = Running::new(session, paths, config.dir(), log)?;
+        let mut disks = running.disks(name)?;
+        if change.is_some() {
+            disks = running.settle(paths, disks)?;
+        }
         return Ok((Machine::Running(running), disks));
     }
     let vm = target.vm()?;
     let argv = own_argv(target, vm, &Extra::default(), likely_port(config, vm))?;
     let argv: Vec<_> = argv.iter().map(|word| word.to_string_lossy()).collect();
-    let stopped = Stopped { qemu_img: qemu_img(config)?, dir: config.dir(), log };
+    let lock = change.map(|(lock, _)| lock);
+    let stopped = Stopped { qemu_img: qemu_img(config)?, dir: config.dir(), log, lock };
+    if let Some((_, next)) = change {
+        stopped.settle(name, paths, next)?;
+    }
     let disks = stopped.disks(name, &arguments_of(argv.iter().map(|word| &**word)))?;
     Ok((Machine::Stopped(stopped), disks))
 }
@@ -147,7 +166,7 @@ fn save(
             }
             running.save(disks, &tag).map(|()| true)
         }
-        Machine::Stopped(stopped) => stopped.save(disks, &tag).map(|()| false),
+        Machine::Stopped(stopped) => stopped.save(disks, &tag, &target.paths).map(|()| false),
     }?;
     let saved: Vec<&Disk> = disks.list.iter().collect();
     Done::new(target, machine, tag, "saved", is_running, &saved)
@@ -162,7 +181,7 @@ fn load(target: &Target, machine: &mut Machine, disks: &Disks, tag: Tag) -> Resu
             // The guest knows nothing any more of the other end of its connections.
             end_shared_connection(&target.name, &target.paths, &target.log).map(|()| true)
         }
-        Machine::Stopped(stopped) => stopped.load(disks, &tag).map(|()| false),
+        Machine::Stopped(stopped) => stopped.load(disks, &tag, &target.paths).map(|()| false),
     }?;
     if whole.has_machine() && !is_running {
         let (name, tag) = (&target.name, tag.quoted());
@@ -176,14 +195,14 @@ fn delete(target: &Target, machine: &mut Machine, disks: &Disks, tag: Tag) -> Re
     let whole = disks.find(&tag)?;
     match machine {
         Machine::Running(running) => running.delete(disks, &whole, &tag),
-        Machine::Stopped(stopped) => stopped.delete(&whole, &tag),
+        Machine::Stopped(stopped) => stopped.delete(&whole, &tag, &target.paths),
     }?;
     Done::new(target, machine, tag, DELETED, whole.has_machine(), &whole.disks)
 }
 
 /// Changes nothing, and so needs no lock.
 fn list(target: &Target) -> Outcome {
-    let (_, disks) = open(target)?;
+    let (_, disks) = open(target, None)?;
     let list = disks.snapshots().into_iter().map(|whole| Entry {
         snapshot: whole.main.clone(),
         disks: whole.disks.iter().map(|disk| disk.file.clone()).collect(),

@@ -7,10 +7,14 @@ use crate::config::Config;
 use crate::config::model::Vm;
 use crate::error::{Error, Kind};
 use crate::files;
+use crate::image::base::qemu_img;
 use crate::image::hold::Exceeded;
 use crate::vm::launch::{self, Failed, Launch, Ready};
 use crate::vm::lock::{Lock, lock_dir};
 use crate::vm::process::{self, Process};
+use crate::vm::snapshot::journal::Journal;
+use crate::vm::snapshot::settle::Next;
+use crate::vm::snapshot::stopped::Stopped;
 use crate::vm::state::State;
 use crate::vm::{Instance, Paths, port};
 use std::collections::BTreeSet;
@@ -104,6 +108,7 @@ impl<'a> Up<'a> {
         }
         let paths = &self.target.paths;
         let cleared = paths.clean_for_start().and_then(|()| check_pid_file(paths));
+        let cleared = cleared.and_then(|()| self.settle_snapshots(&lock));
         // Held until QEMU has them open. Nothing is to be made any more, most likely.
         let images = match cleared.and_then(|()| self.images(&|| None)) {
             Ok(images) => images,
@@ -149,6 +154,7 @@ impl<'a> Up<'a> {
         let prepared = paths
             .clean_for_start()
             .and_then(|()| check_pid_file(paths))
+            .and_then(|()| self.settle_snapshots(&lock))
             .and_then(|()| self.images(&|| None))
             .and_then(|_| self.prepare(&BTreeSet::new()))
             .and_then(|(plan, _)| launch::new_files(paths).and(plan.argv(self.target)));
@@ -156,6 +162,17 @@ impl<'a> Up<'a> {
             let cleaned = paths.clean_for_start().and_then(|()| lock.discard(paths));
             cleaned.err().unwrap_or(error)
         })
+    }
+
+    /// Settles what a killed `snapshot` left half done. Disks that do not match are not used.
+    fn settle_snapshots(&self, lock: &Lock) -> Result<(), Error> {
+        let Target { config, name, paths, log, .. } = self.target;
+        if Journal::read(paths)?.is_none() {
+            return Ok(());
+        }
+        let qemu_img = qemu_img(config)?;
+        let stopped = Stopped { qemu_img, dir: config.dir(), log, lock: Some(lock) };
+        stopped.settle(name, paths, Next::Other)
     }
 
     /// Finds the port, and writes down what the VM is started with: from then on the port is its.

@@ -11,7 +11,7 @@ use crate::files;
 use crate::json::{self, Value};
 use std::fmt;
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 
 pub(super) const NEGOTIATION: &str = "{\"execute\": \"qmp_capabilities\"}\n";
@@ -169,6 +169,18 @@ impl Follow {
 /// Why the VM's last QEMU has ended.
 pub(crate) fn ending(paths: &Paths) -> Ending {
     Story::open(paths).map_or(Ending::Unknown, |mut story| story.ending())
+}
+
+/// Whether the VM's last QEMU has ended a job, be it well or not.
+pub(crate) fn has_concluded(paths: &Paths, job: &str) -> bool {
+    let Ok(file) = File::open(&paths.events_out) else { return false };
+    let lines = BufReader::new(file).split(b'\n').map_while(Result::ok);
+    lines.filter_map(|line| json::parse(&line).ok()).any(|event| {
+        let told = |name: &str| event.get("data").and_then(|data| data.get(name)?.as_str());
+        is(&event, &["JOB_STATUS_CHANGE"])
+            && told("id") == Some(job)
+            && told("status") == Some("concluded")
+    })
 }
 
 /// How much was told, in bytes: more when there is something new.

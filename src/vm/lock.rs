@@ -11,6 +11,7 @@ use crate::text::sanitized;
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Seek as _, Write as _};
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// Longer than a start or stop takes with the timeouts that they have by default.
@@ -25,13 +26,13 @@ const HOLDER_BYTES_MAX: u64 = 100;
 
 /// Held until it is dropped.
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
     fn of(mut file: File, command: &str) -> Self {
         sign(&mut file, &format!("`{command}` (pid {})", std::process::id()));
-        Self { _file: file }
+        Self { file }
     }
 
     /// Of whatever one process has at a time, by the file `path`; or who has it.
@@ -42,7 +43,13 @@ impl Lock {
             return Ok(Err(holder(path)));
         }
         sign(&mut file, who);
-        Ok(Ok(Self { _file: file }))
+        Ok(Ok(Self { file }))
+    }
+
+    /// The lock for a program that goes on when this process is killed: it keeps the next command
+    /// waiting until it ends.
+    pub(crate) fn stdin(&self) -> std::io::Result<Stdio> {
+        self.file.try_clone().map(Stdio::from)
     }
 
     /// Gives the lock back and removes its file, and the VM's directory if nothing else is there.

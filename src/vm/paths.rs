@@ -38,6 +38,8 @@ pub(crate) struct Paths {
     pub(crate) events: PathBuf,
     pub(crate) events_in: PathBuf,
     pub(crate) events_out: PathBuf,
+    /// What is half done to the snapshots in the VM's disks.
+    pub(crate) snapshot: PathBuf,
     /// How files are copied to this guest, found out at the first copy.
     pub(crate) copy_method: PathBuf,
 }
@@ -62,6 +64,7 @@ impl Paths {
             events: file("events"),
             events_in: file("events.in"),
             events_out: file("events.out"),
+            snapshot: file("snapshot.json"),
             copy_method: file("copy-method"),
             dir,
         }

@@ -4,11 +4,14 @@
 //! While QEMU saves or loads it does nothing else, and answers nobody. The guest stands still, and
 //! goes on when it ran before.
 
+use super::journal::{Act, Journal};
 use super::{Disk, Disks, Place, Tag, Whole, parse};
 use crate::error::Error;
 use crate::json::{self, Value};
 use crate::log::Log;
+use crate::vm::Paths;
 use crate::vm::session::Session;
+use std::path::Path;
 use std::time::Instant;
 
 /// The ids of all our jobs begin with it.
@@ -19,51 +22,41 @@ pub(crate) struct Running<'a> {
     session: Session,
     log: &'a Log,
     has_jobs: bool,
+    paths: &'a Paths,
+    /// The directory that QEMU runs in.
+    dir: &'a Path,
 }
 
-/// What is done with a snapshot.
-#[derive(Clone, Copy)]
-enum Act {
-    Save,
-    Load,
-    Delete,
+/// The command of the human monitor.
+fn command(act: Act) -> &'static str {
+    match act {
+        Act::Save => "savevm",
+        Act::Load => "loadvm",
+        Act::Delete => "delvm",
+    }
 }
 
-impl Act {
-    fn job(self) -> &'static str {
-        match self {
-            Self::Save => "snapshot-save",
-            Self::Load => "snapshot-load",
-            Self::Delete => "snapshot-delete",
-        }
-    }
-
-    /// Of the human monitor.
-    fn command(self) -> &'static str {
-        match self {
-            Self::Save => "savevm",
-            Self::Load => "loadvm",
-            Self::Delete => "delvm",
-        }
-    }
-
-    /// For people: what is done, and what is being done.
-    fn verbs(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Save => ("save", "saving"),
-            Self::Load => ("load", "loading"),
-            Self::Delete => ("delete", "deleting"),
-        }
+/// What is being done, for people.
+fn doing(act: Act) -> &'static str {
+    match act {
+        Act::Save => "saving",
+        Act::Load => "loading",
+        Act::Delete => "deleting",
     }
 }
 
 impl<'a> Running<'a> {
-    pub(crate) fn new(mut session: Session, log: &'a Log) -> Result<Self, Error> {
+    pub(crate) fn new(
+        mut session: Session,
+        paths: &'a Paths,
+        dir: &'a Path,
+        log: &'a Log,
+    ) -> Result<Self, Error> {
         let commands = session.execute("query-commands", None)?;
         let name =
             |command: &Value| command.get("name").and_then(Value::as_str) == Some("snapshot-save");
         let has_jobs = commands.items().iter().any(name);
-        Ok(Self { session, log, has_jobs })
+        Ok(Self { session, log, has_jobs, paths, dir })
     }
 
     /// Those that QEMU itself takes into a snapshot (`bdrv_all_snapshots_includes_bs` of
@@ -111,16 +104,16 @@ impl<'a> Running<'a> {
 
     /// `disks` begins with the one for the machine.
     fn run(&mut self, act: Act, of: &Disks, disks: &[&Disk], tag: &Tag) -> Result<(), Error> {
-        let (verb, doing) = act.verbs();
+        let (verb, doing) = (act.name(), doing(act));
         let begin = Instant::now();
         let told = |log: &Log| {
             let seconds = begin.elapsed().as_secs();
             log.progress(|| format!("{doing} snapshot `{tag}` of VM `{}` ({seconds} s)", of.vm));
         };
         let result = if self.has_jobs {
-            self.job(act.job(), arguments(act, disks, tag), &told)
+            self.job(act, disks, tag, &told)
         } else {
-            self.monitor(&format!("{} {}", act.command(), tag.hmp_quoted()), &told)
+            self.monitor(&format!("{} {}", command(act), tag.hmp_quoted()), &told)
         };
         self.log.end_progress();
         let said = result?;
@@ -133,28 +126,47 @@ impl<'a> Running<'a> {
     /// Gives what went wrong by QEMU's own words.
     fn job(
         &mut self,
-        command: &str,
-        mut arguments: Vec<(&str, Value)>,
+        act: Act,
+        disks: &[&Disk],
+        tag: &Tag,
         told: &dyn Fn(&Log),
     ) -> Result<Option<String>, Error> {
         let log = self.log;
         self.dismiss_old()?;
         let id = format!("{JOB_PREFIX}{}", std::process::id());
+        let mut arguments = arguments(act, disks, tag);
         arguments.push(("job-id", id.as_str().into()));
-        let arguments = Value::object(arguments);
+        let (command, arguments) = (format!("snapshot-{}", act.name()), Value::object(arguments));
+        if disks.len() > 1 {
+            let disks = disks.iter().map(|disk| self.dir.join(&disk.file)).collect();
+            let (tag, job) = (tag.as_str().to_string(), Some(id.clone()));
+            Journal { act, tag, disks, job }.begin(self.paths)?;
+        }
         // QEMU may do all the work before it answers.
-        self.session.execute_patiently(command, Some(&arguments), &mut || told(log))?;
-        let job = loop {
+        self.session.execute_patiently(&command, Some(&arguments), &mut || told(log))?;
+        let job = self.wait_for(&id, told)?;
+        let job = job.ok_or_else(|| Error::failed(format!("QEMU has lost the job `{id}`")))?;
+        self.dismiss(&id)?;
+        Journal::end(self.paths)?;
+        Ok(job.get("error").and_then(Value::as_str).map(str::to_string))
+    }
+
+    /// Waits for the end of a job; `None` if QEMU has no such job.
+    pub(super) fn wait_for(
+        &mut self,
+        id: &str,
+        told: &dyn Fn(&Log),
+    ) -> Result<Option<Value>, Error> {
+        let log = self.log;
+        loop {
             let jobs = self.session.execute_patiently("query-jobs", None, &mut || told(log))?;
             match jobs.items().iter().find(|job| text(job, "id") == id) {
-                Some(job) if text(job, "status") == "concluded" => break job.clone(),
+                Some(job) if text(job, "status") == "concluded" => return Ok(Some(job.clone())),
                 Some(_) => self.session.listen_for("JOB_STATUS_CHANGE")?,
-                None => return Err(Error::failed(format!("QEMU has lost the job `{id}`"))),
+                None => return Ok(None),
             }
             told(log);
-        };
-        self.dismiss(&id)?;
-        Ok(job.get("error").and_then(Value::as_str).map(str::to_string))
+        }
     }
 
     /// Jobs whose qqmgr was killed stay with QEMU; who holds the VM's lock knows that nobody waits

@@ -1,13 +1,17 @@
 //! TRUSTED CORE: runs qemu-img. Snapshots of a VM that does not run: of its disks, without a
-//! machine. The caller holds the VM's lock, so that nothing starts it meanwhile.
+//! machine. The caller holds the VM's lock, so that nothing starts it meanwhile; qemu-img holds it
+//! too, and may outlive the caller.
 
-use super::{Disk, Disks, Tag, Whole, parse};
+use super::journal::{Act, Journal};
+use super::{Disk, Disks, Snapshot, Tag, Whole, parse};
 use crate::error::Error;
-use crate::json::{self, Value};
+use crate::json;
 use crate::log::Log;
 use crate::programs;
 use crate::text::{command_line, sanitized};
+use crate::vm::Paths;
 use crate::vm::format::{self, Format};
+use crate::vm::lock::Lock;
 use crate::vm::named::{Image, images};
 use crate::vm::options::Argument;
 use std::ffi::{OsStr, OsString};
@@ -23,6 +27,8 @@ pub(crate) struct Stopped<'a> {
     /// The directory that QEMU would run in.
     pub(crate) dir: &'a Path,
     pub(crate) log: &'a Log,
+    /// The VM's lock, which qemu-img gets; `None` if nothing is changed.
+    pub(crate) lock: Option<&'a Lock>,
 }
 
 impl Stopped<'_> {
@@ -44,55 +50,82 @@ impl Stopped<'_> {
         }
         let found = self.format(&file)?;
         let snapshots = match found {
-            Format::Qcow2(_) => parse(self.info(&file)?.get("snapshots")),
+            Format::Qcow2(_) => self.snapshots(&file)?,
             _ => Vec::new(),
         };
         Ok(Disk { file, format: found.name().into(), place: None, snapshots })
     }
 
-    /// In all disks or in none.
-    pub(crate) fn save(&self, disks: &Disks, tag: &Tag) -> Result<(), Error> {
+    /// Saves in all disks or in none.
+    pub(crate) fn save(&self, disks: &Disks, tag: &Tag, paths: &Paths) -> Result<(), Error> {
+        self.begin(Act::Save, disks.list.iter(), tag, paths)?;
         for (done, disk) in disks.list.iter().enumerate() {
-            let Err(error) = self.snapshot("-c", disk, tag) else { continue };
+            let Err(error) = self.snapshot("-c", &disk.file, tag) else { continue };
             let (saved, failed) = (&disks.list[..done], error.message());
-            let undone = saved.iter().try_for_each(|disk| self.snapshot("-d", disk, tag));
-            return Err(match undone {
+            let undone = saved.iter().try_for_each(|disk| self.snapshot("-d", &disk.file, tag));
+            return Err(match undone.and_then(|()| Journal::end(paths)) {
                 Ok(()) if done > 0 => error.hint("the other disks are as they were before"),
                 Ok(()) => error,
                 Err(undo) => Error::failed(format!("{failed}; taken back: {}", undo.message())),
             });
         }
-        Ok(())
+        Journal::end(paths)
     }
 
-    /// What fails can be done again: whatever a disk had is given up anyway.
-    pub(crate) fn load(&self, disks: &Disks, tag: &Tag) -> Result<(), Error> {
-        self.each("-a", &disks.list.iter().collect::<Vec<_>>(), tag)
+    /// Loads into every disk. What fails can be done again: whatever a disk had is given up anyway.
+    pub(crate) fn load(&self, disks: &Disks, tag: &Tag, paths: &Paths) -> Result<(), Error> {
+        self.each(Act::Load, &disks.list.iter().collect::<Vec<_>>(), tag, paths)
     }
 
-    pub(crate) fn delete(&self, whole: &Whole, tag: &Tag) -> Result<(), Error> {
-        self.each("-d", &whole.disks, tag)
+    pub(crate) fn delete(&self, whole: &Whole, tag: &Tag, paths: &Paths) -> Result<(), Error> {
+        self.each(Act::Delete, &whole.disks, tag, paths)
     }
 
-    fn each(&self, act: &str, disks: &[&Disk], tag: &Tag) -> Result<(), Error> {
+    fn each(&self, act: Act, disks: &[&Disk], tag: &Tag, paths: &Paths) -> Result<(), Error> {
+        let before = Journal::read(paths)?;
+        self.begin(act, disks.iter().copied(), tag, paths)?;
+        let option = if act == Act::Load { "-a" } else { "-d" };
         for (done, disk) in disks.iter().enumerate() {
-            self.snapshot(act, disk, tag).map_err(|error| match done {
-                0 => error,
-                _ => error.hint("other disks are done; the same command again does the rest"),
-            })?;
+            let Err(error) = self.snapshot(option, &disk.file, tag) else { continue };
+            if done > 0 {
+                return Err(
+                    error.hint("other disks are done; the same command again does the rest")
+                );
+            }
+            // Nothing has changed, and what was half done before still is.
+            match before {
+                Some(before) => before.begin(paths)?,
+                None => Journal::end(paths)?,
+            }
+            return Err(error);
         }
-        Ok(())
+        Journal::end(paths)
     }
 
-    fn snapshot(&self, act: &str, disk: &Disk, tag: &Tag) -> Result<(), Error> {
+    /// Writes down what is done to several disks; one disk is done or not.
+    fn begin<'d>(
+        &self,
+        act: Act,
+        disks: impl ExactSizeIterator<Item = &'d Disk>,
+        tag: &Tag,
+        paths: &Paths,
+    ) -> Result<(), Error> {
+        if disks.len() < 2 {
+            return Ok(());
+        }
+        let disks = disks.map(|disk| self.dir.join(&disk.file)).collect();
+        Journal { act, tag: tag.as_str().into(), disks, job: None }.begin(paths)
+    }
+
+    pub(super) fn snapshot(&self, option: &str, file: &str, tag: &Tag) -> Result<(), Error> {
         // `qemu-img snapshot` has no `-f`. A comma ends an option, unless it is doubled.
-        let image = format!("driver={QCOW2},file.filename={}", disk.file.replace(',', ",,"));
-        let words = ["snapshot", act, tag.as_str(), "--image-opts", &image].map(OsStr::new);
-        self.run(&disk.file, &words).map(|_| ())
+        let image = format!("driver={QCOW2},file.filename={}", file.replace(',', ",,"));
+        let words = ["snapshot", option, tag.as_str(), "--image-opts", &image].map(OsStr::new);
+        self.run(file, &words).map(|_| ())
     }
 
     /// Tells the format of a disk, so that qemu-img does not guess it.
-    fn format(&self, file: &str) -> Result<Format, Error> {
+    pub(super) fn format(&self, file: &str) -> Result<Format, Error> {
         let path = self.dir.join(file);
         let metadata = path.metadata().map_err(|error| Error::io("read", &path, &error))?;
         let kind = metadata.file_type();
@@ -102,18 +135,22 @@ impl Stopped<'_> {
         format::read(&path)
     }
 
-    /// Whoever has the image open may go on writing to it.
-    fn info(&self, file: &str) -> Result<Value, Error> {
+    /// Reads the snapshots in a disk. Another program may go on writing to it meanwhile.
+    pub(super) fn snapshots(&self, file: &str) -> Result<Vec<Snapshot>, Error> {
         let path = self.dir.join(file);
         let words = ["info", "--force-share", "--output=json", "-f", QCOW2].map(OsStr::new);
         let said = self.run(file, &[&words[..], &[path.as_os_str()]].concat())?;
-        json::parse(&said)
-            .map_err(|error| Error::failed(format!("`qemu-img info` of `{file}`: {error}")))
+        let info = json::parse(&said);
+        let info =
+            info.map_err(|error| Error::failed(format!("`qemu-img info` of `{file}`: {error}")))?;
+        Ok(parse(info.get("snapshots")))
     }
 
     fn run(&self, file: &str, words: &[&OsStr]) -> Result<Vec<u8>, Error> {
         let mut command = programs::configured(&self.qemu_img);
-        command.args(words).current_dir(self.dir).stdin(Stdio::null());
+        let stdin = self.lock.map_or_else(|| Ok(Stdio::null()), Lock::stdin);
+        let stdin = stdin.map_err(|error| programs::cannot_run(&command, &error))?;
+        command.args(words).current_dir(self.dir).stdin(stdin);
         self.log.verbose(|| {
             let words = std::iter::once(command.get_program()).chain(command.get_args());
             command_line(words.map(OsString::from))

@@ -1,0 +1,87 @@
+//! What a command does to the snapshots in several disks: written to `snapshot.json` in the VM's
+//! directory before the first disk changes, and removed after the last. One that is there without
+//! a command that has the VM's lock tells what a killed command left half done.
+
+use crate::error::Error;
+use crate::files;
+use crate::json::{self, Value};
+use crate::vm::Paths;
+use std::path::PathBuf;
+
+/// A tag and the paths of all disks that a command line can name.
+const BYTES_MAX: u64 = 1024 * 1024;
+
+/// What is done with a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    Save,
+    Load,
+    Delete,
+}
+
+impl Act {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Save => "save",
+            Self::Load => "load",
+            Self::Delete => "delete",
+        }
+    }
+
+    fn of(name: &str) -> Option<Self> {
+        [Self::Save, Self::Load, Self::Delete].into_iter().find(|act| act.name() == name)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Journal {
+    pub(crate) act: Act,
+    pub(crate) tag: String,
+    /// Absolute.
+    pub(crate) disks: Vec<PathBuf>,
+    /// The id of the job of a running QEMU that does it; `None` if qemu-img does.
+    pub(crate) job: Option<String>,
+}
+
+impl Journal {
+    /// Reads the journal of a VM; `None` if nothing was left half done.
+    pub(crate) fn read(paths: &Paths) -> Result<Option<Self>, Error> {
+        let file = &paths.snapshot;
+        let bytes = match files::read_start(file, BYTES_MAX) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(|error| Error::io("read", file, &error))?,
+        };
+        let parsed = json::parse(&bytes).ok().and_then(|value| Self::parse(&value));
+        parsed.map(Some).ok_or_else(|| {
+            let message = format!("`{}` tells nothing that this qqmgr knows", file.display());
+            Error::failed(message)
+                .hint("a newer qqmgr changed the VM's snapshots: finish its work with that one")
+        })
+    }
+
+    fn parse(value: &Value) -> Option<Self> {
+        let disks = value.get("disks")?.items().iter();
+        Some(Self {
+            act: Act::of(value.get("act")?.as_str()?)?,
+            tag: value.get("tag")?.as_str()?.to_string(),
+            disks: disks.map(|disk| disk.as_str().map(PathBuf::from)).collect::<Option<_>>()?,
+            job: value.get("job").and_then(Value::as_str).map(str::to_string),
+        })
+    }
+
+    /// Writes it before the first disk changes.
+    pub(crate) fn begin(&self, paths: &Paths) -> Result<(), Error> {
+        let value = Value::object([
+            ("act", Value::from(self.act.name())),
+            ("tag", self.tag.as_str().into()),
+            ("disks", self.disks.iter().map(|disk| Value::from(disk.as_path())).collect()),
+            ("job", self.job.as_deref().into()),
+        ]);
+        files::write_private(&paths.snapshot, &value.pretty())
+    }
+
+    /// Removes it, since nothing is half done any more.
+    pub(crate) fn end(paths: &Paths) -> Result<(), Error> {
+        files::remove(&paths.snapshot)
+    }
+}
