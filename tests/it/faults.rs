@@ -3,7 +3,9 @@
 //!
 //! `QQMGR_FAULTS=N` makes the tests that try their luck N times as long.
 
-use crate::harness::{Project, fake_qemu, free_port, real_qemu, signal, wait_until};
+use crate::harness::{
+    Project, fake_qemu, free_port, real_qemu, signal, wait_until, with_default_signals,
+};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
@@ -280,7 +282,7 @@ fn start_waits_for_the_last_qemu_to_end() {
 
 /// Runs a command line in a terminal of its own, types into it, and closes it.
 fn in_a_terminal(project: &Project, line: &str, typed: &[u8], until: impl Fn() -> bool) {
-    let mut script = Command::new("script");
+    let mut script = with_default_signals("script");
     script.args(["-q", "-c", line, "/dev/null"]).env("QQMGR", QQMGR);
     script.current_dir(project.path("")).env("HOME", project.path("home"));
     let quiet = script.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -319,8 +321,7 @@ fn control_c_ends_start_and_not_the_vm() {
     if !skip_unless("script") {
         return;
     }
-    // Whoever runs the tests in the background has SIGINT ignored, which is inherited.
-    in_a_terminal(&project, "exec env --default-signal=INT \"$QQMGR\" start vm", b"\x03", || {
+    in_a_terminal(&project, "exec \"$QQMGR\" start vm", b"\x03", || {
         project.vm_path("vm", "ctl.socket").exists()
     });
     answers(&project, &["list"], &["NAME  STATE"]);

@@ -3,11 +3,13 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use crate::guest;
-use crate::harness::{Project, Run, free_port, has_program, has_tool, real_qemu, wait_until};
+use crate::harness::{
+    Project, Run, free_port, has_program, has_tool, real_qemu, wait_until, with_default_signals,
+};
 use crate::real_qemu::NO_MACHINE;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -235,9 +237,8 @@ fn control_c_stops_qemu_in_gdb() {
     if !has_tool("script") {
         return;
     }
-    // Whoever runs the tests in the background has SIGINT ignored, which is inherited.
-    let line = "exec env --default-signal=INT \"$QQMGR\" gdb vm -- -nx -q";
-    let mut script = Command::new("script");
+    let line = "exec \"$QQMGR\" gdb vm -- -nx -q";
+    let mut script = with_default_signals("script");
     script.args(["-q", "-f", "-c", line, "said"]).env("QQMGR", env!("CARGO_BIN_EXE_qqmgr"));
     script.current_dir(project.path("")).env("HOME", project.path("home")).env("TERM", "dumb");
     let quiet = script.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());

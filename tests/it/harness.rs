@@ -117,12 +117,9 @@ impl Project {
         self.command(QQMGR, arguments)
     }
 
-    /// The same as the leader of a process group of its own, in which Ctrl-C has its usual effect:
-    /// whoever runs the tests in the background has SIGINT ignored, which is inherited.
+    /// Runs `qqmgr` as the leader of a process group of its own, as an interactive shell does.
     pub(crate) fn group(&self, arguments: &[impl AsRef<OsStr>]) -> Run<'_> {
-        let mut words: Vec<OsString> = ["--default-signal=INT", QQMGR].map(Into::into).into();
-        words.extend(arguments.iter().map(|word| word.as_ref().to_os_string()));
-        let mut run = self.command("env", &words);
+        let mut run = self.qqmgr(arguments);
         run.command.process_group(0);
         run
     }
@@ -133,7 +130,7 @@ impl Project {
     }
 
     pub(crate) fn command(&self, program: &str, arguments: &[impl AsRef<OsStr>]) -> Run<'_> {
-        let mut command = Command::new(program);
+        let mut command = with_default_signals(program);
         for (name, _) in env::vars_os() {
             if is_read_by_qqmgr(&name) {
                 command.env_remove(name);
@@ -489,6 +486,14 @@ impl Output<'_> {
             self.project.report(),
         );
     }
+}
+
+/// A command whose signals all have their usual effect. Whoever runs the tests in the background,
+/// or by `nohup`, has some of them ignored, and that is inherited.
+pub(crate) fn with_default_signals(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("env");
+    command.arg("--default-signal").arg(program);
+    command
 }
 
 /// Everything below a directory, sorted; links are listed and not followed.

@@ -20,7 +20,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::harness::{
-    Project, fake_qemu, free_port, guest_dir, has_program, has_tool, program, real_qemu, wait_until,
+    Project, fake_qemu, free_port, guest_dir, has_program, has_tool, program, real_qemu,
+    wait_until, with_default_signals,
 };
 
 const QQMGR_1: &str = include_str!("../../man/qqmgr.1");
@@ -1071,7 +1072,7 @@ fn is_note(line: &str) -> bool {
 /// Runs `sh` in the project: exit code, standard output and standard error.
 #[track_caller]
 fn sh(project: &Project, arguments: &[&str]) -> (i32, String, String) {
-    let mut command = Command::new("sh");
+    let mut command = with_default_signals("sh");
     command.args(arguments).current_dir(project.path("")).stdin(Stdio::null());
     command.env("PATH", path_with_fakes(project)).env("HOME", project.path("home"));
     for name in ["XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"] {

@@ -225,8 +225,7 @@ fn watch_redraws_on_a_terminal() {
         return;
     }
     let Some(project) = started(&[("vm", MACHINE)]) else { return };
-    let watch =
-        "stty rows 7 cols 30; echo $$ >pid; exec env --default-signal=INT \"$QQMGR\" stats -w vm";
+    let watch = "stty rows 7 cols 30; echo $$ >pid; exec \"$QQMGR\" stats -w vm";
     project.write("watch", watch);
     let run = project.sh("exec script -qec 'sh watch' /dev/null").start();
     // Six lines up, which is where it began.

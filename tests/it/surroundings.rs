@@ -1,7 +1,7 @@
 //! What qqmgr is run in: an ssh session that ends, a clock that is set. Each test has an sshd of
 //! its own, or a preload library that shows its commands another time of day.
 
-use crate::harness::{Project, free_port, program, real_qemu, wait_until};
+use crate::harness::{Project, free_port, program, real_qemu, wait_until, with_default_signals};
 use std::env;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -61,7 +61,7 @@ impl Sshd {
             fs::create_dir_all("/run/sshd").unwrap();
         }
         let log = File::create(project.path("sshd.log")).unwrap();
-        let mut command = Command::new(sshd);
+        let mut command = with_default_signals(sshd);
         command.args(["-D", "-e", "-f"]).arg(project.path("sshd.conf"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut sshd = Self { child: command.spawn().unwrap(), port };
@@ -101,7 +101,7 @@ struct Client(Child);
 
 impl Client {
     fn new(project: &Project, words: &[&str], command: &str) -> Self {
-        let mut ssh = Command::new("ssh");
+        let mut ssh = with_default_signals("ssh");
         ssh.arg("-F").arg(project.path("client.conf")).args(words);
         ssh.args(["host", &format!("cd {} && {command}", project.path("").display())]);
         ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());

@@ -5,14 +5,16 @@ use std::fs::{self, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::guest;
-use crate::harness::{Project, Running, freeze, has_tool, real_qemu, signal, wait_until};
+use crate::harness::{
+    Project, Running, freeze, has_tool, real_qemu, signal, wait_until, with_default_signals,
+};
 use crate::real_qemu::{BUTTON, NO_MACHINE, OFF, PANICS, Qmp, SAYS_READY, WAITS};
 use crate::real_qemu::{await_ready, guest as boot_sector, project};
 
@@ -494,7 +496,7 @@ fn serial_text_of_an_earlier_start_does_not_count() {
 
 /// What comes out of a terminal in which this runs.
 fn on_a_terminal(project: &Project, command: &str) -> String {
-    let mut script = Command::new("script");
+    let mut script = with_default_signals("script");
     script.args(["-q", "-e", "-c", command, "/dev/null"]).env("QQMGR", env!("CARGO_BIN_EXE_qqmgr"));
     script.current_dir(project.path("")).env("HOME", project.path("home"));
     let output = script.stdin(Stdio::null()).output().unwrap();
