@@ -1,4 +1,4 @@
-//! What went wrong, what to do next, and which exit code and JSON that makes.
+//! The error type: what went wrong, what to do next, and the exit code and JSON of it.
 //!
 //! The one error type of the layers that know of VMs; `toml`, `json`, `template` and `words` have
 //! [`Problem`]s or errors of their own, which become an `Error` where they meet a file or a VM.
@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Of the problems in one file, this many are shown.
+/// At most this many problems of one file are shown.
 const PROBLEMS_MAX: usize = 20;
 
 /// The kinds that scripts can tell apart, by name in JSON and by exit code.
@@ -53,7 +53,8 @@ pub(crate) struct Error {
     hint: Option<String>,
     /// Problems at places of a file; they stand in for `message` then.
     located: Option<Box<Located>>,
-    /// Of an error that QEMU gave: `GenericError`, ... (`QapiErrorClass` of `qapi/error.json`).
+    /// The class of an error that QEMU gave: `GenericError`, ... (`QapiErrorClass` of
+    /// `qapi/error.json`).
     class: Option<String>,
     /// The VM that it is about.
     vm: Option<Box<Vm>>,
@@ -153,7 +154,7 @@ impl Error {
         Problem { span, message: self.message, hint: self.hint }
     }
 
-    /// What goes to stderr, newline at the end.
+    /// The text for stderr, with a newline at the end.
     pub(crate) fn text(&self) -> String {
         let vm = self.vm.as_ref().filter(|vm| vm.among_others);
         let vm = vm.map(|vm| format!("{}: ", vm.name)).unwrap_or_default();
@@ -174,7 +175,7 @@ impl Error {
         text
     }
 
-    /// What goes to stdout with `--json`.
+    /// The object for stdout with `--json`.
     pub(crate) fn json(&self) -> Value {
         let mut error = vec![
             ("kind", Value::from(self.kind.name())),
@@ -226,7 +227,7 @@ pub(crate) struct Style(&'static str);
 
 /// Other programs write there, too.
 const STDERR: Style = Style("qqmgr: ");
-/// What was asked for.
+/// The style of what the user asked for: none.
 pub(crate) const STDOUT: Style = Style("");
 
 impl Style {

@@ -29,7 +29,7 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// What is left of both when the pattern's first part, which is no `*`, takes one character.
+/// Matches the pattern's first part, which is no `*`, with one character; gives the rests of both.
 fn one<'a, 'b>(pattern: &'a str, name: &'b str) -> Option<(&'a str, &'b str)> {
     let (first, c) = (pattern.chars().next()?, name.chars().next()?);
     let rest = &pattern[first.len_utf8()..];

@@ -1,5 +1,5 @@
-//! What a command says on stderr while it works: with `--verbose` everything that is executed,
-//! otherwise only that, and for what, it waits.
+//! Messages on stderr while a command works: with `--verbose` everything that is executed,
+//! otherwise only that the command waits, and for what.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;

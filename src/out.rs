@@ -3,7 +3,7 @@
 use crate::error::{self, Error};
 use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 
-/// Who reads what is written.
+/// The reader of standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
     There,
@@ -16,7 +16,7 @@ pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// What `--json` has of an output: all of it, up to a limit.
+/// An output that `--json` shows whole, up to a limit.
 #[derive(Default)]
 pub(crate) struct Collected(Vec<u8>);
 

@@ -18,7 +18,8 @@ pub(crate) fn size(png: &[u8]) -> Option<(u32, u32)> {
     png.ends_with(END).then(|| (u32::from_be_bytes(*width), u32::from_be_bytes(*height)))
 }
 
-/// The same picture as a PNG; `None` if it is no PPM with three bytes a pixel, or not whole.
+/// Converts a picture from PPM to PNG; `None` if it is no PPM with three bytes a pixel, or not
+/// whole.
 pub(crate) fn from_ppm(ppm: &[u8]) -> Option<Vec<u8>> {
     let (width, height, pixels) = read_ppm(ppm)?;
     let mut header = [width.to_be_bytes(), height.to_be_bytes()].concat();
@@ -100,7 +101,7 @@ const RUN_MAX: usize = 258;
 /// Bits from the lowest of each byte on.
 struct Bits {
     bytes: Vec<u8>,
-    /// So many bits of the last byte are not used yet.
+    /// The number of bits of the last byte that are still unused.
     free: u8,
 }
 

@@ -67,8 +67,8 @@ pub(crate) fn own() -> io::Result<PathBuf> {
     })
 }
 
-/// What is run for a program that the configuration names: a name is left to be found in `PATH`, a
-/// relative path starts from `dir`; if it is there.
+/// Finds the program that the configuration names, if it is there: a plain name is looked for in
+/// `PATH`, and a relative path starts from `dir`.
 pub(crate) fn locate(program: &str, dir: &Path) -> Option<PathBuf> {
     if program.contains('/') {
         return Some(dir.join(program)).filter(|path| path.exists());
@@ -76,7 +76,8 @@ pub(crate) fn locate(program: &str, dir: &Path) -> Option<PathBuf> {
     find(program).map(|_| program.into())
 }
 
-/// That a program could not be run; one that is missing, with what to install.
+/// Makes the error of a program that could not be run. For a missing one the hint says what to
+/// install.
 pub(crate) fn cannot_run(command: &Command, error: &io::Error) -> Error {
     let name = command.get_program();
     let failed = Error::io("run", Path::new(name), error);

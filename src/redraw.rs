@@ -11,11 +11,11 @@ use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::process::Stdio;
 
-/// Of a terminal that does not tell, rows and columns.
+/// Rows and columns of a terminal that does not tell its size.
 const USUAL_SIZE: (usize, usize) = (24, 80);
 
 pub(crate) struct Redraw {
-    /// So many lines stand above the cursor.
+    /// The number of lines above the cursor.
     drawn: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What a command gives back: the same facts as text for people and as JSON for scripts.
+//! The result of a command: the same facts as text for people and as JSON for scripts.
 
 use crate::json::Value;
 
@@ -16,7 +16,7 @@ pub(crate) trait Report: Send {
     }
 }
 
-/// What is left of a result that was streamed.
+/// The rest of a result whose output was streamed.
 pub(crate) struct Streamed {
     pub(crate) exit_code: u8,
 }

@@ -34,8 +34,8 @@ pub(crate) fn render(template: &Template, lookup: Lookup) -> Result<String, Prob
     render_where(template, lookup, |_| true)
 }
 
-/// The same for a text in which the delimiters may be others', as in a here-document: what has no
-/// dot behind the opening one stays as it is.
+/// Renders a text in which the delimiters may mean something else, as in a here-document: an
+/// opening one without a dot behind it stays as it is.
 pub(crate) fn render_dotted(template: &Template, lookup: Lookup) -> Result<String, Problem> {
     render_where(template, lookup, |inside| inside.trim_start_matches([' ', '\t']).starts_with('.'))
 }

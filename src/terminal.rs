@@ -11,11 +11,11 @@ const ESCAPE: u8 = 0x1b;
 const CANCEL: u8 = 0x18;
 const SUBSTITUTE: u8 = 0x1a;
 const BELL: u8 = 0x07;
-/// What stands for bytes that are no UTF-8.
+/// Stands for bytes that are no UTF-8.
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 const RESET_COLOURS: &[u8] = b"\x1b[0m";
 
-/// What came so far, as far as it says how the next byte is to be read.
+/// The bytes so far, as far as they decide how the next one is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Text,
@@ -32,7 +32,7 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct Filter {
     state: State,
-    /// What is held back of a sequence or character.
+    /// The beginning of a sequence or character, held back until the rest comes.
     held: Vec<u8>,
     coloured: bool,
 }
@@ -42,7 +42,7 @@ impl Filter {
         Self { state: State::Text, held: Vec::new(), coloured: false }
     }
 
-    /// What of the bytes, and of those held back before, may be shown.
+    /// Gives the part of the bytes, and of those held back before, that may be shown.
     pub(crate) fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len());
         for byte in bytes {
@@ -51,7 +51,7 @@ impl Filter {
         out
     }
 
-    /// What leaves the terminal as it was.
+    /// The bytes that leave the terminal as it was.
     pub(crate) fn end(&self) -> &'static [u8] {
         if self.coloured { RESET_COLOURS } else { b"" }
     }

@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 
-/// Of a long source line, an excerpt shows this many characters around the carets.
+/// An excerpt of a long source line shows this many characters around the carets.
 const EXCERPT_CHARS_MAX: usize = 100;
 /// Longer names are not searched for a near one: the cost is quadratic in it.
 const NEAREST_CHARS_MAX: usize = 64;
@@ -78,7 +78,7 @@ impl Source {
         Position::FIRST.after(&self.text[..offset])
     }
 
-    /// Of ascending offsets; the text is read once.
+    /// The positions of ascending offsets. The text is read once.
     pub(crate) fn positions(
         &self,
         offsets: impl Iterator<Item = usize>,
@@ -266,7 +266,7 @@ pub(crate) fn fingerprint(bytes: &[u8]) -> String {
     format!("{:016x}", hash(bytes))
 }
 
-/// The same as a number.
+/// Computes the 64-bit FNV-1a hash.
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)

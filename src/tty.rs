@@ -40,7 +40,7 @@ impl Raw {
     }
 }
 
-/// What it says; it works on its standard input.
+/// Runs stty(1), which works on its standard input; gives its output.
 fn stty(arguments: &[&str], log: &Log) -> Result<String, Error> {
     log.verbose(|| format!("exec stty {}", arguments.join(" ")));
     let mut stty = programs::STTY.command();

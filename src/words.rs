@@ -121,8 +121,8 @@ impl Splitter {
     }
 }
 
-/// What a backslash before `next` stands for, and the bytes of `next` that go with it. Inside
-/// double quotes it only escapes what is special there.
+/// Reads a backslash before `next`: gives the character that it stands for, and how many bytes of
+/// `next` go with it. Inside double quotes it only escapes what is special there.
 fn escaped(next: Option<char>, in_double_quotes: bool) -> (Option<char>, usize) {
     match next {
         Some('\n') => (None, 1),

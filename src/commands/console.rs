@@ -63,7 +63,7 @@ static UNTIL: Flag = Flag::value(
 );
 static TIMEOUT: Flag = Flag::timeout("Give up after this long (default: never)");
 
-/// What happens at the two ends.
+/// An event at one of the two ends.
 enum Event {
     /// The guest has said something.
     Output(Vec<u8>),
@@ -84,7 +84,7 @@ enum End {
     Stopped(Ending),
 }
 
-/// What was said without `--json` is told already.
+/// The result. Without `--json` the guest's output has been written already.
 struct Talked {
     name: String,
     text: String,
@@ -164,8 +164,8 @@ impl<'a> Talk<'a> {
         Self { target, deadline, search, found: false, collected: Collected::default() }
     }
 
-    /// Of what the guest said before. A question to the terminal in it would be answered now, to
-    /// whoever listens by now.
+    /// Shows the end of the earlier output. A question to the terminal in it would be answered now,
+    /// so those are left out.
     fn show_tail(&self) -> Result<(), Error> {
         if !out::is_terminal() {
             return Ok(());
@@ -225,7 +225,7 @@ impl<'a> Talk<'a> {
         }
     }
 
-    /// What the guest says.
+    /// Takes output of the guest.
     fn take(&mut self, bytes: &[u8]) -> Result<Reader, Error> {
         self.found |= self.search.as_mut().is_some_and(|search| search.has_found(bytes));
         if !self.target.args.json {

@@ -78,7 +78,7 @@ pub(crate) static NMI: Command = Command {
 /// How long a reset may take that QEMU has agreed to: it stops all CPUs first.
 const RESET_WAIT: Duration = Duration::from_secs(10);
 
-/// What was done to a VM, and the state that it is in then.
+/// The result for one VM: what was done, and the state that it is in afterwards.
 pub(super) struct Controlled {
     pub(super) name: String,
     pub(super) pid: u32,
@@ -93,7 +93,7 @@ fn control(target: &Target, command: &str, what: Option<&str>) -> Outcome {
     told(target, session, what)
 }
 
-/// What lets a guest go on depends on what keeps it: `cont` does nothing for one that has
+/// Lets a guest go on. The command depends on its state: `cont` does nothing for one that has
 /// suspended itself, and is refused for one that has shut down.
 fn resume(target: &Target) -> Outcome {
     let mut session = Session::open(&target.name, &target.paths, &target.log)?;

@@ -16,7 +16,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(super) struct Input {
     lines: Receiver<io::Result<Vec<u8>>>,
-    /// What a person is asked with.
+    /// The prompt for a person.
     prompt: Option<&'static str>,
 }
 

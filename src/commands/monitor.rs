@@ -96,7 +96,7 @@ fn ask(target: &Target, session: &mut Session, command: &str) -> Result<String, 
 struct Failure<'a> {
     what: String,
     is_unknown: bool,
-    /// What to give to `help`.
+    /// The argument for `help`.
     help: Option<&'a str>,
 }
 

@@ -16,7 +16,7 @@ use crate::vm::process::{self, Process};
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
-/// What a terminal gets without `--lines`: about what it can show at once.
+/// The number of lines on a terminal without `--lines`: about what it can show at once.
 const TERMINAL_LINES: u64 = 40;
 
 pub(crate) static SERIAL: Command = Command {
@@ -86,7 +86,7 @@ enum Source {
     Log,
 }
 
-/// What was shown. Without `--json` there is nothing left to tell.
+/// The result. Without `--json` everything has been written already.
 struct Shown {
     name: String,
     boot: Option<u32>,

@@ -15,7 +15,7 @@ use crate::words::Word;
 use std::ffi::OsString;
 use std::fmt;
 
-/// What is asked of a start beyond the configuration.
+/// Options of a start beyond the configuration.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Extra<'a> {
     /// Variables, by `--set`.
@@ -27,7 +27,7 @@ pub(super) struct Extra<'a> {
 }
 
 impl<'a> Extra<'a> {
-    /// What stands on the command line of a command that has it.
+    /// Reads them from the command line of a command that has them.
     pub(super) fn of(args: &'a Args) -> Self {
         Self { set: &args.set, arguments: args.words.clone(), on_demand: false }
     }
@@ -71,12 +71,12 @@ impl Plan {
     }
 }
 
-/// What is appended to the VM's own words.
+/// The words that are appended to the VM's own.
 pub(super) fn injected(target: &Target, vm: &Vm) -> Result<Vec<OsString>, Error> {
     argv::injected(&target.paths, features(target, vm))
 }
 
-/// What the configuration gives the VM beyond what every VM has.
+/// The features that the configuration gives this VM beyond what every VM has.
 pub(super) fn features(target: &Target, vm: &Vm) -> Features {
     Features { console: target.config.console(vm), gdb: target.config.gdb(vm) }
 }
@@ -139,8 +139,8 @@ impl fmt::Display for Change {
     }
 }
 
-/// What a restart would change. Options are compared as a whole, `-m 2048`; one that is on both
-/// sides somewhere is no change.
+/// Tells what a restart would change. Options are compared as a whole, `-m 2048`; one that stands
+/// on both sides, at whatever place, is no change.
 pub(super) fn changes(
     instance: &Instance,
     own_argv: &[OsString],

@@ -59,7 +59,7 @@ static HOLD: Flag = Flag::value(
 /// a second, loses some; with 20 ms that was seen with an emulated guest on a busy host.
 const HOLD_DEFAULT: Duration = Duration::from_millis(50);
 const HOLD_MAX: Duration = Duration::from_secs(10);
-/// So many keys are sent before they are waited for: few enough for QEMU's queue by far.
+/// The number of keys that are sent before they are waited for: far fewer than QEMU's queue holds.
 const PORTION: usize = 16;
 /// With these, a portion is 16 * 8 * 6 events: each key goes down and up, and each time there is
 /// an end and a pause.
@@ -114,8 +114,8 @@ fn asked(args: &Args) -> Result<Vec<Chord>, Error> {
     }
 }
 
-/// That this QEMU has all keys, and a guest that can get them: one that is stopped gets none, and
-/// QEMU says nothing of it.
+/// Checks that this QEMU knows all keys, and that the guest can get them: one that is stopped gets
+/// none, and QEMU does not say so.
 fn check(session: &mut Session, name: &str, chords: &[Chord]) -> Result<(), Error> {
     let schema = session.query_schema()?;
     let known = Schema::new(&schema).words("send-key", Some("data"));

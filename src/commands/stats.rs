@@ -37,7 +37,7 @@ static WATCH: Flag =
     Flag::switch("watch", |args| args.watch = true, "Again each second, as long as the VMs run")
         .short('w');
 
-/// What a VM uses.
+/// The resources that a VM uses.
 pub(super) struct Used {
     name: String,
     uptime: Option<Duration>,

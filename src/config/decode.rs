@@ -11,7 +11,7 @@ const VM_NAME_BYTES_MAX: usize = 64;
 /// In the order of the man page.
 const VM_KEYS: &[&str] =
     &["extends", "qemu", "cmd", "cmd_append", "console", "gdb", "boots", "vars", "ssh"];
-/// Those of a VM's ssh table that are not ssh's.
+/// The keys of a VM's ssh table that are not ssh's.
 const SSH_KEYS: &[&str] = &["port", "vm_port"];
 /// The `port` that is chosen at each start.
 const AUTO: &str = "auto";
@@ -280,7 +280,7 @@ pub(crate) fn is_vm_name(name: &str) -> bool {
     first && name.chars().all(allowed) && name.len() <= VM_NAME_BYTES_MAX
 }
 
-/// Of a VM that takes over no port either; `ssh` is its table if there is one.
+/// Makes the problem of a VM without a port, own or taken over; `ssh` is its table if there is one.
 fn no_port(key: &Key, ssh: Option<&Value>) -> Problem {
     let (vm_header, ssh_header) = (header(key, ""), header(key, ".ssh"));
     match ssh {

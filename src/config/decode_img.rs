@@ -10,13 +10,13 @@ const NAME_BYTES_MAX: usize = 64;
 const KEYS: &[&str] = &["base", "sha256", "size", "cloud_init"];
 const CLOUD_INIT_KEYS: &[&str] =
     &["user", "authorized_keys", "hostname", "packages", "run", "user_data"];
-/// What `user_data` stands in for.
+/// The keys that `user_data` replaces.
 const IN_PLACE_OF: &[&str] = &["user", "authorized_keys", "hostname", "packages", "run"];
 const USER_DATA: &str = "user_data";
 pub(super) const SHA256_HINT: &str = "its publisher tells it, often in a file `SHA256SUMS` beside it; `qqmgr init --image URL` \
      computes it";
 const SHA256_DIGITS: usize = 64;
-/// What qemu-img takes: letters for powers of 1024.
+/// The units of a size as qemu-img has them: letters for powers of 1024.
 const SIZE_UNITS: &str = "KMGTPE";
 /// File offsets are signed.
 const SIZE_BYTES_MAX: u64 = i64::MAX as u64;

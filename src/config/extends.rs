@@ -14,7 +14,7 @@ pub(super) struct Draft {
     /// Nothing is wrong with it, as far as is known.
     pub(super) is_sound: bool,
     pub(super) name: String,
-    /// Of the name.
+    /// The place of the name.
     pub(super) span: Span,
     pub(super) extends: Option<Literal>,
     pub(super) own: Own,
@@ -43,7 +43,7 @@ pub(super) fn link(mut drafts: Vec<Draft>, tables: &Table, problems: &mut Vec<Pr
     vms(drafts, &parents)
 }
 
-/// Of the drafts that are sound, whose `parents` are, too.
+/// Makes the VMs from the drafts that are sound and whose `parents` are, too.
 fn vms(drafts: Vec<Draft>, parents: &[Option<usize>]) -> Vec<Vm> {
     let is_vm = |draft: &Draft| draft.is_sound && draft.port.is_some();
     let mut count = 0..;
@@ -58,7 +58,7 @@ fn vms(drafts: Vec<Draft>, parents: &[Option<usize>]) -> Vec<Vm> {
     drafts.into_iter().zip(parents).filter(|(draft, _)| is_vm(draft)).filter_map(vm).collect()
 }
 
-/// What is wrong with the name that a VM extends.
+/// Tells what is wrong with the name that a VM extends.
 fn unknown(draft: &Draft, tables: &Table) -> Option<Problem> {
     let extends = draft.extends.as_ref().filter(|name| tables.get(&name.text).is_none())?;
     let others = tables.iter().map(|(key, _)| key.name.as_str());
@@ -107,7 +107,7 @@ impl Model {
         std::iter::successors(Some(vm), |vm| self.vms.get(vm.extends?))
     }
 
-    /// The same from the other end.
+    /// The VM and the VMs that it extends, the VM itself last.
     fn ancestors_first<'a>(&'a self, vm: &'a Vm) -> impl Iterator<Item = &'a Vm> {
         let lineage: Vec<&Vm> = self.lineage(vm).collect();
         lineage.into_iter().rev()

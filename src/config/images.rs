@@ -26,16 +26,16 @@ pub(crate) struct ImagePaths {
     pub(crate) seed: PathBuf,
     /// The private key of the image's own pair.
     pub(crate) key: PathBuf,
-    /// What the disk was made from.
+    /// The record of what the disk was made from.
     pub(crate) record: PathBuf,
     pub(crate) lock: PathBuf,
 }
 
-/// What an image is to be.
+/// An image as the configuration declares it.
 #[derive(Debug)]
 pub(crate) struct Declared {
     pub(crate) name: String,
-    /// Of the name, in the file.
+    /// The place of the name in the file.
     pub(crate) span: Span,
     pub(crate) base: Option<DeclaredBase>,
     /// Bytes that the guest sees.
@@ -60,7 +60,7 @@ pub(crate) enum Location {
 /// An absolute path, and where the configuration names it.
 pub(crate) type NamedFile = (PathBuf, Span);
 
-/// What cloud-init gets.
+/// The data for cloud-init.
 #[derive(Debug)]
 pub(crate) enum Seed {
     /// A file of the user's own.
@@ -95,7 +95,7 @@ impl Config {
         })
     }
 
-    /// Of an image with this name, declared or not.
+    /// The paths of an image with this name, declared or not.
     pub(crate) fn image_paths(&self, name: &str) -> Result<ImagePaths, Error> {
         let dir = self.runtime_dir().join(format!("{DIR_PREFIX}{name}"));
         let way = if files::is_plain(&dir) { dir.clone() } else { files::short_link(&dir)? };
@@ -198,7 +198,8 @@ impl Config {
         })
     }
 
-    /// What ssh needs for the key and the user of the VM's images, where the user says nothing.
+    /// Adds the ssh options for the key and the user of the VM's images, where the configuration
+    /// sets none.
     pub(super) fn add_image_options(
         &self,
         vm: &Vm,

@@ -17,7 +17,7 @@ const VARIABLE: &str = "QQMGR_CONFIG";
 const WRITE_BY_OTHERS: u32 = 0o022;
 const OF_USER: &str = "qqmgr/conf.toml";
 
-/// What of the surroundings the search depends on.
+/// The part of the environment that the search depends on.
 pub(super) struct Environment {
     /// Why there is none is told by whoever needs it: an absolute file does not.
     current_dir: Result<PathBuf, String>,
@@ -62,7 +62,7 @@ pub(super) struct Location {
     /// The name for errors, as short as the user would write it.
     pub(super) shown: String,
     pub(super) runtime: PathBuf,
-    /// What was passed over on the way, and why, for the user to be told.
+    /// The files that were passed over, and why, for the user.
     pub(super) passed_over: Vec<String>,
 }
 

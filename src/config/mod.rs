@@ -49,7 +49,7 @@ pub(crate) struct Config {
     model: Model,
 }
 
-/// What a start chooses beyond the file; by default nothing.
+/// Choices of a start beyond the file; none by default.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Choices<'a> {
     /// The port of a VM that has none of its own. One that a running VM was started with goes
@@ -79,7 +79,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The same of a file in which something is wrong: what, and the VMs that are right so far.
+    /// Loads a file in which something may be wrong: gives the problems, and the VMs without any.
     pub(crate) fn load_what_is_right(args: &Args) -> Result<(Self, Vec<Problem>), Error> {
         let (named, env) = (args.config.as_deref(), locate::Environment::current());
         let blame = |error| locate::blame(error, named, &env);
@@ -202,7 +202,7 @@ impl Config {
         self.checked(problems, command)
     }
 
-    /// The same, as far as there is nothing wrong with it, and all that is.
+    /// The command line of the VM, as far as nothing is wrong with it, and all problems.
     pub(crate) fn examine(&self, vm: &Vm, choices: &Choices) -> (Invocation, Vec<Problem>) {
         let scope = self.scope(vm, choices);
         let mut problems = Problems::default();

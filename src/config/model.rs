@@ -31,9 +31,9 @@ pub(crate) struct Model {
 #[derive(Debug)]
 pub(crate) struct Image {
     pub(crate) name: String,
-    /// Of the name.
+    /// The place of the name.
     pub(crate) span: Span,
-    /// What it has before anything is written to it; `None` for an empty disk.
+    /// The content before anything is written to it; `None` for an empty disk.
     pub(super) base: Option<Base>,
     /// Bytes that the guest sees, and where the file says so; by default those of the base.
     pub(super) size: Option<(u64, Span)>,
@@ -48,7 +48,7 @@ pub(crate) struct Base {
     pub(super) sha256: Option<String>,
 }
 
-/// What a guest is told at its first boot.
+/// The data that a guest gets at its first boot.
 #[derive(Debug)]
 pub(crate) enum CloudInit {
     /// A file of the user's own.
@@ -66,7 +66,7 @@ pub(crate) enum CloudInit {
 #[derive(Debug)]
 pub(crate) struct Vm {
     pub(crate) name: String,
-    /// Of the name.
+    /// The place of the name.
     pub(crate) span: Span,
     /// Where among the VMs the one is that it extends; never in a ring.
     pub(super) extends: Option<usize>,
@@ -77,7 +77,7 @@ pub(crate) struct Vm {
     pub(crate) vm_port: Port,
 }
 
-/// What a VM's table itself says. What it takes over as well, [`Model`] tells.
+/// The keys of a VM's own table. [`Model`] adds what it takes over from others.
 #[derive(Debug)]
 pub(crate) struct Own {
     pub(super) qemu: Option<Literal>,
@@ -111,7 +111,7 @@ pub(crate) enum Setting {
     AsWritten(String),
 }
 
-/// What `port` of a VM's ssh table says.
+/// The value of `port` in a VM's ssh table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SshPort {
     Fixed(Port),

@@ -125,7 +125,8 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// What is set at start wins over what the file sets, and that over what is built in.
+    /// Looks a name up: a variable set at the start wins over one of the file, and that over a
+    /// built-in one.
     fn find(&self, placeholder: &Placeholder) -> Result<Found<'_>, Problem> {
         let name = &placeholder.name;
         if let Some((_, value)) = self.choices.set.iter().rfind(|(set, _)| set == name) {

@@ -1,4 +1,4 @@
-//! What only callers choose, and no file says.
+//! Tests of choices that only callers make, and no file.
 
 use super::{Choices, Config, SshSetting};
 use crate::error::Kind;
@@ -149,7 +149,7 @@ fn variables_that_cannot_be_set_at_start() {
     }
 }
 
-/// Of two VMs each has its own.
+/// Two VMs have different variables of one name.
 #[test]
 fn variables_of_another_vm_are_none_of_this_ones() {
     let config = config(

@@ -6,7 +6,7 @@ use std::fmt;
 /// Arrays and objects within each other. QEMU's own limit is 1024; its replies stay below 20.
 const DEPTH_MAX: usize = 128;
 
-/// What is wrong, and at which byte from 0.
+/// The mistake, and its byte from 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Error {
     pub(crate) offset: usize,

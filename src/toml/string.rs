@@ -191,7 +191,7 @@ impl<'s> Decoder<'s> {
         })
     }
 
-    /// What is wrong with the backslash at `start`, the cursor being right after it.
+    /// Tells what is wrong with the backslash at `start`. The cursor is right after it.
     fn bad_escape(&self, start: usize) -> Problem {
         if let Some(problem) = self.cursor.control_character() {
             return problem;

@@ -341,7 +341,7 @@ fn every_short_sequence_of_fragments_is_sound() {
     assert_eq!(checked, (0..=4).map(|length| fragments.len().pow(length)).sum::<usize>());
 }
 
-/// The same with whole lines, for the rules of what may be defined beside what.
+/// Tries sequences of whole lines, for the rules of what may be defined beside what.
 #[test]
 fn every_short_sequence_of_lines_is_sound() {
     let lines = [

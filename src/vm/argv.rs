@@ -38,7 +38,7 @@ pub(crate) fn problems(words: &[Word], place: &str) -> impl Iterator<Item = Prob
 /// The name that the console's character device has in QEMU.
 pub(super) const CONSOLE: &str = "qqmgr-console";
 
-/// What a VM has beyond what every VM has.
+/// The features that not every VM has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Features {
     /// The serial line is a socket, too.
@@ -48,7 +48,7 @@ pub(crate) struct Features {
 }
 
 impl Features {
-    /// Those of a VM with these words behind the user's own.
+    /// Reads them from the words behind the user's own.
     pub(crate) fn of(injected: &[String]) -> Self {
         let has = |word: &str| injected.iter().any(|other| other == word);
         Self { console: has(&format!("chardev:{CONSOLE}")), gdb: has("-gdb") }
@@ -61,9 +61,9 @@ impl Features {
     }
 }
 
-/// What is appended to the user's words: the four of the design document, and the QMP socket that
-/// is qqmgr's own, since QMP serves one client at a time, and the session of [`super::events`].
-/// Absolute paths.
+/// The words that are appended to the user's: the four of the design document, and the QMP socket
+/// that is qqmgr's own, since QMP serves one client at a time, and the session of
+/// [`super::events`]. Absolute paths.
 pub(crate) fn injected(paths: &Paths, features: Features) -> Result<Vec<OsString>, Error> {
     let socket = |path: &Path| paths.short_name(path).map(|path| unix_server(&path));
     let mut argv = vec![

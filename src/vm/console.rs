@@ -42,7 +42,7 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// Of the VM `name`, which must run and have one.
+    /// Opens the console of the VM `name`, which must run and have one.
     pub(crate) fn open(name: &str, paths: &Paths, log: &Log) -> Result<Self, Error> {
         let mut session = Session::open(name, paths, log)?;
         let on = linux::terminal().map(|tty| format!(" on {}", tty.display())).unwrap_or_default();
@@ -60,12 +60,12 @@ impl Console {
         Ok(Self { stream, process: session.process.clone(), story, _held: held })
     }
 
-    /// What the guest says.
+    /// Reads the guest's output.
     pub(crate) fn mouth(&self) -> Result<impl Read + Send + use<>, Error> {
         self.stream.try_clone().map_err(|error| broken(&error))
     }
 
-    /// What comes from somebody's fingers may be lost, and all else is waited for.
+    /// Writes the guest's input. What a person types may be lost; other input waits for the guest.
     pub(crate) fn ear(&self, typed: bool) -> Result<impl Write + Send + use<>, Error> {
         let wait = typed.then_some(TYPING_WAIT);
         let input = self.stream.try_clone();

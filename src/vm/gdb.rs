@@ -38,7 +38,7 @@ const WRAPPER: &str = "( { read pid <\"$0/pid\"; } 2>/dev/null; \
     : >\"$0/events.out\" && echo \"$2\" >\"$0/events.in\" ) && shift 2 && exec \"$@\"";
 /// The option by which a QEMU is known.
 const PID_FILE: &str = "-pidfile";
-/// What QEMU calls the device at which it listens for a debugger (`gdbserver_start`).
+/// QEMU's name for the device at which it listens for a debugger (`gdbserver_start`).
 const DEVICE: &str = "gdb";
 /// Such a device has this before its address while nobody is connected.
 const DISCONNECTED: &str = "disconnected:";
@@ -49,7 +49,7 @@ pub(crate) struct Gdb {
 }
 
 impl Gdb {
-    /// That there is none is told before anything is made for the VM.
+    /// Finds the debugger, before anything is made for the VM.
     pub(crate) fn find() -> Result<Self, Error> {
         let chosen = std::env::var_os(PROGRAM_VARIABLE).filter(|name| !name.is_empty());
         let program = chosen.unwrap_or_else(|| programs::GDB.command().get_program().into());

@@ -20,7 +20,7 @@ pub(crate) struct Named {
     pub(crate) written: bool,
 }
 
-/// What a disk, a drive or a flash has its content in.
+/// The image that holds the content of a disk, a drive or a flash.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Image {
     /// As written.
@@ -41,7 +41,7 @@ impl Image {
     }
 }
 
-/// What the arguments name, each with its word.
+/// The files and directories that the arguments name, each with its word.
 pub(crate) fn named(arguments: &[Argument]) -> impl Iterator<Item = (Named, Span)> {
     let images = images(arguments).into_iter().filter_map(|(image, word)| {
         let path = image.file()?.to_string();

@@ -22,7 +22,7 @@ pub(crate) struct Argument {
     pub(crate) name: String,
     /// Empty where there is none.
     pub(crate) value: String,
-    /// Of the value, or of the option that has none.
+    /// The place of the value, or of an option without one.
     pub(crate) span: Span,
 }
 
@@ -42,7 +42,7 @@ pub(crate) fn arguments(words: Vec<Word>) -> Vec<Argument> {
     arguments
 }
 
-/// The same of a command line that begins with the program, whose words are at no place.
+/// The arguments of a command line that begins with the program. Its words have no place.
 pub(crate) fn arguments_of<'a>(argv: impl IntoIterator<Item = &'a str>) -> Vec<Argument> {
     let word = |text: &str| Word { text: text.to_string(), span: Span::default() };
     arguments(argv.into_iter().skip(1).map(word).collect())

@@ -39,7 +39,7 @@ pub(crate) fn is_held_by(port: u16, pid: u32) -> bool {
     holder.is_some_and(|(holder, _)| holder == pid)
 }
 
-/// Who has a taken port, as well as it can be known.
+/// Names the holder of a taken port, as well as it can be known.
 pub(crate) fn holder(port: u16) -> String {
     match linux::listener(port) {
         Some(Listener { process: Some((pid, name)), .. }) => {

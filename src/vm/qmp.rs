@@ -21,7 +21,7 @@ const EVENTS_MAX: usize = 1000;
 /// The `id`s of commands begin at the pid times this: a reply that was meant for a client before
 /// us is never taken for ours.
 const IDS_OF_A_PROCESS: u64 = 1000;
-/// Of a line that is no QMP, an error shows this much.
+/// An error shows this much of a line that is no QMP.
 const SHOWN_CHARS_MAX: usize = 80;
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(crate) enum Error {
     Silent,
     /// The other end is gone.
     Closed,
-    /// What was said is no QMP.
+    /// The line is no QMP.
     Garbled(String),
     /// QEMU's own "no" to the command.
     Refused { command: String, reason: Refusal },
@@ -82,9 +82,9 @@ enum Message {
     Return { id: Option<u64>, result: Result<Value, Refusal> },
 }
 
-/// What comes back for a command.
+/// The answer to a command.
 enum Answer {
-    /// What it returned, or QEMU's "no".
+    /// The value that it returned, or QEMU's "no".
     Result(Result<Value, Refusal>),
     /// QEMU began anew, and may have dropped the command.
     Greeting,
@@ -126,7 +126,7 @@ impl Qmp {
         }
     }
 
-    /// The same for a command that takes its time. Whenever nothing was said for `pause`,
+    /// Executes a command that takes its time. Whenever nothing was said for `pause`,
     /// `wait_on` tells whether to go on waiting; if not, the error is [`Error::Silent`].
     pub(crate) fn execute_patiently(
         &mut self,

@@ -1,5 +1,5 @@
-//! What a QEMU says that its QMP has: the answer to `query-qmp-schema`, an array of entities that
-//! refer to each other by name (`qapi/introspect.json`). Names of commands and events are those of
+//! The QMP schema of a QEMU: the answer to `query-qmp-schema`, an array of entities that refer to
+//! each other by name (`qapi/introspect.json`). Names of commands and events are those of
 //! the QAPI; names of types are not, and stand for nothing.
 //!
 //! Pure. What is not there, or of another shape, is taken for nothing: it only serves hints.
@@ -109,7 +109,7 @@ impl<'a> Schema<'a> {
     }
 }
 
-/// Of an enumeration: `values` until QEMU 6.2, which added `members`.
+/// The words of an enumeration: `values` until QEMU 6.2, which added `members`.
 fn words_of(entity: &Value) -> Vec<&str> {
     if text(entity, "meta-type") != Some("enum") {
         return Vec::new();
@@ -123,7 +123,7 @@ fn words_of(entity: &Value) -> Vec<&str> {
 mod tests {
     use super::*;
 
-    /// What QEMU 7.2 says of `send-key`, shortened.
+    /// The entities of `send-key` in QEMU 7.2, shortened.
     const SEND_KEY: &[u8] = br#"[
         {"name": "send-key", "ret-type": "0", "meta-type": "command", "arg-type": "1"},
         {"name": "STOP", "meta-type": "event", "arg-type": "0"},

@@ -1,4 +1,5 @@
-//! What a display of the guest shows, as QEMU writes it to a file: `screendump` of `qapi/ui.json`.
+//! The picture on a display of the guest, as QEMU writes it to a file: `screendump` of
+//! `qapi/ui.json`.
 
 use super::session::Session;
 use super::{Paths, qmp};

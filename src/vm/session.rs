@@ -34,7 +34,7 @@ impl Session {
         Self::connect(process, name, paths, log)
     }
 
-    /// The same with this process, and no other that was started since.
+    /// Opens a session with this process, and with no other that was started since.
     pub(crate) fn open_with(
         process: &Process,
         name: &str,
@@ -62,7 +62,7 @@ impl Session {
         self.execute_within(ANSWER_WAIT, command, arguments)
     }
 
-    /// The same for a command that takes its time.
+    /// Executes a command that takes its time.
     pub(crate) fn execute_within(
         &mut self,
         limit: Duration,
@@ -72,7 +72,7 @@ impl Session {
         self.try_execute(limit, command, arguments).map_err(|error| self.told(&error))
     }
 
-    /// The same for a command that may take any time, for as long as QEMU lives and is not frozen.
+    /// Executes a command that may take any time, for as long as QEMU lives and is not frozen.
     /// `waiting` is called about once a second.
     pub(crate) fn execute_patiently(
         &mut self,
@@ -100,7 +100,7 @@ impl Session {
         }
     }
 
-    /// The same for a caller that makes something of QEMU's "no".
+    /// Executes a command for a caller that has a use for QEMU's "no".
     pub(crate) fn try_execute(
         &mut self,
         limit: Duration,
@@ -110,7 +110,7 @@ impl Session {
         self.qmp.execute_with(command, arguments, Instant::now() + limit)
     }
 
-    /// What this QEMU says that its QMP has, for a [`super::schema::Schema`].
+    /// Asks this QEMU for its QMP schema, for a [`super::schema::Schema`].
     pub(crate) fn query_schema(&mut self) -> Result<Value, Error> {
         self.execute("query-qmp-schema", None)
     }
@@ -146,13 +146,13 @@ impl Session {
         }
     }
 
-    /// What an error of this session means for whoever asked for something.
+    /// Puts an error of this session in the user's words.
     pub(crate) fn told(&self, error: &qmp::Error) -> Error {
         told(error, &self.name, &self.process)
     }
 }
 
-/// What an error of QMP means for whoever asked for something.
+/// Puts an error of QMP in the user's words.
 fn told(error: &qmp::Error, name: &str, process: &Process) -> Error {
     match error {
         qmp::Error::Refused { .. } => Error::failed(format!("QEMU refuses {error}")),
@@ -175,7 +175,8 @@ fn told(error: &qmp::Error, name: &str, process: &Process) -> Error {
     }
 }
 
-/// What stopped the process, and what lets it go on: of one that a debugger has, SIGCONT does not.
+/// Tells what stopped the process, and what lets it go on. SIGCONT does not help where a debugger
+/// has it.
 fn what_froze(pid: u32) -> String {
     match linux::debugger(pid) {
         Some((debugger, name)) => {

@@ -1,4 +1,5 @@
-//! What a VM uses: its process as the system tells, its machine as QEMU does. Reads only.
+//! The resources that a VM uses: its process as the system tells, its machine as QEMU does. Reads
+//! only.
 //!
 //! QEMU is asked for everything, and what it does not know is left out: one without a balloon
 //! refuses `query-balloon`, an old one has fewer commands.
@@ -26,13 +27,13 @@ pub(crate) struct Stats {
     pub(crate) machine: Machine,
 }
 
-/// What QEMU tells of itself; nothing if it does not answer.
+/// The figures that QEMU gives of itself; none if it does not answer.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Machine {
     pub(crate) vcpus: Option<usize>,
-    /// What the guest has, plugged memory included.
+    /// The guest's memory, plugged memory included.
     pub(crate) memory_bytes: Option<u64>,
-    /// What a balloon leaves of it.
+    /// The memory that a balloon leaves of it.
     pub(crate) balloon_bytes: Option<u64>,
     pub(crate) disks: Vec<Disk>,
     pub(crate) networks: Vec<Network>,
@@ -41,14 +42,14 @@ pub(crate) struct Machine {
 /// Counters of a drive since QEMU's start (`BlockDeviceStats` of `qapi/block-core.json`).
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Disk {
-    /// Of the drive, or of its block node if it has none.
+    /// The name of the drive, or of its block node if it has none.
     pub(crate) name: String,
     pub(crate) rd_bytes: u64,
     pub(crate) rd_operations: u64,
     pub(crate) wr_bytes: u64,
     pub(crate) wr_operations: u64,
     pub(crate) flush_operations: u64,
-    /// Of all kinds.
+    /// Failed operations of all kinds.
     pub(crate) failed_operations: u64,
 }
 
@@ -179,7 +180,7 @@ fn networks(text: &str) -> Vec<Network> {
     networks
 }
 
-/// What waits in a connection.
+/// The bytes that wait in a connection.
 fn queues(line: &str) -> Option<(u64, u64)> {
     if line.contains("[HOST_FORWARD]") {
         return None;

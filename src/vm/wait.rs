@@ -19,7 +19,7 @@ pub(crate) fn poll<T>(
     poll_with(PAUSE_MAX, deadline.into(), ready)
 }
 
-/// The same for what may take minutes, with pauses of up to 40 ms.
+/// Polls for something that may take minutes, with pauses of up to 40 ms.
 pub(crate) fn poll_long<T>(
     deadline: Option<Instant>,
     ready: impl FnMut() -> Option<T>,

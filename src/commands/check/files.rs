@@ -13,7 +13,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
-/// What is not there, but for what qqmgr makes.
+/// Finds the files that are missing, but for those that qqmgr makes.
 pub(super) fn missing(config: &Config, arguments: &[Argument], made: &[PathBuf]) -> Vec<Problem> {
     let is_made = |named: &Named| made.iter().any(|path| path == Path::new(&named.path));
     let others = named(arguments).filter(|(named, _)| !is_made(named));

@@ -1,4 +1,4 @@
-//! What `qqmgr check` tells: findings, each once, in the order of the file.
+//! The findings of `qqmgr check`, each once, in the order of the file.
 
 use crate::error::{Kind, Located, STDOUT, problem_json};
 use crate::json::Value;
@@ -41,14 +41,15 @@ impl Findings {
         Self { source: Arc::clone(source), vms: Some(vms), found: Vec::new() }
     }
 
-    /// What keeps a file from being read.
+    /// Makes the findings of a file that cannot be read.
     pub(super) fn of_file(Located { source, problems }: Located) -> Self {
         let mut findings = Self { source, vms: None, found: Vec::new() };
         findings.add_unowned(problems);
         findings.sorted()
     }
 
-    /// Of one VM. The same at the same place is told once, as of all VMs that have it.
+    /// Adds findings of one VM. A finding that several VMs have at the same place is told once,
+    /// with all their names.
     pub(super) fn add(
         &mut self,
         severity: Severity,
@@ -68,7 +69,7 @@ impl Findings {
         }
     }
 
-    /// Of no VM.
+    /// Adds findings that belong to no VM.
     pub(super) fn add_unowned(&mut self, problems: Vec<Problem>) {
         let error = |problem| Finding {
             severity: Severity::Error,
@@ -153,7 +154,7 @@ impl Report for Findings {
     }
 }
 
-/// What several VMs have: the items with the same key, the first of each VM.
+/// Groups the items of several VMs by key, and takes the first of each VM.
 pub(super) fn groups<'a, K: Ord, T>(
     items: impl Iterator<Item = (K, &'a str, T)>,
 ) -> impl Iterator<Item = (K, Vec<(&'a str, T)>)> {

@@ -17,7 +17,7 @@ pub(super) fn paths(config: &Config) -> Vec<PathBuf> {
     paths.flat_map(|paths| [paths.disk, paths.seed]).collect()
 }
 
-/// What is to be told of the images of a VM.
+/// Adds the findings about the images of a VM.
 pub(super) fn add(config: &Config, subject: &Subject, findings: &mut Findings) {
     for image in &subject.images {
         let (errors, warning) = of_image(config, image);

@@ -89,7 +89,7 @@ fn run(args: &Args) -> Outcome {
     Ok(Box::new(findings.sorted()))
 }
 
-/// Those of the whole file, when it has some that keep it from being used.
+/// The findings of the whole file, when some of them keep it from being used.
 fn all_errors(config: &Config, problems: Vec<Problem>) -> Findings {
     let source = Arc::clone(&config.source);
     let mut findings = Findings::of_file(Located { source, problems });

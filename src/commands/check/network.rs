@@ -16,7 +16,7 @@ const SSH_PORT: &str = "{{.vm.ssh.port}}";
 /// net/slirp.c).
 struct Forward {
     rule: String,
-    /// Of the word that it is in.
+    /// The place of the word that it is in.
     word: Span,
     udp: bool,
     address: String,
@@ -154,7 +154,7 @@ impl Forward {
         })
     }
 
-    /// The same on another address and port.
+    /// Shows the forward with another address and port.
     fn on(&self, address: &str, port: &str) -> String {
         let protocol = if self.udp { "udp" } else { "tcp" };
         format!("hostfwd={protocol}:{address}:{port}-{}:{}", self.guest, self.guest_port)

@@ -98,7 +98,7 @@ fn takes(schema: &Schema, command: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Of QEMU 5.2 and of 7.2.
+    /// The texts are those of QEMU 5.2 and of 7.2.
     #[test]
     fn what_was_meant_is_known_by_old_texts_and_new_ones() {
         let answer = crate::json::parse(
