@@ -2,8 +2,9 @@
 //! all of that has an answer of `None` where there is no `/proc`, which its callers can do without.
 //! Reads only.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, IsTerminal as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -61,6 +62,12 @@ fn proc(path: &str) -> PathBuf {
 pub(crate) fn terminal() -> Option<PathBuf> {
     let name = || fs::read_link(proc("self/fd/0")).ok();
     io::stdin().is_terminal().then(name).flatten()
+}
+
+/// A path that leads to an open file, whatever has become of its name.
+pub(crate) fn way_to(file: &File) -> Option<PathBuf> {
+    let path = proc(&format!("self/fd/{}", file.as_raw_fd()));
+    path.exists().then_some(path)
 }
 
 fn of_process(pid: u32, file: &str) -> PathBuf {

@@ -1,17 +1,33 @@
 //! `put` and `get`: by `scp`, which speaks sftp, or as a tar stream to a guest that has no sftp
 //! server, as small ones with dropbear do not.
 
-use super::run::{Output, capture, replace_by};
+use super::run::{Output, capture, pipe, replace_by, watch};
 use super::{FAILURE_CODE, Guest, stream};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::files;
+use crate::guard::Guard;
+use crate::log::Log;
 use crate::programs;
+use crate::system::arrivals::{Arrival, Destination};
+use crate::system::departures::{Departure, last_part};
+use crate::system::left_out::{self, LeftOut};
+use crate::text::sanitized;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const METHOD_BYTES_MAX: u64 = 16;
+/// What an error shows of a guest's greeting.
+const GREETING_CHARS_MAX: usize = 60;
+/// Of scp's errors, those that leave half a file.
+const HALF_FILES: [&str; 2] = ["read remote \"", "write local \""];
+/// What tar and scp say of a stream that begins with something else.
+const NO_STREAM: [&str; 3] = ["archive", "magic", "message too long"];
+/// Removes a directory when this process has been killed; its programs may still be writing.
+const CLEAN_UP: &str = "echo ready >&2; read -r end; chmod -R u+rwx \"$1\" 2>/dev/null
+    for try in 1 2 3; do rm -rf \"$1\" && break; sleep 1; done";
+const READY: &str = "ready";
 
 /// What is copied where. Remote names are as `scp` takes them: relative ones and `~/` start from
 /// the guest user's home, and `get` expands patterns in them.
@@ -30,47 +46,198 @@ impl Method {
     const ALL: [(Self, &'static str); 2] = [(Self::Sftp, "sftp"), (Self::Tar, "tar")];
 }
 
-/// Copies, directories whole. With `exec` the process may be replaced, and then does not return.
+/// Copies, directories whole. With `exec` the process may be replaced, and then does not return;
+/// progress is shown then.
 pub(crate) fn copy(guest: &Guest, copy: &Copy, exec: bool) -> Result<(), Error> {
-    if let Copy::Put { from, .. } = copy {
-        from.iter().try_for_each(|path| {
-            path.metadata().map(|_| ()).map_err(|error| Error::io("read", path, &error))
-        })?;
+    let left = match copy {
+        Copy::Put { from, to } => put(guest, from, to, exec)?,
+        Copy::Get { from, to } => get(guest, from, to, exec)?,
+    };
+    if left.is_empty() {
+        return Ok(());
     }
-    match method(guest)? {
-        Method::Tar => stream::copy(guest, copy),
-        Method::Sftp if exec => Err(replace_by(scp(guest, copy, &["-r", "--"]), &guest.log)),
+    Err(Error::failed(left_out::message(&left)).hint("everything else was copied"))
+}
+
+// ---- put ----
+
+fn put(guest: &Guest, from: &[PathBuf], to: &OsStr, exec: bool) -> Result<Vec<LeftOut>, Error> {
+    from.iter().try_for_each(|path| {
+        path.metadata().map(|_| ()).map_err(|error| Error::io("read", path, &error))
+    })?;
+    let method = method(guest)?;
+    let mut departure = Departure::new(from, &private(guest))?;
+    let guard = departure.dir.as_deref().and_then(|dir| guard(dir, &guest.log));
+    let result = match method {
+        Method::Tar => stream::put(guest, &departure.from, to),
         Method::Sftp => {
-            let output = ask(guest, scp(guest, copy, &["-q", "-r", "--"]))?;
-            match output.exit_code {
+            let mut scp = guest.command(&programs::SCP);
+            scp.args(if exec { &["-r", "--"][..] } else { &["-q", "-r", "--"] });
+            scp.args(departure.from.iter().map(|path| scp_source(path))).arg(remote(guest, to));
+            if exec && departure.dir.is_none() && departure.left.is_empty() {
+                return Err(replace_by(scp, &guest.log));
+            }
+            run_scp(guest, scp, exec).and_then(|output| match output.exit_code {
                 Some(0) => Ok(()),
                 _ => Err(Error::failed(output.said())),
+            })
+        }
+    };
+    let left = std::mem::take(&mut departure.left);
+    let dir = departure.dir.clone();
+    drop(departure);
+    end_guard(guard, dir.as_deref());
+    with_left(result, &left)?;
+    Ok(left)
+}
+
+/// What belongs to this program and is no part of a tree: the runtime directory.
+fn private(guest: &Guest) -> Vec<PathBuf> {
+    let Some(runtime) = guest.paths.dir.parent() else { return Vec::new() };
+    if runtime.ends_with(".qqmgr") {
+        return vec![runtime.to_path_buf()];
+    }
+    // It is a directory of the user's, in which there are those of VMs and images.
+    let ours = |name: &String| name.starts_with("vm.") || name.starts_with("img.");
+    files::names_in(runtime).into_iter().filter(ours).map(|name| runtime.join(name)).collect()
+}
+
+/// A local path for scp. A name that ends in `..` would lie beside the destination.
+fn scp_source(path: &Path) -> PathBuf {
+    if last_part(path).is_some() { local(path) } else { local(path).join(".") }
+}
+
+// ---- get ----
+
+fn get(guest: &Guest, from: &[OsString], to: &Path, exec: bool) -> Result<Vec<LeftOut>, Error> {
+    let destination = Destination::new(to)?;
+    let method = method(guest)?;
+    let mut sources = Vec::new();
+    for path in from {
+        if method == Method::Tar || stream::has_odd_links(guest, path)? {
+            sources.extend(stream::expanded(guest, path)?.into_iter().map(|it| (Method::Tar, it)));
+        } else {
+            sources.push((Method::Sftp, path.clone()));
+        }
+    }
+    if sources.is_empty() {
+        return Err(Error::failed("no file on the guest matches"));
+    }
+    if sources.len() > 1 && !destination.is_dir() {
+        let message = format!("`{}` is no directory", to.display());
+        return Err(Error::failed(message).hint("several files need one to go to"));
+    }
+    let mut left = Vec::new();
+    let mut result = Ok(());
+    for (method, path) in &sources {
+        let arrival = destination.arrival()?;
+        let dir = arrival.dir().to_path_buf();
+        let guard = guard(&dir, &guest.log);
+        let got = get_one(guest, *method, path, (arrival, &destination, to), exec);
+        end_guard(guard, Some(&dir));
+        let (more, incomplete) = got?;
+        left.extend(more);
+        result = result.and(incomplete.map_or(Ok(()), Err));
+    }
+    with_left(result, &left)?;
+    Ok(left)
+}
+
+/// Copies one source; gives what was left out, and the error for what could not be copied.
+fn get_one(
+    guest: &Guest,
+    method: Method,
+    path: &OsStr,
+    (arrival, destination, to): (Arrival, &Destination, &Path),
+    exec: bool,
+) -> Result<(Vec<LeftOut>, Option<Error>), Error> {
+    // For a source whose content is meant. Nobody else names anything in there.
+    let whole = last_part(path).is_none().then(|| OsString::from("content"));
+    let inbox = arrival.inbox();
+    let (mut left, incomplete) = match method {
+        Method::Tar => {
+            let into = whole.as_ref().map_or(inbox.clone(), |name| inbox.join(name));
+            if let Some(name) = &whole {
+                arrival.make_dir(name)?;
+            }
+            let piped = pipe(
+                stream::sender(guest, path),
+                stream::receiver(&into),
+                guest.failure_code(),
+                &guest.limits,
+                &guest.log,
+            );
+            let piped = piped.map_err(|error| greeted(guest, error))?;
+            let has_nothing = inbox.read_dir().is_ok_and(|mut names| names.next().is_none());
+            let left = stream::left_out(&piped.said);
+            match piped.incomplete {
+                Some(error) if has_nothing => return Err(greeted(guest, error)),
+                None if has_nothing && left.is_empty() => {
+                    let message = format!("the guest sent nothing of `{}`", path.display());
+                    return Err(Error::failed(message));
+                }
+                incomplete => (left, incomplete),
             }
         }
+        Method::Sftp => {
+            let is_pattern = is_pattern(path) || path.as_bytes().contains(&b'\\');
+            let name = whole.clone().or_else(|| last_part(path).filter(|_| !is_pattern));
+            let target = name.map_or(inbox.clone(), |name| inbox.join(name));
+            let mut scp = guest.command(&programs::SCP);
+            scp.args(if exec { &["-r", "--"][..] } else { &["-q", "-r", "--"] });
+            scp.arg(remote(guest, path)).arg(target);
+            let output = run_scp(guest, scp, exec)?;
+            let said = output.said().replace(&*inbox.to_string_lossy(), &to.to_string_lossy());
+            let error = (output.exit_code != Some(0)).then(|| Error::failed(&said));
+            let is_half = HALF_FILES.iter().any(|text| said.contains(text));
+            let broken = output.exit_code.is_none_or(|code| code == FAILURE_CODE.into());
+            match error {
+                Some(error) if broken || is_half => return Err(greeted(guest, error)),
+                error => (Vec::new(), error),
+            }
+        }
+    };
+    let not_moved = arrival.deliver(destination, whole.as_deref())?;
+    let content = whole.as_deref().map(Path::new);
+    left.extend(not_moved.into_iter().map(|left| match content {
+        Some(content) => left.inside(content),
+        None => left,
+    }));
+    Ok((left, incomplete))
+}
+
+// ---- both ----
+
+/// The result of a copy, with what was left out if it is an error.
+fn with_left(result: Result<(), Error>, left: &[LeftOut]) -> Result<(), Error> {
+    result.map_err(|error| match error.kind {
+        Kind::Failed if !left.is_empty() => {
+            Error::failed(format!("{}; {}", error.message(), left_out::message(left)))
+        }
+        _ => error,
+    })
+}
+
+/// Removes the directory if this process does not come to it.
+fn guard(dir: &Path, log: &Log) -> Option<Guard> {
+    let argv = ["sh", "-c", CLEAN_UP, "sh"].map(OsString::from);
+    let argv = [&argv[..], &[dir.as_os_str().to_os_string()]].concat();
+    Guard::new(&argv, READY, Stdio::null(), log).ok()
+}
+
+/// The guard has nothing to do for a directory that is gone.
+fn end_guard(guard: Option<Guard>, dir: Option<&Path>) {
+    let is_there = dir.is_some_and(|dir| dir.symlink_metadata().is_ok());
+    if let Some(guard) = guard.filter(|_| !is_there) {
+        guard.disarm();
     }
 }
 
-/// `scp -F ssh.conf FLAGS... FROM... TO`
-fn scp(guest: &Guest, copy: &Copy, flags: &[&str]) -> Command {
-    let mut scp = guest.command(&programs::SCP);
-    if let Copy::Get { from, .. } = copy
-        && from.len() > 1
-    {
-        // scp opens a session for each, one right after the other, and over a shared connection
-        // the second may get the exit status of the first (OpenSSH 9.2 and dropbear 2022.83, 3
-        // times of 80 on a busy machine).
-        scp.args(["-o", "ControlPath=none"]);
-    }
-    scp.args(flags);
-    match copy {
-        Copy::Put { from, to } => {
-            scp.args(from.iter().map(|path| local(path))).arg(remote(guest, to))
-        }
-        Copy::Get { from, to } => {
-            scp.args(from.iter().map(|path| remote(guest, path))).arg(local(to))
-        }
-    };
-    scp
+/// Runs scp; its progress is shown if that is wanted.
+fn run_scp(guest: &Guest, mut scp: Command, shown: bool) -> Result<Output, Error> {
+    scp.stdin(Stdio::null());
+    let run = if shown { watch } else { capture };
+    run(scp, &guest.limits, &guest.log)
 }
 
 /// With a slash in front of any colon, so that scp does not take it for a host.
@@ -104,27 +271,56 @@ fn method(guest: &Guest) -> Result<Method, Error> {
 
 /// Asks the guest. The first question tells whether there is a connection at all; the second
 /// then goes over the same one, and an sftp server that is there ends well at the end of input.
+/// The answers on standard output are the path of tar, and nothing.
 fn find_out(guest: &Guest) -> Result<Method, Error> {
     let name = &guest.name;
-    let tar = ask(guest, guest.ssh(&["command -v tar".into()]))?;
+    let tar = ask(guest, guest.script(OsStr::new("command -v tar")))?;
     if tar.exit_code == Some(FAILURE_CODE.into()) {
         let message = format!("cannot reach the guest of VM `{name}`: {}", tar.said());
         return Err(Error::failed(message).hint("is it booted, and does `[ssh]` let you in?"));
     }
-    let mut sftp = guest.command(&programs::SSH);
-    sftp.args(["-s", name, "sftp"]);
-    if ask(guest, sftp)?.exit_code == Some(0) {
-        return Ok(Method::Sftp);
+    let sftp = ask(guest, guest.own_ssh(&["-s", name, "sftp"].map(OsStr::new)))?;
+    if sftp.exit_code == Some(0) {
+        return greeting(guest, &sftp.stdout).map_or(Ok(Method::Sftp), Err);
     }
     if tar.exit_code == Some(0) {
-        return Ok(Method::Tar);
+        let mut lines = tar.stdout.trim_ascii_end().rsplitn(2, |byte| *byte == b'\n').skip(1);
+        let before = lines.next().unwrap_or_default();
+        return greeting(guest, before).map_or(Ok(Method::Tar), Err);
     }
     let message = format!("the guest of VM `{name}` has neither an sftp server nor tar");
     Err(Error::failed(message)
         .hint("install one of them there; `qqmgr ssh VM 'cat > FILE' < FILE` needs neither"))
 }
 
-fn ask(guest: &Guest, mut command: Command) -> Result<Output, Error> {
+/// The error about a guest whose shell says this before what is asked for.
+fn greeting(guest: &Guest, said: &[u8]) -> Option<Error> {
+    let said = sanitized(String::from_utf8_lossy(said).trim());
+    // Data is no greeting.
+    if said.is_empty() || said.contains('\u{fffd}') {
+        return None;
+    }
+    let said: String = said.chars().take(GREETING_CHARS_MAX).collect();
+    let message = format!(
+        "the shell of the guest of VM `{}` prints `{said}` before every command, which breaks copies",
+        guest.name
+    );
+    Some(Error::failed(message).hint(
+        "its startup file there (`~/.bashrc`, say) must print nothing unless `$-` has an `i`",
+    ))
+}
+
+/// The reason for an error, if the guest's shell prints a greeting by now.
+fn greeted(guest: &Guest, error: Error) -> Error {
+    if !NO_STREAM.iter().any(|sign| error.message().contains(sign)) {
+        return error;
+    }
+    let asked = ask(guest, guest.script(OsStr::new(":")));
+    let greeted = asked.ok().filter(|asked| asked.exit_code == Some(0));
+    greeted.and_then(|asked| greeting(guest, &asked.stdout)).unwrap_or(error)
+}
+
+pub(super) fn ask(guest: &Guest, mut command: Command) -> Result<Output, Error> {
     command.stdin(Stdio::null());
     capture(command, &guest.limits, &guest.log)
 }

@@ -21,6 +21,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+/// For what this program itself does on a guest, as scp does it: settings that are meant for
+/// people, and for what they run there, would break it.
+const OWN_OPTIONS: [&str; 4] =
+    ["RemoteCommand=none", "RequestTTY=no", "PermitLocalCommand=no", "ClearAllForwardings=yes"];
 /// A connection's master that does not answer is stopped or hangs, and is left to itself.
 const EXIT_WAIT: Duration = Duration::from_secs(2);
 /// Of a configuration that this program wrote.
@@ -81,6 +85,24 @@ impl Guest {
     /// `ssh -F ssh.conf NAME WORDS...`
     pub(crate) fn ssh(&self, words: &[OsString]) -> Command {
         self.ssh_with(None, words)
+    }
+
+    /// `ssh -F ssh.conf -o ... WORDS...`, for what this program itself does on the guest. `words`
+    /// begin with options, and the VM's name.
+    fn own_ssh(&self, words: &[&OsStr]) -> Command {
+        if let Some(options) = &self.dropbear {
+            let mut command = programs::SSH.command();
+            command.args(options).args(words.iter().skip(1));
+            return command;
+        }
+        let mut command = self.command(&programs::SSH);
+        command.args(OWN_OPTIONS.iter().flat_map(|option| ["-o", option])).args(words);
+        command
+    }
+
+    /// A script of this program on the guest.
+    fn script(&self, script: &OsStr) -> Command {
+        self.own_ssh(&[OsStr::new(&self.name), script])
     }
 
     /// The same over a connection of its own: the master of a shared one would go on with the

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// What a program may say on each of its two streams where that is kept.
 const OUTPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// Begins a line on stderr that is no error: it names what a script on the guest left out.
+pub(super) const MARK: &[u8] = b"qqmgr-left-out: ";
+
 /// The same on all systems that QEMU runs on.
 const SIGPIPE: i32 = 13;
 
@@ -101,8 +104,14 @@ pub(crate) fn replace_by(mut command: Command, log: &Log) -> Error {
 
 /// Runs a program to its end and keeps what it says.
 pub(crate) fn capture(mut command: Command, limits: &Limits, log: &Log) -> Result<Output, Error> {
+    command.stdout(Stdio::piped());
+    watch(command, limits, log)
+}
+
+/// Runs a program to its end and keeps its errors; its output is ours, where progress is shown.
+pub(super) fn watch(mut command: Command, limits: &Limits, log: &Log) -> Result<Output, Error> {
     trace(&command, log);
-    let mut child = spawn(command.stdout(Stdio::piped()))?;
+    let mut child = spawn(&mut command)?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     // Each reader ends when the program does, or when it has read too much, which ends the program.
     let readers = (std::thread::spawn(|| read(stdout)), std::thread::spawn(|| read(stderr)));
@@ -143,17 +152,31 @@ pub(super) fn briefly(mut command: Command, limit: Duration, log: &Log) {
 
 fn read(stream: Option<impl Read>) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    stream?.take(OUTPUT_BYTES_MAX + 1).read_to_end(&mut bytes).ok()?;
+    let Some(stream) = stream else { return Some(bytes) };
+    stream.take(OUTPUT_BYTES_MAX + 1).read_to_end(&mut bytes).ok()?;
     (bytes.len() as u64 <= OUTPUT_BYTES_MAX).then_some(bytes)
 }
 
-/// Runs `from | to`. What `to` says only counts when it had a whole stream to work on.
+/// How a pipe ended whose receiver got a whole stream.
+pub(super) struct Piped {
+    /// What the sender said on stderr.
+    pub(super) said: Vec<u8>,
+    /// Not everything could be sent or received, and the rest was.
+    pub(super) incomplete: Option<Error>,
+}
+
+/// In what a receiver says, signs of a file that it could not write to its end.
+const HALF_FILES: [&str; 5] = ["write", "wrote", "space", "quota", "i/o"];
+
+/// Runs `from | to`. What `to` says only counts when it had a whole stream to work on. `from` has
+/// broken off when it ends with the exit code `broken`.
 pub(super) fn pipe(
     mut from: Command,
     mut to: Command,
+    broken: u8,
     limits: &Limits,
     log: &Log,
-) -> Result<(), Error> {
+) -> Result<Piped, Error> {
     trace(&from, log);
     trace(&to, log);
     let mut source = spawn(from.stdin(Stdio::null()).stdout(Stdio::piped()))?;
@@ -164,14 +187,24 @@ pub(super) fn pipe(
     drop(to);
     // Both at once, since either may have more to say than a pipe holds.
     std::thread::scope(|scope| {
-        let sending = scope.spawn(|| end(source, from.get_program(), limits));
-        let received = sink.map_err(Failure::from).and_then(|child| end(child, &receiver, limits));
-        let sent = sending.join().unwrap_or_else(|_| Err(Error::failed("the copy failed").into()));
-        match sent {
-            Err(Failure { receiver_left: true, .. }) if received.is_err() => received,
-            sent => sent.and(received),
+        let sending = scope.spawn(|| end(source, limits));
+        let received = sink.and_then(|child| end(child, limits)).map(|end| {
+            let said = String::from_utf8_lossy(&end.said).to_lowercase();
+            (end.checked(&receiver), HALF_FILES.iter().any(|sign| said.contains(sign)))
+        });
+        let sent = sending.join().unwrap_or_else(|_| Err(Error::failed("the copy failed")))?;
+        // That was ended by SIGPIPE, which is a consequence and no cause.
+        let receiver_left = sent.status.signal() == Some(SIGPIPE);
+        let is_whole = sent.status.code().is_some_and(|code| code != broken.into());
+        let said = sent.said.clone();
+        let (received, is_half) = received.unwrap_or_else(|error| (Err(error), true));
+        match (sent.checked(from.get_program()), received) {
+            (Err(_), Err(error)) if receiver_left => Err(error),
+            (Err(error), Ok(())) if is_whole => Ok(Piped { said, incomplete: Some(error) }),
+            (Ok(()), Err(error)) if !is_half => Ok(Piped { said, incomplete: Some(error) }),
+            (Err(error), _) | (Ok(()), Err(error)) => Err(error),
+            (Ok(()), Ok(())) => Ok(Piped { said, incomplete: None }),
         }
-        .map_err(|failure| failure.error)
     })
 }
 
@@ -179,33 +212,32 @@ fn spawn(command: &mut Command) -> Result<Child, Error> {
     command.stderr(Stdio::piped()).spawn().map_err(|error| cannot_run(command, &error))
 }
 
-/// How a program of a pipe failed.
-struct Failure {
-    error: Error,
-    /// It was ended by SIGPIPE, which is a consequence and no cause.
-    receiver_left: bool,
+/// How a program of a pipe ended.
+struct End {
+    status: ExitStatus,
+    said: Vec<u8>,
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self { error, receiver_left: false }
+impl End {
+    /// An error unless it ended well.
+    fn checked(&self, program: &OsStr) -> Result<(), Error> {
+        if self.status.success() {
+            return Ok(());
+        }
+        let lines = self.said.split(|byte| *byte == b'\n');
+        let lines: Vec<&[u8]> = lines.filter(|line| !line.starts_with(MARK)).collect();
+        let said = said(&lines.join(&b'\n'));
+        let said = if said.is_empty() { self.status.to_string() } else { said };
+        Err(Error::failed(format!("the copy failed: `{}`: {said}", program.display())))
     }
 }
 
-/// Waits for a program; an error has what it said.
-fn end(mut child: Child, program: &OsStr, limits: &Limits) -> Result<(), Failure> {
+/// Waits for a program.
+fn end(mut child: Child, limits: &Limits) -> Result<End, Error> {
     let stderr = child.stderr.take();
     let reader = std::thread::spawn(|| read(stderr));
-    let status = limits.wait(&mut child, program);
-    let status = status?;
-    let stderr = reader.join().unwrap_or_default().unwrap_or_default();
-    if status.success() {
-        return Ok(());
-    }
-    let said = said(&stderr);
-    let said = if said.is_empty() { status.to_string() } else { said };
-    let error = Error::failed(format!("the copy failed: `{}`: {said}", program.display()));
-    Err(Failure { error, receiver_left: status.signal() == Some(SIGPIPE) })
+    let status = limits.wait(&mut child, OsStr::new("the copy"))?;
+    Ok(End { status, said: reader.join().unwrap_or_default().unwrap_or_default() })
 }
 
 fn trace(command: &Command, log: &Log) {

@@ -1,117 +1,190 @@
-//! TRUSTED CORE: copies as a tar stream through ssh, for guests without an sftp server. Writes
-//! local files: only below the directory that the user named.
+//! Copies as a tar stream through ssh, for guests without an sftp server, and for trees with links
+//! that sftp does not follow: the programs on both sides, and the scripts that run them on the
+//! guest.
 //!
-//! Files arrive under their new name by a rename, so that an interrupted copy leaves no half file
-//! under it. A directory that is there already is copied into, as `scp -r` does.
+//! On the guest, files arrive under their new name by a rename, so that an interrupted copy leaves
+//! no half file under it. A directory that is there already is copied into, as `scp -r` does.
 
 use super::Guest;
-use super::copy::{Copy, is_pattern, local};
-use super::run::{capture, pipe};
+use super::copy::{ask, is_pattern, local};
+use super::run::{MARK, pipe};
 use crate::error::Error;
 use crate::programs;
+use crate::system::departures::last_part;
+use crate::system::left_out::LeftOut;
+use crate::text::sanitized;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::Command;
 
-/// `$1` is where to, `$2` the name within the stream, `$3` how many sources there are.
+/// `$1` is where to, `$2` the name within the stream, or `.` for one without, `$3` how many sources
+/// there are.
 const PUT: &str = r#"
 if [ -d "$1" ]; then exec tar -xof - -C "$1"; fi
-if [ "$3" != 1 ] || [ "${1%/}" != "$1" ]; then echo "$1: no such directory" >&2; exit 1; fi
-part=$1.part.$$
+to=${1%/}
+if [ "$3" != 1 ] || { [ "$2" != . ] && [ "$to" != "$1" ]; }; then
+    echo "$1: no such directory" >&2; exit 1
+fi
+part=$to.part.$$
 mkdir "$part" || exit
-tar -xof - -C "$part" && mv -f "$part/$2" "$1"
+tar -xof - -C "$part" && if [ "$2" = . ]; then mv "$part" "$to"; else mv -f "$part/$2" "$to"; fi
 status=$?
 rm -rf "$part"
 exit $status
 "#;
-/// `$1` is the path. Links are followed, as `scp -r` does.
+/// `$1` is the path, which is `$3` in the directory `$2`; or that is `.`, and its content is meant.
+/// Links are followed, as `scp -r` does. If some of them lead to directories, nowhere or round in
+/// circles, the tree is laid out anew first: directories, and a link to each file.
 const GET: &str = r#"
-if [ ! -e "$1" ] && [ ! -L "$1" ]; then echo "$1: No such file or directory" >&2; exit 1; fi
-dir=$(dirname "$1") && name=$(basename "$1") && cd "$dir" || exit
+if [ ! -e "$1" ]; then
+    why='No such file or directory'
+    [ ! -L "$1" ] || why='a symbolic link that leads nowhere'
+    echo "$1: $why" >&2; exit 1
+fi
+cd "$2" || exit
 # Files of the kernel do not tell their size, and tar believes what they tell.
-if [ -f "./$name" ] && case $(pwd -P)/ in /proc/*|/sys/*) :;; *) false;; esac; then
-    copy=$(mktemp -d) && cat "./$name" >"$copy/$name" && tar -cf - -C "$copy" "./$name"
+if [ -f "./$3" ] && case $(pwd -P)/ in /proc/*|/sys/*) :;; *) false;; esac; then
+    copy=$(mktemp -d) && cat "./$3" >"$copy/$3" && tar -cf - -C "$copy" "./$3"
     status=$?
     rm -rf "$copy"
     exit $status
 fi
-exec tar -chf - "./$name"
+odd='for link; do [ -f "$link" ] || { echo odd; exit; }; done'
+if [ ! -d "./$3" ] || [ -z "$(find "./$3/" -type l -exec sh -c "$odd" sh {} + 2>/dev/null)" ]; then
+    exec tar -chf - "./$3"
+fi
+tree='
+from=$1 to=$2 shown=$3
+left() { line=$(echo "$shown/$name" | tr "\n" "?"); echo "$MARK${line%?} ($1)" >&2; }
+set --
+for path in "$from"/* "$from"/.[!.]* "$from"/..?*; do
+    name=${path##*/}
+    if [ -d "$path" ]; then
+        above=$from
+        while [ -n "$above" ] && ! [ "$path" -ef "$above" ]; do above=${above%/*}; done
+        if [ -n "$above" ] || [ "$path" -ef / ]; then
+            left "it leads to a directory that it is in"
+        elif [ ! -r "$path" ] || [ ! -x "$path" ]; then
+            left "permission denied"
+        else
+            mkdir "$to/$name" && sh -c "$tree" sh "$path" "$to/$name" "$shown/$name" || exit
+        fi
+    elif [ -e "$path" ]; then
+        set -- "$@" "$path"
+        if [ $# = 100 ]; then ln -s "$@" "$to" || exit; set --; fi
+    elif [ -L "$path" ]; then
+        left "a symbolic link that leads nowhere"
+    fi
+done
+if [ $# != 0 ]; then ln -s "$@" "$to" || exit; fi
+mode=$(stat -c %a "$from" 2>/dev/null) && chmod "$mode" "$to"
+:'
+export tree MARK=MARKED
+here=$(pwd -P)
+copy=$(mktemp -d) || exit
+if [ "$3" = . ]; then
+    sh -c "$tree" sh "${here%/}" "$copy" .
+else
+    mkdir "$copy/$3" && sh -c "$tree" sh "${here%/}/$3" "$copy/$3" "$3"
+fi && tar -chf - -C "$copy" "./$3"
+status=$?
+chmod -R u+rwx "$copy"
+rm -rf "$copy"
+exit $status
 "#;
+/// Behind it come the names that a pattern matches, pasted, and [`ODD_END`].
+const ODD: &str = r#"
+odd='for link; do [ -f "$link" ] || { echo odd; exit; }; done'
+command -v tar >/dev/null || exit 0
+for path in "#;
+const ODD_END: &str = r#"; do
+    [ ! -d "$path" ] || find "$path/" -type l -exec sh -c "$odd" sh {} + 2>/dev/null
+done
+:"#;
 /// The pattern is pasted behind it: the names that it matches, NUL after each.
 const MATCHES: &str = r"printf '%s\0' ";
 
-pub(super) fn copy(guest: &Guest, copy: &Copy) -> Result<(), Error> {
-    match copy {
-        Copy::Put { from, to } => {
-            let count = from.len().to_string();
-            from.iter().try_for_each(|path| put(guest, path, to, &count))
-        }
-        Copy::Get { from, to } => {
-            let mut sources = Vec::new();
-            for path in from {
-                sources.extend(expanded(guest, path)?);
-            }
-            if sources.len() > 1 && !to.is_dir() {
-                let message = format!("`{}` is no directory", to.display());
-                return Err(Error::failed(message).hint("several files need one to go to"));
-            }
-            sources.iter().try_for_each(|path| get(guest, path, to))
-        }
-    }
+/// Copies to the guest, source by source.
+pub(super) fn put(guest: &Guest, from: &[PathBuf], to: &OsStr) -> Result<(), Error> {
+    let count = from.len().to_string();
+    from.iter().try_for_each(|path| {
+        let name = last_part(path);
+        let mut tar = tar();
+        tar.arg("-chf").arg("-").arg("-C");
+        match &name {
+            Some(name) => tar.arg(parent(path)).arg(Path::new(".").join(name)),
+            None => tar.arg(local(path)).arg("."),
+        };
+        let (to, name) = (home_relative(to), name.unwrap_or(".".into()));
+        let remote = remote_script(PUT, &[&to, &name, OsStr::new(&count)]);
+        let script = guest.script(&remote);
+        let piped = pipe(tar, script, guest.failure_code(), &guest.limits, &guest.log)?;
+        piped.incomplete.map_or(Ok(()), Err)
+    })
 }
 
-fn put(guest: &Guest, from: &Path, to: &OsStr, count: &str) -> Result<(), Error> {
-    let found = from.canonicalize().map_err(|error| Error::io("read", from, &error))?;
-    // A link is copied as what it leads to, under its own name.
-    let name = from.file_name().or_else(|| found.file_name()).unwrap_or(OsStr::new("."));
+/// What sends a source from the guest.
+pub(super) fn sender(guest: &Guest, from: &OsStr) -> Command {
+    let from = home_relative(from);
+    let (dir, name) = match last_part(&from) {
+        Some(name) => (parent(Path::new(&from)), name),
+        None => (PathBuf::from(&from), ".".into()),
+    };
+    let script = GET.replace("MARKED", &format!("'{}'", String::from_utf8_lossy(MARK)));
+    guest.script(&remote_script(&script, &[&from, dir.as_os_str(), &name]))
+}
+
+/// What unpacks it into a directory.
+pub(super) fn receiver(dir: &Path) -> Command {
+    let mut tar = tar();
+    // Neither its owners nor its set-user-ID bits are the guest's to choose.
+    tar.args(["--no-same-owner", "--no-same-permissions", "-xf", "-", "-C"]).arg(dir);
+    tar
+}
+
+fn tar() -> Command {
     let mut tar = programs::TAR.command();
-    tar.arg("-chf").arg("-").arg("-C");
-    tar.arg(if from.file_name().is_some() { parent(from) } else { parent(&found) });
-    tar.arg(Path::new(".").join(name));
-    let to = home_relative(to);
-    let remote = remote_script(PUT, &[&to, name, OsStr::new(count)]);
-    pipe(tar, guest.ssh(&[remote]), &guest.limits, &guest.log)
+    // Options for people, which change what is packed and where it goes; and one language.
+    tar.env_remove("TAR_OPTIONS").env("LC_ALL", "C");
+    tar
 }
 
-fn get(guest: &Guest, from: &OsStr, to: &Path) -> Result<(), Error> {
-    let name = Path::new(from).file_name();
-    let into = |dir: &Path| {
-        let mut tar = programs::TAR.command();
-        // Neither its owners nor its set-user-ID bits are the guest's to choose.
-        tar.args(["--no-same-owner", "--no-same-permissions", "-xf", "-", "-C"]).arg(dir);
-        let remote = remote_script(GET, &[&home_relative(from)]);
-        pipe(guest.ssh(&[remote]), tar, &guest.limits, &guest.log)
-    };
-    let (true, Some(name)) = (!to.is_dir(), name) else {
-        return into(&local(to));
-    };
-    let mut part = local(to).into_os_string();
-    part.push(format!(".part.{}", std::process::id()));
-    let part = PathBuf::from(part);
-    std::fs::create_dir(&part).map_err(|error| Error::io("create", &part, &error))?;
-    let result = into(&part).and_then(|()| {
-        std::fs::rename(part.join(name), to).map_err(|error| Error::io("write", to, &error))
+/// What the script on the guest says that it left out.
+pub(super) fn left_out(said: &[u8]) -> Vec<LeftOut> {
+    let lines = said.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(MARK));
+    let left = lines.map(|line| {
+        let line = sanitized(&String::from_utf8_lossy(line));
+        let (name, why) = line.rsplit_once(" (").unwrap_or((&line, ""));
+        LeftOut::new(name, why.trim_end_matches(')'))
     });
-    let removed = std::fs::remove_dir_all(&part);
-    result.and_then(|()| removed.map_err(|error| Error::io("remove", &part, &error)))
+    left.collect()
+}
+
+/// Whether there are links in the source that sftp does not follow, and tar to follow them.
+pub(super) fn has_odd_links(guest: &Guest, path: &OsStr) -> Result<bool, Error> {
+    let mut script = OsString::from(ODD);
+    script.push(quoted(&home_relative(path), is_pattern(path)));
+    script.push(ODD_END);
+    let asked = ask(guest, guest.script(&remote_script_os(&script, &[])))?;
+    Ok(asked.exit_code == Some(0) && asked.stdout.starts_with(b"odd\n"))
 }
 
 /// The names that a pattern matches on the guest, or the name itself.
-fn expanded(guest: &Guest, path: &OsStr) -> Result<Vec<OsString>, Error> {
+pub(super) fn expanded(guest: &Guest, path: &OsStr) -> Result<Vec<OsString>, Error> {
     if !is_pattern(path) {
         return Ok(vec![path.to_os_string()]);
     }
     let mut script = OsString::from(MATCHES);
     script.push(quoted(&home_relative(path), true));
-    let mut ssh = guest.ssh(&[remote_script_os(&script, &[])]);
-    ssh.stdin(Stdio::null());
-    let output = capture(ssh, &guest.limits, &guest.log)?;
+    let output = ask(guest, guest.script(&remote_script_os(&script, &[])))?;
     if output.exit_code != Some(0) {
         return Err(Error::failed(format!("cannot list the guest's files: {}", output.said())));
     }
     let names = output.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-    Ok(names.map(|name| OsString::from_vec(name.to_vec())).collect())
+    let names = names.map(|name| OsString::from_vec(name.to_vec()));
+    // A shell may have `.*` match these; the directory itself, and the one above, are not meant.
+    Ok(names.filter(|name| last_part(name).is_some()).collect())
 }
 
 /// The directory that a path's last part lies in.

@@ -1,3 +1,8 @@
 //! What this program can do to a machine. New code that starts or signals a process, opens a
 //! socket, or creates, changes or removes a file lives here, and decides nothing about VMs, guests
 //! or images: its callers say what is wanted.
+
+pub(crate) mod arrivals;
+pub(crate) mod departures;
+pub(crate) mod left_out;
+pub(crate) mod scratch;

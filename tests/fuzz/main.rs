@@ -41,6 +41,8 @@ mod redraw;
 mod report;
 #[path = "../../src/ssh/mod.rs"]
 mod ssh;
+#[path = "../../src/system/mod.rs"]
+mod system;
 #[path = "../../src/template.rs"]
 mod template;
 #[path = "../../src/terminal.rs"]

@@ -95,7 +95,7 @@ fn put_and_get_with_an_sftp_server() {
     copies(&project);
     assert_eq!(project.vm_file("vm", "copy-method"), "sftp");
     let missing = project.qqmgr(&["get", "vm", "/nope", "."]).run();
-    missing.stderr("scp: /nope: No such file or directory\r\n").code(1);
+    missing.stderr("qqmgr: error: scp: /nope: No such file or directory\n").code(1);
     powered_off(&project);
 }
 

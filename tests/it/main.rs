@@ -11,6 +11,7 @@ mod config_search;
 mod config_variants;
 mod console;
 mod control;
+mod copies;
 mod debian;
 mod endings;
 mod expect;

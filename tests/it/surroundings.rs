@@ -27,6 +27,11 @@ pub(crate) struct Sshd {
 
 impl Sshd {
     pub(crate) fn new(project: &Project) -> Option<Self> {
+        Self::with(project, "")
+    }
+
+    /// One whose configuration has these lines, too.
+    pub(crate) fn with(project: &Project, more: &str) -> Option<Self> {
         let (sshd, keygen, _) = (program("sshd")?, program("ssh-keygen")?, program("ssh")?);
         for key in ["host_key", "user_key"] {
             let mut keygen = Command::new(&keygen);
@@ -41,7 +46,7 @@ impl Sshd {
                  AuthorizedKeysFile {root}/user_key.pub\nStrictModes no\nUsePAM no\n\
                  PermitRootLogin yes\nPasswordAuthentication no\nPermitUserRC no\n\
                  PrintMotd no\nPrintLastLog no\n\
-                 SetEnv \"PATH={}\" \"HOME={root}/home\" \"QQMGR={QQMGR}\"\n",
+                 SetEnv \"PATH={}\" \"HOME={root}/home\" \"QQMGR={QQMGR}\"\n{more}",
                 env::var("PATH").unwrap(),
             ),
         );

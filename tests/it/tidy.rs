@@ -34,7 +34,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["cli", "error", "files", "log", "template", "text", "toml", "words"]),
     ("vm", &["error", "files", "json", "linux", "log", "programs", "system", "text", "words"]),
     ("image", &["config", "error", "files", "json", "log", "programs", "system", "text", "vm"]),
-    ("ssh", &["config", "error", "files", "linux", "log", "programs", "system", "text", "vm"]),
+    (
+        "ssh",
+        &["config", "error", "files", "guard", "linux", "log", "programs", "system", "text", "vm"],
+    ),
     (
         "commands",
         &[

@@ -1,0 +1,374 @@
+//! TRUSTED CORE: takes in what a guest sends, in a directory of its own, and moves it to where the
+//! user wants it.
+//!
+//! A guest decides what arrives, and may be hostile. So each source arrives in a fresh directory
+//! that only this user may enter, and only regular files and directories leave it, by renames.
+//! No symbolic link below the destination is followed: a directory is opened, compared with what
+//! was looked at, and from then on reached through what was opened.
+
+use super::left_out::LeftOut;
+use super::scratch::{fresh_dir, remove_tree};
+use crate::error::Error;
+use crate::linux;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, DirBuilder, File, FileType, Metadata, OpenOptions, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _,
+    PermissionsExt as _,
+};
+use std::path::{Path, PathBuf};
+
+/// Name of the fresh directories; the pid and a number follow.
+const NAME: &str = ".qqmgr.part";
+/// Where in it the source arrives. A name that ends in `..` would come to lie beside it.
+const INBOX: &str = "in";
+/// The permissions that are taken over: no set-user-ID, set-group-ID and sticky bits.
+const PERMISSIONS: u32 = 0o777;
+/// What this user needs of a directory to look at it, empty it and move it.
+const OWNER: u32 = 0o700;
+/// As many links in a row as Linux follows.
+const LINKS_MAX: usize = 40;
+
+/// Where files are wanted: what the user has named, symbolic links in it followed.
+pub(crate) struct Destination {
+    named: PathBuf,
+    place: Place,
+}
+
+enum Place {
+    /// Into this directory, each under its own name.
+    Into(PathBuf),
+    /// Under this path, in place of a file that has it.
+    As(PathBuf),
+    /// Its content to this FIFO or device.
+    To(PathBuf),
+}
+
+impl Destination {
+    pub(crate) fn new(named: &Path) -> Result<Self, Error> {
+        let failed = |error| Error::io("write", named, &error);
+        let path = Path::new(".").join(named);
+        let place = match fs::metadata(&path) {
+            Ok(found) if found.is_dir() => Place::Into(path.canonicalize().map_err(failed)?),
+            Ok(found) if !found.is_file() => Place::To(path),
+            Ok(found) => match path.canonicalize() {
+                Ok(file) if fs::metadata(&file).is_ok_and(|it| id(&it) == id(&found)) => {
+                    Place::As(file)
+                }
+                // An open file without a name, by way of `/dev/stdout`.
+                _ => Place::To(path),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Place::As(link_target(path).map_err(failed)?)
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        Ok(Self { named: named.to_path_buf(), place })
+    }
+
+    /// Whether several files can go there.
+    pub(crate) fn is_dir(&self) -> bool {
+        matches!(self.place, Place::Into(_))
+    }
+
+    /// A fresh directory beside it, on the same file system; in it where that cannot be.
+    pub(crate) fn arrival(&self) -> Result<Arrival, Error> {
+        let failed = |error| Error::io("write", &self.named, &error);
+        let dir = match &self.place {
+            Place::To(_) => fresh_dir(&std::env::temp_dir(), NAME),
+            Place::As(path) => fresh_dir(path.parent().unwrap_or(path), NAME),
+            Place::Into(dir) => {
+                let device = |path: &Path| path.metadata().map(|found| found.dev());
+                let beside = dir.parent().filter(
+                    |parent| matches!((device(parent), device(dir)), (Ok(a), Ok(b)) if a == b),
+                );
+                match beside.map(|parent| fresh_dir(parent, NAME)) {
+                    Some(Ok(made)) => Ok(made),
+                    _ => fresh_dir(dir, NAME),
+                }
+            }
+        };
+        let arrival = Arrival { dir: dir.map_err(failed)?, modes: Vec::new(), left: Vec::new() };
+        DirBuilder::new().mode(OWNER).create(arrival.inbox()).map_err(failed)?;
+        Ok(arrival)
+    }
+}
+
+/// Where a path leads that names nothing, or a symbolic link to nothing.
+fn link_target(mut path: PathBuf) -> io::Result<PathBuf> {
+    for _ in 0..LINKS_MAX {
+        let Ok(target) = fs::read_link(&path) else { break };
+        path = path.parent().unwrap_or(Path::new(".")).join(target);
+    }
+    let name = path.file_name().ok_or(ErrorKind::NotFound)?;
+    Ok(path.parent().unwrap_or(Path::new(".")).canonicalize()?.join(name))
+}
+
+/// One source on its way. Dropped, it leaves nothing.
+pub(crate) struct Arrival {
+    dir: PathBuf,
+    /// Directories, as paths in the inbox, whose permissions keep even their owner out, and them.
+    modes: Vec<(PathBuf, u32)>,
+    left: Vec<LeftOut>,
+}
+
+impl Arrival {
+    /// The directory of its own, all of which is removed at the end.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where the source is to be written.
+    pub(crate) fn inbox(&self) -> PathBuf {
+        self.dir.join(INBOX)
+    }
+
+    /// Makes a directory in the inbox, for a source whose content is wanted without its name.
+    pub(crate) fn make_dir(&self, name: &OsStr) -> Result<(), Error> {
+        let path = self.inbox().join(name);
+        fs::create_dir(&path).map_err(|error| Error::io("create", &path, &error))
+    }
+
+    /// Moves what has arrived. If that is the directory `whole`, only its content goes into a
+    /// directory that is there. Gives what was left out.
+    pub(crate) fn deliver(
+        mut self,
+        to: &Destination,
+        whole: Option<&OsStr>,
+    ) -> Result<Vec<LeftOut>, Error> {
+        let inbox = self.inbox();
+        self.clean(&inbox).map_err(|error| Error::io("read", &to.named, &error))?;
+        let names = names(&inbox).map_err(|error| Error::io("read", &inbox, &error))?;
+        let failed = |error| Error::io("write", &to.named, &error);
+        match &to.place {
+            Place::Into(path) => {
+                let dir = Dir::open(path).map_err(failed)?;
+                for name in names {
+                    let (from, shown) = (inbox.join(&name), to.named.join(&name));
+                    if whole == Some(&name) && from.is_dir() {
+                        self.merge(&from, &dir, &to.named, Path::new(&name))?;
+                    } else {
+                        self.place(&from, &dir, &name, (&shown, Path::new(&name)))?;
+                    }
+                }
+            }
+            Place::As(path) => {
+                let [name] = names.as_slice() else { return self.no_single(to, &names) };
+                let (Some(parent), Some(new)) = (path.parent(), path.file_name()) else {
+                    return Err(failed(ErrorKind::IsADirectory.into()));
+                };
+                let dir = Dir::open(parent).map_err(failed)?;
+                self.place(&inbox.join(name), &dir, new, (&to.named, Path::new(name)))?;
+            }
+            Place::To(path) => {
+                let [name] = names.as_slice() else { return self.no_single(to, &names) };
+                let written = File::open(inbox.join(name)).and_then(|mut from| {
+                    io::copy(&mut from, &mut OpenOptions::new().write(true).open(path)?)
+                });
+                written.map_err(failed)?;
+            }
+        }
+        Ok(std::mem::take(&mut self.left))
+    }
+
+    fn no_single(mut self, to: &Destination, names: &[OsString]) -> Result<Vec<LeftOut>, Error> {
+        if names.is_empty() {
+            return Ok(std::mem::take(&mut self.left));
+        }
+        let message = format!("`{}` is no directory", to.named.display());
+        Err(Error::failed(message).hint("several files need one to go to"))
+    }
+
+    /// Leaves only regular files and directories in the inbox that can be moved, without bits that
+    /// give rights. A file that has more names than arrived is also a file of somewhere else.
+    fn clean(&mut self, inbox: &Path) -> io::Result<()> {
+        let mut files = Vec::new();
+        self.look(inbox, Path::new(""), &mut files)?;
+        let mut names = HashMap::new();
+        for (_, found) in &files {
+            *names.entry(id(found)).or_insert(0) += 1;
+        }
+        for (name, found) in files {
+            let path = inbox.join(&name);
+            if names.get(&id(&found)).is_none_or(|count| *count < found.nlink()) {
+                fs::remove_file(path)?;
+                self.left.push(LeftOut::new(name, "a hard link to a file that did not come"));
+            } else if found.mode() & 0o7000 != 0 {
+                fs::set_permissions(path, Permissions::from_mode(found.mode() & PERMISSIONS))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn look(
+        &mut self,
+        dir: &Path,
+        inside: &Path,
+        files: &mut Vec<(PathBuf, Metadata)>,
+    ) -> io::Result<()> {
+        for name in names(dir)? {
+            let (path, inside) = (dir.join(&name), inside.join(&name));
+            let found = fs::symlink_metadata(&path)?;
+            let mode = found.mode() & PERMISSIONS;
+            if found.is_file() {
+                files.push((inside, found));
+            } else if found.is_dir() {
+                if mode & OWNER != OWNER {
+                    self.modes.push((inside.clone(), mode));
+                }
+                if mode & OWNER != OWNER || mode != found.mode() & 0o7777 {
+                    fs::set_permissions(&path, Permissions::from_mode(mode | OWNER))?;
+                }
+                self.look(&path, &inside, files)?;
+            } else {
+                fs::remove_file(&path)?;
+                self.left.push(LeftOut::new(inside, kind(found.file_type())));
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves a file or directory to the name. `shown` is the new path for messages, and the path
+    /// within the inbox.
+    fn place(
+        &mut self,
+        from: &Path,
+        dir: &Dir,
+        name: &OsStr,
+        (shown, inside): (&Path, &Path),
+    ) -> Result<(), Error> {
+        let failed = |error| Error::io("write", shown, &error);
+        let arrived = fs::symlink_metadata(from).map_err(failed)?;
+        let to = dir.path.join(name);
+        let there = match fs::symlink_metadata(&to) {
+            Ok(found) => Some(found.file_type()),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(error)),
+        };
+        match there {
+            Some(there) if there.is_dir() && arrived.is_dir() => {
+                return self.merge(from, &dir.enter(name).map_err(failed)?, shown, inside);
+            }
+            // A rename puts a file in place of a link, which is not followed.
+            Some(there) if arrived.is_dir() || !(there.is_file() || there.is_symlink()) => {
+                let why = format!("{} is in its place", kind(there));
+                self.left.push(LeftOut::new(inside.to_path_buf(), why));
+                return Ok(());
+            }
+            _ => {}
+        }
+        match fs::rename(from, &to) {
+            Err(error) if error.kind() == ErrorKind::CrossesDevices && arrived.is_dir() => {
+                fs::create_dir(&to).map_err(failed)?;
+                let made = dir.enter(name).map_err(failed)?;
+                self.merge(from, &made, shown, inside)?;
+                made.set_mode(self.mode(inside, &arrived)).map_err(failed)
+            }
+            Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+                copy(from, dir, name, arrived.mode() & PERMISSIONS).map_err(failed)
+            }
+            Err(error) => Err(failed(error)),
+            Ok(()) if arrived.is_dir() => self.restore(dir, name, inside).map_err(failed),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Moves what is in a directory into another one.
+    fn merge(&mut self, from: &Path, dir: &Dir, shown: &Path, inside: &Path) -> Result<(), Error> {
+        for name in names(from).map_err(|error| Error::io("read", from, &error))? {
+            let (shown, inside) = (shown.join(&name), inside.join(&name));
+            self.place(&from.join(&name), dir, &name, (&shown, &inside))?;
+        }
+        Ok(())
+    }
+
+    fn mode(&self, inside: &Path, arrived: &Metadata) -> u32 {
+        let kept = self.modes.iter().find(|(path, _)| path == inside);
+        kept.map_or(arrived.mode() & PERMISSIONS, |(_, mode)| *mode)
+    }
+
+    /// Gives a directory that was moved, and those in it, the permissions that they came with.
+    fn restore(&self, dir: &Dir, name: &OsStr, inside: &Path) -> io::Result<()> {
+        // The outermost was seen first, and keeps others out afterwards.
+        for (path, mode) in self.modes.iter().rev() {
+            let Ok(below) = path.strip_prefix(inside) else { continue };
+            let moved = below.iter().try_fold(dir.enter(name)?, |dir, name| dir.enter(name))?;
+            moved.set_mode(*mode)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        remove_tree(&self.dir);
+    }
+}
+
+/// A directory that was opened, and is the one that was looked at.
+struct Dir {
+    opened: File,
+    /// The way to it: through what was opened where the system has that, so that nothing which is
+    /// put in place of its name counts.
+    path: PathBuf,
+}
+
+impl Dir {
+    fn open(path: &Path) -> io::Result<Self> {
+        let found = fs::symlink_metadata(path)?;
+        // The dot lets nothing but a directory be opened; a FIFO would keep us waiting.
+        let opened = File::open(path.join("."))?;
+        if !found.is_dir() || id(&found) != id(&opened.metadata()?) {
+            return Err(io::Error::other("something else was put in its place"));
+        }
+        let path = linux::way_to(&opened).unwrap_or_else(|| path.to_path_buf());
+        Ok(Self { opened, path })
+    }
+
+    fn enter(&self, name: &OsStr) -> io::Result<Self> {
+        Self::open(&self.path.join(name))
+    }
+
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        self.opened.set_permissions(Permissions::from_mode(mode))
+    }
+}
+
+/// Copies a file to another file system: to a new name first, and then to its own.
+fn copy(from: &Path, dir: &Dir, name: &OsStr, mode: u32) -> io::Result<()> {
+    let new = dir.path.join(format!("{NAME}.{}", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    let copied = File::open(from)
+        .and_then(|mut from| io::copy(&mut from, &mut file))
+        .and_then(|_| file.set_permissions(Permissions::from_mode(mode)))
+        .and_then(|()| fs::rename(&new, dir.path.join(name)));
+    copied.inspect_err(|_| {
+        let _ = fs::remove_file(&new);
+    })
+}
+
+/// What is in a directory, sorted.
+fn names(dir: &Path) -> io::Result<Vec<OsString>> {
+    let names = fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.file_name()));
+    let mut names = names.collect::<io::Result<Vec<_>>>()?;
+    names.sort();
+    Ok(names)
+}
+
+fn id(found: &Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
+}
+
+/// What a file is, for messages.
+fn kind(found: FileType) -> &'static str {
+    match found {
+        kind if kind.is_symlink() => "a symbolic link",
+        kind if kind.is_dir() => "a directory",
+        kind if kind.is_file() => "a file",
+        kind if kind.is_fifo() => "a FIFO",
+        kind if kind.is_socket() => "a socket",
+        _ => "a device",
+    }
+}

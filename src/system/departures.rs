@@ -1,0 +1,214 @@
+//! TRUSTED CORE: what `put` sends, where programs would not send it right: a tree whose symbolic
+//! links lead to directories, nowhere or round in circles, or that has what cannot be copied.
+//!
+//! Such a tree is laid out anew in a directory of its own: directories, and a link to each file.
+//! Copied with links to files followed, as `scp` and `tar -h` do, it is the tree that is meant.
+
+use super::left_out::LeftOut;
+use super::scratch::{fresh_dir, remove_tree};
+use crate::error::{Error, io_reason};
+use std::ffi::OsString;
+use std::fs::{self, Metadata, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// Names in a tree whose links are followed. Directories with links to each other make more than
+/// any disk holds.
+const NAMES_MAX: usize = 1_000_000;
+/// Name of the directories; the pid and a number follow.
+const NAME: &str = "qqmgr-put";
+
+/// Sources that can be copied by programs. Dropped, it leaves nothing.
+pub(crate) struct Departure {
+    pub(crate) from: Vec<PathBuf>,
+    pub(crate) left: Vec<LeftOut>,
+    /// What was laid out anew.
+    pub(crate) dir: Option<PathBuf>,
+}
+
+impl Departure {
+    /// Looks through the sources. `private` is what is never part of a tree, unless it is named
+    /// itself.
+    pub(crate) fn new(from: &[PathBuf], private: &[PathBuf]) -> Result<Self, Error> {
+        let mut departure = Self { from: Vec::new(), left: Vec::new(), dir: None };
+        let private: Vec<_> = private.iter().filter_map(|path| path.metadata().ok()).collect();
+        let private: Vec<_> = private.iter().map(id).collect();
+        for (number, path) in from.iter().enumerate() {
+            let failed = |error| Error::io("read", path, &error);
+            let found = path.metadata().map_err(failed)?;
+            if found.is_file() {
+                departure.from.push(path.clone());
+                continue;
+            }
+            if !found.is_dir() {
+                let message = format!("`{}` is no file or directory", path.display());
+                return Err(Error::failed(message)
+                    .hint("`qqmgr ssh VM 'cat > FILE' < FILE` copies what can be read once"));
+            }
+            let mut tree = Tree::new(path, &private).map_err(failed)?;
+            tree.add(path, Path::new(""), &found)?;
+            let Tree { nodes, left, is_plain, .. } = tree;
+            departure.left.extend(left);
+            let path =
+                if is_plain { path.clone() } else { departure.lay_out(number, path, &nodes)? };
+            departure.from.push(path);
+        }
+        Ok(departure)
+    }
+
+    /// Makes the tree anew; gives its path, with the last part of the old one.
+    fn lay_out(&mut self, number: usize, path: &Path, nodes: &[Node]) -> Result<PathBuf, Error> {
+        let temp = std::env::temp_dir();
+        let failed = |error| Error::io("write", &temp, &error);
+        let dir = match &self.dir {
+            Some(dir) => dir.clone(),
+            None => fresh_dir(&temp, NAME).map_err(failed)?,
+        };
+        self.dir = Some(dir.clone());
+        let base = dir.join(number.to_string());
+        fs::create_dir(&base).map_err(failed)?;
+        let root = base.join(last_part(path).unwrap_or("tree".into()));
+        for node in nodes {
+            // An empty name would add a slash to the end.
+            let at = root.components().chain(node.inside.components()).collect::<PathBuf>();
+            let made = match &node.file {
+                None => fs::create_dir(&at),
+                Some(file) => std::os::unix::fs::symlink(file, &at),
+            };
+            made.map_err(failed)?;
+        }
+        // The innermost first: after that, some cannot be written to.
+        for node in nodes.iter().rev().filter(|node| node.file.is_none()) {
+            let mode = Permissions::from_mode(node.mode);
+            fs::set_permissions(root.join(&node.inside), mode).map_err(failed)?;
+        }
+        Ok(if last_part(path).is_some() { root } else { root.join(".") })
+    }
+}
+
+impl Drop for Departure {
+    fn drop(&mut self) {
+        if let Some(dir) = &self.dir {
+            remove_tree(dir);
+        }
+    }
+}
+
+/// The last part of a path, unless it is one that names no file: none at all, `.`, `..` or `~`.
+pub(crate) fn last_part(path: impl AsRef<std::ffi::OsStr>) -> Option<OsString> {
+    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+    let bytes = path.as_ref().as_bytes();
+    let end = bytes.iter().rposition(|byte| *byte != b'/')? + 1;
+    let start = bytes[..end].iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+    let name = &bytes[start..end];
+    let is_name = ![&b"."[..], b".."].contains(&name) && bytes[..end] != *b"~";
+    is_name.then(|| OsString::from_vec(name.to_vec()))
+}
+
+/// A file or directory of a tree.
+struct Node {
+    /// The path in the tree.
+    inside: PathBuf,
+    mode: u32,
+    /// The absolute path of a file.
+    file: Option<PathBuf>,
+}
+
+/// A tree with its links followed.
+struct Tree<'a> {
+    /// What to call it in messages.
+    name: PathBuf,
+    private: &'a [(u64, u64)],
+    /// The directories that the one which is looked at lies in, by whatever links.
+    above: Vec<(u64, u64)>,
+    nodes: Vec<Node>,
+    left: Vec<LeftOut>,
+    /// Whether programs send it right as it is.
+    is_plain: bool,
+}
+
+impl<'a> Tree<'a> {
+    fn new(path: &Path, private: &'a [(u64, u64)]) -> std::io::Result<Self> {
+        let path = path.canonicalize()?;
+        let above = path.ancestors().skip(1).map(|dir| dir.metadata().map(|found| id(&found)));
+        let above = above.collect::<std::io::Result<_>>()?;
+        let name = path.file_name().unwrap_or_default().into();
+        Ok(Self { name, private, above, nodes: Vec::new(), left: Vec::new(), is_plain: true })
+    }
+
+    /// Adds a directory and what is in it.
+    fn add(&mut self, dir: &Path, inside: &Path, found: &Metadata) -> Result<(), Error> {
+        let entries = fs::read_dir(dir).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+        let mut entries = match entries {
+            Ok(entries) => entries,
+            Err(error) => {
+                self.leave_out(inside, io_reason(&error));
+                return Ok(());
+            }
+        };
+        entries.sort_by_key(fs::DirEntry::file_name);
+        self.add_node(inside.to_path_buf(), found, None)?;
+        self.above.push(id(found));
+        for entry in entries {
+            let (path, inside) = (entry.path(), inside.join(entry.file_name()));
+            let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+            match path.metadata() {
+                Ok(found) if self.private.contains(&id(&found)) => self.is_plain = false,
+                Ok(found) if found.is_dir() && self.above.contains(&id(&found)) => {
+                    self.leave_out(&inside, "it leads to a directory that it is in");
+                }
+                Ok(found) if found.is_dir() => {
+                    self.is_plain &= !is_link;
+                    self.add(&path, &inside, &found)?;
+                }
+                Ok(found) if found.is_file() => {
+                    let file = std::path::absolute(&path);
+                    let file = file.map_err(|error| Error::io("read", &path, &error))?;
+                    self.add_node(inside, &found, Some(file))?;
+                }
+                Ok(found) => self.leave_out(&inside, kind(&found)),
+                Err(error) if is_link && error.kind() != ErrorKind::PermissionDenied => {
+                    self.leave_out(&inside, "a symbolic link that leads nowhere");
+                }
+                Err(error) => self.leave_out(&inside, io_reason(&error)),
+            }
+        }
+        self.above.pop();
+        Ok(())
+    }
+
+    fn add_node(
+        &mut self,
+        inside: PathBuf,
+        found: &Metadata,
+        file: Option<PathBuf>,
+    ) -> Result<(), Error> {
+        if !self.is_plain && self.nodes.len() >= NAMES_MAX {
+            let message = format!("`{}` has more than {NAMES_MAX} names", self.name.display());
+            return Err(Error::failed(message).hint(
+                "do its symbolic links lead to each other? \
+                 `tar -cf - DIR | qqmgr ssh VM tar -xf -` follows none",
+            ));
+        }
+        self.nodes.push(Node { inside, mode: found.mode() & 0o777, file });
+        Ok(())
+    }
+
+    fn leave_out(&mut self, inside: &Path, why: impl Into<String>) {
+        self.is_plain = false;
+        self.left.push(LeftOut::new(self.name.join(inside), why));
+    }
+}
+
+fn id(found: &Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
+}
+
+fn kind(found: &Metadata) -> &'static str {
+    match found.file_type() {
+        kind if kind.is_fifo() => "a FIFO",
+        kind if kind.is_socket() => "a socket",
+        _ => "a device",
+    }
+}

@@ -1,0 +1,45 @@
+//! TRUSTED CORE: directories that are there for the time of a copy.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+const PRIVATE: u32 = 0o700;
+/// As many directories of a name as killed copies with the same pid may have left.
+const NUMBERS: u32 = 1000;
+
+/// Makes a directory in `parent` that was not there and that only this user may enter.
+pub(crate) fn fresh_dir(parent: &Path, name: &str) -> io::Result<PathBuf> {
+    let mut result = Err(ErrorKind::AlreadyExists.into());
+    for number in 0..NUMBERS {
+        let dir = parent.join(format!("{name}.{}.{number}", std::process::id()));
+        result = DirBuilder::new().mode(PRIVATE).create(&dir).map(|()| dir);
+        match &result {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            _ => break,
+        }
+    }
+    result
+}
+
+/// Removes a directory of ours with all that is in it, whatever permissions that has. Symbolic
+/// links are removed and not followed. Says whether it is gone.
+pub(crate) fn remove_tree(dir: &Path) -> bool {
+    if fs::remove_dir_all(dir).is_ok() {
+        return true;
+    }
+    open_up(dir);
+    let _ = fs::remove_dir_all(dir);
+    dir.symlink_metadata().is_err()
+}
+
+/// Lets the owner into a directory and those below it.
+fn open_up(dir: &Path) {
+    let _ = fs::set_permissions(dir, Permissions::from_mode(PRIVATE));
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_up(&entry.path());
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! `put` and `get` of all that trees may have in them, over sftp and as a tar stream alike.
+//!
+//! An sshd on this host is in the place of a guest, whose files are in `guest/` of the project.
+//! What a hostile guest sends comes from a fake `ssh`.
+
+use crate::harness::{Output, Project, fake_qemu, has_tool, program};
+use crate::surroundings::Sshd;
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, symlink};
+
+const SFTP: &str = "Subsystem sftp internal-sftp\n";
+
+/// A project whose VM `vm` runs, a fake with an sshd for its guest; `ssh` are its options.
+#[track_caller]
+fn guest(sshd: &str, ssh: &str) -> Option<(Project, Sshd)> {
+    let project = Project::new();
+    let sshd = Sshd::with(&project, sshd)?;
+    project.config(&format!(
+        "[qemu]\nbin = \"{}\"\n[ssh]\nHostName = \"localhost\"\nIdentityFile = \"user_key\"\n\
+         IdentitiesOnly = true\nUserKnownHostsFile = \"/dev/null\"\n\
+         StrictHostKeyChecking = false\n{ssh}\
+         [vm.vm]\ncmd = \"-name fake=normal\"\nssh.port = {}\n",
+        fake_qemu().display(),
+        sshd.port
+    ));
+    project.qqmgr(&["start", "vm"]).run().stdout("vm started: [..]\n").success();
+    Some((project, sshd))
+}
+
+/// Guests of both kinds, and the name of what they copy with.
+fn guests() -> impl Iterator<Item = (Project, Sshd)> {
+    [(SFTP, "sftp"), ("", "tar")].into_iter().filter_map(|(sshd, method)| {
+        let (project, sshd) = guest(sshd, "")?;
+        fs::create_dir(project.path("guest")).unwrap();
+        project.write("a", "");
+        project.qqmgr(&["put", "vm", "a", "a.copy"]).run().success();
+        assert_eq!(project.vm_file("vm", "copy-method"), method);
+        Some((project, sshd))
+    })
+}
+
+/// A tree with every kind of link.
+fn links(project: &Project, at: &str) {
+    let root = project.path(at);
+    project.write(root.join("a"), "one");
+    project.write(root.join("sub/b c"), "two");
+    project.write(root.join("sub/deep/.dot"), "three");
+    project.write(root.with_extension("beside").join("d"), "four");
+    let link = |to: &str, name: &str| symlink(to, root.join(name)).unwrap();
+    link("a", "file");
+    link("sub", "dir");
+    link("../../tree.beside", "sub/out");
+    link("nowhere", "dead\nlink*");
+    link("self", "self");
+    link(".", "here");
+    link("..", "sub/deep/up");
+    link("/", "slash");
+    link("deep/../../sub", "sub/same");
+}
+
+/// What of it is copied.
+const COPIED: [&str; 14] = [
+    "a",
+    "dir",
+    "dir/b c",
+    "dir/deep",
+    "dir/deep/.dot",
+    "dir/out",
+    "dir/out/d",
+    "file",
+    "sub",
+    "sub/b c",
+    "sub/deep",
+    "sub/deep/.dot",
+    "sub/out",
+    "sub/out/d",
+];
+const LEFT_OUT: &str = "qqmgr: error: left out of the copy: \
+    `tree/dead?link*` (a symbolic link that leads nowhere), \
+    `tree/dir/deep/up` (it leads to a directory that it is in), \
+    `tree/dir/same` (it leads to a directory that it is in), \
+    `tree/here` (it leads to a directory that it is in), \
+    `tree/self` (a symbolic link that leads nowhere), \
+    `tree/slash` (it leads to a directory that it is in), \
+    `tree/sub/deep/up` (it leads to a directory that it is in), \
+    `tree/sub/same` (it leads to a directory that it is in)\n\
+    qqmgr: hint: everything else was copied\n";
+
+/// Followed where they lead somewhere; the others are named.
+#[test]
+fn links_in_a_tree() {
+    for (project, _sshd) in guests() {
+        let there = |name: &str| project.path("guest").join(name).display().to_string();
+        links(&project, "tree");
+        project.qqmgr(&["put", "vm", "tree", &there("")]).run().stderr(LEFT_OUT).code(1);
+        assert_eq!(project.files("guest/tree"), COPIED);
+        assert_eq!(fs::read_to_string(project.path("guest/tree/dir/deep/.dot")).unwrap(), "three");
+        fs::remove_dir_all(project.path("guest/tree")).unwrap();
+
+        links(&project, "guest/tree");
+        project.qqmgr(&["get", "vm", &there("tree"), "new"]).run().stderr(LEFT_OUT).code(1);
+        assert_eq!(project.files("new"), COPIED);
+        assert_eq!(fs::read_to_string(project.path("new/dir/deep/.dot")).unwrap(), "three");
+        // A link that is named is followed, and keeps its name.
+        symlink("tree", project.path("guest/link")).unwrap();
+        let get = project.qqmgr(&["get", "vm", &there("lin[k]"), "."]).run();
+        get.stderr(LEFT_OUT.replace("`tree/", "`link/").as_str()).code(1);
+        assert_eq!(project.files("link"), COPIED);
+        assert_eq!(unfinished(&project), Vec::<String>::new());
+    }
+}
+
+/// What a copy has for its own use.
+fn unfinished(project: &Project) -> Vec<String> {
+    let mut names = project.files("");
+    names.retain(|name| name.contains(".part."));
+    names
+}
+
+// ---- hostile guests ----
+
+/// A project whose running VM copies by tar, with a fake `ssh` that sends `stream.N` for the Nth
+/// source. `SCRIPT`, by Python's `tarfile`, makes them.
+#[track_caller]
+fn hostile(script: &str) -> Option<Project> {
+    if !has_tool("python3") {
+        return None;
+    }
+    let project = Project::new();
+    project.fake_vm("normal");
+    project.qqmgr(&["start", "vm"]).run().stdout("vm started: [..]\n").success();
+    fs::write(project.vm_path("vm", "copy-method"), "tar").unwrap();
+    project.write(
+        "bin/ssh.sh",
+        "case $* in *\"'printf '\"*) printf 'a\\0b\\0'; exit;; esac\n\
+         n=$(cat count 2>/dev/null); n=$((n + 1)); echo $n >count; cat stream.$n\n",
+    );
+    let ssh = format!("#!/bin/sh\n. {}\n", project.path("bin/ssh.sh").display());
+    // By another process: nothing of this one may hold it open for writing when it is run.
+    let made = "cat >bin/ssh && chmod 755 bin/ssh";
+    project.sh(made).stdin(ssh).run().success();
+    let python = format!("{TARFILE}\n{script}");
+    project.command("python3", &["-c", &python]).run().success();
+    Some(project)
+}
+
+const TARFILE: &str = r#"
+import io, tarfile
+def tar(number, *members, format=tarfile.GNU_FORMAT):
+    with tarfile.open(f"stream.{number}", "w", format=format) as out:
+        for name, kind, rest in members:
+            info = tarfile.TarInfo(name)
+            info.type, info.mode = kind, 0o644
+            data = b""
+            if isinstance(rest, str):
+                info.linkname = rest
+            elif isinstance(rest, bytes):
+                data, info.size = rest, len(rest)
+            else:
+                info.mode = rest
+            out.addfile(info, io.BytesIO(data))
+FILE, DIR, LINK, HARD = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
+FIFO, CHAR, BLOCK = tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE
+"#;
+
+/// `qqmgr get`, with the fake `ssh`.
+fn get<'p>(project: &'p Project, words: &[&str]) -> Output<'p> {
+    let path = format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap());
+    project.qqmgr(&[&["get", "vm"], words].concat()).env("PATH", path).run()
+}
+
+/// The link that the first source leaves would be followed by the second.
+#[test]
+fn a_link_from_one_source_is_not_followed_by_the_next() {
+    const LEFT: &str = "qqmgr: error: left out of the copy: `x` (a symbolic link)\n\
+                        qqmgr: hint: everything else was copied\n";
+    for words in [&["a", "b", "out"][..], &["*", "out"]] {
+        let Some(project) = hostile(
+            r#"
+import os
+tar(1, ("x", LINK, os.path.abspath("secret")), ("kept", FILE, b"1"))
+tar(2, ("x/authorized_keys", FILE, b"evil"))
+"#,
+        ) else {
+            return;
+        };
+        fs::create_dir(project.path("secret")).unwrap();
+        fs::create_dir(project.path("out")).unwrap();
+        get(&project, words).stderr(LEFT).code(1);
+        assert_eq!(project.files("secret"), Vec::<String>::new());
+        assert_eq!(project.files("out"), ["kept", "x", "x/authorized_keys"]);
+        assert_eq!(unfinished(&project), Vec::<String>::new());
+    }
+}
+
+/// All that a stream may hold, by whatever program it is unpacked.
+#[test]
+fn only_files_and_directories_arrive() {
+    for tar in ["tar", "busybox"] {
+        let Some(project) = hostile(
+            r#"
+import os
+root = os.getcwd()
+tar(1,
+    ("tree", DIR, 0o2755), ("tree/set", FILE, b"1"), ("tree/sub", DIR, 0o555),
+    ("tree/sub/file", FILE, b"2"), ("tree/fifo", FIFO, 0o644), ("tree/device", CHAR, 0o666),
+    ("tree/block", BLOCK, 0o666), ("tree/link", LINK, "../../../secret"),
+    ("tree/up", LINK, ".."),
+    ("tree/one", FILE, b"3"), ("tree/two", HARD, "tree/one"),
+    ("tree/twice", FILE, b"a"), ("tree/twice", FILE, b"b"), ("tree/new\nline", FILE, b"4"),
+    ("tree/" + "long" * 60, FILE, b"5"), ("tree/closed", DIR, 0o000),
+)
+# The set-user-ID bit of a file that has content.
+data = open("stream.1", "rb").read()
+at = data.index(b"tree/set\0") + 100
+header = bytearray(data[at - 100:at + 412])
+header[100:108] = b"0006755\0"
+header[148:156] = b" " * 8
+header[148:156] = b"%06o\0 " % sum(header)
+open("stream.1", "wb").write(data[:at - 100] + header + data[at + 412:])
+tar(2, ("x", LINK, root + "/secret"), ("x/through", FILE, b"evil"), ("y", LINK, "../../secret"),
+    ("y/through", FILE, b"evil"))
+tar(3, (root + "/secret/absolute", FILE, b"evil"), ("../../secret/above", FILE, b"evil"))
+tar(4, ("outside", HARD, root + "/secret/key"), ("above", HARD, "../../secret/key"))
+tar(5, ("pax" * 50 + "\n/x", FILE, b"1"), format=tarfile.PAX_FORMAT)
+"#,
+        ) else {
+            return;
+        };
+        let Some(program) = program(tar) else { return };
+        symlink(program, project.path("bin/tar")).unwrap();
+        project.write("secret/key", "key");
+        fs::create_dir(project.path("out")).unwrap();
+        let left = "qqmgr: error: left out of the copy: `tree/block` (a device), \
+                    `tree/device` (a device), `tree/fifo` (a FIFO), \
+                    `tree/link` (a symbolic link), `tree/up` (a symbolic link)\n\
+                    qqmgr: hint: everything else was copied\n";
+        get(&project, &["a", "out"]).stderr(left).code(1);
+        // How each tar refuses these is its own.
+        for _ in 2..=4 {
+            let _ = get(&project, &["a", "out"]);
+        }
+        get(&project, &["a", "out"]).success();
+        assert_eq!(project.files("secret"), ["key"]);
+        assert_eq!(fs::read_to_string(project.path("secret/key")).unwrap(), "key");
+        assert_eq!(fs::metadata(project.path("secret/key")).unwrap().nlink(), 1);
+        assert_eq!(unfinished(&project), Vec::<String>::new());
+        for name in project.files("out") {
+            let found = fs::symlink_metadata(project.path("out").join(&name)).unwrap();
+            assert!(found.is_dir() || found.is_file(), "{name}");
+            assert_eq!(found.mode() & 0o7000, 0, "{name}");
+        }
+        let mode = |name: &str| fs::metadata(project.path("out/tree").join(name)).unwrap().mode();
+        assert_eq!([mode("sub") & 0o777, mode("set") & 0o777], [0o555, 0o755]);
+        assert_eq!(fs::read_to_string(project.path("out/tree/twice")).unwrap(), "b");
+    }
+}
+
+/// What is below LOCAL stays what it is where it is no file, and no link there is followed.
+#[test]
+fn what_is_in_the_way() {
+    let Some(project) = hostile(
+        r#"
+members = (("tree", DIR, 0o755), ("tree/a", FILE, b"new"), ("tree/dir", DIR, 0o755),
+    ("tree/dir/in", FILE, b"new"), ("tree/file", FILE, b"new"), ("tree/fifo", FILE, b"new"),
+    ("tree/link", FILE, b"new"), ("tree/linked", DIR, 0o755), ("tree/linked/in", FILE, b"new"),
+    ("tree/merged", DIR, 0o755), ("tree/merged/new", FILE, b"new"))
+tar(1, *members)
+tar(2, *members)
+tar(3, ("a", FILE, b"content"))
+tar(4, ("a", FILE, b"content"))
+"#,
+    ) else {
+        return;
+    };
+    project.write("out/tree/a", "old");
+    project.write("out/tree/dir", "a file");
+    project.write("out/tree/file/in", "a directory");
+    project.write("out/tree/merged/old", "old");
+    project.write("elsewhere/old", "old");
+    symlink("../../elsewhere/old", project.path("out/tree/link")).unwrap();
+    symlink("../../elsewhere", project.path("out/tree/linked")).unwrap();
+    project.command("mkfifo", &["out/tree/fifo"]).run().success();
+    // The directory that is named may be reached by a link.
+    symlink("out", project.path("way")).unwrap();
+    let left = "qqmgr: error: left out of the copy: `tree/dir` (a file is in its place), \
+                `tree/fifo` (a FIFO is in its place), \
+                `tree/file` (a directory is in its place), \
+                `tree/linked` (a symbolic link is in its place)\n\
+                qqmgr: hint: everything else was copied\n";
+    get(&project, &["a", "way"]).stderr(left).code(1);
+    let expected = [
+        "tree",
+        "tree/a",
+        "tree/dir",
+        "tree/fifo",
+        "tree/file",
+        "tree/file/in",
+        "tree/link",
+        "tree/linked",
+        "tree/merged",
+        "tree/merged/new",
+        "tree/merged/old",
+    ];
+    assert_eq!(project.files("out"), expected);
+    assert_eq!(project.files("elsewhere"), ["old"]);
+    let read = |name: &str| fs::read_to_string(project.path(name)).unwrap();
+    assert_eq!(["elsewhere/old", "out/tree/link", "out/tree/a"].map(read), ["old", "new", "new"]);
+
+    // The same under a new name, then to a link that leads to a file, and to a device.
+    get(&project, &["a", "new"]).success();
+    assert_eq!(project.files("new").len(), 10);
+    symlink("elsewhere/old", project.path("named")).unwrap();
+    get(&project, &["a", "named"]).success();
+    assert_eq!(read("elsewhere/old"), "content");
+    assert!(fs::symlink_metadata(project.path("named")).unwrap().is_symlink());
+    get(&project, &["a", "/dev/null"]).success();
+    assert!(!fs::metadata("/dev/null").unwrap().is_file());
+    assert_eq!(unfinished(&project), Vec::<String>::new());
+}
