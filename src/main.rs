@@ -32,7 +32,7 @@ mod vm;
 mod words;
 
 use cli::{Outcome, Parsed, Refused, Run};
-use commands::{COMMANDS, help::Help};
+use commands::{COMMANDS, complete, help::Help};
 use error::{Error, Kind};
 use json::Value;
 use report::Report;
@@ -40,7 +40,12 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let argv = std::env::args_os().skip(1).collect();
+    let argv: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some((first, words)) = argv.split_first()
+        && first == complete::NAME
+    {
+        return complete::run(words);
+    }
     match cli::parse(COMMANDS, argv) {
         Ok(Parsed::Run(command, args)) => {
             let tell = |outcome: Outcome| match outcome {

@@ -1,7 +1,8 @@
 //! The command line: a table of commands in ([`spec`]), typed arguments out ([`parse()`]), and the
-//! help that the same table gives ([`help`]). Touches no file and no environment.
+//! help and the completion that the same table gives ([`help`], [`complete`]). Touches no file and
+//! no environment.
 
-pub(crate) mod completions;
+pub(crate) mod complete;
 pub(crate) mod help;
 mod lex;
 mod parse;

@@ -30,13 +30,7 @@ type Table = &'static [&'static Command];
 /// `argv` without the program's name.
 pub(crate) fn parse(commands: Table, argv: Vec<OsString>) -> Result<Parsed, Refused> {
     let json = argv.iter().take_while(|word| *word != "--").any(|word| word == "--json");
-    let mut words = Words {
-        commands,
-        command: None,
-        flags: Vec::new(),
-        operands: Vec::new(),
-        behind_dashes: Vec::new(),
-    };
+    let mut words = Words::new(commands);
     words.read(Lexer::new(argv)).and_then(|()| words.finish()).map_err(|error| Refused {
         error,
         command: words.command,
@@ -52,16 +46,22 @@ pub(crate) fn find_command(commands: Table, name: &str) -> Result<&'static Comma
     })
 }
 
-struct Words {
-    commands: Table,
-    command: Option<&'static Command>,
-    flags: Vec<(&'static Flag, Option<OsString>)>,
-    operands: Vec<OsString>,
+/// What was read of a command line so far.
+pub(super) struct Words {
+    pub(super) commands: Table,
+    pub(super) command: Option<&'static Command>,
+    pub(super) flags: Vec<(&'static Flag, Option<OsString>)>,
+    pub(super) operands: Vec<OsString>,
     /// For `Count::Words`.
     behind_dashes: Vec<OsString>,
 }
 
 impl Words {
+    pub(super) fn new(commands: Table) -> Self {
+        let (flags, operands, behind_dashes) = (Vec::new(), Vec::new(), Vec::new());
+        Self { commands, command: None, flags, operands, behind_dashes }
+    }
+
     fn read(&mut self, mut lexer: Lexer) -> Result<(), Error> {
         while let Some(token) = lexer.next() {
             match token {
@@ -78,7 +78,7 @@ impl Words {
         Ok(())
     }
 
-    fn word(&mut self, word: OsString) -> Result<(), Error> {
+    pub(super) fn word(&mut self, word: OsString) -> Result<(), Error> {
         if self.command.is_some() {
             self.operands.push(word);
             return Ok(());
@@ -88,8 +88,7 @@ impl Words {
     }
 
     fn flag(&mut self, lexer: &mut Lexer, spelled: &str) -> Result<(), Error> {
-        let known = known_flags(self.commands, self.command);
-        let Some(flag) = known.iter().copied().find(|flag| flag.is_spelled(spelled)) else {
+        let Some(flag) = self.find_flag(spelled) else {
             return Err(self.unknown_flag(spelled));
         };
         let value = match flag.kind {
@@ -114,6 +113,12 @@ impl Words {
         Ok(())
     }
 
+    /// The flag that `spelled`, dashes included, names here.
+    pub(super) fn find_flag(&self, spelled: &str) -> Option<&'static Flag> {
+        let known = known_flags(self.commands, self.command);
+        known.into_iter().find(|flag| flag.is_spelled(spelled))
+    }
+
     fn unknown_flag(&self, spelled: &str) -> Error {
         let known = known_flags(self.commands, self.command);
         let longs: Vec<String> = known.iter().map(|flag| format!("--{}", flag.long)).collect();
@@ -125,13 +130,13 @@ impl Words {
         usage(self.command, &message, near)
     }
 
-    fn rest_follows(&self) -> bool {
+    pub(super) fn rest_follows(&self) -> bool {
         self.command.is_some_and(|command| {
             command.operands.get(self.operands.len()).is_some_and(|next| next.count == Count::Rest)
         })
     }
 
-    fn takes_words(&self) -> bool {
+    pub(super) fn takes_words(&self) -> bool {
         let words = |operand: &Operand| matches!(operand.count, Count::Words { .. });
         self.command.is_some_and(|command| command.operands.iter().any(words))
     }
@@ -203,7 +208,10 @@ impl Flag {
 }
 
 /// The flags of the command, or of all commands while it is not known.
-fn known_flags(commands: Table, command: Option<&'static Command>) -> Vec<&'static Flag> {
+pub(super) fn known_flags(
+    commands: Table,
+    command: Option<&'static Command>,
+) -> Vec<&'static Flag> {
     let own = |command: &'static Command| command.flags.iter().copied();
     let flags: Vec<&Flag> = match command {
         Some(command) => own(command).collect(),

@@ -1,7 +1,6 @@
 //! `qqmgr completions SHELL`
 
-use super::COMMANDS;
-use crate::cli::completions::{SHELLS, script};
+use crate::cli::complete::{SHELLS, script};
 use crate::cli::spec::{Count, Operand};
 use crate::cli::{Args, Command, Outcome, Run};
 use crate::error::{Error, Kind};
@@ -26,7 +25,7 @@ struct Script {
 fn run(args: &Args) -> Outcome {
     let shell = args.operands[0].to_string_lossy().into_owned();
     let no_shell = || Error::new(Kind::Usage, format!("`{shell}` has no script"));
-    let script = script(&shell, COMMANDS).ok_or_else(no_shell)?;
+    let script = script(&shell).ok_or_else(no_shell)?.to_string();
     Ok(Box::new(Script { shell, script }))
 }
 

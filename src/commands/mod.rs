@@ -4,6 +4,7 @@
 
 mod check;
 mod cmdline;
+pub(crate) mod complete;
 mod completions;
 mod console;
 mod control;

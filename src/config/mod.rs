@@ -81,10 +81,19 @@ impl Config {
 
     /// Loads a file in which something may be wrong: gives the problems, and the VMs without any.
     pub(crate) fn load_what_is_right(args: &Args) -> Result<(Self, Vec<Problem>), Error> {
-        let (named, env) = (args.config.as_deref(), locate::Environment::current());
+        Self::find(args.config.as_deref(), |text| args.log().note(text))
+    }
+
+    /// The VMs that are right, of the file named or found, without a word about what is not.
+    pub(crate) fn load_silently(named: Option<&Path>) -> Option<Self> {
+        Self::find(named, |_| ()).ok().map(|(config, _)| config)
+    }
+
+    fn find(named: Option<&Path>, note: impl Fn(&str)) -> Result<(Self, Vec<Problem>), Error> {
+        let env = locate::Environment::current();
         let blame = |error| locate::blame(error, named, &env);
         let location = locate::locate(named, &env).map_err(blame)?;
-        location.passed_over.iter().for_each(|text| args.log().note(text));
+        location.passed_over.iter().for_each(|text| note(text));
         let source = read(&location.file, location.shown).map_err(blame)?;
         Self::examine_file(source, location.file, location.runtime)
     }

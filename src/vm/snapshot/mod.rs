@@ -2,6 +2,7 @@
 //! in the disks themselves. Of a VM that runs, QEMU makes them ([`running`]), of one that does not
 //! qemu-img ([`stopped`]); both tell of the same [`Disks`].
 
+pub(crate) mod header;
 pub(crate) mod journal;
 pub(crate) mod running;
 pub(crate) mod settle;

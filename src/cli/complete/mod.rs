@@ -1,0 +1,244 @@
+//! What may come next on a command line, by the table that it is parsed with.
+//!
+//! [`place`] reads the words before the current one as [`super::parse`] does, and says what the
+//! table has for this place. Pure: names that are only known at the time are looked up by
+//! `qqmgr complete`, which the shells ask. Their scripts are the files beside this one.
+
+pub(crate) mod bash;
+
+use super::lex::{Lexer, Token};
+use super::parse::{Words, known_flags};
+use super::spec::{Command, Count, Flag, FlagKind, GLOBAL_FLAGS, Operand};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::PathBuf;
+
+/// The shells that there is a script for, and their scripts.
+const SCRIPTS: &[(&str, &str)] = &[
+    ("bash", include_str!("qqmgr.bash")),
+    ("zsh", include_str!("qqmgr.zsh")),
+    ("fish", include_str!("qqmgr.fish")),
+];
+pub(crate) const SHELLS: &[&str] = &["bash", "zsh", "fish"];
+
+/// The script for that shell, if it is one of [`SHELLS`].
+pub(crate) fn script(shell: &str) -> Option<&'static str> {
+    SCRIPTS.iter().find(|(name, _)| *name == shell).map(|(_, script)| *script)
+}
+
+/// What completes a word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Vms,
+    Images,
+    /// The snapshots of the VM before the word.
+    Tags,
+    Files,
+    /// These words, each with its help.
+    Words(Vec<(String, &'static str)>),
+}
+
+/// A place on a command line that something can stand at.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) kind: Kind,
+    /// What of the current word stands before that: `--for=`, or nothing.
+    pub(crate) prefix: OsString,
+    /// What `-c` names.
+    pub(crate) config: Option<PathBuf>,
+    /// The operands before the word.
+    pub(crate) operands: Vec<OsString>,
+}
+
+type Table = &'static [&'static Command];
+
+/// The place of `current`, which stands behind the words `before`. `None` where nothing is known,
+/// or where the word belongs to another program.
+pub(crate) fn place(commands: Table, before: Vec<OsString>, current: &OsStr) -> Option<Place> {
+    let mut words = Words::new(commands);
+    let mut lexer = Lexer::new(before);
+    let (mut awaited, mut ended) = (None, false);
+    while let Some(token) = lexer.next() {
+        match token {
+            Token::Word(word) => words.word(word).ok()?,
+            Token::Long(name) => awaited = walk_flag(&mut words, &mut lexer, &format!("--{name}")),
+            Token::Short(letter) => {
+                awaited = walk_flag(&mut words, &mut lexer, &format!("-{letter}"));
+            }
+            Token::End if words.takes_words() => return None,
+            Token::End => ended = true,
+        }
+        if words.rest_follows() {
+            return None;
+        }
+    }
+    let (kind, prefix) = kind(&words, awaited, ended, current)?;
+    let config = words.flags.iter().find(|(flag, _)| flag.long == "config");
+    let config = config.and_then(|(_, value)| value.clone()).map(PathBuf::from);
+    Some(Place { kind, prefix, config, operands: words.operands })
+}
+
+/// Takes a flag and its value. The flag is given back when its value is the word that follows.
+fn walk_flag(words: &mut Words, lexer: &mut Lexer, spelled: &str) -> Option<&'static Flag> {
+    // One that only another command has takes its value with it all the same.
+    let flag =
+        words.find_flag(spelled).or_else(|| Words::new(words.commands).find_flag(spelled))?;
+    let value = match flag.kind {
+        FlagKind::Value { .. } | FlagKind::List { .. } => match lexer.value() {
+            None => return Some(flag),
+            value => value,
+        },
+        FlagKind::Switch(_) | FlagKind::Optional { .. } => lexer.attached_value(),
+    };
+    words.flags.push((flag, value));
+    None
+}
+
+fn kind(
+    words: &Words,
+    awaited: Option<&Flag>,
+    ended: bool,
+    current: &OsStr,
+) -> Option<(Kind, OsString)> {
+    let bytes = current.as_bytes();
+    if let Some(flag) = awaited {
+        return Some((of_value(words, flag)?, OsString::new()));
+    }
+    if !ended && bytes.starts_with(b"--") && bytes.contains(&b'=') {
+        let at = bytes.iter().position(|byte| *byte == b'=')?;
+        let flag = words.find_flag(current.to_str()?.get(..at)?)?;
+        return Some((of_value(words, flag)?, OsString::from_vec(bytes[..=at].to_vec())));
+    }
+    let kind = if !ended && bytes.starts_with(b"-") {
+        Kind::Words(flags(words))
+    } else if let Some(command) = words.command {
+        of_operand(words.commands, operand_at(command, words.operands.len())?)?
+    } else {
+        commands(words.commands)
+    };
+    Some((kind, OsString::new()))
+}
+
+fn commands(table: Table) -> Kind {
+    Kind::Words(table.iter().map(|command| (command.name.into(), command.about)).collect())
+}
+
+/// Every spelling of the flags that can be given here.
+fn flags(words: &Words) -> Vec<(String, &'static str)> {
+    let known = match words.command {
+        Some(command) => known_flags(words.commands, Some(command)),
+        None => GLOBAL_FLAGS.to_vec(),
+    };
+    let spellings = known.into_iter().flat_map(|flag| {
+        let short = flag.short.map(|letter| (format!("-{letter}"), flag.help));
+        short.into_iter().chain([(format!("--{}", flag.long), flag.help)])
+    });
+    spellings.collect()
+}
+
+/// What completes the value of that flag. Before the command is known, a flag may have been found
+/// in the row of another one that has a flag of this name.
+fn of_value(words: &Words, flag: &Flag) -> Option<Kind> {
+    let own = known_flags(words.commands, words.command);
+    let flag = own.into_iter().find(|own| own.long == flag.long)?;
+    of_name(words.commands, flag.kind.value_name()?)
+}
+
+fn of_operand(table: Table, operand: &Operand) -> Option<Kind> {
+    match operand.choices {
+        [] => of_name(table, operand.name),
+        choices => Some(plain(choices)),
+    }
+}
+
+fn plain(words: &[&str]) -> Kind {
+    Kind::Words(words.iter().map(|word| (word.to_string(), "")).collect())
+}
+
+/// The one place that knows what the names in the table stand for.
+fn of_name(table: Table, name: &str) -> Option<Kind> {
+    Some(match name {
+        "VM" => Kind::Vms,
+        "IMAGE" => Kind::Images,
+        "TAG" => Kind::Tags,
+        "COMMAND" => commands(table),
+        "FILE" | "FILE_OR_URL" | "LOCAL" | "LOCAL:REMOTE" => Kind::Files,
+        "LINES" => plain(&["all"]),
+        "BOOT" => plain(&["-1", "-2", "-3", "-4", "-5"]),
+        "CONDITION" => plain(&["ssh", "stopped", "running", "serial="]),
+        _ => return None,
+    })
+}
+
+/// The operand that a word behind so many others is. Where it may be either of two, it is the one
+/// that can be completed.
+fn operand_at(command: &'static Command, index: usize) -> Option<&'static Operand> {
+    let words = |operand: &&Operand| !matches!(operand.count, Count::Words { .. } | Count::Rest);
+    let several = |operand: &&Operand| matches!(operand.count, Count::Many | Count::Any);
+    let operands: Vec<&Operand> = command.operands.iter().filter(words).collect();
+    let Some(many) = operands.iter().position(several) else {
+        return operands.get(index).copied();
+    };
+    // The first of several is none of those that follow it.
+    if index < many || index == many && operands[many].count == Count::Many {
+        return operands.get(index).copied();
+    }
+    let known = |operand: &&&Operand| of_operand(&[], operand).is_some();
+    operands[many..].iter().find(known).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::COMMANDS;
+
+    fn at(line: &[&str], current: &str) -> String {
+        let before = line.iter().map(OsString::from).collect();
+        let Some(place) = place(COMMANDS, before, OsStr::new(current)) else {
+            return "nothing".into();
+        };
+        let kind = match place.kind {
+            Kind::Words(words) => {
+                words.into_iter().map(|(word, _)| word).collect::<Vec<_>>().join(" ")
+            }
+            other => format!("{other:?}"),
+        };
+        format!("{}{kind}", place.prefix.display())
+    }
+
+    #[test]
+    fn operands_and_values() {
+        for (line, current, expected) in [
+            (&["snapshot"][..], "", "save load delete list"),
+            (&["snapshot", "load", "a"], "x", "Tags"),
+            (&["put", "a"], "", "Files"),
+            (&["put", "a", "b", "c"], "", "Files"),
+            (&["get", "a"], "", "nothing"),
+            (&["get", "a", "b"], "", "Files"),
+            (&["stop", "a", "b"], "", "Vms"),
+            (&["stop", "--", "a"], "--force", "Vms"),
+            (&["start", "--"], "", "nothing"),
+            (&["ssh", "a"], "", "nothing"),
+            (&["wait", "--for"], "", "ssh stopped running serial="),
+            (&["wait"], "--for=se", "--for=ssh stopped running serial="),
+            (&["stop"], "--timeout=", "nothing"),
+            (&["stop", "--no-such"], "", "Vms"),
+            (&["nonsense"], "", "nothing"),
+            (&["-vc"], "", "Files"),
+            (
+                &["-vcx", "list"],
+                "-",
+                "-q --quiet --running -c --config --json -v --verbose -h --help -V --version",
+            ),
+        ] {
+            assert_eq!(at(line, current), expected, "{line:?} {current}");
+        }
+    }
+
+    #[test]
+    fn every_shell_has_its_script() {
+        for shell in SHELLS {
+            assert!(script(shell).is_some_and(|script| script.contains(shell)), "{shell}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! `qqmgr complete SHELL WORD...`, which the scripts of `completions` call and which stands in no
+//! help: prints what may come next on a command line.
+//!
+//! Each line is a word, and behind a tab what it means. Reads the configuration and the headers of
+//! disks; runs no program, asks no QEMU, and says nothing when something is wrong.
+
+use super::COMMANDS;
+use super::plan::{Extra, own_argv};
+use super::target::Target;
+use super::up::likely_port;
+use crate::cli::Args;
+use crate::cli::complete::bash::Line;
+use crate::cli::complete::{Kind, Place, place};
+use crate::config::Config;
+use crate::log::Log;
+use crate::out;
+use crate::vm::named::images;
+use crate::vm::options::arguments_of;
+use crate::vm::snapshot::header;
+use crate::vm::{Instance, process};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+pub(crate) const NAME: &str = "complete";
+
+/// Asks the shell for the names of files. Three lines follow: what of the word stands before the
+/// name, what of all that the shell leaves as it is, and what is typed of the name.
+const FILES: &str = "\tfiles";
+
+/// A word that is offered, and what it means.
+type Offered = (Vec<u8>, &'static str);
+
+/// From bash come `COMP_WORDBREAKS` and the line up to the cursor; words go back quoted. From the
+/// others come the words without quotes, and they choose and quote by themselves.
+pub(crate) fn run(words: &[OsString]) -> ExitCode {
+    let lines = match words {
+        [shell, breaks, line] if shell == "bash" => bash(breaks.as_bytes(), line.as_bytes()),
+        [shell, before @ .., current] if shell != "bash" => offer(before, current).map(|offer| {
+            let Offer { words, prefix, files } = offer;
+            if files { files_lines([&prefix, b"", b""]) } else { lines_of(words) }
+        }),
+        _ => None,
+    };
+    // A reader that is gone wants nothing.
+    let _ = lines.map(|lines| out::write(&lines));
+    ExitCode::SUCCESS
+}
+
+fn bash(breaks: &[u8], line: &[u8]) -> Option<Vec<u8>> {
+    let line = Line::read(line, breaks);
+    let before = line.before.get(1..)?;
+    let Offer { words, prefix, files } = offer(before, OsStr::from_bytes(&line.current))?;
+    if files {
+        let typed = line.current.get(prefix.len()..)?;
+        return Some(files_lines([&prefix, &line.current[..line.kept], typed]));
+    }
+    let inserted = words.into_iter().filter_map(|(word, help)| Some((line.insert(&word)?, help)));
+    Some(lines_of(inserted.collect()))
+}
+
+/// A word with a control character cannot be typed, and could be made to look like another one.
+fn lines_of(words: Vec<Offered>) -> Vec<u8> {
+    let plain = |(word, _): &Offered| !word.iter().any(u8::is_ascii_control);
+    let lines = words.into_iter().filter(plain).map(|(word, help)| match help {
+        "" => [&word[..], b"\n"].concat(),
+        _ => [&word[..], b"\t", help.as_bytes(), b"\n"].concat(),
+    });
+    lines.flatten().collect()
+}
+
+fn files_lines(lines: [&[u8]; 3]) -> Vec<u8> {
+    if lines.concat().iter().any(u8::is_ascii_control) {
+        return Vec::new();
+    }
+    [FILES.as_bytes(), lines[0], lines[1], lines[2], b""].join(&b'\n')
+}
+
+/// What is offered at a place, the prefix of each word included.
+struct Offer {
+    words: Vec<Offered>,
+    prefix: Vec<u8>,
+    files: bool,
+}
+
+fn offer(before: &[OsString], current: &OsStr) -> Option<Offer> {
+    let place = place(COMMANDS, before.to_vec(), current)?;
+    let prefix = place.prefix.as_bytes().to_vec();
+    let named = |names: Vec<String>, help| {
+        let others = |name: &String| !place.operands.iter().any(|operand| operand == &**name);
+        names.into_iter().filter(others).map(|name| (name, help)).collect()
+    };
+    let words: Vec<(String, &'static str)> = match &place.kind {
+        Kind::Files => Vec::new(),
+        Kind::Words(words) => words.clone(),
+        Kind::Vms => {
+            let config = config(&place)?;
+            named(config.vms().iter().map(|vm| vm.name.clone()).collect(), "VM")
+        }
+        Kind::Images => {
+            let config = config(&place)?;
+            named(config.images().iter().map(|image| image.name.clone()).collect(), "image")
+        }
+        Kind::Tags => named(tags(&place)?, "snapshot"),
+    };
+    let words = words.into_iter().map(|(word, help)| ([&prefix, word.as_bytes()].concat(), help));
+    Some(Offer { words: words.collect(), files: place.kind == Kind::Files, prefix })
+}
+
+/// The configuration that the line names, as far as it is right.
+fn config(place: &Place) -> Option<Config> {
+    let at_home = |file: &PathBuf| {
+        let below = file.strip_prefix("~").ok()?;
+        Some(Path::new(&std::env::var_os("HOME")?).join(below))
+    };
+    let file = place.config.as_ref().map(|file| at_home(file).unwrap_or_else(|| file.clone()));
+    Config::load_silently(file.as_deref())
+}
+
+/// The tags of the VM on the line, where one is needed that is there.
+fn tags(place: &Place) -> Option<Vec<String>> {
+    let [action, vm] = place.operands.as_slice() else { return None };
+    let name = vm.to_str().filter(|_| action == "load" || action == "delete")?;
+    let (config, args) = (config(place)?, Args::default());
+    let target = Target::new(&config, &args, name, Log::new(false)).ok()?;
+    let recorded = Instance::read(&target.paths).filter(|_| process::find(&target.paths).is_some());
+    let argv = if let Some(instance) = recorded {
+        instance.own_argv().to_vec()
+    } else {
+        let vm = target.vm().ok()?;
+        let argv = own_argv(&target, vm, &Extra::default(), likely_port(&config, vm)).ok()?;
+        argv.into_iter().map(|word| word.to_string_lossy().into_owned()).collect()
+    };
+    let mut tags: Vec<String> = Vec::new();
+    for (image, _) in images(&arguments_of(argv.iter().map(String::as_str))) {
+        let file = image.file().filter(|_| image.written).map(|file| config.dir().join(file));
+        let of_disk = file.and_then(|file| header::tags(&file)).unwrap_or_default();
+        for tag in of_disk.into_iter().filter_map(|tag| String::from_utf8(tag).ok()) {
+            if !tags.contains(&tag) {
+                tags.push(tag);
+            }
+        }
+    }
+    Some(tags)
+}
