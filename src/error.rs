@@ -3,6 +3,7 @@
 //! The one error type of the layers that know of VMs; `toml`, `json`, `template` and `words` have
 //! [`Problem`]s or errors of their own, which become an `Error` where they meet a file or a VM.
 
+use crate::hint;
 use crate::json::Value;
 use crate::text::{Position, Problem, Source, Span};
 use std::io;
@@ -180,7 +181,7 @@ impl Error {
         let mut error = vec![
             ("kind", Value::from(self.kind.name())),
             ("message", Value::from(self.message.as_str())),
-            ("hint", self.hint.as_deref().into()),
+            ("hint", hint_json(self.hint.as_deref())),
         ];
         if let Some(located) = &self.located {
             let problems = located.shown().iter();
@@ -218,8 +219,12 @@ pub(crate) fn problem_json(
         ("line", line.into()),
         ("column", column.into()),
         ("message", problem.message.as_str().into()),
-        ("hint", problem.hint.as_deref().into()),
+        ("hint", hint_json(problem.hint.as_deref())),
     ]
+}
+
+fn hint_json(hint: Option<&str>) -> Value {
+    hint.map(hint::complete).as_deref().into()
 }
 
 /// How something wrong is told to people: what stands before each `error:` and `hint:`.
@@ -254,7 +259,7 @@ impl Style {
     }
 
     fn hint(&self, hint: Option<&str>) -> String {
-        hint.map(|text| format!("{}hint: {text}\n", self.0)).unwrap_or_default()
+        hint.map(|text| format!("{}hint: {}\n", self.0, hint::complete(text))).unwrap_or_default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Messages on stderr while a command works: with `--verbose` everything that is executed,
 //! otherwise only that the command waits, and for what.
 
+use crate::hint;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 
@@ -40,6 +41,7 @@ impl Log {
     pub(crate) fn note(&self, text: &str) {
         let vm = self.vm.as_deref().map(|name| format!("{name}: ")).unwrap_or_default();
         let clear = if self.live { CLEAR_LINE } else { "" };
+        let text = hint::complete(text);
         let _ = writeln!(std::io::stderr(), "{clear}qqmgr: {vm}{text}");
     }
 

@@ -12,6 +12,7 @@ mod error;
 mod files;
 mod glob;
 mod guard;
+mod hint;
 mod image;
 mod json;
 mod linux;
@@ -46,7 +47,13 @@ fn main() -> ExitCode {
     {
         return complete::run(words);
     }
-    match cli::parse(COMMANDS, argv) {
+    let parsed = cli::parse(COMMANDS, argv);
+    if let Ok(Parsed::Run(_, args)) = &parsed
+        && let Some(file) = &args.config
+    {
+        hint::repeat_config(file);
+    }
+    match parsed {
         Ok(Parsed::Run(command, args)) => {
             let tell = |outcome: Outcome| match outcome {
                 Ok(report) => print(report.as_ref(), args.json),

@@ -4,6 +4,7 @@ use crate::cli::spec::Flag;
 use crate::cli::{Args, Command, Outcome, Run, usage_of};
 use crate::config::{Config, is_url, sha256};
 use crate::error::{Error, Kind};
+use crate::hint;
 use crate::image::build::Maker;
 use crate::image::fetch::{PATIENCE_DEFAULT, Wanted};
 use crate::json::Value;
@@ -167,12 +168,13 @@ impl Image {
 impl Report for Written {
     fn text(&self) -> String {
         let file = self.file.display();
-        match self.image {
+        let text = match self.image {
             None => format!("wrote {file}: edit it, then `qqmgr check` and `qqmgr start dev`\n"),
             Some(_) => {
                 format!("wrote {file}: `qqmgr start dev --wait` and `qqmgr ssh dev` are next\n")
             }
-        }
+        };
+        hint::complete(&text)
     }
 
     fn json(&self) -> Value {

@@ -14,12 +14,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("text", &[]),
     ("terminal", &[]),
     ("glob", &[]),
-    ("log", &[]),
+    ("log", &["hint"]),
     ("json", &["text"]),
     ("toml", &["text"]),
     ("template", &["text"]),
     ("words", &["template", "text"]),
-    ("error", &["json", "text"]),
+    ("hint", &["text"]),
+    ("error", &["hint", "json", "text"]),
     ("linux", &[]),
     ("programs", &["error"]),
     ("report", &["json"]),
@@ -41,12 +42,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "commands",
         &[
-            "cli", "config", "error", "files", "glob", "guard", "image", "json", "linux", "log",
-            "out", "png", "programs", "redraw", "report", "ssh", "system", "terminal", "text",
-            "tty", "vm", "words",
+            "cli", "config", "error", "files", "glob", "guard", "hint", "image", "json", "linux",
+            "log", "out", "png", "programs", "redraw", "report", "ssh", "system", "terminal",
+            "text", "tty", "vm", "words",
         ],
     ),
-    ("main", &["cli", "commands", "error", "json", "out", "report"]),
+    ("main", &["cli", "commands", "error", "hint", "json", "out", "report"]),
 ];
 
 const BANNED: &[(&str, &str)] = &[
