@@ -59,7 +59,13 @@ pub(crate) struct Error {
     class: Option<String>,
     /// The VM that it is about.
     vm: Option<Box<Vm>>,
+    /// What was read before it failed, by the names that it has in the command's result.
+    read: Option<Box<Read>>,
 }
+
+/// Members of a result, with what was read.
+#[derive(Debug, Default)]
+struct Read(Vec<(&'static str, Value)>);
 
 #[derive(Debug)]
 struct Vm {
@@ -78,7 +84,7 @@ pub(crate) struct Located {
 impl Error {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { kind, message, hint: None, located: None, class: None, vm: None }
+        Self { kind, message, hint: None, located: None, class: None, vm: None, read: None }
     }
 
     pub(crate) fn failed(message: impl Into<String>) -> Self {
@@ -122,6 +128,13 @@ impl Error {
         self
     }
 
+    /// A member of the command's result that `--json` gives beside the error, because it was read
+    /// before the command failed.
+    pub(crate) fn after_reading(mut self, name: &'static str, text: &str) -> Self {
+        self.read.get_or_insert_default().0.push((name, Value::from(text)));
+        self
+    }
+
     /// Configuration errors, all at once. `problems` is not empty.
     pub(crate) fn config(source: &Arc<Source>, problems: Vec<Problem>) -> Self {
         let hint = problems.iter().take(PROBLEMS_MAX).find_map(|problem| problem.hint.clone());
@@ -142,6 +155,7 @@ impl Error {
             located: Some(Box::new(located)),
             class: None,
             vm: None,
+            read: None,
         }
     }
 
@@ -192,7 +206,8 @@ impl Error {
             error.push(("class", class.as_str().into()));
         }
         let name = self.vm.as_ref().map(|vm| ("name", Value::from(vm.name.as_str())));
-        Value::object(name.into_iter().chain([("error", Value::object(error))]))
+        let read = self.read.iter().flat_map(|read| read.0.iter().cloned());
+        Value::object(name.into_iter().chain(read).chain([("error", Value::object(error))]))
     }
 }
 

@@ -77,6 +77,11 @@ impl Lexer {
         self.attached.take()
     }
 
+    /// The argument that follows, untouched.
+    pub(super) fn peek(&self) -> Option<&OsStr> {
+        self.argv.as_slice().first().map(OsString::as_os_str)
+    }
+
     /// Everything that was not read yet, as it is.
     pub(super) fn rest(&mut self) -> Vec<OsString> {
         self.argv.by_ref().collect()

@@ -6,11 +6,12 @@
 use super::help::one_of;
 use super::lex::{Lexer, Token};
 use super::spec::{
-    Args, Command, Count, Flag, FlagKind, GLOBAL_FLAGS, HELP, JSON, Operand, VERSION,
+    Args, CONTRADICTIONS, Command, Count, Detached, Flag, FlagKind, GLOBAL_FLAGS, HELP, JSON,
+    Operand, VERSION,
 };
 use crate::error::{Error, Kind};
 use crate::text::{did_you_mean, nearest};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 pub(crate) enum Parsed {
     Run(&'static Command, Box<Args>),
@@ -54,12 +55,13 @@ pub(super) struct Words {
     pub(super) operands: Vec<OsString>,
     /// For `Count::Words`.
     behind_dashes: Vec<OsString>,
+    detached: Option<Detached>,
 }
 
 impl Words {
     pub(super) fn new(commands: Table) -> Self {
         let (flags, operands, behind_dashes) = (Vec::new(), Vec::new(), Vec::new());
-        Self { commands, command: None, flags, operands, behind_dashes }
+        Self { commands, command: None, flags, operands, behind_dashes, detached: None }
     }
 
     fn read(&mut self, mut lexer: Lexer) -> Result<(), Error> {
@@ -103,7 +105,15 @@ impl Words {
                 return Err(usage(self.command, &message, None));
             }
             FlagKind::Switch(_) => None,
-            FlagKind::Optional { .. } => lexer.attached_value(),
+            FlagKind::Optional { set, .. } => {
+                let attached = lexer.attached_value();
+                let follows = lexer.peek().filter(|_| attached.is_none());
+                let is_value = |word: &&OsStr| set(&mut Args::default(), Some(word)).is_ok();
+                if let Some(word) = follows.filter(is_value) {
+                    self.detached = Some(Detached { flag: flag.long, word: word.to_os_string() });
+                }
+                attached
+            }
         };
         let once = matches!(flag.kind, FlagKind::Value { .. } | FlagKind::Optional { .. });
         if once && self.has(flag) {
@@ -157,10 +167,18 @@ impl Words {
             let error = Error::new(Kind::Usage, "no command given");
             return Err(error.hint("`qqmgr help` lists the commands"));
         };
-        check_counts(command, &self.operands, &self.behind_dashes)?;
+        let detached = self.detached.take();
+        check_counts(command, &self.operands, &self.behind_dashes).map_err(
+            |error| match &detached {
+                Some(detached) => error.hint(detached.hint()),
+                None => error,
+            },
+        )?;
+        self.check_contradictions()?;
         let mut args = Args {
             operands: std::mem::take(&mut self.operands),
             words: std::mem::take(&mut self.behind_dashes),
+            detached,
             ..Args::default()
         };
         for (flag, value) in self.flags.drain(..) {
@@ -172,6 +190,19 @@ impl Words {
             own.apply(command, &mut args, value)?;
         }
         Ok(Parsed::Run(command, Box::new(args)))
+    }
+}
+
+impl Words {
+    fn check_contradictions(&self) -> Result<(), Error> {
+        let given = |long: &str| self.flags.iter().any(|(flag, _)| flag.long == long);
+        match CONTRADICTIONS.iter().find(|(one, other)| given(one) && given(other)) {
+            None => Ok(()),
+            Some((one, other)) => {
+                let message = format!("`--{one}` and `--{other}` contradict each other");
+                Err(Error::new(Kind::Usage, message))
+            }
+        }
     }
 }
 

@@ -7,6 +7,9 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Flags that cannot be given together, in any command.
+pub(super) const CONTRADICTIONS: &[(&str, &str)] = &[("force", "no-kill")];
+
 /// Longer waits than a year are typing errors.
 const SECONDS_MAX: f64 = 366.0 * 24.0 * 3600.0;
 
@@ -211,6 +214,22 @@ pub(crate) struct Args {
     pub(crate) operands: Vec<OsString>,
     /// What stood behind `--`.
     pub(crate) words: Vec<OsString>,
+    pub(crate) detached: Option<Detached>,
+}
+
+/// A word behind a flag that takes a value only as `--flag=VALUE`, and that would be one: the user
+/// may have meant it as such.
+#[derive(Debug)]
+pub(crate) struct Detached {
+    pub(crate) flag: &'static str,
+    pub(crate) word: OsString,
+}
+
+impl Detached {
+    pub(crate) fn hint(&self) -> String {
+        let (flag, word) = (self.flag, self.word.display());
+        format!("`--{flag}` takes its value in the same word: `--{flag}={word}`")
+    }
 }
 
 /// Of an output, from its end.

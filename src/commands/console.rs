@@ -110,10 +110,14 @@ fn run(args: &Args) -> Outcome {
     let mut console = Console::open(&target.name, &target.paths, &target.log)?;
     let mut talk = Talk::new(&target);
     let end = if typed { on_terminal(&mut console, &mut talk) } else { talk.run(&console, false) };
-    let end = match end? {
-        Some(end) => end,
-        None => End::Stopped(talk.ended(&mut console)?),
-    };
+    let end = end.and_then(|end| match end {
+        Some(end) => Ok(end),
+        None => talk.ended(&mut console).map(End::Stopped),
+    });
+    let end = end.map_err(|error| match args.json {
+        true => error.after_reading("text", &talk.collected.text()).of_vm(&target.name, false),
+        false => error,
+    })?;
     Ok(Box::new(Talked { name: target.name.clone(), text: talk.collected.text(), end }))
 }
 

@@ -1,6 +1,7 @@
 //! Several VMs at once: which ones are meant, and the same work on each, in parallel.
 
-use super::target::{Target, unconfigured};
+use super::plan::check_arguments;
+use super::target::{Target, check_name, unconfigured};
 use crate::cli::{Args, Command, Outcome, usage_of};
 use crate::config::Config;
 use crate::error::{Error, Kind};
@@ -43,7 +44,7 @@ pub(super) fn each(
 ) {
     match chosen(command, args, known) {
         Ok((config, names)) => Fleet { config: &config, args, work, names }.run(tell),
-        Err(error) => tell(Err(error)),
+        Err(errors) => errors.into_iter().for_each(|error| tell(Err(error))),
     }
 }
 
@@ -57,7 +58,7 @@ pub(super) fn together(
 ) {
     let (config, names) = match chosen(command, args, known) {
         Ok(chosen) => chosen,
-        Err(error) => return tell(Err(error)),
+        Err(errors) => return errors.into_iter().for_each(|error| tell(Err(error))),
     };
     let mut targets = Vec::new();
     for name in &names {
@@ -69,20 +70,38 @@ pub(super) fn together(
     work(targets, tell);
 }
 
-fn chosen(command: &Command, args: &Args, known: Known) -> Result<(Config, Vec<String>), Error> {
+/// The VMs that are meant, or all that is wrong with how they were asked for: then nothing is done
+/// to any of them.
+fn chosen(
+    command: &Command,
+    args: &Args,
+    known: Known,
+) -> Result<(Config, Vec<String>), Vec<Error>> {
     if args.all != args.operands.is_empty() {
         let (takes, needs) = ("takes VMs or `--all`, not both", "needs a VM, or `--all`");
         let message = format!("`{}` {}", command.name, if args.all { takes } else { needs });
-        return Err(usage_of(command, message));
+        return Err(vec![usage_of(command, message)]);
     }
-    let config = Config::load(args)?;
-    let names = select(args, &config, known)?;
-    Ok((config, names))
+    let alone = |error| vec![error];
+    check_arguments(&args.words).map_err(alone)?;
+    let config = Config::load(args).map_err(alone)?;
+    let names = select(args, &config, known).map_err(alone)?;
+    let check = |name: &String| match config.find_vm(name) {
+        Some(vm) => config.check_set(vm, &args.set),
+        None if known == Known::Configured => config.vm(name).map(|_| ()),
+        None => Ok(()),
+    };
+    let wrong = names.iter().filter_map(|name| {
+        let checked = check_name(&config, args, name).and_then(|()| check(name));
+        checked.err().map(|error| error.of_vm(name, names.len() > 1))
+    });
+    let wrong: Vec<Error> = wrong.collect();
+    if wrong.is_empty() { Ok((config, names)) } else { Err(wrong) }
 }
 
 /// The names that the operands mean, each once, in the order in which they were given, those of a
 /// pattern in that of the configuration; all without operands. A pattern that matches nothing is
-/// an error; a name that there is not is found out later.
+/// an error; names are not looked up.
 pub(super) fn select(args: &Args, config: &Config, known: Known) -> Result<Vec<String>, Error> {
     let all = || {
         let others = (known != Known::Configured).then(|| unconfigured(config));

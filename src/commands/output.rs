@@ -99,6 +99,10 @@ fn run(command: &Command, args: &Args, source: Source) -> Outcome {
         let message = "`--follow` cannot be used with `--json`, whose document has an end";
         return Err(usage_of(command, message.into()));
     }
+    if args.follow && args.boot > 0 {
+        let message = "`--follow` is for the last boot: an earlier one gets no more output";
+        return Err(usage_of(command, message.into()));
+    }
     let config = Config::load(args)?;
     let target = Target::new(&config, args, &args.vm(), args.log())?;
     // Before the file: one that a new start puts in its place is not that of this process.

@@ -92,19 +92,22 @@ pub(super) fn own_argv(
     let choices = Choices { ssh_port: Some(ssh_port), set: extra.set };
     let (bin, words) = config.command(vm, &choices)?;
     argv::check(&words, "in `cmd`").map_err(|problem| config.problem(problem))?;
-    let typed: Vec<Word> = extra
-        .arguments
-        .iter()
-        .map(|word| Word { text: word.to_string_lossy().into_owned(), span: Span::default() })
-        .collect();
-    argv::check(&typed, "behind `--`").map_err(|problem| {
-        let error = Error::new(Kind::Usage, problem.message);
-        problem.hint.into_iter().fold(error, Error::hint)
-    })?;
+    check_arguments(&extra.arguments)?;
     let mut argv = vec![launch::program(&bin, config.dir())?.into_os_string()];
     argv.extend(words.into_iter().map(|word| OsString::from(word.text)));
     argv.extend(extra.arguments.iter().cloned());
     Ok(argv)
+}
+
+/// A usage error if words behind `--` are those that QEMU must not get.
+pub(super) fn check_arguments(words: &[OsString]) -> Result<(), Error> {
+    let words = words.iter();
+    let words =
+        words.map(|word| Word { text: word.to_string_lossy().into_owned(), span: Span::default() });
+    argv::check(&words.collect::<Vec<_>>(), "behind `--`").map_err(|problem| {
+        let error = Error::new(Kind::Usage, problem.message);
+        problem.hint.into_iter().fold(error, Error::hint)
+    })
 }
 
 /// Something that a restart would change: what runs, and what is configured.

@@ -37,7 +37,7 @@ fn run(target: &Target) -> Outcome {
     let mut up = Up::new(target, extra, TIMEOUT_DEFAULT)?;
     up.check_restart()?;
     up.build_images(&|| None)?;
-    let force = stop::force(args)?;
+    let force = stop::force(args);
     let (stopped, lock) = stop::stop(target, &COMMAND, force)?;
     let running = up.under(lock).map_err(|error| {
         let done = format!("VM `{}` was stopped, and does not start again", target.name);

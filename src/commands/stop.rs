@@ -61,7 +61,7 @@ pub(super) struct Stopped {
 }
 
 fn run(target: &Target) -> Outcome {
-    let force = force(target.args)?;
+    let force = force(target.args);
     if target.args.at_eof {
         target.log.note(WAITS_FOR_EOF);
         // Whoever cannot read any more has come to the end, too.
@@ -79,12 +79,9 @@ fn run(target: &Target) -> Outcome {
 }
 
 /// How hard to try, as it was asked.
-pub(super) fn force(args: &Args) -> Result<Force, Error> {
-    if args.force && args.no_kill {
-        return Err(Error::new(Kind::Usage, "`--force` and `--no-kill` contradict each other"));
-    }
+pub(super) fn force(args: &Args) -> Force {
     let timeout = args.timeout.unwrap_or(shutdown::TIMEOUT);
-    Ok(Force { timeout, at_once: args.force, kill: !args.no_kill })
+    Force { timeout, at_once: args.force, kill: !args.no_kill }
 }
 
 /// Stops the VM if it runs, and gives the lock under which that was done.

@@ -29,10 +29,7 @@ impl<'a> Target<'a> {
         ps::check()?;
         let paths = Paths::new(config.vm_dir(name));
         files::check_access(&paths.dir)?;
-        let is_configured = config.find_vm(name).is_some();
-        if is_configured || !is_vm_name(name) || !runs_unconfigured(config, &paths) {
-            config.vm(name)?;
-        }
+        check_name(config, args, name)?;
         Ok(Self { config, args, name: name.to_string(), paths, log })
     }
 
@@ -48,6 +45,19 @@ impl<'a> Target<'a> {
     pub(super) fn vm(&self) -> Result<&'a Vm, Error> {
         self.config.vm(&self.name)
     }
+}
+
+/// An error unless there is a VM of that name, configured or running.
+pub(super) fn check_name(config: &Config, args: &Args, name: &str) -> Result<(), Error> {
+    let runs = || is_vm_name(name) && runs_unconfigured(config, &Paths::new(config.vm_dir(name)));
+    if config.find_vm(name).is_some() || runs() {
+        return Ok(());
+    }
+    let detached = args.detached.as_ref().filter(|detached| detached.word == name);
+    config.vm(name).map(|_| ()).map_err(|error| match detached {
+        Some(detached) => error.hint(detached.hint()),
+        None => error,
+    })
 }
 
 /// Whether a VM runs that this configuration does not have, and had when it was started.

@@ -181,7 +181,7 @@ impl Config {
 
     /// A usage error unless each name of `set` is one of a variable: the file sets it, in `[vars]`
     /// or for this VM, or a placeholder of this VM asks for it.
-    fn check_set(&self, vm: &Vm, set: &[(String, String)]) -> Result<(), Error> {
+    pub(crate) fn check_set(&self, vm: &Vm, set: &[(String, String)]) -> Result<(), Error> {
         if set.is_empty() {
             return Ok(());
         }

@@ -21,6 +21,8 @@ mod files;
 mod glob;
 #[path = "../../src/guard.rs"]
 mod guard;
+#[path = "../../src/hint.rs"]
+mod hint;
 #[path = "../../src/image/mod.rs"]
 mod image;
 #[path = "../../src/json/mod.rs"]

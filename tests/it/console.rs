@@ -90,6 +90,15 @@ fn a_script_is_answered() {
         .stdout("y")
         .stderr("qqmgr: error: waited 0.5 s for the console of VM `vm` to be idle\n")
         .code(4);
+    // What was read is told all the same.
+    talk(&["--json", "--until", "never", "--timeout", "0.5"], "r\n")
+        .stdout(
+            "{\n  \"name\": \"vm\",\n  \"text\": \"r\\n\",\n  \"error\": {\n    \
+             \"kind\": \"timed-out\",\n    \"message\": \"waited 0.5 s for `never` on the \
+             console of VM `vm`\",\n    \"hint\": null\n  }\n}\n",
+        )
+        .stderr("qqmgr: error: waited 0.5 s for `never` on the console of VM `vm`\n")
+        .code(4);
     talk(&["--json", "--until", "z"], "x\u{1b}z")
         .stdout(
             "{\n  \"name\": \"vm\",\n  \"text\": \"x\\u001bz\",\n  \"end\": \"text\",\n  \

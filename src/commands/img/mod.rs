@@ -45,6 +45,10 @@ fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) {
 fn all(args: &Args, tell: &mut dyn FnMut(Outcome)) -> Result<(), Error> {
     let names: Vec<String> =
         args.operands[1..].iter().map(|name| name.to_string_lossy().into_owned()).collect();
+    if args.quiet && args.operands[0] != "list" {
+        let action = args.operands[0].display();
+        return Err(usage_of(&COMMAND, format!("`--quiet` is not for `img {action}`")));
+    }
     let action: Action = match (args.operands[0].to_str(), names.len()) {
         (Some("list"), 0) => {
             tell(Ok(list::run(&Config::load(args)?, args.quiet)?));
@@ -74,10 +78,27 @@ fn all(args: &Args, tell: &mut dyn FnMut(Outcome)) -> Result<(), Error> {
     let every = || config.images().iter().map(|image| image.name.clone()).collect();
     let names: Vec<String> = if names.is_empty() { every() } else { names };
     let among_others = names.len() > 1;
+    let unknown: Vec<Error> = names
+        .iter()
+        .filter_map(|name| {
+            let undeclared = args.operands[0] == "rm" && is_undeclared(&config, name);
+            let known = if undeclared { Ok(()) } else { config.image(name).map(|_| ()) };
+            known.err().map(|error| error.of_vm(name, among_others))
+        })
+        .collect();
+    if !unknown.is_empty() {
+        unknown.into_iter().for_each(|error| tell(Err(error)));
+        return Ok(());
+    }
     for name in names {
         tell(action(&maker, &name).map_err(|error| error.of_vm(&name, among_others)));
     }
     Ok(())
+}
+
+/// Whether an image of that name is there that the configuration does not have any more.
+fn is_undeclared(config: &Config, name: &str) -> bool {
+    is_image_name(name) && config.undeclared_images().contains(name)
 }
 
 fn declared(maker: &Maker, name: &str) -> Result<Declared, Error> {
@@ -172,7 +193,7 @@ fn reset(maker: &Maker, name: &str) -> Outcome {
 
 /// Also of an image that is not declared any more.
 fn remove(maker: &Maker, name: &str) -> Outcome {
-    if !is_image_name(name) || !maker.config.undeclared_images().contains(name) {
+    if !is_undeclared(maker.config, name) {
         maker.config.image(name)?;
     }
     check_unused(maker, name)?;
