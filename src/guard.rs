@@ -9,6 +9,7 @@
 use crate::error::Error;
 use crate::log::Log;
 use crate::programs;
+use crate::system::inherited;
 use crate::text::{command_line, sanitized};
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
@@ -40,8 +41,9 @@ impl Guard {
     ) -> Result<Self, Error> {
         log.verbose(|| format!("guard {}", command_line(argv)));
         let failed = |reason: &str| Error::failed(format!("cannot run a guard: {reason}"));
-        let mut sh = programs::SH.command();
-        sh.args(["-c", SCRIPT, "sh"]).args(argv).process_group(0);
+        let words: Vec<OsString> = ["sh", "-c", SCRIPT, "sh"].map(Into::into).into();
+        let mut sh = inherited::command(&[&words, argv].concat(), log);
+        sh.process_group(0);
         // Its ends of our streams would keep readers of them waiting.
         sh.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped());
         let mut child = sh.spawn().map_err(|error| programs::cannot_run(&sh, &error))?;

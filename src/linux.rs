@@ -19,6 +19,10 @@ pub(crate) const KVM_DEVICE: &str = "/dev/kvm";
 
 /// Fixed in the kernel's interface to programs, whatever the machine's timer is.
 const TICKS_PER_SECOND: u64 = 100;
+/// `O_CLOEXEC` of open(2), in the flags that a descriptor's `fdinfo` shows.
+const CLOSED_ON_EXEC: u32 = if cfg!(target_arch = "sparc64") { 0o20_000_000 } else { 0o2_000_000 };
+/// The last of the three standard descriptors, those of input, output and errors.
+const STDERR: u32 = 2;
 /// The state of a listening socket in `/proc/net/tcp`, `TCP_LISTEN` of the kernel.
 const LISTENING: &str = "0A";
 
@@ -178,6 +182,20 @@ pub(crate) fn holds(pid: u32, path: &Path) -> bool {
     removed.push(" (deleted)");
     let is_it = |file: &Path| fs::read_link(file).is_ok_and(|to| to.as_os_str() == removed);
     has_open(pid, path) || open_files(pid).any(|file| is_it(&file))
+}
+
+/// The descriptors that this process has from whoever started it, and passes on to what it runs.
+/// All that it opens by itself are closed then.
+pub(crate) fn inherited_files() -> Vec<u32> {
+    let entries = fs::read_dir(proc("self/fd")).into_iter().flatten().flatten();
+    let open = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    open.filter(|fd| *fd > STDERR && stays_on_exec(*fd) == Some(true)).collect()
+}
+
+fn stays_on_exec(fd: u32) -> Option<bool> {
+    let info = fs::read_to_string(proc(&format!("self/fdinfo/{fd}"))).ok()?;
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+    Some(u32::from_str_radix(flags.trim(), 8).ok()? & CLOSED_ON_EXEC == 0)
 }
 
 fn open_files(pid: u32) -> impl Iterator<Item = PathBuf> {

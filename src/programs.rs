@@ -11,6 +11,8 @@ use std::process::Command;
 /// A program, looked for in `PATH`, and the package that Debian has it in.
 pub(crate) struct Program(&'static str, &'static str);
 
+pub(crate) const BASH: Program = Program("bash", "bash");
+pub(crate) const BUSYBOX: Program = Program("busybox", "busybox");
 pub(crate) const CURL: Program = Program("curl", "curl");
 pub(crate) const DF: Program = Program("df", "coreutils");
 pub(crate) const GDB: Program = Program("gdb", "gdb");
@@ -27,8 +29,10 @@ pub(crate) const STTY: Program = Program("stty", "coreutils");
 pub(crate) const TAR: Program = Program("tar", "tar");
 pub(crate) const WGET: Program = Program("wget", "wget");
 
-const NAMED: &[Program] =
-    &[CURL, DF, GDB, ID, OPENSSL, PS, SCP, SH, SHA256SUM, SHASUM, SSH, SSH_KEYGEN, STTY, TAR, WGET];
+const NAMED: &[Program] = &[
+    BASH, BUSYBOX, CURL, DF, GDB, ID, OPENSSL, PS, SCP, SH, SHA256SUM, SHASUM, SSH, SSH_KEYGEN,
+    STTY, TAR, WGET,
+];
 
 impl Program {
     pub(crate) fn command(&self) -> Command {

@@ -6,3 +6,4 @@ pub(crate) mod arrivals;
 pub(crate) mod departures;
 pub(crate) mod left_out;
 pub(crate) mod scratch;
+pub(crate) mod inherited;

@@ -13,12 +13,12 @@ use crate::files::is_plain;
 use crate::json::Value;
 use crate::log::Log;
 use crate::programs;
+use crate::system::inherited;
 use crate::text::{command_line, sanitized};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Instead of `gdb`: `gdb-multiarch`, say.
 const PROGRAM_VARIABLE: &str = "QQMGR_GDB";
@@ -93,11 +93,11 @@ impl Gdb {
 
     /// Becomes gdb, with more words. Comes back only when that fails.
     pub(crate) fn replace_us(self, words: &[OsString], log: &Log) -> Error {
-        let mut command = programs::configured(&self.program);
-        command.args(&self.words).args(words);
+        let argv = [&[self.program.clone()], &self.words[..], words].concat();
+        let mut command = inherited::command(&argv, log);
         // gdb has it run the wrapper, and others than sh do not read words as it does.
         command.env("SHELL", "/bin/sh");
-        log.verbose(|| format!("exec {}", command_words(&command)));
+        log.verbose(|| format!("exec {}", command_line(&argv)));
         let error = command.exec();
         programs::cannot_run(&command, &error)
     }
@@ -125,10 +125,6 @@ pub(crate) fn binary(bin: &OsStr) -> Result<PathBuf, Error> {
         ));
     }
     Ok(path)
-}
-
-fn command_words(command: &Command) -> String {
-    command_line(std::iter::once(command.get_program()).chain(command.get_args()))
 }
 
 /// Words as both sh and gdb's own `buildargv` read them, of which the second does not leave a

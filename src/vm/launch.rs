@@ -12,6 +12,7 @@ use crate::error::{Error, Kind};
 use crate::files;
 use crate::log::Log;
 use crate::programs;
+use crate::system::inherited;
 use crate::text::command_line;
 use std::ffi::OsString;
 use std::fs::File;
@@ -201,14 +202,14 @@ pub(crate) fn wait_for_running(
 
 /// In a process group of its own, so that neither Ctrl-C nor a closed terminal ends the VM.
 fn spawn(launch: &Launch) -> Result<Child, Error> {
-    let (program, arguments) = launch.argv.split_first().ok_or_else(|| Error::failed("no QEMU"))?;
+    let program = launch.argv.first().ok_or_else(|| Error::failed("no QEMU"))?;
     launch.log.verbose(|| format!("exec {}", command_line(launch.argv)));
     let paths = launch.paths;
     let log = new_files(paths)?;
     let spawned =
         log.try_clone().map_err(|error| Error::io("open", &paths.log, &error)).and_then(|stdout| {
-            let mut command = programs::configured(program);
-            command.args(arguments).current_dir(launch.current_dir).process_group(0);
+            let mut command = inherited::command(launch.argv, launch.log);
+            command.current_dir(launch.current_dir).process_group(0);
             command.stdin(Stdio::null()).stdout(stdout).stderr(log);
             command.spawn().map_err(|error| {
                 Error::io("run", Path::new(program), &error)

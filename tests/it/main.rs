@@ -23,6 +23,7 @@ mod guest;
 mod harness;
 mod http;
 mod images;
+mod inherited;
 mod lacking;
 mod lifecycle;
 mod locks;

@@ -1,0 +1,136 @@
+//! TRUSTED CORE: starts programs that may outlive this one without the files that this one's
+//! caller has left open for it.
+//!
+//! A shell passes the descriptor of `3>&1` on to whatever it runs, as flock(1) does with that of
+//! its lock. A QEMU that kept one would hold the pipe or the lock for as long as it lives. std
+//! closes what it has opened itself, and no other descriptor. So a shell closes them and becomes
+//! the program, which keeps the shell's pid. Where nothing is inherited, no shell is run.
+
+use crate::linux;
+use crate::log::Log;
+use crate::programs::{self, Program};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::{Command, Stdio};
+
+/// Every shell closes descriptors of one digit (POSIX, XCU 2.7); dash closes no others.
+const DIGIT_MAX: u32 = 9;
+/// The shells that may close longer ones. In its POSIX mode, `bash` reads no startup file.
+const SHELLS: [(&Program, &[&str]); 3] =
+    [(&programs::SH, &[]), (&programs::BASH, &["--posix"]), (&programs::BUSYBOX, &["sh"])];
+
+/// The command of `argv`, whose first word is the program. It inherits no descriptor but the three
+/// standard ones and those that its own words name. A warning names one that stays open because no
+/// shell of this host can close it.
+pub(crate) fn command(argv: &[OsString], log: &Log) -> Command {
+    let mut unwanted = linux::inherited_files();
+    unwanted.retain(|fd| !is_named(argv, *fd));
+    unwanted.sort_unstable();
+    if !unwanted.is_empty()
+        && let Some((mut shell, closed)) = shell_for(&unwanted)
+    {
+        warn(&unwanted[closed..], log);
+        shell.arg("-c").arg(format!("{}; exec \"$@\"", closing(&unwanted[..closed])));
+        shell.arg("sh").args(argv);
+        return shell;
+    }
+    warn(&unwanted, log);
+    let (program, arguments) = argv.split_first().unzip();
+    let mut command = programs::configured(program.cloned().unwrap_or_default());
+    command.args(arguments.unwrap_or_default());
+    command
+}
+
+/// A shell, and how many of the descriptors it can close, from the first one on.
+fn shell_for(unwanted: &[u32]) -> Option<(Command, usize)> {
+    let installed = || SHELLS.into_iter().filter(|(program, _)| program.find().is_some());
+    let shell = |(program, arguments): (&Program, &[&str])| {
+        let mut shell = program.command();
+        shell.args(arguments);
+        shell
+    };
+    let digits = unwanted.iter().take_while(|fd| **fd <= DIGIT_MAX).count();
+    if digits < unwanted.len()
+        && let Some(able) = installed().find(|candidate| closes(shell(*candidate), unwanted))
+    {
+        return Some((shell(able), unwanted.len()));
+    }
+    installed().next().map(|first| (shell(first), digits))
+}
+
+/// Whether this shell closes them all, tried out by a run of it.
+fn closes(mut shell: Command, unwanted: &[u32]) -> bool {
+    let mut script = closing(unwanted);
+    for fd in unwanted {
+        script += &format!("; [ ! -h {}/self/fd/{fd} ] || exit", linux::PROC);
+    }
+    shell.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    shell.status().is_ok_and(|status| status.success())
+}
+
+fn closing(unwanted: &[u32]) -> String {
+    let closed: Vec<String> = unwanted.iter().map(|fd| format!("{fd}>&-")).collect();
+    format!("exec {}", closed.join(" "))
+}
+
+fn warn(left: &[u32], log: &Log) {
+    if let Some(fd) = left.first() {
+        log.note(&format!(
+            "warning: descriptor {fd} was inherited and stays open in the program, since no `bash` \
+             or `busybox` is here to close it: `{fd}>&-` behind this command does"
+        ));
+    }
+}
+
+/// Whether a word passes the descriptor on: `fd=3`, `vhostfds=3:4`, `fd:3`, `/dev/fd/3`, or
+/// `"fd": "3"` in JSON, and `addr.str=3` beside `addr.type=fd`.
+fn is_named(argv: &[OsString], fd: u32) -> bool {
+    let digits = fd.to_string();
+    argv.iter().any(|word| {
+        let word = String::from_utf8_lossy(word.as_bytes());
+        word.match_indices(&digits).any(|(at, _)| {
+            let (before, behind) = (&word[..at], &word[at + digits.len()..]);
+            let whole = |end: Option<char>| !end.is_some_and(|char| char.is_ascii_alphanumeric());
+            let key = before.trim_end_matches(|char: char| {
+                char.is_ascii_digit() || [':', '=', '"', '\'', ' '].contains(&char)
+            });
+            let is_key = |name: &str| key.ends_with(name) && key.len() < before.len();
+            let by_type = is_key("str") && word.contains("fd");
+            whole(before.chars().next_back())
+                && whole(behind.chars().next())
+                && (before.ends_with("/fd/") || is_key("fd") || is_key("fds") || by_type)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_is_named_by_the_words_of_qemu() {
+        let named = |word: &str, fd| is_named(&["qemu".into(), word.into()], fd);
+        for word in [
+            "tap,id=n,fd=33",
+            "fd=33,set=2",
+            "tap,fds=4:33:5,vhost=on",
+            "tap,vhostfd=33",
+            "tap,vhostfds=33:4",
+            "fd:33",
+            "/dev/fd/33",
+            "file=/proc/self/fd/33,format=raw",
+            r#"{"driver": "socket", "fd": "33"}"#,
+            r#"{"fd":33}"#,
+            "proxy,sock_fd=33",
+            "stream,id=n,addr.type=fd,addr.str=33",
+        ] {
+            assert!(named(word, 33), "{word}");
+            assert!(!named(word, 3), "{word}");
+        }
+        for word in
+            ["33", "size=33", "hostfwd=tcp::33-:22", "fd", "fd33", "/dev/fd/331", "id=fd.33"]
+        {
+            assert!(!named(word, 33), "{word}");
+        }
+    }
+}
