@@ -60,10 +60,9 @@ fn shell_for(unwanted: &[u32]) -> Option<(Command, usize)> {
 
 /// Whether this shell closes them all, tried out by a run of it.
 fn closes(mut shell: Command, unwanted: &[u32]) -> bool {
-    let mut script = closing(unwanted);
-    for fd in unwanted {
-        script += &format!("; [ ! -h {}/self/fd/{fd} ] || exit", linux::PROC);
-    }
+    let is_closed = |fd: &u32| format!("[ ! -h {}/self/fd/{fd} ]", linux::PROC);
+    let all_are: Vec<String> = unwanted.iter().map(is_closed).collect();
+    let script = format!("{}; {}", closing(unwanted), all_are.join(" && "));
     shell.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     shell.status().is_ok_and(|status| status.success())
 }

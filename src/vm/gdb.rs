@@ -93,7 +93,7 @@ impl Gdb {
 
     /// Becomes gdb, with more words. Comes back only when that fails.
     pub(crate) fn replace_us(self, words: &[OsString], log: &Log) -> Error {
-        let argv = [&[self.program.clone()], &self.words[..], words].concat();
+        let argv = [std::slice::from_ref(&self.program), &self.words, words].concat();
         let mut command = inherited::command(&argv, log);
         // gdb has it run the wrapper, and others than sh do not read words as it does.
         command.env("SHELL", "/bin/sh");

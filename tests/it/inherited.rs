@@ -23,7 +23,8 @@ fn project(more: &str) -> Option<Project> {
     let qemu = program(qemu)?;
     has_tool("bash").then_some(())?;
     project.config(&format!(
-        "[qemu]\nbin = {qemu:?}\n[vm.vm]\ncmd = \"{NO_MACHINE} {more}\"\nssh.port = {}\n",
+        "[qemu]\nbin = \"{}\"\n[vm.vm]\ncmd = \"{NO_MACHINE} {more}\"\nssh.port = {}\n",
+        qemu.display(),
         free_port()
     ));
     Some(project)
