@@ -5,6 +5,7 @@
 use crate::error::Error;
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -69,6 +70,13 @@ pub(crate) fn own() -> io::Result<PathBuf> {
         };
         found.and_then(|path| path.canonicalize().ok()).ok_or(error)
     })
+}
+
+/// Whether there is a program of this name or path that somebody may execute.
+pub(crate) fn is_executable(program: &Path) -> bool {
+    let found = program.to_str().filter(|name| !name.contains('/')).and_then(find);
+    let file = found.unwrap_or_else(|| program.to_path_buf()).metadata();
+    file.is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
 /// Finds the program that the configuration names, if it is there: a plain name is looked for in

@@ -11,6 +11,7 @@ use crate::log::Log;
 use crate::programs::{self, Program};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Every shell closes descriptors of one digit (POSIX, XCU 2.7); dash closes no others.
@@ -26,6 +27,12 @@ pub(crate) fn command(argv: &[OsString], log: &Log) -> Command {
     let mut unwanted = linux::inherited_files();
     unwanted.retain(|fd| !is_named(argv, *fd));
     unwanted.sort_unstable();
+    let (program, arguments) = argv.split_first().unzip();
+    let program = program.cloned().unwrap_or_default();
+    // The error of one that cannot be run is the system's, and not the shell's.
+    if !programs::is_executable(Path::new(&program)) {
+        unwanted.clear();
+    }
     if !unwanted.is_empty()
         && let Some((mut shell, closed)) = shell_for(&unwanted)
     {
@@ -35,8 +42,7 @@ pub(crate) fn command(argv: &[OsString], log: &Log) -> Command {
         return shell;
     }
     warn(&unwanted, log);
-    let (program, arguments) = argv.split_first().unzip();
-    let mut command = programs::configured(program.cloned().unwrap_or_default());
+    let mut command = programs::configured(program);
     command.args(arguments.unwrap_or_default());
     command
 }

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -488,12 +488,35 @@ impl Output<'_> {
     }
 }
 
-/// A command whose signals all have their usual effect. Whoever runs the tests in the background,
-/// or by `nohup`, has some of them ignored, and that is inherited.
+/// A command whose signals all have their usual effect, and which has no descriptor open beyond
+/// the standard ones. Whoever runs the tests in the background, or by `nohup`, has some signals
+/// ignored, and may have left files open, and that is inherited.
 pub(crate) fn with_default_signals(program: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new("env");
+    const ENV: &str = "/usr/bin/env";
+    static CLOSING: OnceLock<String> = OnceLock::new();
+    let closing = CLOSING.get_or_init(|| {
+        let open = inherited_descriptors().into_iter();
+        open.map(|fd| format!(" {fd}>&-")).collect()
+    });
+    let mut command = Command::new(if closing.is_empty() { ENV } else { "/bin/bash" });
+    if !closing.is_empty() {
+        command.args(["-c", &format!("exec{closing}; exec \"$@\""), "bash", ENV]);
+    }
     command.arg("--default-signal").arg(program);
     command
+}
+
+fn inherited_descriptors() -> Vec<u32> {
+    let open = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let open = open.filter_map(|file| file.file_name().to_str()?.parse().ok());
+    let stays = |fd: &u32| {
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+        // O_CLOEXEC
+        flags.is_some_and(|flags| flags & 0o2_000_000 == 0)
+    };
+    open.filter(|fd| *fd > 2).filter(stays).collect()
 }
 
 /// Everything below a directory, sorted; links are listed and not followed.
