@@ -35,9 +35,9 @@ fn bash<'p>(project: &'p Project, script: &str) -> Run<'p> {
     project.command("bash", &["-c", script]).env("QQMGR", env!("CARGO_BIN_EXE_qqmgr"))
 }
 
-/// The descriptors by which a process has the file `held` open.
-fn holds(project: &Project, pid: u32) -> Vec<u32> {
-    let held = project.path("held");
+/// The descriptors by which a process has a file of the project open.
+fn holds(project: &Project, file: &str, pid: u32) -> Vec<u32> {
+    let held = project.path(file);
     let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let mut found: Vec<u32> = files
         .filter(|file| fs::read_link(file.path()).is_ok_and(|path| path == held))
@@ -60,7 +60,7 @@ fn qemu_keeps_none() {
         .success();
     bash(&project, &format!("{HOLD} \"$QQMGR\" start vm")).run().stdout(STARTED).success();
     let pid = project.pid("vm");
-    assert_eq!(holds(&project, pid), []);
+    assert_eq!(holds(&project, "held", pid), []);
     // It is QEMU, and not a shell that waits for it.
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
     assert!(name.starts_with("qemu"), "{name}");
@@ -79,10 +79,13 @@ fn qemu_keeps_none() {
 fn those_that_the_vm_names_stay_open() {
     let words = "-add-fd fd=3,set=7 -chardev file,id=a,path=/dev/fd/200";
     let Some(project) = project(words) else { return };
-    bash(&project, &format!("{HOLD} \"$QQMGR\" start vm")).run().stdout(STARTED).success();
-    let held = holds(&project, project.pid("vm"));
-    // QEMU makes another of descriptor 3.
-    assert!(held.len() == 2 && held[0] < 9 && held[1] == 200, "{held:?}");
+    let start = format!("{HOLD} exec 9>other; \"$QQMGR\" start vm");
+    bash(&project, &start).run().stdout(STARTED).success();
+    let pid = project.pid("vm");
+    // QEMU has others of its own that lead to the same file.
+    let held = holds(&project, "held", pid);
+    assert!(held.len() > 1 && held.contains(&200), "{held:?}");
+    assert_eq!(holds(&project, "other", pid), []);
 }
 
 /// dash closes descriptors of one digit; bash or BusyBox's sh must be there for others.
@@ -99,7 +102,7 @@ fn the_shell_that_can_close_them_is_found() {
         symlink(program(shell).unwrap(), dir.join(shell)).unwrap();
         let start = format!("{HOLD} PATH={} \"$QQMGR\" start vm", dir.display());
         bash(&project, &start).run().stdout(STARTED).success();
-        assert_eq!(holds(&project, project.pid("vm")), [], "{shell}");
+        assert_eq!(holds(&project, "held", project.pid("vm")), [], "{shell}");
         let _ = project.qqmgr(&["stop", "--force", "vm"]).run();
     }
     // With dash alone, the others are closed.
@@ -111,7 +114,7 @@ fn the_shell_that_can_close_them_is_found() {
                   since no `bash` or `busybox` is here to close it: `200>&-` behind this command \
                   does\n";
     bash(&project, &start).run().stdout(STARTED).stderr(warned).success();
-    assert_eq!(holds(&project, project.pid("vm")), [200]);
+    assert_eq!(holds(&project, "held", project.pid("vm")), [200]);
 }
 
 /// A `sh` that would tell is the only one in `PATH`.
@@ -160,9 +163,9 @@ fn guard_and_ssh_master_keep_none() {
         })
         .collect();
     assert!(!guards.is_empty());
-    let held: Vec<u32> = guards.iter().flat_map(|pid| holds(&project, *pid)).collect();
+    let held: Vec<u32> = guards.iter().flat_map(|pid| holds(&project, "held", *pid)).collect();
     assert_eq!(held, []);
-    assert_eq!(holds(&project, run.pid), [3, 9, 200]);
+    assert_eq!(holds(&project, "held", run.pid), [3, 9, 200]);
     signal(run.pid, "KILL");
     crate::run::nothing_is_left(&project);
 
@@ -172,7 +175,7 @@ fn guard_and_ssh_master_keep_none() {
     let master = project.qqmgr(&["ssh", "vm", "-O", "check"]).run();
     let digits = |c: &char| c.is_ascii_digit();
     let pid: String = master.stderr.chars().skip_while(|c| !digits(c)).take_while(digits).collect();
-    assert_eq!(holds(&project, pid.parse().unwrap()), [], "{}", master.stderr);
+    assert_eq!(holds(&project, "held", pid.parse().unwrap()), [], "{}", master.stderr);
     wait_until("the VM has stopped", SOON, || {
         project.qqmgr(&["stop", "--force", "vm"]).run().status == Some(0)
     });
