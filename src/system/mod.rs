@@ -4,6 +4,6 @@
 
 pub(crate) mod arrivals;
 pub(crate) mod departures;
+pub(crate) mod inherited;
 pub(crate) mod left_out;
 pub(crate) mod scratch;
-pub(crate) mod inherited;
