@@ -114,9 +114,13 @@ fn run(args: &Args) -> Outcome {
         Some(end) => Ok(end),
         None => talk.ended(&mut console).map(End::Stopped),
     });
-    let end = end.map_err(|error| match args.json {
-        true => error.after_reading("text", &talk.collected.text()).of_vm(&target.name, false),
-        false => error,
+    let end = end.map_err(|error| {
+        let text = talk.collected.text();
+        if args.json {
+            error.after_reading("text", &text).of_vm(&target.name, false)
+        } else {
+            error
+        }
     })?;
     Ok(Box::new(Talked { name: target.name.clone(), text: talk.collected.text(), end }))
 }

@@ -87,7 +87,9 @@ fn all(args: &Args, tell: &mut dyn FnMut(Outcome)) -> Result<(), Error> {
         })
         .collect();
     if !unknown.is_empty() {
-        unknown.into_iter().for_each(|error| tell(Err(error)));
+        for error in unknown {
+            tell(Err(error));
+        }
         return Ok(());
     }
     for name in names {
