@@ -236,7 +236,8 @@ impl<'a> Up<'a> {
                 return Ok(None);
             }
             let message = format!("the VM's last QEMU (pid {pid}) does not end");
-            return Err(Error::new(Kind::TimedOut, message).hint("`qqmgr stop` ends it"));
+            let hint = format!("`qqmgr stop {}` ends it", self.vm.name);
+            return Err(Error::new(Kind::TimedOut, message).hint(hint));
         }
         let state = State::ask(paths, Some(&process), Instance::read(paths).as_ref(), log);
         // One that got SIGTERM closes its sockets before its pid file and itself.

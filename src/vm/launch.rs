@@ -189,13 +189,14 @@ pub(crate) fn wait_for_running(
         }
         Err(NotReady::Garbled(error)) => {
             let message = format!("cannot manage the QEMU that runs (pid {pid}): {error}");
-            Err(Error::failed(message).hint("`qqmgr stop` ends it"))
+            Err(Error::failed(message).hint(format!("`qqmgr stop {}` ends it", paths.vm_name())))
         }
         Err(NotReady::TimedOut) => {
             let seconds = timeout.as_secs_f64();
             let message =
                 format!("QEMU runs (pid {pid}), and did not answer within {seconds:.1} s");
-            Err(Error::new(Kind::TimedOut, message).hint("`qqmgr stop` ends it"))
+            let hint = format!("`qqmgr stop {}` ends it", paths.vm_name());
+            Err(Error::new(Kind::TimedOut, message).hint(hint))
         }
     }
 }

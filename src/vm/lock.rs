@@ -178,7 +178,8 @@ fn wait_for_lock(
     log.note(&format!("waiting for {} of VM `{name}` to finish", holder(&paths.lock)));
     lock_by(deadline)?.ok_or_else(|| {
         let message = format!("{} of VM `{name}` did not finish in time", holder(&paths.lock));
-        Error::new(Kind::TimedOut, message).hint("`qqmgr stop --force` ends the VM all the same")
+        let hint = format!("`qqmgr stop --force {name}` ends the VM all the same");
+        Error::new(Kind::TimedOut, message).hint(hint)
     })
 }
 

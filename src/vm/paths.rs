@@ -45,6 +45,12 @@ pub(crate) struct Paths {
 }
 
 impl Paths {
+    /// The name of the VM, which its directory has behind `vm.`.
+    pub(crate) fn vm_name(&self) -> String {
+        let name = self.dir.file_name().unwrap_or_default().to_string_lossy();
+        name.strip_prefix("vm.").unwrap_or(&name).to_string()
+    }
+
     pub(crate) fn new(dir: PathBuf) -> Self {
         let file = |name| dir.join(name);
         Self {

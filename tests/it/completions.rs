@@ -639,7 +639,7 @@ function qqmgr
 end
 while read -l line
     set -l inserted (complete --escape -C "$line" | string replace -r '	.*' '')
-    eval (string replace -r '[^ ]*$' '' -- $line) $inserted
+    eval (string replace -r '[^ ]*$' '' -- $line) $inserted[1]
 end <lines >out
 END
 fish --no-config inner
