@@ -93,8 +93,14 @@ impl Decoder<'_> {
         let (ssh, ssh_header) = (table.get("ssh"), header(key, ".ssh"));
         let ssh_table = self.table(ssh, &ssh_header);
         let port = ssh_table.and_then(|table| table.get("port"));
-        if port.is_none() && ssh.is_some() == ssh_table.is_some() && table.get("extends").is_none()
-        {
+        // A key that is nearly `port` is reported where it stands, and is not missed as well.
+        let is_meant = ssh_table.is_some_and(|table| {
+            table
+                .iter()
+                .any(|(key, _)| nearest(&key.name, SSH_KEYS.iter().copied()) == Some("port"))
+        });
+        let is_given = port.is_some() || is_meant || table.get("extends").is_some();
+        if !is_given && ssh.is_some() == ssh_table.is_some() {
             self.problems.push(no_port(key, ssh));
         }
         let vars = self.table(table.get("vars"), &header(key, ".vars"));
