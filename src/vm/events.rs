@@ -6,17 +6,22 @@
 //! goes on sending events then (`monitor_qmp_event` in `monitor/qmp.c`; seen on 7.2).
 
 use super::Paths;
+use super::output::Output;
 use crate::error::Error;
 use crate::files;
 use crate::json::{self, Value};
 use std::fmt;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
-use std::path::PathBuf;
 
 pub(super) const NEGOTIATION: &str = "{\"execute\": \"qmp_capabilities\"}\n";
 /// Of a long story, this much of its end is read: hundreds of events.
 const READ_BYTES_MAX: u64 = 64 * 1024;
+
+/// QEMU's longest events are some hundred bytes; a longer line is none.
+const LINE_BYTES_MAX: usize = 1024 * 1024;
+
+/// After a job a guest can reset a hundred thousand times until its end is not found any more.
+const JOB_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The greeting and the first answer are shorter.
 const START_BYTES_MAX: u64 = 4096;
@@ -132,37 +137,44 @@ pub(crate) fn lost_since(paths: &Paths, told_then: u64) -> Option<&'static str> 
 
 /// What a QEMU tells from now on.
 pub(crate) struct Follow {
-    file: File,
-    path: PathBuf,
+    output: Output,
     /// The begin of a line whose end was not there yet.
     rest: Vec<u8>,
 }
 
 impl Follow {
     pub(crate) fn open(paths: &Paths) -> Result<Self, Error> {
-        let path = paths.events_out.clone();
-        let opened = File::open(&path).and_then(|mut file| {
-            file.seek(SeekFrom::End(0))?;
-            Ok(file)
-        });
-        match opened {
-            Ok(file) => Ok(Self { file, path, rest: Vec::new() }),
-            Err(error) => {
-                Err(Error::io("read", &path, &error).hint("QEMU writes its events there"))
-            }
-        }
+        Self::open_at(paths, 0)
     }
 
-    /// The events since the last look.
-    pub(crate) fn news(&mut self) -> Result<Vec<Value>, Error> {
-        let read = self.file.read_to_end(&mut self.rest);
-        read.map_err(|error| Error::io("read", &self.path, &error))?;
+    /// Begins so many bytes before the end of what was told.
+    fn open_at(paths: &Paths, back: u64) -> Result<Self, Error> {
+        let mut output = Output::open(&paths.events_out)?;
+        if !output.is_there() {
+            let missing = Error::failed(format!("there is no `{}`", paths.events_out.display()));
+            return Err(missing.hint("QEMU writes its events there: `restart` begins a new one"));
+        }
+        output.skip_to_end(back)?;
+        Ok(Self { output, rest: Vec::new() })
+    }
+
+    /// The events in the next piece of what QEMU wrote; `None` when there is no more for now.
+    pub(crate) fn news(&mut self) -> Result<Option<Vec<Value>>, Error> {
+        let piece = self.output.piece()?;
+        if piece.is_empty() {
+            return Ok(None);
+        }
+        self.rest.extend_from_slice(&piece);
         let end = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let rest = self.rest.split_off(end);
         let whole = std::mem::replace(&mut self.rest, rest);
+        if self.rest.len() > LINE_BYTES_MAX {
+            // What comes of it later is no JSON, and passed over.
+            self.rest = Vec::new();
+        }
         let mut news = parse(&whole);
         news.retain(|value| value.get("event").is_some());
-        Ok(news)
+        Ok(Some(news))
     }
 }
 
@@ -171,16 +183,22 @@ pub(crate) fn ending(paths: &Paths) -> Ending {
     Story::open(paths).map_or(Ending::Unknown, |mut story| story.ending())
 }
 
-/// Whether the VM's last QEMU has ended a job, be it well or not.
+/// Whether the VM's last QEMU has ended a job, be it well or not, by the last [`JOB_BYTES_MAX`]
+/// that it told.
 pub(crate) fn has_concluded(paths: &Paths, job: &str) -> bool {
-    let Ok(file) = File::open(&paths.events_out) else { return false };
-    let lines = BufReader::new(file).split(b'\n').map_while(Result::ok);
-    lines.filter_map(|line| json::parse(&line).ok()).any(|event| {
-        let told = |name: &str| event.get("data").and_then(|data| data.get(name)?.as_str());
-        is(&event, &["JOB_STATUS_CHANGE"])
-            && told("id") == Some(job)
-            && told("status") == Some("concluded")
-    })
+    let Ok(mut follow) = Follow::open_at(paths, JOB_BYTES_MAX) else { return false };
+    while let Ok(Some(news)) = follow.news() {
+        let has = |event: &Value| {
+            let told = |name: &str| event.get("data").and_then(|data| data.get(name)?.as_str());
+            is(event, &["JOB_STATUS_CHANGE"])
+                && told("id") == Some(job)
+                && told("status") == Some("concluded")
+        };
+        if news.iter().any(has) {
+            return true;
+        }
+    }
+    false
 }
 
 /// How much was told, in bytes: more when there is something new.

@@ -1,5 +1,6 @@
-//! What the guest or QEMU wrote to a file: its last lines, and what is added to it while the VM
-//! runs. Reads only.
+//! The one reader of files that grow while the VM runs: what the guest or QEMU wrote, its last
+//! lines, and what is added. A guest may write as much as it likes, so every read is of a bounded
+//! piece. Reads only.
 
 use super::process::Process;
 use super::wait;
@@ -8,6 +9,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
+/// The size of a piece.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// An open file, and how far it was read. It stays the file of its boot when a new start puts
@@ -31,6 +33,15 @@ impl Output {
         self.file.is_some()
     }
 
+    /// Leaves out all that is there but the last so many bytes.
+    pub(crate) fn skip_to_end(&mut self, back: u64) -> Result<(), Error> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let length = file.metadata().map(|metadata| metadata.len());
+        let start = length.map(|length| SeekFrom::Start(length.saturating_sub(back)));
+        let skipped = start.and_then(|start| file.seek(start));
+        skipped.map(|_| ()).map_err(|error| Error::io("read", &self.path, &error))
+    }
+
     /// Leaves out all but the last so many lines. What stands behind the last line end is one.
     pub(crate) fn skip_to_last(&mut self, lines: u64) -> Result<(), Error> {
         let Some(file) = &mut self.file else { return Ok(()) };
@@ -43,12 +54,17 @@ impl Output {
         let next = wait::poll_long(None, || {
             // In this order: what QEMU wrote last is there when it has ended.
             let alive = process.is_some_and(Process::is_alive);
-            match self.read() {
+            match self.piece() {
                 Ok(bytes) if bytes.is_empty() => (!alive).then_some(Ok(None)),
                 other => Some(other.map(Some)),
             }
         });
-        next.transpose().map(Option::flatten).map_err(|error| Error::io("read", &self.path, &error))
+        next.transpose().map(Option::flatten)
+    }
+
+    /// The next bytes that are there, at most [`CHUNK_BYTES`]; none at the end of the file.
+    pub(crate) fn piece(&mut self) -> Result<Vec<u8>, Error> {
+        self.read().map_err(|error| Error::io("read", &self.path, &error))
     }
 
     fn find(&mut self) -> io::Result<()> {

@@ -23,25 +23,46 @@ pub(super) fn print(target: &Target, names: &[String], limit: Option<Duration>) 
     let ended = wait::poll_long(deadline, || {
         // In this order: what QEMU wrote last is there when it has ended.
         let alive = process.is_alive();
-        match write(&mut story, names) {
+        match write_all(&mut story, names, deadline) {
             Ok(Reader::There) if alive => None,
             other => Some(other),
         }
     });
     // At the deadline, what came just before it.
-    ended.unwrap_or_else(|| write(&mut story, names))?;
+    ended.unwrap_or_else(|| {
+        write(&mut story, names).map(|written| written.unwrap_or(Reader::There))
+    })?;
     Ok(Box::new(Streamed { exit_code: 0 }))
 }
 
-fn write(story: &mut Follow, names: &[String]) -> Result<Reader, Error> {
-    let mut reader = Reader::There;
-    for event in story.news()? {
-        let name = event.get("event").and_then(Value::as_str).unwrap_or_default();
-        if reader == Reader::There && (names.is_empty() || names.iter().any(|one| one == name)) {
-            reader = out::write(format!("{}\n", event.compact()).as_bytes())?;
+/// Writes what is there, piece by piece: QEMU may write faster than this is read.
+fn write_all(
+    story: &mut Follow,
+    names: &[String],
+    deadline: Option<Instant>,
+) -> Result<Reader, Error> {
+    while deadline.is_none_or(|deadline| Instant::now() < deadline) {
+        match write(story, names)? {
+            Some(Reader::There) => {}
+            Some(Reader::Gone) => return Ok(Reader::Gone),
+            None => break,
         }
     }
-    Ok(reader)
+    Ok(Reader::There)
+}
+
+/// Writes the events of the next piece, `None` if there is none.
+fn write(story: &mut Follow, names: &[String]) -> Result<Option<Reader>, Error> {
+    let Some(news) = story.news()? else { return Ok(None) };
+    let is_meant = |event: &&Value| {
+        let name = event.get("event").and_then(Value::as_str).unwrap_or_default();
+        names.is_empty() || names.iter().any(|one| one == name)
+    };
+    let lines: String = news.iter().filter(is_meant).map(|event| event.compact() + "\n").collect();
+    if lines.is_empty() {
+        return Ok(Some(Reader::There));
+    }
+    out::write(lines.as_bytes()).map(Some)
 }
 
 /// An event that this QEMU does not have would be waited for in vain.
