@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::linux;
 use crate::programs;
 use crate::text::fingerprint;
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -106,11 +107,21 @@ pub(crate) fn short_link(dir: &Path) -> Result<PathBuf, Error> {
     Ok(short_parent()?.join(fingerprint(dir.as_os_str().as_bytes())))
 }
 
+/// The directory that an environment variable names. A relative or empty path would mean another
+/// directory in each working directory, so it counts as not set, as the XDG specification wants it.
+pub(crate) fn directory_in(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// The user's home directory, by `HOME`.
+pub(crate) fn home() -> Option<PathBuf> {
+    directory_in("HOME")
+}
+
 /// `$XDG_RUNTIME_DIR/qqmgr`, or `/tmp/qqmgr-UID`.
 fn short_parent() -> Result<PathBuf, Error> {
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let fits = |dir: &PathBuf| dir.is_absolute() && dir.as_os_str().len() <= 40 && is_plain(dir);
-    match runtime.filter(|dir| fits(dir) && dir.is_dir()) {
+    let fits = |dir: &PathBuf| dir.as_os_str().len() <= 40 && is_plain(dir);
+    match directory_in("XDG_RUNTIME_DIR").filter(|dir| fits(dir) && dir.is_dir()) {
         Some(dir) => Ok(dir.join("qqmgr")),
         None => Ok(PathBuf::from(format!("/tmp/qqmgr-{}", user_id()?))),
     }
@@ -160,7 +171,7 @@ pub(crate) fn put_in_place(finished: &Path, path: &Path) -> Result<(), Error> {
 pub(crate) fn remove_unfinished(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
-        let is_pid = |text: &std::ffi::OsStr| {
+        let is_pid = |text: &OsStr| {
             text.to_str().is_some_and(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
         };
         // Only names that are made here: `instance.json.1234`, and not a user's `core.1234`.
@@ -261,9 +272,11 @@ pub(crate) fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Removes a directory if it is empty, and then its parent if that is a `.qqmgr` and is empty.
+/// Removes a directory if it is empty, and then its parent if that is a runtime directory, whose
+/// name ends in `.qqmgr`, and is empty.
 pub(crate) fn remove_empty_dir(dir: &Path) {
-    let parent = dir.parent().filter(|parent| parent.ends_with(".qqmgr"));
+    let is_runtime = |name: &OsStr| name.as_bytes().ends_with(b".qqmgr");
+    let parent = dir.parent().filter(|parent| parent.file_name().is_some_and(is_runtime));
     if fs::remove_dir(dir).is_ok()
         && let Some(parent) = parent
     {

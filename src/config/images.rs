@@ -9,6 +9,7 @@ use crate::error::{Error, Kind};
 use crate::files;
 use crate::template::{Template, render_dotted};
 use crate::text::{Problem, Source, Span, did_you_mean, nearest};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -144,45 +145,51 @@ impl Config {
     /// The image with its placeholders replaced.
     pub(crate) fn declared(&self, image: &Image) -> Result<Declared, Error> {
         let choices = Choices::default();
-        let (scope, mut problems) = (Scope::global(self, &choices), Problems::default());
-        let mut render = |literal: &Literal| {
-            let text = problems.keep(scope.render(literal)).unwrap_or_default();
+        let scope = Scope::global(self, &choices);
+        let problems = RefCell::new(Problems::default());
+        let render = |literal: &Literal| {
+            let text = problems.borrow_mut().keep(scope.render(literal)).unwrap_or_default();
             if text.contains('\0') {
-                problems.0.push(Problem::new(literal.span, "a NUL character cannot be here"));
+                let problem = Problem::new(literal.span, "a NUL character cannot be here");
+                problems.borrow_mut().0.push(problem);
             }
             text
+        };
+        let placed = |text: &str, literal: &Literal| {
+            let placed = self.placed(text).map_err(|error| error.at(literal.span));
+            problems.borrow_mut().keep(placed).unwrap_or_default()
         };
         let base = image.base.as_ref().map(|Base { location: literal, sha256 }| {
             let text = render(literal);
             let location = if is_url(&text) {
                 Location::Url(text)
             } else {
-                Location::File(self.placed(&text))
+                Location::File(placed(&text, literal))
             };
             DeclaredBase { location, sha256: sha256.clone(), span: literal.span }
         });
         let seed = image.cloud_init.as_ref().map(|cloud_init| match cloud_init {
-            CloudInit::File(file) => Seed::File((self.placed(&render(file)), file.span)),
+            CloudInit::File(file) => Seed::File((placed(&render(file), file), file.span)),
             CloudInit::Keys { user, authorized_keys, hostname, packages, run } => Seed::Keys {
                 user: user.clone(),
                 authorized_keys: authorized_keys.as_ref().map(|keys| {
-                    keys.iter().map(|key| (self.placed(&render(key)), key.span)).collect()
+                    keys.iter().map(|key| (placed(&render(key), key), key.span)).collect()
                 }),
                 hostname: match hostname {
                     Some(hostname) => render(hostname),
                     // `_` is no character of a host name.
                     None => image.name.replace('_', "-"),
                 },
-                packages: packages.iter().map(&mut render).collect(),
-                run: run.iter().map(&mut render).collect(),
+                packages: packages.iter().map(render).collect(),
+                run: run.iter().map(render).collect(),
             },
         });
         if let Some(DeclaredBase { location: Location::Url(_), sha256: None, span }) = base {
             let problem = Problem::new(span, "a `base` that is a URL needs its `sha256`");
-            problems.0.push(problem.hint(super::decode_img::SHA256_HINT));
+            problems.borrow_mut().0.push(problem.hint(super::decode_img::SHA256_HINT));
         }
         let (name, span, size) = (image.name.clone(), image.span, image.size);
-        self.checked(problems.0, Declared { name, span, base, size, seed })
+        self.checked(problems.into_inner().0, Declared { name, span, base, size, seed })
     }
 
     /// The text of a file with the placeholders of an image's strings in it. Other programs'
@@ -231,12 +238,18 @@ impl Config {
         Ok(())
     }
 
-    /// From the configuration's directory; `~/` is the home directory.
-    fn placed(&self, path: &str) -> PathBuf {
-        match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
-            (Some(rest), Some(home)) => Path::new(&home).join(rest),
-            _ => self.dir().join(path),
-        }
+    /// A path of the file, which starts from the configuration's directory, or with `~/` from the
+    /// home directory.
+    fn placed(&self, path: &str) -> Result<PathBuf, Error> {
+        let Some(rest) = path.strip_prefix("~/") else { return Ok(self.dir().join(path)) };
+        let home = files::home().ok_or_else(|| {
+            Error::new(
+                Kind::Config,
+                format!("`{path}` starts from a home directory that is not known"),
+            )
+            .hint("set `HOME` to an absolute path")
+        })?;
+        Ok(home.join(rest))
     }
 }
 

@@ -5,16 +5,25 @@
 
 use crate::error::{Error, Kind, io_reason};
 use crate::files;
+use crate::system::account;
+use crate::text::fingerprint;
 use std::env;
+use std::ffi::OsStr;
 use std::fs::Metadata;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 const IN_PROJECT: &str = "qqmgr.toml";
 /// Names a file in place of the search.
 const VARIABLE: &str = "QQMGR_CONFIG";
-/// Write permission of the group and of all others.
-const WRITE_BY_OTHERS: u32 = 0o022;
+/// Puts the runtime directories of all configurations elsewhere.
+const RUNTIME_VARIABLE: &str = "QQMGR_RUNTIME_DIR";
+/// Write permission of the group, and of all others.
+const WRITE_BY_GROUP: u32 = 0o020;
+const WRITE_BY_OTHERS: u32 = 0o002;
+/// Of the directory of a configuration in it, by which it is known to be ours when it is empty.
+const RUNTIME_EXTENSION: &str = "qqmgr";
 const OF_USER: &str = "qqmgr/conf.toml";
 
 /// The part of the environment that the search depends on.
@@ -22,20 +31,20 @@ pub(super) struct Environment {
     /// Why there is none is told by whoever needs it: an absolute file does not.
     current_dir: Result<PathBuf, String>,
     named: Option<PathBuf>,
+    runtime_dir: Option<PathBuf>,
     xdg_config_home: Option<PathBuf>,
     home: Option<PathBuf>,
 }
 
 impl Environment {
     pub(super) fn current() -> Self {
-        // The XDG specification: a relative path is to be ignored.
-        let absolute =
-            |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         Self {
             current_dir: env::current_dir().map_err(|error| io_reason(&error)),
-            named: env::var_os(VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from),
-            xdg_config_home: absolute("XDG_CONFIG_HOME"),
-            home: absolute("HOME"),
+            named: set(VARIABLE),
+            runtime_dir: set(RUNTIME_VARIABLE),
+            xdg_config_home: files::directory_in("XDG_CONFIG_HOME"),
+            home: files::home(),
         }
     }
 
@@ -46,6 +55,21 @@ impl Environment {
         self.current_dir.as_ref().map(|dir| dir.join(file)).map_err(|reason| {
             Error::new(Kind::Config, format!("cannot tell the current directory: {reason}"))
         })
+    }
+
+    /// Where the directories of the VMs of this file are; `dir` is that of the file, without
+    /// symbolic links.
+    fn runtime(&self, dir: &Path, name: &OsStr) -> Result<PathBuf, Error> {
+        let Some(all) = &self.runtime_dir else {
+            return Ok(if name == IN_PROJECT { dir.join(".qqmgr") } else { dir.to_path_buf() });
+        };
+        if !all.is_absolute() {
+            let message = format!("{RUNTIME_VARIABLE} is `{}`, a relative path", all.display());
+            return Err(Error::new(Kind::Config, message)
+                .hint("set it to an absolute path: VMs must be found from every directory"));
+        }
+        let hash = fingerprint(dir.join(name).as_os_str().as_bytes());
+        Ok(all.join(hash).with_extension(RUNTIME_EXTENSION))
     }
 
     fn user_file(&self) -> Option<PathBuf> {
@@ -70,20 +94,20 @@ pub(super) struct Location {
 /// cannot be read is found all the same: passing over it would silently mean other VMs.
 pub(super) fn locate(named: Option<&Path>, env: &Environment) -> Result<Location, Error> {
     if let Some(named) = named.or(env.named.as_deref()) {
-        return Location::new(&env.in_current_dir(named)?, named);
+        return Location::new(&env.in_current_dir(named)?, named, env);
     }
     let in_project = env.in_current_dir(Path::new(IN_PROJECT))?;
     if there(&in_project) {
-        return Location::new(&in_project, Path::new(IN_PROJECT));
+        return Location::new(&in_project, Path::new(IN_PROJECT), env);
     }
     let mut passed_over = Vec::new();
     let current_dir = in_project.parent().unwrap_or(Path::new("/"));
     if let Some((file, shown)) = above(current_dir, &mut passed_over) {
-        return Ok(Location { passed_over, ..Location::new(&file, &shown)? });
+        return Ok(Location { passed_over, ..Location::new(&file, &shown, env)? });
     }
     let of_user = env.user_file();
     if let Some(file) = of_user.as_deref().filter(|file| there(file)) {
-        return Ok(Location { passed_over, ..Location::new(file, file)? });
+        return Ok(Location { passed_over, ..Location::new(file, file, env)? });
     }
     let last = match &of_user {
         Some(file) => format!(" and no `{}`", file.display()),
@@ -119,31 +143,43 @@ fn above(current_dir: &Path, passed_over: &mut Vec<String>) -> Option<(PathBuf, 
     None
 }
 
-/// Why somebody else could have put the file there, or could change it. Of a symbolic link, its
-/// target counts as well.
+/// All reasons why somebody else could have put the file there, or could change it. Of a symbolic
+/// link, its target counts as well.
 fn check_trust(dir: &Path, file: &Path) -> Result<(), String> {
     let user = files::user_id().map_err(|error| error.message().to_string())?;
-    let check = |path: &Path, name: &str| {
-        let cannot = |error| format!("cannot be looked at: {}", io_reason(&error));
-        let metadata = path.metadata().map_err(cannot);
-        let checked = metadata.and_then(|metadata| check_owner(&metadata, user));
-        checked.map_err(|why| format!("{name} {why}"))
+    let mut reasons = Vec::new();
+    let mut check = |path: &Path, name: &str| match path.metadata() {
+        Ok(metadata) => {
+            let found = distrust(&metadata, user).into_iter().map(|why| format!("{name} {why}"));
+            reasons.extend(found);
+        }
+        Err(error) => reasons.push(format!("{name} cannot be looked at: {}", io_reason(&error))),
     };
-    check(dir, "its directory")?;
-    check(file, "it")?;
-    let target = file.canonicalize().map_err(|error| io_reason(&error))?;
-    check(target.parent().unwrap_or(dir), "the directory that it links to")
+    check(dir, "its directory");
+    check(file, "it");
+    if file.is_symlink()
+        && let Ok(target) = file.canonicalize()
+    {
+        check(target.parent().unwrap_or(dir), "the directory that it links to");
+    }
+    if reasons.is_empty() { Ok(()) } else { Err(reasons.join(", and ")) }
 }
 
-fn check_owner(metadata: &Metadata, user: u32) -> Result<(), String> {
+/// Who but the user and root may write to a file or directory.
+fn distrust(metadata: &Metadata, user: u32) -> Vec<String> {
     let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    let mut reasons = Vec::new();
     if owner != user && owner != 0 {
-        return Err(format!("belongs to user {owner}"));
+        reasons.push(format!("belongs to user {owner}"));
     }
     if mode & WRITE_BY_OTHERS != 0 {
-        return Err(format!("can be written by others (mode {mode:04o}, `chmod go-w` helps)"));
+        reasons.push(format!("can be written by others (mode {mode:04o}, `chmod go-w` helps)"));
+    } else if mode & WRITE_BY_GROUP != 0 && !account::is_private_group(metadata.gid(), user) {
+        let group = metadata.gid();
+        reasons
+            .push(format!("can be written by group {group} (mode {mode:04o}, `chmod g-w` helps)"));
     }
-    Ok(())
+    reasons
 }
 
 fn there(file: &Path) -> bool {
@@ -154,13 +190,13 @@ fn there(file: &Path) -> bool {
 }
 
 impl Location {
-    fn new(file: &Path, shown: &Path) -> Result<Self, Error> {
+    fn new(file: &Path, shown: &Path, env: &Environment) -> Result<Self, Error> {
         let unreadable = |error| Error::io("read", shown, &error).of_kind(Kind::Config);
         let name = file.file_name().ok_or_else(|| {
             Error::new(Kind::Config, format!("`{}` is not a file", shown.display()))
         })?;
         let dir = file.parent().unwrap_or(Path::new("/")).canonicalize().map_err(unreadable)?;
-        let runtime = if name == IN_PROJECT { dir.join(".qqmgr") } else { dir.clone() };
+        let runtime = env.runtime(&dir, name)?;
         let (shown, passed_over) = (shown.display().to_string(), Vec::new());
         Ok(Self { file: dir.join(name), shown, runtime, passed_over })
     }

@@ -298,8 +298,8 @@ impl Client {
 
 /// `$XDG_CACHE_HOME/qqmgr`, by default `~/.cache/qqmgr`; it may be a link to where there is space.
 fn cache_dir() -> Result<PathBuf, Error> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
-    let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
+    let in_home = || Some(files::home()?.join(".cache"));
+    let cache = files::directory_in("XDG_CACHE_HOME").or_else(in_home);
     let Some(cache) = cache else {
         let message = "there is no directory for fetched images";
         return Err(Error::failed(message).hint("set `HOME` or `XDG_CACHE_HOME`"));

@@ -25,7 +25,7 @@ pub(super) struct Translated {
 }
 
 /// Of an `ssh.conf` that [`super::config`] wrote. `home` is for names that begin with `~/`.
-pub(super) fn translate(text: &str, home: &Path) -> Translated {
+pub(super) fn translate(text: &str, home: Option<&Path>) -> Translated {
     let (mut translated, mut host) = (Translated::default(), String::new());
     let settings: Vec<(&str, String)> = text.lines().filter_map(setting).collect();
     let keeps_no_keys = settings.iter().any(|(keyword, value)| is(keyword, STRICT) && is_no(value));
@@ -38,7 +38,7 @@ pub(super) fn translate(text: &str, home: &Path) -> Translated {
             "port" => vec!["-p".into(), value.into()],
             "user" => vec!["-l".into(), value.into()],
             "identityfile" => {
-                let file = value.strip_prefix("~/").map(|rest| home.join(rest));
+                let file = value.strip_prefix("~/").zip(home).map(|(rest, home)| home.join(rest));
                 vec!["-i".into(), file.map_or(value.into(), OsString::from)]
             }
             "serveraliveinterval" => vec!["-K".into(), value.into()],
@@ -95,7 +95,7 @@ mod tests {
                     IdentityFile \"/a \\\"b\\\\/id\"\n    IdentityFile ~/id\n    \
                     UserKnownHostsFile /dev/null\n    StrictHostKeyChecking no\n    \
                     ForwardAgent no\n    ProxyCommand nc %h %p\n";
-        let translated = translate(text, Path::new("/home/u"));
+        let translated = translate(text, Some(Path::new("/home/u")));
         let expected =
             ["-p", "2089", "-K", "300", "-l", "root", "-i", "/a \"b\\/id", "-i", "/home/u/id"];
         let expected = expected.into_iter().chain(["-y", "-y", "127.0.0.1"]);
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn known_hosts_count_where_keys_are_checked() {
-        let translate = |text: &str| translate(text, Path::new("/h"));
+        let translate = |text: &str| translate(text, Some(Path::new("/h")));
         let kept = translate("    UserKnownHostsFile /k\n    StrictHostKeyChecking accept-new\n");
         assert_eq!(kept.lost, ["UserKnownHostsFile"]);
         assert_eq!(kept.arguments, ["-y", ""].map(OsString::from));

@@ -146,8 +146,8 @@ fn dropbear_options(paths: &Paths, log: &Log) -> Option<Vec<OsString>> {
         return None;
     }
     let text = files::read_start(&paths.ssh_config, CONFIG_BYTES_MAX).unwrap_or_default();
-    let home = std::env::var_os("HOME").unwrap_or_default();
-    let translated = dropbear::translate(&String::from_utf8_lossy(&text), Path::new(&home));
+    let text = String::from_utf8_lossy(&text);
+    let translated = dropbear::translate(&text, files::home().as_deref());
     if !translated.lost.is_empty() {
         let lost = translated.lost.join("`, `");
         log.note(&format!("`ssh` is dropbear's here, which does without `{lost}`"));

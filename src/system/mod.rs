@@ -2,6 +2,7 @@
 //! socket, or creates, changes or removes a file lives here, and decides nothing about VMs, guests
 //! or images: its callers say what is wanted.
 
+pub(crate) mod account;
 pub(crate) mod arrivals;
 pub(crate) mod departures;
 pub(crate) mod inherited;

@@ -94,16 +94,17 @@ fn serial(paths: &Paths, console: bool) -> Result<Vec<OsString>, Error> {
         b"socket,id=",
         CONSOLE.as_bytes(),
         b",server=on,wait=off,path=",
-        &literal(&socket),
+        socket.as_os_str().as_bytes(),
         b",logfile=",
         &literal(&paths.serial),
     ]);
     Ok(vec!["-chardev".into(), chardev, "-serial".into(), format!("chardev:{CONSOLE}").into()])
 }
 
-/// `unix:PATH,server,nowait`. `-pidfile`, `-serial file:` and `-qmp pipe:` are no option lists.
+/// `unix:PATH,server,nowait`, for a path of [`Paths::short_name`], which is plain. `-pidfile`,
+/// `-serial file:` and `-qmp pipe:` take any path: they are no option lists.
 fn unix_server(path: &Path) -> OsString {
-    concat(&[b"unix:", &literal(path), b",server,nowait"])
+    concat(&[b"unix:", path.as_os_str().as_bytes(), b",server,nowait"])
 }
 
 /// A path in an option list, in which a comma is doubled to be one (QemuOpts).
@@ -138,35 +139,53 @@ mod tests {
     }
 
     #[test]
-    fn injected_arguments_double_commas_only_in_option_lists() {
-        let paths = Paths::new("/a,b/vm.x".into());
-        let plain = injected(&paths, Features::default()).unwrap();
+    fn injected_arguments_of_a_plain_directory() {
+        let plain = injected(&Paths::new("/a/vm.x".into()), Features::default()).unwrap();
         let expected = [
             "-pidfile",
-            "/a,b/vm.x/pid",
+            "/a/vm.x/pid",
             "-monitor",
-            "unix:/a,,b/vm.x/monitor.socket,server,nowait",
+            "unix:/a/vm.x/monitor.socket,server,nowait",
             "-serial",
-            "file:/a,b/vm.x/serial",
+            "file:/a/vm.x/serial",
             "-qmp",
-            "unix:/a,,b/vm.x/qmp.socket,server,nowait",
+            "unix:/a/vm.x/qmp.socket,server,nowait",
             "-qmp",
-            "unix:/a,,b/vm.x/ctl.socket,server,nowait",
+            "unix:/a/vm.x/ctl.socket,server,nowait",
             "-qmp",
-            "pipe:/a,b/vm.x/events",
+            "pipe:/a/vm.x/events",
         ];
         assert_eq!(plain, expected.map(OsString::from));
+    }
 
+    /// Sockets are in option lists, in which `,` and `=` mean something.
+    #[test]
+    fn injected_arguments_of_a_directory_with_commas() {
+        let paths = Paths::new("/a,b/vm.x".into());
         let all = injected(&paths, Features { console: true, gdb: true }).unwrap();
-        let serial = [
-            "-chardev",
-            "socket,id=qqmgr-console,server=on,wait=off,\
-             path=/a,,b/vm.x/console.socket,logfile=/a,,b/vm.x/serial",
-            "-serial",
-            "chardev:qqmgr-console",
+        let short = crate::files::short_link(&paths.dir).unwrap();
+        let short = short.display();
+        let expected = [
+            "-pidfile".to_string(),
+            "/a,b/vm.x/pid".into(),
+            "-monitor".into(),
+            format!("unix:{short}/monitor.socket,server,nowait"),
+            "-chardev".into(),
+            format!(
+                "socket,id=qqmgr-console,server=on,wait=off,\
+                 path={short}/console.socket,logfile=/a,,b/vm.x/serial"
+            ),
+            "-serial".into(),
+            "chardev:qqmgr-console".into(),
+            "-qmp".into(),
+            format!("unix:{short}/qmp.socket,server,nowait"),
+            "-qmp".into(),
+            format!("unix:{short}/ctl.socket,server,nowait"),
+            "-qmp".into(),
+            "pipe:/a,b/vm.x/events".into(),
+            "-gdb".into(),
+            format!("unix:{short}/gdb.socket,server,nowait"),
         ];
-        let gdb = ["-gdb", "unix:/a,,b/vm.x/gdb.socket,server,nowait"];
-        let expected = [&expected[..4], &serial, &expected[6..], &gdb].concat();
-        assert_eq!(all, expected);
+        assert_eq!(all, expected.map(OsString::from));
     }
 }

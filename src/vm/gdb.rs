@@ -9,7 +9,6 @@ use super::events::NEGOTIATION;
 use super::session::Session;
 use crate::error::Error;
 use crate::files;
-use crate::files::is_plain;
 use crate::json::Value;
 use crate::log::Log;
 use crate::programs;
@@ -162,7 +161,7 @@ pub(crate) fn listener(session: &mut Session, paths: &Paths) -> Result<OsString,
     let address = address.rsplit_once(",server").map_or(address, |(address, _)| address);
     let reached = match address.split_once(':') {
         Some(("unix", path)) if Path::new(path).file_name() == paths.gdb.file_name() => {
-            reachable(paths)?.into()
+            paths.reachable(&paths.gdb)?.into()
         }
         Some(("unix", path)) => path.into(),
         Some(("tcp", _)) => address.into(),
@@ -189,7 +188,8 @@ fn device(session: &mut Session) -> Result<Option<String>, Error> {
 /// There is no QMP command for it, and the answer of the other monitor is a text. So QEMU is asked
 /// whether it did.
 fn listen(session: &mut Session, paths: &Paths) -> Result<String, Error> {
-    let command = format!("gdbserver unix:{},server=on,wait=off", reachable(paths)?.display());
+    let socket = paths.reachable(&paths.gdb)?;
+    let command = format!("gdbserver unix:{},server=on,wait=off", socket.display());
     let arguments = Value::object([("command-line", Value::from(command.as_str()))]);
     let said = session.execute("human-monitor-command", Some(&arguments))?;
     device(session)?.ok_or_else(|| {
@@ -197,13 +197,4 @@ fn listen(session: &mut Session, paths: &Paths) -> Result<String, Error> {
         let said = sanitized(&lines.join("\n"));
         Error::failed(format!("QEMU does not listen for a debugger:\n{said}"))
     })
-}
-
-/// The VM's socket, by a name in which neither gdb nor the monitor sees anything else: gdb takes
-/// one with a colon for a host and its port.
-fn reachable(paths: &Paths) -> Result<PathBuf, Error> {
-    if is_plain(&paths.gdb) {
-        return paths.reachable(&paths.gdb);
-    }
-    Ok(paths.short_dir()?.join(paths.gdb.file_name().unwrap_or_default()))
 }

@@ -1,5 +1,6 @@
 //! Where a VM's files are. Socket paths are limited to 107 bytes by the kernel; for a longer
-//! directory the same sockets are reached through a short symbolic link.
+//! directory, or one with characters that mean something to QEMU, the same sockets are reached
+//! through a short symbolic link.
 
 use crate::error::Error;
 use crate::files;
@@ -79,15 +80,15 @@ impl Paths {
     /// The path to bind or connect `socket` by: itself, or the way through the short link, which
     /// is made and verified.
     pub(crate) fn reachable(&self, socket: &Path) -> Result<PathBuf, Error> {
-        if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+        if !fits(socket) {
             self.short_dir()?;
         }
         self.short_name(socket)
     }
 
-    /// The same path, for who does not use it yet: nothing is made.
+    /// The path of [`Paths::reachable`] for a command line that is only composed: nothing is made.
     pub(crate) fn short_name(&self, socket: &Path) -> Result<PathBuf, Error> {
-        if socket.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
+        if fits(socket) {
             return Ok(socket.to_path_buf());
         }
         Ok(files::short_link(&self.dir)?.join(socket.file_name().unwrap_or_default()))
@@ -140,4 +141,10 @@ impl Paths {
         }
         Ok(())
     }
+}
+
+/// Whether the kernel takes the path of a socket, and QEMU reads all of it as that: what is in
+/// front of a `=` would be an option, and what is behind a comma.
+fn fits(socket: &Path) -> bool {
+    socket.as_os_str().len() <= SOCKET_PATH_BYTES_MAX && files::is_plain(socket)
 }

@@ -99,10 +99,10 @@ fn passed_over(project: &Project, why: &str) {
 #[test]
 fn what_others_may_write_is_passed_over() {
     for (path, bits, why) in [
-        ("a", 0o775, "its directory can be written by others (mode 0775, `chmod go-w` helps)"),
+        ("a", 0o777, "its directory can be written by others (mode 0777, `chmod go-w` helps)"),
         ("a", 0o757, "its directory can be written by others (mode 0757, `chmod go-w` helps)"),
         ("a", 0o1777, "its directory can be written by others (mode 1777, `chmod go-w` helps)"),
-        ("a/qqmgr.toml", 0o664, "it can be written by others (mode 0664, `chmod go-w` helps)"),
+        ("a/qqmgr.toml", 0o666, "it can be written by others (mode 0666, `chmod go-w` helps)"),
         ("a/qqmgr.toml", 0o646, "it can be written by others (mode 0646, `chmod go-w` helps)"),
     ] {
         let project = project_with_directories();
@@ -113,6 +113,33 @@ fn what_others_may_write_is_passed_over() {
         project.qqmgr(&["list"]).cwd("a").run().stdout(listed).success();
         project.qqmgr(&["-c", "../qqmgr.toml", "list"]).cwd("a/b").run().stdout(listed).success();
     }
+}
+
+/// A group that somebody else is in, or that is not the user's primary one.
+#[test]
+fn what_a_group_may_write_is_passed_over() {
+    for (path, what, bits) in [("a", "its directory", 0o775), ("a/qqmgr.toml", "it", 0o664)] {
+        let project = project_with_directories();
+        write(&project, "a/qqmgr.toml", &vm(1));
+        if chown(project.path(path), None, Some(SOMEBODY)).is_err() {
+            eprintln!("skipped: only root can give files away");
+            return;
+        }
+        mode(&project, path, bits);
+        let helps = format!("(mode {bits:04o}, `chmod g-w` helps)");
+        passed_over(&project, &format!("{what} can be written by group {SOMEBODY} {helps}"));
+    }
+}
+
+#[test]
+fn all_reasons_are_told() {
+    let project = project_with_directories();
+    write(&project, "a/qqmgr.toml", &vm(1));
+    mode(&project, "a", 0o777);
+    mode(&project, "a/qqmgr.toml", 0o666);
+    let others = |bits| format!("can be written by others (mode {bits}, `chmod go-w` helps)");
+    let why = format!("its directory {}, and it {}", others("0777"), others("0666"));
+    passed_over(&project, &why);
 }
 
 /// The file that is read is the one that the link leads to.

@@ -387,42 +387,72 @@ fn the_ssh_port_of_another_vm_is_told_by_its_name() {
 
 // --- paths
 
+/// All that a path may have and that an option list, ssh.conf, a shell or a URL reads in its own
+/// way.
+const HOSTILE: &str = "a =,b!\"#$%&'()*+-.0:;<>?@A[\\]^_`{|}~ ${HOME} %h $(x) caf\u{e9}\u{1f600}";
+
+/// Does with a VM what makes use of paths, in the directory `dir` of the project.
+fn works_in(project: &Project, dir: &str) {
+    let qqmgr = |arguments: &[&str]| project.qqmgr(arguments).cwd(dir).run();
+    let started = "vm started: prelaunch, pid [PID], ssh port [PORT]\n";
+    qqmgr(&["start", "vm"]).stderr("...\n").stdout(started).success();
+    qqmgr(&["status", "vm"]).stdout("...\nstate:      prelaunch\n...\n").success();
+    qqmgr(&["qmp", "vm", "query-status"]).stdout("...\n").success();
+    qqmgr(&["snapshot", "save", "vm", "one"]).stdout("...\n").success();
+    qqmgr(&["ssh-config", "vm"]).stdout("...\n").success();
+    let read_by_ssh = project.command("ssh", &["-G", "-F", ".qqmgr/vm.vm/ssh.conf", "vm"]).cwd(dir);
+    read_by_ssh.run().stdout("...\nuser [..]\n...\n").stderr("...\n").success();
+    qqmgr(&["stop", "vm", "--force"]).stdout("vm ended by SIGTERM in [SECONDS] s\n").success();
+    qqmgr(&["snapshot", "list", "vm"]).stdout("...\none [..]\n").success();
+    qqmgr(&["img", "reset", "disk", "--yes"]).stdout("...\n").success();
+}
+
 #[test]
-fn a_directory_with_commas_blanks_and_quotes() {
+fn a_directory_with_every_character() {
     let Some(qemu) = real_qemu() else { return };
     let project = Project::new();
-    let dir = "a, b,'c\"d";
-    project.write(format!("{dir}/qqmgr.toml"), config(qemu, &[("vm", NO_MACHINE)]));
-    project
-        .qqmgr(&["start", "vm"])
-        .cwd(dir)
-        .run()
-        .stdout("vm started: running, pid [PID], ssh port [PORT]\n")
-        .success();
-    let runtime = project.path(dir).join(".qqmgr/vm.vm");
-    let mut qmp = Qmp::connect(&runtime.join("qmp.socket"));
-    assert!(qmp.execute("query-status").contains("running"));
-    for file in ["pid", "serial", "monitor.socket", "ctl.socket"] {
-        assert!(runtime.join(file).exists(), "{file}");
-    }
-    project
-        .qqmgr(&["stop", "vm", "--timeout", "0.2"])
-        .cwd(dir)
-        .run()
-        .stdout("vm ended by SIGTERM in [SECONDS] s\n")
-        .success();
-    assert_eq!(
-        project.files(dir),
-        [
-            ".qqmgr",
-            ".qqmgr/vm.vm",
-            ".qqmgr/vm.vm/events.out",
-            ".qqmgr/vm.vm/lock",
-            ".qqmgr/vm.vm/qemu.log",
-            ".qqmgr/vm.vm/serial",
-            "qqmgr.toml",
-        ]
+    let vm = format!(
+        "[qemu]\nbin = \"{qemu}\"\n[img.disk]\nsize = \"1M\"\n[vm.vm]\nconsole = true\ngdb = true\n\
+         cmd = \"-nodefaults -display none -machine pc -accel tcg -S -drive file={{{{.img.disk}}}},if=virtio\"\n\
+         ssh.port = {}\nssh.IdentityFile = \"key\"\n",
+        free_port()
     );
+    project.write(format!("{HOSTILE}/qqmgr.toml"), &vm);
+    works_in(&project, HOSTILE);
+}
+
+/// Each character by itself: one may undo what another does.
+#[test]
+fn directories_with_one_special_character_each() {
+    let Some(qemu) = real_qemu() else { return };
+    let project = Project::new();
+    for special in ['=', ',', ' ', ':', '%', '\'', '"', '\\', '{', '\n'] {
+        let dir = format!("x{special}y");
+        project.write(format!("{dir}/qqmgr.toml"), config(qemu, &[("vm", NO_MACHINE)]));
+        let started = "vm started: running, pid [PID], ssh port [PORT]\n";
+        project.qqmgr(&["start", "vm"]).cwd(&dir).run().stdout(started).success();
+        let runtime = project.path(&dir).join(".qqmgr/vm.vm");
+        let mut qmp = Qmp::connect(&runtime.join("qmp.socket"));
+        assert!(qmp.execute("query-status").contains("running"));
+        for file in ["pid", "serial", "monitor.socket", "ctl.socket"] {
+            assert!(runtime.join(file).exists(), "{file}");
+        }
+        let stop = ["stop", "vm", "--timeout", "0.2"];
+        let stopped = "vm ended by SIGTERM in [SECONDS] s\n";
+        project.qqmgr(&stop).cwd(&dir).run().stdout(stopped).success();
+        assert_eq!(
+            project.files(&dir),
+            [
+                ".qqmgr",
+                ".qqmgr/vm.vm",
+                ".qqmgr/vm.vm/events.out",
+                ".qqmgr/vm.vm/lock",
+                ".qqmgr/vm.vm/qemu.log",
+                ".qqmgr/vm.vm/serial",
+                "qqmgr.toml",
+            ]
+        );
+    }
 }
 
 /// The kernel allows 107 bytes for a socket's path. The sockets are where they always are, and

@@ -32,7 +32,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("redraw", &["error", "out", "programs"]),
     ("png", &[]),
     ("cli", &["error", "json", "log", "report", "text"]),
-    ("config", &["cli", "error", "files", "log", "template", "text", "toml", "words"]),
+    ("config", &["cli", "error", "files", "log", "system", "template", "text", "toml", "words"]),
     ("vm", &["error", "files", "json", "linux", "log", "programs", "system", "text", "words"]),
     ("image", &["config", "error", "files", "json", "log", "programs", "system", "text", "vm"]),
     (
