@@ -1,5 +1,6 @@
 //! `qqmgr list`: looks at processes and asks no QEMU, so that a thousand VMs list at once.
 
+use super::status::ended;
 use super::target::runs_unconfigured;
 use crate::cli::spec::Flag;
 use crate::cli::{Args, Command, Outcome, Run};
@@ -9,6 +10,7 @@ use crate::error::Kind;
 use crate::files;
 use crate::json::Value;
 use crate::report::Report;
+use crate::vm::events::End;
 use crate::vm::state::State;
 use crate::vm::{Instance, Paths, process, ps};
 use std::fmt::Write as _;
@@ -35,6 +37,8 @@ struct Entry {
     pid: Option<u32>,
     ssh_port: Option<u16>,
     configured: bool,
+    /// How its last QEMU ended, if it does not run.
+    end: Option<End>,
 }
 
 struct Entries(Vec<Entry>);
@@ -80,6 +84,7 @@ impl Entry {
         Self {
             name: name.to_string(),
             state: State::at_a_glance(process.as_ref(), instance.as_ref()),
+            end: if process.is_none() { paths.and_then(End::of) } else { None },
             pid: process.map(|process| process.pid),
             ssh_port: recorded.or(vm.and_then(|vm| vm.port.fixed())),
             configured: vm.is_some(),
@@ -109,21 +114,24 @@ impl Report for Entries {
             let port = if entry.configured && entry.ssh_port.is_none() { "auto" } else { &port };
             let (name, state) = (&entry.name, entry.state.name());
             let note = if entry.configured { "" } else { "  not configured any more" };
-            let _ = writeln!(text, "{name:width$}  {state:12}  {pid:>8}  {port:>8}{note}");
+            let end = entry.end.as_ref().map(|end| format!("  {}", ended(end)));
+            let end = end.unwrap_or_default();
+            let _ = writeln!(text, "{name:width$}  {state:12}  {pid:>8}  {port:>8}{note}{end}");
         }
         text
     }
 
     fn json(&self) -> Value {
         let one = |entry: &Entry| {
-            Value::object([
+            let members = [
                 ("name", Value::from(entry.name.as_str())),
                 ("running", entry.pid.is_some().into()),
                 ("state", entry.state.name().into()),
                 ("pid", entry.pid.into()),
                 ("ssh", Value::object([("port", entry.ssh_port.into())])),
                 ("configured", entry.configured.into()),
-            ])
+            ];
+            Value::object(members.into_iter().chain(End::json_members(entry.end.as_ref())))
         };
         self.0.iter().map(one).collect()
     }

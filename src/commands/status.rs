@@ -9,6 +9,7 @@ use crate::error::Kind;
 use crate::json::Value;
 use crate::report::Report;
 use crate::vm::console;
+use crate::vm::events::End;
 use crate::vm::process::{self, Process};
 use crate::vm::state::State;
 use crate::vm::{Instance, Paths};
@@ -40,6 +41,8 @@ struct Status {
     process: Option<Process>,
     state: State,
     uptime: Option<Duration>,
+    /// How its last QEMU ended, if it does not run.
+    end: Option<End>,
     /// Known by the configuration or by the record of the start.
     ssh_port: Option<u16>,
     ssh_vm_port: Option<u16>,
@@ -79,6 +82,7 @@ fn run(target: &Target) -> Box<dyn Report> {
         has_console: process.is_some() && console::is_there(paths),
         state,
         uptime: process.as_ref().and_then(|process| uptime(process, instance.as_ref())),
+        end: if process.is_none() { End::of(paths) } else { None },
         ssh_port: instance.as_ref().map(|i| i.ssh_port).or(vm.and_then(|vm| vm.port.fixed())),
         ssh_vm_port: vm.map(|vm| vm.vm_port.get()),
         changes: instance.as_ref().and_then(|instance| changed(target, instance)),
@@ -125,6 +129,9 @@ impl Report for Status {
         if let Some(uptime) = self.uptime {
             line("uptime", &duration(uptime));
         }
+        if let Some(end) = &self.end {
+            line("ended", &ended(end));
+        }
         if let Some(port) = self.ssh_port {
             line("ssh port", &port);
         } else if self.configured {
@@ -153,7 +160,7 @@ impl Report for Status {
 
     fn json(&self) -> Value {
         let path = |path: &PathBuf| Value::from(path.as_path());
-        Value::object([
+        let members = [
             ("name", Value::from(self.name.as_str())),
             ("pid", self.pid().into()),
             ("pid_file", path(&self.paths.pid)),
@@ -176,8 +183,10 @@ impl Report for Status {
             ("config_file", path(&self.config_file)),
             ("configured", self.configured.into()),
             ("config_changed", self.changes.as_ref().map(|changes| !changes.is_empty()).into()),
-            ("changes", self.changes.iter().flatten().map(Change::json).collect()),
-        ])
+        ];
+        let changes = self.changes.iter().flatten().map(Change::json).collect();
+        let end = End::json_members(self.end.as_ref());
+        Value::object(members.into_iter().chain(end).chain([("changes", changes)]))
     }
 }
 
@@ -193,6 +202,11 @@ impl Report for Quiet {
     fn exit_code(&self) -> u8 {
         if self.running { 0 } else { Kind::NotRunning.exit_code() }
     }
+}
+
+/// Why and when a VM ended, for people.
+pub(super) fn ended(end: &End) -> String {
+    end.text(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), duration)
 }
 
 /// `2 d 3 h`, `3 h 4 min`, `4 min 5 s`, `5 s`: two units are enough.

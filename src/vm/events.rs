@@ -12,6 +12,7 @@ use crate::files;
 use crate::json::{self, Value};
 use std::fmt;
 use std::fs::File;
+use std::time::{Duration, UNIX_EPOCH};
 
 pub(super) const NEGOTIATION: &str = "{\"execute\": \"qmp_capabilities\"}\n";
 /// Of a long story, this much of its end is read: hundreds of events.
@@ -23,8 +24,15 @@ const LINE_BYTES_MAX: usize = 1024 * 1024;
 /// After a job a guest can reset a hundred thousand times until its end is not found any more.
 const JOB_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// QEMU ends within this after it has told of the end, or has much to write to its images, or
+/// hangs: a 7.2 may when the guest panics while QEMU answers a command.
+pub(super) const EXIT_WAIT: Duration = Duration::from_secs(2);
+
 /// The greeting and the first answer are shorter.
 const START_BYTES_MAX: u64 = 4096;
+
+/// What QEMU gives as the reason when the guest has powered itself off.
+const POWERED_OFF: &str = "guest-shutdown";
 
 /// Why a QEMU ended, by its `SHUTDOWN` event (`ShutdownCause` of `qapi/run-state.json`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +40,11 @@ pub(crate) enum Ending {
     Told {
         by_guest: bool,
         reason: String,
+        /// Seconds since 1970.
+        at: Option<u64>,
     },
-    /// It told nothing: killed, or crashed.
+    /// It told nothing: it was killed, it crashed, or the guest has a device that ends it, as
+    /// `isa-debug-exit` does.
     Untold,
     /// There is no story.
     Unknown,
@@ -47,15 +58,33 @@ impl Ending {
             Self::Untold | Self::Unknown => None,
         }
     }
+
+    /// When it ended, if it told; in seconds since 1970.
+    pub(crate) fn at(&self) -> Option<u64> {
+        match self {
+            Self::Told { at, .. } => *at,
+            Self::Untold | Self::Unknown => None,
+        }
+    }
+
+    /// Whether the guest powered itself off, as far as anybody can tell: it did not if it panicked
+    /// or reset.
+    pub(crate) fn may_be_power_off(&self) -> bool {
+        match self {
+            Self::Told { reason, .. } => reason == POWERED_OFF,
+            Self::Untold => false,
+            Self::Unknown => true,
+        }
+    }
 }
 
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Untold => "QEMU was killed or crashed",
+            Self::Untold => "QEMU gave no reason: killed, crashed, or a debug exit of the guest",
             Self::Unknown => "why is not known",
             Self::Told { reason, .. } => match reason.as_str() {
-                "guest-shutdown" => "the guest powered off",
+                POWERED_OFF => "the guest powered off",
                 "guest-reset" => "the guest reset, and QEMU ends then",
                 "guest-panic" => "the guest panicked",
                 "host-signal" => "QEMU was ended by a signal",
@@ -84,7 +113,8 @@ impl Story {
         File::open(&paths.events_out).ok().map(Self)
     }
 
-    /// Why that QEMU has ended. Of one that runs, why it will.
+    /// Why that QEMU has ended. For one that runs, why its guest has ended, or why it will end.
+    /// Under `-no-shutdown` the guest ends first, and tells more than what ends QEMU later.
     pub(crate) fn ending(&mut self) -> Ending {
         let events = self.last();
         // A session that did not come about, because the file system is full, say, or QEMU did not
@@ -92,25 +122,31 @@ impl Story {
         if !events.iter().any(|told| told.get("return").or(told.get("event")).is_some()) {
             return Ending::Unknown;
         }
-        // With `-no-shutdown` a guest that has shut down can go on.
-        let last = events.iter().rev().take_while(|event| !is(event, &["RESET", "RESUME"]));
-        let Some(shutdown) = last.into_iter().find(|event| is(event, &["SHUTDOWN"])) else {
+        let Some(shutdown) = since_reset(&events).find(|event| is(event, &["SHUTDOWN"])) else {
             return Ending::Untold;
         };
         let data = |name| shutdown.get("data").and_then(|data| data.get(name));
         Ending::Told {
             by_guest: data("guest") == Some(&Value::Bool(true)),
             reason: data("reason").and_then(Value::as_str).unwrap_or("none").to_string(),
+            at: shutdown.get("timestamp").and_then(|at| at.get("seconds")).and_then(Value::as_u64),
         }
+    }
+
+    /// Why the guest has ended while QEMU stays, as under `-no-shutdown`. QEMU tells of the guest's
+    /// end and then that it was stopped; one that ends itself does not tell the second.
+    pub(crate) fn guest_end(&mut self) -> Option<Ending> {
+        let events = self.last();
+        let mut last = since_reset(&events).skip_while(|event| !is(event, &["SHUTDOWN"]));
+        last.any(|event| is(event, &["STOP"])).then(|| self.ending())
     }
 
     /// Whether the guest panicked and is paused for that, as with `-action panic=pause`. Before
     /// that option, in 5.2 and earlier, QEMU told of a pause first and then of what it did.
     pub(crate) fn ends_in_panic(&mut self) -> bool {
         let events = self.last();
-        let mut last = events.iter().rev().take_while(|event| !is(event, &["RESET", "RESUME"]));
-        let panicked = last.find(|event| is(event, &["GUEST_PANICKED"]));
-        let action = panicked.and_then(|event| event.get("data")?.get("action")?.as_str());
+        let last = since_reset(&events).filter(|event| is(event, &["GUEST_PANICKED"])).last();
+        let action = last.and_then(|event| event.get("data")?.get("action")?.as_str());
         action == Some("pause")
     }
 
@@ -131,6 +167,9 @@ pub(crate) fn lost_since(paths: &Paths, told_then: u64) -> Option<&'static str> 
     let happened = |name: &str| events.iter().any(|event| is(event, &[name]));
     if happened("GUEST_PANICKED") {
         return Some("the guest panicked");
+    }
+    if happened("STOP") && Story::open(paths)?.guest_end().is_some() {
+        return Some("the guest powered off, and QEMU stays");
     }
     happened("RESET").then_some("the guest was reset")
 }
@@ -175,6 +214,46 @@ impl Follow {
         let mut news = parse(&whole);
         news.retain(|value| value.get("event").is_some());
         Ok(Some(news))
+    }
+}
+
+/// The end of a VM's last QEMU, for `status` and `list`.
+pub(crate) struct End {
+    ending: Ending,
+    /// If QEMU gave no reason, when it or its guest last wrote something. Seconds since 1970.
+    at: Option<u64>,
+}
+
+impl End {
+    /// The end of the last QEMU of a VM that does not run; `None` if nothing is known of it.
+    pub(crate) fn of(paths: &Paths) -> Option<Self> {
+        let ending = ending(paths);
+        let at = ending.at().or_else(|| {
+            let written = [&paths.serial, &paths.log, &paths.events_out].into_iter();
+            let written = written.filter_map(|path| path.metadata().ok()?.modified().ok()).max();
+            written.and_then(|at| Some(at.duration_since(UNIX_EPOCH).ok()?.as_secs()))
+        });
+        (ending != Ending::Unknown).then_some(Self { ending, at })
+    }
+
+    /// Why and when, from the time that it is now and a way to write a duration.
+    pub(crate) fn text(&self, now: Duration, shown: fn(Duration) -> String) -> String {
+        let when = self.at.map(|at| shown(now.saturating_sub(Duration::from_secs(at))));
+        let when = when.map_or(String::new(), |ago| match self.ending {
+            Ending::Told { .. } => format!(", {ago} ago"),
+            Ending::Untold | Ending::Unknown => format!("; last output {ago} ago"),
+        });
+        format!("{}{when}", self.ending)
+    }
+
+    /// The members of a JSON object that tell of it; all are null if there is nothing to tell.
+    pub(crate) fn json_members(end: Option<&Self>) -> [(&'static str, Value); 3] {
+        let why = end.map(|end| end.ending.to_string());
+        [
+            ("ended", why.as_deref().into()),
+            ("ended_reason", end.and_then(|end| end.ending.reason()).into()),
+            ("ended_at", end.and_then(|end| end.at).into()),
+        ]
     }
 }
 
@@ -230,6 +309,12 @@ fn parse(bytes: &[u8]) -> Vec<Value> {
     bytes.split(|byte| *byte == b'\n').filter_map(|line| json::parse(line).ok()).collect()
 }
 
+/// The events since the guest was last reset or continued: those before are of one that is gone.
+fn since_reset(events: &[Value]) -> impl Iterator<Item = &Value> {
+    let last = events.iter().rposition(|event| is(event, &["RESET", "RESUME"]));
+    events[last.map_or(0, |at| at + 1)..].iter()
+}
+
 fn is(event: &Value, names: &[&str]) -> bool {
     event.get("event").and_then(Value::as_str).is_some_and(|name| names.contains(&name))
 }
@@ -256,13 +341,20 @@ mod tests {
         let greeting = r#"{"QMP": {"version": {}, "capabilities": ["oob"]}}"#;
         let shutdown = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}"#;
         let reset = r#"{"event": "RESET", "data": {"guest": true, "reason": "guest-reset"}}"#;
-        let told = Ending::Told { by_guest: true, reason: "guest-shutdown".into() };
+        let told = Ending::Told { by_guest: true, reason: "guest-shutdown".into(), at: Some(1) };
+        let killed = r#"{"event": "SHUTDOWN", "data": {"guest": false, "reason": "host-signal"}}"#;
         assert_eq!(ending_after(&[]), Ending::Unknown);
         assert_eq!(ending_after(&[greeting]), Ending::Unknown);
         assert_eq!(ending_after(&[greeting, RETURN]), Ending::Untold);
         assert_eq!(ending_after(&[greeting, RETURN, shutdown]), told);
         assert_eq!(ending_after(&[greeting, RETURN, reset, shutdown, ""]), told);
         assert_eq!(ending_after(&[greeting, RETURN, shutdown, reset]), Ending::Untold);
+        // Under `-no-shutdown`.
+        let stop = r#"{"event": "STOP"}"#;
+        assert_eq!(ending_after(&[RETURN, shutdown, stop, killed, ""]), told);
+        assert_eq!(story(&[RETURN, shutdown, stop]).guest_end(), Some(told));
+        assert_eq!(story(&[RETURN, stop, shutdown]).guest_end(), None);
+        assert_eq!(story(&[RETURN, shutdown, stop, reset]).guest_end(), None);
         assert_eq!(ending_after(&[greeting, RETURN, &shutdown[..80]]), Ending::Untold);
     }
 

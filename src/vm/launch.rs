@@ -4,10 +4,11 @@
 //! seconds later. So a VM is up when QMP answers `query-status`, and not before.
 
 use super::boots::Rotation;
+use super::events::{self, Ending};
 use super::process::{self, Process};
 use super::qmp::{self, Qmp};
 use super::tail::tail;
-use super::{Paths, causes, events, shutdown, wait};
+use super::{Paths, causes, last_words, shutdown, wait};
 use crate::error::{Error, Kind};
 use crate::files;
 use crate::log::Log;
@@ -16,9 +17,10 @@ use crate::system::inherited;
 use crate::text::command_line;
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// After this long, `start` says what it waits for. Silence is broken by a new connection then,
@@ -82,6 +84,8 @@ enum NotReady {
     /// With its status if it was our child.
     Died(Option<ExitStatus>),
     TimedOut,
+    /// QEMU has told of the guest's end, and stays and does not answer.
+    GuestEnded,
     Garbled(qmp::Error),
 }
 
@@ -119,15 +123,21 @@ fn launch_once(
     let mut ended = || child.try_wait().ok().flatten().map(Some);
     match wait_until_ready(launch.paths, &mut ended, deadline, launch.log) {
         Ok(run_state) => match process::of_pid_file(launch.paths) {
-            Some(process) => Ok(Some(Ready { process, run_state, already_running: false })),
+            Some(process) => {
+                keep(child);
+                Ok(Some(Ready { process, run_state, already_running: false }))
+            }
+            // It removes that file when it ends.
+            None if !launch.paths.pid.exists()
+                && let Some(status) = wait::poll(Instant::now() + OTHER_WAIT, ended) =>
+            {
+                Err(died(launch, status)?)
+            }
             None => Err(give_up(launch, child, "QEMU did not write its pid file").into()),
         },
         Err(NotReady::Died(status)) => {
-            let said = tail(&launch.paths.log);
-            if !said.contains(PID_FILE_LOCKED) {
-                launch.paths.clean()?;
-                let error = died(launch, status, &said);
-                return Err(Failed { error, port_taken: causes::port_taken(&said) });
+            if !tail(&launch.paths.log).contains(PID_FILE_LOCKED) {
+                return Err(died(launch, status)?);
             }
             locked.tries += 1;
             if locked.tries == TRIES_TOLD {
@@ -136,6 +146,10 @@ fn launch_once(
                     .note("another QEMU has the VM's pid file, waiting for it to answer or to end");
             }
             Ok(other_of_this_vm(launch, locked.until, deadline)?)
+        }
+        Err(NotReady::GuestEnded) => {
+            take_back(launch, child)?;
+            Err(died(launch, None)?)
         }
         Err(NotReady::TimedOut) => {
             let seconds = launch.timeout.as_secs_f64();
@@ -147,6 +161,23 @@ fn launch_once(
             Err(give_up(launch, child, &message).into())
         }
     }
+}
+
+/// The QEMUs that this process has started, as long as it is there to learn how they end.
+static STARTED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+
+fn keep(child: Child) {
+    if let Ok(mut started) = STARTED.lock() {
+        started.push(child);
+    }
+}
+
+/// How a QEMU ended that this process has started.
+pub(super) fn exit_status(pid: u32) -> Option<ExitStatus> {
+    let mut started = STARTED.lock().ok()?;
+    let child = started.iter_mut().find(|child| child.id() == pid)?;
+    // Its command line is gone a moment before it can be waited for.
+    wait::poll(Instant::now() + OTHER_WAIT, || child.try_wait().ok().flatten())
 }
 
 /// Another QEMU has the pid file: one that a `start` began which was killed, and then it is the
@@ -183,9 +214,8 @@ pub(crate) fn wait_for_running(
     let pid = process.pid;
     match result {
         Ok(run_state) => Ok(Ready { process: process.clone(), run_state, already_running: true }),
-        Err(NotReady::Died(_)) => {
-            let message = format!("QEMU (pid {pid}) ended before it was ready");
-            Err(Error::failed(with_log(&message, &tail(&paths.log))))
+        Err(NotReady::Died(_) | NotReady::GuestEnded) => {
+            Err(last_words::error(&format!("before it was ready (pid {pid})"), None, paths))
         }
         Err(NotReady::Garbled(error)) => {
             let message = format!("cannot manage the QEMU that runs (pid {pid}): {error}");
@@ -244,7 +274,7 @@ fn wait_until_ready(
 ) -> Result<String, NotReady> {
     let socket = paths.reachable(&paths.ctl).map_err(|_| NotReady::TimedOut)?;
     let begin = Instant::now();
-    let (mut patience, mut said) = (PATIENCE, false);
+    let (mut patience, mut said, mut over) = (PATIENCE, false, None);
     let outcome = wait::poll(deadline, || {
         if let Some(status) = ended() {
             return Some(Err(NotReady::Died(status)));
@@ -252,8 +282,16 @@ fn wait_until_ready(
         if begin.elapsed() < hesitation(paths) {
             return None;
         }
+        if let Ending::Told { .. } = events::ending(paths)
+            && over.get_or_insert_with(Instant::now).elapsed() >= events::EXIT_WAIT
+        {
+            return Some(Err(NotReady::GuestEnded));
+        }
         let now = Instant::now();
-        let error = match run_state(&socket, deadline.min(now + patience), deadline, log) {
+        let (greeted_by, answered_by) = (now + patience, now + 2 * patience);
+        let asked = Qmp::open(&socket, deadline.min(greeted_by), log)
+            .and_then(|mut qmp| qmp.run_state(deadline.min(answered_by)));
+        let error = match asked {
             Ok(run_state) => return Some(Ok(run_state)),
             Err(error @ (qmp::Error::Garbled(_) | qmp::Error::Refused { .. })) => {
                 return Some(Err(NotReady::Garbled(error)));
@@ -285,17 +323,17 @@ fn hesitation(paths: &Paths) -> Duration {
     }
 }
 
-fn run_state(
-    socket: &Path,
-    greeted_by: Instant,
-    deadline: Instant,
-    log: &Log,
-) -> Result<String, qmp::Error> {
-    Qmp::open(socket, greeted_by, log)?.run_state(deadline)
+/// Ends a QEMU that did not come up, and tells what it said.
+fn give_up(launch: &Launch, child: Child, message: &str) -> Error {
+    match take_back(launch, child).and_then(|()| launch.paths.clean()) {
+        Ok(()) => Error::failed(with_log(message, &tail(&launch.paths.log)))
+            .hint(format!("its log is `{}`", launch.paths.log.display())),
+        Err(error) => error,
+    }
 }
 
-/// Ends a QEMU that did not come up, and tells what it said.
-fn give_up(launch: &Launch, mut child: Child, message: &str) -> Error {
+/// Ends a QEMU that did not come up.
+fn take_back(launch: &Launch, mut child: Child) -> Result<(), Error> {
     let started = process::find(launch.paths);
     let ended =
         started.map_or(Ok(()), |process| shutdown::terminate(&process, launch.log).map(|_| ()));
@@ -307,24 +345,19 @@ fn give_up(launch: &Launch, mut child: Child, message: &str) -> Error {
         let _ = child.kill();
         let _ = child.wait();
     }
-    match ended.and_then(|()| launch.paths.clean()) {
-        Ok(()) => Error::failed(with_log(message, &tail(&launch.paths.log)))
-            .hint(format!("its log is `{}`", launch.paths.log.display())),
-        Err(error) => error,
-    }
+    ended
 }
 
-fn died(launch: &Launch, status: Option<ExitStatus>, said: &str) -> Error {
-    let (code, signal) = (status.and_then(|s| s.code()), status.and_then(|s| s.signal()));
-    let how = match (code, signal) {
-        (Some(code), _) => format!("exited with status {code}"),
-        (_, Some(signal)) => format!("was ended by signal {signal}"),
-        _ => "ended".into(),
-    };
+fn died(launch: &Launch, status: Option<ExitStatus>) -> Result<Failed, Error> {
+    let said = tail(&launch.paths.log);
+    let error = last_words::error("before it was ready", status, launch.paths);
     let start = causes::Start { dir: launch.current_dir, ssh_port: launch.ssh_port };
-    let hint = causes::hint(said, &start)
-        .unwrap_or_else(|| format!("its log is `{}`", launch.paths.log.display()));
-    Error::failed(with_log(&format!("QEMU {how} before it was ready"), said)).hint(hint)
+    let error = match causes::hint(&said, &start) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    };
+    launch.paths.clean()?;
+    Ok(Failed { error, port_taken: causes::port_taken(&said) })
 }
 
 fn with_log(message: &str, said: &str) -> String {

@@ -13,6 +13,7 @@ pub(crate) mod gdb;
 pub(crate) mod instance;
 pub(crate) mod keys;
 pub(crate) mod kvm;
+pub(crate) mod last_words;
 pub(crate) mod launch;
 pub(crate) mod lock;
 pub(crate) mod named;

@@ -3,7 +3,7 @@
 //! Power button over QMP, then SIGTERM, which QEMU takes as a clean quit, then SIGKILL. The end
 //! of the QMP connection is the notice that QEMU exits, so that nothing is lost in polling.
 
-use super::events::{self, Ending};
+use super::events;
 use super::launch::PATIENCE;
 use super::process::Process;
 use super::qmp::{self, Qmp};
@@ -63,6 +63,8 @@ pub(crate) struct Force {
 /// How asking the guest ended.
 enum Gentle {
     Ended,
+    /// The guest has, and QEMU stays, as under `-no-shutdown`.
+    GuestEnded,
     /// Waiting longer cannot help; why.
     Pointless(String),
     TimedOut,
@@ -87,13 +89,13 @@ pub(crate) fn shut_down(
     }
     let deadline = Instant::now() + force.timeout;
     let why = match power_off(process, paths, deadline, log)? {
-        Gentle::Ended => {
-            let by_guest = match events::ending(paths) {
-                Ending::Told { by_guest, .. } => by_guest,
-                Ending::Untold => false,
-                Ending::Unknown => true,
-            };
-            return Ok(if by_guest { Method::Powerdown } else { Method::Died });
+        Gentle::Ended if events::ending(paths).may_be_power_off() => return Ok(Method::Powerdown),
+        Gentle::Ended => return Ok(Method::Died),
+        // There is no guest any more that `--no-kill` could spare.
+        Gentle::GuestEnded => {
+            let powered_off = events::ending(paths).may_be_power_off();
+            let method = terminate(process, log)?;
+            return Ok(if powered_off { Method::Powerdown } else { method });
         }
         Gentle::Pointless(why) => why,
         Gentle::TimedOut => {
@@ -179,6 +181,9 @@ fn press_until_closed(qmp: &mut Qmp, deadline: Instant, log: &Log) -> Result<Gen
     let mut said = false;
     loop {
         if let Some(state) = press(qmp, deadline)? {
+            if state == "shutdown" {
+                return Ok(Gentle::GuestEnded);
+            }
             return Ok(Gentle::Pointless(format!("the guest is `{state}` and cannot power off")));
         }
         match wait_for_change(qmp, deadline.min(Instant::now() + POWERDOWN_INTERVAL)) {

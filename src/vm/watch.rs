@@ -6,7 +6,7 @@ use super::probe::Probe;
 use super::process::{self, Process};
 use super::state::State;
 use super::tail::tail;
-use super::{Instance, Paths, wait};
+use super::{Instance, Paths, last_words, launch, wait};
 use crate::error::{Error, Kind};
 use crate::log::Log;
 use crate::text::{Search, sanitized};
@@ -87,15 +87,26 @@ impl Watch<'_> {
     /// Until the guest has done something; `what` completes "waiting for". An error when it
     /// panics or QEMU ends before that, or when the time is over.
     fn until(&self, what: &str, mut happened: impl FnMut() -> bool) -> Result<(), Error> {
-        let mut told = 0;
+        let (mut told, mut over) = (0, None);
         self.until_some(what, || {
             if happened() {
                 return Some(Ok(()));
             }
             let tells = events::told(self.paths);
-            let news = std::mem::replace(&mut told, tells) != tells;
-            let panicked = news && Story::open(self.paths).is_some_and(|mut s| s.ends_in_panic());
-            panicked.then(|| Err(self.panicked(what)))
+            if std::mem::replace(&mut told, tells) != tells {
+                let mut story = Story::open(self.paths)?;
+                if story.ends_in_panic() {
+                    return Some(Err(self.panicked(what)));
+                }
+                over = match story.ending() {
+                    ending @ Ending::Told { .. } => Some((ending, Instant::now())),
+                    Ending::Untold | Ending::Unknown => None,
+                };
+            }
+            // QEMU mostly ends then.
+            let (ending, since) = over.as_ref()?;
+            let stays = since.elapsed() >= events::EXIT_WAIT;
+            stays.then(|| Err(self.guest_ended(&format!("{ending} while waiting for {what}"))))
         })
     }
 
@@ -156,39 +167,44 @@ impl Watch<'_> {
         })
     }
 
-    /// Until QEMU has ended; why.
+    /// Until QEMU has ended, or its guest under `-no-shutdown`; why.
     pub(crate) fn stopped(&self) -> Result<Ending, Error> {
         let what = format!("VM `{}` to stop", self.name);
         // From before its end: another `start` may follow at once, with a story of its own.
-        let story = Story::open(self.paths);
-        self.until_some(&what, || (!self.process.is_alive()).then_some(Ok(())))?;
+        let (mut story, mut told) = (Story::open(self.paths), 0);
+        self.until_some(&what, || {
+            if !self.process.is_alive() {
+                return Some(Ok(()));
+            }
+            let tells = events::told(self.paths);
+            if std::mem::replace(&mut told, tells) == tells {
+                return None;
+            }
+            story.as_mut()?.guest_end().map(|_| Ok(()))
+        })?;
         Ok(story.map_or(Ending::Unknown, |mut story| story.ending()))
     }
 
     /// That QEMU ended, and why; `when` completes "while".
     pub(crate) fn ended(&self, when: &str) -> Error {
-        let ending = events::ending(self.paths);
-        let said = tail(&self.paths.log);
-        let said = if said.is_empty() { said } else { format!(":\n{said}") };
-        let message = format!("QEMU ended while {when}: {ending}{said}");
-        Error::new(Kind::NotRunning, message)
-            .hint(format!("its log is `{}`", self.paths.log.display()))
+        let status = launch::exit_status(self.process.pid);
+        let error = last_words::error(&format!("while {when}"), status, self.paths);
+        error.of_kind(Kind::NotRunning)
     }
 
     fn panicked(&self, what: &str) -> Error {
-        let said = tail(&self.paths.serial);
-        let message = format!("the guest panicked while waiting for {what}:\n{said}");
-        Error::new(Kind::NotRunning, message)
+        self.guest_ended(&format!("the guest panicked while waiting for {what}"))
+    }
+
+    /// That the guest has ended, and QEMU stays.
+    fn guest_ended(&self, message: &str) -> Error {
+        let said = last_words::of_guest(self.paths);
+        Error::new(Kind::NotRunning, format!("{message}{said}"))
     }
 
     fn timed_out(&self, what: &str) -> Error {
         let seconds = self.limit.map_or(0.0, |(limit, _)| limit.as_secs_f64());
-        let said = tail(&self.paths.serial);
-        let said = if said.is_empty() {
-            ", and its serial output is empty".to_string()
-        } else {
-            format!("; the end of its serial output:\n{said}")
-        };
+        let said = last_words::of_guest(self.paths);
         let message = format!("waited {seconds} s for {what}{said}");
         Error::new(Kind::TimedOut, message)
     }

@@ -159,7 +159,7 @@ fn it_ends_when_the_vm_does() {
     killed
         .end()
         .stdout("abc")
-        .stderr("qqmgr: error: VM `vm` has ended: QEMU was killed or crashed\n")
+        .stderr("qqmgr: error: VM `vm` has ended: QEMU gave no reason: killed, crashed, or a debug exit of the guest\n")
         .code(3);
 }
 

@@ -99,8 +99,18 @@ fn ends_while_stop_waits(cmd: &str, end: fn(&Project, u32), reason: &str, text: 
 #[test]
 fn a_qemu_that_is_killed_while_stop_waits() {
     let kill = |_: &Project, pid| signal(pid, "KILL");
-    ends_while_stop_waits(NO_MACHINE, kill, "null", "QEMU was killed or crashed");
-    ends_while_stop_waits(PC, kill, "null", "QEMU was killed or crashed");
+    ends_while_stop_waits(
+        NO_MACHINE,
+        kill,
+        "null",
+        "QEMU gave no reason: killed, crashed, or a debug exit of the guest",
+    );
+    ends_while_stop_waits(
+        PC,
+        kill,
+        "null",
+        "QEMU gave no reason: killed, crashed, or a debug exit of the guest",
+    );
 }
 
 #[test]
@@ -157,7 +167,12 @@ fn wait_tells_why_it_ended() {
     let terminate = || signal(pid, "TERM");
     wait_tells(&project, terminate, "\"host-signal\"", "QEMU was ended by a signal");
     let Some((project, pid)) = started(NO_MACHINE, SLEEPS) else { return };
-    wait_tells(&project, || signal(pid, "KILL"), "null", "QEMU was killed or crashed");
+    wait_tells(
+        &project,
+        || signal(pid, "KILL"),
+        "null",
+        "QEMU gave no reason: killed, crashed, or a debug exit of the guest",
+    );
     let Some((project, _)) = started(PC, POWERS_OFF) else { return };
     wait_tells(&project, || {}, "\"guest-shutdown\"", "the guest powered off");
 }

@@ -496,7 +496,8 @@ pub(crate) fn with_default_signals(program: impl AsRef<OsStr>) -> Command {
     static CLOSING: OnceLock<String> = OnceLock::new();
     let closing = CLOSING.get_or_init(|| {
         let open = inherited_descriptors().into_iter();
-        open.map(|fd| format!(" {fd}>&-")).collect()
+        let words: Vec<String> = open.map(|fd| format!(" {fd}>&-")).collect();
+        words.concat()
     });
     let mut command = Command::new(if closing.is_empty() { ENV } else { "/bin/bash" });
     if !closing.is_empty() {

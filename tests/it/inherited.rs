@@ -51,14 +51,17 @@ fn holds(project: &Project, file: &str, pid: u32) -> Vec<u32> {
 #[test]
 fn qemu_keeps_none() {
     let Some(project) = project("") else { return };
-    let pipe = "{ \"$QQMGR\" start vm; } 3>&1 9>&1 200>&1 | cat";
+    let pipe = "{ \"$QQMGR\" start vm 2>/dev/null; } 3>&1 9>&1 200>&1 | cat";
     bash(&project, pipe).run().stdout(STARTED).success();
     project
         .qqmgr(&["stop", "--force", "vm"])
         .run()
         .stdout("vm ended by SIGTERM in [SECONDS] s\n")
         .success();
-    bash(&project, &format!("{HOLD} \"$QQMGR\" start vm")).run().stdout(STARTED).success();
+    bash(&project, &format!("{HOLD} \"$QQMGR\" start vm 2>/dev/null"))
+        .run()
+        .stdout(STARTED)
+        .success();
     let pid = project.pid("vm");
     assert_eq!(holds(&project, "held", pid), []);
     // It is QEMU, and not a shell that waits for it.
@@ -70,7 +73,7 @@ fn qemu_keeps_none() {
         .stdout("vm ended by SIGTERM in [SECONDS] s\n")
         .success();
     if has_tool("flock") {
-        let locked = "flock lk \"$QQMGR\" start vm; flock -n lk echo free";
+        let locked = "flock lk \"$QQMGR\" start vm 2>/dev/null; flock -n lk echo free";
         bash(&project, locked).run().stdout(format!("{STARTED}free\n")).success();
     }
 }
@@ -79,7 +82,7 @@ fn qemu_keeps_none() {
 fn those_that_the_vm_names_stay_open() {
     let words = "-add-fd fd=3,set=7 -chardev file,id=a,path=/dev/fd/200";
     let Some(project) = project(words) else { return };
-    let start = format!("{HOLD} exec 9>other; \"$QQMGR\" start vm");
+    let start = format!("{HOLD} exec 9>other; \"$QQMGR\" start vm 2>/dev/null");
     bash(&project, &start).run().stdout(STARTED).success();
     let pid = project.pid("vm");
     // QEMU has others of its own that lead to the same file.
@@ -100,7 +103,7 @@ fn the_shell_that_can_close_them_is_found() {
         fs::create_dir(&dir).unwrap();
         symlink(program("dash").unwrap(), dir.join("sh")).unwrap();
         symlink(program(shell).unwrap(), dir.join(shell)).unwrap();
-        let start = format!("{HOLD} PATH={} \"$QQMGR\" start vm", dir.display());
+        let start = format!("{HOLD} PATH={} \"$QQMGR\" start vm 2>/dev/null", dir.display());
         bash(&project, &start).run().stdout(STARTED).success();
         assert_eq!(holds(&project, "held", project.pid("vm")), [], "{shell}");
         let _ = project.qqmgr(&["stop", "--force", "vm"]).run();
@@ -125,7 +128,7 @@ fn without_any_no_shell_is_run() {
     fs::set_permissions(project.path("bin/sh"), fs::Permissions::from_mode(0o755)).unwrap();
     let start = |held: &str| {
         let bin = project.path("bin");
-        let start = format!("{HOLD} {held} PATH={} \"$QQMGR\" start vm", bin.display());
+        let start = format!("{HOLD} {held} PATH={} \"$QQMGR\" start vm 2>/dev/null", bin.display());
         bash(&project, &start).run().stdout(STARTED).success();
         let _ = project.qqmgr(&["stop", "--force", "vm"]).run();
         project.path("called").exists()
@@ -169,7 +172,10 @@ fn guard_and_ssh_master_keep_none() {
     signal(run.pid, "KILL");
     crate::run::nothing_is_left(&project);
 
-    bash(&project, &format!("{HOLD} \"$QQMGR\" start vm")).run().stdout(STARTED).success();
+    bash(&project, &format!("{HOLD} \"$QQMGR\" start vm 2>/dev/null"))
+        .run()
+        .stdout(STARTED)
+        .success();
     let ssh = format!("{HOLD} \"$QQMGR\" ssh vm true");
     bash(&project, &ssh).stdout_to(std::process::Stdio::null()).run().success();
     let master = project.qqmgr(&["ssh", "vm", "-O", "check"]).run();

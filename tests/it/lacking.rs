@@ -58,7 +58,9 @@ fn lives_without_proc(project: &Project, path: &str) {
     qqmgr(&["start", "vm"]).stdout("vm started: running, pid [PID], ssh port [PORT]\n").success();
     signal(project.pid("vm"), "KILL");
     qqmgr(&["wait", "vm", "--for", "stopped", "--timeout", "20"])
-        .stdout("vm is stopped: QEMU was killed or crashed\n")
+        .stdout(
+            "vm is stopped: QEMU gave no reason: killed, crashed, or a debug exit of the guest\n",
+        )
         .success();
     qqmgr(&["status", "-q", "vm"]).code(3);
 }

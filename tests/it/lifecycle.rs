@@ -116,7 +116,10 @@ fn listed(state: &str, pid: u32, port: u16) -> String {
     "ssh": {{
       "port": {port}
     }},
-    "configured": true
+    "configured": true,
+    "ended": null,
+    "ended_reason": null,
+    "ended_at": null
   }}
 ]
 "#
@@ -162,6 +165,9 @@ fn status_with(
   "config_file": "[ROOT]/qqmgr.toml",
   "configured": true,
   "config_changed": {config_changed},
+  "ended": null,
+  "ended_reason": null,
+  "ended_at": null,
   "changes": {changes}
 }}
 "#
@@ -400,8 +406,7 @@ fn start_of_a_qemu_that_exits_with_success_fails() {
         "exits-with-success",
         &[],
         1,
-        "qqmgr: error: QEMU exited with status 0 before it was ready, and said nothing\n\
-         qqmgr: hint: its log is `[ROOT]/.qqmgr/vm.vm/qemu.log`\n",
+        "qqmgr: error: QEMU exited with status 0 before it was ready, and said nothing\n",
         "events.out lock qemu.log",
     );
 }
@@ -487,8 +492,9 @@ fn start_of_a_qemu_that_exits_within_its_greeting_fails() {
         "half-line",
         &[],
         1,
-        "qqmgr: error: QEMU exited with status 1 before it was ready, and said nothing\n\
-         qqmgr: hint: its log is `[ROOT]/.qqmgr/vm.vm/qemu.log`\n",
+        "qqmgr: error: QEMU exited with status 1 before it was ready; the end of its serial output:\n\
+         fake boot\n\
+         qqmgr: hint: its serial output is `[ROOT]/.qqmgr/vm.vm/serial`\n",
         STOPPED,
     );
 }
@@ -586,7 +592,7 @@ fn a_reply_to_another_command_is_no_reply() {
 fn stop_knows_what_happened_before_the_reply() {
     let (project, _, pid) = started("stop-before-reply", "running");
     let begin = Instant::now();
-    stop_ends_by("sigterm", &project, pid, &[]);
+    stop_ends_by("powerdown", &project, pid, &[]);
     assert!(begin.elapsed() < Duration::from_secs(2));
 }
 
@@ -725,10 +731,7 @@ fn start_says_by_which_signal_qemu_was_ended() {
     project
         .qqmgr(&["start", "vm"])
         .run()
-        .stderr(
-            "qqmgr: error: QEMU was ended by signal 6 before it was ready, and said nothing\n\
-             qqmgr: hint: its log is `[ROOT]/.qqmgr/vm.vm/qemu.log`\n",
-        )
+        .stderr("qqmgr: error: QEMU was ended by signal 6 before it was ready, and said nothing\n")
         .code(1);
     assert_eq!(project.vm_files("vm"), "events.out lock qemu.log");
 }
@@ -1044,7 +1047,8 @@ fn stop_does_not_wait_for_a_guest_that_cannot_power_off() {
     for scenario in ["prelaunch", "guest-panicked", "shutdown"] {
         let (project, _, pid) = started(scenario, scenario);
         let begin = Instant::now();
-        stop_ends_by("sigterm", &project, pid, &[]);
+        let method = if scenario == "shutdown" { "powerdown" } else { "sigterm" };
+        stop_ends_by(method, &project, pid, &[]);
         assert!(begin.elapsed() < Duration::from_secs(10), "{scenario}");
         let asked = [ASKED_BY_START, ASKED_BY_START].concat();
         assert_eq!(asked_for(&project), asked, "{scenario}");
@@ -1057,7 +1061,8 @@ fn stop_notices_a_guest_that_stops_without_the_end_of_qemu() {
     for scenario in ["no-shutdown", "panics-on-powerdown"] {
         let (project, _, pid) = started(scenario, "running");
         let begin = Instant::now();
-        stop_ends_by("sigterm", &project, pid, &[]);
+        let method = if scenario == "no-shutdown" { "powerdown" } else { "sigterm" };
+        stop_ends_by(method, &project, pid, &[]);
         assert!(begin.elapsed() < Duration::from_secs(10), "{scenario}");
         let again = "{\"execute\": \"query-status\", \"id\": 4}\n";
         let asked = [ASKED_BY_START, ASKED_BY_STOP, again].concat();
@@ -1600,7 +1605,10 @@ m             stopped              -  {:>8}
     "ssh": {{
       "port": {}
     }},
-    "configured": true
+    "configured": true,
+    "ended": null,
+    "ended_reason": null,
+    "ended_at": null
   }},
   {{
     "name": "a-frozen-one",
@@ -1610,7 +1618,10 @@ m             stopped              -  {:>8}
     "ssh": {{
       "port": {}
     }},
-    "configured": true
+    "configured": true,
+    "ended": null,
+    "ended_reason": null,
+    "ended_at": null
   }},
   {{
     "name": "m",
@@ -1620,7 +1631,10 @@ m             stopped              -  {:>8}
     "ssh": {{
       "port": {}
     }},
-    "configured": true
+    "configured": true,
+    "ended": null,
+    "ended_reason": null,
+    "ended_at": null
   }}
 ]
 "#,

@@ -508,6 +508,7 @@ fn json_of_every_command_is_documented() {
     check("restart", &[&builds[1..], &restarted[..]].concat());
     told(&project, "chosen", true, "guest-shutdown");
     let stop = run(&["stop", "chosen"]);
+    let ended = [run(&["list"]), run(&["status", "chosen"])];
     check("wait", &[&waited[..], &ends, &[run(&["wait", "chosen", "--for", "stopped"])]].concat());
 
     let configuration = project.path("qqmgr.toml");
@@ -523,9 +524,10 @@ fn json_of_every_command_is_documented() {
     // A VM that nothing is known of but that it runs.
     project.config("");
     fs::remove_file(project.vm_path("dev", "instance.json")).unwrap();
-    check("list", &[configured[0].clone(), run(&["list"])]);
+    check("list", &[configured[0].clone(), ended[0].clone(), run(&["list"])]);
     let (status, quiet) = part(commands, ".Ss", "status").split_once("\nand\n.Fl q :").unwrap();
     let statuses = [&[stopped[0].clone(), run(&["status", "dev"])], &changed[..], &configured[1..]];
+    let statuses = [&statuses.concat(), &ended[1..]];
     members_are_documented("status", status, &statuses.concat());
     members_are_documented("status -q", quiet, &[run(&["status", "-q", "dev"])]);
     check("stop", &[stopped[1].clone(), run(&["stop", "dev"]), stop]);

@@ -103,9 +103,9 @@ impl<'p> Job<'p> {
         assert_eq!(
             said.collect::<Vec<_>>().join("\n"),
             format!(
-                "qqmgr: error: QEMU ended while the command ran: why is not known\n\
-                 qqmgr: hint: its log is `{}`",
-                self.project.vm_path("vm", "qemu.log").display()
+                "qqmgr: error: QEMU exited with status 0 while the command ran; the end of its \
+                 serial output:\nfake boot\nqqmgr: hint: its serial output is `{}`",
+                self.project.vm_path("vm", "serial").display()
             )
         );
         assert_eq!((output.stdout.as_str(), output.status), ("on\n", Some(255)));
@@ -534,12 +534,11 @@ fn a_guest_that_is_lost_under_the_command() {
     let begin = Instant::now();
     let ended = job.end().stdout("on\n");
     let said = ended.stderr.clone();
-    let hint = format!(
-        "qqmgr: error: QEMU ended while the command ran: QEMU was killed or crashed\n\
-         qqmgr: hint: its log is `{}`\n",
-        project.vm_path("vm", "qemu.log").display()
-    );
-    assert!(said.ends_with(&hint), "{said}");
+    let error = "qqmgr: error: QEMU ended while the command ran: QEMU gave no reason: killed, \
+                 crashed, or a debug exit of the guest; the end of its serial output:\n";
+    let serial = project.vm_path("vm", "serial");
+    let hint = format!("qqmgr: hint: its serial output is `{}`\n", serial.display());
+    assert!(said.contains(error) && said.ends_with(&hint), "{said}");
     ended.stderr(said).code(255);
     assert!(begin.elapsed() < Duration::from_secs(3), "it took {:?}", begin.elapsed());
 
@@ -564,7 +563,8 @@ fn a_guest_that_is_lost_under_the_command() {
     let waits = project.qqmgr(&["run", "vm", "--", "true"]).run();
     waits
         .stderr(
-            "qqmgr: error: the guest panicked while waiting for the ssh server of VM `vm`:\n...",
+            "qqmgr: error: the guest panicked while waiting for the ssh server of VM `vm`; \
+             the end of its serial output:\n...",
         )
         .code(255);
     project.qqmgr(&["stop", "vm"]).run().stdout("vm ended by SIGTERM in [SECONDS] s\n").success();

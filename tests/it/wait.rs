@@ -203,7 +203,7 @@ const ENDS: &[End] = &[
         code: &[BUTTON, SAYS_READY, WAITS, OFF],
         more: "",
         by: |project| signal(project.pid("vm"), "KILL"),
-        text: "QEMU was killed or crashed",
+        text: "QEMU gave no reason: killed, crashed, or a debug exit of the guest",
         reason: "null",
     },
     End {
@@ -299,7 +299,7 @@ fn ends_by(end: &End) {
     let ended = |what| {
         format!(
             "qqmgr: error: QEMU ended while waiting for {what}: {text}[..]\n...\n\
-             qqmgr: hint: its log is `[ROOT]/.qqmgr/vm.vm/qemu.log`\n"
+             qqmgr: hint: its [..] is `[ROOT]/.qqmgr/vm.vm/[..]`\n"
         )
     };
     ssh.end().stderr(ended("the ssh server of VM `vm`")).code(3);
@@ -338,8 +338,8 @@ fn a_guest_that_panicked_and_was_paused_is_not_waited_for() {
     await_ready(&project);
     let (ssh, stopped) = (waiting(&project, &["ssh"]), waiting(&project, &["stopped"]));
     qmp(&project).execute("system_powerdown");
-    let expected =
-        "qqmgr: error: the guest panicked while waiting for the ssh server of VM `vm`:\n!\n";
+    let expected = "qqmgr: error: the guest panicked while waiting for the ssh server of VM `vm`; \
+         the end of its serial output:\n!\n";
     ssh.end().stderr(expected).code(3);
     // Who comes late.
     let ssh = project.qqmgr(&["wait", "vm", "--for", "ssh"]).run();

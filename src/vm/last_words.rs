@@ -1,0 +1,54 @@
+//! What is left of a QEMU that has ended: why, by its own words, and what it and its guest said
+//! last. Reads only.
+
+use super::Paths;
+use super::events::{self, Ending};
+use super::tail::tail;
+use crate::error::Error;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+
+/// The error of a QEMU that has ended; `when` completes the sentence. It has QEMU's own words, and
+/// the guest's if QEMU ran it. The status is known to whoever started this QEMU.
+pub(crate) fn error(when: &str, status: Option<ExitStatus>, paths: &Paths) -> Error {
+    let ending = events::ending(paths);
+    let (log, serial) = (tail(&paths.log), tail(&paths.serial));
+    let ran = !serial.is_empty() && (ending != Ending::Unknown || log.is_empty());
+    let how = status.map_or("ended".into(), how);
+    let why = match &ending {
+        Ending::Unknown if log.is_empty() && !ran => ", and said nothing".into(),
+        Ending::Unknown => String::new(),
+        // The status tells more.
+        Ending::Untold if status.is_some() => String::new(),
+        ending => format!(": {ending}"),
+    };
+    let said = match (log.is_empty(), ran) {
+        (true, false) => String::new(),
+        (true, true) => of_guest(paths),
+        (false, false) => format!(":\n{log}"),
+        (false, true) => format!(":\n{log}\nand the end of its serial output:\n{serial}"),
+    };
+    let error = Error::failed(format!("QEMU {how} {when}{why}{said}"));
+    match (log.is_empty(), ran) {
+        (false, _) => error.hint(format!("its log is `{}`", paths.log.display())),
+        (true, true) => error.hint(format!("its serial output is `{}`", paths.serial.display())),
+        (true, false) => error,
+    }
+}
+
+/// The end of the guest's serial output, to follow a statement.
+pub(crate) fn of_guest(paths: &Paths) -> String {
+    match tail(&paths.serial) {
+        said if said.is_empty() => ", and its serial output is empty".into(),
+        said => format!("; the end of its serial output:\n{said}"),
+    }
+}
+
+/// How a process ended, to follow its name.
+fn how(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with status {code}"),
+        (_, Some(signal)) => format!("was ended by signal {signal}"),
+        _ => "ended".into(),
+    }
+}
