@@ -44,6 +44,10 @@ fn run(args: &Args, direction: fn(&[OsString], OsString) -> Copy) -> Outcome {
     let [_, from @ .., to] = args.operands.as_slice() else {
         return Err(Error::failed("nothing to copy"));
     };
+    if let Some(detached) = args.detached.as_ref().filter(|detached| detached.word == *to) {
+        let message = format!("`{}` may be meant for `--{}`", to.display(), detached.flag);
+        return Err(Error::new(Kind::Usage, message).hint(detached.hint()));
+    }
     let config = Config::load(args)?;
     let guest = Target::new(&config, args, &args.vm(), args.log())?.guest()?;
     copy(&guest, &direction(from, to.clone()), !args.json)?;
