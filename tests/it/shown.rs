@@ -389,7 +389,8 @@ fn what_is_there_is_never_overwritten() {
     }
     project.sh("ln -s nowhere dangling; mkdir dir").run().success();
     for file in ["dangling", "dir"] {
-        project.qqmgr(&["init", "-c", file]).run().stderr(there(file)).code(1);
+        let there = there(file).replace("qqmgr check", &format!("qqmgr -c {file} check"));
+        project.qqmgr(&["init", "-c", file]).run().stderr(there).code(1);
     }
     assert!(!project.path("nowhere").exists());
     let stderr = "qqmgr: error: cannot create `no/such.toml`: no such file or directory\n";
@@ -399,7 +400,8 @@ fn what_is_there_is_never_overwritten() {
 #[test]
 fn a_first_configuration_with_a_name() {
     let project = Project::new();
-    let stdout = "wrote home/vms.toml: edit it, then `qqmgr check` and `qqmgr start dev`\n";
+    let stdout = "wrote home/vms.toml: edit it, then `qqmgr -c home/vms.toml check` and \
+                  `qqmgr -c home/vms.toml start dev`\n";
     project.qqmgr(&["init", "-c", "home/vms.toml"]).run().stdout(stdout).success();
     assert_eq!(project.files(""), ["home", "home/vms.toml"]);
     let json = "{\n  \"file\": \"other.toml\",\n  \"base\": null,\n  \"sha256\": null\n}\n";
