@@ -28,8 +28,9 @@ const WRITTEN: &[&str] = &[
     "image.json",
     "instance.json",
     "screenshot",
-    "ssh.conf",
     "snapshot.json",
+    "ssh.conf",
+    "ssh.said",
 ];
 
 /// Makes `dir` and what is missing above it, 0700, and verifies that it is a directory of this

@@ -9,6 +9,7 @@ use crate::cli::{Command, Outcome, Run};
 use crate::error::Kind;
 use crate::json::Value;
 use crate::report::Report;
+use crate::ssh::end_shared_connection;
 use crate::vm::session::Session;
 use std::time::Duration;
 
@@ -113,6 +114,8 @@ fn reset(target: &Target) -> Outcome {
     let mut session = Session::open(&target.name, &target.paths, &target.log)?;
     session.execute("system_reset", None)?;
     session.await_event(&["RESET", "SHUTDOWN"], RESET_WAIT)?;
+    // The guest knows nothing any more of the other end of its connections.
+    end_shared_connection(&target.name, &target.paths, &target.log)?;
     told(target, session, Some("reset"))
 }
 

@@ -218,12 +218,15 @@ impl<'a> Job<'a> {
             copy(&guest, &to, false)?;
         }
         let words = [crate::ssh::remote_command(&args.words)];
+        let may_be_killed = guest.limits.deadline.is_some();
+        if !may_be_killed {
+            guest.begin_sharing()?;
+        }
+        let ssh = if may_be_killed { guest.ssh_alone(&words) } else { guest.ssh(&words) };
         let (exit_code, output) = if args.json {
-            let output = capture(guest.unshared_ssh(&words), &guest.limits, log)?;
+            let output = capture(ssh, &guest.limits, log)?;
             (output.exit_code, Some(output))
         } else {
-            let may_be_killed = guest.limits.deadline.is_some();
-            let ssh = if may_be_killed { guest.ssh_alone(&words) } else { guest.ssh(&words) };
             (run_attached(ssh, &guest.limits, log)?, None)
         };
         let exit_code = exit_code.and_then(|code| code.try_into().ok()).unwrap_or(FAILURE_CODE);

@@ -39,9 +39,18 @@ fn run(args: &Args) -> Outcome {
     let config = Config::load(args)?;
     let guest = Target::new(&config, args, &args.vm(), args.log())?.guest()?;
     if !args.json {
-        return Err(replace_by(guest.ssh(words), &guest.log));
+        if guest.shares(words) {
+            guest.begin_sharing()?;
+        }
+        return Err(replace_by(guest.users_ssh(words), &guest.log));
     }
-    let output = capture(guest.unshared_ssh(words), &guest.limits, &guest.log)?;
+    if guest.shares(words)
+        && let Err(stderr) = guest.share()?
+    {
+        let (name, exit_code) = (args.vm().into_owned(), FAILURE_CODE);
+        return Ok(Box::new(Ran { name, exit_code, stdout: String::new(), stderr }));
+    }
+    let output = capture(guest.users_ssh(words), &guest.limits, &guest.log)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok(Box::new(Ran {
         name: args.vm().into_owned(),

@@ -6,9 +6,9 @@ use super::target::Target;
 use crate::config::Config;
 use crate::config::model::Vm;
 use crate::error::{Error, Kind};
-use crate::files;
 use crate::image::base::qemu_img;
 use crate::image::hold::Exceeded;
+use crate::ssh;
 use crate::vm::launch::{self, Failed, Launch, Ready};
 use crate::vm::lock::{Lock, lock_dir};
 use crate::vm::process::{self, Process};
@@ -200,8 +200,8 @@ impl<'a> Up<'a> {
             on_demand: self.extra.on_demand,
         };
         instance.write(paths)?;
-        files::write_private(&paths.ssh_config, &plan.ssh_config)?;
-        paths.make_short_way()?;
+        let (name, log) = (&self.target.name, &self.target.log);
+        ssh::write_config(name, &plan.ssh_config, paths, config.dir(), log)?;
         Ok((plan, instance))
     }
 

@@ -3,6 +3,7 @@
 
 use super::extends::{self, Draft};
 use super::model::{BOOTS_MAX, Literal, Model, Own, Port, Setting, SshOption, SshPort, Vm};
+use super::ssh_keywords::one_value;
 use crate::text::{Problem, Source, nearest};
 use crate::toml::{Key, Kind, Table, Value};
 
@@ -226,6 +227,11 @@ impl Decoder<'_> {
             Kind::Array(items) => items.as_slice(),
             _ => std::slice::from_ref(value),
         };
+        if let (Some(hint), [_, second, ..]) = (one_value(name), items) {
+            let message = format!("ssh takes one value for `{name}`");
+            self.problems.push(Problem::new(second.span, message).hint(hint));
+            return None;
+        }
         let settings: Vec<_> = items.iter().map(|item| self.setting(item, name)).collect();
         settings.into_iter().collect()
     }

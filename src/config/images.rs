@@ -227,10 +227,6 @@ impl Config {
                 // In ssh's own spelling of a `%`.
                 let key = self.image_paths(&image.name)?.key;
                 ours.push(("IdentityFile", key.display().to_string().replace('%', "%%")));
-                // An agent with many keys would use up the guest's patience.
-                if !is_set("IdentitiesOnly") {
-                    ours.push(("IdentitiesOnly", "yes".into()));
-                }
             }
             options.extend(ours.into_iter().map(|(name, value)| (name.to_string(), vec![value])));
             return Ok(());

@@ -9,6 +9,7 @@ mod images;
 mod locate;
 pub(crate) mod model;
 mod scope;
+pub(crate) mod ssh_keywords;
 #[cfg(test)]
 mod tests;
 

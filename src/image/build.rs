@@ -124,6 +124,7 @@ impl Maker<'_> {
             files::remove(&files::short_link(&paths.dir)?)?;
         }
         files::remove_empty_dir(&paths.dir);
+        self.forget_guests(name)?;
         Ok(true)
     }
 
@@ -236,6 +237,7 @@ impl Maker<'_> {
             let record = Record::of(self.config, declared, paths);
             let backing = base.map(|base| base.file.clone());
             Record { backing, ..record }.write(paths)?;
+            self.forget_guests(&declared.name)?;
             files::put_in_place(&new, &disk)
         });
         if placed.is_err() {

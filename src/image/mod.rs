@@ -9,6 +9,7 @@ pub(crate) mod base;
 pub(crate) mod build;
 mod fat;
 pub(crate) mod fetch;
+mod forget;
 pub(crate) mod hold;
 mod record;
 pub(crate) mod seed;

@@ -2,27 +2,13 @@
 
 use super::THIS_HOST;
 use crate::config::SshSetting;
+use crate::config::ssh_keywords::{Form, form, is_in};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// Where connections are shared unless the user says otherwise.
-pub(super) const CONTROL_SOCKET: &str = "ssh.socket";
-/// How long a shared connection without a session stays open, in seconds.
-const CONTROL_PERSIST: &str = "60";
-/// Keywords whose value is the rest of the line, given to a shell; quotes in it are the shell's.
-const COMMANDS: &[&str] =
-    &["ProxyCommand", "ProxyJump", "LocalCommand", "RemoteCommand", "KnownHostsCommand"];
-/// Of the keywords with several words, those of which ssh reads the first line only (`ssh -G` of
-/// OpenSSH 9.2): a list is one line of them.
-const ONE_LINE: &[&str] = &[
-    "CanonicalDomains",
-    "GlobalKnownHostsFile",
-    "IPQoS",
-    "LogVerbose",
-    "PermitRemoteOpen",
-    "SetEnv",
-    "UserKnownHostsFile",
-];
+/// How long ssh waits for a connection and for the server's keys, in seconds. A guest that emulates
+/// its CPU on a busy host needs several; one that is stopped in a debugger never answers.
+const CONNECT_TIMEOUT: &str = "30";
 /// Keywords whose value names files: a relative one starts from the configuration's directory, as
 /// in `cmd`, and not from wherever ssh is run.
 const FILES: &[&str] = &[
@@ -33,78 +19,105 @@ const FILES: &[&str] = &[
     "RevokedHostKeys",
     "UserKnownHostsFile",
 ];
-/// Keywords that take several words; a value with blanks is those words.
-const LISTS: &[&str] = &[
-    "AddKeysToAgent",
-    "CanonicalDomains",
-    "CanonicalizePermittedCNAMEs",
-    "ChannelTimeout",
-    "GlobalKnownHostsFile",
-    "Include",
-    "IPQoS",
-    "LocalForward",
-    "LogVerbose",
-    "PermitRemoteOpen",
-    "RekeyLimit",
-    "RemoteForward",
-    "RevokedHostKeys",
-    "SendEnv",
-    "SetEnv",
-    "UserKnownHostsFile",
-];
+/// Keywords by which the user says himself which host keys to trust.
+const HOST_KEYS: &[&str] =
+    &["GlobalKnownHostsFile", "KnownHostsCommand", "UserKnownHostsFile", "VerifyHostKeyDNS"];
+/// Keywords that lead to the guest in another way than a port of this host.
+const OTHER_WAYS: &[&str] = &["HostName", "ProxyCommand", "ProxyJump"];
+/// Keywords that share connections as the user wants.
+const SHARING: &[&str] = &["ControlMaster", "ControlPath", "ControlPersist"];
+/// Keywords that give a connection something of whoever began it, or a port that only one can have.
+const FORWARDING: &[&str] =
+    &["DynamicForward", "ForwardAgent", "ForwardX11", "LocalForward", "RemoteForward", "Tunnel"];
 
-/// One `Host` block named after the VM. ssh keeps the first value that it reads of a keyword, so
-/// each is written once, or once a value for a list; what the user sets replaces ours.
-/// `control_dir` is where a relative `ControlPath` starts from, in a spelling that nothing expands,
-/// and `dir` where other relative names of files do.
-pub(crate) fn render(
-    name: &str,
-    port: u16,
-    options: &[SshSetting],
-    control_dir: &Path,
-    dir: &Path,
-) -> String {
-    let user = |keyword: &str| {
-        options
-            .iter()
-            .find(|(name, values)| name.eq_ignore_ascii_case(keyword) && !values.is_empty())
-    };
-    let mut ours: Vec<(&str, String)> =
-        vec![("HostName", THIS_HOST.into()), ("HostKeyAlias", name.to_string())];
-    let in_dir = |name: &str| control_dir.join(name).display().to_string();
-    let forgets_keys = user("UserKnownHostsFile")
-        .is_some_and(|(_, files)| files.iter().all(|file| file == "/dev/null"));
-    if forgets_keys {
-        // Every connection would say that it adds the key "permanently".
-        ours.push(("LogLevel", "ERROR".into()));
-    }
-    if !["ControlMaster", "ControlPath", "ControlPersist"].iter().any(|k| user(k).is_some()) {
-        ours.push(("ControlMaster", "auto".into()));
-        ours.push(("ControlPath", in_dir(CONTROL_SOCKET)));
-        ours.push(("ControlPersist", CONTROL_PERSIST.into()));
+/// Directories in a spelling that ssh reads back.
+pub(crate) struct Places {
+    /// Where a relative `ControlPath` starts from. Nothing in it is expanded.
+    pub(crate) control: PathBuf,
+    /// The VM's own file of host keys.
+    pub(crate) known_hosts: PathBuf,
+    /// The configuration's directory, where other relative names of files start from.
+    pub(crate) project: PathBuf,
+    /// That directory as placeholders have it.
+    pub(crate) written: PathBuf,
+}
+
+/// What the user sets.
+struct Options<'a>(&'a [SshSetting]);
+
+impl<'a> Options<'a> {
+    /// The first value of a keyword that is set.
+    fn first(&self, keyword: &str) -> Option<&'a str> {
+        let mut options = self.0.iter();
+        let (_, values) = options.find(|(name, _)| name.eq_ignore_ascii_case(keyword))?;
+        values.first().map(String::as_str)
     }
 
+    fn has(&self, keyword: &str) -> bool {
+        self.first(keyword).is_some()
+    }
+
+    /// Whether ssh connects to a port of this host that is forwarded to the guest.
+    fn by_forward(&self) -> bool {
+        OTHER_WAYS.iter().all(|keyword| self.first(keyword).is_none_or(|value| value == "none"))
+    }
+
+    /// What qqmgr adds, each unless the user sets something of the kind.
+    fn defaults(&self, name: &str, places: &Places) -> Vec<(&'static str, String)> {
+        let mut ours =
+            vec![("HostName", THIS_HOST.to_string()), ("HostKeyAlias", host_key_alias(name))];
+        ours.push(("ConnectTimeout", CONNECT_TIMEOUT.into()));
+        if self.first("IdentityFile").is_some_and(|file| !file.eq_ignore_ascii_case("none")) {
+            // An agent with many keys would use up the guest's patience.
+            ours.push(("IdentitiesOnly", "yes".into()));
+        }
+        // With `yes` the user has known hosts that he fills himself.
+        let strict = self.first("StrictHostKeyChecking").unwrap_or_default();
+        if self.by_forward()
+            && !HOST_KEYS.iter().any(|keyword| self.has(keyword))
+            && !["yes", "true"].iter().any(|yes| strict.eq_ignore_ascii_case(yes))
+        {
+            let known_hosts = places.known_hosts.display().to_string();
+            ours.push(("UserKnownHostsFile", quoted(&known_hosts.replace('%', "%%"))));
+            ours.push(("StrictHostKeyChecking", "accept-new".into()));
+        }
+        let known_hosts = self.0.iter().find(|(name, _)| is_in(&["UserKnownHostsFile"], name));
+        if known_hosts.is_some_and(|(_, files)| {
+            !files.is_empty() && files.iter().all(|file| file == "/dev/null")
+        }) {
+            // Every connection would say that it adds the key "permanently".
+            ours.push(("LogLevel", "ERROR".into()));
+        }
+        ours.retain(|(keyword, _)| !self.has(keyword));
+        ours
+    }
+}
+
+/// One `Host` block named after the VM. ssh keeps the first value that it reads of most keywords,
+/// so each is written once, or once a value where each line counts; what the user sets replaces
+/// ours.
+pub(crate) fn render(name: &str, port: u16, options: &[SshSetting], places: &Places) -> String {
     let mut text =
         format!("# Written by qqmgr for the VM {name}; changes are lost.\nHost {name}\n");
     let mut line = |keyword: &str, value: &str| {
         let _ = writeln!(text, "    {keyword} {}", argument(keyword, value));
     };
     line("Port", &port.to_string());
-    for (keyword, value) in ours.iter().filter(|(keyword, _)| user(keyword).is_none()) {
-        line(keyword, value);
+    for (keyword, value) in Options(options).defaults(name, places) {
+        line(keyword, &value);
     }
     for (keyword, values) in options {
         let placed = |value: &String| {
-            if keyword.eq_ignore_ascii_case("ControlPath") && is_relative(value) {
-                in_dir(value)
+            if is_in(&["ControlPath"], keyword) && is_relative(value) {
+                places.control.join(value).display().to_string()
             } else if is_in(FILES, keyword) {
-                files_in(dir, keyword, value)
+                files_in(places, keyword, value)
             } else {
                 value.clone()
             }
         };
         let values: Vec<String> = values.iter().map(placed).collect();
-        let one_line = is_in(ONE_LINE, keyword) && !values.is_empty();
+        let one_line = form(keyword) == Some(Form::Words) && !values.is_empty();
         for value in if one_line { vec![values.join(" ")] } else { values } {
             line(keyword, &value);
         }
@@ -112,31 +125,62 @@ pub(crate) fn render(
     text
 }
 
-fn is_in(list: &[&str], keyword: &str) -> bool {
-    list.iter().any(|other| other.eq_ignore_ascii_case(keyword))
+/// The VM's name in known hosts, where ssh does not tell capitals from small letters: a `+`, which
+/// no name has, marks a capital.
+fn host_key_alias(name: &str) -> String {
+    let mut alias = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() {
+            alias.push('+');
+        }
+        alias.push(c.to_ascii_lowercase());
+    }
+    alias
 }
 
-/// The names of files in a value, relative ones in `dir`, in which ssh expands nothing. Where
-/// several may stand, those that are quoted are the user's to write in full.
-fn files_in(dir: &Path, keyword: &str, value: &str) -> String {
+/// The keywords and values of a file that [`render`] wrote, in order.
+pub(super) fn settings(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines().filter_map(|line| line.strip_prefix("    ")?.split_once(' '))
+}
+
+/// Whether calls with this file share a connection that qqmgr begins: unless the user has a way of
+/// his own, or a connection does more than carry commands.
+pub(super) fn may_share(text: &str) -> bool {
+    settings(text).all(|(keyword, value)| {
+        let is_off = ["no", "none"].iter().any(|off| value.eq_ignore_ascii_case(off));
+        !is_in(SHARING, keyword) && (is_off || !is_in(FORWARDING, keyword))
+    })
+}
+
+/// Whether ssh reads a path back that is written in quotes. A line break ends it, and `${X}` is
+/// expanded, which nothing prevents.
+pub(super) fn is_spellable(path: &Path) -> bool {
+    path.to_str().is_some_and(|text| !text.contains("${") && !text.contains(char::is_control))
+}
+
+/// The names of files in a value, relative ones in the configuration's directory, in which ssh
+/// expands nothing. Where several may stand, those that are quoted are the user's to write in full.
+fn files_in(places: &Places, keyword: &str, value: &str) -> String {
     // The only one of them that is taken as it is (TOKENS in ssh_config(5)).
-    let is_literal = keyword.eq_ignore_ascii_case("GlobalKnownHostsFile");
-    let dir = dir.display().to_string();
-    let dir = PathBuf::from(if is_literal { dir } else { dir.replace('%', "%%") });
-    let placed = |name: &str, write: fn(&str) -> String| {
-        if is_relative(name) {
-            write(&dir.join(name).display().to_string())
-        } else {
-            name.to_string()
-        }
+    let is_literal = is_in(&["GlobalKnownHostsFile"], keyword);
+    let project = places.project.display().to_string();
+    let project = PathBuf::from(if is_literal { project } else { project.replace('%', "%%") });
+    let placed = |name: &str| {
+        // What `{{.config_dir}}` has become would be read as something else.
+        let written = places.written.to_str();
+        let inside = written.and_then(|dir| name.strip_prefix(dir)?.strip_prefix('/'));
+        let relative = inside.or(is_relative(name).then_some(name));
+        relative.map(|name| project.join(name).display().to_string())
     };
-    if !is_in(LISTS, keyword) {
-        return placed(value, str::to_string);
+    if form(keyword) != Some(Form::Words) {
+        return placed(value).unwrap_or_else(|| value.to_string());
     }
     if value.contains(['"', '\'', '\\']) {
         return value.to_string();
     }
-    let names = value.split_whitespace().map(|name| placed(name, quoted));
+    let names = value.split_whitespace();
+    let names =
+        names.map(|name| placed(name).map_or_else(|| name.to_string(), |path| quoted(&path)));
     names.collect::<Vec<_>>().join(" ")
 }
 
@@ -150,8 +194,10 @@ fn is_relative(value: &str) -> bool {
 
 /// A value as the keyword wants it.
 fn argument(keyword: &str, value: &str) -> String {
-    let is_written = is_in(COMMANDS, keyword) || is_in(LISTS, keyword);
-    if is_written { value.to_string() } else { quoted(value) }
+    match form(keyword) {
+        Some(Form::Command | Form::Words | Form::LinesOfWords) => value.to_string(),
+        Some(Form::Value | Form::Commas | Form::Lines) | None => quoted(value),
+    }
 }
 
 /// Quoted if it would otherwise be read as several words, as a comment or as nothing
@@ -168,6 +214,12 @@ fn quoted(value: &str) -> String {
 mod tests {
     use super::*;
 
+    fn places(project: &str) -> Places {
+        let [control, known_hosts, project] =
+            ["/r/vm.dev", "/r/vm.dev/known_hosts", project].map(PathBuf::from);
+        Places { control, known_hosts, written: project.clone(), project }
+    }
+
     fn rendered(options: &[(&str, &[&str])]) -> String {
         let options: Vec<SshSetting> = options
             .iter()
@@ -175,7 +227,7 @@ mod tests {
                 (name.to_string(), values.iter().map(ToString::to_string).collect())
             })
             .collect();
-        let text = render("dev", 2089, &options, Path::new("/r/vm.dev"), Path::new("/p"));
+        let text = render("dev", 2089, &options, &places("/p"));
         text.strip_prefix("# Written by qqmgr for the VM dev; changes are lost.\n").unwrap().into()
     }
 
@@ -184,7 +236,8 @@ mod tests {
         assert_eq!(
             rendered(&[]),
             "Host dev\n    Port 2089\n    HostName 127.0.0.1\n    HostKeyAlias dev\n    \
-             ControlMaster auto\n    ControlPath /r/vm.dev/ssh.socket\n    ControlPersist 60\n"
+             ConnectTimeout 30\n    UserKnownHostsFile /r/vm.dev/known_hosts\n    \
+             StrictHostKeyChecking accept-new\n"
         );
     }
 
@@ -197,8 +250,9 @@ mod tests {
                 ("IdentityFile", &["/a b/key", "~/.ssh/id"]),
                 ("ControlPath", &["mux-%h"]),
             ]),
-            "Host dev\n    Port 2089\n    HostKeyAlias dev\n    LogLevel ERROR\n    \
-             hostname 10.0.0.1\n    UserKnownHostsFile /dev/null\n    \
+            "Host dev\n    Port 2089\n    HostKeyAlias dev\n    ConnectTimeout 30\n    \
+             IdentitiesOnly yes\n    LogLevel ERROR\n    hostname 10.0.0.1\n    \
+             UserKnownHostsFile /dev/null\n    \
              IdentityFile \"/a b/key\"\n    IdentityFile ~/.ssh/id\n    \
              ControlPath /r/vm.dev/mux-%h\n"
         );
@@ -220,8 +274,8 @@ mod tests {
         let options = options.map(|(name, values)| {
             (name.to_string(), values.iter().map(ToString::to_string).collect())
         });
-        let text = render("dev", 2089, &options, Path::new("/r"), Path::new("/my p"));
-        let (_, text) = text.split_once("ControlPersist 60\n").unwrap();
+        let text = render("dev", 2089, &options, &places("/my p"));
+        let (_, text) = text.split_once("IdentitiesOnly yes\n").unwrap();
         assert_eq!(
             text,
             "    IdentityFile \"/my p/key\"\n    IdentityFile \"/my p/my key\"\n    \
@@ -239,8 +293,57 @@ mod tests {
             ("userknownhostsfile", "/50%%/id-%h"),
             ("GlobalKnownHostsFile", "/50%/id-%h"),
         ] {
-            assert_eq!(files_in(Path::new("/50%"), keyword, "id-%h"), expected);
+            assert_eq!(files_in(&places("/50%"), keyword, "id-%h"), expected);
+            // What `{{.config_dir}}/id-%h` has become.
+            assert_eq!(files_in(&places("/50%"), keyword, "/50%/id-%h"), expected);
         }
+    }
+
+    /// ssh takes a directory's name with `${X}` for that variable.
+    #[test]
+    fn a_directory_that_ssh_would_read_as_something_else() {
+        assert!(is_spellable(Path::new("/a b/50%\"$X")));
+        for path in ["/a${X}", "/a\nb"] {
+            assert!(!is_spellable(Path::new(path)), "{path:?}");
+        }
+        let places = Places { written: "/a${X}".into(), ..places("/s/project") };
+        for name in ["key", "/a${X}/key"] {
+            assert_eq!(files_in(&places, "IdentityFile", name), "/s/project/key");
+        }
+        assert_eq!(files_in(&places, "IdentityFile", "${X}/key"), "${X}/key");
+    }
+
+    #[test]
+    fn known_hosts_tell_capitals_from_small_letters() {
+        assert_eq!(["dev", "Dev", "DEV-1"].map(host_key_alias), ["dev", "+dev", "+d+e+v-1"]);
+    }
+
+    #[test]
+    fn host_keys_are_left_to_the_user_who_says_anything_about_them() {
+        let ours = |options: &[(&str, &[&str])]| {
+            let text = rendered(options);
+            ["/r/vm.dev/known_hosts", "accept-new"].map(|part| text.contains(part))
+        };
+        for keyword in ["HostName", "ProxyJump", "proxycommand", "GlobalKnownHostsFile"] {
+            assert_eq!(ours(&[(keyword, &["x"])]), [false, false], "{keyword}");
+        }
+        assert_eq!(ours(&[("ProxyJump", &["none"])]), [true, true]);
+        assert_eq!(ours(&[("UserKnownHostsFile", &["x"])]), [false, false]);
+        assert_eq!(ours(&[("StrictHostKeyChecking", &["yes"])]), [false, false]);
+        assert_eq!(ours(&[("StrictHostKeyChecking", &["no"])]), [true, false]);
+    }
+
+    #[test]
+    fn connections_are_shared_unless_they_carry_more_than_commands() {
+        for (option, expected) in [
+            ("User", true),
+            ("ControlPath", false),
+            ("ForwardAgent", false),
+            ("LocalForward", false),
+        ] {
+            assert_eq!(may_share(&rendered(&[(option, &["x"])])), expected, "{option}");
+        }
+        assert!(may_share(&rendered(&[("ForwardAgent", &["no"])])));
     }
 
     /// Of some keywords ssh reads the first line only, of others every one.

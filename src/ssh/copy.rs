@@ -254,6 +254,7 @@ fn remote(guest: &Guest, path: &OsStr) -> OsString {
 
 /// How this guest takes files; found out once, and kept until the VM stops.
 fn method(guest: &Guest) -> Result<Method, Error> {
+    guest.begin_sharing()?;
     if guest.is_by_dropbear() {
         // There is no `scp` that would go by its options.
         return Ok(Method::Tar);

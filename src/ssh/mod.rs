@@ -6,7 +6,9 @@ pub(crate) mod config;
 pub(crate) mod copy;
 mod dropbear;
 pub(crate) mod run;
+mod share;
 mod stream;
+mod words;
 
 use crate::config::{Choices, Config, SshSetting};
 use crate::error::Error;
@@ -14,19 +16,14 @@ use crate::files;
 use crate::log::Log;
 use crate::programs::{self, Program};
 use crate::vm::{Instance, Paths, process};
-use config::CONTROL_SOCKET;
+use config::Places;
 use run::Limits;
+pub(crate) use share::end_shared_connection;
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use words::Purpose;
 
-/// For what this program itself does on a guest, as scp does it: settings that are meant for
-/// people, and for what they run there, would break it.
-const OWN_OPTIONS: [&str; 4] =
-    ["RemoteCommand=none", "RequestTTY=no", "PermitLocalCommand=no", "ClearAllForwardings=yes"];
-/// A connection's master that does not answer is stopped or hangs, and is left to itself.
-const EXIT_WAIT: Duration = Duration::from_secs(2);
 /// Of a configuration that this program wrote.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -36,6 +33,13 @@ pub(crate) const FAILURE_CODE: u8 = 255;
 /// Where a guest is reached, unless the options say otherwise.
 pub(crate) const THIS_HOST: &str = "127.0.0.1";
 
+/// For what this program itself does on a guest, as scp does it: settings that are meant for
+/// people, and for what they run there, would break it.
+const OWN_OPTIONS: &[&str] =
+    &["RemoteCommand=none", "RequestTTY=no", "PermitLocalCommand=no", "ClearAllForwardings=yes"];
+/// For a job of the user's: a `RemoteCommand` would be run in its place, or beside it.
+const JOB_OPTIONS: &[&str] = &["RemoteCommand=none", "RequestTTY=no"];
+
 /// A running VM's guest, its `ssh.conf` written.
 pub(crate) struct Guest {
     name: String,
@@ -43,6 +47,8 @@ pub(crate) struct Guest {
     pub(crate) log: Log,
     /// Of every program that is run for it, but for those that replace this process.
     pub(crate) limits: Limits,
+    /// The directory of shared connections, if this guest's may be shared.
+    shared: Option<PathBuf>,
     /// The options of dropbear's `dbclient`, if that is what `ssh` is here.
     dropbear: Option<Vec<OsString>>,
 }
@@ -59,22 +65,31 @@ impl Guest {
             let port = config.ssh_port(vm, &choices)?;
             let text =
                 config_text(name, &config.ssh_options(vm, &choices)?, paths, port, config.dir())?;
-            files::write_private(&paths.ssh_config, &text)?;
-            paths.make_short_way()?;
+            write_config(name, &text, paths, config.dir(), log)?;
         }
+        let dropbear = dropbear_options(paths, log);
+        let shares = dropbear.is_none() && config::may_share(&config_file(paths));
+        // Without a short way to it, sockets may have no place there.
+        let dir = if shares {
+            paths.make_short_way().and_then(|()| paths.plain_dir()).ok()
+        } else {
+            None
+        };
         Ok(Self {
             name: name.to_string(),
             paths: paths.clone(),
             log: log.clone(),
             limits: Limits::default(),
-            dropbear: dropbear_options(paths, log),
+            shared: dir,
+            dropbear,
         })
     }
 
-    /// `PROGRAM -F ssh.conf`
+    /// `PROGRAM -F ssh.conf` for a call of qqmgr's own, over the shared connection if there is one.
     pub(crate) fn command(&self, program: &Program) -> Command {
         let mut command = program.command();
-        command.arg("-F").arg(&self.paths.ssh_config);
+        command.arg("-F").arg(&self.paths.ssh_config).args(options(OWN_OPTIONS));
+        command.args(self.sharing());
         command
     }
 
@@ -82,9 +97,9 @@ impl Guest {
         Self { limits, ..self }
     }
 
-    /// `ssh -F ssh.conf NAME WORDS...`
+    /// `ssh -F ssh.conf NAME WORDS...`, for a job of the user's.
     pub(crate) fn ssh(&self, words: &[OsString]) -> Command {
-        self.ssh_with(None, words)
+        self.ssh_with(options(JOB_OPTIONS).chain(self.sharing()), words)
     }
 
     /// `ssh -F ssh.conf -o ... WORDS...`, for what this program itself does on the guest. `words`
@@ -96,7 +111,7 @@ impl Guest {
             return command;
         }
         let mut command = self.command(&programs::SSH);
-        command.args(OWN_OPTIONS.iter().flat_map(|option| ["-o", option])).args(words);
+        command.args(words);
         command
     }
 
@@ -105,26 +120,40 @@ impl Guest {
         self.own_ssh(&[OsStr::new(&self.name), script])
     }
 
-    /// The same over a connection of its own: the master of a shared one would go on with the
-    /// session, and with our stderr, when this ssh is killed.
+    /// A call over a connection of its own, which ends with it: the master of a shared one would
+    /// go on with the session when this ssh is killed.
     pub(crate) fn ssh_alone(&self, words: &[OsString]) -> Command {
-        self.ssh_with(Some("ControlPath=none"), words)
+        self.ssh_with(options(JOB_OPTIONS).chain(options(&["ControlPath=none"])), words)
     }
 
-    /// The same for a program whose output is kept: the master of a shared connection would live
-    /// on with our end of the pipes.
-    pub(crate) fn unshared_ssh(&self, words: &[OsString]) -> Command {
-        self.ssh_with(Some("ControlMaster=no"), words)
+    /// The user's own call, begun with a shared connection if it may be one.
+    pub(crate) fn users_ssh(&self, words: &[OsString]) -> Command {
+        let purpose = Purpose::of(words);
+        let command: &[&str] = if purpose.has_command { &["RemoteCommand=none"] } else { &[] };
+        let shared = purpose.may_share() || purpose.is_control;
+        let sharing = self.sharing().filter(|_| shared);
+        self.ssh_with(options(command).chain(sharing), words)
     }
 
-    fn ssh_with(&self, option: Option<&str>, words: &[OsString]) -> Command {
+    /// Whether the shared connection does for the user's own call.
+    pub(crate) fn shares(&self, words: &[OsString]) -> bool {
+        self.shared.is_some() && Purpose::of(words).may_share()
+    }
+
+    fn sharing(&self) -> impl Iterator<Item = OsString> {
+        let path = self.shared.iter().map(|dir| share::control_path(dir));
+        path.flat_map(|path| ["-o".into(), "ControlMaster=no".into(), "-o".into(), path])
+    }
+
+    fn ssh_with(&self, options: impl Iterator<Item = OsString>, words: &[OsString]) -> Command {
         if let Some(options) = &self.dropbear {
             let mut command = programs::SSH.command();
             command.args(options).args(words);
             return command;
         }
-        let mut command = self.command(&programs::SSH);
-        command.args(option.iter().flat_map(|option| ["-o", option])).arg(&self.name).args(words);
+        let mut command = programs::SSH.command();
+        command.arg("-F").arg(&self.paths.ssh_config);
+        command.args(options).arg(&self.name).args(words);
         command
     }
 
@@ -139,15 +168,18 @@ impl Guest {
     }
 }
 
+/// Options of ssh as words of its command line.
+fn options(options: &[&str]) -> impl Iterator<Item = OsString> {
+    options.iter().flat_map(|option| ["-o".into(), OsString::from(option)])
+}
+
 /// The VM's `ssh.conf` in options of dropbear's client, if `ssh` is that; says what is lost.
 fn dropbear_options(paths: &Paths, log: &Log) -> Option<Vec<OsString>> {
     let ssh = programs::SSH.find()?.canonicalize().ok()?;
     if !dropbear::is_dropbear(&ssh) {
         return None;
     }
-    let text = files::read_start(&paths.ssh_config, CONFIG_BYTES_MAX).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let translated = dropbear::translate(&text, files::home().as_deref());
+    let translated = dropbear::translate(&config_file(paths), files::home().as_deref());
     if !translated.lost.is_empty() {
         let lost = translated.lost.join("`, `");
         log.note(&format!("`ssh` is dropbear's here, which does without `{lost}`"));
@@ -190,30 +222,43 @@ pub(crate) fn config_text(
     port: u16,
     dir: &Path,
 ) -> Result<String, Error> {
-    Ok(config::render(name, port, options, &paths.plain_dir()?, dir))
+    let plain = paths.plain_dir()?;
+    let project = if config::is_spellable(dir) {
+        dir.to_path_buf()
+    } else {
+        plain.join(paths.project.file_name().unwrap_or_default())
+    };
+    let known_hosts = if config::is_spellable(&paths.dir) {
+        paths.known_hosts.clone()
+    } else {
+        plain.join(paths.known_hosts.file_name().unwrap_or_default())
+    };
+    let places = Places { control: plain, known_hosts, project, written: dir.to_path_buf() };
+    Ok(config::render(name, port, options, &places))
 }
 
-/// Ends the shared connection, if there is one. It ends by itself when QEMU does, only not at
-/// once; so nothing that ssh says here matters.
-pub(crate) fn end_shared_connection(name: &str, paths: &Paths, log: &Log) -> Result<(), Error> {
-    let socket = paths.dir.join(CONTROL_SOCKET);
-    if socket.symlink_metadata().is_ok() || has_own_control_path(paths) {
-        let mut ssh = programs::SSH.command();
-        ssh.arg("-F").arg(&paths.ssh_config).args(["-O", "exit", name]);
-        run::briefly(ssh, EXIT_WAIT, log);
+/// Writes the VM's `ssh.conf`, and makes the links that it goes through. A connection that was
+/// begun with another content is no longer the one that is meant, and ends.
+pub(crate) fn write_config(
+    name: &str,
+    text: &str,
+    paths: &Paths,
+    dir: &Path,
+    log: &Log,
+) -> Result<(), Error> {
+    let old = config_file(paths);
+    if !old.is_empty() && old != text {
+        end_shared_connection(name, paths, log)?;
     }
-    files::remove(&socket)
+    files::write_private(&paths.ssh_config, text)?;
+    if !config::is_spellable(dir) {
+        files::symlink(dir, &paths.project)?;
+    }
+    paths.make_short_way()
 }
 
-/// Whether connections are shared where the user wants that.
-fn has_own_control_path(paths: &Paths) -> bool {
+/// The VM's `ssh.conf`; empty if there is none.
+fn config_file(paths: &Paths) -> String {
     let text = files::read_start(&paths.ssh_config, CONFIG_BYTES_MAX).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let mut lines = text.lines().map(str::trim_start);
-    lines.any(|line| {
-        line.split_once(' ').is_some_and(|(keyword, value)| {
-            let ours = Path::new(value).file_name() == Some(OsStr::new(CONTROL_SOCKET));
-            keyword.eq_ignore_ascii_case("ControlPath") && value != "none" && !ours
-        })
-    })
+    String::from_utf8_lossy(&text).into_owned()
 }

@@ -4,6 +4,7 @@
 
 pub(crate) mod account;
 pub(crate) mod arrivals;
+pub(crate) mod control_sockets;
 pub(crate) mod departures;
 pub(crate) mod inherited;
 pub(crate) mod left_out;

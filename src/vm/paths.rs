@@ -7,9 +7,9 @@ use crate::files;
 use crate::linux::SOCKET_PATH_BYTES_MAX;
 use std::path::{Path, PathBuf};
 
-/// The longest name that is bound in a VM's directory: ssh's `ssh.socket`, and behind it the dot
-/// and 16 random characters that it has until it listens (`mux.c`).
-const SOCKET_NAME_BYTES_MAX: usize = 10 + 17;
+/// The longest name that is bound in a VM's directory: that of a shared ssh connection. It is
+/// `ssh.` and 40 digits, and then a dot and 16 random characters until it listens (`mux.c`).
+const SOCKET_NAME_BYTES_MAX: usize = 44 + 17;
 
 /// The files of one VM. All are in its directory.
 #[derive(Clone, Debug)]
@@ -34,6 +34,10 @@ pub(crate) struct Paths {
     pub(crate) users: PathBuf,
     pub(crate) instance: PathBuf,
     pub(crate) ssh_config: PathBuf,
+    /// The host keys of this guest, which outlive its starts.
+    pub(crate) known_hosts: PathBuf,
+    /// A link to the configuration's directory, where ssh could not read that one's own name.
+    pub(crate) project: PathBuf,
     /// Without its endings `.in` and `.out`, which QEMU adds: a QMP session whose commands and
     /// answers are files.
     pub(crate) events: PathBuf,
@@ -68,6 +72,8 @@ impl Paths {
             users: file("users"),
             instance: file("instance.json"),
             ssh_config: file("ssh.conf"),
+            known_hosts: file("known_hosts"),
+            project: file("project"),
             events: file("events"),
             events_in: file("events.in"),
             events_out: file("events.out"),
@@ -132,7 +138,8 @@ impl Paths {
     /// keeps a second QEMU out when we do not see the first.
     pub(crate) fn clean_for_start(&self) -> Result<(), Error> {
         let sockets = [&self.monitor, &self.qmp, &self.ctl, &self.console, &self.gdb];
-        let files = [&self.instance, &self.ssh_config, &self.copy_method, &self.events_in];
+        let files =
+            [&self.instance, &self.ssh_config, &self.project, &self.copy_method, &self.events_in];
         files.into_iter().chain(sockets).try_for_each(|path| files::remove(path))?;
         files::remove_unfinished(&self.dir);
         // One that was never needed is not looked at, and one that is left does no harm.

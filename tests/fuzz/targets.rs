@@ -5,7 +5,7 @@ use crate::cli::{self, Parsed};
 use crate::commands::COMMANDS;
 use crate::config::{Choices, Config};
 use crate::json;
-use crate::ssh::config::render;
+use crate::ssh::config::{Places, render};
 use crate::template::{self, Template};
 use crate::terminal::Filter;
 use crate::text::{Source, shell_quoted};
@@ -14,7 +14,7 @@ use crate::vm::options::{self, Pairs};
 use crate::words;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::Path;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 pub(crate) struct Target {
@@ -113,7 +113,7 @@ fn config_rules(input: &[u8]) {
     if let Ok(config) = Config::parse(source, "/c/f".into(), "/c".into()) {
         for vm in config.vms() {
             if let Ok(options) = config.ssh_options(vm, &Choices::default()) {
-                let lines = render(&vm.name, 1, &options, Path::new("/r"), Path::new("/p"));
+                let lines = render(&vm.name, 1, &options, &places());
                 let repeated: usize = options.iter().map(|(_, values)| values.len()).sum();
                 assert!(lines.lines().count() <= 9 + repeated, "{lines}");
             }
@@ -195,6 +195,11 @@ fn argv_rules(input: &[u8]) {
     }
 }
 
+fn places() -> Places {
+    let [control, known_hosts, project] = ["/r", "/r/known_hosts", "/p"].map(PathBuf::from);
+    Places { control, known_hosts, written: project.clone(), project }
+}
+
 /// However values look, the file has one `Host`, and a line for each value.
 fn ssh_rules(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else { return };
@@ -209,7 +214,7 @@ fn ssh_rules(input: &[u8]) {
         })
         .map(|(name, value)| (name.to_string(), vec![value.to_string()]))
         .collect();
-    let file = render("vm", 22, &options, Path::new("/r"), Path::new("/p"));
+    let file = render("vm", 22, &options, &places());
     assert_eq!(file.lines().filter(|line| line.starts_with("Host ")).count(), 1);
     assert!(file.lines().skip(2).all(|line| line.starts_with("    ")));
 }

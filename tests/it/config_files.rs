@@ -265,10 +265,8 @@ Host test-vm
     Port {port}
     HostName 127.0.0.1
     HostKeyAlias test-vm
+    ConnectTimeout 30
     LogLevel ERROR
-    ControlMaster auto
-    ControlPath [ROOT]/.qqmgr/vm.test-vm/ssh.socket
-    ControlPersist 60
     ServerAliveInterval 60
     ServerAliveCountMax 3
     UserKnownHostsFile /dev/null
@@ -286,7 +284,6 @@ Host test-vm
         "userknownhostsfile /dev/null",
         "stricthostkeychecking false",
         "loglevel ERROR",
-        "controlmaster auto",
     ] {
         assert!(options.iter().any(|line| line == option), "no {option} in {options:?}");
     }
@@ -625,6 +622,7 @@ Host vm
     Port [PORT]
     HostName 127.0.0.1
     HostKeyAlias vm
+    IdentitiesOnly yes
     user dev-vm
     IdentityFile \"[ROOT]/a key\"
     IdentityFile /b

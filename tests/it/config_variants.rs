@@ -96,9 +96,10 @@ Host vm
     Port [PORT]
     HostName 127.0.0.1
     HostKeyAlias vm
-    ControlMaster auto
-    ControlPath [ROOT]/.qqmgr/vm.vm/ssh.socket
-    ControlPersist 60
+    ConnectTimeout 30
+    IdentitiesOnly yes
+    UserKnownHostsFile [ROOT]/.qqmgr/vm.vm/known_hosts
+    StrictHostKeyChecking accept-new
     user vm
     Compression yes
     IdentityFile \"[ROOT]/m-of vm\"

@@ -125,6 +125,13 @@ fn a_start_builds_what_is_missing() {
     project.qqmgr(&["stop", "dev"]).run().stdout("dev [..]\n").success();
     project.qqmgr(&["start", "dev"]).run().stdout("dev started: [..]\n").success();
     project.qqmgr(&["stop", "dev"]).run().stdout("dev [..]\n").success();
+    // The next guest has other host keys.
+    for action in ["reset", "rm"] {
+        project.write(".qqmgr/vm.dev/known_hosts", "dev ssh-ed25519 KEY");
+        let run = project.qqmgr(&["img", action, "scratch"]).run();
+        run.stdout("scratch [..]\n").success();
+        assert!(!project.vm_path("dev", "known_hosts").exists(), "{action}");
+    }
     let run = project.qqmgr(&["img", "rm", "debian"]).run();
     run.stdout("debian removed\n").success();
 }

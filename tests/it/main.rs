@@ -41,6 +41,7 @@ mod run;
 mod screenshot;
 mod sendkey;
 mod set;
+mod shared;
 mod shown;
 mod snapshot;
 mod stats;

@@ -239,9 +239,8 @@ Host fixed
     Port 2222
     HostName 127.0.0.1
     HostKeyAlias fixed
-    ControlMaster auto
-    ControlPath [ROOT]/.qqmgr/vm.fixed/ssh.socket
-    ControlPersist 60
+    ConnectTimeout 30
+    IdentitiesOnly yes
     User root
     IdentityFile \"[ROOT]/my key\"
     UserKnownHostsFile [ROOT]/known_hosts [ROOT]/other
@@ -253,6 +252,8 @@ Host chosen
     Port [PORT]
     HostName 127.0.0.1
     HostKeyAlias chosen
+    ConnectTimeout 30
+    IdentitiesOnly yes
     User root
     IdentityFile [ROOT]/keys/id
     IdentityFile /etc/absolute

@@ -27,18 +27,24 @@ pub(crate) struct Sshd {
 
 impl Sshd {
     pub(crate) fn new(project: &Project) -> Option<Self> {
-        Self::with(project, "")
+        Self::at(project, free_port(), "")
     }
 
     /// One whose configuration has these lines, too.
     pub(crate) fn with(project: &Project, more: &str) -> Option<Self> {
+        Self::at(project, free_port(), more)
+    }
+
+    /// One on this port. It has the keys of an earlier one.
+    pub(crate) fn at(project: &Project, port: u16, more: &str) -> Option<Self> {
         let (sshd, keygen, _) = (program("sshd")?, program("ssh-keygen")?, program("ssh")?);
-        for key in ["host_key", "user_key"] {
+        let keys = ["host_key", "user_key"].into_iter();
+        for key in keys.filter(|key| !project.path(key).exists()) {
             let mut keygen = Command::new(&keygen);
             keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(project.path(key));
             assert!(keygen.status().unwrap().success());
         }
-        let (root, port) = (project.path("").display().to_string(), free_port());
+        let root = project.path("").display().to_string();
         project.write(
             "sshd.conf",
             format!(

@@ -1,0 +1,24 @@
+//! Forgetting the host keys of guests whose disk is made anew: the next one has other keys.
+
+use super::build::Maker;
+use crate::config::Choices;
+use crate::error::Error;
+use crate::files;
+use crate::vm::Paths;
+
+/// For configurations that put the port into an image's path, if any does.
+const ANY_PORT: u16 = 1;
+
+impl Maker<'_> {
+    /// Forgets the host keys of every VM that uses the image.
+    pub(super) fn forget_guests(&self, image: &str) -> Result<(), Error> {
+        let choices = Choices { ssh_port: Some(ANY_PORT), ..Choices::default() };
+        let users =
+            self.config.vms().iter().filter(|vm| {
+                self.config.images_of(vm, &choices).iter().any(|used| used.name == image)
+            });
+        users
+            .map(|vm| Paths::new(self.config.vm_dir(&vm.name)).known_hosts)
+            .try_for_each(|known_hosts| files::remove(&known_hosts))
+    }
+}

@@ -1,0 +1,82 @@
+//! The words behind `qqmgr ssh VM`, as ssh(1) reads them: options up to the first word that is
+//! none, and a command. Pure.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+
+/// The options of ssh that take an argument (OpenSSH 9.2 to 10.0).
+const WITH_ARGUMENT: &[u8] = b"BDEFIJLOPQRSWbceilmopw";
+
+/// What a call of ssh is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Purpose {
+    /// It has options of its own.
+    pub(super) has_options: bool,
+    pub(super) has_command: bool,
+    /// It speaks to the master of a shared connection (`-O`).
+    pub(super) is_control: bool,
+}
+
+impl Purpose {
+    pub(super) fn of(words: &[OsString]) -> Self {
+        let mut purpose = Self::default();
+        let mut words = words.iter().map(|word| word.as_bytes());
+        while let Some(word) = words.next() {
+            if word == b"--" {
+                purpose.has_command = words.next().is_some();
+                return purpose;
+            }
+            let [b'-', letters @ ..] = word else {
+                purpose.has_command = true;
+                return purpose;
+            };
+            if letters.is_empty() {
+                purpose.has_command = true;
+                return purpose;
+            }
+            purpose.has_options = true;
+            if let Some(at) = letters.iter().position(|letter| WITH_ARGUMENT.contains(letter)) {
+                purpose.is_control |= letters[at] == b'O';
+                if at + 1 == letters.len() {
+                    words.next();
+                }
+            }
+        }
+        purpose
+    }
+
+    /// Whether the shared connection does for it. What options ask for, another connection may
+    /// not have: a user, a port that is forwarded, an agent. A shell has its own, too.
+    pub(super) fn may_share(self) -> bool {
+        self.has_command && !self.has_options
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_and_a_command() {
+        for (line, options, command, control) in [
+            ("", false, false, false),
+            ("ls -l", false, true, false),
+            ("-- ls", false, true, false),
+            ("--", false, false, false),
+            ("-", false, true, false),
+            ("-N -L 8080:localhost:80", true, false, false),
+            ("-lalice whoami", true, true, false),
+            ("-l alice", true, false, false),
+            ("-tt -- top", true, true, false),
+            ("-nvo User=alice", true, false, false),
+            ("-O check", true, false, true),
+            ("-vOexit", true, false, true),
+            ("-P tag -E log -I x -Q y -e z -B b ls", true, true, false),
+        ] {
+            let words: Vec<OsString> = line.split_whitespace().map(Into::into).collect();
+            let expected =
+                Purpose { has_options: options, has_command: command, is_control: control };
+            assert_eq!(Purpose::of(&words), expected, "{line}");
+        }
+    }
+}

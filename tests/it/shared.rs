@@ -1,0 +1,164 @@
+//! Connections that several calls share: who may use one, what it never holds, and when it ends.
+//! The guest is an sshd on this host beside a fake QEMU, or the real one.
+
+use std::fs;
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::guest;
+use crate::harness::{Project, fake_qemu, free_port, signal, wait_until};
+use crate::surroundings::Sshd;
+
+const A_WHILE: Duration = Duration::from_secs(40);
+const STARTED: &str = "vm started: running, pid [PID], ssh port [PORT]\n";
+
+/// A running VM with the test's own sshd for a guest, and these options of ssh.
+#[track_caller]
+fn running(options: &str) -> Option<(Project, Sshd)> {
+    let (project, port) = (Project::new(), free_port());
+    configure(&project, port, options);
+    project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
+    let sshd = Sshd::at(&project, port, "")?;
+    Some((project, sshd))
+}
+
+fn configure(project: &Project, port: u16, options: &str) {
+    project.config(&format!(
+        "[qemu]\nbin = {:?}\n[ssh]\nIdentityFile = \"user_key\"\n{options}\n\
+         [vm.vm]\ncmd = \"-name fake=normal\"\nssh.port = {port}\n",
+        fake_qemu().display().to_string(),
+    ));
+}
+
+/// How many connections the guest's server has let in.
+fn logins(project: &Project) -> usize {
+    let said = fs::read_to_string(project.path("sshd.log")).unwrap();
+    said.matches("Accepted publickey").count()
+}
+
+/// The control sockets in the VM's directory.
+fn sockets(project: &Project) -> usize {
+    let files = project.vm_files("vm");
+    files.split(' ').filter(|name| name.starts_with("ssh.") && name.len() > 40).count()
+}
+
+#[test]
+fn commands_share_one_connection_until_the_vm_stops() {
+    let Some((project, _sshd)) = running("") else { return };
+    let first = project.qqmgr(&["ssh", "vm", "echo one; cat"]).stdin("two\n").run();
+    first.stdout("one\ntwo\n").success();
+    project.qqmgr(&["ssh", "vm", "--", "exit 7"]).run().code(7);
+    project.write("file", "content");
+    project
+        .qqmgr(&["put", "vm", "file", &project.path("copy").display().to_string()])
+        .run()
+        .success();
+    let json = project.qqmgr(&["--json", "ssh", "vm", "echo three"]).run();
+    json.stdout("...\n  \"stdout\": \"three\\n\",\n...\n").success();
+    assert_eq!((logins(&project), sockets(&project)), (1, 1));
+    let control = project.qqmgr(&["ssh", "vm", "-O", "check"]).run();
+    control.stderr("Master running (pid=[PID])\r\n").success();
+
+    // What options ask for may be another connection, and a shell is one of its own.
+    project.qqmgr(&["ssh", "vm", "-q", "true"]).run().success();
+    let shell = project.qqmgr(&["ssh", "vm"]).stdin("exit 3\n").run();
+    shell.stderr("Pseudo-terminal will not be allocated because [..]\n").code(3);
+    assert_eq!((logins(&project), sockets(&project)), (3, 1));
+
+    project.qqmgr(&["stop", "vm"]).run().stdout("vm powered off in [SECONDS] s\n").success();
+    assert_eq!(sockets(&project), 0);
+}
+
+/// The forward is there for as long as ssh runs, and it runs until it is ended.
+#[test]
+fn a_forward_without_a_command_stays() {
+    let Some((project, sshd)) = running("") else { return };
+    project.qqmgr(&["ssh", "vm", "true"]).run().success();
+    let port = free_port();
+    let forward = format!("{port}:127.0.0.1:{}", sshd.port);
+    let ssh = project.qqmgr(&["ssh", "vm", "-N", "-L", &forward]).start();
+    let banner = || {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        let mut start = [0; 4];
+        stream.read_exact(&mut start).ok()?;
+        Some(start)
+    };
+    wait_until("the forward is there", A_WHILE, || banner() == Some(*b"SSH-"));
+    assert!(project.runs(ssh.pid));
+    signal(ssh.pid, "TERM");
+    let _ = ssh.end();
+    assert_eq!(banner(), None);
+}
+
+/// Each would begin the connection, and a server takes only so many that have not logged in.
+#[test]
+fn many_calls_at_once_say_nothing() {
+    let Some((project, _sshd)) = running("") else { return };
+    let script =
+        "for i in 1 2 3 4 5 6 7 8 9 10; do \"$QQMGR\" ssh vm \"echo $i; sleep 0.2\" & done; wait";
+    let calls = project.sh(script).env("QQMGR", env!("CARGO_BIN_EXE_qqmgr")).run();
+    let mut said: Vec<&str> = calls.stdout.lines().collect();
+    said.sort_by_key(|line| line.parse::<u32>().unwrap());
+    assert_eq!(said.join(" "), "1 2 3 4 5 6 7 8 9 10");
+    assert_eq!(calls.stderr, "");
+}
+
+/// Of a pipe that a master held the reader would wait for its end.
+#[test]
+fn a_shared_connection_holds_no_stream_of_its_callers() {
+    let Some((project, _sshd)) = running("") else { return };
+    project.qqmgr(&["ssh", "vm", "true"]).run().success();
+    let check = project.qqmgr(&["ssh", "vm", "-O", "check"]).run();
+    let pid: u32 = check.stderr.split(['=', ')']).nth(1).unwrap().parse().unwrap();
+    for stream in 0..3 {
+        let file = fs::read_link(format!("/proc/{pid}/fd/{stream}")).unwrap();
+        assert_eq!(file.to_str(), Some("/dev/null"));
+    }
+}
+
+/// It was begun as somebody else, or with other options.
+#[test]
+fn a_changed_configuration_ends_the_shared_connection() {
+    let Some((project, sshd)) = running("") else { return };
+    project.qqmgr(&["ssh", "vm", "true"]).run().success();
+    configure(&project, sshd.port, "ServerAliveInterval = 5");
+    project.qqmgr(&["ssh", "vm", "true"]).run().success();
+    assert_eq!((logins(&project), sockets(&project)), (2, 1));
+}
+
+/// A master that was killed leaves its socket.
+#[test]
+fn a_socket_without_a_listener_is_cleared_away() {
+    let Some((project, _sshd)) = running("") else { return };
+    project.qqmgr(&["ssh", "vm", "true"]).run().success();
+    let check = project.qqmgr(&["ssh", "vm", "-O", "check"]).run();
+    let pid: u32 = check.stderr.split(['=', ')']).nth(1).unwrap().parse().unwrap();
+    signal(pid, "KILL");
+    wait_until("the master ends", A_WHILE, || !project.runs(pid));
+    project.qqmgr(&["ssh", "vm", "echo on"]).run().stdout("on\n").stderr("").success();
+}
+
+/// Two users of one guest, and a guest whose other end of the connection is gone.
+#[test]
+fn who_is_meant_and_which_boot() {
+    let Some(project) = guest::booted("") else { return };
+    let ssh = |words: &[&str]| project.qqmgr(&[&["ssh", "vm"], words].concat()).run();
+    let add = "mkdir -p /home/alice && cp -r /root/.ssh /home/alice/ && \
+               echo alice:x:1000:1000::/home/alice:/bin/sh >>/etc/passwd && \
+               chown -R 1000:1000 /home/alice";
+    ssh(&[add]).success();
+    ssh(&["whoami"]).stdout("root\n").success();
+    for other in [&["-l", "alice"][..], &["-lalice"], &["-o", "User=alice"], &["-oUser alice"]] {
+        ssh(&[other, &["whoami"]].concat()).stdout("alice\n").success();
+    }
+    let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
+    project.config(&config.replace("User = \"root\"", "User = \"alice\""));
+    ssh(&["whoami"]).stdout("alice\n").success();
+    project.config(&config);
+
+    ssh(&["whoami"]).stdout("root\n").success();
+    project.qqmgr(&["reset", "vm"]).run().stdout("vm: reset, running\n").success();
+    let again = project.qqmgr(&["ssh", "--wait=50", "vm", "whoami"]).run();
+    again.stdout("root\n").stderr("").success();
+}
