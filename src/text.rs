@@ -164,8 +164,15 @@ fn printable(c: char) -> char {
 }
 
 /// Text from outside made fit for a terminal: control characters but newline and tab are replaced.
+/// A carriage return is a line's end, or part of one, as serial lines and ssh write them.
 pub(crate) fn sanitized(text: &str) -> String {
-    text.chars().map(|c| if c == '\n' || c == '\t' { c } else { printable(c) }).collect()
+    let mut lines: String = text.split('\n').fold(String::new(), |mut lines, line| {
+        lines.push_str(&line.trim_end_matches('\r').replace('\r', "\n"));
+        lines.push('\n');
+        lines
+    });
+    lines.pop();
+    lines.chars().map(|c| if c == '\n' || c == '\t' { c } else { printable(c) }).collect()
 }
 
 /// The candidate nearest to `word` by edit distance, if it is near enough to be meant.
@@ -310,6 +317,18 @@ mod tests {
         assert_eq!(lines[0], " --> f:1:500001");
         assert_eq!(lines[2], format!("1 | ...{}...", "x".repeat(100)));
         assert_eq!(lines[3], format!("  | {}{}", " ".repeat(53), "^".repeat(50)));
+    }
+
+    #[test]
+    fn carriage_returns_are_line_ends() {
+        for (text, expected) in [
+            ("Host key verification failed.\r\n", "Host key verification failed.\n"),
+            ("a\r\r\nb\r", "a\nb"),
+            ("10 %\r20 %", "10 %\n20 %"),
+            ("\u{7}a", "\u{fffd}a"),
+        ] {
+            assert_eq!(sanitized(text), expected, "{text:?}");
+        }
     }
 
     #[test]
