@@ -253,6 +253,26 @@ impl Config {
         self.checked(problems.0, options)
     }
 
+    /// The strings that an option of ssh is set to, and where. What is wrong in one is told by
+    /// [`Self::ssh_options`].
+    pub(crate) fn ssh_texts(
+        &self,
+        vm: &Vm,
+        choices: &Choices,
+        keyword: &str,
+    ) -> Vec<(String, Span)> {
+        let scope = self.scope(vm, choices);
+        let options = self.model.ssh(vm).into_iter();
+        let values = options
+            .filter(|option| option.name.eq_ignore_ascii_case(keyword))
+            .flat_map(|option| &option.values);
+        let texts = values.filter_map(|value| match value {
+            Setting::Text(literal) => Some((scope.render_line(literal).ok()?, literal.span)),
+            Setting::AsWritten(_) => None,
+        });
+        texts.collect()
+    }
+
     /// Whether the VM's serial line is interactive.
     pub(crate) fn console(&self, vm: &Vm) -> bool {
         self.model.console(vm)

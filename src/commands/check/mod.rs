@@ -1,10 +1,11 @@
 //! `qqmgr check`: everything that is wrong or doubtful in the configuration and around it, found
-//! without starting or changing anything. The rules are in [`files`], [`images`], [`machine`] and
-//! [`network`].
+//! without starting or changing anything. The rules are in [`files`], [`images`], [`keys`],
+//! [`machine`] and [`network`].
 
 mod files;
 mod findings;
 mod images;
+mod keys;
 mod machine;
 mod network;
 
@@ -77,6 +78,8 @@ fn run(args: &Args) -> Outcome {
         findings.add(Severity::Error, vm, machine::kvm(arguments, &kvm::usable));
         findings.add(Severity::Warning, vm, machine::serial(arguments));
         findings.add(Severity::Warning, vm, network::problems(&config.source, subject));
+        let choices = Choices { ssh_port: Some(subject.ssh_port), ..Choices::default() };
+        findings.add(Severity::Warning, vm, keys::problems(&config, subject.vm, &choices));
     }
     if args.operands.is_empty() {
         images::add_unused(&config, &subjects, &mut findings);

@@ -1,0 +1,73 @@
+//! Rules about the files of keys that ssh's options name: that they are there, and that ssh will
+//! use them.
+
+use crate::config::model::Vm;
+use crate::config::{Choices, Config};
+use crate::text::Problem;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+const IDENTITY: &str = "IdentityFile";
+/// Without the first two ssh goes on and may not be let in; without the last it trusts no guest.
+const KEYWORDS: &[&str] = &[IDENTITY, "CertificateFile", "RevokedHostKeys"];
+/// How a file with a private key begins.
+const PRIVATE: &[u8] = b"-----BEGIN";
+/// Read, write and execute for all others: ssh does not use a private key that has any of them.
+const OTHERS: u32 = 0o077;
+
+pub(super) fn problems(config: &Config, vm: &Vm, choices: &Choices) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for keyword in KEYWORDS {
+        for (value, place) in config.ssh_texts(vm, choices, keyword) {
+            let Some(path) = path(config.dir(), &value) else { continue };
+            if let Some((message, hint)) = fault(keyword, &value, &path) {
+                problems.push(Problem::new(place, message).hint(hint));
+            }
+        }
+    }
+    problems
+}
+
+/// The file that a value names, where that does not depend on what ssh puts into it.
+fn path(dir: &Path, value: &str) -> Option<PathBuf> {
+    if value.is_empty() || value.eq_ignore_ascii_case("none") || value.contains(['%', '$']) {
+        return None;
+    }
+    match (value.strip_prefix("~/"), std::env::var_os("HOME")) {
+        (Some(rest), Some(home)) if Path::new(&home).is_absolute() => {
+            Some(Path::new(&home).join(rest))
+        }
+        _ if value.starts_with('~') => None,
+        _ => Some(dir.join(value)),
+    }
+}
+
+/// What is wrong with the file, and what helps.
+fn fault(keyword: &str, value: &str, path: &Path) -> Option<(String, String)> {
+    let Ok(metadata) = path.metadata() else {
+        // An agent may have the private key of a public one.
+        let mut public = path.as_os_str().to_os_string();
+        public.push(".pub");
+        let has_public = keyword == IDENTITY && Path::new(&public).exists();
+        let hint = format!("`{keyword}` names `{}`", path.display());
+        return (!has_public).then(|| (format!("there is no file `{value}`"), hint));
+    };
+    if !metadata.is_file() {
+        let hint = format!("`{keyword}` names `{}`", path.display());
+        return Some((format!("`{value}` is not a file"), hint));
+    }
+    let is_ours = crate::files::user_id().is_ok_and(|user| user == metadata.uid());
+    let is_open = is_ours && metadata.mode() & OTHERS != 0;
+    (keyword == IDENTITY && is_open && is_private_key(path)).then(|| {
+        let mode = metadata.mode() & 0o777;
+        let message = format!("ssh will not use `{value}`: its mode is {mode:04o}");
+        (message, format!("`chmod 600 {}`", path.display()))
+    })
+}
+
+fn is_private_key(path: &Path) -> bool {
+    let mut start = [0; PRIVATE.len()];
+    File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == PRIVATE
+}
