@@ -31,6 +31,7 @@ const WRITTEN: &[&str] = &[
     "snapshot.json",
     "ssh.conf",
     "ssh.said",
+    "ssh.seats",
 ];
 
 /// Makes `dir` and what is missing above it, 0700, and verifies that it is a directory of this

@@ -7,7 +7,7 @@ use crate::cli::{Args, Command, Outcome, Run};
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::Report;
-use crate::ssh::end_shared_connection;
+use crate::ssh::forget_guest;
 use crate::vm::events::{self, Ending};
 use crate::vm::lock::{self, LOCK_WAIT, Lock, Use, lock, lock_if_there};
 use crate::vm::shutdown::{self, Force, Method};
@@ -102,7 +102,7 @@ pub(super) fn stop(
         stopped.method = shutdown::shut_down(&process, paths, force, log)?;
         stopped.ending = events::ending(paths);
     }
-    end_shared_connection(name, paths, log)?;
+    forget_guest(name, paths, log)?;
     paths.clean()?;
     stopped.took = begin.elapsed();
     Ok((stopped, lock))
@@ -153,7 +153,7 @@ pub(super) fn stop_unused(
     }
     // Without a lock, files that are there may be those of another start.
     if lock.is_some() || !paths.dir.exists() {
-        end_shared_connection(name, paths, log)?;
+        forget_guest(name, paths, log)?;
         paths.clean()?;
     }
     stopped.took = begin.elapsed();

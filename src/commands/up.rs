@@ -107,7 +107,9 @@ impl<'a> Up<'a> {
             return self.already_running(&process, state);
         }
         let paths = &self.target.paths;
-        let cleared = paths.clean_for_start().and_then(|()| check_pid_file(paths));
+        let forgotten = ssh::forget_guest(&self.target.name, paths, &self.target.log);
+        let cleared = forgotten.and_then(|()| paths.clean_for_start());
+        let cleared = cleared.and_then(|()| check_pid_file(paths));
         let cleared = cleared.and_then(|()| self.settle_snapshots(&lock));
         // Held until QEMU has them open. Nothing is to be made any more, most likely.
         let images = match cleared.and_then(|()| self.images(&|| None)) {

@@ -18,7 +18,8 @@ use crate::programs::{self, Program};
 use crate::vm::{Instance, Paths, process};
 use config::Places;
 use run::Limits;
-pub(crate) use share::end_shared_connection;
+pub(crate) use share::{end_shared_connection, forget_guest};
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -49,6 +50,8 @@ pub(crate) struct Guest {
     pub(crate) limits: Limits,
     /// The directory of shared connections, if this guest's may be shared.
     shared: Option<PathBuf>,
+    /// Which of the shared connections has room for a call of this process.
+    seat: Cell<Option<usize>>,
     /// The options of dropbear's `dbclient`, if that is what `ssh` is here.
     dropbear: Option<Vec<OsString>>,
 }
@@ -81,6 +84,7 @@ impl Guest {
             log: log.clone(),
             limits: Limits::default(),
             shared: dir,
+            seat: Cell::new(Some(0)),
             dropbear,
         })
     }
@@ -141,7 +145,8 @@ impl Guest {
     }
 
     fn sharing(&self) -> impl Iterator<Item = OsString> {
-        let path = self.shared.iter().map(|dir| share::control_path(dir));
+        let path = self.shared.iter().zip(self.seat.get());
+        let path = path.map(|(dir, number)| share::control_path(dir, number));
         path.flat_map(|path| ["-o".into(), "ControlMaster=no".into(), "-o".into(), path])
     }
 

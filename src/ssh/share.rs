@@ -6,14 +6,18 @@ use super::run::{briefly, run_attached};
 use super::{Guest, config};
 use crate::error::Error;
 use crate::files;
+use crate::linux;
 use crate::log::Log;
 use crate::programs;
-use crate::system::control_sockets::{self, Turn};
+use crate::system::control_sockets::{self, Seats, Turn};
 use crate::text::sanitized;
-use crate::vm::Paths;
+use crate::vm::named::forgets;
+use crate::vm::options::arguments_of;
 use crate::vm::wait::poll;
+use crate::vm::{Instance, Paths};
 use std::ffi::OsString;
 use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -26,48 +30,54 @@ const NEW_KEY: &[u8] = b"Warning: Permanently added ";
 const EXIT_WAIT: Duration = Duration::from_secs(2);
 
 /// The option that says where a shared connection is; ssh puts the user and the destination in.
-pub(super) fn control_path(dir: &Path) -> OsString {
+pub(super) fn control_path(dir: &Path, number: usize) -> OsString {
     let mut option = OsString::from("ControlPath=");
-    option.push(dir.join(control_sockets::NAME));
+    option.push(control_sockets::path(dir, number));
     option
 }
 
 impl Guest {
-    /// Sees to it that there is a shared connection, if this guest's are shared. Without one, each
-    /// call has its own.
+    /// Sees to it that there is a shared connection with room for a call of this process, if this
+    /// guest's are shared. Without one, each call has its own.
     pub(crate) fn begin_sharing(&self) -> Result<(), Error> {
         self.share()?.map_err(|said| unreachable(&self.name, &self.paths, &said))
     }
 
     /// The inner error is what ssh said when it did not get through to the guest.
     pub(crate) fn share(&self) -> Result<Result<(), String>, Error> {
-        let Some(dir) = &self.shared else { return Ok(Ok(())) };
-        let is_shared = || !control_sockets::listening(dir).is_empty();
-        if is_shared() {
-            return Ok(Ok(()));
-        }
-        let turn = Turn::of(&self.paths.dir);
-        let mut waited = false;
-        let taken = poll(None::<Instant>, || {
-            waited |= !turn.is_taken();
-            match self.limits.exceeded() {
-                _ if turn.is_taken() => Some(Ok(())),
-                Some(error) => Some(Err(error)),
-                None => None,
-            }
-        });
-        taken.transpose()?;
-        // Who was first may have failed: then this call connects alone and says why.
-        if waited || is_shared() {
-            return Ok(Ok(()));
-        }
-        self.connect(dir)
+        let (Some(dir), own) = (&self.shared, &self.paths.dir) else { return Ok(Ok(())) };
+        let failures = Seats::read(own).failures;
+        let _turn = self.turn()?;
+        let mut seats = Seats::read(own);
+        // Whoever had the turn before could not connect: this call says so itself.
+        let failed = seats.failures != failures;
+        self.seat.set(if failed { None } else { seats.take(std::process::id(), is_alive) });
+        let Some(number) = self.seat.get() else { return Ok(Ok(())) };
+        let connected = if control_sockets::is_listening(dir, number) {
+            Ok(())
+        } else {
+            self.connect(dir, number)?
+        };
+        seats.failures += u64::from(connected.is_err());
+        seats.write(own)?;
+        Ok(connected)
     }
 
-    fn connect(&self, dir: &Path) -> Result<Result<(), String>, Error> {
+    fn turn(&self) -> Result<Turn, Error> {
+        let turn = Turn::of(&self.paths.dir);
+        let taken = poll(None::<Instant>, || match self.limits.exceeded() {
+            _ if turn.is_taken() => Some(Ok(())),
+            Some(error) => Some(Err(error)),
+            None => None,
+        });
+        taken.transpose()?;
+        Ok(turn)
+    }
+
+    fn connect(&self, dir: &Path, number: usize) -> Result<Result<(), String>, Error> {
         let mut ssh = programs::SSH.command();
         ssh.arg("-F").arg(&self.paths.ssh_config).args(["-o", "ControlMaster=yes", "-o"]);
-        ssh.arg(control_path(dir)).args(["-o", &format!("ControlPersist={PERSIST}")]);
+        ssh.arg(control_path(dir, number)).args(["-o", &format!("ControlPersist={PERSIST}")]);
         ssh.args(super::options(super::OWN_OPTIONS)).args(["-f", "-N", &self.name]);
         let mut said = control_sockets::scratch(&self.paths.dir)?;
         let stderr = said.try_clone().map_or_else(|_| Stdio::null(), Stdio::from);
@@ -85,6 +95,11 @@ impl Guest {
         }
         Ok(Ok(()))
     }
+}
+
+/// Where there is no `/proc`, no other process is seen, and all calls share one connection.
+fn is_alive(pid: u32) -> bool {
+    linux::stat(pid).is_some_and(|stat| stat.state != 'Z')
 }
 
 /// That ssh did not get through, in its own words, with what helps.
@@ -124,6 +139,7 @@ pub(crate) fn end_shared_connection(name: &str, paths: &Paths, log: &Log) -> Res
     if has_own_control_path(paths) {
         exit("-F", &paths.ssh_config, &[]);
     }
+    Seats::remove(&paths.dir)?;
     if control_sockets::all(&paths.dir).is_empty() {
         return Ok(());
     }
@@ -132,6 +148,21 @@ pub(crate) fn end_shared_connection(name: &str, paths: &Paths, log: &Log) -> Res
         exit("-F", Path::new("/dev/null"), &[Path::new("-S"), &socket]);
     }
     control_sockets::all(&paths.dir).iter().try_for_each(|socket| files::remove(socket))
+}
+
+/// Ends and forgets what is only of the guest that has ended. A guest that forgets what it writes
+/// (`-snapshot`) may have made its host keys during this start, and makes others at the next one.
+pub(crate) fn forget_guest(name: &str, paths: &Paths, log: &Log) -> Result<(), Error> {
+    end_shared_connection(name, paths, log)?;
+    let Some(instance) = Instance::read(paths) else { return Ok(()) };
+    let words = instance.own_argv().iter().map(String::as_str);
+    let learned_at = paths.known_hosts.metadata().map_or(0, |metadata| metadata.mtime());
+    if forgets(&arguments_of(words))
+        && u64::try_from(learned_at).is_ok_and(|at| at >= instance.started_at)
+    {
+        files::remove(&paths.known_hosts)?;
+    }
+    Ok(())
 }
 
 /// Whether connections are shared where the user wants that.

@@ -3,24 +3,40 @@
 
 use crate::error::Error;
 use crate::files;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-/// ssh's `%C` in a name that is told from all others in the directory.
-pub(crate) const NAME: &str = "ssh.%C";
+/// How the names begin; `%C`, for which ssh puts a hash of the user and the destination, follows.
+const START: &str = "ssh.";
 /// The hexadecimal digits that `%C` stands for.
 const HASH_DIGITS: usize = 40;
+/// Who has which seat, and how many connections could not be begun.
+const SEATS: &str = "ssh.seats";
+const SEATS_BYTES_MAX: u64 = 16 * 1024;
+/// sshd lets 10 sessions into a connection (`MaxSessions`); one that has just ended may count.
+const SEATS_EACH: usize = 8;
+/// More calls than these have seats for connect alone.
+const CONNECTIONS_MAX: usize = 8;
+
+/// The value of `ControlPath` for the shared connection with this number, from 0.
+pub(crate) fn path(dir: &Path, number: usize) -> PathBuf {
+    dir.join(if number == 0 { format!("{START}%C") } else { format!("{START}%C.{number}") })
+}
 
 /// The sockets in `dir`, also those of an ssh that is still connecting, which have a random ending.
 pub(crate) fn all(dir: &Path) -> Vec<PathBuf> {
-    let is_ours = |name: &String| {
-        let hash = name.strip_prefix("ssh.").and_then(|rest| rest.get(..HASH_DIGITS));
-        hash.is_some_and(|hash| hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
-    };
-    files::names_in(dir).into_iter().filter(is_ours).map(|name| dir.join(name)).collect()
+    let names = files::names_in(dir).into_iter();
+    names.filter(|name| ending(name).is_some()).map(|name| dir.join(name)).collect()
+}
+
+/// What is behind the hash in the name of a control socket.
+fn ending(name: &str) -> Option<&str> {
+    let (hash, ending) = name.strip_prefix(START)?.split_at_checked(HASH_DIGITS)?;
+    hash.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(ending)
 }
 
 /// The sockets in `dir` that somebody listens on. The others are removed: ssh would complain about
@@ -37,6 +53,62 @@ pub(crate) fn listening(dir: &Path) -> Vec<PathBuf> {
         }
     });
     found
+}
+
+/// Whether the shared connection with this number is there.
+pub(crate) fn is_listening(dir: &Path, number: usize) -> bool {
+    let wanted = if number == 0 { String::new() } else { format!(".{number}") };
+    listening(dir).iter().any(|socket| {
+        let name = socket.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        ending(name) == Some(&wanted)
+    })
+}
+
+/// The calls that use shared connections. It is changed by whoever has the [`Turn`].
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seats {
+    /// How often a connection could not be begun.
+    pub(crate) failures: u64,
+    /// The number of a connection, and a process that uses it.
+    taken: Vec<(usize, u32)>,
+}
+
+impl Seats {
+    /// What cannot be read is empty: then a server may refuse a session, which ssh says.
+    pub(crate) fn read(dir: &Path) -> Self {
+        let bytes = files::read_start(&dir.join(SEATS), SEATS_BYTES_MAX).unwrap_or_default();
+        Self::parse(&String::from_utf8_lossy(&bytes))
+    }
+
+    fn parse(text: &str) -> Self {
+        let mut lines = text.lines();
+        let failures = lines.next().and_then(|line| line.parse().ok()).unwrap_or_default();
+        let taken = lines.filter_map(|line| {
+            let (number, pid) = line.split_once(' ')?;
+            Some((number.parse().ok()?, pid.parse().ok()?))
+        });
+        Self { failures, taken: taken.collect() }
+    }
+
+    pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
+        let taken = self.taken.iter().map(|(number, pid)| format!("{number} {pid}\n"));
+        let text = format!("{}\n{}", self.failures, taken.collect::<String>());
+        files::write_private(&dir.join(SEATS), &text)
+    }
+
+    pub(crate) fn remove(dir: &Path) -> Result<(), Error> {
+        files::remove(&dir.join(SEATS))
+    }
+
+    /// The number of the connection in which this process has a seat from now on. Seats of
+    /// processes that are gone are free.
+    pub(crate) fn take(&mut self, pid: u32, is_alive: impl Fn(u32) -> bool) -> Option<usize> {
+        self.taken.retain(|(_, other)| *other != pid && is_alive(*other));
+        let count = |number| self.taken.iter().filter(|(taken, _)| *taken == number).count();
+        let number = (0..CONNECTIONS_MAX).find(|number| count(*number) < SEATS_EACH)?;
+        self.taken.push((number, pid));
+        Some(number)
+    }
 }
 
 /// The right to begin a shared connection of one directory, which one process has at a time. It
@@ -64,4 +136,35 @@ pub(crate) fn scratch(dir: &Path) -> Result<File, Error> {
     let opened = options.read(true).write(true).create_new(true).mode(0o600).open(&path);
     let removed = opened.and_then(|file| fs::remove_file(&path).map(|()| file));
     removed.map_err(|error| Error::io("create", &path, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_control_sockets() {
+        let hash = "0123456789abcdef0123456789abcdef01234567";
+        assert_eq!(ending(&format!("ssh.{hash}")), Some(""));
+        assert_eq!(ending(&format!("ssh.{hash}.1")), Some(".1"));
+        for other in ["ssh.conf", "ssh.seats", "serial", "ssh.0123"] {
+            assert_eq!(ending(other), None);
+        }
+    }
+
+    #[test]
+    fn seats_are_taken_in_turn_and_given_back() {
+        let mut seats = Seats::parse("");
+        let taken: Vec<_> = (1..=17).map(|pid| seats.take(pid, |_| true)).collect();
+        assert_eq!(taken[7..9], [Some(0), Some(1)]);
+        assert_eq!(taken[15..], [Some(1), Some(2)]);
+        // Process 3 is gone, and 17 calls again.
+        assert_eq!(seats.take(17, |pid| pid != 3), Some(0));
+        assert_eq!(
+            Seats::parse("4\n0 1\nx\n1 20\n"),
+            Seats { failures: 4, taken: vec![(0, 1), (1, 20)] }
+        );
+        let mut full = Seats { failures: 0, taken: (0..64).map(|n| (n / 8, 1)).collect() };
+        assert_eq!(full.take(100, |_| true), None);
+    }
 }

@@ -8,8 +8,8 @@ use crate::linux::SOCKET_PATH_BYTES_MAX;
 use std::path::{Path, PathBuf};
 
 /// The longest name that is bound in a VM's directory: that of a shared ssh connection. It is
-/// `ssh.` and 40 digits, and then a dot and 16 random characters until it listens (`mux.c`).
-const SOCKET_NAME_BYTES_MAX: usize = 44 + 17;
+/// `ssh.`, 40 digits and `.N`, and a dot and 16 random characters until it listens (`mux.c`).
+const SOCKET_NAME_BYTES_MAX: usize = 46 + 17;
 
 /// The files of one VM. All are in its directory.
 #[derive(Clone, Debug)]

@@ -1,9 +1,12 @@
 //! Connections that several calls share: who may use one, what it never holds, and when it ends.
 //! The guest is an sshd on this host beside a fake QEMU, or the real one.
 
+use std::env;
 use std::fs;
 use std::io::Read as _;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::guest;
@@ -95,12 +98,12 @@ fn a_forward_without_a_command_stays() {
 #[test]
 fn many_calls_at_once_say_nothing() {
     let Some((project, _sshd)) = running("") else { return };
-    let script =
-        "for i in 1 2 3 4 5 6 7 8 9 10; do \"$QQMGR\" ssh vm \"echo $i; sleep 0.2\" & done; wait";
+    let script = "for i in $(seq 20); do \"$QQMGR\" ssh vm \"echo $i; sleep 0.2\" & done; wait";
     let calls = project.sh(script).env("QQMGR", env!("CARGO_BIN_EXE_qqmgr")).run();
     let mut said: Vec<&str> = calls.stdout.lines().collect();
     said.sort_by_key(|line| line.parse::<u32>().unwrap());
-    assert_eq!(said.join(" "), "1 2 3 4 5 6 7 8 9 10");
+    let all: Vec<String> = (1..=20).map(|i: u32| i.to_string()).collect();
+    assert_eq!(said, all);
     assert_eq!(calls.stderr, "");
 }
 
@@ -137,6 +140,104 @@ fn a_socket_without_a_listener_is_cleared_away() {
     signal(pid, "KILL");
     wait_until("the master ends", A_WHILE, || !project.runs(pid));
     project.qqmgr(&["ssh", "vm", "echo on"]).run().stdout("on\n").stderr("").success();
+}
+
+/// The guest is made anew, which nobody has told qqmgr; and one that forgets what it writes.
+#[test]
+fn a_guest_with_another_host_key() {
+    let Some((project, sshd)) = running("") else { return };
+    let ssh = |command: &str| project.qqmgr(&["ssh", "vm", command]).run();
+    ssh("echo on").stdout("on\n").success();
+    let port = sshd.port;
+    drop(sshd);
+    fs::remove_file(project.path("host_key")).unwrap();
+    let Some(_sshd) = Sshd::at(&project, port, "") else { return };
+    project.qqmgr(&["ssh", "vm", "-O", "exit"]).run().stderr("Exit request sent.\r\n").success();
+    ssh("true")
+        .stderr(
+            "qqmgr: error: cannot reach the guest of VM `vm`: @@@[..]\n...\n\
+             Host key verification failed.\n\
+             qqmgr: hint: if the guest was made anew, forget its old key: \
+             `rm [ROOT]/.qqmgr/vm.vm/known_hosts`\n",
+        )
+        .code(255);
+    fs::remove_file(project.vm_path("vm", "known_hosts")).unwrap();
+    ssh("echo on").stdout("on\n").success();
+}
+
+/// Its keys may be as new as what it writes, and gone with that.
+#[test]
+fn host_keys_of_a_guest_that_forgets_what_it_writes() {
+    for (words, left) in [("", " known_hosts"), (" -snapshot", "")] {
+        let (project, port) = (Project::new(), free_port());
+        configure(&project, port, "");
+        let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
+        project.config(&config.replace("fake=normal", &format!("fake=normal{words}")));
+        project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
+        let Some(_sshd) = Sshd::at(&project, port, "") else { return };
+        project.qqmgr(&["ssh", "vm", "echo on"]).run().stdout("on\n").success();
+        assert!(project.vm_path("vm", "known_hosts").exists());
+        project.qqmgr(&["stop", "vm"]).run().stdout("vm powered off in [SECONDS] s\n").success();
+        assert_eq!(project.vm_files("vm"), format!("events.out{left} lock qemu.log serial"));
+    }
+}
+
+/// `RemoteCommand` is for shells: what has a command of its own runs that.
+#[test]
+fn a_remote_command_of_the_user() {
+    let options = "RemoteCommand = \"echo remote\"\nRequestTTY = \"force\"\nLogLevel = \"QUIET\"";
+    let Some((project, _sshd)) = running(options) else { return };
+    project.qqmgr(&["ssh", "vm"]).run().stdout("remote\r\n").success();
+    let json = project.qqmgr(&["--json", "ssh", "vm", "-T", "echo own"]).run();
+    json.stdout("...\n  \"stdout\": \"own\\n\",\n...\n").success();
+    project.write("file", "content");
+    let copy = project.path("copy").display().to_string();
+    project.qqmgr(&["put", "vm", "file", &copy]).run().success();
+    project.qqmgr(&["get", "vm", &copy, "back"]).run().success();
+    assert_eq!(fs::read_to_string(project.path("back")).unwrap(), "content");
+    project.qqmgr(&["run", "vm", "--", "echo job"]).run().stdout("job\n").success();
+}
+
+/// ssh would expand `${X}`, and take a line break for the end of the option.
+#[test]
+fn directories_that_ssh_would_read_as_something_else() {
+    for name in ["a${X}b", "a\nb", "50% \"it's\" #1"] {
+        let (project, port) = (Project::new(), free_port());
+        fs::create_dir(project.path(name)).unwrap();
+        let config = Path::new(name).join("qqmgr.toml");
+        configure(&project, port, "");
+        fs::rename(project.path("qqmgr.toml"), project.path(config)).unwrap();
+        project.qqmgr(&["start", "vm"]).cwd(name).run().stdout(STARTED).success();
+        let Some(_sshd) = Sshd::at(&project, port, "") else { return };
+        fs::rename(project.path("user_key"), project.path(name).join("user_key")).unwrap();
+        let ssh = project.qqmgr(&["ssh", "vm", "echo on"]).cwd(name).run();
+        ssh.stdout("on\n").success();
+        assert!(project.path(name).join(".qqmgr/vm.vm/known_hosts").exists());
+        let stopped = project.qqmgr(&["stop", "vm"]).cwd(name).run();
+        stopped.stdout("vm powered off in [SECONDS] s\n").success();
+        assert!(!project.path(name).join(".qqmgr/vm.vm/project").exists());
+    }
+}
+
+/// What ssh says of its own surroundings is not about the guest.
+#[test]
+fn a_user_without_a_name() {
+    let project = Project::new();
+    project.fake_vm("normal");
+    project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
+    project
+        .write("bin/ssh", "#!/bin/sh\nprintf 'No user exists for uid 4711\\r\\n' >&2\nexit 255\n");
+    fs::set_permissions(project.path("bin/ssh"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", project.path("bin").display(), env::var("PATH").unwrap());
+    for (arguments, code) in [(&["ssh", "vm", "true"][..], 255), (&["put", "vm", "bin", "."], 1)] {
+        let failed = project.qqmgr(arguments).env("PATH", &path).run();
+        failed
+            .stderr(
+                "qqmgr: error: cannot reach the guest of VM `vm`: No user exists for uid 4711\n\
+                 qqmgr: hint: ssh needs an entry in /etc/passwd for the user id that it runs with\n",
+            )
+            .code(code);
+    }
 }
 
 /// Two users of one guest, and a guest whose other end of the connection is gone.
