@@ -74,7 +74,11 @@ impl Guest {
         let shares = dropbear.is_none() && config::may_share(&config_file(paths));
         // Without a short way to it, sockets may have no place there.
         let dir = if shares {
-            paths.make_short_way().and_then(|()| paths.plain_dir()).ok()
+            paths
+                .make_short_way()
+                .and_then(|()| paths.plain_dir())
+                .ok()
+                .filter(|dir| Paths::has_room(dir))
         } else {
             None
         };

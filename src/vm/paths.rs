@@ -116,9 +116,13 @@ impl Paths {
         if self.needs_short_way() { self.short_dir().map(|_| ()) } else { Ok(()) }
     }
 
+    /// Whether every socket of a VM can be bound in this directory by its name.
+    pub(crate) fn has_room(dir: &Path) -> bool {
+        dir.as_os_str().len() + "/".len() + SOCKET_NAME_BYTES_MAX <= SOCKET_PATH_BYTES_MAX
+    }
+
     fn needs_short_way(&self) -> bool {
-        let longest = self.dir.as_os_str().len() + "/".len() + SOCKET_NAME_BYTES_MAX;
-        longest > SOCKET_PATH_BYTES_MAX || !files::is_plain(&self.dir)
+        !Self::has_room(&self.dir) || !files::is_plain(&self.dir)
     }
 
     /// Removes what only a running VM has. Logs stay, and the lock file.

@@ -3,6 +3,7 @@
 
 use crate::config::model::Vm;
 use crate::config::{Choices, Config};
+use crate::files;
 use crate::text::Problem;
 use std::fs::File;
 use std::io::Read as _;
@@ -35,12 +36,10 @@ fn path(dir: &Path, value: &str) -> Option<PathBuf> {
     if value.is_empty() || value.eq_ignore_ascii_case("none") || value.contains(['%', '$']) {
         return None;
     }
-    match (value.strip_prefix("~/"), std::env::var_os("HOME")) {
-        (Some(rest), Some(home)) if Path::new(&home).is_absolute() => {
-            Some(Path::new(&home).join(rest))
-        }
-        _ if value.starts_with('~') => None,
-        _ => Some(dir.join(value)),
+    match value.strip_prefix("~/") {
+        Some(rest) => Some(files::home()?.join(rest)),
+        None if value.starts_with('~') => None,
+        None => Some(dir.join(value)),
     }
 }
 
@@ -58,7 +57,7 @@ fn fault(keyword: &str, value: &str, path: &Path) -> Option<(String, String)> {
         let hint = format!("`{keyword}` names `{}`", path.display());
         return Some((format!("`{value}` is not a file"), hint));
     }
-    let is_ours = crate::files::user_id().is_ok_and(|user| user == metadata.uid());
+    let is_ours = files::user_id().is_ok_and(|user| user == metadata.uid());
     let is_open = is_ours && metadata.mode() & OTHERS != 0;
     (keyword == IDENTITY && is_open && is_private_key(path)).then(|| {
         let mode = metadata.mode() & 0o777;
