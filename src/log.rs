@@ -18,16 +18,23 @@ pub(crate) struct Log {
     live: bool,
     /// The VM that every line is about, when a command acts on several.
     vm: Option<Arc<str>>,
+    /// What every line of progress ends with.
+    remark: &'static str,
 }
 
 impl Log {
     pub(crate) fn new(verbose: bool) -> Self {
-        Self { verbose, live: !verbose && std::io::stderr().is_terminal(), vm: None }
+        Self { verbose, live: !verbose && std::io::stderr().is_terminal(), vm: None, remark: "" }
     }
 
     /// The log of one VM among several, whose progress nobody wants to read.
     pub(crate) fn of_vm(&self, name: &str) -> Self {
         Self { vm: Some(name.into()), ..*self }
+    }
+
+    /// Ends every line of progress with this, which a person should know before it matters.
+    pub(crate) fn with_remark(&self, remark: &'static str) -> Self {
+        Self { remark, ..self.clone() }
     }
 
     /// A line for `--verbose`; `text` is only made when it is shown.
@@ -49,8 +56,9 @@ impl Log {
     /// [`Log::end_progress`] takes it away.
     pub(crate) fn progress(&self, text: impl FnOnce() -> String) {
         if self.live && self.vm.is_none() {
-            let shown: String = text().chars().take(PROGRESS_CHARS_MAX).collect();
-            let _ = write!(std::io::stderr(), "{CLEAR_LINE}qqmgr: {shown}");
+            let room = PROGRESS_CHARS_MAX.saturating_sub(self.remark.len());
+            let shown: String = text().chars().take(room).collect();
+            let _ = write!(std::io::stderr(), "{CLEAR_LINE}qqmgr: {shown}{}", self.remark);
         }
     }
 

@@ -15,7 +15,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// So many VMs are worked on at the same time: enough that waiting costs nothing, few enough that
-/// a thousand QEMUs are not started in the same second.
+/// a thousand QEMUs are not started in the same second. A wait is on all of them at once: what
+/// happens to one VM is told whatever the others do.
 const PARALLEL_MAX: usize = 32;
 
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -161,7 +162,8 @@ impl Fleet<'_> {
             return tell(self.one(&self.names[0]));
         }
         thread::scope(|scope| {
-            let workers = (0..self.names.len().min(PARALLEL_MAX)).map(|_| {
+            let parallel = if self.args.wait_for.is_some() { usize::MAX } else { PARALLEL_MAX };
+            let workers = (0..self.names.len().min(parallel)).map(|_| {
                 let (sender, next) = (sender.clone(), &next);
                 thread::Builder::new().spawn_scoped(scope, move || self.worker(next, &sender))
             });

@@ -9,8 +9,10 @@ use crate::config::model::Vm;
 use crate::error::Kind;
 use crate::files;
 use crate::json::Value;
+use crate::log::Log;
 use crate::report::Report;
 use crate::vm::events::End;
+use crate::vm::process::Process;
 use crate::vm::state::State;
 use crate::vm::{Instance, Paths, process, ps};
 use std::fmt::Write as _;
@@ -53,16 +55,17 @@ fn run(args: &Args) -> Outcome {
     }
     ps::check()?;
     files::check_access(config.runtime_dir())?;
+    let log = args.log();
     // One look at the directory saves two for each VM that never ran.
     let with_a_dir = config.vms_with_a_dir();
     let configured = config.vms().iter().map(|vm| {
         let paths = with_a_dir.get(&vm.name).map(|name| Paths::new(config.vm_dir(name)));
-        Entry::new(&vm.name, Some(vm), paths.as_ref())
+        Entry::new(&vm.name, Some(vm), paths.as_ref(), &log)
     });
     let others = with_a_dir.iter().filter(|name| config.find_vm(name).is_none());
     let running = others.filter_map(|name| {
         let paths = Paths::new(config.vm_dir(name));
-        runs_unconfigured(&config, &paths).then(|| Entry::new(name, None, Some(&paths)))
+        runs_unconfigured(&config, &paths).then(|| Entry::new(name, None, Some(&paths), &log))
     });
     let mut entries: Vec<Entry> = configured.chain(running).collect();
     if args.running {
@@ -77,18 +80,35 @@ fn run(args: &Args) -> Outcome {
 impl Entry {
     /// `vm` is `None` for one that the configuration has no more, `paths` for one that has no
     /// directory.
-    fn new(name: &str, vm: Option<&Vm>, paths: Option<&Paths>) -> Self {
+    fn new(name: &str, vm: Option<&Vm>, paths: Option<&Paths>, log: &Log) -> Self {
         let process = paths.and_then(process::find);
         let instance = process.as_ref().and(paths).and_then(Instance::read);
         let recorded = instance.as_ref().map(|instance| instance.ssh_port);
         Self {
             name: name.to_string(),
-            state: State::at_a_glance(process.as_ref(), instance.as_ref()),
+            state: state(process.as_ref(), instance.as_ref(), paths, log),
             end: if process.is_none() { paths.and_then(End::of) } else { None },
             pid: process.map(|process| process.pid),
             ssh_port: recorded.or(vm.and_then(|vm| vm.port.fixed())),
             configured: vm.is_some(),
         }
+    }
+}
+
+/// The state of a VM, without asking QEMU unless its record says that it is being started: the
+/// record may be wrong after a start on a full disk, and if a debugger started QEMU.
+fn state(
+    process: Option<&Process>,
+    instance: Option<&Instance>,
+    paths: Option<&Paths>,
+    log: &Log,
+) -> State {
+    match (State::at_a_glance(process, instance), paths) {
+        (State::Starting, Some(paths)) => match State::ask(paths, process, instance, log) {
+            State::Qemu(_) => State::Qemu("running".into()),
+            state => state,
+        },
+        (state, _) => state,
     }
 }
 

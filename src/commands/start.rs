@@ -52,6 +52,7 @@ fn run(target: &Target) -> Outcome {
 impl Started {
     /// Waits for the guest, if that was asked for.
     pub(super) fn new(target: &Target, running: Running) -> Result<Self, Error> {
+        let target = &target.with_remark("; Ctrl-C leaves the VM running");
         if let Some(wait) = target.args.wait {
             wait::for_ssh(target, wait)?;
         }

@@ -33,6 +33,18 @@ impl<'a> Target<'a> {
         Ok(Self { config, args, name: name.to_string(), paths, log })
     }
 
+    /// The same VM, with something that a person should know while it is waited for.
+    pub(super) fn with_remark(&self, remark: &'static str) -> Self {
+        let (name, paths) = (self.name.clone(), self.paths.clone());
+        Self {
+            config: self.config,
+            args: self.args,
+            name,
+            paths,
+            log: self.log.with_remark(remark),
+        }
+    }
+
     /// The guest over ssh, waited for if that was asked for.
     pub(super) fn guest(&self) -> Result<Guest, Error> {
         if let Some(timeout) = self.args.wait {

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Project, real_qemu, signal, wait_until};
+use crate::harness::{Project, free_port, real_qemu, signal, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -444,4 +444,26 @@ fn twenty_vms_start_and_stop_at_once() {
     assert_eq!(status.stdout.matches("state:      running\n").count(), 20, "{}", status.stdout);
     says(&project, "stop --all --force", &each(" ended by SIGTERM in [SECONDS] s"));
     running(&project, "");
+}
+
+/// However many there are, each is watched: the first ones do not end.
+#[test]
+fn wait_watches_more_vms_than_are_started_at_once() {
+    let Some(qemu) = real_qemu() else { return };
+    let project = Project::new();
+    let names: Vec<String> = (1..=40).map(|number| format!("vm-{number}")).collect();
+    let mut config = format!("[qemu]\nbin = {qemu:?}\n");
+    for name in &names {
+        let cmd = "-nodefaults -machine none -display none";
+        let _ = writeln!(config, "[vm.{name}]\ncmd = \"{cmd}\"\nssh.port = {}", free_port());
+    }
+    project.config(&config);
+    // None runs, and a start is waited for; the last one is started.
+    let running = ["wait", "vm-*", "--for", "running", "--timeout", "50"];
+    let wait = project.qqmgr(&running).start();
+    let started = "vm-40 started: running, pid [PID], ssh port [PORT]\n";
+    project.sh("\"$QQMGR\" start vm-40 2>/dev/null").run().stdout(started).success();
+    wait.says("vm-40 is running after ");
+    signal(wait.pid, "KILL");
+    let _ = wait.end();
 }

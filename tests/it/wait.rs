@@ -531,6 +531,9 @@ fn a_person_sees_a_line_of_progress_that_goes_away() {
     let running = "exec \"$QQMGR\" wait vm --for running";
     let said = screen(&on_a_terminal(&project, running));
     assert!(said.starts_with("vm is running after "), "{said:?}");
+    // Interrupted, `start` cannot say any more that the VM stays, so it does before.
+    let said = on_a_terminal(&project, "exec \"$QQMGR\" start vm --wait=0.1");
+    assert!(said.contains("; Ctrl-C leaves the VM running\r\x1b[K"), "{said:?}");
     project.qqmgr(&["stop", "vm", "--force"]).run().stdout("vm ended [..]\n").success();
     let said = on_a_terminal(&project, "exec \"$QQMGR\" wait vm --for running --timeout 0.1");
     let expected = "\r\x1b[Kqqmgr: waiting for VM `vm` to be started (0 s) \r\x1b[K\
