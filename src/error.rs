@@ -107,6 +107,13 @@ impl Error {
         self
     }
 
+    /// Says what it comes from, which decides on the exit code.
+    pub(crate) fn because(mut self, cause: &Self) -> Self {
+        self.message = format!("{}: {}", self.message, cause.message);
+        self.kind = cause.kind;
+        self
+    }
+
     pub(crate) fn message(&self) -> &str {
         &self.message
     }

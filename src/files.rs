@@ -35,8 +35,9 @@ const WRITTEN: &[&str] = &[
 ];
 
 /// Makes `dir` and what is missing above it, 0700, and verifies that it is a directory of this
-/// user that nobody else may enter.
+/// user that nobody else may enter. No link of another user leads to it.
 pub(crate) fn private_dir(dir: &Path) -> Result<(), Error> {
+    check_links(dir)?;
     let made = DirBuilder::new().recursive(true).mode(PRIVATE_DIR).create(dir);
     made.map_err(|error| Error::io("create", dir, &error))?;
     let metadata = fs::symlink_metadata(dir).map_err(|error| Error::io("read", dir, &error))?;
@@ -52,8 +53,57 @@ pub(crate) fn private_dir(dir: &Path) -> Result<(), Error> {
             .hint("who owns the directory controls the VM; use a directory of your own"));
     }
     if metadata.mode() & 0o077 != 0 {
-        let private = Permissions::from_mode(PRIVATE_DIR);
-        fs::set_permissions(dir, private).map_err(|error| Error::io("restrict", dir, &error))?;
+        restrict(dir, &metadata).map_err(|error| Error::io("restrict", dir, &error))?;
+    }
+    Ok(())
+}
+
+/// Gives the directory that was looked at the mode 0700, and no other that has its name by now.
+fn restrict(dir: &Path, looked_at: &fs::Metadata) -> io::Result<()> {
+    let opened = File::open(dir)?;
+    let metadata = opened.metadata()?;
+    if (metadata.dev(), metadata.ino()) != (looked_at.dev(), looked_at.ino()) {
+        return Err(io::Error::other("somebody replaced it"));
+    }
+    opened.set_permissions(Permissions::from_mode(PRIVATE_DIR))
+}
+
+/// A directory of this user for what only this user may change. It is made 0700 if it is missing; a
+/// link to one keeps leading there, and the mode of that one is the user's choice. Gives its real
+/// path.
+pub(crate) fn own_dir(dir: &Path) -> Result<PathBuf, Error> {
+    check_links(dir)?;
+    if !fs::symlink_metadata(dir).is_ok_and(|metadata| metadata.is_symlink()) {
+        private_dir(dir)?;
+        return dir.canonicalize().map_err(|error| Error::io("read", dir, &error));
+    }
+    let real = dir.canonicalize().map_err(|error| {
+        let error = Error::io("follow", dir, &error);
+        error.hint("it is a symbolic link: make the directory that it names, or remove the link")
+    })?;
+    let metadata = real.metadata().map_err(|error| Error::io("read", &real, &error))?;
+    let (user, shown) = (user_id()?, real.display());
+    let what = match metadata.uid() {
+        owner if owner != user => format!("belongs to user {owner}, not to {user}"),
+        _ if metadata.mode() & 0o022 != 0 => "can be written by other users".into(),
+        _ => return Ok(real),
+    };
+    let error = Error::failed(format!("`{shown}` {what}"));
+    Err(error.hint(format!("`{}` leads there; use a directory of your own", dir.display())))
+}
+
+/// An error if a link of another user is on the way to `path`, or is there itself: that user would
+/// choose which directory is made or changed. Links of the system are trusted: their owner has `/`.
+fn check_links(path: &Path) -> Result<(), Error> {
+    let system = fs::metadata("/").map_or(0, |root| root.uid());
+    let way = path.ancestors().filter(|way| !way.as_os_str().is_empty());
+    for way in way {
+        let Ok(metadata) = fs::symlink_metadata(way) else { continue };
+        let owner = metadata.uid();
+        if metadata.is_symlink() && owner != system && owner != user_id()? {
+            let message = format!("`{}` is a symbolic link of user {owner}", way.display());
+            return Err(Error::failed(message).hint("remove it, or use a directory of your own"));
+        }
     }
     Ok(())
 }
@@ -228,14 +278,34 @@ pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(path)
 }
 
-/// Opens the file for [`File::lock`], made if it is missing, content kept.
+/// Opens the file for [`File::lock`], made if it is missing, content kept. Anything else in its
+/// place is an error: a dangling link would be made into a file elsewhere, or never be.
 pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
+    check_regular(path)?;
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(PRIVATE_FILE).open(path)
 }
 
-/// The same for one that is there.
+/// An error if there is something that is no regular file.
+fn check_regular(path: &Path) -> io::Result<()> {
+    let kind = match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.is_file() => metadata.file_type(),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => return Ok(()),
+    };
+    let what = if kind.is_symlink() {
+        "it is a symbolic link"
+    } else if kind.is_dir() {
+        "it is a directory"
+    } else {
+        "it is no regular file"
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{what}; remove it")))
+}
+
+/// Opens a lock that is there.
 pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
+    check_regular(path)?;
     OpenOptions::new().read(true).write(true).open(path)
 }
 

@@ -169,6 +169,7 @@ pub(crate) struct Args {
     pub(crate) timeout: Option<Duration>,
     pub(crate) force: bool,
     pub(crate) no_kill: bool,
+    pub(crate) yes: bool,
     pub(crate) unused: bool,
     pub(crate) at_eof: bool,
     pub(crate) all: bool,

@@ -6,6 +6,7 @@ mod check;
 mod cmdline;
 pub(crate) mod complete;
 mod completions;
+mod confirm;
 mod console;
 mod control;
 mod copy;

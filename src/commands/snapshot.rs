@@ -1,5 +1,6 @@
 //! `qqmgr snapshot ACTION VM [TAG]`
 
+use super::confirm::{self, YES};
 use super::list::Names;
 use super::plan::{Extra, own_argv};
 use super::target::Target;
@@ -36,7 +37,7 @@ pub(crate) static COMMAND: Command = Command {
         spec::VM,
         Operand::new("TAG", Count::Optional),
     ],
-    flags: &[&QUIET],
+    flags: &[&QUIET, &YES],
     failure_code: Kind::exit_code,
     run: Run::Once(run),
 };
@@ -84,6 +85,9 @@ fn run(args: &Args) -> Outcome {
     if args.quiet && action != "list" {
         return Err(usage_of(&COMMAND, format!("`--quiet` is not for `snapshot {action}`")));
     }
+    if args.yes && action != "delete" {
+        return Err(usage_of(&COMMAND, "`--yes` is for `snapshot delete`".into()));
+    }
     let tag = tag.first().map(|tag| Tag::new(tag)).transpose()?;
     let config = Config::load(args)?;
     let target = Target::new(&config, args, &name, args.log())?;
@@ -97,6 +101,12 @@ fn run(args: &Args) -> Outcome {
             change(&target, Next::Load, |machine, disks| load(&target, machine, disks, tag))
         }
         ("delete", Some(tag)) => {
+            if confirm::is_wanted(args) {
+                // Nobody waits for the lock while a person thinks.
+                open(&target, None)?.1.find(&tag)?;
+                let loss = format!("snapshot `{tag}` of VM `{}` is lost", target.name);
+                confirm::confirm(args, &loss)?;
+            }
             change(&target, Next::Other, |machine, disks| delete(&target, machine, disks, tag))
         }
         _ => Err(usage_of(&COMMAND, format!("`snapshot {action}` needs the operand TAG"))),

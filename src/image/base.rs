@@ -21,7 +21,7 @@ use std::process::Command;
 const SECTOR: u64 = 512;
 /// What QEMU says of an image that another process writes (`raw_check_lock_bytes` of
 /// block/file-posix.c).
-const LOCKED: &str = "lock";
+pub(super) const LOCKED: &str = "lock";
 /// A base is based on another, and that on another, at most so often.
 const CHAIN_MAX: usize = 16;
 /// The beginnings of files that are no images, which qemu-img takes for raw ones all the same.

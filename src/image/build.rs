@@ -8,7 +8,7 @@ use super::fetch::Wanted;
 use super::hold::{Exceeded, For, Held, hold};
 use super::record::Record;
 use super::seed::{self, Content};
-use super::{DISK, KEY, SEED, look, tools};
+use super::{DISK, KEY, PUBLIC_KEY, SEED, look, tools};
 use crate::config::{Config, Declared, DeclaredBase, ImagePaths, Location};
 use crate::error::Error;
 use crate::files;
@@ -21,6 +21,8 @@ use std::time::Duration;
 
 /// What has this ending is not finished.
 const UNFINISHED: &str = ".new";
+/// The public key that is made with an unfinished private key has this name.
+const NEW_PUBLIC_KEY: &str = "id_ed25519.new.pub";
 /// An empty disk's tables, a seed and the rest: far more than they take.
 const SPACE_BYTES: u64 = 2 * 1024 * 1024;
 
@@ -39,7 +41,7 @@ impl Maker<'_> {
     pub(crate) fn build(&self, declared: &Declared) -> Result<bool, Error> {
         let made = self.complete(declared)?;
         let paths = self.config.image_paths(&declared.name)?;
-        if look(self.config, declared, &paths).is_done() {
+        if !look(self.config, declared, &paths).grows() {
             return Ok(made);
         }
         let held = self.change(&declared.name, &paths)?;
@@ -50,29 +52,24 @@ impl Maker<'_> {
     /// Makes what is missing. Gives whether anything was.
     fn complete(&self, declared: &Declared) -> Result<bool, Error> {
         let paths = self.config.image_paths(&declared.name)?;
-        if look(self.config, declared, &paths).is_whole() {
+        if look(self.config, declared, &paths).is_ready() {
             return Ok(false);
         }
         let held = self.change(&declared.name, &paths)?;
         // Somebody else may have been faster.
         let found = look(self.config, declared, &paths);
-        if found.is_whole() {
+        if found.is_ready() {
             return Ok(false);
         }
         let is_new = found.missing.contains(&DISK);
         if is_new {
             self.check_space(&paths.dir, SPACE_BYTES, "an image")?;
+        } else {
+            self.keep_base(declared, &found, &paths, &held)?;
         }
-        let base = match &declared.base {
-            Some(base) if is_new || found.lost_base.is_some() => {
-                Some(self.base(declared, base, &held)?)
-            }
-            _ => None,
-        };
-        if let Some(lost) = found.lost_base.filter(|file| !file.exists()) {
-            return Err(lost_base(&declared.name, &lost));
-        }
-        let content = self.content(declared, &paths, &held)?;
+        let base = declared.base.as_ref().filter(|_| is_new);
+        let base = base.map(|base| self.base(declared, base, &held)).transpose()?;
+        let content = self.content(declared, &paths, is_new, &held)?;
         if is_new {
             self.make_disk(declared, &paths, base.as_ref(), content.as_ref(), &held)?;
         } else if found.missing.contains(&SEED) {
@@ -104,7 +101,7 @@ impl Maker<'_> {
         self.check_space(&paths.dir, SPACE_BYTES, "an image")?;
         let base = declared.base.as_ref().map(|base| self.base(declared, base, &held));
         let base = base.transpose()?;
-        let content = self.content(declared, &paths, &held)?;
+        let content = self.content(declared, &paths, true, &held)?;
         self.make_disk(declared, &paths, base.as_ref(), content.as_ref(), &held)
     }
 
@@ -118,7 +115,7 @@ impl Maker<'_> {
         let held = self.change(name, &paths)?;
         self.check_unused(name, &paths.disk, &held)?;
         // The disk first: without it there is no image.
-        let own = [DISK, "image.json", SEED, KEY, "id_ed25519.pub", "lock"];
+        let own = [DISK, "image.json", SEED, KEY, PUBLIC_KEY, "lock"];
         own.iter().try_for_each(|file| files::remove(&paths.dir.join(file)))?;
         if !files::is_plain(&paths.dir) {
             files::remove(&files::short_link(&paths.dir)?)?;
@@ -133,19 +130,25 @@ impl Maker<'_> {
         let held = self.lock(name, paths, For::Change)?;
         reachable(paths)?;
         files::remove_unfinished(&paths.dir);
-        for file in [DISK, SEED, KEY, "id_ed25519.pub"] {
+        for file in [DISK, SEED, KEY, PUBLIC_KEY] {
             files::remove(&unfinished(&paths.dir.join(file)))?;
         }
-        files::remove(&paths.dir.join("id_ed25519.new.pub"))?;
+        files::remove(&paths.dir.join(NEW_PUBLIC_KEY))?;
         Ok(held)
     }
 
     fn lock(&self, name: &str, paths: &ImagePaths, how: For) -> Result<Held, Error> {
-        hold(&paths.lock, how, &format!("image `{name}`"), self.exceeded, self.log)
+        let make_dir = || files::private_dir(&paths.dir);
+        hold(&paths.lock, &make_dir, how, &format!("image `{name}`"), self.exceeded, self.log)
     }
 
     /// The base, fetched if need be, verified and looked at.
-    fn base(&self, declared: &Declared, base: &DeclaredBase, held: &Held) -> Result<Base, Error> {
+    pub(super) fn base(
+        &self,
+        declared: &Declared,
+        base: &DeclaredBase,
+        held: &Held,
+    ) -> Result<Base, Error> {
         let at_base = |error: Error| self.config.problem(error.at(base.span));
         let base_location = &base.location;
         let file = match base_location {
@@ -191,18 +194,46 @@ impl Maker<'_> {
         Record { size: Some(size), ..record }.write(paths)
     }
 
-    /// What cloud-init gets, its key pair made.
+    /// What cloud-init gets. Its key pair is made with the disk; the guest of a disk that is there
+    /// knows the pair that it had at first.
     fn content(
         &self,
         declared: &Declared,
         paths: &ImagePaths,
+        is_new: bool,
         held: &Held,
     ) -> Result<Option<Content>, Error> {
         let Some(seed) = &declared.seed else { return Ok(None) };
-        if declared.has_own_key() && !(paths.key.is_file() && paths.public_key().is_file()) {
-            self.make_keys(&declared.name, paths, held)?;
+        if declared.has_own_key() {
+            match (paths.key.is_file(), paths.public_key().is_file()) {
+                (true, true) => {}
+                (true, false) => self.derive_public_key(&declared.name, paths, held)?,
+                (false, _) if is_new => self.make_keys(&declared.name, paths, held)?,
+                (false, _) => return Err(lost_key(&declared.name, paths)),
+            }
         }
         seed::content(self.config, &declared.name, seed, paths).map(Some)
+    }
+
+    /// Writes the public key anew, from the private one.
+    fn derive_public_key(&self, name: &str, paths: &ImagePaths, held: &Held) -> Result<(), Error> {
+        let mut command = programs::SSH_KEYGEN.command();
+        // Without a passphrase, which would be asked for.
+        command.args(["-y", "-P", "", "-f"]).arg(&paths.key);
+        let said = tools::run(command, Some(held), &mut || (self.exceeded)(), self.log)?;
+        let key = String::from_utf8_lossy(&said.stdout);
+        if !said.status.success() || !key.starts_with("ssh-") {
+            let key = paths.key.display();
+            let message = format!("cannot read the private key `{key}`: {}", said.reason());
+            return Err(Error::failed(message).hint(key_hint(name)));
+        }
+        let key = key.trim();
+        // Old versions of ssh-keygen leave the comment out.
+        let has_comment = key.split(' ').count() > 2;
+        let comment = if has_comment { String::new() } else { format!(" {}", key_comment(name)) };
+        let new = paths.dir.join(NEW_PUBLIC_KEY);
+        files::write_new(&new, format!("{key}{comment}\n").as_bytes())?;
+        files::put_in_place(&new, &paths.public_key())
     }
 
     /// The private key is the last that gets its name.
@@ -210,13 +241,13 @@ impl Maker<'_> {
         files::remove(&paths.key)?;
         let new = unfinished(&paths.key);
         let mut command = programs::SSH_KEYGEN.command();
-        let comment = format!("qqmgr-{name}");
+        let comment = key_comment(name);
         command.args(["-q", "-t", "ed25519", "-N", "", "-C", &comment, "-f"]).arg(&new);
         let said = tools::run(command, Some(held), &mut || (self.exceeded)(), self.log)?;
         if !said.status.success() {
             return Err(Error::failed(format!("cannot make a key pair: {}", said.reason())));
         }
-        files::put_in_place(&paths.dir.join("id_ed25519.new.pub"), &paths.public_key())?;
+        files::put_in_place(&paths.dir.join(NEW_PUBLIC_KEY), &paths.public_key())?;
         files::put_in_place(&new, &paths.key)
     }
 
@@ -273,7 +304,7 @@ impl Maker<'_> {
 
 impl ImagePaths {
     pub(crate) fn public_key(&self) -> PathBuf {
-        self.dir.join("id_ed25519.pub")
+        self.dir.join(PUBLIC_KEY)
     }
 }
 
@@ -342,8 +373,20 @@ fn unfinished(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn lost_base(name: &str, file: &Path) -> Error {
-    let message = format!("the base of image `{name}` is gone: `{}`", file.display());
-    Error::failed(message)
-        .hint(format!("put it back as it was, or `qqmgr img reset {name}` builds the image anew"))
+fn key_comment(name: &str) -> String {
+    format!("qqmgr-{name}")
+}
+
+/// The error of a disk whose guest has the public key of a private key that is gone.
+fn lost_key(name: &str, paths: &ImagePaths) -> Error {
+    let key = paths.key.display();
+    let message = format!("the private key of image `{name}` is gone: `{key}`");
+    Error::failed(message).hint(key_hint(name))
+}
+
+fn key_hint(name: &str) -> String {
+    format!(
+        "put the key back; or log in on `qqmgr console` and allow another key; or `qqmgr img reset \
+         {name}` makes a new disk and key pair, without what was written"
+    )
 }

@@ -1,4 +1,5 @@
-//! Fetches bases once, by curl or wget, into a cache in which each has its SHA-256 as its name.
+//! Fetches bases once, by curl or wget, into the directory of bases ([`keep`](super::keep)), where
+//! each has its SHA-256 as its name.
 //!
 //! What is not whole, or not verified, never has that name. A fetch that was cut goes on where it
 //! ended.
@@ -6,6 +7,7 @@
 use super::base::check_kind;
 use super::build::Maker;
 use super::hold::{For, Held, hold};
+use super::keep::{bases_dir, bases_path};
 use super::tools::{self, Said};
 use crate::error::{Error, Kind};
 use crate::files;
@@ -22,6 +24,9 @@ pub(crate) const PATIENCE_DEFAULT: Duration = Duration::from_secs(30);
 const HEAD_WAIT: Duration = Duration::from_secs(10);
 /// What curl exits with when a server cannot go on in the middle of a file (curl(1)).
 const NO_RANGES: i32 = 33;
+/// What curl exits with when it does not understand an address, and when it knows no such host.
+const BAD_URL: i32 = 3;
+const NO_HOST: i32 = 6;
 const MIB: u64 = 1024 * 1024;
 
 /// The programs that compute a sum of their standard input, and the arguments for that.
@@ -51,13 +56,13 @@ struct Cached {
 }
 
 impl Cached {
-    fn new(dir: &Path, wanted: &Wanted) -> Self {
-        let name = match wanted.sha256 {
+    fn new(dir: &Path, url: &str, sha256: Option<&str>) -> Self {
+        let name = match sha256 {
             Some(sha256) => sha256.to_string(),
-            None => format!("url-{}", fingerprint(wanted.url.as_bytes())),
+            None => format!("url-{}", fingerprint(url.as_bytes())),
         };
         Self {
-            whole: wanted.sha256.map(|_| dir.join(&name)),
+            whole: sha256.map(|_| dir.join(&name)),
             part: dir.join(format!("{name}.part")),
             lock: dir.join(format!("{name}.lock")),
         }
@@ -67,18 +72,14 @@ impl Cached {
 impl Maker<'_> {
     /// The file that the URL has, verified.
     pub(crate) fn fetch(&self, wanted: &Wanted) -> Result<Fetched, Error> {
-        let dir = cache_dir()?;
-        let cached = Cached::new(&dir, wanted);
-        let what = format!("`{}`", wanted.url);
-        let held = hold(&cached.lock, For::Change, &what, self.exceeded, self.log)?;
-        if let (Some(file), Some(sha256)) = (&cached.whole, wanted.sha256)
-            && file.is_file()
+        let dir = bases_dir()?;
+        let cached = Cached::new(&dir, wanted.url, wanted.sha256);
+        let (what, make_dir) = (format!("`{}`", wanted.url), || bases_dir().map(|_| ()));
+        let held = hold(&cached.lock, &make_dir, For::Change, &what, self.exceeded, self.log)?;
+        if let Some(sha256) = wanted.sha256
+            && let Some(file) = self.kept(&cached, sha256)
         {
-            match self.verify(file, sha256) {
-                Ok(()) => return Ok(Fetched { file: file.clone(), sha256: sha256.into() }),
-                // Not what it was: it is fetched again.
-                Err(error) => self.log.note(error.message()),
-            }
+            return Ok(Fetched { file, sha256: sha256.into() });
         }
         self.download(wanted.url, &cached.part, &held)?;
         let sha256 = match wanted.sha256 {
@@ -93,8 +94,29 @@ impl Maker<'_> {
         Ok(Fetched { file, sha256 })
     }
 
-    /// An error unless the file has this sum. One in the cache is kept aside then, so that it can
-    /// be looked at, and is not taken for the right one.
+    /// Finds the base with this sum where bases are kept, or in the cache of an old version.
+    pub(super) fn find_kept(&self, sha256: &str) -> Result<Option<PathBuf>, Error> {
+        let cached = Cached::new(&bases_dir()?, "", Some(sha256));
+        let what = format!("the base with SHA-256 {sha256}");
+        let make_dir = || bases_dir().map(|_| ());
+        let _held = hold(&cached.lock, &make_dir, For::Change, &what, self.exceeded, self.log)?;
+        Ok(self.kept(&cached, sha256))
+    }
+
+    fn kept(&self, cached: &Cached, sha256: &str) -> Option<PathBuf> {
+        let file = cached.whole.as_ref()?;
+        if file.is_file() {
+            match self.verify(file, sha256) {
+                Ok(()) => return Some(file.clone()),
+                // Not what it was: it is fetched again.
+                Err(error) => self.log.note(error.message()),
+            }
+        }
+        self.take_from_cache(sha256, file, &cached.part).then(|| file.clone())
+    }
+
+    /// An error unless the file has this sum. One among the bases is kept aside then, so that it
+    /// can be looked at, and is not taken for the right one.
     pub(crate) fn verify(&self, file: &Path, sha256: &str) -> Result<(), Error> {
         let found = self.sum(file)?;
         if found == sha256 {
@@ -104,7 +126,7 @@ impl Maker<'_> {
             let file = file.display();
             format!("`{file}` has the SHA-256 {found}, and not {sha256}")
         };
-        if cache_dir().is_ok_and(|dir| file.parent() == Some(&dir)) {
+        if bases_path().is_some_and(|dir| file.parent() == Some(&dir)) {
             let aside = file.with_extension("wrong");
             files::put_in_place(file, &aside)?;
             return Err(Error::failed(message(&aside)).hint(
@@ -115,7 +137,7 @@ impl Maker<'_> {
     }
 
     /// In lower-case hexadecimal digits.
-    fn sum(&self, file: &Path) -> Result<String, Error> {
+    pub(super) fn sum(&self, file: &Path) -> Result<String, Error> {
         let Some((program, arguments)) = SUMS.iter().find(|(program, _)| program.find().is_some())
         else {
             let message = "none of `sha256sum`, `shasum` and `openssl` is there";
@@ -171,9 +193,9 @@ impl Maker<'_> {
                 .note("the server cannot go on in the middle of the file: from the start, then");
             files::remove(part)?;
             let said = self.transfer(client, url, part, size, held)?;
-            return if said.status.success() { Ok(()) } else { Err(failed(url, &said)) };
+            return if said.status.success() { Ok(()) } else { Err(failed(url, &said, part)) };
         }
-        Err(failed(url, &said))
+        Err(failed(url, &said, part))
     }
 
     fn transfer(
@@ -195,8 +217,7 @@ impl Maker<'_> {
             if since.elapsed() >= self.patience {
                 let seconds = self.patience.as_secs_f64();
                 let message = format!("the server of `{url}` sends nothing for {seconds} s");
-                let hint = "what it sent is kept: the same command goes on from there";
-                return Some(Error::new(Kind::TimedOut, message).hint(hint));
+                return Some(go_on(Error::new(Kind::TimedOut, message), part));
             }
             (self.exceeded)()
         };
@@ -266,7 +287,7 @@ impl Client {
         match self {
             Self::Curl => {
                 let mut curl = programs::CURL.command();
-                curl.args(["--fail", "--location", "--silent", "--show-error"]);
+                curl.args(["--fail", "--location", "--silent", "--show-error", "--globoff"]);
                 curl.args(["--speed-limit", "1", "--speed-time", "600", "--continue-at", "-"]);
                 curl.arg("--output").arg(part).args(["--url", url]);
                 curl
@@ -284,7 +305,8 @@ impl Client {
         match self {
             Self::Curl => {
                 let mut curl = programs::CURL.command();
-                curl.args(["--fail", "--location", "--silent", "--head", "--url", url]);
+                curl.args(["--fail", "--location", "--silent", "--globoff", "--head"]);
+                curl.args(["--url", url]);
                 curl
             }
             Self::Wget => {
@@ -296,20 +318,6 @@ impl Client {
     }
 }
 
-/// `$XDG_CACHE_HOME/qqmgr`, by default `~/.cache/qqmgr`; it may be a link to where there is space.
-fn cache_dir() -> Result<PathBuf, Error> {
-    let in_home = || Some(files::home()?.join(".cache"));
-    let cache = files::directory_in("XDG_CACHE_HOME").or_else(in_home);
-    let Some(cache) = cache else {
-        let message = "there is no directory for fetched images";
-        return Err(Error::failed(message).hint("set `HOME` or `XDG_CACHE_HOME`"));
-    };
-    let dir = cache.join("qqmgr");
-    let dir = dir.canonicalize().unwrap_or(dir);
-    files::private_dir(&dir)?;
-    Ok(dir)
-}
-
 fn length(file: &Path) -> u64 {
     file.metadata().map_or(0, |metadata| metadata.len())
 }
@@ -319,9 +327,35 @@ fn cannot_go_on(said: &Said) -> bool {
     said.status.code() == Some(NO_RANGES) || said.stderr.contains(" 416")
 }
 
-fn failed(url: &str, said: &Said) -> Error {
-    let error = Error::failed(format!("cannot fetch `{url}`: {}", said.reason()));
-    error.hint("what it sent is kept: the same command goes on from there")
+/// The error of a fetch that ended, with what helps against its cause.
+fn failed(url: &str, said: &Said, part: &Path) -> Error {
+    let reason = said.reason();
+    let error = Error::failed(format!("cannot fetch `{url}`: {reason}"));
+    let status = reason
+        .split(|c: char| !c.is_ascii_digit())
+        .find(|number| number.len() == 3 && (number.starts_with('4') || number.starts_with('5')));
+    match (said.status.code(), status) {
+        (_, Some("404" | "410")) => {
+            error.hint("the server has no such file: compare the address with its publisher's")
+        }
+        (_, Some("401" | "403")) => error
+            .hint("the server does not give it to everybody: fetch it yourself, and name the file"),
+        (Some(NO_HOST), _) => {
+            error.hint("no such host is known: is the name right, and the network up?")
+        }
+        (Some(BAD_URL), _) => error.hint("compare the address with its publisher's"),
+        _ => go_on(error, part),
+    }
+}
+
+/// Says that the same command goes on where a fetch ended, if anything came.
+fn go_on(error: Error, part: &Path) -> Error {
+    if length(part) > 0 {
+        return error.hint("what it sent is kept: the same command goes on from there");
+    }
+    // wget makes the file before it asks the server.
+    let _ = files::remove(part);
+    error.hint("nothing came: the same command tries again")
 }
 
 /// In the output of `df -Pk`: the number before the one with a percent sign, in KiB. Names of file

@@ -27,10 +27,11 @@ pub(crate) enum For {
 /// Tells when to wait no longer, and why.
 pub(crate) type Exceeded<'a> = &'a (dyn Fn() -> Option<Error> + Sync);
 
-/// Takes the lock at `path`, whose directory is made if it is missing; says that it waits for
+/// Takes the lock at `path`, whose directory `make_dir` makes and verifies; says that it waits for
 /// another command that has `what`.
 pub(super) fn hold(
     path: &Path,
+    make_dir: &dyn Fn() -> Result<(), Error>,
     how: For,
     what: &str,
     exceeded: Exceeded,
@@ -39,10 +40,15 @@ pub(super) fn hold(
     let failed = |error: io::Error| Error::io("lock", path, &error);
     let mut said = false;
     loop {
-        files::private_dir(path.parent().unwrap_or(path))?;
+        make_dir()?;
         let file = match files::open_lock(path) {
             // Its directory was removed in between.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && path.parent().is_some_and(|dir| !dir.exists()) =>
+            {
+                continue;
+            }
             opened => opened.map_err(failed)?,
         };
         if !try_lock(&file, how).map_err(failed)? {

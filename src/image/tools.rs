@@ -26,9 +26,12 @@ pub(super) struct Said {
 }
 
 impl Said {
-    /// The last line, or how it ended.
+    /// The last line that says something, or how it ended. Below its message curl may draw a `^`.
     pub(super) fn reason(&self) -> String {
-        match self.stderr.lines().map(str::trim).rfind(|line| !line.is_empty()) {
+        let mut lines = self.stderr.lines().map(str::trim);
+        let of_curl = lines.clone().find(|line| line.starts_with("curl: ("));
+        let last = || lines.rfind(|line| line.contains(char::is_alphanumeric));
+        match of_curl.or_else(last) {
             Some(line) => sanitized(line),
             None => self.status.to_string(),
         }

@@ -9,3 +9,4 @@ pub(crate) mod departures;
 pub(crate) mod inherited;
 pub(crate) mod left_out;
 pub(crate) mod scratch;
+pub(crate) mod second_name;

@@ -67,17 +67,17 @@ fn boot(project: &Project) -> String {
 /// Ten times, at ten points, and whole the next time; the last one is kept.
 fn builds_that_are_cut(project: &Project, server: &Server, sum: &str) {
     let build = || project.qqmgr(&["img", "build"]).within(BUILD);
-    let cached = project.path("home/.cache/qqmgr").join(sum);
+    let cached = project.path("home/.local/share/qqmgr").join(sum);
     let whole = |what: &str, run: crate::harness::Running| {
         let output = run.end();
         assert_eq!(output.status, Some(0), "{what}: {}", output.stderr);
         assert!(output.stdout.starts_with("dev built: "), "{what}: {}", output.stdout);
         project.sh("qemu-img check -q .qqmgr/img.dev/disk.qcow2").run().success();
         assert_eq!(sha256(&fs::read(&cached).unwrap()), sum, "{what}");
-        assert_eq!(project.files("home/.cache/qqmgr").len(), 2, "{what}");
+        assert_eq!(project.files("home/.local/share/qqmgr").len(), 2, "{what}");
     };
     let begin_anew = || {
-        fs::remove_dir_all(project.path("home/.cache")).unwrap();
+        fs::remove_dir_all(project.path("home/.local")).unwrap();
         project.qqmgr(&["img", "rm", "dev"]).run().stdout("dev removed\n").success();
     };
     for tenth in [1, 3, 5, 7, 9] {

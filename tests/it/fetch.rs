@@ -8,7 +8,7 @@ use crate::http::Server;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,11 +68,11 @@ fn fetched_once_and_verified() {
     let built = "a built: [ROOT]/.qqmgr/img.a/disk.qcow2\n";
     project.qqmgr(&["img", "build"]).run().stdout(built).stderr(&note).success();
     assert_eq!(project.files(".qqmgr/img.a"), WHOLE);
-    assert_eq!(project.files("home/.cache/qqmgr"), [sum.clone(), format!("{sum}.lock")]);
-    let mode = project.path("home/.cache/qqmgr").metadata().unwrap().permissions().mode();
+    assert_eq!(project.files("home/.local/share/qqmgr"), [sum.clone(), format!("{sum}.lock")]);
+    let mode = project.path("home/.local/share/qqmgr").metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
     // It is what the server has.
-    let same = format!("qemu-img compare -q .qqmgr/img.a/disk.qcow2 home/.cache/qqmgr/{sum}");
+    let same = format!("qemu-img compare -q .qqmgr/img.a/disk.qcow2 home/.local/share/qqmgr/{sum}");
     project.sh(&same).run().success();
 
     // Another image of the same content needs no server.
@@ -86,17 +86,17 @@ fn fetched_once_and_verified() {
 
     // A cache that somebody emptied is filled again; the disk is the one that was there.
     server.set(|behaviour| behaviour.missing = false);
-    fs::remove_dir_all(project.path("home/.cache")).unwrap();
+    fs::remove_dir_all(project.path("home/.local")).unwrap();
     let table = "NAME  STATE             SIZE   ON DISK  USED BY\n\
                  a     incomplete          3M      19[..]K  -\nb     incomplete [..]\n";
     project.qqmgr(&["img", "list"]).run().stdout(table).success();
     project.qqmgr(&["img", "build", "a"]).run().stdout("a built: [..]\n").stderr(note).success();
     project.sh(&same).run().success();
     // One in which something changed, too.
-    fs::write(project.path("home/.cache/qqmgr").join(&sum), vec![1; 512]).unwrap();
+    fs::write(project.path("home/.local/share/qqmgr").join(&sum), vec![1; 512]).unwrap();
     project.qqmgr(&["img", "rm", "a"]).run().stdout("a removed\n").success();
     let stderr = format!(
-        "qqmgr: `[ROOT]/home/.cache/qqmgr/{sum}.wrong` has the SHA-256 [..], and not {sum}\n\
+        "qqmgr: `[ROOT]/home/.local/share/qqmgr/{sum}.wrong` has the SHA-256 [..], and not {sum}\n\
          qqmgr: fetching {} (3 MiB)\n",
         server.url()
     );
@@ -111,13 +111,18 @@ fn a_wrong_checksum() {
     server.set(|behaviour| behaviour.content = Arc::new(other.clone()));
     let stderr = format!(
         "qqmgr: fetching {} (1 MiB)\n\
-         qqmgr: error: `[ROOT]/home/.cache/qqmgr/{sum}.wrong` has the SHA-256 {}, and not {sum}\n\
-         qqmgr: hint: it was kept to be looked at; if its publisher has a new one, so is its `sha256`\n",
+         qqmgr: error: `[ROOT]/home/.local/share/qqmgr/{sum}.wrong` has the SHA-256 {}, \
+         and not {sum}\n\
+         qqmgr: hint: it was kept to be looked at; if its publisher has a new one, \
+         so is its `sha256`\n",
         server.url(),
         sha256(&other),
     );
     project.qqmgr(&["img", "build"]).run().stderr(&stderr).code(1);
-    assert_eq!(fs::read(project.path(format!("home/.cache/qqmgr/{sum}.wrong"))).unwrap(), other);
+    assert_eq!(
+        fs::read(project.path(format!("home/.local/share/qqmgr/{sum}.wrong"))).unwrap(),
+        other
+    );
     assert_eq!(project.files(".qqmgr/img.a"), ["lock"]);
     project.qqmgr(&["img", "build"]).run().stderr(stderr).code(1);
     server.set(|behaviour| behaviour.content = Arc::new(content(MIB)));
@@ -157,7 +162,7 @@ fn servers_that_cannot_go_on() {
     project.qqmgr(&["img", "build"]).run().stdout("a built: [..]\n").stderr(notes).success();
 
     // All was there, only not under its name, and no length tells so.
-    let cache = project.path("home/.cache/qqmgr");
+    let cache = project.path("home/.local/share/qqmgr");
     fs::rename(cache.join(&sum), cache.join(format!("{sum}.part"))).unwrap();
     project.qqmgr(&["img", "rm", "a"]).run().stdout("a removed\n").success();
     server.set(|behaviour| (behaviour.without_ranges, behaviour.without_length) = (false, true));
@@ -233,7 +238,8 @@ fn what_a_server_may_say() {
     let Some((project, server, _)) = project(&content(MIB)) else { return };
     server.set(|behaviour| behaviour.missing = true);
     let stderr = format!(
-        "...\nqqmgr: error: cannot fetch `{}`: curl: (22) [..] 404[..]\n...\n",
+        "...\nqqmgr: error: cannot fetch `{}`: curl: (22) [..] 404[..]\nqqmgr: hint: the server \
+         has no such file: compare the address with its publisher's\n",
         server.url()
     );
     project.qqmgr(&["img", "build"]).run().stderr(stderr).code(1);
@@ -358,6 +364,142 @@ fn a_local_image_that_names_something_else() {
     project.qqmgr(&["img", "build"]).run().stdout("a built: [..]\n").success();
 }
 
+/// A base in the cache gets a second name where bases are kept, and its disks name that one.
+#[test]
+fn bases_in_the_cache_of_an_old_version() {
+    let Some((project, server, sum)) = project(&content(MIB)) else { return };
+    let one = declaration(&server, &sum);
+    project.config(&(one.clone() + &one.replace("img.a", "img.b")));
+    let run = project.qqmgr(&["img", "build"]).run();
+    run.stdout("a built: [..]\nb built: [..]\n").stderr("qqmgr: fetching [..]\n").success();
+    let (old, new) = ("home/.cache/qqmgr", "home/.local/share/qqmgr");
+    let age = format!(
+        "mkdir -p {old} && mv {new}/{sum} {old} && rm -r home/.local && for image in a b; do \
+         sed -i 's:{new}:{old}:' .qqmgr/img.$image/image.json && \
+         qemu-img rebase -u -f qcow2 -F raw -b $PWD/{old}/{sum} .qqmgr/img.$image/disk.qcow2; done"
+    );
+    project.sh(&age).run().success();
+    server.set(|behaviour| behaviour.missing = true);
+    let list = "NAME  STATE [..]\na     built [..]\nb     built [..]\n";
+    project.qqmgr(&["img", "list"]).run().stdout(list).success();
+    assert!(!project.path("home/.local").exists());
+
+    // Only a copy of a file that others may write, too, is safe from them.
+    project.sh(&format!("chmod 666 {old}/{sum}")).run().success();
+    project.qqmgr(&["img", "build", "a"]).run().stdout("a built: [..]\n").success();
+    project
+        .sh(&format!("[ ! {old}/{sum} -ef {new}/{sum} ] && cmp {old}/{sum} {new}/{sum}"))
+        .run()
+        .success();
+    project.sh(&format!("rm {new}/{sum}; chmod 644 {old}/{sum}")).run().success();
+    // A disk whose base is gone where bases are kept finds it in the cache.
+    project.qqmgr(&["img", "build", "a"]).run().stdout("a built: [..]\n").success();
+    project.sh(&format!("[ {old}/{sum} -ef {new}/{sum} ]")).run().success();
+    fs::remove_dir_all(project.path("home/.cache")).unwrap();
+    // The other disk named the base in the cache, which is gone by now.
+    project.qqmgr(&["img", "build", "b"]).run().stdout("b built: [..]\n").success();
+    for image in ["a", "b"] {
+        let disk = format!(".qqmgr/img.{image}/disk.qcow2");
+        project.sh(&format!("qemu-img compare -q {disk} {new}/{sum}")).run().success();
+        let record = fs::read_to_string(project.path(format!(".qqmgr/img.{image}/image.json")));
+        assert!(record.unwrap().contains(&format!("{new}/{sum}")));
+    }
+    let there = "a is there already: [..]\nb is there already: [..]\n";
+    project.qqmgr(&["img", "build"]).run().stdout(there).success();
+    assert!(!project.path("home/.cache").exists());
+
+    // The publisher has another file now.
+    project.sh(&format!("mv {new}/{sum} kept")).run().success();
+    let other = content(2 * MIB)[MIB..].to_vec();
+    server.set(|behaviour| {
+        behaviour.missing = false;
+        behaviour.content = Arc::new(other.clone());
+    });
+    let needs = format!(
+        "qqmgr: error: image `a`: this disk needs the old base with SHA-256 {sum}, which is gone"
+    );
+    let hint = format!(
+        "qqmgr: hint: put it back as `[ROOT]/{new}/{sum}`, or `qqmgr img reset a` builds the image \
+         anew, without what was written to it\n"
+    );
+    let stderr =
+        format!("qqmgr: fetching [..]\n{needs}: `[..].wrong` has the SHA-256 [..]\n{hint}");
+    project.qqmgr(&["img", "build", "a"]).run().stderr(stderr).code(1);
+    project.config(&declaration(&server, &sha256(&other)));
+    project.qqmgr(&["img", "build", "a"]).run().stderr(format!("{needs}\n{hint}")).code(1);
+    project.sh(&format!("mv kept {new}/{sum}")).run().success();
+    let changed = "qqmgr: warning: image `a` was built before its `sha256` changed\n...\n";
+    let run = project.qqmgr(&["img", "build", "a"]).run();
+    run.stdout("a is there already: [..]\n").stderr(changed).success();
+}
+
+/// On another file system it is a copy.
+#[test]
+fn a_cache_on_another_file_system() {
+    let Some((project, server, sum)) = project(&content(MIB)) else { return };
+    let device = |path: &str| fs::metadata(path).map(|metadata| metadata.dev()).ok();
+    if device("/dev/shm").is_none_or(|shm| Some(shm) == device("/tmp")) {
+        return;
+    }
+    let cache = format!("/dev/shm/qqmgr-{}-{}", std::process::id(), free_port());
+    fs::create_dir_all(format!("{cache}/qqmgr")).unwrap();
+    fs::write(format!("{cache}/qqmgr/{sum}"), content(MIB)).unwrap();
+    server.set(|behaviour| behaviour.missing = true);
+    let build = project.qqmgr(&["img", "build"]).env("XDG_CACHE_HOME", &cache).run();
+    fs::remove_dir_all(&cache).unwrap();
+    build.stdout("a built: [..]\n").success();
+    let kept = format!("home/.local/share/qqmgr/{sum}");
+    assert_eq!(fs::read(project.path(kept)).unwrap(), content(MIB));
+}
+
+/// A link that another user planted would choose which directory is changed.
+#[test]
+fn the_directory_of_bases_is_the_users_own() {
+    let Some((project, _, sum)) = project(&content(MIB)) else { return };
+    let mode = |path: &str| project.path(path).metadata().unwrap().permissions().mode() & 0o777;
+    project.sh("mkdir -p shared big && chmod 755 big && ln -s ../big shared/qqmgr").run().success();
+    let shared = project.path("shared").display().to_string();
+    let build = || project.qqmgr(&["img", "build"]).env("XDG_DATA_HOME", &shared).run();
+    let fetching = "qqmgr: fetching [..]\n";
+    build().stdout("a built: [..]\n").stderr(fetching).success();
+    assert_eq!(mode("big"), 0o755);
+    project.sh("chmod 777 big; rm -r .qqmgr").run().success();
+    let hint = "qqmgr: hint: `[ROOT]/shared/qqmgr` leads there; use a directory of your own\n";
+    let open = "qqmgr: error: `[ROOT]/big` can be written by other users\n";
+    build().stderr(format!("{open}{hint}")).code(1);
+    project.sh("rm -r big").run().success();
+    build().stderr("qqmgr: error: cannot follow `[ROOT]/shared/qqmgr`: [..]\n...\n").code(1);
+    // Only root can make a link that belongs to somebody else.
+    project.sh("mkdir -m 755 big").run().success();
+    if project.sh("chown -h 12345 shared/qqmgr 2>/dev/null").run().status != Some(0) {
+        return;
+    }
+    let planted = "qqmgr: error: `[ROOT]/shared/qqmgr` is a symbolic link of user 12345\n\
+                   qqmgr: hint: remove it, or use a directory of your own\n";
+    build().stderr(planted).code(1);
+    assert_eq!(project.files("big"), [""; 0]);
+    // Further up, and to the runtime directory.
+    let below = project.path("shared/qqmgr/data").display().to_string();
+    let below = project.qqmgr(&["img", "build"]).env("XDG_DATA_HOME", &below).run();
+    below.stderr(planted).code(1);
+    project.sh("rm -rf .qqmgr; ln -s big .qqmgr; chown -h 12345 .qqmgr").run().success();
+    let planted = planted.replace("shared/qqmgr", ".qqmgr");
+    project.qqmgr(&["img", "build"]).run().stderr(planted).code(1);
+    assert_eq!(project.files("big"), [""; 0]);
+    assert_eq!((mode("big"), sum.len()), (0o755, 64));
+}
+
+/// curl would take these for a list of addresses.
+#[test]
+fn an_address_with_brackets() {
+    let Some((project, server, sum)) = project(&content(MIB)) else { return };
+    let declared = declaration(&server, &sum).replace("disk.img", "{a,b}[1-3].img");
+    project.config(&declared);
+    let run = project.qqmgr(&["img", "build"]).run();
+    run.stdout("a built: [..]\n").stderr("qqmgr: fetching [..]\n").success();
+    assert_eq!(server.seen().gets, [0]);
+}
+
 /// With each of the programs that can do it, and without.
 #[test]
 fn programs_that_may_be_there() {
@@ -452,7 +594,7 @@ fn a_disk_that_is_too_full() {
         let in_namespace = |home: &str| {
             let script = "exec unshare -rm sh -c 'mount -t tmpfs -o size=4M none small && \
                           \"$QQMGR\" img build; code=$?; ls small/qqmgr 2>/dev/null; exit $code'";
-            project.sh(script).env("XDG_CACHE_HOME", project.path(home)).run()
+            project.sh(script).env("XDG_DATA_HOME", project.path(home)).run()
         };
         let stderr = format!(
             "qqmgr: error: there is no space for `{}` in `[ROOT]/small/qqmgr`: it takes 8 MiB, and 4 MiB are free\n",
@@ -511,14 +653,14 @@ fn a_build_that_is_killed_is_finished_by_the_next() {
         assert!(output.stdout.starts_with("a built"), "{what}");
         assert_eq!(project.files(".qqmgr/img.a"), WHOLE, "{what}");
         let compare =
-            format!("qemu-img compare -q .qqmgr/img.a/disk.qcow2 home/.cache/qqmgr/{sum}");
+            format!("qemu-img compare -q .qqmgr/img.a/disk.qcow2 home/.local/share/qqmgr/{sum}");
         project.sh(&compare).run().success();
         assert_eq!(
-            project.files("home/.cache/qqmgr"),
+            project.files("home/.local/share/qqmgr"),
             [sum.clone(), format!("{sum}.lock")],
             "{what}"
         );
-        fs::remove_dir_all(project.path("home/.cache")).unwrap();
+        fs::remove_dir_all(project.path("home/.local")).unwrap();
         project.qqmgr(&["img", "rm", "a"]).run().stdout("a removed\n").success();
     };
     let build = || project.qqmgr(&["img", "build"]);
@@ -569,7 +711,7 @@ fn a_build_that_is_killed_is_finished_by_the_next() {
 
 /// Ends the curl that is left of a fetch for this project, and no later one.
 pub(crate) fn kill_curl(project: &Project, sum: &str) {
-    let part = project.path(format!("home/.cache/qqmgr/{sum}.part"));
+    let part = project.path(format!("home/.local/share/qqmgr/{sum}.part"));
     let part = part.to_str().unwrap();
     // A zombie has no command line.
     let fetches = |pid: u32| {

@@ -2,6 +2,7 @@
 
 mod list;
 
+use super::confirm::{self, YES};
 use super::images::{users, users_of};
 use super::list::QUIET;
 use crate::cli::spec::{Count, Flag, Operand};
@@ -24,7 +25,7 @@ pub(crate) static COMMAND: Command = Command {
         Operand::new("ACTION", Count::One).one_of(ACTIONS),
         Operand::new("IMAGE", Count::Any),
     ],
-    flags: &[&TIMEOUT, &QUIET],
+    flags: &[&TIMEOUT, &QUIET, &YES],
     failure_code: Kind::exit_code,
     run: Run::Each(run),
 };
@@ -68,6 +69,10 @@ fn all(args: &Args, tell: &mut dyn FnMut(Outcome)) -> Result<(), Error> {
             return Err(usage_of(&COMMAND, message));
         }
     };
+    let destroys = ["reset", "rm"].iter().any(|action| args.operands[0] == *action);
+    if args.yes && !destroys {
+        return Err(usage_of(&COMMAND, "`--yes` is for `img reset` and `img rm`".into()));
+    }
     let (config, log) = (Config::load(args)?, args.log());
     let maker = Maker {
         config: &config,
@@ -78,19 +83,15 @@ fn all(args: &Args, tell: &mut dyn FnMut(Outcome)) -> Result<(), Error> {
     let every = || config.images().iter().map(|image| image.name.clone()).collect();
     let names: Vec<String> = if names.is_empty() { every() } else { names };
     let among_others = names.len() > 1;
-    let unknown: Vec<Error> = names
-        .iter()
-        .filter_map(|name| {
-            let undeclared = args.operands[0] == "rm" && is_undeclared(&config, name);
-            let known = if undeclared { Ok(()) } else { config.image(name).map(|_| ()) };
-            known.err().map(|error| error.of_vm(name, among_others))
-        })
-        .collect();
+    let unknown = unknown(args, &config, &names);
     if !unknown.is_empty() {
         for error in unknown {
             tell(Err(error));
         }
         return Ok(());
+    }
+    if destroys {
+        ask(args, &maker, &names)?;
     }
     for name in names {
         tell(action(&maker, &name).map_err(|error| error.of_vm(&name, among_others)));
@@ -98,9 +99,35 @@ fn all(args: &Args, tell: &mut dyn FnMut(Outcome)) -> Result<(), Error> {
     Ok(())
 }
 
+/// The errors of names that are those of no image.
+fn unknown(args: &Args, config: &Config, names: &[String]) -> Vec<Error> {
+    let unknown = names.iter().filter_map(|name| {
+        let undeclared = args.operands[0] == "rm" && is_undeclared(config, name);
+        let known = if undeclared { Ok(()) } else { config.image(name).map(|_| ()) };
+        known.err().map(|error| error.of_vm(name, names.len() > 1))
+    });
+    unknown.collect()
+}
+
 /// Whether an image of that name is there that the configuration does not have any more.
 fn is_undeclared(config: &Config, name: &str) -> bool {
     is_image_name(name) && config.undeclared_images().contains(name)
+}
+
+/// Asks before what was written to images is lost. What is refused anyway is not asked about.
+fn ask(args: &Args, maker: &Maker, names: &[String]) -> Result<(), Error> {
+    let mut lost: Vec<&str> = Vec::new();
+    for name in names.iter().filter(|_| confirm::is_wanted(args)) {
+        let is_there = maker.config.image_paths(name)?.disk.exists();
+        if is_there && check_unused(maker, name).is_ok() && !lost.contains(&name.as_str()) {
+            lost.push(name);
+        }
+    }
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let lost = lost.join("`, `");
+    confirm::confirm(args, &format!("what was written to `{lost}` is lost, snapshots included"))
 }
 
 fn declared(maker: &Maker, name: &str) -> Result<Declared, Error> {
@@ -143,7 +170,7 @@ fn build(maker: &Maker, name: &str) -> Outcome {
     let declared = declared(maker, name)?;
     let paths = maker.config.image_paths(name)?;
     let before = look(maker.config, &declared, &paths);
-    if before.is_whole() && !before.is_done() {
+    if before.grows() {
         check_unused(maker, name)?;
     }
     let made = maker.build(&declared)?;

@@ -1,0 +1,45 @@
+//! Asks a person before a user's data is destroyed. A script is never asked.
+
+use crate::cli::Args;
+use crate::cli::spec::Flag;
+use crate::error::{Error, io_reason};
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
+
+/// An answer is not longer.
+const ANSWER_BYTES_MAX: u64 = 1024;
+
+pub(super) static YES: Flag = Flag::switch(
+    "yes",
+    |args| args.yes = true,
+    "Destroy data without asking; a terminal is asked otherwise",
+)
+.short('y');
+
+/// Whether somebody sits there who has not answered yet.
+pub(super) fn is_wanted(args: &Args) -> bool {
+    !args.yes && io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks whether to go on, where [`is_wanted`] says so. `loss` is a sentence without its full stop
+/// that says what is lost. Any answer but yes is an error, and so is the end of input.
+pub(super) fn confirm(args: &Args, loss: &str) -> Result<(), Error> {
+    if !is_wanted(args) {
+        return Ok(());
+    }
+    let failed = |error: io::Error| {
+        Error::failed(format!("cannot ask for confirmation: {}", io_reason(&error)))
+    };
+    let mut stderr = io::stderr();
+    stderr.write_all(format!("qqmgr: {loss}. Go on? [y/N] ").as_bytes()).map_err(failed)?;
+    let mut answer = Vec::new();
+    let read = io::stdin().lock().take(ANSWER_BYTES_MAX).read_until(b'\n', &mut answer);
+    read.map_err(failed)?;
+    if !answer.ends_with(b"\n") {
+        stderr.write_all(b"\n").map_err(failed)?;
+    }
+    if [&b"y"[..], b"yes"].contains(&answer.trim_ascii().to_ascii_lowercase().as_slice()) {
+        return Ok(());
+    }
+    Err(Error::failed("nothing was done: the answer was not `y`")
+        .hint("`--yes` does it without asking"))
+}
