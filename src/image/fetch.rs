@@ -24,6 +24,8 @@ pub(crate) const PATIENCE_DEFAULT: Duration = Duration::from_secs(30);
 const HEAD_WAIT: Duration = Duration::from_secs(10);
 /// What curl exits with when a server cannot go on in the middle of a file (curl(1)).
 const NO_RANGES: i32 = 33;
+/// What curl, wget and the wget of BusyBox exit with when the server answered with an error.
+const REFUSED: &[i32] = &[22, 8, 1];
 /// What curl exits with when it does not understand an address, and when it knows no such host.
 const BAD_URL: i32 = 3;
 const NO_HOST: i32 = 6;
@@ -331,9 +333,10 @@ fn cannot_go_on(said: &Said) -> bool {
 fn failed(url: &str, said: &Said, part: &Path) -> Error {
     let reason = said.reason();
     let error = Error::failed(format!("cannot fetch `{url}`: {reason}"));
-    let status = reason
-        .split(|c: char| !c.is_ascii_digit())
-        .find(|number| number.len() == 3 && (number.starts_with('4') || number.starts_with('5')));
+    let was_answered = said.status.code().is_some_and(|code| REFUSED.contains(&code));
+    let status = reason.split(|c: char| !c.is_ascii_digit()).find(|number| {
+        was_answered && number.len() == 3 && (number.starts_with('4') || number.starts_with('5'))
+    });
     match (said.status.code(), status) {
         (_, Some("404" | "410")) => {
             error.hint("the server has no such file: compare the address with its publisher's")

@@ -200,7 +200,8 @@ impl Format {
             Self::Qcow2(header) => header,
             Self::Other(name) => {
                 let message = format!("`{shown}` is in the format {name}, not raw or qcow2");
-                return Err(Error::failed(message).hint(convert(name)));
+                let hint = convert(name) + "; `-f raw`, if it only looks like that format";
+                return Err(Error::failed(message).hint(hint));
             }
         };
         let what = if let Some(name) = &header.data_file {

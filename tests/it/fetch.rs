@@ -310,7 +310,9 @@ fn a_fetched_image_that_names_something_else() {
         server.set(|behaviour| behaviour.content = Arc::new(evil));
         let url = server.url();
         let refused = format!("qqmgr: error: `{url}` {message}\n");
-        let hint = format!("qqmgr: hint: {}\n", convert(format));
+        let looks_like = "; `-f raw`, if it only looks like that format";
+        let looks_like = if format == "qcow2" { "" } else { looks_like };
+        let hint = format!("qqmgr: hint: {}{looks_like}\n", convert(format));
         let stderr = format!("qqmgr: fetching [..]\n{refused} --> qqmgr.toml:2:8\n...\n{hint}");
         project.qqmgr(&["img", "build"]).run().stderr(stderr).code(5);
         let init = ["-c", "new.toml", "init", "--image", &url];
