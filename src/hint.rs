@@ -11,8 +11,6 @@ use std::sync::OnceLock;
 
 /// How a command begins in a text.
 const COMMAND: &str = "`qqmgr ";
-/// The name of a file that is found without `-c`.
-const FOUND: &str = "qqmgr.toml";
 /// Commands that need no configuration.
 const WITHOUT_CONFIG: &[&str] = &["completions", "help", "init", "-c "];
 
@@ -26,15 +24,6 @@ pub(crate) fn repeat_config(file: &Path) {
 
 fn option(file: &Path) -> String {
     format!("-c {} ", shell_quoted(file.as_os_str()))
-}
-
-/// The text of a configuration that is written to `file`, with `-c NAME` in each of its commands.
-/// They are for somebody who reads it where it lies.
-pub(crate) fn within(text: &str, file: &Path) -> String {
-    match file.file_name() {
-        Some(name) if name != FOUND => with_option(text, &option(Path::new(name))),
-        _ => text.to_string(),
-    }
 }
 
 /// The text with `-c FILE` in each of its commands, if that was given.

@@ -79,7 +79,7 @@ fn run(args: &Args) -> Outcome {
     }
     let image = args.image.as_ref().map(|base| Image::new(args, &file, base)).transpose()?;
     let content = image.as_ref().map_or_else(|| CONTENT.to_string(), Image::content);
-    write(&file, &hint::within(&content, &file))?;
+    write(&file, &content)?;
     Ok(Box::new(Written { file, image }))
 }
 
