@@ -166,6 +166,7 @@ impl<'a> Job<'a> {
             let stop = stop_command(config, name, args)?;
             self.guard = Some(Guard::new(&stop, stop::WAITS_FOR_EOF, Stdio::null(), log)?);
         }
+        up.timeout = self.limits.left(TIMEOUT_DEFAULT);
         let ready = up.under(lock)?.ready;
         if ready.already_running && !self.is_on_demand() {
             self.disarm();
@@ -208,6 +209,10 @@ impl<'a> Job<'a> {
         let wait = args.wait.unwrap_or(spec::WAIT_DEFAULT);
         let of_wait = (wait, Instant::now() + wait);
         let limit = self.limits.deadline.filter(|(_, end)| *end < of_wait.1).unwrap_or(of_wait);
+        if args.wait.is_none() {
+            let hint = format!("`--wait` waits until `qqmgr resume {name}` lets it go on");
+            self.target.check_guest_runs().map_err(|error| error.hint(hint))?;
+        }
         wait::ssh_by(self.target, process, limit)?;
 
         let guest = Some((paths.clone(), events::told(paths)));

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::files;
 use crate::log::Log;
 use crate::ssh::Guest;
+use crate::vm::state::State;
 use crate::vm::{Instance, Paths, process, ps};
 
 pub(super) struct Target<'a> {
@@ -50,7 +51,22 @@ impl<'a> Target<'a> {
         if let Some(timeout) = self.args.wait {
             wait::for_ssh(self, timeout)?;
         }
+        self.check_guest_runs()?;
         Guest::of(&self.name, self.config, &self.paths, &self.log)
+    }
+
+    /// An error for a guest that does nothing until somebody lets it go on: ssh would hang.
+    pub(super) fn check_guest_runs(&self) -> Result<(), Error> {
+        let Self { name, paths, log, .. } = self;
+        let (process, instance) = (process::find(paths), Instance::read(paths));
+        let state = State::ask(paths, process.as_ref(), instance.as_ref(), log);
+        match state.way_on(name) {
+            Some(way_on) => {
+                let message = format!("VM `{name}` is {}: its guest does not run", state.name());
+                Err(Error::failed(message).hint(way_on))
+            }
+            None => Ok(()),
+        }
     }
 
     /// As the configuration has it.

@@ -8,5 +8,6 @@ pub(crate) mod control_sockets;
 pub(crate) mod departures;
 pub(crate) mod inherited;
 pub(crate) mod left_out;
+pub(crate) mod probe;
 pub(crate) mod scratch;
 pub(crate) mod second_name;

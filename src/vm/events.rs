@@ -159,12 +159,8 @@ impl Story {
 /// What happened to the guest that ended all that ran on it, if anything did since so much was
 /// [`told`].
 pub(crate) fn lost_since(paths: &Paths, told_then: u64) -> Option<&'static str> {
-    let new = told(paths).saturating_sub(told_then).min(READ_BYTES_MAX);
-    if new == 0 {
-        return None;
-    }
-    let events = parse(&files::read_end(&paths.events_out, new).unwrap_or_default());
-    let happened = |name: &str| events.iter().any(|event| is(event, &[name]));
+    let events = names_since(paths, told_then);
+    let happened = |name: &str| events.iter().any(|event| event == name);
     if happened("GUEST_PANICKED") {
         return Some("the guest panicked");
     }
@@ -172,6 +168,16 @@ pub(crate) fn lost_since(paths: &Paths, told_then: u64) -> Option<&'static str> 
         return Some("the guest powered off, and QEMU stays");
     }
     happened("RESET").then_some("the guest was reset")
+}
+
+/// The names of the events since so much was [`told`], the last ones of many.
+pub(crate) fn names_since(paths: &Paths, told_then: u64) -> Vec<String> {
+    let new = told(paths).saturating_sub(told_then).min(READ_BYTES_MAX);
+    if new == 0 {
+        return Vec::new();
+    }
+    let events = parse(&files::read_end(&paths.events_out, new).unwrap_or_default());
+    events.iter().filter_map(|event| event.get("event")?.as_str().map(str::to_string)).collect()
 }
 
 /// What a QEMU tells from now on.

@@ -30,6 +30,28 @@ impl State {
         }
     }
 
+    pub(crate) fn panicked() -> Self {
+        Self::Qemu("guest-panicked".into())
+    }
+
+    /// What lets a guest go on that does nothing in this state, for a hint; `None` for one that
+    /// runs, or soon will by itself.
+    pub(crate) fn way_on(&self, name: &str) -> Option<String> {
+        let Self::Qemu(state) = self else { return None };
+        Some(match state.as_str() {
+            "paused" | "prelaunch" | "postmigrate" | "suspended" | "io-error" | "watchdog" => {
+                format!("`qqmgr resume {name}` lets it go on")
+            }
+            "debug" => format!("continue it in gdb, or by `qqmgr resume {name}`"),
+            "guest-panicked" | "internal-error" | "shutdown" => {
+                format!("`qqmgr reset {name}` and then `qqmgr resume {name}` start it again")
+            }
+            "preconfig" => format!("`qqmgr qmp {name} x-exit-preconfig` lets it go on"),
+            "inmigrate" => "it waits for the state of another QEMU (`-incoming`)".into(),
+            _ => return None,
+        })
+    }
+
     /// From what the system says of the process, without asking QEMU: a live one is `running`.
     pub(crate) fn at_a_glance(process: Option<&Process>, instance: Option<&Instance>) -> Self {
         match process {

@@ -1,14 +1,15 @@
 //! Waits for what happens to a VM: its ssh server, a text on its serial output, a run state, its
-//! end. Reads only; the connections to the ssh server are those of [`super::probe`].
+//! end. Reads only; [`crate::system::probe`] connects to the ssh server.
 
 use super::events::{self, Ending, Story};
-use super::probe::Probe;
+use super::guest::{Guest, Look};
 use super::process::{self, Process};
 use super::state::State;
 use super::tail::tail;
 use super::{Instance, Paths, last_words, launch, wait};
 use crate::error::{Error, Kind};
 use crate::log::Log;
+use crate::system::probe::Probe;
 use crate::text::{Search, sanitized};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 /// How often the line of progress is written anew.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// QEMU that does not answer, or tells of no change, is asked again after this.
-const ASK_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The process of a VM that is not running, when somebody has started it.
 pub(crate) fn started(
@@ -134,11 +135,26 @@ impl Watch<'_> {
         result.unwrap_or_else(|| Err(self.timed_out(what)))
     }
 
-    /// Until the guest's ssh server has introduced itself.
+    /// Until the guest's ssh server has introduced itself on this port.
     pub(crate) fn ssh(&self, host: &str, port: u16) -> Result<(), Error> {
         let what = format!("the ssh server of VM `{}`", self.name);
-        let mut probe = Probe::new(host, port)?;
-        self.until(&what, || probe.has_answered())
+        let (mut probe, mut guest) = (Probe::new(host, port), Guest::new(self));
+        let result = self.until(&what, || {
+            match guest.look() {
+                // Connections to a guest that does not run would all reach it when it does.
+                Look::Held => return false,
+                Look::Boots => probe.guest_boots(Instant::now()),
+                Look::NetworkIsUp => probe.network_is_up(Instant::now()),
+                Look::NoNews => {}
+            }
+            probe.has_answered()
+        });
+        match (result, probe.trouble()) {
+            (Err(error), Some(trouble)) if error.kind == Kind::TimedOut => {
+                Err(error.after(&trouble))
+            }
+            (result, _) => result,
+        }
     }
 
     /// Until the text is on the serial output, since the VM's start.
@@ -159,12 +175,14 @@ impl Watch<'_> {
                 return false;
             }
             (told, ask_at) = (Some(tells), Instant::now() + ASK_INTERVAL);
-            let instance = Instance::read(self.paths);
-            // Looked at anew: one that was frozen may go on.
-            let process = process::find(self.paths);
-            let state = State::ask(self.paths, process.as_ref(), instance.as_ref(), self.log);
-            state == State::Qemu("running".into())
+            self.state() == State::Qemu("running".into())
         })
+    }
+
+    /// Looked at anew: a process that was frozen may go on.
+    pub(super) fn state(&self) -> State {
+        let (instance, process) = (Instance::read(self.paths), process::find(self.paths));
+        State::ask(self.paths, process.as_ref(), instance.as_ref(), self.log)
     }
 
     /// Until QEMU has ended, or its guest under `-no-shutdown`; why.
@@ -193,7 +211,8 @@ impl Watch<'_> {
     }
 
     fn panicked(&self, what: &str) -> Error {
-        self.guest_ended(&format!("the guest panicked while waiting for {what}"))
+        let error = self.guest_ended(&format!("the guest panicked while waiting for {what}"));
+        State::panicked().way_on(self.name).into_iter().fold(error, Error::hint)
     }
 
     /// That the guest has ended, and QEMU stays.
@@ -211,6 +230,8 @@ impl Watch<'_> {
 }
 
 const SEARCH_CHUNK_BYTES: u64 = 64 * 1024;
+/// So that a wait ends in time while much is still to be searched.
+const SEARCH_WAIT: Duration = Duration::from_millis(200);
 
 /// A text that is looked for in a file that grows.
 struct FileSearch<'a> {
@@ -224,9 +245,12 @@ impl<'a> FileSearch<'a> {
         Self { path: path.to_path_buf(), searched: 0, search: Search::new(text) }
     }
 
-    /// A file that cannot be read has nothing yet.
+    /// Searches on, not longer than [`SEARCH_WAIT`] at a time. A file that cannot be read has
+    /// nothing yet.
     fn has_found(&mut self) -> bool {
-        while let Ok(chunk) = self.chunk()
+        let begin = Instant::now();
+        while begin.elapsed() < SEARCH_WAIT
+            && let Ok(chunk) = self.chunk()
             && !chunk.is_empty()
         {
             self.searched += chunk.len() as u64;

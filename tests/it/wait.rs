@@ -81,7 +81,7 @@ impl Port {
     }
 }
 
-/// What QEMU does: it takes the connection long before there is a guest to have it.
+/// QEMU takes the connection long before there is a guest to have it.
 #[test]
 fn a_connection_is_no_answer() {
     let Some(project) = started() else { return };
@@ -89,10 +89,8 @@ fn a_connection_is_no_answer() {
     let wait = project.qqmgr(&["wait", "vm", "--for", "ssh"]).start();
     let mut first = port.next();
     let mut second = port.next();
-    // A network that is up, with nobody there yet.
-    drop(port.next());
-    // The first is kept, and the last; it never has more.
     let _last = port.next();
+    // The first is kept, and the last; the second is closed.
     assert_eq!(second.read(&mut [0]).unwrap(), 0);
     assert_eq!(wait.said(), "");
     // ssh servers may say other things before.
@@ -100,19 +98,56 @@ fn a_connection_is_no_answer() {
     let _last = port.next();
     assert_eq!(wait.said(), "");
     first.write_all(b"-2.0-x\r\n").unwrap();
-    // The server had others to care for at this moment, and may take no more. So they are closed,
-    // and one must be answered alone.
-    assert_eq!(first.read(&mut [0]).unwrap(), 0);
-    let mut last = port.next();
-    last.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    while last.read(&mut [0]).is_ok() {
-        last = port.next();
-        last.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    wait.end().stdout("vm answers ssh after [SECONDS] s\n").success();
+}
+
+/// A refusal is news of the guest's network. With pauses that grow this would take minutes.
+#[test]
+fn a_connection_that_is_refused_is_followed_by_another_at_once() {
+    let Some(project) = started() else { return };
+    let port = Port::new(&project);
+    let wait = project.qqmgr(&["wait", "vm", "--for", "ssh"]).start();
+    for _ in 0..30 {
+        drop(port.next());
     }
-    assert_eq!(wait.said(), "");
-    drop(last);
     port.next().write_all(b"SSH-2.0-x\r\n").unwrap();
     wait.end().stdout("vm answers ssh after [SECONDS] s\n").success();
+}
+
+/// QEMU keeps a connection to a guest that does not answer, also one that was closed here.
+#[test]
+fn a_silent_guest_is_not_flooded() {
+    let Some(project) = project(NO_MACHINE) else { return };
+    let forward = "-netdev user,id=net0,hostfwd=tcp:127.0.0.1:{{.vm.ssh.port}}-:22";
+    let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
+    let config = config.replace(NO_MACHINE, &format!("{NO_MACHINE} {forward}"));
+    let held = config.replace("-display none", "-S -display none");
+    for (config, seconds, most) in [(&config, "5", 4), (&held, "2", 0)] {
+        project.config(config);
+        project.qqmgr(&["start", "vm"]).run();
+        let wait = project.qqmgr(&["wait", "vm", "--for", "ssh", "--timeout", seconds]).run();
+        assert_eq!(wait.status, Some(4), "{}", wait.stderr);
+        let network = project.qqmgr(&["monitor", "vm", "info usernet"]).run().stdout;
+        let unanswered = network.matches("SYN_SENT").count();
+        assert!(network.contains("HOST_FORWARD") && unanswered <= most, "{seconds} s: {network}");
+        project.qqmgr(&["stop", "vm", "--force"]).run();
+    }
+}
+
+/// The state is told once, and nobody connects until somebody has continued the guest.
+#[test]
+fn a_guest_that_is_held_is_told_and_waited_for() {
+    let Some(project) = project(&format!("{NO_MACHINE} -S")) else { return };
+    let started = project.qqmgr(&["start", "vm"]).run();
+    started.stdout(STARTED.replace("running", "prelaunch")).success();
+    let port = Port::new(&project);
+    let wait = project.qqmgr(&["wait", "vm", "--for", "ssh", "--timeout", "50"]).start();
+    let note = "qqmgr: VM `vm` is prelaunch: `qqmgr resume vm` lets it go on\n";
+    wait.says(note);
+    assert!(port.0.try_recv().is_err());
+    project.qqmgr(&["resume", "vm"]).run().stdout("vm is running\n").success();
+    port.next().write_all(b"SSH-2.0-x\r\n").unwrap();
+    wait.end().stdout("vm answers ssh after [SECONDS] s\n").stderr(note).success();
 }
 
 /// A guest that runs already is asked once.
@@ -172,6 +207,46 @@ fn a_vm_that_is_not_running() {
     let late = project.qqmgr(&["wait", "vm", "--for", "running", "--timeout", "0.1"]).run();
     late.stderr("qqmgr: error: waited 0.1 s for VM `vm` to be started\n").code(4);
     assert!(!project.path(".qqmgr").exists());
+}
+
+/// What a panic or a shutdown leaves needs more than `resume`.
+#[test]
+fn ssh_to_a_guest_that_has_panicked_or_shut_down() {
+    for (code, more, state) in [
+        (
+            &[BUTTON, SAYS_READY, WAITS, PANICS],
+            "-device pvpanic -action panic=pause",
+            "guest-panicked",
+        ),
+        (&[BUTTON, SAYS_READY, WAITS, OFF], "-no-shutdown", "shutdown"),
+    ] {
+        let Some((project, _)) = boot_sector(code, more) else { return };
+        await_ready(&project);
+        qmp(&project).execute("system_powerdown");
+        let shown = format!("state:      {state}");
+        wait_until(state, SOON, || project.qqmgr(&["status", "vm"]).run().stdout.contains(&shown));
+        for (words, code) in [(&["ssh", "vm", "true"][..], 255), (&["get", "vm", "a", "."], 1)] {
+            let error = format!(
+                "qqmgr: error: VM `vm` is {state}: its guest does not run\nqqmgr: hint: `qqmgr reset \
+                 vm` and then `qqmgr resume vm` start it again\n"
+            );
+            project.qqmgr(words).run().stderr(error).code(code);
+        }
+        project.qqmgr(&["reset", "vm"]).run().stdout("vm: reset, prelaunch\n").success();
+        project.qqmgr(&["resume", "vm"]).run().stdout("vm is running\n").success();
+    }
+}
+
+/// Much output is searched in pieces, so that a wait ends in time.
+#[test]
+fn a_timeout_is_kept_while_much_output_is_searched() {
+    let Some(project) = started() else { return };
+    let file = OpenOptions::new().write(true).open(project.vm_path("vm", "serial")).unwrap();
+    // A hole of a file system costs nothing.
+    file.set_len(64 << 30).unwrap();
+    let wait = ["wait", "vm", "--for", "serial=x", "--timeout", "0.5"];
+    let error = "qqmgr: error: waited 0.5 s for `x` on the serial output of VM `vm`[..]\n...\n";
+    project.qqmgr(&wait).run().stderr(error).code(4);
 }
 
 #[test]
@@ -339,7 +414,8 @@ fn a_guest_that_panicked_and_was_paused_is_not_waited_for() {
     let (ssh, stopped) = (waiting(&project, &["ssh"]), waiting(&project, &["stopped"]));
     qmp(&project).execute("system_powerdown");
     let expected = "qqmgr: error: the guest panicked while waiting for the ssh server of VM `vm`; \
-         the end of its serial output:\n!\n";
+         the end of its serial output:\n!\n\
+         qqmgr: hint: `qqmgr reset vm` and then `qqmgr resume vm` start it again\n";
     ssh.end().stderr(expected).code(3);
     // Who comes late.
     let ssh = project.qqmgr(&["wait", "vm", "--for", "ssh"]).run();

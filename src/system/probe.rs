@@ -1,0 +1,258 @@
+//! TRUSTED CORE: opens connections to the guest's ssh port, to see whether its server answers.
+//!
+//! QEMU's user network accepts a connection at once, and asks the guest for it 0, 6, 18 and 42
+//! seconds later, also when this end was closed long before. Every connection is therefore one
+//! that the guest meets as soon as its network is up, and ssh servers shut out those who connect
+//! often without logging in (`MaxStartups` and `PerSourcePenalties` of OpenSSH 10). So there are
+//! few, with growing pauses, and more of them when there is news of the guest's network.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read as _};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::time::{Duration, Instant};
+
+/// ssh servers say who they are at once, after lines of text if they want (RFC 4253, 4.2).
+const BANNER: &[u8] = b"SSH-";
+const BANNER_BYTES_MAX: usize = 8 * 1024;
+/// At most this many connections that nobody answers are begun in any [`WINDOW`].
+const UNANSWERED_MAX: usize = 12;
+const WINDOW: Duration = Duration::from_secs(60);
+/// The pause after a connection grows with the time that the guest has booted for.
+const PAUSE_PART: f64 = 0.6;
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(12);
+/// A network that is set up has an address a moment later, or after DHCP has found it.
+const NETWORK_PAUSE: Duration = Duration::from_millis(200);
+const NETWORK_PAUSE_MIN: Duration = Duration::from_millis(800);
+const NETWORK_PAUSE_FACTOR: u32 = 2;
+/// A guest that refuses connections has a network, and soon a server.
+const REFUSED_PAUSE: Duration = Duration::from_millis(250);
+/// QEMU gives up on a connection after 75 seconds, which is no refusal.
+const REFUSED_WITHIN: Duration = Duration::from_secs(70);
+/// The older of two connections is kept for this long: QEMU asks for it again in that time.
+const KEPT: Duration = Duration::from_secs(20);
+const CONNECT_WAIT: Duration = Duration::from_secs(1);
+
+/// The search for an answer on one port.
+pub(crate) struct Probe {
+    host: String,
+    port: u16,
+    /// Empty until the host's name is found.
+    addresses: Vec<SocketAddr>,
+    /// One that is kept, and the newest.
+    connections: Vec<Connection>,
+    /// When those were begun that the guest has not refused.
+    unanswered: VecDeque<Instant>,
+    /// When the guest began to boot, as far as that is known.
+    booted_at: Instant,
+    /// When the guest set up its network.
+    network_at: Option<Instant>,
+    next_at: Instant,
+}
+
+struct Connection {
+    stream: TcpStream,
+    said: Vec<u8>,
+    since: Instant,
+}
+
+/// What a connection has come to.
+enum Heard {
+    Nothing,
+    Banner,
+    /// The guest closed it without a word.
+    Refusal,
+    /// It is closed, or says what no ssh server says.
+    End,
+}
+
+impl Probe {
+    pub(crate) fn new(host: &str, port: u16) -> Self {
+        let now = Instant::now();
+        Self {
+            host: host.to_string(),
+            port,
+            addresses: Vec::new(),
+            connections: Vec::new(),
+            unanswered: VecDeque::new(),
+            booted_at: now,
+            network_at: None,
+            next_at: now,
+        }
+    }
+
+    /// Begins anew with little patience: the guest boots from now on.
+    pub(crate) fn guest_boots(&mut self, now: Instant) {
+        (self.booted_at, self.network_at, self.next_at) = (now, None, now);
+    }
+
+    /// Connects soon: the guest has just set up its network.
+    pub(crate) fn network_is_up(&mut self, now: Instant) {
+        self.network_at = Some(now);
+        self.next_at = self.next_at.min(now + NETWORK_PAUSE);
+    }
+
+    /// Whether the server has introduced itself; connects again when it is time to.
+    pub(crate) fn has_answered(&mut self) -> bool {
+        let now = Instant::now();
+        let (mut answered, mut refused) = (false, Vec::new());
+        self.connections.retain_mut(|connection| match connection.listen() {
+            Heard::Nothing => true,
+            Heard::Banner => {
+                answered = true;
+                false
+            }
+            Heard::Refusal => {
+                refused.push(connection.since);
+                false
+            }
+            Heard::End => false,
+        });
+        if answered {
+            return true;
+        }
+        if !refused.is_empty() {
+            self.unanswered.retain(|at| !refused.contains(at));
+            self.next_at = self.next_at.min(now + REFUSED_PAUSE);
+        }
+        if now >= self.next_at {
+            self.next_at = self.connect(now);
+        }
+        false
+    }
+
+    /// What keeps it from connecting at all, for the error of a wait that was in vain.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let unknown = self.addresses.is_empty();
+        unknown.then(|| format!("cannot find the host `{}`, the `HostName` of `[ssh]`", self.host))
+    }
+
+    /// Begins a connection, unless there were too many; gives the time for the next.
+    fn connect(&mut self, now: Instant) -> Instant {
+        self.unanswered.retain(|at| *at + WINDOW > now);
+        if let (UNANSWERED_MAX.., Some(first)) = (self.unanswered.len(), self.unanswered.front()) {
+            return *first + WINDOW;
+        }
+        if self.addresses.is_empty() {
+            let found = (self.host.as_str(), self.port).to_socket_addrs();
+            self.addresses = found.map(Iterator::collect).unwrap_or_default();
+        }
+        let mut addresses = self.addresses.iter();
+        let connected = addresses.find_map(|to| TcpStream::connect_timeout(to, CONNECT_WAIT).ok());
+        let Some(stream) = connected.filter(|stream| stream.set_nonblocking(true).is_ok()) else {
+            return Instant::now() + REFUSED_PAUSE;
+        };
+        if let [kept, _] = &self.connections[..] {
+            let newest_goes = kept.since.elapsed() < KEPT;
+            self.connections.remove(usize::from(newest_goes));
+        }
+        self.connections.push(Connection { stream, said: Vec::new(), since: now });
+        self.unanswered.push_back(now);
+        now + self.pause(now)
+    }
+
+    fn pause(&self, now: Instant) -> Duration {
+        let of_boot = (now - self.booted_at).mul_f64(PAUSE_PART).clamp(PAUSE_MIN, PAUSE_MAX);
+        let of_network =
+            self.network_at.map(|at| ((now - at) * NETWORK_PAUSE_FACTOR).max(NETWORK_PAUSE_MIN));
+        of_network.map_or(of_boot, |pause| pause.min(of_boot))
+    }
+}
+
+impl Connection {
+    /// Takes what there is to hear.
+    fn listen(&mut self) -> Heard {
+        let mut chunk = [0; 512];
+        match self.stream.read(&mut chunk) {
+            Ok(0) => self.end(),
+            Ok(count) => {
+                self.said.extend_from_slice(&chunk[..count]);
+                if self.has_banner() {
+                    Heard::Banner
+                } else if self.said.len() < BANNER_BYTES_MAX {
+                    Heard::Nothing
+                } else {
+                    Heard::End
+                }
+            }
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::Interrupted => Heard::Nothing,
+                _ => self.end(),
+            },
+        }
+    }
+
+    fn end(&self) -> Heard {
+        let is_refusal = self.said.is_empty() && self.since.elapsed() < REFUSED_WITHIN;
+        if is_refusal { Heard::Refusal } else { Heard::End }
+    }
+
+    fn has_banner(&self) -> bool {
+        self.said.split(|byte| *byte == b'\n').any(|line| line.starts_with(BANNER))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    /// `localhost` is `::1` first on many systems, where QEMU forwards no port.
+    #[test]
+    fn every_address_of_a_host_is_tried() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let there = server.local_addr().unwrap();
+        let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut probe = Probe::new("127.0.0.1", there.port());
+        probe.addresses = vec![nowhere, there];
+        assert!(!probe.has_answered());
+        assert_eq!(probe.connections.len(), 1);
+    }
+
+    /// The times of the connections in a boot of two minutes, in seconds, to a guest that answers
+    /// none of them and sets up its network at these times.
+    fn schedule(networks: &[f64]) -> Vec<f64> {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut probe = Probe::new("127.0.0.1", server.local_addr().unwrap().port());
+        let begin = probe.booted_at;
+        let (mut times, mut networks) = (Vec::new(), networks.iter());
+        let mut network = networks.next();
+        for tick in 0..1200 {
+            let now = begin + Duration::from_millis(tick * 100);
+            let second = (now - begin).as_secs_f64();
+            if let Some(at) = network
+                && second >= *at
+            {
+                probe.network_is_up(now);
+                network = networks.next();
+            }
+            if now >= probe.next_at {
+                let before = probe.unanswered.back().copied();
+                probe.next_at = probe.connect(now);
+                if probe.unanswered.back().copied() != before {
+                    times.push(second);
+                }
+            }
+            assert!(probe.connections.len() <= 2);
+        }
+        times
+    }
+
+    #[test]
+    fn patience_grows_and_no_minute_has_more_than_twelve() {
+        let quiet = schedule(&[]);
+        assert_eq!(quiet[..6], [0.0, 1.0, 2.0, 3.2, 5.2, 8.4]);
+        assert!(quiet.windows(2).all(|two| two[1] - two[0] < 12.2), "{quiet:?}");
+        for networks in [&[][..], &[0.0], &[5.0], &[20.0], &[50.0], &[1.0, 2.0, 3.0, 10.0, 30.0]] {
+            let times = schedule(networks);
+            for first in 0..times.len() {
+                let minute = times[first..].iter().filter(|at| **at - times[first] < 60.0);
+                assert!(minute.count() <= UNANSWERED_MAX, "{networks:?}: {times:?}");
+            }
+            for at in networks {
+                let next = times.iter().find(|time| *time >= at).unwrap();
+                assert!(next - at < 0.4 || times.len() > UNANSWERED_MAX, "{networks:?}: {times:?}");
+            }
+        }
+    }
+}

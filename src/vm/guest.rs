@@ -1,0 +1,75 @@
+//! What becomes known of a guest while its ssh server is waited for: whether it runs at all, boots
+//! again, or has set up its network. Reads what QEMU told, and asks it for its state.
+
+use super::events;
+use super::state::State;
+use super::watch::{ASK_INTERVAL, Watch};
+use std::time::Instant;
+
+/// Events after which a guest may run that did not, or the other way round.
+const STATE_EVENTS: &[&str] = &["RESUME", "STOP", "SUSPEND", "WAKEUP"];
+/// QEMU tells this when the guest's driver sets up a virtio network card.
+const NETWORK_EVENT: &str = "NIC_RX_FILTER_CHANGED";
+
+/// What is known of the guest while its ssh server is waited for.
+pub(super) struct Guest<'a> {
+    watch: &'a Watch<'a>,
+    /// How much QEMU had told at the last look; `None` before the first.
+    told: Option<u64>,
+    /// When QEMU is to be asked for its state, if that is not known to be `running`.
+    ask_at: Option<Instant>,
+    /// That it does not run was said.
+    noted: bool,
+}
+
+/// What is new of the guest.
+pub(super) enum Look {
+    NoNews,
+    /// It does not run until somebody lets it.
+    Held,
+    Boots,
+    NetworkIsUp,
+}
+
+impl<'a> Guest<'a> {
+    pub(super) fn new(watch: &'a Watch<'a>) -> Self {
+        Self { watch, told: None, ask_at: Some(Instant::now()), noted: false }
+    }
+
+    pub(super) fn look(&mut self) -> Look {
+        let told = events::told(self.watch.paths);
+        let mut news = Vec::new();
+        if self.told != Some(told) {
+            news = events::names_since(self.watch.paths, self.told.unwrap_or(0));
+        }
+        let is_first = self.told.replace(told).is_none();
+        let happened = |names: &[&str]| news.iter().any(|name| names.contains(&name.as_str()));
+        let was_held = self.ask_at.is_some() && !is_first;
+        if happened(STATE_EVENTS) || self.ask_at.is_some_and(|at| Instant::now() >= at) {
+            self.ask();
+        }
+        if self.ask_at.is_some() {
+            Look::Held
+        } else if !is_first && (was_held || happened(&["RESET"])) {
+            Look::Boots
+        } else if happened(&[NETWORK_EVENT]) {
+            Look::NetworkIsUp
+        } else {
+            Look::NoNews
+        }
+    }
+
+    /// Asks QEMU whether the guest runs, and says once why it does not.
+    fn ask(&mut self) {
+        let (state, name) = (self.watch.state(), self.watch.name);
+        let way_on = state.way_on(name);
+        self.ask_at = way_on.as_ref().map(|_| Instant::now() + ASK_INTERVAL);
+        // A wait ends with an error when the guest has panicked.
+        if let Some(way_on) = way_on
+            && state != State::panicked()
+            && !std::mem::replace(&mut self.noted, true)
+        {
+            self.watch.log.note(&format!("VM `{name}` is {}: {way_on}", state.name()));
+        }
+    }
+}
