@@ -49,7 +49,7 @@ fn run(args: &Args, direction: fn(&[OsString], OsString) -> Copy) -> Outcome {
         return Err(Error::new(Kind::Usage, message).hint(detached.hint()));
     }
     let config = Config::load(args)?;
-    let guest = Target::new(&config, args, &args.vm(), args.log())?.guest()?;
+    let guest = Target::new(&config, args, &args.vm(), args.log())?.guest(true)?;
     copy(&guest, &direction(from, to.clone()), !args.json)?;
     Ok(Box::new(Copied { name: args.vm().into_owned(), from: from.to_vec(), to: to.clone() }))
 }

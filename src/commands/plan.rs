@@ -58,7 +58,7 @@ impl Plan {
         let choices = Choices { ssh_port: Some(ssh_port), set: extra.set };
         let own_argv = own_argv(target, vm, extra, ssh_port)?;
         let options = config.ssh_options(vm, &choices)?;
-        let reached_on_host = ssh::host(&options).is_none();
+        let reached_on_host = ssh::is_by_port(&options);
         let ssh_config = ssh::config_text(&vm.name, &options, paths, ssh_port, config.dir())?;
         Ok(Self { own_argv, ssh_port, ssh_config, reached_on_host })
     }

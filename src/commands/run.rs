@@ -218,6 +218,7 @@ impl<'a> Job<'a> {
         let guest = Some((paths.clone(), events::told(paths)));
         let limits = Limits { guest, ..self.limits.clone() };
         let guest = Guest::of(name, config, paths, log)?.within(limits);
+        wait::for_login(self.target, &guest, process, limit)?;
         for (local, remote) in &args.put {
             let to = Copy::Put { from: vec![PathBuf::from(local)], to: remote.clone() };
             copy(&guest, &to, false)?;

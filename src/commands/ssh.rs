@@ -9,6 +9,7 @@ use crate::json::Value;
 use crate::report::Report;
 use crate::ssh::FAILURE_CODE;
 use crate::ssh::run::{capture, replace_by};
+use std::os::unix::ffi::OsStrExt as _;
 
 pub(crate) static COMMAND: Command = Command {
     name: "ssh",
@@ -37,7 +38,9 @@ fn run(args: &Args) -> Outcome {
             .hint("a shell is for people: its output is no result"));
     }
     let config = Config::load(args)?;
-    let guest = Target::new(&config, args, &args.vm(), args.log())?.guest()?;
+    // With options of its own, ssh may log in as somebody else.
+    let has_options = words.first().is_some_and(|word| word.as_bytes().starts_with(b"-"));
+    let guest = Target::new(&config, args, &args.vm(), args.log())?.guest(!has_options)?;
     if !args.json {
         if guest.shares(words) {
             guest.begin_sharing()?;

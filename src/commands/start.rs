@@ -12,6 +12,7 @@ use crate::json::Value;
 use crate::report::Report;
 use crate::vm::lock::{LOCK_WAIT, lock};
 use crate::vm::process;
+use std::time::Instant;
 
 pub(crate) static COMMAND: Command = Command {
     name: "start",
@@ -54,7 +55,7 @@ impl Started {
     pub(super) fn new(target: &Target, running: Running) -> Result<Self, Error> {
         let target = &target.with_remark("; Ctrl-C leaves the VM running");
         if let Some(wait) = target.args.wait {
-            wait::for_ssh(target, wait)?;
+            wait::for_ssh(target, (wait, Instant::now() + wait))?;
         }
         Ok(Self { name: target.name.clone(), running })
     }

@@ -10,6 +10,7 @@ use crate::log::Log;
 use crate::ssh::Guest;
 use crate::vm::state::State;
 use crate::vm::{Instance, Paths, process, ps};
+use std::time::Instant;
 
 pub(super) struct Target<'a> {
     pub(super) config: &'a Config,
@@ -46,13 +47,16 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// The guest over ssh, waited for if that was asked for.
-    pub(super) fn guest(&self) -> Result<Guest, Error> {
-        if let Some(timeout) = self.args.wait {
-            wait::for_ssh(self, timeout)?;
-        }
+    /// The guest over ssh, waited for if that was asked for, also until it lets us in if `login`.
+    pub(super) fn guest(&self, login: bool) -> Result<Guest, Error> {
+        let limit = self.args.wait.map(|timeout| (timeout, Instant::now() + timeout));
+        let process = limit.map(|limit| wait::for_ssh(self, limit)).transpose()?;
         self.check_guest_runs()?;
-        Guest::of(&self.name, self.config, &self.paths, &self.log)
+        let guest = Guest::of(&self.name, self.config, &self.paths, &self.log)?;
+        if let (Some(process), Some(limit), true) = (process, limit, login) {
+            wait::for_login(self, &guest, &process, limit)?;
+        }
+        Ok(guest)
     }
 
     /// An error for a guest that does nothing until somebody lets it go on: ssh would hang.

@@ -7,11 +7,12 @@ use crate::cli::{Command, Outcome, Run, usage_of};
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::Report;
-use crate::ssh;
-use crate::vm::Instance;
+use crate::ssh::login::await_login;
+use crate::ssh::{self, Guest};
 use crate::vm::events::{self, Ending};
 use crate::vm::process::{self, Process};
 use crate::vm::watch::{self, Watch};
+use crate::vm::{Instance, forward, options, port};
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
 
@@ -114,10 +115,10 @@ fn hint_that_it_runs(target: &Target, error: Error) -> Error {
 }
 
 /// Waits for the ssh server of a VM that runs.
-pub(super) fn for_ssh(target: &Target, timeout: Duration) -> Result<(), Error> {
+pub(super) fn for_ssh(target: &Target, limit: (Duration, Instant)) -> Result<Process, Error> {
     let process = process::running(&target.name, &target.paths)?;
-    ssh_by(target, &process, (timeout, Instant::now() + timeout))
-        .map_err(|error| hint_that_it_runs(target, error))
+    ssh_by(target, &process, limit).map_err(|error| hint_that_it_runs(target, error))?;
+    Ok(process)
 }
 
 /// The error of a VM that has ended under the command of a `run`.
@@ -133,18 +134,53 @@ pub(super) fn ssh_by(
     ssh_of(target, &watch(target, process, Some(limit)))
 }
 
-/// Where ssh itself would go: to the port of the VM's start.
+/// Where ssh itself would go: to the port of the VM's start, or as its options say.
 fn ssh_of(target: &Target, watch: &Watch) -> Result<(), Error> {
-    let instance = Instance::read(&target.paths);
+    let Target { config, name, paths, log, .. } = target;
+    let instance = Instance::read(paths);
     let choices = ssh::choices(instance.as_ref());
-    if let (None, Some(port)) = (target.config.find_vm(&target.name), choices.ssh_port) {
-        // Not configured any more.
-        return watch.ssh(ssh::THIS_HOST, port);
+    let by_ssh = || {
+        let guest = Guest::of(name, config, paths, log)?;
+        watch.ssh_by(|seconds| guest.question(seconds))
+    };
+    let Some(vm) = config.find_vm(name) else { return by_ssh() };
+    let options = config.ssh_options(vm, &choices)?;
+    if ssh::is_proxied(&options) {
+        return by_ssh();
     }
-    let vm = target.vm()?;
-    let options = target.config.ssh_options(vm, &choices)?;
-    let port = target.config.ssh_port(vm, &choices)?;
-    watch.ssh(ssh::host(&options).unwrap_or(ssh::THIS_HOST), port)
+    let port = config.ssh_port(vm, &choices)?;
+    match (ssh::host(&options), &instance) {
+        (Some(host), _) => watch.ssh(host, port),
+        (None, Some(instance)) if !is_led_to(instance, port) => {
+            let vm_port = vm.vm_port;
+            let rule = format!("hostfwd=tcp:127.0.0.1:{{{{.vm.ssh.port}}}}-:{vm_port}");
+            let message = format!(
+                "nothing forwards port {port} of this host to the ssh server of VM `{name}`"
+            );
+            Err(Error::failed(message)
+                .hint(format!("add `{rule}` to a user network in `cmd`, and restart the VM")))
+        }
+        (None, _) => watch.ssh(ssh::THIS_HOST, port),
+    }
+}
+
+/// Whether QEMU forwards the port to its guest, or any program listens there.
+fn is_led_to(instance: &Instance, port: u16) -> bool {
+    let arguments = options::arguments_of(instance.argv.iter().map(String::as_str));
+    forward::may_reach(&arguments, port) || port::is_taken(port)
+}
+
+/// Waits until the guest lets us in. Its server has answered already.
+pub(super) fn for_login(
+    target: &Target,
+    guest: &Guest,
+    process: &Process,
+    limit: (Duration, Instant),
+) -> Result<(), Error> {
+    await_login(guest, limit, &|| {
+        let watch = watch(target, process, Some(limit));
+        (!process.is_alive()).then(|| watch.ended("waiting for a login"))
+    })
 }
 
 impl WaitFor {

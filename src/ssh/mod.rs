@@ -5,6 +5,7 @@
 pub(crate) mod config;
 pub(crate) mod copy;
 mod dropbear;
+pub(crate) mod login;
 pub(crate) mod run;
 mod share;
 mod stream;
@@ -30,6 +31,18 @@ const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
 /// By which OpenSSH says that it has failed itself, and so does qqmgr for it.
 pub(crate) const FAILURE_CODE: u8 = 255;
+
+/// Options for an `ssh` that only finds out whether a server answers: it shares no connection
+/// and does not log in.
+const QUESTION: &[&str] = &[
+    "BatchMode=yes",
+    "ControlPath=none",
+    "PreferredAuthentications=none",
+    "RemoteCommand=none",
+    "RequestTTY=no",
+];
+/// Keywords by which ssh reaches a guest through another host or program.
+const PROXIES: &[&str] = &["ProxyCommand", "ProxyJump"];
 
 /// Where a guest is reached, unless the options say otherwise.
 pub(crate) const THIS_HOST: &str = "127.0.0.1";
@@ -166,6 +179,17 @@ impl Guest {
         command
     }
 
+    /// `ssh` that tells in `-v`'s words whether the guest's server answers within these seconds,
+    /// and asks it for nothing.
+    pub(crate) fn question(&self, seconds: u64) -> Command {
+        let mut command = self.command(&programs::SSH);
+        let timeout = format!("ConnectTimeout={seconds}");
+        let options = [QUESTION, &[timeout.as_str()]].concat();
+        command.arg("-v").args(options.iter().flat_map(|option| ["-o", option]));
+        command.args([&self.name, "exit"]);
+        command
+    }
+
     pub(crate) fn is_by_dropbear(&self) -> bool {
         self.dropbear.is_some()
     }
@@ -220,6 +244,20 @@ pub(crate) fn remote_command(words: &[OsString]) -> OsString {
 pub(crate) fn host(options: &[SshSetting]) -> Option<&str> {
     let (_, values) = options.iter().find(|(name, _)| name.eq_ignore_ascii_case("HostName"))?;
     values.first().map(String::as_str)
+}
+
+/// Whether ssh reaches the guest by way of another host or program.
+pub(crate) fn is_proxied(options: &[SshSetting]) -> bool {
+    let set = |value: &String| !value.eq_ignore_ascii_case("none");
+    options.iter().any(|(name, values)| {
+        let is_proxy = |keyword: &&str| name.eq_ignore_ascii_case(keyword);
+        PROXIES.iter().any(is_proxy) && values.first().is_some_and(set)
+    })
+}
+
+/// Whether ssh reaches the guest by a port of this host.
+pub(crate) fn is_by_port(options: &[SshSetting]) -> bool {
+    host(options).is_none() && !is_proxied(options)
 }
 
 /// The content of the VM's `ssh.conf`, for a guest that is reached on `port`; relative names of

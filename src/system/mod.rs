@@ -9,5 +9,6 @@ pub(crate) mod departures;
 pub(crate) mod inherited;
 pub(crate) mod left_out;
 pub(crate) mod probe;
+pub(crate) mod question;
 pub(crate) mod scratch;
 pub(crate) mod second_name;

@@ -9,6 +9,7 @@ mod causes;
 pub(crate) mod console;
 pub(crate) mod events;
 pub(crate) mod format;
+pub(crate) mod forward;
 pub(crate) mod gdb;
 mod guest;
 pub(crate) mod instance;

@@ -10,10 +10,12 @@ use super::{Instance, Paths, last_words, launch, wait};
 use crate::error::{Error, Kind};
 use crate::log::Log;
 use crate::system::probe::Probe;
+use crate::system::question::Questions;
 use crate::text::{Search, sanitized};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// How often the line of progress is written anew.
@@ -137,24 +139,34 @@ impl Watch<'_> {
 
     /// Until the guest's ssh server has introduced itself on this port.
     pub(crate) fn ssh(&self, host: &str, port: u16) -> Result<(), Error> {
-        let what = format!("the ssh server of VM `{}`", self.name);
-        let (mut probe, mut guest) = (Probe::new(host, port), Guest::new(self));
-        let result = self.until(&what, || {
-            match guest.look() {
-                // Connections to a guest that does not run would all reach it when it does.
-                Look::Held => return false,
+        let mut probe = Probe::new(host, port);
+        let result = self.until_ssh(|look| {
+            match look {
                 Look::Boots => probe.guest_boots(Instant::now()),
                 Look::NetworkIsUp => probe.network_is_up(Instant::now()),
-                Look::NoNews => {}
+                Look::Held | Look::NoNews => {}
             }
             probe.has_answered()
         });
-        match (result, probe.trouble()) {
-            (Err(error), Some(trouble)) if error.kind == Kind::TimedOut => {
-                Err(error.after(&trouble))
-            }
-            (result, _) => result,
-        }
+        with_trouble(result, probe.trouble())
+    }
+
+    /// Until the guest's ssh server has introduced itself to ssh, which knows the way.
+    pub(crate) fn ssh_by<F: Fn(u64) -> Command>(&self, command: F) -> Result<(), Error> {
+        let mut questions = Questions::new(command);
+        let result = self.until_ssh(|_| questions.has_answered());
+        with_trouble(result, questions.trouble())
+    }
+
+    /// Until the ssh server has answered; it is not asked while the guest does not run, since all
+    /// connections would reach it when it does.
+    fn until_ssh(&self, mut has_answered: impl FnMut(&Look) -> bool) -> Result<(), Error> {
+        let what = format!("the ssh server of VM `{}`", self.name);
+        let mut guest = Guest::new(self);
+        self.until(&what, || {
+            let look = guest.look();
+            !matches!(look, Look::Held) && has_answered(&look)
+        })
     }
 
     /// Until the text is on the serial output, since the VM's start.
@@ -226,6 +238,14 @@ impl Watch<'_> {
         let said = last_words::of_guest(self.paths);
         let message = format!("waited {seconds} s for {what}{said}");
         Error::new(Kind::TimedOut, message)
+    }
+}
+
+/// A wait for ssh that was in vain says what kept ssh from the server.
+fn with_trouble(result: Result<(), Error>, trouble: Option<String>) -> Result<(), Error> {
+    match (result, trouble) {
+        (Err(error), Some(trouble)) if error.kind == Kind::TimedOut => Err(error.after(&trouble)),
+        (result, _) => result,
     }
 }
 

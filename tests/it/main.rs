@@ -27,6 +27,7 @@ mod inherited;
 mod lacking;
 mod lifecycle;
 mod locks;
+mod login;
 mod man;
 mod monitor;
 mod old_qemu;

@@ -19,12 +19,22 @@ use crate::real_qemu::{BUTTON, NO_MACHINE, OFF, PANICS, Qmp, SAYS_READY, WAITS};
 use crate::real_qemu::{await_ready, guest as boot_sector, project};
 
 const SOON: Duration = Duration::from_secs(20);
+/// So that a wait for ssh is not in vain at once.
+const FORWARDS: &str = "-netdev user,id=net0,hostfwd=tcp:127.0.0.1:{{.vm.ssh.port}}-:22";
 const STARTED: &str = "vm started: running, pid [PID], ssh port [PORT]\n";
 
 /// A project whose VM `vm` runs on a real QEMU without a machine.
 #[track_caller]
 fn started() -> Option<Project> {
     let project = project(NO_MACHINE)?;
+    project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
+    Some(project)
+}
+
+/// The same with a network that nobody answers on.
+#[track_caller]
+fn started_with_network() -> Option<Project> {
+    let project = project(&format!("{NO_MACHINE} {FORWARDS}"))?;
     project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
     Some(project)
 }
@@ -118,19 +128,19 @@ fn a_connection_that_is_refused_is_followed_by_another_at_once() {
 #[test]
 fn a_silent_guest_is_not_flooded() {
     let Some(project) = project(NO_MACHINE) else { return };
-    let forward = "-netdev user,id=net0,hostfwd=tcp:127.0.0.1:{{.vm.ssh.port}}-:22";
     let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
-    let config = config.replace(NO_MACHINE, &format!("{NO_MACHINE} {forward}"));
+    let config = config.replace(NO_MACHINE, &format!("{NO_MACHINE} {FORWARDS}"));
     let held = config.replace("-display none", "-S -display none");
     for (config, seconds, most) in [(&config, "5", 4), (&held, "2", 0)] {
         project.config(config);
-        project.qqmgr(&["start", "vm"]).run();
+        project.qqmgr(&["start", "vm"]).run().stdout("vm started: [..]\n").success();
         let wait = project.qqmgr(&["wait", "vm", "--for", "ssh", "--timeout", seconds]).run();
         assert_eq!(wait.status, Some(4), "{}", wait.stderr);
         let network = project.qqmgr(&["monitor", "vm", "info usernet"]).run().stdout;
         let unanswered = network.matches("SYN_SENT").count();
         assert!(network.contains("HOST_FORWARD") && unanswered <= most, "{seconds} s: {network}");
-        project.qqmgr(&["stop", "vm", "--force"]).run();
+        let ended = project.qqmgr(&["stop", "vm", "--force"]).run();
+        ended.stdout("vm ended by SIGTERM in [SECONDS] s\n").success();
     }
 }
 
@@ -168,7 +178,7 @@ fn an_answer_at_once_needs_one_connection() {
 
 #[test]
 fn a_timeout_shows_the_end_of_the_serial_output() {
-    let Some(project) = started() else { return };
+    let Some(project) = started_with_network() else { return };
     let wait = |timeout| project.qqmgr(&["wait", "vm", "--for", "ssh", "--timeout", timeout]).run();
     let begin = Instant::now();
     wait("0.3")
@@ -355,7 +365,8 @@ fn why_a_vm_ended_is_told_to_all_who_wait() {
 }
 
 fn ends_by(end: &End) {
-    let Some((project, pid)) = boot_sector(end.code, end.more) else { return };
+    let more = format!("{FORWARDS} {}", end.more);
+    let Some((project, pid)) = boot_sector(end.code, &more) else { return };
     await_ready(&project);
     let stopped = waiting(&project, &["stopped", "--json"]);
     let others = ["ssh", "serial=login:", "stopped"].map(|what| waiting(&project, &[what]));
@@ -389,7 +400,7 @@ fn ends_by(end: &End) {
 /// What QEMU said last is shown, here to whom it was lost.
 #[test]
 fn the_end_of_the_log_is_shown() {
-    let Some(project) = started() else { return };
+    let Some(project) = started_with_network() else { return };
     let wait = waiting(&project, &["ssh"]);
     let pid = project.pid("vm");
     signal(pid, "TERM");
@@ -397,6 +408,7 @@ fn the_end_of_the_log_is_shown() {
         .stderr(
             "qqmgr: error: QEMU ended while waiting for the ssh server of VM `vm`: QEMU was ended \
              by a signal:\n\
+             qemu-system-x86_64: warning: netdev net0 has no peer\n\
              qemu-system-x86_64: terminating on signal 15 from pid [PID] ([..])\n\
              qqmgr: hint: its log is `[ROOT]/.qqmgr/vm.vm/qemu.log`\n",
         )
@@ -407,7 +419,9 @@ fn the_end_of_the_log_is_shown() {
 #[test]
 fn a_guest_that_panicked_and_was_paused_is_not_waited_for() {
     let code = &[BUTTON, SAYS_READY, WAITS, PANICS];
-    let Some((project, _)) = boot_sector(code, "-device pvpanic -action panic=pause") else {
+    let Some((project, _)) =
+        boot_sector(code, &format!("-device pvpanic -action panic=pause {FORWARDS}"))
+    else {
         return;
     };
     await_ready(&project);

@@ -16,15 +16,13 @@ use crate::cli::{Args, Command, Outcome, Run};
 use crate::config::model::{Image, Vm};
 use crate::config::{Choices, Config};
 use crate::error::{Error, Kind, Located};
+use crate::ssh;
 use crate::text::{Problem, Span};
 use crate::vm::options::{Argument, arguments};
 use crate::vm::{argv, kvm, launch};
 use findings::{Findings, Severity};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-
-/// Options that take ssh to the guest in a way of their own.
-const OTHER_WAYS: &[&str] = &["HostName", "ProxyCommand", "ProxyJump"];
 
 pub(crate) static COMMAND: Command = Command {
     name: "check",
@@ -125,9 +123,7 @@ impl<'a> Subject<'a> {
         let is_whole = problems.is_empty();
         problems.extend(argv::problems(&words, "in `cmd`"));
         let by_port = match config.ssh_options(vm, &choices) {
-            Ok(options) => !options.iter().any(|(name, _)| {
-                OTHER_WAYS.iter().any(|keyword| name.eq_ignore_ascii_case(keyword))
-            }),
+            Ok(options) => ssh::is_by_port(&options),
             Err(error) => {
                 problems.extend(error.into_located().map(|all| all.problems).unwrap_or_default());
                 false

@@ -3,27 +3,10 @@
 use super::Subject;
 use super::findings::{Shared, groups, listed};
 use crate::text::{Problem, Source, Span};
-use crate::vm::options::{Argument, Pairs};
-use std::net::Ipv4Addr;
-
-/// Networks that leave it to another program to forward ports.
-const OUTSIDE: &[&str] = &["passt", "stream", "vhost-user"];
+use crate::vm::forward::{Forward, forwards, is_left_to_others, networks};
 
 /// The right port in a `hostfwd` for ssh, whatever it is.
 const SSH_PORT: &str = "{{.vm.ssh.port}}";
-
-/// A `hostfwd=[tcp|udp]:[ADDRESS]:PORT-[GUEST_ADDRESS]:GUEST_PORT` (`slirp_hostfwd` of
-/// net/slirp.c).
-struct Forward {
-    rule: String,
-    /// The place of the word that it is in.
-    word: Span,
-    udp: bool,
-    address: String,
-    port: u16,
-    guest: String,
-    guest_port: u16,
-}
 
 pub(super) fn problems(source: &Source, subject: &Subject) -> Vec<Problem> {
     let forwards = forwards(&subject.arguments);
@@ -54,7 +37,7 @@ fn written(source: &Source, subject: &Subject, forward: &Forward) -> (Span, Stri
 
 /// Whether ssh, which goes to a port of 127.0.0.1, is led to the guest's.
 fn ssh_problem(source: &Source, subject: &Subject, forwards: &[Forward]) -> Option<Problem> {
-    let leading = || forwards.iter().filter(|forward| forward.is_for_ssh(subject));
+    let leading = || forwards.iter().filter(|forward| is_for_ssh(forward, subject));
     let Some(first) = leading().next() else { return nothing_forwards(subject) };
     if leading().any(|forward| forward.port == subject.ssh_port && forward.is_local()) {
         return None;
@@ -72,16 +55,16 @@ fn ssh_problem(source: &Source, subject: &Subject, forwards: &[Forward]) -> Opti
 }
 
 fn nothing_forwards(subject: &Subject) -> Option<Problem> {
-    let networks = || subject.arguments.iter().filter_map(network);
-    if networks().any(|(_, pairs)| OUTSIDE.iter().any(|kind| pairs.get("type") == Some(kind))) {
+    if is_left_to_others(&subject.arguments) {
         return None;
     }
     let vm_port = subject.vm.vm_port.get();
     let rule = format!("hostfwd=tcp:127.0.0.1:{SSH_PORT}-:{vm_port}");
-    let (place, hint) = match networks().find(|(_, pairs)| pairs.get("type") == Some("user")) {
-        Some((argument, _)) => (argument.span, format!("add `,{rule}` to it")),
-        None => (subject.vm.span, format!("add `-nic user,{rule}` to `cmd`")),
-    };
+    let (place, hint) =
+        match networks(&subject.arguments).find(|(_, pairs)| pairs.get("type") == Some("user")) {
+            Some((argument, _)) => (argument.span, format!("add `,{rule}` to it")),
+            None => (subject.vm.span, format!("add `-nic user,{rule}` to `cmd`")),
+        };
     let message = format!("nothing forwards a port of this host to the guest's ssh port {vm_port}");
     Some(Problem::new(place, message).hint(hint))
 }
@@ -95,7 +78,7 @@ pub(super) fn shared<'a>(subjects: &'a [Subject]) -> Shared<'a> {
         // The one for ssh is counted with it, or chosen so that nobody else has it. Port 0 is
         // whatever is free.
         let others = forwards(&subject.arguments).into_iter().filter(|forward| {
-            let for_ssh = forward.is_for_ssh(subject) && forward.port == subject.ssh_port;
+            let for_ssh = is_for_ssh(forward, subject) && forward.port == subject.ssh_port;
             !for_ssh && forward.port != 0
         });
         let others =
@@ -116,57 +99,6 @@ pub(super) fn shared<'a>(subjects: &'a [Subject]) -> Shared<'a> {
     shared.collect()
 }
 
-fn forwards(arguments: &[Argument]) -> Vec<Forward> {
-    let mut forwards = Vec::new();
-    for (argument, pairs) in arguments.iter().filter_map(network) {
-        if pairs.get("type") == Some("user") {
-            let is_rule = |key: &str| key == "hostfwd" || key.starts_with("hostfwd.");
-            let rules = pairs.0.iter().filter(|(key, _)| is_rule(key));
-            forwards.extend(rules.filter_map(|(_, rule)| Forward::parse(rule, argument.span)));
-        }
-    }
-    forwards
-}
-
-fn network(argument: &Argument) -> Option<(&Argument, Pairs)> {
-    let is_network = ["netdev", "nic", "net"].contains(&argument.name.as_str());
-    is_network.then(|| (argument, Pairs::parse(&argument.value, "type")))
-}
-
-impl Forward {
-    fn parse(rule: &str, word: Span) -> Option<Self> {
-        let (protocol, rest) = rule.split_once(':')?;
-        let (address, rest) = rest.split_once(':')?;
-        let (port, guest) = rest.split_once('-')?;
-        let (guest, guest_port) = guest.split_once(':')?;
-        Some(Self {
-            rule: rule.into(),
-            word,
-            udp: match protocol {
-                "" | "tcp" => false,
-                "udp" => true,
-                _ => return None,
-            },
-            address: address.into(),
-            port: port.parse().ok()?,
-            guest: guest.into(),
-            guest_port: guest_port.parse().ok()?,
-        })
-    }
-
-    /// Shows the forward with another address and port.
-    fn on(&self, address: &str, port: &str) -> String {
-        let protocol = if self.udp { "udp" } else { "tcp" };
-        format!("hostfwd={protocol}:{address}:{port}-{}:{}", self.guest, self.guest_port)
-    }
-
-    fn is_for_ssh(&self, subject: &Subject) -> bool {
-        !self.udp && self.guest_port == subject.vm.vm_port.get()
-    }
-
-    /// Whether a connection to 127.0.0.1 reaches it.
-    fn is_local(&self) -> bool {
-        let here = [Ipv4Addr::UNSPECIFIED, Ipv4Addr::LOCALHOST];
-        self.address.is_empty() || self.address.parse().is_ok_and(|address| here.contains(&address))
-    }
+fn is_for_ssh(forward: &Forward, subject: &Subject) -> bool {
+    !forward.udp && forward.guest_port == subject.vm.vm_port.get()
 }

@@ -1,0 +1,134 @@
+//! Waits until a guest whose ssh server answers lets us in: at its first boot the keys may come
+//! later than the server.
+
+use super::Guest;
+use super::run::{Limits, Output, capture};
+use crate::error::{Error, Kind};
+use crate::programs;
+use crate::vm::wait::poll_long;
+use std::io::IsTerminal as _;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// A login that is refused is tried again, but servers shut out who fails often (OpenSSH 9.8).
+const REFUSED_PAUSE: Duration = Duration::from_secs(10);
+const REFUSED_WAIT: Duration = Duration::from_secs(60);
+/// After a connection that ended before the login.
+const DROPPED_PAUSE: Duration = Duration::from_secs(1);
+/// By which ssh tells that the server closed the connection, or never began the session.
+const DROPPED: &[&str] = &[
+    "Connection closed",
+    "Connection refused",
+    "Connection reset",
+    "Connection timed out",
+    "banner exchange",
+    "kex_exchange_identification",
+    "Broken pipe",
+];
+const REFUSED: &[&str] = &["Permission denied (", "Too many authentication failures"];
+/// What a person can type when the keys are refused.
+const TYPED: &[&str] = &["password", "keyboard-interactive"];
+
+/// What became of a login.
+enum Answer {
+    /// It worked, or failed for a reason that time does not mend and ssh itself tells.
+    Settled,
+    Dropped,
+    Refused,
+}
+
+impl Answer {
+    fn of(output: &Output, guest: &Guest) -> Self {
+        let said = output.said();
+        let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+        if output.exit_code != Some(guest.failure_code().into()) || guest.is_by_dropbear() {
+            Self::Settled
+        } else if says(REFUSED) {
+            let types = std::io::stdin().is_terminal() && says(TYPED);
+            if types { Self::Settled } else { Self::Refused }
+        } else if says(DROPPED) {
+            Self::Dropped
+        } else {
+            Self::Settled
+        }
+    }
+}
+
+/// Logs in and out until that works, over the connection that is shared. `ended` gives an error
+/// when the VM is not there any more.
+pub(crate) fn await_login(
+    guest: &Guest,
+    limit: (Duration, Instant),
+    ended: &dyn Fn() -> Option<Error>,
+) -> Result<(), Error> {
+    let begin = Instant::now();
+    let limits = Limits { deadline: Some(limit), guest: guest.limits.guest.clone() };
+    loop {
+        let mut ssh = guest.ssh(&["true".into()]);
+        ssh.stdin(Stdio::null());
+        let output = capture(ssh, &limits, &guest.log)?;
+        let pause = match Answer::of(&output, guest) {
+            Answer::Settled => return Ok(()),
+            Answer::Dropped => DROPPED_PAUSE,
+            Answer::Refused => REFUSED_PAUSE,
+        };
+        let next = Instant::now() + pause;
+        if pause == REFUSED_PAUSE && next > limit.1.min(begin + REFUSED_WAIT) {
+            return Err(refused(guest, &output));
+        }
+        guest.log.verbose(|| format!("not yet: {}", output.said()));
+        if let Some(error) = poll_long(Some(next.min(limit.1)), ended) {
+            return Err(error);
+        }
+        if Instant::now() >= limit.1 {
+            let (name, seconds) = (&guest.name, limit.0.as_secs_f64());
+            let said = output.said();
+            let message = format!("waited {seconds} s for a login on VM `{name}`: {said}");
+            return Err(Error::new(Kind::TimedOut, message));
+        }
+    }
+}
+
+/// That the guest does not let us in, as whom and with which keys.
+fn refused(guest: &Guest, output: &Output) -> Error {
+    let (user, keys) = (setting(guest, "user"), setting(guest, "identityfile"));
+    let user = user.first().map_or("this user".into(), |user| format!("`{user}`"));
+    let message = format!(
+        "the guest of VM `{}` refuses the login as {user} with {}: {}",
+        guest.name,
+        shown(&keys),
+        output.said(),
+    );
+    Error::failed(message)
+        .hint("the public key has to be in `~/.ssh/authorized_keys` of that user on the guest")
+}
+
+/// The keys that ssh tries: those that are there, or the one that was meant.
+fn shown(keys: &[String]) -> String {
+    let home = std::env::var("HOME").unwrap_or_default();
+    let path =
+        |key: &str| key.strip_prefix('~').map_or(key.to_string(), |rest| home.clone() + rest);
+    let there: Vec<String> = keys
+        .iter()
+        .map(|key| path(key))
+        .filter(|key| std::fs::exists(key).unwrap_or(true))
+        .map(|key| format!("`{key}`"))
+        .collect();
+    match (keys, &there[..]) {
+        ([key], []) => format!("the key `{}`, which is not there", path(key)),
+        (_, []) => "no key but those of an agent: there is no `IdentityFile`".into(),
+        (_, [key]) => format!("the key {key}"),
+        (_, keys) => format!("the keys {}", keys.join(", ")),
+    }
+}
+
+/// The values that ssh itself takes for a keyword, in lower case, for this guest.
+fn setting(guest: &Guest, keyword: &str) -> Vec<String> {
+    let mut ssh = guest.command(&programs::SSH);
+    ssh.args(["-G", &guest.name]).stdin(Stdio::null());
+    let output = capture(ssh, &Limits::default(), &guest.log);
+    let text = output.map(|output| output.stdout).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines.filter(|(name, _)| *name == keyword).map(|(_, value)| value.to_string()).collect()
+}
