@@ -39,6 +39,8 @@ pub(crate) struct Probe {
     port: u16,
     /// Empty until the host's name is found.
     addresses: Vec<SocketAddr>,
+    /// The name was looked up, and not found.
+    is_unknown: bool,
     /// One that is kept, and the newest.
     connections: Vec<Connection>,
     /// When those were begun that the guest has not refused.
@@ -73,6 +75,7 @@ impl Probe {
             host: host.to_string(),
             port,
             addresses: Vec::new(),
+            is_unknown: false,
             connections: Vec::new(),
             unanswered: VecDeque::new(),
             booted_at: now,
@@ -123,8 +126,8 @@ impl Probe {
 
     /// What keeps it from connecting at all, for the error of a wait that was in vain.
     pub(crate) fn trouble(&self) -> Option<String> {
-        let unknown = self.addresses.is_empty();
-        unknown.then(|| format!("cannot find the host `{}`, the `HostName` of `[ssh]`", self.host))
+        self.is_unknown
+            .then(|| format!("cannot find the host `{}`, the `HostName` of `[ssh]`", self.host))
     }
 
     /// Begins a connection, unless there were too many; gives the time for the next.
@@ -136,6 +139,7 @@ impl Probe {
         if self.addresses.is_empty() {
             let found = (self.host.as_str(), self.port).to_socket_addrs();
             self.addresses = found.map(Iterator::collect).unwrap_or_default();
+            self.is_unknown = self.addresses.is_empty();
         }
         let mut addresses = self.addresses.iter();
         let connected = addresses.find_map(|to| TcpStream::connect_timeout(to, CONNECT_WAIT).ok());

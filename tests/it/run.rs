@@ -4,7 +4,8 @@
 //! Most tests have a fake QEMU, and an sshd on this host in the place of a guest: it boots and
 //! powers off in a moment. The others have the real guest.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -211,13 +212,13 @@ fn what_is_wrong_is_told_first() {
 fn a_timeout_ends_all_of_it() {
     let Some((project, _sshd)) = fake("normal") else { return };
     let run = |words: &[&str]| project.qqmgr(&[&["run"], words].concat()).run();
-    let long = run(&["--timeout", "1", "vm", "--", "echo on; sleep 1000"]);
-    long.stdout("on\n").stderr("qqmgr: error: gave up after 1 s\n").code(124);
+    let long = run(&["--timeout", "8", "vm", "--", "echo on; sleep 1000"]);
+    long.stdout("on\n").stderr("qqmgr: error: gave up after 8 s\n").code(124);
     stopped(&project);
-    let json = run(&["--timeout", "1", "--json", "vm", "--", "echo on; sleep 1000"]);
+    let json = run(&["--timeout", "8", "--json", "vm", "--", "echo on; sleep 1000"]);
     let expected = "{\n  \"error\": {\n    \"kind\": \"timed-out\",\n    \
-                    \"message\": \"gave up after 1 s\",\n    \"hint\": null\n  }\n}\n";
-    let stderr = "qqmgr: error: gave up after 1 s\n";
+                    \"message\": \"gave up after 8 s\",\n    \"hint\": null\n  }\n}\n";
+    let stderr = "qqmgr: error: gave up after 8 s\n";
     json.stdout(expected).stderr(stderr).code(124);
     stopped(&project);
     // One that ran is left running.
@@ -253,6 +254,28 @@ fn a_timeout_ends_all_of_it() {
     )
     .code(124);
     nothing_is_left(&project);
+}
+
+/// What the wait for another command took is not given to QEMU once more.
+#[test]
+fn a_timeout_includes_the_wait_for_a_lock() {
+    let Some((project, _sshd)) = fake("silent-qmp") else { return };
+    let path = project.vm_path("vm", "lock");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    for dir in [".qqmgr", ".qqmgr/vm.vm"] {
+        fs::set_permissions(project.path(dir), fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    let lock = File::create(&path).unwrap();
+    lock.lock().unwrap();
+    let run = project.qqmgr(&["run", "--timeout", "6", "vm", "--", "true"]).start();
+    let begin = Instant::now();
+    wait_until("the lock was held for long", SOON, || begin.elapsed() > Duration::from_secs(3));
+    drop(lock);
+    let run = run.end();
+    assert_eq!(run.status, Some(124), "{}", run.stderr);
+    let (_, within) = run.stderr.split_once("did not answer on its QMP socket within ").unwrap();
+    let seconds: f64 = within.split_once(" s").unwrap().0.parse().unwrap();
+    assert!(seconds < 4.0, "{}", run.stderr);
 }
 
 // --- several at once

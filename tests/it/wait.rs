@@ -136,6 +136,8 @@ fn a_silent_guest_is_not_flooded() {
         project.qqmgr(&["start", "vm"]).run().stdout("vm started: [..]\n").success();
         let wait = project.qqmgr(&["wait", "vm", "--for", "ssh", "--timeout", seconds]).run();
         assert_eq!(wait.status, Some(4), "{}", wait.stderr);
+        let error = format!("error: waited {seconds} s for the ssh server of VM `vm`");
+        assert!(wait.stderr.contains(&error), "{}", wait.stderr);
         let network = project.qqmgr(&["monitor", "vm", "info usernet"]).run().stdout;
         let unanswered = network.matches("SYN_SENT").count();
         assert!(network.contains("HOST_FORWARD") && unanswered <= most, "{seconds} s: {network}");
