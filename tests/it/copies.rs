@@ -3,11 +3,13 @@
 //! An sshd on this host is in the place of a guest, whose files are in `guest/` of the project.
 //! What a hostile guest sends comes from a fake `ssh`.
 
-use crate::harness::{Output, Project, fake_qemu, has_tool, program};
+use crate::harness::{Output, Project, fake_qemu, has_tool, program, signal, wait_until};
 use crate::surroundings::Sshd;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::time::Duration;
 
+const SOON: Duration = Duration::from_secs(20);
 const SFTP: &str = "Subsystem sftp internal-sftp\n";
 
 /// A project whose VM `vm` runs, a fake with an sshd for its guest; `ssh` are its options.
@@ -33,7 +35,10 @@ fn guests() -> impl Iterator<Item = (Project, Sshd)> {
         let (project, sshd) = guest(sshd, "")?;
         fs::create_dir(project.path("guest")).unwrap();
         project.write("a", "");
-        project.qqmgr(&["put", "vm", "a", "a.copy"]).run().success();
+        // The sshd's home is that of who runs the tests, where nothing is to be left.
+        let copy = project.path("guest/a").display().to_string();
+        project.qqmgr(&["put", "vm", "a", &copy]).run().success();
+        fs::remove_file(copy).unwrap();
         assert_eq!(project.vm_file("vm", "copy-method"), method);
         Some((project, sshd))
     })
@@ -115,6 +120,119 @@ fn unfinished(project: &Project) -> Vec<String> {
     let mut names = project.files("");
     names.retain(|name| name.contains(".part."));
     names
+}
+
+/// What of a tree is no file of it: this project's own directory, and what is not a file.
+#[test]
+fn what_is_no_part_of_a_tree() {
+    for (project, _sshd) in guests() {
+        let there = |name: &str| project.path("guest").join(name).display().to_string();
+        fs::remove_file(project.path("a")).unwrap();
+        project.write("work/.qqmgr/kept", "another project's");
+        project.write("work/sub/b", "two");
+        let put = |words: &[&str]| project.qqmgr(&[&["put", "vm"], words].concat()).run();
+        put(&[".", &there("new")]).success();
+        put(&["work/.", &there("work")]).success();
+        assert_eq!(project.files("guest/work"), [".qqmgr", ".qqmgr/kept", "sub", "sub/b"]);
+        assert!(project.path("guest/new/qqmgr.toml").is_file());
+        assert!(!project.path("guest/new/.qqmgr").exists());
+        // It is copied when it is named.
+        put(&[".qqmgr/vm.vm/qemu.log", &there("log")]).success();
+
+        project.command("mkfifo", &["work/sub/fifo"]).run().success();
+        let left = "qqmgr: error: left out of the copy: `work/sub/fifo` (a FIFO)\n\
+                    qqmgr: hint: everything else was copied\n";
+        put(&["work", &there("again")]).stderr(left).code(1);
+        assert_eq!(project.files("guest/again"), [".qqmgr", ".qqmgr/kept", "sub", "sub/b"]);
+        let fifo = put(&["work/sub/fifo", &there("fifo")]);
+        fifo.stderr("qqmgr: error: `work/sub/fifo` is no file or directory\nqqmgr: hint: [..]\n")
+            .code(1);
+        assert_eq!(unfinished(&project), Vec::<String>::new());
+    }
+}
+
+/// The content of what is named without a name goes to where it is told to, and not above.
+#[test]
+fn names_without_a_last_part() {
+    for (project, _sshd) in guests() {
+        let there = |name: &str| project.path("guest").join(name).display().to_string();
+        project.write("guest/in/b", "two");
+        for (remote, local) in [(".", "new-1"), ("in/..", "new-2"), ("in/../.", "new-3")] {
+            for _ in 1..=2 {
+                project.qqmgr(&["get", "vm", &there(remote), local]).run().success();
+                assert_eq!(project.files(local), ["in", "in/b"], "{remote}");
+            }
+        }
+        fs::remove_dir_all(project.path("guest/in")).unwrap();
+        for local in [".", "./", "../work/.", "..", "sub/.."] {
+            project.write("work/sub/c", "three");
+            let (dir, file) = if local == ".." { ("work/sub", "sub/c") } else { ("work", "sub/c") };
+            for _ in 1..=2 {
+                let config = project.path("qqmgr.toml").display().to_string();
+                let put = ["-c", &config, "put", "vm", local, &there("content")];
+                project.qqmgr(&put).cwd(dir).run().success();
+                assert_eq!(project.files("guest/content"), ["sub", file], "{local}");
+            }
+            fs::remove_dir_all(project.path("guest/content")).unwrap();
+        }
+        assert_eq!(project.files("guest"), Vec::<String>::new());
+    }
+}
+
+/// It would be taken for what was asked for.
+#[test]
+fn a_greeting_is_named() {
+    for sshd in ["Subsystem sftp /usr/lib/openssh/sftp-server\n", ""] {
+        let Some((project, _sshd)) = guest(sshd, "") else { return };
+        let greet = "echo 'Welcome to  it'\n";
+        project.write("home/.bashrc", greet);
+        let file = project.path("home/.bashrc").display().to_string();
+        let error = "qqmgr: error: the shell of the guest of VM `vm` prints `Welcome to  it` before \
+                     every command, which breaks copies\n\
+                     qqmgr: hint: its startup file there (`~/.bashrc`, say) must print nothing \
+                     unless `$-` has an `i`\n";
+        project.qqmgr(&["get", "vm", &file, "x"]).run().stderr(error).code(1);
+        project.qqmgr(&["put", "vm", "qqmgr.toml", "/nope/x"]).run().stderr(error).code(1);
+        // One that comes after the guest was asked how it copies.
+        project.write("home/.bashrc", "");
+        project.qqmgr(&["get", "vm", &file, "x"]).run().success();
+        project.write("home/.bashrc", greet);
+        project.qqmgr(&["get", "vm", &file, "y"]).run().stderr(error).code(1);
+        assert!(!project.path("y").exists());
+        assert_eq!(unfinished(&project), Vec::<String>::new());
+    }
+}
+
+/// They are for people, and for what they run on the guest.
+#[test]
+fn options_that_would_break_copies() {
+    const OPTIONS: &str = "RemoteCommand = \"echo remote\"\nRequestTTY = \"force\"\n\
+                           PermitLocalCommand = true\nLocalCommand = \"echo local\"\n";
+    for sshd in [SFTP, ""] {
+        let Some((project, _sshd)) = guest(sshd, OPTIONS) else { return };
+        project.write("tree/a", [0, 13, 10, 255]);
+        let there = project.path("home/tree").display().to_string();
+        project.qqmgr(&["put", "vm", "tree", &there]).run().success();
+        let pattern = project.path("home/tre[e]").display().to_string();
+        project.qqmgr(&["get", "vm", &pattern, "new"]).run().success();
+        assert_eq!(fs::read(project.path("new/a")).unwrap(), [0, 13, 10, 255]);
+    }
+}
+
+/// A program that follows them would write elsewhere.
+#[test]
+fn links_below_local_are_not_followed() {
+    for (project, _sshd) in guests() {
+        let there = project.path("guest/tree").display().to_string();
+        project.write("guest/tree/sub/b", "new");
+        project.write("elsewhere/b", "old");
+        fs::create_dir_all(project.path("out/tree")).unwrap();
+        symlink("../../elsewhere", project.path("out/tree/sub")).unwrap();
+        let left = "qqmgr: error: left out of the copy: `tree/sub` (a symbolic link is in its \
+                    place)\nqqmgr: hint: everything else was copied\n";
+        project.qqmgr(&["get", "vm", &there, "out"]).run().stderr(left).code(1);
+        assert_eq!(fs::read_to_string(project.path("elsewhere/b")).unwrap(), "old");
+    }
 }
 
 // ---- hostile guests ----
@@ -317,4 +435,24 @@ tar(4, ("a", FILE, b"content"))
     get(&project, &["a", "/dev/null"]).success();
     assert!(!fs::metadata("/dev/null").unwrap().is_file());
     assert_eq!(unfinished(&project), Vec::<String>::new());
+}
+
+/// The process itself cannot remove it when it is killed.
+#[test]
+fn a_killed_get_leaves_nothing() {
+    let Some(project) = hostile("tar(1, ('tree', DIR, 0o555), ('tree/a', FILE, b'1'))") else {
+        return;
+    };
+    // The stream goes on when somebody writes to this.
+    project.sh("mkfifo more && echo 'cat more' >>bin/ssh.sh").run().success();
+    fs::create_dir(project.path("out")).unwrap();
+    let path = format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap());
+    let get = project.qqmgr(&["get", "vm", "a", "out"]).env("PATH", path).start();
+    let has_begun = || unfinished(&project).iter().any(|name| name.ends_with("in/tree"));
+    wait_until("the copy has begun", SOON, has_begun);
+    signal(get.pid, "KILL");
+    wait_until("it is removed", SOON, || unfinished(&project).is_empty());
+    project.sh(": >more").run().success();
+    let _ = get.end();
+    assert_eq!(project.files("out"), Vec::<String>::new());
 }

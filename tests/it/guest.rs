@@ -183,6 +183,11 @@ fn copies(project: &Project) {
     project.write("into/keep", "");
     qqmgr(&["get", "vm", "~/*here", "/tmp/tree/[a-b]", "into"]);
     assert_eq!(project.files("into"), ["a", "here", "keep", "there"]);
+    // The home directory itself has no name of its own there.
+    for (remote, local) in [("~", "home-1"), ("~/", "home-2"), ("", "home-3"), (".", "into")] {
+        qqmgr(&["get", "vm", remote, local]);
+        assert_eq!(fs::read_to_string(project.path(local).join("there")).unwrap(), "copy");
+    }
 
     // A local file that is not there changes nothing, whichever way it would have gone.
     let missing = project.qqmgr(&["put", "vm", "odd/copy", "nope", "/tmp"]).run();
