@@ -68,12 +68,12 @@ fn put(guest: &Guest, from: &[PathBuf], to: &OsStr, exec: bool) -> Result<Vec<Le
     let method = method(guest)?;
     let mut departure = Departure::new(from, &private(guest))?;
     let guard = departure.dir.as_deref().and_then(|dir| guard(dir, &guest.log));
-    let result = match method {
-        Method::Tar => stream::put(guest, &departure.from, to),
+    let result = departure.lay_out().and_then(|from| match method {
+        Method::Tar => stream::put(guest, &from, to),
         Method::Sftp => {
             let mut scp = guest.command(&programs::SCP);
             scp.args(if exec { &["-r", "--"][..] } else { &["-q", "-r", "--"] });
-            scp.args(departure.from.iter().map(|path| scp_source(path))).arg(remote(guest, to));
+            scp.args(from.iter().map(|path| scp_source(path))).arg(remote(guest, to));
             if exec && departure.dir.is_none() && departure.left.is_empty() {
                 return Err(replace_by(scp, &guest.log));
             }
@@ -82,7 +82,7 @@ fn put(guest: &Guest, from: &[PathBuf], to: &OsStr, exec: bool) -> Result<Vec<Le
                 _ => Err(Error::failed(output.said())),
             })
         }
-    };
+    });
     let left = std::mem::take(&mut departure.left);
     let dir = departure.dir.clone();
     drop(departure);

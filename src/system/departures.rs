@@ -21,10 +21,16 @@ const NAME: &str = "qqmgr-put";
 
 /// Sources that can be copied by programs. Dropped, it leaves nothing.
 pub(crate) struct Departure {
-    pub(crate) from: Vec<PathBuf>,
+    from: Vec<Source>,
     pub(crate) left: Vec<LeftOut>,
-    /// What was laid out anew.
+    /// For what is laid out anew.
     pub(crate) dir: Option<PathBuf>,
+}
+
+/// A source, and what is to be laid out in its place.
+struct Source {
+    path: PathBuf,
+    nodes: Option<Vec<Node>>,
 }
 
 impl Departure {
@@ -34,57 +40,61 @@ impl Departure {
         let mut departure = Self { from: Vec::new(), left: Vec::new(), dir: None };
         let private: Vec<_> = private.iter().filter_map(|path| path.metadata().ok()).collect();
         let private: Vec<_> = private.iter().map(id).collect();
-        for (number, path) in from.iter().enumerate() {
+        for path in from {
             let failed = |error| Error::io("read", path, &error);
             let found = path.metadata().map_err(failed)?;
-            if found.is_file() {
-                departure.from.push(path.clone());
-                continue;
-            }
-            if !found.is_dir() {
+            let mut source = Source { path: path.clone(), nodes: None };
+            if found.is_dir() {
+                let mut tree = Tree::new(path, &private).map_err(failed)?;
+                tree.add(path, Path::new(""), &found)?;
+                departure.left.extend(tree.left);
+                source.nodes = (!tree.is_plain).then_some(tree.nodes);
+            } else if !found.is_file() {
                 let message = format!("`{}` is no file or directory", path.display());
                 return Err(Error::failed(message)
                     .hint("`qqmgr ssh VM 'cat > FILE' < FILE` copies what can be read once"));
             }
-            let mut tree = Tree::new(path, &private).map_err(failed)?;
-            tree.add(path, Path::new(""), &found)?;
-            let Tree { nodes, left, is_plain, .. } = tree;
-            departure.left.extend(left);
-            let path =
-                if is_plain { path.clone() } else { departure.lay_out(number, path, &nodes)? };
-            departure.from.push(path);
+            departure.from.push(source);
+        }
+        if departure.from.iter().any(|source| source.nodes.is_some()) {
+            let temp = std::env::temp_dir();
+            let made = fresh_dir(&temp, NAME).map_err(|error| Error::io("write", &temp, &error));
+            departure.dir = Some(made?);
         }
         Ok(departure)
     }
 
-    /// Makes the tree anew; gives its path, with the last part of the old one.
-    fn lay_out(&mut self, number: usize, path: &Path, nodes: &[Node]) -> Result<PathBuf, Error> {
-        let temp = std::env::temp_dir();
-        let failed = |error| Error::io("write", &temp, &error);
-        let dir = match &self.dir {
-            Some(dir) => dir.clone(),
-            None => fresh_dir(&temp, NAME).map_err(failed)?,
-        };
-        self.dir = Some(dir.clone());
-        let base = dir.join(number.to_string());
-        fs::create_dir(&base).map_err(failed)?;
-        let root = base.join(last_part(path).unwrap_or("tree".into()));
-        for node in nodes {
-            // An empty name would add a slash to the end.
-            let at = root.components().chain(node.inside.components()).collect::<PathBuf>();
-            let made = match &node.file {
-                None => fs::create_dir(&at),
-                Some(file) => std::os::unix::fs::symlink(file, &at),
-            };
-            made.map_err(failed)?;
-        }
-        // The innermost first: after that, some cannot be written to.
-        for node in nodes.iter().rev().filter(|node| node.file.is_none()) {
-            let mode = Permissions::from_mode(node.mode);
-            fs::set_permissions(root.join(&node.inside), mode).map_err(failed)?;
-        }
-        Ok(if last_part(path).is_some() { root } else { root.join(".") })
+    /// Lays out what has to be; gives the paths to copy from.
+    pub(crate) fn lay_out(&self) -> Result<Vec<PathBuf>, Error> {
+        let sources = self.from.iter().enumerate();
+        let paths = sources.map(|(number, source)| match (&self.dir, &source.nodes) {
+            (Some(dir), Some(nodes)) => {
+                let made = lay_out(&dir.join(number.to_string()), &source.path, nodes);
+                made.map_err(|error| Error::io("write", dir, &error))
+            }
+            _ => Ok(source.path.clone()),
+        });
+        paths.collect()
     }
+}
+
+/// Makes a tree anew in a new directory; gives its path, with the last part of the old one.
+fn lay_out(base: &Path, path: &Path, nodes: &[Node]) -> std::io::Result<PathBuf> {
+    fs::create_dir(base)?;
+    let root = base.join(last_part(path).unwrap_or("tree".into()));
+    for node in nodes {
+        // An empty name would add a slash to the end.
+        let at = root.components().chain(node.inside.components()).collect::<PathBuf>();
+        match &node.file {
+            None => fs::create_dir(&at)?,
+            Some(file) => std::os::unix::fs::symlink(file, &at)?,
+        }
+    }
+    // The innermost first: after that, some cannot be written to.
+    for node in nodes.iter().rev().filter(|node| node.file.is_none()) {
+        fs::set_permissions(root.join(&node.inside), Permissions::from_mode(node.mode))?;
+    }
+    Ok(if last_part(path).is_some() { root } else { root.join(".") })
 }
 
 impl Drop for Departure {

@@ -452,7 +452,52 @@ fn a_killed_get_leaves_nothing() {
     wait_until("the copy has begun", SOON, has_begun);
     signal(get.pid, "KILL");
     wait_until("it is removed", SOON, || unfinished(&project).is_empty());
-    project.sh(": >more").run().success();
+    project.sh(": <>more").run().success();
     let _ = get.end();
     assert_eq!(project.files("out"), Vec::<String>::new());
+}
+
+/// As with `get`, for a tree that is laid out anew.
+#[test]
+fn a_killed_put_leaves_nothing() {
+    let Some(project) = hostile("") else { return };
+    fs::create_dir(project.path("temp")).unwrap();
+    project.write("tree/a", "one");
+    symlink("nowhere", project.path("tree/dead")).unwrap();
+    project.sh("mkfifo more && echo 'exec cat more' >bin/ssh.sh").run().success();
+    let path = format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap());
+    let put = project.qqmgr(&["put", "vm", "tree", "x"]).env("PATH", path);
+    let put = put.env("TMPDIR", project.path("temp")).start();
+    let has_begun = || project.files("temp").iter().any(|name| name.ends_with("/tree/a"));
+    wait_until("the copy has begun", SOON, has_begun);
+    signal(put.pid, "KILL");
+    wait_until("it is removed", SOON, || project.files("temp").is_empty());
+    project.sh(": <>more").run().success();
+    let _ = put.end();
+}
+
+/// Directories that are exchanged for links while files are moved lead nowhere else.
+#[test]
+fn a_link_that_is_put_in_place_meanwhile() {
+    let Some(project) = hostile(
+        r#"
+names = [f"tree/sub/{n}" for n in range(2000)]
+for number in range(1, 4):
+    tar(number, *[(name, FILE, b"evil") for name in names])
+"#,
+    ) else {
+        return;
+    };
+    fs::create_dir_all(project.path("out/tree/sub")).unwrap();
+    fs::create_dir(project.path("elsewhere")).unwrap();
+    let swap = "cd out/tree; while [ -d ../../out ] && [ ! -e ../../end ]; do\n\
+                mv sub dir && ln -s ../../elsewhere sub; rm sub && mv dir sub; done";
+    let swapping = project.sh(swap).start();
+    for _ in 1..=3 {
+        let _ = get(&project, &["a", "out"]);
+    }
+    project.write("end", "");
+    let _ = swapping.end();
+    assert_eq!(project.files("elsewhere"), Vec::<String>::new());
+    assert_eq!(unfinished(&project), Vec::<String>::new());
 }
