@@ -296,8 +296,9 @@ fn a_fetched_image_that_names_something_else() {
             "vmdk",
         ),
         (
-            "create -q -f qcow2 --object secret,id=s,data=x \
-             -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 evil 1M",
+            // Its header says so: to really encrypt it takes a processor that is not busy.
+            "create -q -f qcow2 evil 1M && \
+             printf '\\0\\0\\0\\2' | dd of=evil bs=1 seek=32 conv=notrunc 2>/dev/null",
             "is encrypted".into(),
             "qcow2",
         ),
