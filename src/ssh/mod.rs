@@ -182,7 +182,8 @@ impl Guest {
     /// `ssh` that tells in `-v`'s words whether the guest's server answers within these seconds,
     /// and asks it for nothing.
     pub(crate) fn question(&self, seconds: u64) -> Command {
-        let mut command = self.command(&programs::SSH);
+        let mut command = programs::SSH.command();
+        command.arg("-F").arg(&self.paths.ssh_config);
         let timeout = format!("ConnectTimeout={seconds}");
         let options = [QUESTION, &[timeout.as_str()]].concat();
         command.arg("-v").args(options.iter().flat_map(|option| ["-o", option]));
