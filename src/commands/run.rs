@@ -209,9 +209,13 @@ impl<'a> Job<'a> {
         let wait = args.wait.unwrap_or(spec::WAIT_DEFAULT);
         let of_wait = (wait, Instant::now() + wait);
         let limit = self.limits.deadline.filter(|(_, end)| *end < of_wait.1).unwrap_or(of_wait);
-        if args.wait.is_none() {
+        // The wait has more to say of a guest that has ended.
+        if args.wait.is_none()
+            && let Some((state, error)) = self.target.held()
+            && !state.is_over()
+        {
             let hint = format!("`--wait` waits until `qqmgr resume {name}` lets it go on");
-            self.target.check_guest_runs().map_err(|error| error.hint(hint))?;
+            return Err(error.hint(hint));
         }
         wait::ssh_by(self.target, process, limit)?;
 

@@ -61,16 +61,17 @@ impl<'a> Target<'a> {
 
     /// An error for a guest that does nothing until somebody lets it go on: ssh would hang.
     pub(super) fn check_guest_runs(&self) -> Result<(), Error> {
+        self.held().map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// The state of a guest that does nothing until somebody lets it go on, and the error for it.
+    pub(super) fn held(&self) -> Option<(State, Error)> {
         let Self { name, paths, log, .. } = self;
         let (process, instance) = (process::find(paths), Instance::read(paths));
         let state = State::ask(paths, process.as_ref(), instance.as_ref(), log);
-        match state.way_on(name) {
-            Some(way_on) => {
-                let message = format!("VM `{name}` is {}: its guest does not run", state.name());
-                Err(Error::failed(message).hint(way_on))
-            }
-            None => Ok(()),
-        }
+        let way_on = state.way_on(name)?;
+        let message = format!("VM `{name}` is {}: its guest does not run", state.name());
+        Some((state, Error::failed(message).hint(way_on)))
     }
 
     /// As the configuration has it.

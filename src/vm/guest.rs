@@ -2,7 +2,6 @@
 //! again, or has set up its network. Reads what QEMU told, and asks it for its state.
 
 use super::events;
-use super::state::State;
 use super::watch::{ASK_INTERVAL, Watch};
 use std::time::Instant;
 
@@ -64,9 +63,9 @@ impl<'a> Guest<'a> {
         let (state, name) = (self.watch.state(), self.watch.name);
         let way_on = state.way_on(name);
         self.ask_at = way_on.as_ref().map(|_| Instant::now() + ASK_INTERVAL);
-        // A wait ends with an error when the guest has panicked.
+        // A wait ends with an error when the guest has ended.
         if let Some(way_on) = way_on
-            && state != State::panicked()
+            && !state.is_over()
             && !std::mem::replace(&mut self.noted, true)
         {
             self.watch.log.note(&format!("VM `{name}` is {}: {way_on}", state.name()));

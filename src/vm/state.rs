@@ -9,6 +9,11 @@ use std::time::{Duration, Instant};
 /// A QEMU that has not answered by then is busy or frozen; people wait no longer for a status.
 const ANSWER_WAIT: Duration = Duration::from_millis(1500);
 
+/// What helps a guest that has ended in a QEMU that stays, for a hint.
+pub(crate) fn start_again(name: &str) -> String {
+    format!("`qqmgr reset {name}` and then `qqmgr resume {name}` start it again")
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Stopped,
@@ -30,8 +35,9 @@ impl State {
         }
     }
 
-    pub(crate) fn panicked() -> Self {
-        Self::Qemu("guest-panicked".into())
+    /// Whether the guest has panicked or shut down, and QEMU stays.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self, Self::Qemu(state) if ["guest-panicked", "shutdown"].contains(&&**state))
     }
 
     /// What lets a guest go on that does nothing in this state, for a hint; `None` for one that
@@ -43,9 +49,7 @@ impl State {
                 format!("`qqmgr resume {name}` lets it go on")
             }
             "debug" => format!("continue it in gdb, or by `qqmgr resume {name}`"),
-            "guest-panicked" | "internal-error" | "shutdown" => {
-                format!("`qqmgr reset {name}` and then `qqmgr resume {name}` start it again")
-            }
+            "guest-panicked" | "internal-error" | "shutdown" => start_again(name),
             "preconfig" => format!("`qqmgr qmp {name} x-exit-preconfig` lets it go on"),
             "inmigrate" => "it waits for the state of another QEMU (`-incoming`)".into(),
             _ => return None,

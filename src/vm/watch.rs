@@ -4,7 +4,7 @@
 use super::events::{self, Ending, Story};
 use super::guest::{Guest, Look};
 use super::process::{self, Process};
-use super::state::State;
+use super::state::{State, start_again};
 use super::tail::tail;
 use super::{Instance, Paths, last_words, launch, wait};
 use crate::error::{Error, Kind};
@@ -223,14 +223,14 @@ impl Watch<'_> {
     }
 
     fn panicked(&self, what: &str) -> Error {
-        let error = self.guest_ended(&format!("the guest panicked while waiting for {what}"));
-        State::panicked().way_on(self.name).into_iter().fold(error, Error::hint)
+        self.guest_ended(&format!("the guest panicked while waiting for {what}"))
     }
 
     /// That the guest has ended, and QEMU stays.
     fn guest_ended(&self, message: &str) -> Error {
         let said = last_words::of_guest(self.paths);
-        Error::new(Kind::NotRunning, format!("{message}{said}"))
+        let error = Error::new(Kind::NotRunning, format!("{message}{said}"));
+        error.hint(start_again(self.name))
     }
 
     fn timed_out(&self, what: &str) -> Error {

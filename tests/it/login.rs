@@ -124,7 +124,7 @@ fn a_connection_that_is_dropped_before_the_login_is_tried_again() {
     fake(&project, port, "HostName = \"localhost\"");
     project.qqmgr(&["start", "vm"]).run().stdout("vm started: [..]\n").success();
     let plain = project.qqmgr(&["ssh", "vm", "true"]).run();
-    plain.stderr("[..]onnection [..]\n").code(255);
+    plain.stderr("qqmgr: error: cannot reach the guest [..]\nqqmgr: hint: [..]\n").code(255);
     project.qqmgr(&["ssh", "vm", "echo hi"]).run().stdout("hi\n").success();
     stop(&project);
 }
