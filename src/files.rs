@@ -39,7 +39,7 @@ const WRITTEN: &[&str] = &[
 pub(crate) fn private_dir(dir: &Path) -> Result<(), Error> {
     check_links(dir)?;
     let made = DirBuilder::new().recursive(true).mode(PRIVATE_DIR).create(dir);
-    made.map_err(|error| Error::io("create", dir, &error))?;
+    made.map_err(|error| no_dir("create", dir, &error))?;
     let metadata = fs::symlink_metadata(dir).map_err(|error| Error::io("read", dir, &error))?;
     let shown = dir.display();
     if !metadata.is_dir() {
@@ -50,7 +50,7 @@ pub(crate) fn private_dir(dir: &Path) -> Result<(), Error> {
     if metadata.uid() != user {
         let owner = metadata.uid();
         return Err(Error::failed(format!("`{shown}` belongs to user {owner}, not to {user}"))
-            .hint("who owns the directory controls the VM; use a directory of your own"));
+            .hint(whose(dir, owner, user)));
     }
     if metadata.mode() & 0o077 != 0 {
         restrict(dir, &metadata).map_err(|error| Error::io("restrict", dir, &error))?;
@@ -108,12 +108,49 @@ fn check_links(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// The error of a directory that cannot be made or entered, with what helps against the cause.
+fn no_dir(verb: &str, dir: &Path, error: &io::Error) -> Error {
+    let failed = Error::io(verb, dir, error);
+    let elsewhere = "QQMGR_RUNTIME_DIR names another directory for the files of all VMs";
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => failed.hint(elsewhere),
+        io::ErrorKind::PermissionDenied => match (owned(dir), user_id()) {
+            (Some((above, owner)), Ok(user)) if owner != user && is_runtime(above) => {
+                failed.hint(whose(above, owner, user))
+            }
+            _ => failed.hint(elsewhere),
+        },
+        _ => failed,
+    }
+}
+
+/// The nearest directory from here upwards that can be looked at, and its owner.
+fn owned(dir: &Path) -> Option<(&Path, u32)> {
+    dir.ancestors().find_map(|dir| Some((dir, fs::symlink_metadata(dir).ok()?.uid())))
+}
+
+/// Whether it is a directory of a VM or an image, or a `.qqmgr` with these.
+fn is_runtime(dir: &Path) -> bool {
+    let name = dir.file_name().unwrap_or_default().as_bytes();
+    name.ends_with(b".qqmgr") || name.starts_with(b"vm.") || name.starts_with(b"img.")
+}
+
+/// What helps when a directory of ours is another user's: `sudo qqmgr` makes root's.
+fn whose(dir: &Path, owner: u32, user: u32) -> String {
+    let shown = dir.display();
+    if owner == 0 {
+        format!("it is root's, as after a `sudo`: `sudo chown -R {user} '{shown}'` makes it yours")
+    } else {
+        "who owns the directory controls the VM; use a directory of your own".into()
+    }
+}
+
 /// An error unless the directory can be entered, or is not there. What cannot be looked at must
 /// not be taken for what is not there.
 pub(crate) fn check_access(dir: &Path) -> Result<(), Error> {
     match fs::symlink_metadata(dir.join(".")) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            Err(Error::io("enter", dir, &error).hint("is it somebody else's VM?"))
+            Err(no_dir("enter", dir, &error))
         }
         _ => Ok(()),
     }

@@ -88,6 +88,18 @@ pub(crate) fn locate(program: &str, dir: &Path) -> Option<PathBuf> {
     find(program).map(|_| program.into())
 }
 
+/// The error of a program that the configuration names and that is not there. `hint` helps where
+/// it is missing; what has arguments behind the name of a program is not.
+pub(crate) fn missing(program: &str, dir: &Path, hint: &str) -> Error {
+    let error = Error::failed(format!("there is no program `{program}`"));
+    match program.split_once(char::is_whitespace) {
+        Some((first, _)) if locate(first, dir).is_some() => error.hint(format!(
+            "it has to be one program: name a script that ends with `exec {program} \"$@\"`"
+        )),
+        _ => error.hint(hint),
+    }
+}
+
 /// Makes the error of a program that could not be run. For a missing one the hint says what to
 /// install.
 pub(crate) fn cannot_run(command: &Command, error: &io::Error) -> Error {

@@ -239,6 +239,17 @@ impl<'a> Scope<'a> {
         Ok(if is_seed { paths.seed } else { paths.disk })
     }
 
+    /// A hint about a key with dots in it: to a placeholder, dots lead into tables.
+    fn quoted(&self, name: &str) -> Option<String> {
+        let (table, key, header) = match name.strip_prefix("vm.") {
+            Some(of_vm) => (self.vars.as_ref(), of_vm, "[vm.NAME.vars]"),
+            None => (&self.config.model.vars, name, "[vars]"),
+        };
+        let is_there = key.contains('.') && table.get(key).is_some();
+        is_there
+            .then(|| format!("in `{header}`, write `{key} = ...` without quotes around the key"))
+    }
+
     fn unknown(&self, placeholder: &Placeholder) -> Problem {
         let mut known: Vec<String> = BUILT_IN.iter().map(ToString::to_string).collect();
         known.extend(self.config.model.images.iter().flat_map(|image| {
@@ -251,6 +262,9 @@ impl<'a> Scope<'a> {
         }
         let near = nearest(&placeholder.name, known.iter().map(String::as_str));
         let message = format!("there is no variable `{}`", placeholder.name);
+        if let Some(quoted) = self.quoted(&placeholder.name) {
+            return Problem::new(placeholder.span, message).hint(quoted);
+        }
         let hint = match placeholder.name.split('.').next() {
             Some("img") if self.vm.is_some() => "images are declared in `[img.NAME]`",
             Some("img" | "vm") if self.vm.is_none() => "this string is no VM's",
@@ -275,6 +289,8 @@ fn names(table: &Table, prefix: &str, out: &mut Vec<String>) {
     for (key, value) in table.iter() {
         match &value.kind {
             toml::Kind::Table(inner) => names(inner, &format!("{prefix}{}.", key.name), out),
+            // No placeholder leads to a key that has a dot in it.
+            _ if key.name.contains('.') => {}
             _ => out.push(format!("{prefix}{}", key.name)),
         }
     }

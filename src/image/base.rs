@@ -127,8 +127,8 @@ impl Maker<'_> {
 pub(crate) fn qemu_img(config: &Config) -> Result<PathBuf, Error> {
     let img = config.qemu_img()?;
     programs::locate(&img, config.dir()).ok_or_else(|| {
-        Error::failed(format!("there is no program `{img}`"))
-            .hint("install it (Debian: qemu-utils), or set `img` in `[qemu]` to where it is")
+        let hint = "install it (Debian: qemu-utils), or set `img` in `[qemu]` to where it is";
+        programs::missing(&img, config.dir(), hint)
     })
 }
 

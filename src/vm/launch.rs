@@ -39,8 +39,9 @@ const PID_FILE_LOCKED: &str = "Cannot lock pid file";
 /// `dir`. That there is none is told before anything is made for the VM.
 pub(crate) fn program(bin: &str, dir: &Path) -> Result<PathBuf, Error> {
     programs::locate(bin, dir).ok_or_else(|| {
-        Error::failed(format!("there is no program `{bin}`"))
-            .hint("install QEMU (Debian: qemu-system-x86), or set `bin` in `[qemu]` to where it is")
+        let hint =
+            "install QEMU (Debian: qemu-system-x86), or set `bin` in `[qemu]` to where it is";
+        programs::missing(bin, dir, hint)
     })
 }
 
