@@ -92,7 +92,9 @@ fn chosen(
         None if known == Known::Configured => config.vm(name).map(|_| ()),
         None => Ok(()),
     };
-    let wrong = names.iter().filter_map(|name| {
+    // A VM that is broken is told of when it is its turn: the others are worked on.
+    let is_broken = |name: &str| config.find_vm(name).is_none() && config.is_declared(name);
+    let wrong = names.iter().filter(|name| !is_broken(name)).filter_map(|name| {
         let checked = check_name(&config, args, name).and_then(|()| check(name));
         checked.err().map(|error| error.of_vm(name, names.len() > 1))
     });
@@ -106,7 +108,7 @@ fn chosen(
 pub(super) fn select(args: &Args, config: &Config, known: Known) -> Result<Vec<String>, Error> {
     let all = || {
         let others = (known != Known::Configured).then(|| unconfigured(config));
-        let configured = config.vms().iter().map(|vm| vm.name.clone());
+        let configured = config.names().into_iter();
         let runs = |name: &String| process::find(&Paths::new(config.vm_dir(name))).is_some();
         let configured = configured.filter(move |name| known != Known::Running || runs(name));
         configured.chain(others.into_iter().flatten())

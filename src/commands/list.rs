@@ -6,7 +6,7 @@ use crate::cli::spec::Flag;
 use crate::cli::{Args, Command, Outcome, Run};
 use crate::config::Config;
 use crate::config::model::Vm;
-use crate::error::Kind;
+use crate::error::{Error, Kind};
 use crate::files;
 use crate::json::Value;
 use crate::log::Log;
@@ -26,7 +26,7 @@ pub(crate) static COMMAND: Command = Command {
     operands: &[],
     flags: &[&QUIET, &RUNNING],
     failure_code: Kind::exit_code,
-    run: Run::Once(run),
+    run: Run::Each(run),
 };
 
 pub(super) static QUIET: Flag =
@@ -41,6 +41,8 @@ struct Entry {
     configured: bool,
     /// How its last QEMU ended, if it does not run.
     end: Option<End>,
+    /// What is wrong with it in the configuration.
+    error: Option<Value>,
 }
 
 struct Entries(Vec<Entry>);
@@ -48,24 +50,45 @@ struct Entries(Vec<Entry>);
 /// For scripts, and for completion.
 pub(super) struct Names(pub(super) Vec<String>);
 
-fn run(args: &Args) -> Outcome {
-    let config = Config::load(args)?;
+/// Tells the VMs, and then what is wrong with those that are broken.
+fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) {
+    let config = match Config::load(args) {
+        Ok(config) => config,
+        Err(error) => return tell(Err(error)),
+    };
+    let problems = config.all_problems(Vec::new());
+    let errors = (!problems.is_empty()).then(|| Error::config(&config.source, problems));
+    match errors {
+        Some(errors) if config.vms().is_empty() && !args.quiet => tell(Err(errors)),
+        Some(errors) if !args.quiet && !args.json => {
+            tell(list(args, &config));
+            tell(Err(errors));
+        }
+        _ => tell(list(args, &config)),
+    }
+}
+
+fn list(args: &Args, config: &Config) -> Outcome {
     if args.quiet && !args.running {
-        return Ok(Box::new(Names(config.vms().iter().map(|vm| vm.name.clone()).collect())));
+        return Ok(Box::new(Names(config.names())));
     }
     ps::check()?;
     files::check_access(config.runtime_dir())?;
     let log = args.log();
     // One look at the directory saves two for each VM that never ran.
     let with_a_dir = config.vms_with_a_dir();
-    let configured = config.vms().iter().map(|vm| {
-        let paths = with_a_dir.get(&vm.name).map(|name| Paths::new(config.vm_dir(name)));
-        Entry::new(&vm.name, Some(vm), paths.as_ref(), &log)
+    let names = config.names();
+    let configured = names.iter().map(|name| {
+        let paths = with_a_dir.get(name).map(|name| Paths::new(config.vm_dir(name)));
+        let vm = config.vm(name);
+        let entry = Entry::new(name, vm.as_ref().ok().copied(), paths.as_ref(), &log);
+        let error = vm.err().map(|error| error.of_vm(name, true).json());
+        Entry { configured: true, error, ..entry }
     });
-    let others = with_a_dir.iter().filter(|name| config.find_vm(name).is_none());
+    let others = with_a_dir.iter().filter(|name| !config.is_declared(name));
     let running = others.filter_map(|name| {
         let paths = Paths::new(config.vm_dir(name));
-        runs_unconfigured(&config, &paths).then(|| Entry::new(name, None, Some(&paths), &log))
+        runs_unconfigured(config, &paths).then(|| Entry::new(name, None, Some(&paths), &log))
     });
     let mut entries: Vec<Entry> = configured.chain(running).collect();
     if args.running {
@@ -91,6 +114,7 @@ impl Entry {
             pid: process.map(|process| process.pid),
             ssh_port: recorded.or(vm.and_then(|vm| vm.port.fixed())),
             configured: vm.is_some(),
+            error: None,
         }
     }
 }
@@ -131,9 +155,14 @@ impl Report for Entries {
         let number = |number: Option<u32>| number.map_or("-".into(), |n| n.to_string());
         for entry in &self.0 {
             let (pid, port) = (number(entry.pid), number(entry.ssh_port.map(u32::from)));
-            let port = if entry.configured && entry.ssh_port.is_none() { "auto" } else { &port };
+            let is_chosen = entry.configured && entry.error.is_none() && entry.ssh_port.is_none();
+            let port = if is_chosen { "auto" } else { &port };
             let (name, state) = (&entry.name, entry.state.name());
-            let note = if entry.configured { "" } else { "  not configured any more" };
+            let note = match entry {
+                Entry { configured: false, .. } => "  not configured any more",
+                Entry { error: Some(_), .. } => "  has errors",
+                _ => "",
+            };
             let end = entry.end.as_ref().map(|end| format!("  {}", ended(end)));
             let end = end.unwrap_or_default();
             let _ = writeln!(text, "{name:width$}  {state:12}  {pid:>8}  {port:>8}{note}{end}");
@@ -143,6 +172,9 @@ impl Report for Entries {
 
     fn json(&self) -> Value {
         let one = |entry: &Entry| {
+            if let Some(error) = &entry.error {
+                return error.clone();
+            }
             let members = [
                 ("name", Value::from(entry.name.as_str())),
                 ("running", entry.pid.is_some().into()),
@@ -154,5 +186,10 @@ impl Report for Entries {
             Value::object(members.into_iter().chain(End::json_members(entry.end.as_ref())))
         };
         self.0.iter().map(one).collect()
+    }
+
+    fn exit_code(&self) -> u8 {
+        let is_broken = self.0.iter().any(|entry| entry.error.is_some());
+        if is_broken { Kind::Config.exit_code() } else { 0 }
     }
 }

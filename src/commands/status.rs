@@ -78,7 +78,7 @@ fn run(target: &Target) -> Box<dyn Report> {
     let instance = process.as_ref().and(instance);
     Box::new(Status {
         name,
-        configured: vm.is_some(),
+        configured: config.is_declared(&target.name),
         has_console: process.is_some() && console::is_there(paths),
         state,
         uptime: process.as_ref().and_then(|process| uptime(process, instance.as_ref())),

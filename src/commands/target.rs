@@ -102,6 +102,6 @@ pub(super) fn runs_unconfigured(config: &Config, paths: &Paths) -> bool {
 /// The VMs that run, or are about to, without being in the configuration any more; sorted.
 pub(super) fn unconfigured(config: &Config) -> impl Iterator<Item = String> {
     let others = config.vms_with_a_dir().into_iter();
-    let others = others.filter(|name| config.find_vm(name).is_none());
+    let others = others.filter(|name| !config.is_declared(name));
     others.filter(|name| runs_unconfigured(config, &Paths::new(config.vm_dir(name))))
 }

@@ -2,7 +2,7 @@
 //! collected, each with its place.
 
 use super::extends::{self, Draft};
-use super::model::{BOOTS_MAX, Literal, Model, Own, Port, Setting, SshOption, SshPort, Vm};
+use super::model::{BOOTS_MAX, Broken, Literal, Model, Own, Port, Setting, SshOption, SshPort, Vm};
 use super::ssh_keywords::one_value;
 use crate::text::{Problem, Source, nearest};
 use crate::toml::{Key, Kind, Table, Value};
@@ -19,8 +19,7 @@ const AUTO: &str = "auto";
 /// Keywords that would begin another block of the generated file.
 const SSH_BLOCKS: &[&str] = &["Host", "Match"];
 
-/// The model, and what is wrong in the file. A VM that has anything wrong, or takes over from one
-/// that has, is not in the model.
+/// The model, and what is wrong in the parts of the file that all VMs need.
 pub(super) fn decode(source: &Source, root: &Table) -> (Model, Vec<Problem>) {
     let mut decoder = Decoder { source, problems: Vec::new() };
     let model = decoder.root(root);
@@ -59,22 +58,32 @@ impl Decoder<'_> {
         let can_be_named = self.problems.len() == before;
         let ssh = self.table(root.get("ssh"), "[ssh]");
         let ssh = ssh.map(|table| self.ssh_options(table, "[ssh]", &[])).unwrap_or_default();
-        let vms = self.table(root.get("vm"), "[vm]").map(|vms| self.vms(vms)).unwrap_or_default();
+        let vms = self.table(root.get("vm"), "[vm]");
+        let (vms, broken) = vms.map(|vms| self.vms(vms)).unwrap_or_default();
         // Of a placeholder nobody could tell then whether it is right.
         let vms = if can_be_named { vms } else { Vec::new() };
-        Model { qemu_bin, qemu_img, vars, ssh, vms, images }
+        Model { qemu_bin, qemu_img, vars, ssh, vms, broken, images }
     }
 
-    fn vms(&mut self, vms: &Table) -> Vec<Vm> {
-        let drafts = vms.iter().filter_map(|(key, value)| {
-            let before = self.problems.len();
+    /// The VMs, and those that are broken. What is wrong with a VM is kept with it.
+    fn vms(&mut self, vms: &Table) -> (Vec<Vm>, Vec<Broken>) {
+        let (mut drafts, mut no_tables) = (Vec::new(), Vec::new());
+        for (key, value) in vms.iter() {
+            let shared = std::mem::take(&mut self.problems);
             self.vm_name(key);
-            let table = self.table(Some(value), &header(key, ""))?;
-            let draft = self.vm(key, table);
-            Some(Draft { is_sound: self.problems.len() == before, ..draft })
-        });
-        let drafts = drafts.collect();
-        extends::link(drafts, vms, &mut self.problems)
+            let table = self.table(Some(value), &header(key, ""));
+            let draft = table.map(|table| self.vm(key, table));
+            let problems = std::mem::replace(&mut self.problems, shared);
+            let (name, span) = (key.name.clone(), key.span);
+            match draft {
+                Some(draft) => drafts.push(Draft { problems, ..draft }),
+                None => no_tables.push(Broken { name, span, problems }),
+            }
+        }
+        let (vms, mut broken) = extends::link(drafts, vms);
+        broken.extend(no_tables);
+        broken.sort_by_key(|vm| vm.span.start);
+        (vms, broken)
     }
 
     fn vm_name(&mut self, key: &Key) {
@@ -108,7 +117,7 @@ impl Decoder<'_> {
         let vm_port = ssh_table.and_then(|table| table.get("vm_port"));
         let options = ssh_table.map(|ssh| self.ssh_options(ssh, &ssh_header, SSH_KEYS));
         Draft {
-            is_sound: true,
+            problems: Vec::new(),
             name: key.name.clone(),
             span: key.span,
             extends: self.text(table.get("extends"), "extends"),

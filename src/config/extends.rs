@@ -3,7 +3,7 @@
 //! A VM keeps what its own table says; the rest is gathered when the VM is used, so that many VMs
 //! which extend one do not copy it.
 
-use super::model::{BOOTS, Literal, Model, Own, Port, SshOption, SshPort, VM_PORT, Vm};
+use super::model::{BOOTS, Broken, Literal, Model, Own, Port, SshOption, SshPort, VM_PORT, Vm};
 use crate::text::{Problem, Span, nearest};
 use crate::toml::Table;
 use std::borrow::Cow;
@@ -11,8 +11,8 @@ use std::collections::HashMap;
 
 /// A VM as its table says, before it is known what it takes over.
 pub(super) struct Draft {
-    /// Nothing is wrong with it, as far as is known.
-    pub(super) is_sound: bool,
+    /// What is wrong with it, as far as is known.
+    pub(super) problems: Vec<Problem>,
     pub(super) name: String,
     /// The place of the name.
     pub(super) span: Span,
@@ -22,40 +22,51 @@ pub(super) struct Draft {
     pub(super) vm_port: Option<Port>,
 }
 
-/// The VMs of the drafts, with the ports that they take over. A draft that is not sound, or extends
-/// one that is not, makes none. `tables` are all of `[vm]`, those with errors too.
-pub(super) fn link(mut drafts: Vec<Draft>, tables: &Table, problems: &mut Vec<Problem>) -> Vec<Vm> {
-    let places: HashMap<&str, usize> =
-        drafts.iter().enumerate().map(|(at, draft)| (draft.name.as_str(), at)).collect();
-    let parent = |draft: &Draft| places.get(draft.extends.as_ref()?.text.as_str()).copied();
+/// The VMs of the drafts, with the ports that they take over, and those that are [`Broken`]: they
+/// have a problem, or take over from one that has. `tables` are all of `[vm]`.
+pub(super) fn link(mut drafts: Vec<Draft>, tables: &Table) -> (Vec<Vm>, Vec<Broken>) {
+    let places: HashMap<String, usize> =
+        drafts.iter().enumerate().map(|(at, draft)| (draft.name.clone(), at)).collect();
+    let parent = |draft: &Draft| places.get(&draft.extends.as_ref()?.text).copied();
     let parents: Vec<Option<usize>> = drafts.iter().map(parent).collect();
-    problems.extend(drafts.iter().filter_map(|draft| unknown(draft, tables)));
-    for at in parents_first(&mut drafts, &parents, problems) {
+    for draft in &mut drafts {
+        let unknown = unknown(draft, tables);
+        draft.problems.extend(unknown);
+    }
+    for at in parents_first(&mut drafts, &parents) {
         if let Some(parent) = parents[at] {
             let (port, vm_port) = (drafts[parent].port, drafts[parent].vm_port);
             drafts[at].port = drafts[at].port.or(port);
             drafts[at].vm_port = drafts[at].vm_port.or(vm_port);
-            drafts[at].is_sound &= drafts[parent].is_sound;
-        } else {
-            drafts[at].is_sound &= drafts[at].extends.is_none();
+            let inherited = drafts[parent].problems.clone();
+            let new =
+                inherited.into_iter().filter(|problem| !drafts[at].problems.contains(problem));
+            let new: Vec<Problem> = new.collect();
+            drafts[at].problems.extend(new);
         }
     }
-    vms(drafts, &parents)
+    sorted_out(drafts, &parents)
 }
 
-/// Makes the VMs from the drafts that are sound and whose `parents` are, too.
-fn vms(drafts: Vec<Draft>, parents: &[Option<usize>]) -> Vec<Vm> {
-    let is_vm = |draft: &Draft| draft.is_sound && draft.port.is_some();
+/// Makes the VMs from the drafts without problems, whose `parents` have none, too.
+fn sorted_out(drafts: Vec<Draft>, parents: &[Option<usize>]) -> (Vec<Vm>, Vec<Broken>) {
+    let is_vm = |draft: &Draft| draft.problems.is_empty() && draft.port.is_some();
     let mut count = 0..;
     let places: Vec<Option<usize>> =
         drafts.iter().map(|draft| is_vm(draft).then(|| count.next()).flatten()).collect();
-    let vm = |(draft, parent): (Draft, &Option<usize>)| {
-        let Draft { name, span, own, .. } = draft;
+    let (mut vms, mut broken) = (Vec::new(), Vec::new());
+    for (draft, parent) in drafts.into_iter().zip(parents) {
+        let is_vm = is_vm(&draft);
+        let Draft { problems, name, span, own, port, vm_port, .. } = draft;
         let extends = parent.and_then(|parent| places[parent]);
-        let vm_port = draft.vm_port.or(Port::new(VM_PORT.into()))?;
-        Some(Vm { name, span, extends, own, port: draft.port?, vm_port })
-    };
-    drafts.into_iter().zip(parents).filter(|(draft, _)| is_vm(draft)).filter_map(vm).collect()
+        match (port, vm_port.or(Port::new(VM_PORT.into()))) {
+            (Some(port), Some(vm_port)) if is_vm => {
+                vms.push(Vm { name, span, extends, own, port, vm_port });
+            }
+            _ => broken.push(Broken { name, span, problems }),
+        }
+    }
+    (vms, broken)
 }
 
 /// Tells what is wrong with the name that a VM extends.
@@ -69,11 +80,7 @@ fn unknown(draft: &Draft, tables: &Table) -> Option<Problem> {
 }
 
 /// All places among the drafts, each after the one that it extends; rings are problems.
-fn parents_first(
-    drafts: &mut [Draft],
-    parents: &[Option<usize>],
-    problems: &mut Vec<Problem>,
-) -> Vec<usize> {
+fn parents_first(drafts: &mut [Draft], parents: &[Option<usize>]) -> Vec<usize> {
     let mut order = Vec::new();
     let mut seen = vec![false; drafts.len()];
     for start in 0..drafts.len() {
@@ -85,8 +92,8 @@ fn parents_first(
             next = parents[at];
         }
         if let Some(ring) = line.iter().position(|at| Some(*at) == next) {
-            problems.extend(ring_problem(drafts, &line[ring..]));
-            line[ring..].iter().for_each(|at| drafts[*at].is_sound = false);
+            let problem = ring_problem(drafts, &line[ring..]);
+            line[ring..].iter().for_each(|at| drafts[*at].problems.extend(problem.clone()));
         }
         order.extend(line.into_iter().rev());
     }

@@ -22,7 +22,7 @@ use crate::words::{self, Word};
 pub(crate) use decode::is_vm_name;
 pub(crate) use decode_img::{is_image_name, is_url, sha256};
 pub(crate) use images::{Declared, DeclaredBase, ImagePaths, Location, Seed};
-use model::{Literal, Model, Setting, Vm};
+use model::{Broken, Literal, Model, Setting, Vm};
 use scope::Scope;
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -73,14 +73,17 @@ pub(crate) type Invocation = (String, Vec<Word>);
 pub(crate) type SshSetting = (String, Vec<String>);
 
 impl Config {
-    /// Finds, reads and checks the configuration that `args` and the environment name.
+    /// Finds, reads and checks the configuration that `args` and the environment name. A VM in
+    /// which something is wrong is an error only for the commands that use it.
     pub(crate) fn load(args: &Args) -> Result<Self, Error> {
-        let (config, problems) = Self::load_what_is_right(args)?;
+        let (config, shared) = Self::load_what_is_right(args)?;
+        let problems = if shared.is_empty() { shared } else { config.all_problems(shared) };
         config.checked(problems, ())?;
         Ok(config)
     }
 
-    /// Loads a file in which something may be wrong: gives the problems, and the VMs without any.
+    /// Finds and reads the configuration, and gives what is wrong in the parts of it that all VMs
+    /// need.
     pub(crate) fn load_what_is_right(args: &Args) -> Result<(Self, Vec<Problem>), Error> {
         Self::find(args.config.as_deref(), |text| args.log().note(text))
     }
@@ -99,10 +102,41 @@ impl Config {
         Self::examine_file(source, location.file, location.runtime)
     }
 
+    /// What is wrong anywhere in the file, each once, in its order; `shared` is no VM's.
+    pub(crate) fn all_problems(&self, shared: Vec<Problem>) -> Vec<Problem> {
+        let mut all = shared;
+        for problem in self.model.broken.iter().flat_map(|vm| &vm.problems) {
+            if !all.contains(problem) {
+                all.push(problem.clone());
+            }
+        }
+        all.sort_by_key(|problem| problem.span.start);
+        all
+    }
+
+    /// The VMs in which something is wrong, in file order.
+    pub(crate) fn broken(&self) -> &[Broken] {
+        &self.model.broken
+    }
+
+    /// The names of all VMs, broken ones too, in file order.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let sound = self.model.vms.iter().map(|vm| (vm.span.start, &vm.name));
+        let broken = self.model.broken.iter().map(|vm| (vm.span.start, &vm.name));
+        let mut all: Vec<(usize, &String)> = sound.chain(broken).collect();
+        all.sort_by_key(|(start, _)| *start);
+        all.into_iter().map(|(_, name)| name.clone()).collect()
+    }
+
+    /// Whether the file has a VM of this name, broken or not.
+    pub(crate) fn is_declared(&self, name: &str) -> bool {
+        self.find_vm(name).is_some() || self.model.broken.iter().any(|vm| vm.name == name)
+    }
+
     /// Checks a configuration that was read from `file`; `runtime` is for the VMs' directories.
     pub(crate) fn parse(source: Source, file: PathBuf, runtime: PathBuf) -> Result<Self, Error> {
-        let (config, problems) = Self::examine_file(source, file, runtime)?;
-        config.checked(problems, ())?;
+        let (config, shared) = Self::examine_file(source, file, runtime)?;
+        config.checked(config.all_problems(shared), ())?;
         Ok(config)
     }
 
@@ -134,7 +168,13 @@ impl Config {
     }
 
     pub(crate) fn vm(&self, name: &str) -> Result<&Vm, Error> {
-        self.find_vm(name).ok_or_else(|| self.unknown_vm(name))
+        self.find_vm(name).ok_or_else(|| {
+            let broken = self.model.broken.iter().find(|vm| vm.name == name);
+            match broken.filter(|vm| !vm.problems.is_empty()) {
+                Some(vm) => Error::config(&self.source, vm.problems.clone()),
+                None => self.unknown_vm(name),
+            }
+        })
     }
 
     pub(crate) fn find_vm(&self, name: &str) -> Option<&Vm> {
@@ -142,8 +182,8 @@ impl Config {
     }
 
     fn unknown_vm(&self, name: &str) -> Error {
-        let names: Vec<&str> = self.model.vms.iter().map(|vm| vm.name.as_str()).collect();
-        let near = nearest(name, names.iter().copied());
+        let names = self.names();
+        let near = nearest(name, names.iter().map(String::as_str));
         let message = format!("there is no VM `{name}` in `{}`", self.source.name);
         let error = Error::new(Kind::UnknownVm, did_you_mean(&message, near));
         match names.len() {

@@ -1,6 +1,6 @@
 //! The typed configuration: a value that exists here is valid.
 
-use crate::text::Span;
+use crate::text::{Problem, Span};
 use crate::toml::Table;
 use std::fmt;
 use std::num::NonZeroU16;
@@ -24,6 +24,8 @@ pub(crate) struct Model {
     pub(super) vars: Table,
     pub(super) ssh: Vec<SshOption>,
     pub(super) vms: Vec<Vm>,
+    /// The VMs that cannot be used.
+    pub(super) broken: Vec<Broken>,
     pub(super) images: Vec<Image>,
 }
 
@@ -61,6 +63,16 @@ pub(crate) enum CloudInit {
         packages: Vec<Literal>,
         run: Vec<Literal>,
     },
+}
+
+/// A VM in whose table something is wrong, or in that of a VM that it takes over from. It keeps no
+/// command from working on another one.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub(crate) name: String,
+    /// Of the name.
+    pub(crate) span: Span,
+    pub(crate) problems: Vec<Problem>,
 }
 
 #[derive(Debug)]

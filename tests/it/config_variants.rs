@@ -212,7 +212,7 @@ fn an_unknown_vm_to_extend() {
     let base = "[vm.base]\ncmd = \"\"\nssh.port = 1\n[vm.vm]\n";
     refused(
         format!("{base}extends = \"bsae\"\n"),
-        LIST,
+        &["status", "vm"],
         "\
 qqmgr: error: there is no VM `bsae` to extend, did you mean `base`?
  --> qqmgr.toml:5:11
@@ -224,7 +224,7 @@ qqmgr: error: there is no VM `bsae` to extend, did you mean `base`?
     // Not even itself is near.
     refused(
         format!("{base}extends = \"vn\"\n"),
-        LIST,
+        &["status", "vm"],
         "\
 qqmgr: error: there is no VM `vn` to extend
  --> qqmgr.toml:5:11
@@ -240,7 +240,7 @@ qqmgr: hint: `extends` has the NAME of another `[vm.NAME]`
 fn vms_that_extend_each_other_in_a_ring() {
     refused(
         "[vm.vm]\nextends = \"vm\"\n",
-        LIST,
+        &["status", "vm"],
         "\
 qqmgr: error: VMs extend each other in a ring: `vm` -> `vm`
  --> qqmgr.toml:2:11
@@ -250,11 +250,13 @@ qqmgr: error: VMs extend each other in a ring: `vm` -> `vm`
 ",
     );
     // The first leads into the ring and is not of it; another ring is told as well.
-    refused(
+    let project = Project::new();
+    project.config(
         "[vm.in]\nextends = \"a\"\n[vm.c]\nextends = \"a\"\n[vm.a]\nextends = \"b\"\n\
          [vm.b]\nextends = \"c\"\nssh.port = 1\n[vm.fine]\nssh.port = 1\n\
          [vm.d]\nextends = \"e\"\n[vm.e]\nextends = \"d\"\n[vm.too]\nextends = \"fine\"\n",
-        LIST,
+    );
+    let told = project.qqmgr(LIST).run().stdout("...\n").stderr(
         "\
 qqmgr: error: VMs extend each other in a ring: `a` -> `b` -> `c` -> `a`
  --> qqmgr.toml:4:11
@@ -268,6 +270,7 @@ qqmgr: error: VMs extend each other in a ring: `d` -> `e` -> `d`
    |           ^^^
 ",
     );
+    told.code(5);
 }
 
 /// What is wrong with the one that is extended is told once.

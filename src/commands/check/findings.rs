@@ -69,6 +69,22 @@ impl Findings {
         }
     }
 
+    /// Adds the errors of a VM's own table, to whose place they point; one that several VMs take
+    /// over is told once.
+    pub(super) fn add_told(&mut self, vm: &str, problems: &[Problem]) {
+        for problem in problems {
+            match self.found.iter_mut().find(|other| other.problem == *problem) {
+                Some(other) => other.vms.push(vm.into()),
+                None => self.found.push(Finding {
+                    severity: Severity::Error,
+                    vms: vec![vm.into()],
+                    names_them: true,
+                    problem: problem.clone(),
+                }),
+            }
+        }
+    }
+
     /// Adds findings that belong to no VM.
     pub(super) fn add_unowned(&mut self, problems: Vec<Problem>) {
         let error = |problem| Finding {

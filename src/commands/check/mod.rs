@@ -52,7 +52,8 @@ fn run(args: &Args) -> Outcome {
         Err(Ok(located)) => return Ok(Box::new(Findings::of_file(located))),
         Err(Err(error)) => return Err(error),
     };
-    if !problems.is_empty() {
+    if !problems.is_empty() || config.vms().is_empty() && !config.broken().is_empty() {
+        let problems = config.all_problems(problems);
         return Ok(Box::new(all_errors(&config, problems)));
     }
     let chosen = chosen(args, &config)?;
@@ -61,6 +62,9 @@ fn run(args: &Args) -> Outcome {
     // What is wrong with a program that no VM names is told of the first one.
     let first = config.vms().iter().find(|vm| is_chosen(&vm.name)).map(|vm| vm.span);
     let mut subjects = Vec::new();
+    for broken in config.broken().iter().filter(|vm| is_chosen(&vm.name)) {
+        findings.add_told(&broken.name, &broken.problems);
+    }
     for vm in config.vms() {
         let (subject, problems) = Subject::new(&config, vm, first.unwrap_or(vm.span));
         subjects.extend(subject);
@@ -102,15 +106,17 @@ fn all_errors(config: &Config, problems: Vec<Problem>) -> Findings {
 }
 
 /// The names of the VMs to look at.
-fn chosen<'a>(args: &Args, config: &'a Config) -> Result<BTreeSet<&'a str>, Error> {
-    let all = || config.vms().iter().map(|vm| vm.name.as_str());
+fn chosen(args: &Args, config: &Config) -> Result<BTreeSet<String>, Error> {
     let mut chosen = BTreeSet::new();
     for operand in &args.operands {
-        for name in meant(operand, all().map(str::to_string))? {
-            chosen.insert(config.vm(&name)?.name.as_str());
+        for name in meant(operand, config.names().into_iter())? {
+            if !config.is_declared(&name) {
+                config.vm(&name)?;
+            }
+            chosen.insert(name);
         }
     }
-    Ok(if args.operands.is_empty() { all().collect() } else { chosen })
+    Ok(if args.operands.is_empty() { config.names().into_iter().collect() } else { chosen })
 }
 
 impl<'a> Subject<'a> {
