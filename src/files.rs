@@ -1,5 +1,5 @@
 //! TRUSTED CORE: creates, overwrites and deletes files: those in a VM's directory, and what a user
-//! asked to have written ([`create`], [`replace`]).
+//! asked to have written ([`create`]).
 //!
 //! A VM's directory is ours alone: sockets in it give full control of the VM.
 
@@ -281,26 +281,8 @@ pub(crate) fn create(path: &Path, content: &[u8]) -> io::Result<()> {
     })
 }
 
-/// The same in place of a file that is there, or to a device or FIFO. A link stays, and leads to
-/// the new file.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
-    let failed = |error| Error::io("write", path, &error);
-    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-        let written = OpenOptions::new().write(true).open(path);
-        return written.and_then(|mut file| file.write_all(content)).map_err(failed);
-    }
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let temporary = temporary(&path);
-    let written = create(&temporary, content).and_then(|()| {
-        fs::rename(&temporary, &path).inspect_err(|_| {
-            let _ = fs::remove_file(&temporary);
-        })
-    });
-    written.map_err(failed)
-}
-
 /// A name beside the file that no other process uses.
-fn temporary(path: &Path) -> PathBuf {
+pub(crate) fn temporary(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_os_string();
     name.push(format!(".{}", std::process::id()));
     PathBuf::from(name)

@@ -10,6 +10,7 @@ use crate::json::Value;
 use crate::out;
 use crate::png;
 use crate::report::Report;
+use crate::system::user_files;
 use crate::vm::screen::{self, Display, Picture};
 use crate::vm::session::Session;
 use std::io::{ErrorKind, IsTerminal as _};
@@ -71,7 +72,7 @@ fn run(args: &Args) -> Outcome {
             PathBuf::from(STDOUT)
         }
         Some(file) => {
-            files::replace(file, &png)?;
+            user_files::replace(file, &png)?;
             file.to_path_buf()
         }
         None => create(&target.name, &png)?,

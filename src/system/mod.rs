@@ -12,3 +12,4 @@ pub(crate) mod probe;
 pub(crate) mod question;
 pub(crate) mod scratch;
 pub(crate) mod second_name;
+pub(crate) mod user_files;

@@ -177,6 +177,44 @@ fn what_cannot_be() {
     assert!(!project.vm_files("vm").contains("screenshot"), "{}", project.vm_files("vm"));
 }
 
+/// In `/tmp` anybody may put a link or a FIFO in the place of a picture.
+#[test]
+fn what_another_user_has_put_there_is_not_written_through() {
+    const SOMEBODY: u32 = 12_345;
+    let Some(project) = started(DISPLAYS) else { return };
+    let shot = |file: &str| project.qqmgr(&["screenshot", "vm", file]).run();
+    // The mode of a file that is there stays.
+    project.write("old.png", "old");
+    fs::set_permissions(project.path("old.png"), fs::Permissions::from_mode(0o640)).unwrap();
+    shot("old.png").stdout("wrote old.png: [..]\n").success();
+    let mode = fs::metadata(project.path("old.png")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o640);
+
+    project.write("precious", "precious");
+    fs::create_dir(project.path("shared")).unwrap();
+    fs::set_permissions(project.path("shared"), fs::Permissions::from_mode(0o1777)).unwrap();
+    std::os::unix::fs::symlink("../precious", project.path("shared/link")).unwrap();
+    std::os::unix::fs::symlink("shared/link", project.path("mine")).unwrap();
+    project.sh("mkfifo shared/pipe").run().success();
+    let theirs = |file: &str| std::os::unix::fs::lchown(project.path(file), Some(SOMEBODY), None);
+    if theirs("shared/link").and_then(|()| theirs("shared/pipe")).is_err() {
+        eprintln!("skipped: only root can give files away");
+        return;
+    }
+    for (file, what) in [
+        ("shared/link", "symbolic link `shared/link`"),
+        ("mine", "symbolic link `shared/link`"),
+        ("shared/pipe", "`shared/pipe`"),
+    ] {
+        let stderr = format!(
+            "qqmgr: error: the {what} belongs to user {SOMEBODY}\n\
+             qqmgr: hint: name another file, in a directory where only you can write\n"
+        );
+        shot(file).stderr(stderr).code(1);
+    }
+    assert_eq!(fs::read_to_string(project.path("precious")).unwrap(), "precious");
+}
+
 #[test]
 fn places_that_cannot_be_written() {
     let Some(project) = started(DISPLAYS) else { return };

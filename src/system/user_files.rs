@@ -1,0 +1,63 @@
+//! TRUSTED CORE: writes the file that a user named, which may be in a directory where others write.
+
+use crate::error::Error;
+use crate::files;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+
+/// How many symbolic links Linux follows.
+const LINKS_MAX: usize = 40;
+
+/// Writes a file for the user in place of one that is there, whose mode it keeps, or to a device or
+/// FIFO. A link stays, and leads to the new file. What another user has put there is refused: it
+/// would decide where the content goes.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
+    let failed = |error| Error::io("write", path, &error);
+    let user = files::user_id()?;
+    check_links(path, user)?;
+    let old = fs::metadata(path).ok();
+    if let Some(old) = old.as_ref().filter(|old| !old.is_file()) {
+        check_owner(path, "", old.uid(), user)?;
+        let written = OpenOptions::new().write(true).open(path);
+        return written.and_then(|mut file| file.write_all(content)).map_err(failed);
+    }
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let temporary = files::temporary(&path);
+    let mode = old.filter(|old| old.uid() == user).map(|old| old.mode() & 0o777);
+    let written = files::create(&temporary, content).and_then(|()| {
+        let kept = mode
+            .map_or(Ok(()), |mode| fs::set_permissions(&temporary, Permissions::from_mode(mode)));
+        kept.and_then(|()| fs::rename(&temporary, &path)).inspect_err(|_| {
+            let _ = fs::remove_file(&temporary);
+        })
+    });
+    written.map_err(failed)
+}
+
+/// An error if the path, or what it links to, is a symbolic link of another user.
+fn check_links(path: &Path, user: u32) -> Result<(), Error> {
+    let mut path = path.to_path_buf();
+    // The kernel follows no more; a longer chain is its error.
+    for _ in 0..LINKS_MAX {
+        let Ok(metadata) = fs::symlink_metadata(&path) else { return Ok(()) };
+        let Ok(target) = fs::read_link(&path) else { return Ok(()) };
+        check_owner(&path, "symbolic link ", metadata.uid(), user)?;
+        path = path.parent().unwrap_or(Path::new("")).join(target);
+    }
+    Ok(())
+}
+
+/// An error if another user owns what the content would go through, and could have put it there.
+/// Root's is trusted.
+fn check_owner(path: &Path, what: &str, owner: u32, user: u32) -> Result<(), Error> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let is_shared = fs::metadata(dir).is_ok_and(|dir| dir.mode() & 0o022 != 0);
+    if owner == user || owner == 0 || !is_shared {
+        return Ok(());
+    }
+    let shown = path.display();
+    Err(Error::failed(format!("the {what}`{shown}` belongs to user {owner}"))
+        .hint("name another file, in a directory where only you can write"))
+}
