@@ -6,9 +6,15 @@ use std::path::Path;
 
 /// The programs that `ssh` is a link to then: its own, and those that have all of dropbear in one.
 const NAMES: &[&str] = &["dbclient", "dropbear", "dropbearmulti"];
-/// Keywords that it can do without: they spare connections, and words on them.
-const NEEDLESS: &[&str] =
-    &["ControlMaster", "ControlPath", "ControlPersist", "HostKeyAlias", "LogLevel"];
+/// Keywords that it can do without: they spare connections, time, and words about both.
+const NEEDLESS: &[&str] = &[
+    "ConnectTimeout",
+    "ControlMaster",
+    "ControlPath",
+    "ControlPersist",
+    "HostKeyAlias",
+    "LogLevel",
+];
 
 /// Whether the file that `ssh` is, links followed, is dropbear's.
 pub(super) fn is_dropbear(ssh: &Path) -> bool {
@@ -24,7 +30,7 @@ pub(super) struct Translated {
     pub(super) lost: Vec<String>,
 }
 
-/// Of an `ssh.conf` that [`super::config`] wrote. `home` is for names that begin with `~/`.
+/// Translates an `ssh.conf` that [`super::config`] wrote. `home` is for names that begin with `~/`.
 pub(super) fn translate(text: &str, home: Option<&Path>) -> Translated {
     let (mut translated, mut host) = (Translated::default(), String::new());
     let settings: Vec<(&str, String)> = text.lines().filter_map(setting).collect();

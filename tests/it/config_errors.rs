@@ -994,14 +994,14 @@ qqmgr: error: an ssh option cannot contain a line break
 ",
     );
     refused(
-        "[vars]\nx = \"a\\rb\"\n[vm.vm]\ncmd = \"\"\nssh.port = 2222\nssh.User = [\"a\", \"{{.x}}\"]\n",
+        "[vars]\nx = \"a\\rb\"\n[vm.vm]\ncmd = \"\"\nssh.port = 2222\nssh.SetEnv = [\"a\", \"{{.x}}\"]\n",
         START,
         "\
 qqmgr: error: an ssh option cannot contain a line break
- --> qqmgr.toml:6:18
+ --> qqmgr.toml:6:20
   |
-6 | ssh.User = [\"a\", \"{{.x}}\"]
-  |                  ^^^^^^^^
+6 | ssh.SetEnv = [\"a\", \"{{.x}}\"]
+  |                    ^^^^^^^^
 ",
     );
 }
@@ -1093,36 +1093,36 @@ qqmgr: error: `User root\\nHost *` is no option of ssh_config(5)
 #[test]
 fn ssh_options_of_the_wrong_type() {
     refused_values(
-        "[ssh]\nUser = @\n",
+        "[ssh]\nSetEnv = @\n",
         &[
             (
                 "1.5",
                 "\
-qqmgr: error: `User` is a float, and must be a string, an integer, a boolean or a list of them
- --> qqmgr.toml:2:8
+qqmgr: error: `SetEnv` is a float, and must be a string, an integer, a boolean or a list of them
+ --> qqmgr.toml:2:10
   |
-2 | User = 1.5
-  |        ^^^
+2 | SetEnv = 1.5
+  |          ^^^
 ",
             ),
             (
                 "{ a = 1 }",
                 "\
-qqmgr: error: `User` is a table, and must be a string, an integer, a boolean or a list of them
- --> qqmgr.toml:2:8
+qqmgr: error: `SetEnv` is a table, and must be a string, an integer, a boolean or a list of them
+ --> qqmgr.toml:2:10
   |
-2 | User = { a = 1 }
-  |        ^^^^^^^^^
+2 | SetEnv = { a = 1 }
+  |          ^^^^^^^^^
 ",
             ),
             (
                 "[\"a\", []]",
                 "\
-qqmgr: error: `User` is an array, and must be a string, an integer, a boolean or a list of them
- --> qqmgr.toml:2:14
+qqmgr: error: `SetEnv` is an array, and must be a string, an integer, a boolean or a list of them
+ --> qqmgr.toml:2:16
   |
-2 | User = [\"a\", []]
-  |              ^^
+2 | SetEnv = [\"a\", []]
+  |                ^^
 ",
             ),
         ],

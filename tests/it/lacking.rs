@@ -167,7 +167,10 @@ fn a_program_that_is_missing_is_named() {
     misses(qqmgr(&["stop", "vm", "--force"]), "sh", "dash", 1);
     // The guest takes sftp, and then files as a tar stream.
     fs::write(project.vm_path("vm", "copy-method"), "sftp").unwrap();
-    misses(qqmgr(&["get", "vm", "x", "."]), "scp", "openssh-client", 1);
+    misses(qqmgr(&["get", "vm", "x", "."]), "ssh", "openssh-client", 1);
+    let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
+    project.config(&format!("{config}ssh.ControlPath = \"none\"\n"));
+    misses(qqmgr(&["put", "vm", "qqmgr.toml", "x"]), "scp", "openssh-client", 1);
     fs::write(project.vm_path("vm", "copy-method"), "tar").unwrap();
     misses(qqmgr(&["put", "vm", "qqmgr.toml", "x"]), "tar", "tar", 1);
     let stopped = project.qqmgr(&["stop", "vm", "--force"]).run();

@@ -184,7 +184,7 @@ fn a_new_start_is_another_boot() {
     append(&project, "serial", "new\n");
     followed.end().stdout("old\n").success();
     says(&project, "serial vm", "fake boot\nnew\n");
-    says(&project, "serial vm --boot -1 -f", "old\n");
+    says(&project, "serial vm --boot -1", "old\n");
 }
 
 /// The boot before the crash is the one that is wanted.

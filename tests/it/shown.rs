@@ -77,7 +77,10 @@ fn names_for_scripts() {
     "ssh": {{
       "port": {port}
     }},
-    "configured": {configured}
+    "configured": {configured},
+    "ended": null,
+    "ended_reason": null,
+    "ended_at": null
   }}"#
         )
     };
