@@ -10,6 +10,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+/// `EMFILE`, the same number on every Unix.
+const TOO_MANY_OPEN_FILES: i32 = 24;
 /// At most this many problems of one file are shown.
 const PROBLEMS_MAX: usize = 20;
 
@@ -93,7 +95,18 @@ impl Error {
 
     /// "cannot VERB `PATH`: REASON", for an operation on a file.
     pub(crate) fn io(verb: &str, path: &Path, error: &io::Error) -> Self {
-        Self::failed(format!("cannot {verb} `{}`: {}", path.display(), io_reason(error)))
+        let failed =
+            Self::failed(format!("cannot {verb} `{}`: {}", path.display(), io_reason(error)));
+        match error.raw_os_error() {
+            Some(TOO_MANY_OPEN_FILES) => failed.hint("`ulimit -n` shows and raises the limit"),
+            _ => failed,
+        }
+    }
+
+    /// That a record of qqmgr's own was written by a newer version.
+    pub(crate) fn newer_record(path: &Path) -> Self {
+        let message = format!("`{}` was written by a newer qqmgr than this one", path.display());
+        Self::failed(message).hint("use the newer one here")
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -283,6 +296,12 @@ impl Style {
     fn hint(&self, hint: Option<&str>) -> String {
         hint.map(|text| format!("{}hint: {}\n", self.0, hint::complete(text))).unwrap_or_default()
     }
+}
+
+/// Whether an error tells of what this process or its machine has too little of, and so of nothing
+/// else: `ENOMEM`, `ENFILE`, `EMFILE`.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(12 | 23 | TOO_MANY_OPEN_FILES))
 }
 
 /// The system's words without std's "(os error N)".

@@ -6,7 +6,6 @@
 use crate::error::Error;
 use crate::linux;
 use crate::programs;
-use crate::text::fingerprint;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -182,20 +181,6 @@ pub(crate) fn symlink(target: &Path, link: &Path) -> Result<(), Error> {
     }
 }
 
-/// A short way to a directory of ours, with nothing in it that any program would have to quote: a
-/// symbolic link, which is made and verified.
-pub(crate) fn short_way(dir: &Path) -> Result<PathBuf, Error> {
-    private_dir(&short_parent()?)?;
-    let link = short_link(dir)?;
-    symlink(dir, &link)?;
-    Ok(link)
-}
-
-/// Where that link is, or would be.
-pub(crate) fn short_link(dir: &Path) -> Result<PathBuf, Error> {
-    Ok(short_parent()?.join(fingerprint(dir.as_os_str().as_bytes())))
-}
-
 /// The directory that an environment variable names. A relative or empty path would mean another
 /// directory in each working directory, so it counts as not set, as the XDG specification wants it.
 pub(crate) fn directory_in(variable: &str) -> Option<PathBuf> {
@@ -205,15 +190,6 @@ pub(crate) fn directory_in(variable: &str) -> Option<PathBuf> {
 /// The user's home directory, by `HOME`.
 pub(crate) fn home() -> Option<PathBuf> {
     directory_in("HOME")
-}
-
-/// `$XDG_RUNTIME_DIR/qqmgr`, or `/tmp/qqmgr-UID`.
-fn short_parent() -> Result<PathBuf, Error> {
-    let fits = |dir: &PathBuf| dir.as_os_str().len() <= 40 && is_plain(dir);
-    match directory_in("XDG_RUNTIME_DIR").filter(|dir| fits(dir) && dir.is_dir()) {
-        Some(dir) => Ok(dir.join("qqmgr")),
-        None => Ok(PathBuf::from(format!("/tmp/qqmgr-{}", user_id()?))),
-    }
 }
 
 /// Whether no shell, ssh configuration or option list would read the path as anything else.
@@ -299,10 +275,12 @@ pub(crate) fn create_private(path: &Path) -> io::Result<File> {
 
 /// Opens the file for [`File::lock`], made if it is missing, content kept. Anything else in its
 /// place is an error: a dangling link would be made into a file elsewhere, or never be.
+/// On a file system that has become read-only it is opened for reading, which is enough for a lock.
 pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
     check_regular(path)?;
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(PRIVATE_FILE).open(path)
+    options.read(true).write(true).create(true).truncate(false).mode(PRIVATE_FILE);
+    or_for_reading(options.open(path), path)
 }
 
 /// An error if there is something that is no regular file.
@@ -325,7 +303,14 @@ fn check_regular(path: &Path) -> io::Result<()> {
 /// Opens a lock that is there.
 pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
     check_regular(path)?;
-    OpenOptions::new().read(true).write(true).open(path)
+    or_for_reading(OpenOptions::new().read(true).write(true).open(path), path)
+}
+
+fn or_for_reading(opened: io::Result<File>, path: &Path) -> io::Result<File> {
+    match opened {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(path),
+        opened => opened,
+    }
 }
 
 /// Whether it is a regular file, no link to one, and not empty.
@@ -356,11 +341,21 @@ pub(crate) fn empty(path: &Path) -> Result<(), Error> {
 /// Removes a file; that it is gone already is fine.
 pub(crate) fn remove(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
+        // A file system that is read-only says so of a file that is not there, too.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem && is_missing(path) => {
+            Ok(())
+        }
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Error::io("remove", path, &error))
         }
         _ => Ok(()),
     }
+}
+
+/// Whether there is nothing at the path, which is proven.
+pub(crate) fn is_missing(path: &Path) -> bool {
+    let found = path.symlink_metadata();
+    found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Removes a directory if it is empty, and then its parent if that is a runtime directory, whose
@@ -405,4 +400,15 @@ pub(crate) fn read_start(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(READ_BYTES);
     file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// The first `limit` bytes of a regular file; `None` when there is no such file. One that cannot
+/// be read is an error: what it would have said is not known then.
+pub(crate) fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+    use io::ErrorKind::{InvalidInput, NotADirectory, NotFound};
+    match read_start(path, limit) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if [InvalidInput, NotADirectory, NotFound].contains(&error.kind()) => Ok(None),
+        Err(error) => Err(Error::io("read", path, &error)),
+    }
 }

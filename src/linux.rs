@@ -23,13 +23,17 @@ const TICKS_PER_SECOND: u64 = 100;
 const CLOSED_ON_EXEC: u32 = if cfg!(target_arch = "sparc64") { 0o20_000_000 } else { 0o2_000_000 };
 /// The last of the three standard descriptors, those of input, output and errors.
 const STDERR: u32 = 2;
+/// `ESRCH`, the same number on every Unix.
+const NO_SUCH_PROCESS: i32 = 3;
 /// The state of a listening socket in `/proc/net/tcp`, `TCP_LISTEN` of the kernel.
 const LISTENING: &str = "0A";
 
+/// What `/proc/PID/stat` says of a process.
 pub(crate) struct Stat {
     /// As in ps(1): `R`, `S`, `Z`, ...
     pub(crate) state: char,
-    pub(crate) uptime: Option<Duration>,
+    /// When the process started, in ticks since the machine did: field 22 of the file.
+    pub(crate) start_ticks: Option<u64>,
 }
 
 /// What a process has used.
@@ -49,9 +53,24 @@ pub(crate) struct Listener {
     pub(crate) process: Option<(u32, String)>,
 }
 
-/// Whether there is a `/proc`.
+/// Whether there is a `/proc` that shows the processes by the pids that this one knows them by.
 pub(crate) fn is_there() -> bool {
-    proc("self/stat").exists()
+    own_pid() == Some(std::process::id())
+}
+
+/// Whether there is a `/proc` of another PID namespace, whose pids are not those of this one.
+pub(crate) fn is_foreign() -> bool {
+    own_pid().is_some_and(|pid| pid != std::process::id())
+}
+
+/// The pid of this process by `/proc`.
+fn own_pid() -> Option<u32> {
+    fs::read_link(proc("self")).ok()?.to_str()?.parse().ok()
+}
+
+/// Identifies the PID namespace of this process: pids of another one are other processes'.
+pub(crate) fn pid_namespace() -> Option<String> {
+    Some(fs::read_link(proc("self/ns/pid")).ok()?.to_string_lossy().into_owned())
 }
 
 /// A path in it. Tests say by a variable that it is elsewhere, where nothing is, to see what
@@ -60,6 +79,14 @@ fn proc(path: &str) -> PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     let elsewhere = || std::env::var_os("QQMGR_TEST_PROC").unwrap_or(PROC.into()).into();
     DIR.get_or_init(elsewhere).join(path)
+}
+
+/// How many files this process may still open, by its limit.
+pub(crate) fn files_left() -> Option<usize> {
+    let limits = fs::read_to_string(proc("self/limits")).ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let limit: usize = line.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(limit.saturating_sub(open_files(std::process::id()).ok()?.len()))
 }
 
 /// The name of the terminal on standard input.
@@ -88,20 +115,50 @@ pub(crate) fn owner(pid: u32) -> Option<u32> {
     fs::metadata(of_process(pid, "")).ok().map(|metadata| metadata.uid())
 }
 
-pub(crate) fn pids() -> impl Iterator<Item = u32> {
-    let entries = fs::read_dir(proc("")).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+/// All processes that can be seen.
+pub(crate) fn pids() -> io::Result<Vec<u32>> {
+    let entries = fs::read_dir(proc(""))?.flatten();
+    Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
-pub(crate) fn stat(pid: u32) -> Option<Stat> {
+/// State and start of a process; `None` when there is no such process.
+pub(crate) fn stat(pid: u32) -> io::Result<Option<Stat>> {
     // The name in it is cut to 15 bytes, maybe within a character.
-    let stat = fs::read(of_process(pid, "stat")).ok()?;
-    let stat = String::from_utf8_lossy(&stat);
+    let stat = if_there(fs::read(of_process(pid, "stat")))?;
+    Ok(stat.and_then(|stat| stat_in(&String::from_utf8_lossy(&stat))))
+}
+
+fn stat_in(stat: &str) -> Option<Stat> {
     // The name in parentheses may contain anything, parentheses too.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
     let start_ticks = fields.nth(18).and_then(|field| field.parse().ok());
-    Some(Stat { state, uptime: start_ticks.and_then(uptime) })
+    Some(Stat { state, start_ticks })
+}
+
+/// Tells a file that is not there, or whose process is not, from one that cannot be read: only the
+/// first proves that there is no such process.
+fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.raw_os_error() == Some(NO_SUCH_PROCESS) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Identifies the time from one start of the machine to the next.
+pub(crate) fn boot_id() -> io::Result<Option<String>> {
+    kernel_fact("sys/kernel/random/boot_id")
+}
+
+/// The name of this machine or container.
+pub(crate) fn host_name() -> io::Result<Option<String>> {
+    kernel_fact("sys/kernel/hostname")
+}
+
+fn kernel_fact(file: &str) -> io::Result<Option<String>> {
+    Ok(if_there(fs::read_to_string(proc(file)))?.map(|text| text.trim_end().to_string()))
 }
 
 pub(crate) fn usage(pid: u32) -> Option<Usage> {
@@ -121,7 +178,8 @@ fn usage_in(stat: &str, status: &str) -> Option<Usage> {
     Some(Usage { cpu: Duration::from_millis(cpu), rss_bytes: rss.checked_mul(1024)? })
 }
 
-fn uptime(start_ticks: u64) -> Option<Duration> {
+/// How long ago a process started.
+pub(crate) fn age(start_ticks: u64) -> Option<Duration> {
     let text = fs::read_to_string(proc("uptime")).ok()?;
     let now = Duration::try_from_secs_f64(text.split(' ').next()?.parse().ok()?).ok()?;
     let start = Duration::from_millis(start_ticks.checked_mul(1000 / TICKS_PER_SECOND)?);
@@ -144,8 +202,8 @@ fn name(pid: u32) -> Option<String> {
 }
 
 /// The words of a process's command line, NUL after each.
-pub(crate) fn command_line(pid: u32) -> Option<Vec<u8>> {
-    fs::read(of_process(pid, "cmdline")).ok()
+pub(crate) fn command_line(pid: u32) -> io::Result<Option<Vec<u8>>> {
+    if_there(fs::read(of_process(pid, "cmdline")))
 }
 
 /// Who listens on the TCP port, of whatever address.
@@ -155,7 +213,8 @@ pub(crate) fn listener(port: u16) -> Option<Listener> {
     let (user_id, inode) = text.lines().find_map(|line| listening_socket(line, port))?;
     let link = format!("socket:[{inode}]");
     let is_it = |file: &Path| fs::read_link(file).is_ok_and(|to| to.as_os_str() == link.as_str());
-    let process = pids().find(|pid| open_files(*pid).any(|file| is_it(&file)));
+    let holds = |pid: &u32| open_files(*pid).unwrap_or_default().iter().any(|file| is_it(file));
+    let process = pids().unwrap_or_default().into_iter().find(holds);
     let process = process.and_then(|pid| Some((pid, name(pid)?)));
     Some(Listener { user_id, process })
 }
@@ -169,19 +228,19 @@ fn listening_socket(line: &str, port: u16) -> Option<(u32, &str)> {
     is_it.then_some(found)
 }
 
-/// Whether a process has the file open, by whatever name.
-pub(crate) fn has_open(pid: u32, path: &Path) -> bool {
+/// Whether a process has the file open, by whatever name. It has not where it may not be seen.
+pub(crate) fn has_open(pid: u32, path: &Path) -> io::Result<bool> {
     let id = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
-    let wanted = id(path);
-    wanted.is_some() && open_files(pid).any(|file| id(&file) == wanted)
+    let Some(wanted) = id(path) else { return Ok(false) };
+    Ok(open_files(pid)?.iter().any(|file| id(file) == Some(wanted)))
 }
 
-/// The same, or it had it open when it was removed.
-pub(crate) fn holds(pid: u32, path: &Path) -> bool {
+/// Whether a process has the file open, or had opened it before it was removed.
+pub(crate) fn holds(pid: u32, path: &Path) -> io::Result<bool> {
     let mut removed = path.as_os_str().to_os_string();
     removed.push(" (deleted)");
-    let is_it = |file: &Path| fs::read_link(file).is_ok_and(|to| to.as_os_str() == removed);
-    has_open(pid, path) || open_files(pid).any(|file| is_it(&file))
+    let is_it = |file: &PathBuf| fs::read_link(file).is_ok_and(|to| to.as_os_str() == removed);
+    Ok(has_open(pid, path)? || open_files(pid)?.iter().any(is_it))
 }
 
 /// The descriptors that this process has from whoever started it, and passes on to what it runs.
@@ -198,9 +257,12 @@ fn stays_on_exec(fd: u32) -> Option<bool> {
     Some(u32::from_str_radix(flags.trim(), 8).ok()? & CLOSED_ON_EXEC == 0)
 }
 
-fn open_files(pid: u32) -> impl Iterator<Item = PathBuf> {
-    let files = fs::read_dir(of_process(pid, "fd")).into_iter().flatten().flatten();
-    files.map(|file| file.path())
+fn open_files(pid: u32) -> io::Result<Vec<PathBuf>> {
+    match if_there(fs::read_dir(of_process(pid, "fd"))) {
+        Ok(files) => Ok(files.into_iter().flatten().flatten().map(|file| file.path()).collect()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ fn main() -> ExitCode {
 }
 
 /// As in Cargo.toml, which plain rustc does not read; a test holds them together.
-const VERSION: &str = "0.1.0";
+const VERSION: &str = "0.2.0";
 
 struct Version;
 

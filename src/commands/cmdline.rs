@@ -11,7 +11,7 @@ use crate::config::{Choices, Config};
 use crate::error::Kind;
 use crate::json::Value;
 use crate::report::Report;
-use crate::vm::{Instance, process};
+use crate::vm::Instance;
 
 pub(crate) static COMMAND: Command = Command {
     name: "cmdline",
@@ -30,8 +30,7 @@ fn run(args: &Args) -> Outcome {
     let config = Config::load(args)?;
     let target = Target::new(&config, args, &args.vm(), args.log())?;
     let vm = target.vm()?;
-    let running = process::find(&target.paths).and_then(|_| Instance::read(&target.paths));
-    let running = running.map(|instance| instance.ssh_port);
+    let running = Instance::of_running(&target.paths)?.map(|instance| instance.ssh_port);
     let port = vm.port.fixed().or(running).unwrap_or_else(|| likely_port(&config, vm));
     let extra = Extra::of(args);
     let mut argv = own_argv(&target, vm, &extra, port)?;

@@ -14,10 +14,10 @@ use crate::cli::complete::{Kind, Place, place};
 use crate::config::Config;
 use crate::log::Log;
 use crate::out;
+use crate::vm::Instance;
 use crate::vm::named::images;
 use crate::vm::options::arguments_of;
 use crate::vm::snapshot::header;
-use crate::vm::{Instance, process};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -124,7 +124,7 @@ fn tags(place: &Place) -> Option<Vec<String>> {
     let name = vm.to_str().filter(|_| action == "load" || action == "delete")?;
     let (config, args) = (config(place)?, Args::default());
     let target = Target::new(&config, &args, name, Log::new(false)).ok()?;
-    let recorded = Instance::read(&target.paths).filter(|_| process::find(&target.paths).is_some());
+    let recorded = Instance::of_running(&target.paths).ok().flatten();
     let argv = if let Some(instance) = recorded {
         instance.own_argv().to_vec()
     } else {

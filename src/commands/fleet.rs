@@ -1,14 +1,15 @@
 //! Several VMs at once: which ones are meant, and the same work on each, in parallel.
 
 use super::plan::check_arguments;
-use super::target::{Target, check_name, unconfigured};
+use super::target::{Target, check_name, may_run, unconfigured};
 use crate::cli::{Args, Command, Outcome, usage_of};
 use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::glob;
-use crate::vm::{Paths, process};
+use crate::linux;
+use crate::vm::Paths;
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -18,6 +19,9 @@ use std::time::{Duration, Instant};
 /// a thousand QEMUs are not started in the same second. A wait is on all of them at once: what
 /// happens to one VM is told whatever the others do.
 const PARALLEL_MAX: usize = 32;
+
+/// What the work on one VM has open at a time: its lock, a socket, QEMU's files, pipes.
+const FILES_OF_ONE: usize = 12;
 
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -106,12 +110,15 @@ fn chosen(
 /// pattern in that of the configuration; all without operands. A pattern that matches nothing is
 /// an error; names are not looked up.
 pub(super) fn select(args: &Args, config: &Config, known: Known) -> Result<Vec<String>, Error> {
+    let is_pattern = |operand: &OsString| glob::is_pattern(&operand.to_string_lossy());
+    let needs_all = args.operands.is_empty() || args.operands.iter().any(is_pattern);
+    let others =
+        if needs_all && known != Known::Configured { unconfigured(config)? } else { Vec::new() };
     let all = || {
-        let others = (known != Known::Configured).then(|| unconfigured(config));
         let configured = config.names().into_iter();
-        let runs = |name: &String| process::find(&Paths::new(config.vm_dir(name))).is_some();
-        let configured = configured.filter(move |name| known != Known::Running || runs(name));
-        configured.chain(others.into_iter().flatten())
+        let is_running = |name: &String| may_run(&Paths::new(config.vm_dir(name)));
+        let configured = configured.filter(move |name| known != Known::Running || is_running(name));
+        configured.chain(others.iter().cloned())
     };
     if args.operands.is_empty() {
         return Ok(all().collect());
@@ -150,6 +157,12 @@ pub(super) fn meant(
     Ok(found)
 }
 
+/// How many VMs are worked on at the same time: fewer where few files may be open.
+fn parallel_max() -> usize {
+    let by_files = linux::files_left().map_or(PARALLEL_MAX, |left| left / FILES_OF_ONE);
+    by_files.clamp(1, PARALLEL_MAX)
+}
+
 struct Fleet<'a> {
     config: &'a Config,
     args: &'a Args,
@@ -164,7 +177,8 @@ impl Fleet<'_> {
             return tell(self.one(&self.names[0]));
         }
         thread::scope(|scope| {
-            let parallel = if self.args.wait_for.is_some() { usize::MAX } else { PARALLEL_MAX };
+            let waits = self.args.wait_for.is_some();
+            let parallel = if waits { usize::MAX } else { parallel_max() };
             let workers = (0..self.names.len().min(parallel)).map(|_| {
                 let (sender, next) = (sender.clone(), &next);
                 thread::Builder::new().spawn_scoped(scope, move || self.worker(next, &sender))

@@ -49,7 +49,7 @@ fn guest(gdb: Gdb, target: &Target) -> Result<Gdb, Error> {
 
 fn qemu(gdb: Gdb, target: &Target) -> Result<Gdb, Error> {
     let Target { config, name, paths, log, .. } = target;
-    if let Some(process) = process::find(paths).filter(|process| !process.exiting) {
+    if let Some(process) = process::find(paths)?.filter(|process| !process.exiting) {
         return Ok(gdb.attached_to(process.pid));
     }
     let mut up = Up::new(target, Extra::default(), TIMEOUT_DEFAULT)?;

@@ -1,7 +1,7 @@
 //! The images that VMs use: made before a start and kept from being reset during it; and which VMs
 //! use one.
 
-use super::target::Target;
+use super::target::{Target, may_run};
 use super::up::Up;
 use crate::config::model::Vm;
 use crate::config::{Choices, Config};
@@ -10,7 +10,7 @@ use crate::image::build::{Maker, reachable};
 use crate::image::fetch::PATIENCE_DEFAULT;
 use crate::image::hold::{Exceeded, Held};
 use crate::image::look;
-use crate::vm::{Instance, Paths, process};
+use crate::vm::{Instance, Paths};
 use std::path::Path;
 
 /// The images of a VM, whole.
@@ -75,11 +75,14 @@ pub(super) struct User {
 }
 
 /// All VMs that run, of this configuration and others with the same directory.
-pub(super) fn users(config: &Config) -> Vec<User> {
-    let running = config.vms_with_a_dir().into_iter().filter_map(|name| {
+pub(super) fn users(config: &Config) -> Result<Vec<User>, Error> {
+    let running = config.vms_with_a_dir()?.into_iter().filter_map(|name| {
         let paths = Paths::new(config.vm_dir(&name));
-        process::find(&paths)?;
-        Some(User { argv: Instance::read(&paths)?.argv, name })
+        if !may_run(&paths) {
+            return None;
+        }
+        let record = Instance::read(&paths).transpose()?;
+        Some(record.map(|record| User { argv: record.argv, name }))
     });
     running.collect()
 }

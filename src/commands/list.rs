@@ -11,10 +11,11 @@ use crate::files;
 use crate::json::Value;
 use crate::log::Log;
 use crate::report::Report;
+use crate::system::ps;
 use crate::vm::events::End;
-use crate::vm::process::Process;
+use crate::vm::process::{self, CommandLines, Look, Process};
 use crate::vm::state::State;
-use crate::vm::{Instance, Paths, process, ps};
+use crate::vm::{Instance, Paths};
 use std::fmt::Write as _;
 
 pub(crate) static COMMAND: Command = Command {
@@ -76,23 +77,30 @@ fn list(args: &Args, config: &Config) -> Outcome {
     files::check_access(config.runtime_dir())?;
     let log = args.log();
     // One look at the directory saves two for each VM that never ran.
-    let with_a_dir = config.vms_with_a_dir();
+    let with_a_dir = config.vms_with_a_dir()?;
+    // And one look at all processes finds the VMs whose directories were removed.
+    let lines = CommandLines::read()?;
     let names = config.names();
     let configured = names.iter().map(|name| {
-        let paths = with_a_dir.get(name).map(|name| Paths::new(config.vm_dir(name)));
+        let paths = Paths::new(config.vm_dir(name));
+        let look = look(&paths, with_a_dir.contains(name), &lines);
+        if let Err(error) = &look {
+            log.note(&format!("warning: {name}: {}", error.message()));
+        }
         let vm = config.vm(name);
-        let entry = Entry::new(name, vm.as_ref().ok().copied(), paths.as_ref(), &log);
+        let entry = Entry::new(name, vm.as_ref().ok().copied(), &paths, look, &log);
         let error = vm.err().map(|error| error.of_vm(name, true).json());
         Entry { configured: true, error, ..entry }
     });
     let others = with_a_dir.iter().filter(|name| !config.is_declared(name));
     let running = others.filter_map(|name| {
         let paths = Paths::new(config.vm_dir(name));
-        runs_unconfigured(config, &paths).then(|| Entry::new(name, None, Some(&paths), &log))
+        let look = || process::look(&paths);
+        runs_unconfigured(config, &paths).then(|| Entry::new(name, None, &paths, look(), &log))
     });
     let mut entries: Vec<Entry> = configured.chain(running).collect();
     if args.running {
-        entries.retain(|entry| entry.pid.is_some());
+        entries.retain(|entry| entry.state != State::Stopped);
     }
     if args.quiet {
         return Ok(Box::new(Names(entries.into_iter().map(|entry| entry.name).collect())));
@@ -100,17 +108,38 @@ fn list(args: &Args, config: &Config) -> Outcome {
     Ok(Box::new(Entries(entries)))
 }
 
+/// Looks for a VM in its directory, if it has one, and closely if a command line names it.
+fn look(paths: &Paths, has_dir: bool, lines: &CommandLines) -> Result<Look, Error> {
+    match if has_dir { process::look(paths)? } else { Look::Gone } {
+        Look::Gone if lines.name(&paths.pid) => process::look_anywhere(paths),
+        look => Ok(look),
+    }
+}
+
 impl Entry {
-    /// `vm` is `None` for one that the configuration has no more, `paths` for one that has no
-    /// directory.
-    fn new(name: &str, vm: Option<&Vm>, paths: Option<&Paths>, log: &Log) -> Self {
-        let process = paths.and_then(process::find);
-        let instance = process.as_ref().and(paths).and_then(Instance::read);
+    /// `vm` is `None` for one that the configuration has no more.
+    fn new(
+        name: &str,
+        vm: Option<&Vm>,
+        paths: &Paths,
+        look: Result<Look, Error>,
+        log: &Log,
+    ) -> Self {
+        let may_run = !matches!(look, Ok(Look::Gone));
+        let instance = may_run.then(|| Instance::read(paths).ok()?).flatten();
         let recorded = instance.as_ref().map(|instance| instance.ssh_port);
+        let (state, process) = match look {
+            Ok(Look::Here(process)) => {
+                (state(&process, instance.as_ref(), paths, log), Some(process))
+            }
+            Ok(Look::Gone) => (State::Stopped, None),
+            Ok(Look::Unseen) => (State::Qemu("running".into()), None),
+            Ok(Look::OtherHost(_)) | Err(_) => (State::Unknown, None),
+        };
         Self {
             name: name.to_string(),
-            state: state(process.as_ref(), instance.as_ref(), paths, log),
-            end: if process.is_none() { paths.and_then(End::of) } else { None },
+            end: if state == State::Stopped { End::of(paths) } else { None },
+            state,
             pid: process.map(|process| process.pid),
             ssh_port: recorded.or(vm.and_then(|vm| vm.port.fixed())),
             configured: vm.is_some(),
@@ -121,18 +150,20 @@ impl Entry {
 
 /// The state of a VM, without asking QEMU unless its record says that it is being started: the
 /// record may be wrong after a start on a full disk, and if a debugger started QEMU.
-fn state(
-    process: Option<&Process>,
-    instance: Option<&Instance>,
-    paths: Option<&Paths>,
-    log: &Log,
-) -> State {
-    match (State::at_a_glance(process, instance), paths) {
-        (State::Starting, Some(paths)) => match State::ask(paths, process, instance, log) {
-            State::Qemu(_) => State::Qemu("running".into()),
-            state => state,
+fn state(process: &Process, instance: Option<&Instance>, paths: &Paths, log: &Log) -> State {
+    match State::at_a_glance(Some(process), instance) {
+        State::Starting => match State::ask(paths, Some(process), instance, log) {
+            Ok(State::Qemu(_)) => State::Qemu("running".into()),
+            state => state.unwrap_or(State::Starting),
         },
-        (state, _) => state,
+        state => state,
+    }
+}
+
+impl Entry {
+    /// `None` where nothing tells.
+    fn is_running(&self) -> Option<bool> {
+        (self.state != State::Unknown).then_some(self.state != State::Stopped)
     }
 }
 
@@ -177,7 +208,7 @@ impl Report for Entries {
             }
             let members = [
                 ("name", Value::from(entry.name.as_str())),
-                ("running", entry.pid.is_some().into()),
+                ("running", entry.is_running().into()),
                 ("state", entry.state.name().into()),
                 ("pid", entry.pid.into()),
                 ("ssh", Value::object([("port", entry.ssh_port.into())])),

@@ -106,7 +106,7 @@ fn run(command: &Command, args: &Args, source: Source) -> Outcome {
     let config = Config::load(args)?;
     let target = Target::new(&config, args, &args.vm(), args.log())?;
     // Before the file: one that a new start puts in its place is not that of this process.
-    let process = process::find(&target.paths).filter(|_| args.follow && args.boot == 0);
+    let process = process::find_anywhere(&target.paths)?.filter(|_| args.follow && args.boot == 0);
     let file = match source {
         Source::Serial => boots::path(&target.paths, args.boot),
         Source::Log => target.paths.log.clone(),

@@ -207,16 +207,7 @@ mod tests {
         let words = |text: &str| text.split(' ').map(str::to_string).collect::<Vec<_>>();
         let argv = words("qemu -m 2048 -nographic -smp 2 disk.img -drive a -drive b");
         let own_words = argv.len();
-        let instance = Instance {
-            pid: None,
-            ssh_port: 2222,
-            config_name: String::new(),
-            started_at: 0,
-            set: Vec::new(),
-            argv,
-            own_words,
-            on_demand: false,
-        };
+        let instance = Instance { ssh_port: 2222, argv, own_words, ..Instance::default() };
         let changes_to = |text: &str, port| -> Vec<String> {
             let argv: Vec<OsString> = words(text).into_iter().map(OsString::from).collect();
             let shown = |side: Option<String>| side.unwrap_or("-".into());

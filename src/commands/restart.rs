@@ -39,6 +39,7 @@ fn run(target: &Target) -> Outcome {
     up.build_images(&|| None)?;
     let force = stop::force(args);
     let (stopped, lock) = stop::stop(target, &COMMAND, force)?;
+    let lock = lock.map_or_else(|| stop::lock_for(target, &COMMAND), Ok)?;
     let running = up.under(lock).map_err(|error| {
         let done = format!("VM `{}` was stopped, and does not start again", target.name);
         if stopped.was_running() { error.after(&done) } else { error }

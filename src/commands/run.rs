@@ -1,7 +1,7 @@
 //! `qqmgr run VM -- COMMAND...`: one job on a VM that is there for it.
 
 use super::plan::{Extra, own_argv};
-use super::stop;
+use super::stop::{self, Unused};
 use super::target::Target;
 use super::up::{TIMEOUT_DEFAULT, Up, likely_port};
 use super::wait;
@@ -153,12 +153,16 @@ impl<'a> Job<'a> {
         if args.fresh {
             self.check_blockdevs()?;
         }
-        if process::find(paths).is_none() {
+        if process::find_anywhere(paths)?.is_none() {
             up.check()?;
             up.build_images(&|| self.limits.exceeded())?;
         }
         let lock = lock(paths, name, COMMAND.name, self.limits.left(LOCK_WAIT), log)?;
-        if process::find_anywhere(paths).is_some_and(|process| !process.exiting) {
+        if let Some(process) = process::find_anywhere(paths)?.filter(|process| !process.exiting) {
+            if process.lost {
+                // It is not of this `run`, which must not stop it at its end.
+                return Err(process.is_lost(name, paths));
+            }
             self.check_freshness()?;
         }
         self.using = Some(Use::new(paths, &lock)?);
@@ -191,7 +195,7 @@ impl<'a> Job<'a> {
     /// Of a VM that runs: what is written must be kept, and forgotten, as it was asked.
     fn check_freshness(&self) -> Result<(), Error> {
         let Target { args, name, paths, .. } = self.target;
-        let (fresh, instance) = (args.fresh, Instance::read(paths));
+        let (fresh, instance) = (args.fresh, Instance::read(paths)?);
         let of_a_run = instance.filter(|instance| instance.on_demand);
         let is_fresh = of_a_run.is_some_and(|vm| vm.own_argv().iter().any(|word| word == SNAPSHOT));
         let why = match (fresh, is_fresh) {
@@ -275,7 +279,7 @@ impl<'a> Job<'a> {
             let (timeout, at_once) = (shutdown::TIMEOUT, self.target.args.fresh);
             // A guest whose writes are forgotten has nothing to lose.
             let force = Force { timeout, at_once, kill: true };
-            stop::stop_unused(self.target, &COMMAND, force, true)?;
+            stop::stop_unused(self.target, &COMMAND, force, Unused::DONE)?;
         }
         self.disarm();
         Ok(())
@@ -289,7 +293,8 @@ impl<'a> Job<'a> {
     }
 
     fn is_on_demand(&self) -> bool {
-        Instance::read(&self.target.paths).is_some_and(|instance| instance.on_demand)
+        let record = Instance::read(&self.target.paths);
+        record.is_ok_and(|record| record.is_some_and(|instance| instance.on_demand))
     }
 }
 

@@ -137,7 +137,7 @@ fn open<'a>(
     change: Option<(&'a Lock, Next)>,
 ) -> Result<(Machine<'a>, Disks), Error> {
     let Target { config, name, paths, log, .. } = target;
-    if process::find_anywhere(paths).is_some() {
+    if process::find_anywhere(paths)?.is_some() {
         let session = Session::open(name, paths, log)?;
         let mut running = Running::new(session, paths, config.dir(), log)?;
         let mut disks = running.disks(name)?;
@@ -168,7 +168,7 @@ fn save(
     disks.check_save(&tag)?;
     let is_running = match machine {
         Machine::Running(running) => {
-            let instance = Instance::read(&target.paths);
+            let instance = Instance::read(&target.paths)?;
             let argv = instance.iter().flat_map(Instance::own_argv);
             if forgets(&arguments_of(argv.map(String::as_str))) {
                 let what = "the VM forgets what it writes (`-snapshot`), and this snapshot, too";

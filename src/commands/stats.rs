@@ -51,7 +51,7 @@ impl Used {
     pub(super) fn now(target: &Target, before: Option<&Stats>) -> Result<Self, Error> {
         let Target { name, paths, log, .. } = target;
         let stats = stats::look(name, paths, log)?;
-        let uptime = uptime(&stats.process, Instance::read(paths).as_ref());
+        let uptime = uptime(&stats.process, Instance::read(paths)?.as_ref());
         let cpu_percent = cpu_percent(&stats, uptime, before);
         Ok(Self { name: name.clone(), uptime, cpu_percent, stats })
     }

@@ -4,13 +4,13 @@ use super::fleet::{self, Known};
 use super::plan::{Change, Extra, changes, features, own_argv};
 use super::target::Target;
 use crate::cli::spec::{self, Flag};
-use crate::cli::{Command, Run};
+use crate::cli::{Command, Outcome, Run};
 use crate::error::Kind;
 use crate::json::Value;
 use crate::report::Report;
 use crate::vm::console;
 use crate::vm::events::End;
-use crate::vm::process::{self, Process};
+use crate::vm::process::{self, Look, Process};
 use crate::vm::state::State;
 use crate::vm::{Instance, Paths};
 use std::fmt::Write as _;
@@ -25,7 +25,7 @@ pub(crate) static COMMAND: Command = Command {
     flags: &[&spec::ALL, &QUIET],
     failure_code: Kind::exit_code,
     run: Run::Each(|args, tell| {
-        fleet::each(&COMMAND, args, Known::All, tell, |target| Ok(run(target)));
+        fleet::each(&COMMAND, args, Known::All, tell, run);
     }),
 };
 
@@ -53,6 +53,8 @@ struct Status {
     /// configuration cannot be read any more.
     changes: Option<Vec<Change>>,
     config_file: PathBuf,
+    /// Why it cannot be managed as other VMs are.
+    unusual: Option<&'static str>,
     paths: Paths,
 }
 
@@ -62,21 +64,31 @@ struct Quiet {
     running: bool,
 }
 
-fn run(target: &Target) -> Box<dyn Report> {
+fn run(target: &Target) -> Outcome {
     let Target { config, paths, log, .. } = target;
     let name = target.name.clone();
-    let mut process = process::find(paths);
+    let look = process::look_anywhere(paths)?;
     if target.args.quiet {
-        return Box::new(Quiet { name, running: process.is_some() });
+        let running = matches!(look, Look::Unseen) || look.process()?.is_some();
+        return Ok(Box::new(Quiet { name, running }));
     }
     let vm = config.find_vm(&name);
-    let instance = process.as_ref().and_then(|_| Instance::read(paths));
-    let state = State::ask(paths, process.as_ref(), instance.as_ref(), log);
-    if state == State::Stopped {
-        process = None;
-    }
-    let instance = process.as_ref().and(instance);
-    Box::new(Status {
+    let instance = if matches!(look, Look::Gone) { None } else { Instance::read(paths)? };
+    let (state, process, unusual) = match look {
+        Look::Unseen => {
+            let state = State::of_qemu(paths, log)?.unwrap_or(State::Unresponsive);
+            (state, None, Some("it runs where its process cannot be seen, as in a container"))
+        }
+        look => {
+            let process = look.process()?;
+            let unusual = process.as_ref().filter(|process| process.lost);
+            let unusual = unusual.map(|_| "its files were removed; `stop` ends it");
+            (State::ask(paths, process.as_ref(), instance.as_ref(), log)?, process, unusual)
+        }
+    };
+    let process = process.filter(|_| state != State::Stopped);
+    let instance = instance.filter(|_| state != State::Stopped);
+    Ok(Box::new(Status {
         name,
         configured: config.is_declared(&target.name),
         has_console: process.is_some() && console::is_there(paths),
@@ -88,8 +100,9 @@ fn run(target: &Target) -> Box<dyn Report> {
         changes: instance.as_ref().and_then(|instance| changed(target, instance)),
         config_file: config.file.clone(),
         process,
+        unusual,
         paths: paths.clone(),
-    })
+    }))
 }
 
 /// What a restart without options would change.
@@ -147,6 +160,9 @@ impl Report for Status {
         line("monitor", &self.paths.monitor.display());
         line("pid file", &self.paths.pid.display());
         line("config", &self.config_file.display());
+        if let Some(unusual) = self.unusual {
+            line("note", &unusual);
+        }
         if !self.configured {
             line("note", &"the configuration has no such VM any more");
         } else if self.process.is_some() && self.changes.is_none() {
@@ -175,7 +191,7 @@ impl Report for Status {
             ("serial_file", path(&self.paths.serial)),
             ("qmp_file", path(&self.paths.qmp)),
             ("monitor_file", path(&self.paths.monitor)),
-            ("running", self.process.is_some().into()),
+            ("running", (self.state != State::Stopped).into()),
             ("state", self.state.name().into()),
             ("uptime_seconds", self.uptime.map(|uptime| uptime.as_secs()).into()),
             ("log_file", path(&self.paths.log)),

@@ -10,13 +10,19 @@ use crate::report::Report;
 use crate::ssh::forget_guest;
 use crate::vm::events::{self, Ending};
 use crate::vm::lock::{self, LOCK_WAIT, Lock, Use, lock, lock_if_there};
+use crate::vm::process::Look;
 use crate::vm::shutdown::{self, Force, Method};
+use crate::vm::wait::pause;
 use crate::vm::{Instance, process};
 use std::io;
 use std::time::{Duration, Instant};
 
 /// So long `--force` lets another command finish.
 const FORCE_WAIT: Duration = Duration::from_secs(2);
+/// After this long without the lock, a guard looks whether there is a VM yet.
+const GUARD_LOCK_WAIT: Duration = Duration::from_secs(3);
+/// What keeps a guard from stopping a VM, as a disk that is full, may go on for hours.
+const GUARD_PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) static COMMAND: Command = Command {
     name: "stop",
@@ -68,10 +74,11 @@ fn run(target: &Target) -> Outcome {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
     }
     if target.args.unused {
-        return Ok(Box::new(stop_unused(target, &COMMAND, force, target.args.at_eof)?));
+        let stop = if target.args.at_eof { stop_as_guard } else { stop_unused_once };
+        return Ok(Box::new(stop(target, force)?));
     }
     let (paths, name) = (&target.paths, target.name.clone());
-    if paths.dir.symlink_metadata().is_err() && process::find_anywhere(paths).is_none() {
+    if paths.dir.symlink_metadata().is_err() && process::find_anywhere(paths)?.is_none() {
         return Ok(Box::new(Stopped::nothing(name)));
     }
     let (stopped, _lock) = stop(target, &COMMAND, force)?;
@@ -84,33 +91,53 @@ pub(super) fn force(args: &Args) -> Force {
     Force { timeout, at_once: args.force, kill: !args.no_kill }
 }
 
-/// Stops the VM if it runs, and gives the lock under which that was done.
+/// Stops the VM if it runs, and gives the lock under which that was done. By force it is done
+/// without the lock if need be.
 pub(super) fn stop(
     target: &Target,
     command: &Command,
     force: Force,
-) -> Result<(Stopped, Lock), Error> {
+) -> Result<(Stopped, Option<Lock>), Error> {
     let Target { name, paths, log, .. } = target;
     let (mut stopped, begin) = (Stopped::nothing(name.clone()), Instant::now());
     let lock = if force.at_once {
         lock_by_force(target, command, &mut stopped)?
     } else {
-        lock(paths, name, command.name, LOCK_WAIT, log)?
+        Some(lock(paths, name, command.name, LOCK_WAIT, log)?)
     };
-    if let Some(process) = process::find_anywhere(paths) {
+    if lock.is_none() {
+        stopped.took = begin.elapsed();
+        return Ok((stopped, None));
+    }
+    let process = match process::look_anywhere(paths)? {
+        Look::OtherHost(host) if force.at_once => {
+            log.note(&format!("clearing the record of a start on the host `{host}`"));
+            None
+        }
+        look => look.process()?,
+    };
+    if let Some(process) = process {
         stopped.pid = Some(process.pid);
         stopped.method = shutdown::shut_down(&process, paths, force, log)?;
         stopped.ending = events::ending(paths);
     }
-    forget_guest(name, paths, log)?;
-    paths.clean()?;
     stopped.took = begin.elapsed();
+    stopped.clean(target)?;
     Ok((stopped, lock))
 }
 
+/// The VM's lock, for a `restart` of what was stopped without it.
+pub(super) fn lock_for(target: &Target, command: &Command) -> Result<Lock, Error> {
+    lock(&target.paths, &target.name, command.name, LOCK_WAIT, &target.log)
+}
+
 /// The lock of a VM that must end now, also when another command keeps it. Several that take turns
-/// are waited for.
-fn lock_by_force(target: &Target, command: &Command, stopped: &mut Stopped) -> Result<Lock, Error> {
+/// are waited for. `None` if the VM has ended and the other command keeps the lock all the same.
+fn lock_by_force(
+    target: &Target,
+    command: &Command,
+    stopped: &mut Stopped,
+) -> Result<Option<Lock>, Error> {
     let Target { name, paths, log, .. } = target;
     let lock_for = |wait| lock(paths, name, command.name, wait, log);
     let deadline = Instant::now() + LOCK_WAIT;
@@ -118,45 +145,89 @@ fn lock_by_force(target: &Target, command: &Command, stopped: &mut Stopped) -> R
         let holder = lock::holder(&paths.lock);
         let error = match lock_for(FORCE_WAIT) {
             Err(error) if error.kind == Kind::TimedOut && Instant::now() < deadline => error,
-            result => return result,
+            result => return result.map(Some),
         };
         if lock::holder(&paths.lock) == holder {
             // A `start` waits for this QEMU in vain; it sees the end and gives the lock back.
-            let process = process::find(paths).ok_or(error)?;
+            let process = process::find(paths)?.ok_or(error)?;
             stopped.pid = Some(process.pid);
             stopped.method = shutdown::terminate(&process, log)?;
-            return lock_for(LOCK_WAIT);
+            stopped.ending = events::ending(paths);
+            return match lock_for(FORCE_WAIT) {
+                Err(error) if error.kind == Kind::TimedOut => {
+                    log.note(&format!("{holder} still has the VM's lock; its files stay"));
+                    Ok(None)
+                }
+                result => result.map(Some),
+            };
         }
     }
 }
 
-/// Stops a VM on demand that no `run` uses. Who is known to have been one is it also when nothing
-/// in its directory tells so any more. Somebody may be removing that: nothing is made there.
+/// Stops the VM of a `run` that was killed. Nobody is told when that fails, so it is tried until
+/// the VM is gone or somebody else uses it.
+fn stop_as_guard(target: &Target, force: Force) -> Result<Stopped, Error> {
+    loop {
+        let error = match stop_unused(target, &COMMAND, force, Unused::KILLED) {
+            Err(error) => error,
+            stopped => return stopped,
+        };
+        if matches!(process::look_anywhere(&target.paths), Ok(Look::Gone)) {
+            return Err(error);
+        }
+        target.log.note(error.message());
+        pause(GUARD_PAUSE);
+    }
+}
+
+fn stop_unused_once(target: &Target, force: Force) -> Result<Stopped, Error> {
+    let unused = Unused { on_demand: false, was_killed: false, lock_wait: LOCK_WAIT };
+    stop_unused(target, &COMMAND, force, unused)
+}
+
+/// What is known of a VM that nobody may need any more.
+#[derive(Clone, Copy)]
+pub(super) struct Unused {
+    /// It was one on demand, also when nothing in its directory tells so any more.
+    on_demand: bool,
+    /// The `run` that started it may have been killed in the middle of the start.
+    was_killed: bool,
+    lock_wait: Duration,
+}
+
+impl Unused {
+    /// Of a `run` that is at its end.
+    pub(super) const DONE: Self = Self { on_demand: true, was_killed: false, lock_wait: LOCK_WAIT };
+    const KILLED: Self = Self { on_demand: true, was_killed: true, lock_wait: GUARD_LOCK_WAIT };
+}
+
+/// Stops a VM on demand that no `run` uses. Somebody may be removing its directory: nothing is made
+/// there.
 pub(super) fn stop_unused(
     target: &Target,
     command: &Command,
     force: Force,
-    known: bool,
+    unused: Unused,
 ) -> Result<Stopped, Error> {
     let Target { name, paths, log, .. } = target;
     let (mut stopped, begin) = (Stopped::nothing(name.clone()), Instant::now());
-    let lock = lock_if_there(paths, name, command.name, LOCK_WAIT, log)?;
-    let on_demand = Instance::read(paths).map_or(known, |instance| instance.on_demand);
+    let lock = lock_if_there(paths, name, command.name, unused.lock_wait, log)?;
+    let on_demand = Instance::read(paths)?.map_or(unused.on_demand, |instance| instance.on_demand);
     if !on_demand || lock.as_ref().is_some_and(|lock| !Use::is_over(paths, lock)) {
-        stopped.pid = process::find(paths).map(|process| process.pid);
+        stopped.pid = process::find(paths)?.map(|process| process.pid);
         return Ok(stopped);
     }
-    while let Some(process) = process::find_started(paths) {
+    let find = if unused.was_killed { process::find_started } else { process::find_anywhere };
+    while let Some(process) = find(paths)? {
         stopped.pid = Some(process.pid);
         stopped.method = shutdown::shut_down(&process, paths, force, log)?;
         stopped.ending = events::ending(paths);
     }
     // Without a lock, files that are there may be those of another start.
-    if lock.is_some() || !paths.dir.exists() {
-        forget_guest(name, paths, log)?;
-        paths.clean()?;
-    }
     stopped.took = begin.elapsed();
+    if lock.is_some() || !paths.dir.exists() {
+        stopped.clean(target)?;
+    }
     Ok(stopped)
 }
 
@@ -164,6 +235,17 @@ impl Stopped {
     fn nothing(name: String) -> Self {
         let (method, ending) = (Method::None, Ending::Unknown);
         Self { name, pid: None, method, ending, took: Duration::ZERO }
+    }
+
+    /// Removes what only a VM that runs has. When that fails, the error says first that the VM is
+    /// stopped.
+    fn clean(&self, target: &Target) -> Result<(), Error> {
+        let Target { name, paths, log, .. } = target;
+        let ended = forget_guest(name, paths, log);
+        let cleaned = paths.clean();
+        ended.and(cleaned).map_err(|error| {
+            if self.was_running() { error.after(self.text().trim_end()) } else { error }
+        })
     }
 
     pub(super) fn was_running(&self) -> bool {

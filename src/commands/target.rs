@@ -8,8 +8,10 @@ use crate::error::Error;
 use crate::files;
 use crate::log::Log;
 use crate::ssh::Guest;
+use crate::system::ps;
+use crate::vm::process::{self, Look};
 use crate::vm::state::State;
-use crate::vm::{Instance, Paths, process, ps};
+use crate::vm::{Instance, Paths};
 use std::time::Instant;
 
 pub(super) struct Target<'a> {
@@ -67,8 +69,9 @@ impl<'a> Target<'a> {
     /// The state of a guest that does nothing until somebody lets it go on, and the error for it.
     pub(super) fn held(&self) -> Option<(State, Error)> {
         let Self { name, paths, log, .. } = self;
-        let (process, instance) = (process::find(paths), Instance::read(paths));
-        let state = State::ask(paths, process.as_ref(), instance.as_ref(), log);
+        // What cannot be told here is told by what the caller does next.
+        let (process, instance) = (process::find(paths).ok()?, Instance::read(paths).ok()?);
+        let state = State::ask(paths, process.as_ref(), instance.as_ref(), log).ok()?;
         let way_on = state.way_on(name)?;
         let message = format!("VM `{name}` is {}: its guest does not run", state.name());
         Some((state, Error::failed(message).hint(way_on)))
@@ -93,15 +96,24 @@ pub(super) fn check_name(config: &Config, args: &Args, name: &str) -> Result<(),
     })
 }
 
+/// Whether a VM runs, as far as that can be told: one that cannot be looked at may, and the command
+/// that works on it says why it cannot.
+pub(super) fn may_run(paths: &Paths) -> bool {
+    !matches!(process::look(paths), Ok(Look::Gone))
+}
+
 /// Whether a VM runs that this configuration does not have, and had when it was started.
 pub(super) fn runs_unconfigured(config: &Config, paths: &Paths) -> bool {
-    Instance::read(paths).is_none_or(|instance| instance.config_name == config.name())
-        && process::find(paths).is_some()
+    let record = Instance::read(paths).ok().flatten();
+    record.is_none_or(|instance| instance.config_name == config.name()) && may_run(paths)
 }
 
 /// The VMs that run, or are about to, without being in the configuration any more; sorted.
-pub(super) fn unconfigured(config: &Config) -> impl Iterator<Item = String> {
-    let others = config.vms_with_a_dir().into_iter();
-    let others = others.filter(|name| !config.is_declared(name));
-    others.filter(|name| runs_unconfigured(config, &Paths::new(config.vm_dir(name))))
+pub(super) fn unconfigured(config: &Config) -> Result<Vec<String>, Error> {
+    let mut others = config.vms_with_a_dir()?;
+    others.retain(|name| {
+        let paths = Paths::new(config.vm_dir(name));
+        !config.is_declared(name) && runs_unconfigured(config, &paths)
+    });
+    Ok(others.into_iter().collect())
 }

@@ -2,13 +2,14 @@
 //! and `run`.
 
 use super::plan::{Extra, Plan};
-use super::target::Target;
+use super::target::{Target, may_run};
 use crate::config::Config;
 use crate::config::model::Vm;
 use crate::error::{Error, Kind};
 use crate::image::base::qemu_img;
 use crate::image::hold::Exceeded;
 use crate::ssh;
+use crate::vm::instance::Machine;
 use crate::vm::launch::{self, Failed, Launch, Ready};
 use crate::vm::lock::{Lock, lock_dir};
 use crate::vm::process::{self, Process};
@@ -82,10 +83,10 @@ impl<'a> Up<'a> {
     pub(super) fn check_restart(&self) -> Result<(), Error> {
         self.check()?;
         let paths = &self.target.paths;
-        let (Some(port), Some(process)) = (self.vm.port.fixed(), process::find(paths)) else {
+        let (Some(port), Some(process)) = (self.vm.port.fixed(), process::find(paths)?) else {
             return Ok(());
         };
-        let has_it = Instance::read(paths).is_none_or(|instance| instance.ssh_port == port);
+        let has_it = Instance::read(paths)?.is_none_or(|instance| instance.ssh_port == port);
         if has_it || port::is_held_by(port, process.pid) {
             return Ok(());
         }
@@ -193,6 +194,9 @@ impl<'a> Up<'a> {
         let argv = plan.argv(self.target)?;
         let instance = Instance {
             pid: None,
+            start: None,
+            machine: Machine::this()?,
+            ready: false,
             ssh_port: plan.ssh_port,
             config_name: config.name(),
             started_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
@@ -209,16 +213,18 @@ impl<'a> Up<'a> {
 
     fn launch(&self, plan: &Plan, mut instance: Instance) -> Result<Running, Failed> {
         let Target { config, paths, log, .. } = self.target;
+        let record = instance.clone();
         let ready = launch::launch(&Launch {
             argv: &plan.argv(self.target)?,
             current_dir: config.dir(),
             paths,
             ssh_port: plan.ssh_port,
+            spawned: &|pid| record.clone().spawned(pid, paths),
             timeout: self.timeout,
             boots: config.boots(self.vm),
             log,
         })?;
-        instance.pid = Some(ready.process.pid);
+        instance.is_ready(&ready.process);
         if let Err(error) = instance.write(paths) {
             // On a full disk, say. The VM runs, and its pid file tells as much.
             log.note(&format!("the VM runs, but its record is incomplete: {}", error.message()));
@@ -230,7 +236,10 @@ impl<'a> Up<'a> {
     /// holds its images, and soon there is no VM any more.
     fn running(&self) -> Result<Option<(Process, State)>, Error> {
         let Target { paths, log, .. } = self.target;
-        let Some(process) = process::find_anywhere(paths) else { return Ok(None) };
+        let Some(process) = process::find_anywhere(paths)? else { return Ok(None) };
+        if process.lost && !process.ends_by(Instant::now() + ENDING_WAIT) {
+            return Err(process.is_lost(&self.vm.name, paths));
+        }
         if process.exiting {
             let pid = process.pid;
             log.note(&format!("waiting for the VM's last QEMU (pid {pid}) to end"));
@@ -241,7 +250,7 @@ impl<'a> Up<'a> {
             let hint = format!("`qqmgr stop {}` ends it", self.vm.name);
             return Err(Error::new(Kind::TimedOut, message).hint(hint));
         }
-        let state = State::ask(paths, Some(&process), Instance::read(paths).as_ref(), log);
+        let state = State::ask(paths, Some(&process), Instance::read(paths)?.as_ref(), log)?;
         // One that got SIGTERM closes its sockets before its pid file and itself.
         let ended = || process.ends_by(Instant::now() + ENDING_WAIT);
         let runs = state != State::Stopped && (state != State::Unresponsive || !ended());
@@ -250,15 +259,15 @@ impl<'a> Up<'a> {
 
     fn already_running(&self, process: &Process, mut state: State) -> Result<Running, Error> {
         let Target { paths, log, .. } = self.target;
-        let instance = Instance::read(paths);
+        let instance = Instance::read(paths)?;
         let recorded = instance.as_ref().map(|instance| instance.ssh_port);
         let ssh_port = recorded.unwrap_or_else(|| self.likely_port());
         self.check_extra(instance.as_ref(), ssh_port)?;
         if let Some(mut instance) = instance {
-            if matches!(state, State::Starting | State::Qemu(_)) && instance.pid.is_none() {
+            if matches!(state, State::Starting | State::Qemu(_)) && !instance.ready {
                 // A `start` began it and was killed.
                 let ready = launch::wait_for_running(process, paths, self.timeout, log)?;
-                instance.pid = Some(process.pid);
+                instance.is_ready(&ready.process);
                 state = State::Qemu(ready.run_state);
             }
             // Somebody wants it to stay.
@@ -289,9 +298,10 @@ impl<'a> Up<'a> {
     /// One that no VM of this configuration has, running or stopped with a port of its own.
     fn free_port(&self, refused: &BTreeSet<u16>) -> Result<u16, Error> {
         let config = self.target.config;
-        let others = config.vms_with_a_dir().into_iter().filter(|name| *name != self.vm.name);
+        let others = config.vms_with_a_dir()?.into_iter().filter(|name| *name != self.vm.name);
         // A record that is left of a crash keeps a port for nothing, which does no harm.
-        let recorded = others.filter_map(|name| Instance::read(&Paths::new(config.vm_dir(&name))));
+        let record = |name: String| Instance::read(&Paths::new(config.vm_dir(&name))).ok()?;
+        let recorded = others.filter_map(record);
         let mut claimed: BTreeSet<u16> = recorded.map(|instance| instance.ssh_port).collect();
         claimed.extend(config.vms().iter().filter_map(|vm| vm.port.fixed()));
         claimed.extend(refused);
@@ -307,8 +317,9 @@ impl<'a> Up<'a> {
         }
         let holder = config.vms().iter().find(|other| {
             let paths = Paths::new(config.vm_dir(&other.name));
-            let has_port = || Instance::read(&paths).is_some_and(|other| other.ssh_port == port);
-            other.name != self.vm.name && process::find(&paths).is_some() && has_port()
+            let record = || Instance::read(&paths).ok().flatten();
+            let has_port = || record().is_some_and(|other| other.ssh_port == port);
+            other.name != self.vm.name && may_run(&paths) && has_port()
         });
         let (who, hint) = match holder {
             Some(other) => {

@@ -92,7 +92,7 @@ fn run(target: &Target) -> Outcome {
 /// The VM's process; `None` when its end is waited for and was before. One whose start is waited
 /// for may be started by somebody yet.
 fn find(target: &Target, waited_for: &WaitFor, limit: Limit) -> Result<Option<Process>, Error> {
-    let found = process::find(&target.paths);
+    let found = process::find(&target.paths)?;
     match (found, waited_for) {
         (None, WaitFor::Stopped) => Ok(None),
         (None, WaitFor::Running) => {
@@ -137,7 +137,7 @@ pub(super) fn ssh_by(
 /// Where ssh itself would go: to the port of the VM's start, or as its options say.
 fn ssh_of(target: &Target, watch: &Watch) -> Result<(), Error> {
     let Target { config, name, paths, log, .. } = target;
-    let instance = Instance::read(paths);
+    let instance = Instance::read(paths)?;
     let choices = ssh::choices(instance.as_ref());
     let by_ssh = || {
         let guest = Guest::of(name, config, paths, log)?;

@@ -7,6 +7,7 @@ use super::scope::Scope;
 use super::{Choices, Config, Problems, SshSetting, is_image_name};
 use crate::error::{Error, Kind};
 use crate::files;
+use crate::system::short_way;
 use crate::template::{Template, render_dotted};
 use crate::text::{Problem, Source, Span, did_you_mean, nearest};
 use std::cell::RefCell;
@@ -99,7 +100,7 @@ impl Config {
     /// The paths of an image with this name, declared or not.
     pub(crate) fn image_paths(&self, name: &str) -> Result<ImagePaths, Error> {
         let dir = self.runtime_dir().join(format!("{DIR_PREFIX}{name}"));
-        let way = if files::is_plain(&dir) { dir.clone() } else { files::short_link(&dir)? };
+        let way = if files::is_plain(&dir) { dir.clone() } else { short_way::short_link(&dir)? };
         Ok(ImagePaths {
             disk: way.join("disk.qcow2"),
             seed: way.join("seed.img"),

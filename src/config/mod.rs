@@ -205,14 +205,17 @@ impl Config {
     }
 
     /// The names of the VMs that have a directory, configured or not, sorted.
-    pub(crate) fn vms_with_a_dir(&self) -> BTreeSet<String> {
-        let entries = std::fs::read_dir(&self.runtime).into_iter().flatten().flatten();
-        entries
-            .filter_map(|entry| {
-                Some(entry.file_name().to_str()?.strip_prefix(VM_DIR_PREFIX)?.to_string())
-            })
-            .filter(|name| is_vm_name(name))
-            .collect()
+    pub(crate) fn vms_with_a_dir(&self) -> Result<BTreeSet<String>, Error> {
+        let entries = match std::fs::read_dir(&self.runtime) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("read", &self.runtime, &error));
+            }
+            entries => entries.into_iter().flatten().flatten(),
+        };
+        let names = entries.filter_map(|entry| {
+            Some(entry.file_name().to_str()?.strip_prefix(VM_DIR_PREFIX)?.to_string())
+        });
+        Ok(names.filter(|name| is_vm_name(name)).collect())
     }
 
     /// Where ssh reaches the VM on this host; an error when that is still to be chosen.

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::files;
 use crate::log::Log;
 use crate::programs;
+use crate::system::short_way;
 use crate::text::{Problem, Span};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -118,7 +119,7 @@ impl Maker<'_> {
         let own = [DISK, "image.json", SEED, KEY, PUBLIC_KEY, "lock"];
         own.iter().try_for_each(|file| files::remove(&paths.dir.join(file)))?;
         if !files::is_plain(&paths.dir) {
-            files::remove(&files::short_link(&paths.dir)?)?;
+            files::remove(&short_way::short_link(&paths.dir)?)?;
         }
         files::remove_empty_dir(&paths.dir);
         self.forget_guests(name)?;
@@ -139,7 +140,9 @@ impl Maker<'_> {
 
     fn lock(&self, name: &str, paths: &ImagePaths, how: For) -> Result<Held, Error> {
         let make_dir = || files::private_dir(&paths.dir);
-        hold(&paths.lock, &make_dir, how, &format!("image `{name}`"), self.exceeded, self.log)
+        let what = format!("image `{name}`");
+        let held = hold(&paths.lock, &make_dir, how, &what, self.exceeded, self.log)?;
+        Record::check(paths).map(|()| held)
     }
 
     /// The base, fetched if need be, verified and looked at.
@@ -350,7 +353,7 @@ fn check_is_there(config: &Config, file: &Path) -> Result<(), Error> {
 /// Makes the way to the image's files that QEMU gets.
 pub(crate) fn reachable(paths: &ImagePaths) -> Result<(), Error> {
     if !files::is_plain(&paths.dir) {
-        files::short_way(&paths.dir)?;
+        short_way::short_way(&paths.dir)?;
     }
     Ok(())
 }

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 
 pub(super) const FILE: &str = "image.json";
 const BYTES_MAX: u64 = 64 * 1024;
+/// What the records of this program hold. Version 0.1 wrote no number; a program that changes what
+/// a field means counts it up.
+const FORMAT: u64 = 1;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
@@ -59,6 +62,18 @@ impl Record {
         differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
 
+    /// An error when a newer program made the disk: it may hold what this one would destroy.
+    pub(super) fn check(paths: &ImagePaths) -> Result<(), Error> {
+        let bytes = files::read_if_there(&paths.record, BYTES_MAX)?.unwrap_or_default();
+        let value = json::parse(&bytes).unwrap_or(Value::Null);
+        match value.get("format") {
+            Some(format) if format.as_u64().is_none_or(|number| number > FORMAT) => {
+                Err(Error::newer_record(&paths.record))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// `None` when there is none, or none that this program wrote.
     pub(super) fn read(paths: &ImagePaths) -> Option<Self> {
         let value = json::parse(&files::read_start(&paths.record, BYTES_MAX).ok()?).ok()?;
@@ -81,7 +96,8 @@ impl Record {
 
     pub(super) fn write(&self, paths: &ImagePaths) -> Result<(), Error> {
         let value = Value::object([
-            ("base", Value::from(self.base.as_deref())),
+            ("format", Value::from(FORMAT)),
+            ("base", self.base.as_deref().into()),
             ("sha256", self.sha256.as_deref().into()),
             ("backing", self.backing.as_deref().and_then(Path::to_str).into()),
             ("version", self.version.as_deref().into()),

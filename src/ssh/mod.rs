@@ -76,7 +76,7 @@ impl Guest {
     pub(crate) fn of(name: &str, config: &Config, paths: &Paths, log: &Log) -> Result<Self, Error> {
         process::running(name, paths)?;
         if let Some(vm) = config.find_vm(name) {
-            let instance = Instance::read(paths);
+            let instance = Instance::read(paths)?;
             let choices = choices(instance.as_ref());
             let port = config.ssh_port(vm, &choices)?;
             let text =

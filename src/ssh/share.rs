@@ -99,7 +99,7 @@ impl Guest {
 
 /// Where there is no `/proc`, no other process is seen, and all calls share one connection.
 fn is_alive(pid: u32) -> bool {
-    linux::stat(pid).is_some_and(|stat| stat.state != 'Z')
+    linux::stat(pid).map_or(true, |stat| stat.is_some_and(|stat| stat.state != 'Z'))
 }
 
 /// That ssh did not get through, in its own words, with what helps.
@@ -154,7 +154,7 @@ pub(crate) fn end_shared_connection(name: &str, paths: &Paths, log: &Log) -> Res
 /// (`-snapshot`) may have made its host keys during this start, and makes others at the next one.
 pub(crate) fn forget_guest(name: &str, paths: &Paths, log: &Log) -> Result<(), Error> {
     end_shared_connection(name, paths, log)?;
-    let Some(instance) = Instance::read(paths) else { return Ok(()) };
+    let Some(instance) = Instance::read(paths)? else { return Ok(()) };
     let words = instance.own_argv().iter().map(String::as_str);
     let learned_at = paths.known_hosts.metadata().map_or(0, |metadata| metadata.mtime());
     if forgets(&arguments_of(words))

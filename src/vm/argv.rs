@@ -163,7 +163,7 @@ mod tests {
     fn injected_arguments_of_a_directory_with_commas() {
         let paths = Paths::new("/a,b/vm.x".into());
         let all = injected(&paths, Features { console: true, gdb: true }).unwrap();
-        let short = crate::files::short_link(&paths.dir).unwrap();
+        let short = crate::system::short_way::short_link(&paths.dir).unwrap();
         let short = short.display();
         let expected = [
             "-pidfile".to_string(),

@@ -2,17 +2,31 @@
 //! configuration, which may have changed since.
 
 use super::Paths;
+use super::process::{self, Process};
 use crate::error::Error;
 use crate::files;
 use crate::json::{self, Value};
+use crate::linux;
+use crate::system::process::{see, unseen};
 
 /// QEMU's own limit for a command line is the kernel's, 2 MiB by default.
 const INSTANCE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the records of this program hold. Version 0.1 wrote no number; a program that changes what
+/// a field means counts it up.
+const FORMAT: u64 = 1;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Instance {
-    /// Absent until QEMU was seen ready.
+    /// The process that was spawned, and from `ready` on QEMU itself, which a wrapper may have
+    /// run. Absent until there is one.
     pub(crate) pid: Option<u32>,
+    /// When that process started; see [`crate::system::process::Seen::start`].
+    pub(crate) start: Option<String>,
+    /// Where it runs.
+    pub(crate) machine: Machine,
+    /// QEMU was seen to answer.
+    pub(crate) ready: bool,
     pub(crate) ssh_port: u16,
     /// The name of the configuration's file, which lies beside the runtime directory or in it.
     pub(crate) config_name: String,
@@ -28,20 +42,82 @@ pub(crate) struct Instance {
     pub(crate) on_demand: bool,
 }
 
+/// Identifies a machine from one start of it to the next. What is not known is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Machine {
+    pub(crate) boot_id: Option<String>,
+    pub(crate) host: Option<String>,
+    /// Of a container, its own.
+    pub(crate) pid_namespace: Option<String>,
+}
+
+impl Machine {
+    /// The machine that this process runs on.
+    pub(crate) fn this() -> Result<Self, Error> {
+        Ok(Self {
+            boot_id: linux::boot_id().map_err(|error| unseen(&error))?,
+            host: linux::host_name().map_err(|error| unseen(&error))?,
+            pid_namespace: linux::pid_namespace(),
+        })
+    }
+
+    /// Whether a pid there is certainly not the same process here.
+    pub(crate) fn has_other_pids(&self, other: &Self) -> bool {
+        differ(self.boot_id.as_ref(), other.boot_id.as_ref())
+            || differ(self.pid_namespace.as_ref(), other.pid_namespace.as_ref())
+    }
+
+    /// Whether the two are certainly not one machine that was started again.
+    pub(crate) fn is_elsewhere(&self, other: &Self) -> bool {
+        differ(self.boot_id.as_ref(), other.boot_id.as_ref())
+            && differ(self.host.as_ref(), other.host.as_ref())
+    }
+}
+
+fn differ(one: Option<&String>, other: Option<&String>) -> bool {
+    one.is_some() && other.is_some() && one != other
+}
+
 impl Instance {
     /// The program and the arguments that are the user's.
     pub(crate) fn own_argv(&self) -> &[String] {
         self.argv.get(..self.own_words).unwrap_or(&self.argv)
     }
 
-    /// `None` when there is none, or none that this program wrote.
-    pub(crate) fn read(paths: &Paths) -> Option<Self> {
-        let bytes = files::read_start(&paths.instance, INSTANCE_BYTES_MAX).ok()?;
-        let value = json::parse(&bytes).ok()?;
+    /// The record of the VM's last start; `None` when there is none, or none that this program
+    /// wrote. One that a newer program wrote, or that cannot be read, is an error.
+    pub(crate) fn read(paths: &Paths) -> Result<Option<Self>, Error> {
+        let Some(bytes) = files::read_if_there(&paths.instance, INSTANCE_BYTES_MAX)? else {
+            return Ok(None);
+        };
+        let Ok(value) = json::parse(&bytes) else { return Ok(None) };
+        if value.get("format").is_some_and(|format| format.as_u64().is_none_or(|n| n > FORMAT)) {
+            return Err(Error::newer_record(&paths.instance));
+        }
+        Ok(Self::from_json(&value))
+    }
+
+    /// The record of a VM that runs here.
+    pub(crate) fn of_running(paths: &Paths) -> Result<Option<Self>, Error> {
+        if process::find(paths)?.is_some() { Self::read(paths) } else { Ok(None) }
+    }
+
+    fn from_json(value: &Value) -> Option<Self> {
         let Value::Array(argv) = value.get("argv")? else { return None };
         let Value::Object(set) = value.get("set")? else { return None };
+        let pid = value.get("pid").and_then(Value::as_u64).and_then(|pid| pid.try_into().ok());
+        let text = |key| value.get(key).and_then(Value::as_str).map(str::to_string);
+        // Version 0.1 wrote the pid down when QEMU was ready.
+        let is_old = value.get("format").is_none();
         Some(Self {
-            pid: value.get("pid").and_then(Value::as_u64).and_then(|pid| pid.try_into().ok()),
+            pid,
+            start: text("start"),
+            machine: Machine {
+                boot_id: text("boot_id"),
+                host: text("host"),
+                pid_namespace: text("pid_namespace"),
+            },
+            ready: value.get("ready") == Some(&Value::Bool(true)) || is_old && pid.is_some(),
             ssh_port: value.get("ssh_port")?.as_u64()?.try_into().ok()?,
             config_name: value.get("config_name")?.as_str()?.to_string(),
             started_at: value.get("started_at")?.as_u64()?,
@@ -58,9 +134,30 @@ impl Instance {
         })
     }
 
+    /// Records the process that was just spawned. One that has ended already is told otherwise, and
+    /// on a full disk the pid file tells.
+    pub(crate) fn spawned(mut self, pid: u32, paths: &Paths) {
+        if let Ok(Some(seen)) = see(pid) {
+            (self.pid, self.start) = (Some(pid), seen.start);
+            let _ = self.write(paths);
+        }
+    }
+
+    /// Takes down that QEMU was seen to answer, and which process it is.
+    pub(crate) fn is_ready(&mut self, process: &Process) {
+        (self.pid, self.start) = (Some(process.pid), process.start.clone());
+        self.ready = true;
+    }
+
     pub(crate) fn write(&self, paths: &Paths) -> Result<(), Error> {
         let value = Value::object([
-            ("pid", Value::from(self.pid)),
+            ("format", Value::from(FORMAT)),
+            ("pid", self.pid.into()),
+            ("start", self.start.as_deref().into()),
+            ("boot_id", self.machine.boot_id.as_deref().into()),
+            ("host", self.machine.host.as_deref().into()),
+            ("pid_namespace", self.machine.pid_namespace.as_deref().into()),
+            ("ready", self.ready.into()),
             ("ssh_port", self.ssh_port.into()),
             ("config_name", self.config_name.as_str().into()),
             ("started_at", self.started_at.into()),

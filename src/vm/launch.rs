@@ -52,6 +52,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) paths: &'a Paths,
     /// The port of this host that leads to the guest's ssh.
     pub(crate) ssh_port: u16,
+    /// Called with the pid of what was spawned, at once.
+    pub(crate) spawned: &'a dyn Fn(u32),
     pub(crate) timeout: Duration,
     /// The serial outputs of so many earlier boots are kept.
     pub(crate) boots: u32,
@@ -121,20 +123,23 @@ fn launch_once(
     locked: &mut Locked,
 ) -> Result<Option<Ready>, Failed> {
     let mut child = spawn(launch)?;
+    (launch.spawned)(child.id());
     let mut ended = || child.try_wait().ok().flatten().map(Some);
     match wait_until_ready(launch.paths, &mut ended, deadline, launch.log) {
         Ok(run_state) => match process::of_pid_file(launch.paths) {
-            Some(process) => {
+            Ok(Some(process)) => {
                 keep(child);
                 Ok(Some(Ready { process, run_state, already_running: false }))
             }
             // It removes that file when it ends.
-            None if !launch.paths.pid.exists()
-                && let Some(status) = wait::poll(Instant::now() + OTHER_WAIT, ended) =>
+            Ok(None)
+                if !launch.paths.pid.exists()
+                    && let Some(status) = wait::poll(Instant::now() + OTHER_WAIT, ended) =>
             {
                 Err(died(launch, status)?)
             }
-            None => Err(give_up(launch, child, "QEMU did not write its pid file").into()),
+            Ok(None) => Err(give_up(launch, child, "QEMU did not write its pid file").into()),
+            Err(error) => Err(give_up(launch, child, error.message()).into()),
         },
         Err(NotReady::Died(status)) => {
             if !tail(&launch.paths.log).contains(PID_FILE_LOCKED) {
@@ -189,9 +194,11 @@ fn other_of_this_vm(
     until: Instant,
     deadline: Instant,
 ) -> Result<Option<Ready>, Error> {
-    let seen = || process::find_anywhere(launch.paths).filter(|process| !process.exiting);
+    let is_it = |process: &Process| !process.exiting;
+    let seen = || process::find_anywhere(launch.paths).map(|seen| seen.filter(is_it)).transpose();
     match wait::poll(until.min(Instant::now() + OTHER_RETRY), seen) {
-        Some(process) => {
+        Some(Err(error)) => Err(error),
+        Some(Ok(process)) => {
             let left = deadline.saturating_duration_since(Instant::now());
             wait_for_running(&process, launch.paths, left, launch.log).map(Some)
         }
@@ -335,9 +342,9 @@ fn give_up(launch: &Launch, child: Child, message: &str) -> Error {
 
 /// Ends a QEMU that did not come up.
 fn take_back(launch: &Launch, mut child: Child) -> Result<(), Error> {
-    let started = process::find(launch.paths);
-    let ended =
-        started.map_or(Ok(()), |process| shutdown::terminate(&process, launch.log).map(|_| ()));
+    let ended = process::find(launch.paths).and_then(|started| {
+        started.map_or(Ok(()), |process| shutdown::terminate(&process, launch.log).map(|_| ()))
+    });
     // Ours to reap, and still there when its pid file names something else.
     let reaped = wait::poll(Instant::now() + shutdown::TERM_WAIT, || {
         matches!(child.try_wait(), Ok(Some(_))).then_some(())

@@ -24,7 +24,6 @@ pub(crate) mod output;
 pub(crate) mod paths;
 pub(crate) mod port;
 pub(crate) mod process;
-pub(crate) mod ps;
 pub(crate) mod qmp;
 pub(crate) mod schema;
 pub(crate) mod screen;

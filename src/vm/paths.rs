@@ -5,6 +5,7 @@
 use crate::error::Error;
 use crate::files;
 use crate::linux::SOCKET_PATH_BYTES_MAX;
+use crate::system::short_way;
 use std::path::{Path, PathBuf};
 
 /// The longest name that is bound in a VM's directory: that of a shared ssh connection. It is
@@ -97,18 +98,18 @@ impl Paths {
         if fits(socket) {
             return Ok(socket.to_path_buf());
         }
-        Ok(files::short_link(&self.dir)?.join(socket.file_name().unwrap_or_default()))
+        Ok(short_way::short_link(&self.dir)?.join(socket.file_name().unwrap_or_default()))
     }
 
     /// A short way to the VM's directory, with nothing in it that any program would have to quote.
     pub(crate) fn short_dir(&self) -> Result<PathBuf, Error> {
-        files::short_way(&self.dir)
+        short_way::short_way(&self.dir)
     }
 
     /// The VM's directory by the name that suits every program: its own, or the short link's,
     /// which is not made.
     pub(crate) fn plain_dir(&self) -> Result<PathBuf, Error> {
-        if self.needs_short_way() { files::short_link(&self.dir) } else { Ok(self.dir.clone()) }
+        if self.needs_short_way() { short_way::short_link(&self.dir) } else { Ok(self.dir.clone()) }
     }
 
     /// Makes the short way for a VM that needs one.
@@ -127,10 +128,14 @@ impl Paths {
 
     /// Removes what only a running VM has. Logs stay, and the lock file.
     pub(crate) fn clean(&self) -> Result<(), Error> {
-        self.remove_pid_file()?;
-        self.clean_for_start()?;
-        files::remove(&self.users)?;
-        files::remove(&self.console_lock)
+        // One that cannot be removed keeps no other.
+        let removed = [
+            self.remove_pid_file(),
+            self.clean_for_start(),
+            files::remove(&self.users),
+            files::remove(&self.console_lock),
+        ];
+        removed.into_iter().collect()
     }
 
     pub(crate) fn remove_pid_file(&self) -> Result<(), Error> {
@@ -144,11 +149,13 @@ impl Paths {
         let sockets = [&self.monitor, &self.qmp, &self.ctl, &self.console, &self.gdb];
         let files =
             [&self.instance, &self.ssh_config, &self.project, &self.copy_method, &self.events_in];
-        files.into_iter().chain(sockets).try_for_each(|path| files::remove(path))?;
+        let removed: Vec<_> =
+            files.into_iter().chain(sockets).map(|path| files::remove(path)).collect();
+        removed.into_iter().collect::<Result<(), Error>>()?;
         files::remove_unfinished(&self.dir);
         // One that was never needed is not looked at, and one that is left does no harm.
         if self.needs_short_way() {
-            let _ = files::short_link(&self.dir).and_then(|link| files::remove(&link));
+            let _ = short_way::short_link(&self.dir).and_then(|link| files::remove(&link));
         }
         Ok(())
     }

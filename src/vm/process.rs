@@ -1,22 +1,28 @@
-//! TRUSTED CORE: which process is a VM's QEMU, and signals to it.
+//! Which process is a VM's QEMU, and whether there is one.
 //!
-//! A pid is ours only when it is alive, no zombie, and its command line names our pid file. The
-//! pid file alone proves nothing: after a crash or a reboot its number may be anybody's.
+//! The process is recorded: pid and start, and the machine that they are of. A pid file alone
+//! proves nothing: after a crash or a reboot its number may be anybody's. That no process is found
+//! proves nothing either, as long as somebody listens on the VM's own socket.
 
-use super::{Paths, instance::Instance, ps, wait};
+use super::instance::{Instance, Machine};
+use super::qmp::{self, connect_by};
+use super::{Paths, wait};
 use crate::error::{Error, Kind};
 use crate::files;
 use crate::linux;
 use crate::log::Log;
-use crate::programs;
+use crate::system::process::{Seen, same_start, see, signal, unseen};
+use crate::system::ps;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// A program that was just started has its command line within this.
 const EXEC_WAIT: Duration = Duration::from_millis(200);
+/// Only a socket whose queue is full, of a QEMU that lives, lets anybody wait this long.
+const CONNECT_WAIT: Duration = Duration::from_millis(500);
 /// A pid has at most 7 digits on Linux; what is longer is no pid file.
 const PID_BYTES_MAX: u64 = 16;
 
@@ -24,108 +30,279 @@ const PID_BYTES_MAX: u64 = 16;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
+    /// See [`Seen::start`].
+    pub(crate) start: Option<String>,
     pid_file: PathBuf,
     /// Stopped by a signal or a debugger.
     pub(crate) frozen: bool,
     /// It has removed its pid file, which is among the last things that QEMU does.
     pub(crate) exiting: bool,
+    /// The files that it is managed by were removed while it ran.
+    pub(crate) lost: bool,
     /// How long it has run, where the system tells.
     pub(crate) uptime: Option<Duration>,
 }
 
-/// What the system says of a process.
-struct Seen {
-    /// As in ps(1).
-    state: char,
-    names_pid_file: bool,
-    uptime: Option<Duration>,
+/// Whether a VM runs, and what is known of it.
+pub(crate) enum Look {
+    /// In this process.
+    Here(Process),
+    /// In a process that cannot be seen, as in a container: it listens on the VM's own socket.
+    Unseen,
+    /// It was started on another machine, of this name, and nothing tells from here.
+    OtherHost(String),
+    /// That is proven.
+    Gone,
 }
 
-/// The process of the VM `name`, which must run.
-pub(crate) fn running(name: &str, paths: &Paths) -> Result<Process, Error> {
-    find(paths).ok_or_else(|| {
-        Error::new(Kind::NotRunning, format!("VM `{name}` is not running"))
-            .hint(format!("`qqmgr start {name}` starts it"))
+impl Look {
+    /// The process, if the VM runs; an error where that process is not in reach.
+    pub(crate) fn process(self) -> Result<Option<Process>, Error> {
+        match self {
+            Self::Here(process) => Ok(Some(process)),
+            Self::Gone => Ok(None),
+            Self::Unseen => {
+                let message = "the VM runs in a QEMU that cannot be seen from here";
+                Err(Error::failed(message).hint("it is in another container: use qqmgr in there"))
+            }
+            Self::OtherHost(host) => {
+                let message = format!("the VM was started on the host `{host}`, and may run there");
+                let hint = "stop it there; if it is gone, `qqmgr stop --force` clears its record";
+                Err(Error::failed(message).hint(hint))
+            }
+        }
+    }
+}
+
+/// Looks for the VM's process by what its directory tells.
+pub(crate) fn look(paths: &Paths) -> Result<Look, Error> {
+    let (record, this) = (Instance::read(paths)?, Machine::this()?);
+    let other = record.as_ref().map(|record| &record.machine).filter(|m| m.has_other_pids(&this));
+    if other.is_none()
+        && let Some(process) = visible(paths, record.as_ref())?
+    {
+        return Ok(Look::Here(process));
+    }
+    if is_heard(paths)? {
+        // It may have begun to listen, and written its pid, since.
+        return Ok(match visible(paths, record.as_ref().filter(|_| other.is_none()))? {
+            Some(process) => Look::Here(process),
+            None => Look::Unseen,
+        });
+    }
+    Ok(match other.filter(|machine| machine.is_elsewhere(&this)) {
+        Some(machine) => Look::OtherHost(machine.host.clone().unwrap_or_default()),
+        None => Look::Gone,
     })
+}
+
+/// The VM's process, if the VM runs.
+pub(crate) fn find(paths: &Paths) -> Result<Option<Process>, Error> {
+    look(paths)?.process()
+}
+
+/// Looks for the VM's process, also when all files that tell of it are gone.
+pub(crate) fn look_anywhere(paths: &Paths) -> Result<Look, Error> {
+    let lost = Instance::read(paths)?.is_none();
+    Ok(match look(paths)? {
+        Look::Gone => {
+            search(paths)?.map_or(Look::Gone, |process| Look::Here(Process { lost, ..process }))
+        }
+        look => look,
+    })
+}
+
+/// The VM's process, also when all files that tell of it are gone.
+pub(crate) fn find_anywhere(paths: &Paths) -> Result<Option<Process>, Error> {
+    look_anywhere(paths)?.process()
+}
+
+/// Finds a QEMU whose `start` was just killed, even before QEMU has its pid file or its command
+/// line, and when its directory is being removed. Takes a moment to say that there is none, unless
+/// the record tells.
+pub(crate) fn find_started(paths: &Paths) -> Result<Option<Process>, Error> {
+    if Instance::read(paths)?.is_some_and(|record| record.pid.is_some()) {
+        return find_anywhere(paths);
+    }
+    let deadline = Instant::now() + EXEC_WAIT;
+    wait::poll(deadline, || find_anywhere(paths).transpose()).transpose()
+}
+
+/// The process of the VM `name`, which must run and be in reach.
+pub(crate) fn running(name: &str, paths: &Paths) -> Result<Process, Error> {
+    match find_anywhere(paths)? {
+        Some(process) if process.lost => Err(process.is_lost(name, paths)),
+        Some(process) => Ok(process),
+        None => Err(Error::new(Kind::NotRunning, format!("VM `{name}` is not running"))
+            .hint(format!("`qqmgr start {name}` starts it"))),
+    }
 }
 
 /// The process that the VM's pid file names, if it is the VM's.
-pub(crate) fn of_pid_file(paths: &Paths) -> Option<Process> {
-    read_pid(&paths.pid).and_then(|pid| Process::look(pid, &paths.pid))
+pub(crate) fn of_pid_file(paths: &Paths) -> Result<Option<Process>, Error> {
+    by_pid_file(paths, Instance::read(paths)?.as_ref())
 }
 
-/// The VM's process, if there is one, also while its pid file does not name it.
-pub(crate) fn find(paths: &Paths) -> Option<Process> {
-    of_pid_file(paths).or_else(|| match Instance::read(paths)?.pid {
-        Some(pid) => {
-            Process::look(pid, &paths.pid).map(|process| Process { exiting: true, ..process })
+fn by_pid_file(paths: &Paths, record: Option<&Instance>) -> Result<Option<Process>, Error> {
+    let Some(pid) = read_pid(&paths.pid)? else { return Ok(None) };
+    let Some(seen) = see(pid)? else { return Ok(None) };
+    let recorded = record.filter(|record| record.pid == Some(pid));
+    let start = recorded.and_then(|record| record.start.as_deref());
+    let is_it = same_start(start, seen.start.as_deref()).map_or_else(
+        // QEMU holds its pid file open for life.
+        || Ok(holds_open(pid, &paths.pid)? || claims(pid, &seen, &paths.pid)?),
+        Ok,
+    );
+    Ok(is_it?.then(|| Process::new(pid, seen, paths)))
+}
+
+/// The VM's process, by its pid file or its record, where pids mean the same as in those.
+fn visible(paths: &Paths, record: Option<&Instance>) -> Result<Option<Process>, Error> {
+    let by_file = by_pid_file(paths, record)?;
+    let (None, Some(record)) = (&by_file, record) else { return Ok(by_file) };
+    let Some(pid) = record.pid else { return search(paths) };
+    let Some(seen) = see(pid)? else { return Ok(None) };
+    let is_it = match same_start(record.start.as_deref(), seen.start.as_deref()) {
+        Some(same) => same,
+        None => claims(pid, &seen, &paths.pid)?,
+    };
+    let exiting = record.ready;
+    Ok(is_it.then(|| Process { exiting, ..Process::new(pid, seen, paths) }))
+}
+
+/// The command lines of all processes, to find the VMs whose files were removed, of many at once.
+pub(crate) enum CommandLines {
+    /// The words of each, NUL after each.
+    Words(Vec<Vec<u8>>),
+    Shown(Vec<ps::Shown>),
+}
+
+impl CommandLines {
+    pub(crate) fn read() -> Result<Self, Error> {
+        if !linux::is_there() {
+            return ps::processes(None).map(Self::Shown).map_err(|error| unseen(&error));
         }
-        None => named(&paths.pid).into_iter().next(),
-    })
-}
-
-/// The same for who is about to start or stop it: also when all files that tell of it are gone.
-/// Nothing but its command line tells then, which a debugger or a wrapper of QEMU has, too; so it
-/// must also have the pid file open, as QEMU does for life, which only a `/proc` can tell.
-pub(crate) fn find_anywhere(paths: &Paths) -> Option<Process> {
-    let holds = |process: &Process| linux::holds(process.pid, &paths.pid);
-    find(paths).or_else(|| named(&paths.pid).into_iter().find(holds))
-}
-
-/// The same for who knows that it was started, and may have been a moment ago, and not that its
-/// directory is still there: also before it has its pid file. From its first moment on it says
-/// what goes to its log. A wrapper does, too, so QEMU itself comes first.
-pub(crate) fn find_started(paths: &Paths) -> Option<Process> {
-    wait::poll(Instant::now() + EXEC_WAIT, || {
-        find_anywhere(paths).or_else(|| {
-            let has_log = |process: &Process| linux::holds(process.pid, &paths.log);
-            let logs = |process: &Process| !linux::is_there() || has_log(process);
-            named(&paths.pid).into_iter().find(logs)
-        })
-    })
-}
-
-/// All processes whose command line names the pid file, as of a `start` that was killed or is at
-/// work: a QEMU that has not written it yet.
-fn named(pid_file: &Path) -> Vec<Process> {
-    if linux::is_there() {
-        return linux::pids().filter_map(|pid| Process::look(pid, pid_file)).collect();
+        let pids = linux::pids().map_err(|error| unseen(&error))?;
+        let lines = pids.into_iter().filter_map(|pid| linux::command_line(pid).transpose());
+        lines.collect::<Result<_, _>>().map(Self::Words).map_err(|error| unseen(&error))
     }
-    let shown = ps::processes(None).unwrap_or_default().into_iter();
-    let named = shown.filter(|process| process.has_words("-pidfile", pid_file));
-    named.filter_map(|process| Process::look(process.pid, pid_file)).collect()
+
+    /// Whether one of them may be that of the VM's QEMU, which is worth a closer look then.
+    pub(crate) fn name(&self, pid_file: &Path) -> bool {
+        match self {
+            Self::Words(lines) => lines.iter().any(|line| names(line, pid_file)),
+            Self::Shown(shown) => shown.iter().any(|shown| shown.has_words("-pidfile", pid_file)),
+        }
+    }
 }
 
-fn read_pid(pid_file: &Path) -> Option<u32> {
-    let bytes = files::read_start(pid_file, PID_BYTES_MAX).ok()?;
-    str::from_utf8(&bytes).ok()?.trim().parse().ok()
+/// Whether the words of a command line name the pid file.
+fn names(line: &[u8], pid_file: &Path) -> bool {
+    let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+    words.windows(2).any(|two| two == [b"-pidfile", pid_file.as_os_str().as_bytes()])
+}
+
+/// Whether the process says that it is the VM's: its command line names the pid file. Anybody can
+/// give a process any command line, so it must be of the user whose directory it is.
+fn claims(pid: u32, seen: &Seen, pid_file: &Path) -> Result<bool, Error> {
+    let directory = pid_file.parent().and_then(|dir| dir.metadata().ok());
+    let owner = directory.map(|metadata| metadata.uid());
+    if let Some(shown) = &seen.shown {
+        let is_of_owner = shown.user.is_none() || owner.is_none() || shown.user == owner;
+        return Ok(is_of_owner && shown.has_words("-pidfile", pid_file));
+    }
+    let Some(line) = linux::command_line(pid).map_err(|error| unseen(&error))? else {
+        return Ok(false);
+    };
+    Ok(names(&line, pid_file) && linux::owner(pid) == owner.or_else(linux::user_id))
+}
+
+/// A process whose command line names the pid file, among all: of a `start` that was killed before
+/// it could record it, or of a VM whose directory was removed. A debugger or a wrapper of QEMU has
+/// that command line, too; so where `/proc` tells, it must have QEMU's pid file or log open.
+fn search(paths: &Paths) -> Result<Option<Process>, Error> {
+    if !linux::is_there() {
+        let shown = ps::processes(None).map_err(|error| unseen(&error))?;
+        for pid in shown.iter().filter(|p| p.has_words("-pidfile", &paths.pid)).map(|p| p.pid) {
+            if let Some(seen) = see(pid)?
+                && claims(pid, &seen, &paths.pid)?
+            {
+                return Ok(Some(Process::new(pid, seen, paths)));
+            }
+        }
+        return Ok(None);
+    }
+    for pid in linux::pids().map_err(|error| unseen(&error))? {
+        let Some(seen) = see(pid)? else { continue };
+        if claims(pid, &seen, &paths.pid)?
+            && (linux::holds(pid, &paths.pid).map_err(|error| unseen(&error))?
+                || linux::holds(pid, &paths.log).map_err(|error| unseen(&error))?)
+        {
+            return Ok(Some(Process::new(pid, seen, paths)));
+        }
+    }
+    Ok(None)
+}
+
+fn holds_open(pid: u32, path: &Path) -> Result<bool, Error> {
+    linux::has_open(pid, path).map_err(|error| unseen(&error))
+}
+
+/// Whether somebody listens on the VM's own socket, or may.
+fn is_heard(paths: &Paths) -> Result<bool, Error> {
+    let failed = |error| Error::io("connect to", &paths.ctl, &error);
+    match paths.ctl.symlink_metadata().map_err(|error| (error.kind(), error)) {
+        Ok(_) => {}
+        Err((ErrorKind::NotFound | ErrorKind::NotADirectory, _)) => return Ok(false),
+        Err((_, error)) => return Err(failed(error)),
+    }
+    match connect_by(paths.reachable(&paths.ctl)?, Instant::now() + CONNECT_WAIT) {
+        Err(qmp::Error::Unreachable(error)) => match error.kind() {
+            ErrorKind::ConnectionRefused | ErrorKind::NotFound => Ok(false),
+            ErrorKind::WouldBlock => Ok(true),
+            _ => Err(failed(error)),
+        },
+        _ => Ok(true),
+    }
+}
+
+fn read_pid(pid_file: &Path) -> Result<Option<u32>, Error> {
+    let bytes = files::read_if_there(pid_file, PID_BYTES_MAX)?;
+    Ok(bytes.and_then(|bytes| str::from_utf8(&bytes).ok()?.trim().parse().ok()))
 }
 
 impl Process {
-    /// The process `pid`, if it is alive and ours.
-    fn look(pid: u32, pid_file: &Path) -> Option<Self> {
-        let seen = if linux::is_there() {
-            look_in_proc(pid, pid_file)?
-        } else {
-            look_with_ps(pid, pid_file)?
+    fn new(pid: u32, seen: Seen, paths: &Paths) -> Self {
+        let Seen { frozen, start, shown: _ } = seen;
+        let uptime = start.as_ref().and_then(|start| linux::age(start.parse().ok()?));
+        let (pid_file, exiting, lost) = (paths.pid.clone(), false, false);
+        Self { pid, start, pid_file, frozen, exiting, lost, uptime }
+    }
+
+    /// The process as it is now; `None` when it is proven to have ended.
+    fn see(&self) -> Result<Option<Seen>, Error> {
+        let Some(seen) = see(self.pid)? else { return Ok(None) };
+        let is_it = match same_start(self.start.as_deref(), seen.start.as_deref()) {
+            Some(same) => same,
+            None => claims(self.pid, &seen, &self.pid_file)?,
         };
-        if !seen.names_pid_file || matches!(seen.state, 'Z' | 'X' | 'x') {
-            return None;
-        }
-        let frozen = matches!(seen.state, 'T' | 't');
-        let pid_file = pid_file.to_path_buf();
-        Some(Self { pid, pid_file, frozen, exiting: false, uptime: seen.uptime })
+        Ok(is_it.then_some(seen))
     }
 
     /// Sees how it is now; whether it is alive.
     pub(crate) fn look_again(&mut self) -> bool {
-        let seen = Self::look(self.pid, &self.pid_file);
-        self.frozen = seen.as_ref().is_some_and(|process| process.frozen);
-        seen.is_some()
+        match self.see() {
+            Ok(seen) => {
+                self.frozen = seen.as_ref().is_some_and(|seen| seen.frozen);
+                seen.is_some()
+            }
+            Err(_) => true,
+        }
     }
 
+    /// Whether it has not ended; one that cannot be looked at has not, as far as is known.
     pub(crate) fn is_alive(&self) -> bool {
-        ps::has_shown(self.pid) || Self::look(self.pid, &self.pid_file).is_some()
+        ps::has_shown(self.pid) || !matches!(self.see(), Ok(None))
     }
 
     /// Whether the process ended before the deadline.
@@ -135,103 +312,120 @@ impl Process {
 
     /// Sends `TERM` or `KILL`, after looking once more that the process is ours.
     pub(crate) fn signal(&self, name: &str, log: &Log) -> Result<(), Error> {
-        if Self::look(self.pid, &self.pid_file).is_none() {
+        if self.see()?.is_none() {
             return Ok(());
         }
         log.verbose(|| format!("kill -{name} {}", self.pid));
-        // `kill` is a builtin of every sh; slim images have no program of that name.
-        let mut kill = programs::SH.command();
-        kill.args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &self.pid.to_string()]);
-        let output = kill.stdin(Stdio::null()).output();
-        let output = output.map_err(|error| programs::cannot_run(&kill, &error))?;
+        let output = signal(self.pid, name)?;
         if !output.status.success() && self.is_alive() {
             let words = String::from_utf8_lossy(&output.stderr).trim().to_string();
             return Err(Error::failed(format!("cannot signal pid {}: {words}", self.pid)));
         }
         Ok(())
     }
+
+    /// The error of a VM that nobody can talk to any more.
+    pub(crate) fn is_lost(&self, name: &str, paths: &Paths) -> Error {
+        let (pid, dir) = (self.pid, paths.dir.display());
+        let message =
+            format!("VM `{name}` runs (pid {pid}), but its files in `{dir}` were removed");
+        Error::failed(message).hint(format!("`qqmgr stop {name}` ends it, by SIGTERM"))
+    }
 }
 
-/// A process that vanishes while it is looked at is gone.
-fn look_in_proc(pid: u32, pid_file: &Path) -> Option<Seen> {
-    let linux::Stat { state, uptime } = linux::stat(pid)?;
-    let command_line = linux::command_line(pid)?;
-    let words: Vec<&[u8]> = command_line.split(|byte| *byte == 0).collect();
-    let named = words.windows(2).any(|two| two == [b"-pidfile", pid_file.as_os_str().as_bytes()]);
-    // QEMU keeps its pid file open, and so is known after its directory was moved.
-    let moved = || words.contains(&&b"-pidfile"[..]) && linux::has_open(pid, pid_file);
-    let is_named = named || moved();
-    Some(Seen { state, names_pid_file: is_named && is_of_owner(pid, pid_file, &words), uptime })
-}
-
-/// Anybody can give a process any command line: it must be the user's whose directory it is. Root
-/// may have QEMU give its rights up.
-fn is_of_owner(pid: u32, pid_file: &Path, words: &[&[u8]]) -> bool {
-    let directory = pid_file.parent().and_then(|dir| dir.metadata().ok());
-    let owner = directory.map(|metadata| metadata.uid()).or_else(linux::user_id);
-    let gives_up = || words.iter().any(|word| [&b"-runas"[..], b"-run-with"].contains(word));
-    linux::owner(pid) == owner || owner == Some(0) && gives_up()
-}
-
-/// Where there is no `/proc`.
-fn look_with_ps(pid: u32, pid_file: &Path) -> Option<Seen> {
-    let shown = ps::processes(Some(pid)).ok()?;
-    let owner = pid_file.parent().and_then(|dir| dir.metadata().ok()).map(|dir| dir.uid());
-    let is_of_owner = |user: Option<u32>| user.is_none() || owner.is_none() || user == owner;
-    shown.into_iter().find(|process| process.pid == pid).map(|process| Seen {
-        state: process.state,
-        names_pid_file: process.has_words("-pidfile", pid_file) && is_of_owner(process.user),
-        uptime: None,
-    })
-}
-
-/// The words of QEMU's command line name the pid file; a test holds the two lookups together.
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
+    use std::process::{Command, Stdio};
+
+    /// A directory of its own, removed when it is dropped.
+    struct Dir(Paths);
+
+    impl Dir {
+        fn new(test: &str) -> Self {
+            let name = format!("qqmgr-process-{test}-{}", std::process::id());
+            let dir = std::env::temp_dir().join(name);
+            std::fs::create_dir(&dir).unwrap();
+            Self(Paths::new(dir))
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0.dir);
+        }
+    }
 
     #[test]
-    fn both_lookups_know_the_pid_file() {
+    fn a_process_is_the_recorded_one_by_its_start() {
+        let Dir(paths) = &Dir::new("start");
+        let mut child =
+            Command::new("sh").args(["-c", "read line"]).stdin(Stdio::piped()).spawn().unwrap();
+        let pid = Some(child.id());
+        let start = see(child.id()).unwrap().unwrap().start;
+        let mut record = Instance { pid, start, ready: true, ..Instance::default() };
+        let found = visible(paths, Some(&record)).unwrap().unwrap();
+        assert_eq!((Some(found.pid), found.exiting), (pid, true));
+        std::fs::write(&paths.pid, format!("{}\n", child.id())).unwrap();
+        assert!(!visible(paths, Some(&record)).unwrap().unwrap().exiting);
+        // Without a record, its command line would have to name the pid file.
+        assert_eq!(visible(paths, None).unwrap(), None);
+        // Its pid was another process's before.
+        record.start = Some("1".into());
+        assert_eq!(visible(paths, Some(&record)).unwrap(), None);
+        child.kill().unwrap();
+        // Not waited for yet: a zombie is no VM.
+        assert!(found.ends_by(Instant::now() + Duration::from_secs(10)));
+        child.wait().unwrap();
+        assert!(!found.is_alive());
+    }
+
+    #[test]
+    fn a_command_line_names_the_pid_file() {
+        let Dir(paths) = &Dir::new("words");
         let mut child = Command::new("sh")
-            .args(["-c", "read line", "sh", "-pidfile", "/a b/pid", "-x"])
+            .args(["-c", "read line", "sh", "-pidfile"])
+            .arg(&paths.pid)
+            .arg("-x")
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
-        let ours = Path::new("/a b/pid");
+        let claims_it = |pid_file: &Path| {
+            let seen = see(child.id()).unwrap().unwrap();
+            claims(child.id(), &seen, pid_file).unwrap()
+        };
         // For a moment after it was run, a program has no command line yet.
         let soon = Instant::now() + Duration::from_secs(10);
-        let found = wait::poll(soon, || Process::look(child.id(), ours));
-        assert_eq!(found.map(|found| found.pid), Some(child.id()));
-        assert_eq!(Process::look(child.id(), Path::new("/a b/pi")), None);
-        if Command::new("ps").output().is_ok() {
-            assert!(look_with_ps(child.id(), ours).unwrap().names_pid_file);
-            assert!(!look_with_ps(child.id(), Path::new("/a b/pi")).unwrap().names_pid_file);
-        }
+        assert!(wait::poll(soon, || claims_it(&paths.pid).then_some(())).is_some());
+        assert!(!claims_it(&paths.dir.join("pi")));
+        // It has nothing open that QEMU has.
+        assert_eq!(search(paths).unwrap(), None);
         child.kill().unwrap();
-        // Not reaped yet: a zombie is no VM.
-        assert!(
-            wait::poll(Instant::now() + Duration::from_secs(10), || {
-                Process::look(child.id(), ours).is_none().then_some(())
-            })
-            .is_some()
-        );
         child.wait().unwrap();
-        assert!(look_in_proc(child.id(), ours).is_none());
     }
 
     #[test]
     fn a_pid_file_is_a_number_and_nothing_else() {
-        let dir = std::env::temp_dir().join(format!("qqmgr-pid-test-{}", std::process::id()));
-        std::fs::create_dir(&dir).unwrap();
-        let file = dir.join("pid");
+        let Dir(paths) = &Dir::new("pid");
         for (content, expected) in
             [("12\n", Some(12)), ("", None), ("x", None), ("-1", None), ("99999999999", None)]
         {
-            std::fs::write(&file, content).unwrap();
-            assert_eq!(read_pid(&file), expected, "{content:?}");
+            std::fs::write(&paths.pid, content).unwrap();
+            assert_eq!(read_pid(&paths.pid).unwrap(), expected, "{content:?}");
         }
-        assert_eq!(read_pid(&dir), None);
-        std::fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(read_pid(&paths.dir).unwrap(), None);
+        assert_eq!(read_pid(&paths.lock).unwrap(), None);
+    }
+
+    #[test]
+    fn somebody_listens_or_nobody_does() {
+        let Dir(paths) = &Dir::new("heard");
+        assert!(!is_heard(paths).unwrap());
+        let listener = std::os::unix::net::UnixListener::bind(&paths.ctl).unwrap();
+        assert!(is_heard(paths).unwrap());
+        assert!(matches!(look(paths).unwrap(), Look::Unseen));
+        drop(listener);
+        assert!(!is_heard(paths).unwrap());
+        assert!(matches!(look(paths).unwrap(), Look::Gone));
     }
 }

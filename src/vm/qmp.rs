@@ -308,7 +308,8 @@ pub(super) fn connect_by(socket: PathBuf, deadline: Instant) -> Result<UnixStrea
     // Of a QEMU that is starting; a thread for each look would be waste.
     socket.symlink_metadata().map_err(Error::Unreachable)?;
     let (sender, receiver) = mpsc::sync_channel(1);
-    std::thread::spawn(move || sender.send(UnixStream::connect(socket)));
+    let connect = move || sender.send(UnixStream::connect(socket));
+    std::thread::Builder::new().spawn(connect).map_err(Error::Unreachable)?;
     match receiver.recv_timeout(time_left(deadline)?) {
         Ok(stream) => stream.map_err(Error::Unreachable),
         Err(_) => Err(Error::Silent),

@@ -41,7 +41,7 @@ impl Session {
         paths: &Paths,
         log: &Log,
     ) -> Result<Self, Error> {
-        let found = process::find(paths).filter(|found| found.pid == process.pid);
+        let found = process::find(paths)?.filter(|found| found.pid == process.pid);
         let process = found.ok_or_else(|| ended(name))?;
         Self::connect(process, name, paths, log)
     }

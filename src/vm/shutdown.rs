@@ -8,7 +8,7 @@ use super::launch::PATIENCE;
 use super::process::Process;
 use super::qmp::{self, Qmp};
 use super::{Paths, wait};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, is_shortage};
 use crate::log::Log;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -132,7 +132,13 @@ fn power_off(
     deadline: Instant,
     log: &Log,
 ) -> Result<Gentle, Error> {
-    let socket = paths.reachable(&paths.ctl)?;
+    let socket = match paths.reachable(&paths.ctl) {
+        Ok(socket) => socket,
+        Err(error) => {
+            let why = format!("the guest cannot be asked: {}", error.message());
+            return Ok(Gentle::Pointless(why));
+        }
+    };
     let asked = connect(process, paths, &socket, deadline, log)
         .and_then(|mut qmp| press_until_closed(&mut qmp, deadline, log));
     match asked {
@@ -144,6 +150,10 @@ fn power_off(
         Ok(gentle) => Ok(gentle),
         Err(_) if !process.is_alive() => Ok(Gentle::Ended),
         Err(qmp::Error::Silent) => Ok(Gentle::TimedOut),
+        // It is not the guest that fails then.
+        Err(qmp::Error::Unreachable(error)) if is_shortage(&error) => {
+            Err(Error::io("connect to", &paths.ctl, &error))
+        }
         Err(error) => Ok(Gentle::Pointless(format!("the guest cannot be asked: {error}"))),
     }
 }

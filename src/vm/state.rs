@@ -1,8 +1,9 @@
 //! In which state a VM is, for `status`, `list` and `start`.
 
 use super::process::Process;
-use super::qmp::Qmp;
+use super::qmp::{self, Qmp};
 use super::{Instance, Paths};
+use crate::error::{Error, is_shortage};
 use crate::log::Log;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,8 @@ pub(crate) enum State {
     Stopped,
     /// The process is there and was not seen ready yet.
     Starting,
+    /// Nothing tells from here, as when it was started on another host.
+    Unknown,
     /// The process is there and does not answer, or it is about to end.
     Unresponsive,
     /// In QEMU's words (`RunState` of its QAPI schema): `running`, `paused`, ...
@@ -30,6 +33,7 @@ impl State {
         match self {
             Self::Stopped => "stopped",
             Self::Starting => "starting",
+            Self::Unknown => "unknown",
             Self::Unresponsive => "unresponsive",
             Self::Qemu(state) => state,
         }
@@ -60,8 +64,10 @@ impl State {
     pub(crate) fn at_a_glance(process: Option<&Process>, instance: Option<&Instance>) -> Self {
         match process {
             None => Self::Stopped,
-            Some(process) if process.frozen || process.exiting => Self::Unresponsive,
-            Some(_) if instance.is_some_and(|instance| instance.pid.is_none()) => Self::Starting,
+            Some(process) if process.frozen || process.exiting || process.lost => {
+                Self::Unresponsive
+            }
+            Some(_) if instance.is_some_and(|instance| !instance.ready) => Self::Starting,
             Some(_) => Self::Qemu("running".into()),
         }
     }
@@ -72,22 +78,34 @@ impl State {
         process: Option<&Process>,
         instance: Option<&Instance>,
         log: &Log,
-    ) -> Self {
+    ) -> Result<Self, Error> {
         let glance = Self::at_a_glance(process, instance);
         if matches!(glance, Self::Stopped | Self::Unresponsive) {
-            return glance;
+            return Ok(glance);
         }
-        let deadline = Instant::now() + ANSWER_WAIT;
-        let answer = paths.reachable(&paths.ctl).ok().and_then(|socket| {
-            let answer = Qmp::open(&socket, deadline, log).and_then(|mut q| q.run_state(deadline));
-            answer.inspect_err(|error| log.verbose(|| format!("qmp: {error}"))).ok()
-        });
-        match (answer, glance) {
-            (Some(state), _) => Self::Qemu(state),
+        let state = Self::of_qemu(paths, log)?;
+        Ok(match (state, glance) {
+            (Some(state), _) => state,
             (None, Self::Starting) => Self::Starting,
             // It may have ended while it was asked.
             (None, _) if process.is_some_and(|process| !process.is_alive()) => Self::Stopped,
             (None, _) => Self::Unresponsive,
+        })
+    }
+
+    /// What the QEMU behind the VM's own socket says, if it says anything.
+    pub(crate) fn of_qemu(paths: &Paths, log: &Log) -> Result<Option<Self>, Error> {
+        let deadline = Instant::now() + ANSWER_WAIT;
+        let socket = paths.reachable(&paths.ctl)?;
+        match Qmp::open(&socket, deadline, log).and_then(|mut qmp| qmp.run_state(deadline)) {
+            Ok(state) => Ok(Some(Self::Qemu(state))),
+            Err(qmp::Error::Unreachable(error)) if is_shortage(&error) => {
+                Err(Error::io("connect to", &paths.ctl, &error))
+            }
+            Err(error) => {
+                log.verbose(|| format!("qmp: {error}"));
+                Ok(None)
+            }
         }
     }
 }

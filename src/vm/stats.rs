@@ -7,11 +7,12 @@
 use super::process::{self, Process};
 use super::session::Session;
 use super::state::State;
-use super::{Instance, Paths, ps, qmp};
+use super::{Instance, Paths, qmp};
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::linux::{self, Usage};
 use crate::log::Log;
+use crate::system::ps;
 use std::time::{Duration, Instant};
 
 /// For all answers together.
@@ -69,7 +70,7 @@ pub(crate) struct Network {
 pub(crate) fn look(name: &str, paths: &Paths, log: &Log) -> Result<Stats, Error> {
     let process = process::running(name, paths)?;
     let (at, usage) = (Instant::now(), usage(process.pid));
-    let glance = State::at_a_glance(Some(&process), Instance::read(paths).as_ref());
+    let glance = State::at_a_glance(Some(&process), Instance::read(paths)?.as_ref());
     if glance == State::Unresponsive {
         return Ok(Stats { at, process, usage, state: glance, machine: Machine::default() });
     }

@@ -6,7 +6,7 @@ use super::guest::{Guest, Look};
 use super::process::{self, Process};
 use super::state::{State, start_again};
 use super::tail::tail;
-use super::{Instance, Paths, last_words, launch, wait};
+use super::{Paths, last_words, launch, wait};
 use crate::error::{Error, Kind};
 use crate::log::Log;
 use crate::system::probe::Probe;
@@ -34,11 +34,11 @@ pub(crate) fn started(
     let mut progress = Progress::new(&what, log);
     let found = wait::poll_long(limit.map(|(_, deadline)| deadline), || {
         progress.show(String::new);
-        process::find(paths)
+        process::find(paths).transpose()
     });
-    found.ok_or_else(|| {
+    found.unwrap_or_else(|| {
         let seconds = limit.map_or(0.0, |(limit, _)| limit.as_secs_f64());
-        Error::new(Kind::TimedOut, format!("waited {seconds} s for {what}"))
+        Err(Error::new(Kind::TimedOut, format!("waited {seconds} s for {what}")))
     })
 }
 
@@ -193,8 +193,9 @@ impl Watch<'_> {
 
     /// Looked at anew: a process that was frozen may go on.
     pub(super) fn state(&self) -> State {
-        let (instance, process) = (Instance::read(self.paths), process::find(self.paths));
-        State::ask(self.paths, process.as_ref(), instance.as_ref(), self.log)
+        let process = process::find(self.paths).ok().flatten();
+        let state = State::ask(self.paths, process.as_ref(), None, self.log);
+        state.unwrap_or(State::Unresponsive)
     }
 
     /// Until QEMU has ended, or its guest under `-no-shutdown`; why.

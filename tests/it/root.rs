@@ -250,7 +250,7 @@ zcat usr/share/doc/qqmgr/changelog.Debian.gz | head -n 1
 "
     );
     let run = root.run(&script, true).run();
-    run.stdout(format!("1\nqqmgr (0.1.0-1) unstable; urgency=medium\n{USED}")).success();
+    run.stdout(format!("1\nqqmgr (0.2.0-1) unstable; urgency=medium\n{USED}")).success();
 }
 
 /// The same commands with dropbear's client in the place of OpenSSH's.

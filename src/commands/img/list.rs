@@ -31,7 +31,7 @@ pub(super) fn run(config: &Config, quiet: bool) -> Result<Box<dyn Report>, Error
     if quiet {
         return Ok(Box::new(Names(declared.collect())));
     }
-    let users = users(config);
+    let users = users(config)?;
     let entries = declared.chain(config.undeclared_images()).map(|name| {
         let paths = config.image_paths(&name)?;
         let image = config.images().iter().find(|image| image.name == name);

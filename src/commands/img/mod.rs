@@ -136,7 +136,7 @@ fn declared(maker: &Maker, name: &str) -> Result<Declared, Error> {
 
 /// An error if a VM that runs has the image open.
 fn check_unused(maker: &Maker, name: &str) -> Result<(), Error> {
-    let users = users(maker.config);
+    let users = users(maker.config)?;
     match users_of(&users, &maker.config.image_paths(name)?.disk).first() {
         None => Ok(()),
         Some(vm) => Err(Error::failed(format!("image `{name}` is in use by VM `{vm}`"))

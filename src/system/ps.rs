@@ -1,8 +1,9 @@
 //! TRUSTED CORE: runs `ps`, which tells of processes where there is no `/proc`.
 //!
 //! The BSDs and macOS have none; on Linux `ps` needs one itself, so that without it nothing tells.
-//! Columns are those of POSIX with `uid` and `stat`, which all have but BusyBox; that one's own
-//! form is tried second. Lines are cut there at 2,047 characters, and a longer one is nobody's.
+//! Columns are those of POSIX with `uid`, `stat` and `lstart`, which all have but BusyBox. The form
+//! that BusyBox has is tried second. Lines are cut there at 2,047 characters, and a longer one is
+//! nobody's.
 
 use crate::error::Error;
 use crate::linux::{self, PROC, Usage};
@@ -19,16 +20,21 @@ use std::time::{Duration, Instant};
 const SHOWN_FOR: Duration = Duration::from_millis(100);
 static LAST_SHOWN: Mutex<Option<(u32, Instant)>> = Mutex::new(None);
 
-const COLUMNS: &[&str] = &["-ww", "-o", "pid=", "-o", "uid=", "-o", "stat=", "-o", "args="];
+const COLUMNS: &[&str] =
+    &["-ww", "-o", "pid=", "-o", "uid=", "-o", "stat=", "-o", "lstart=", "-o", "args="];
+/// The start of a process as `lstart` has it is so many words: `Sat Nov 28 05:30:19 2026`.
+const START_WORDS: usize = 5;
 const BUSYBOX_COLUMNS: &[&str] = &["-o", "pid,stat,args"];
 
 /// A process as `ps` shows it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Shown {
-    pub(super) pid: u32,
+pub(crate) struct Shown {
+    pub(crate) pid: u32,
     /// The effective user, where that is shown.
-    pub(super) user: Option<u32>,
-    pub(super) state: char,
+    pub(crate) user: Option<u32>,
+    pub(crate) state: char,
+    /// When it started, where that is shown.
+    pub(crate) start: Option<String>,
     /// The words of its command line with a blank before and behind each: one in a word is not
     /// told from one between words.
     line: Vec<u8>,
@@ -36,7 +42,7 @@ pub(super) struct Shown {
 
 impl Shown {
     /// Whether the two words are there, one behind the other.
-    pub(super) fn has_words(&self, option: &str, path: &Path) -> bool {
+    pub(crate) fn has_words(&self, option: &str, path: &Path) -> bool {
         let mut wanted = format!(" {option} ").into_bytes();
         wanted.extend_from_slice(path.as_os_str().as_bytes());
         wanted.push(b' ');
@@ -48,6 +54,12 @@ impl Shown {
 pub(crate) fn check() -> Result<(), Error> {
     if linux::is_there() {
         return Ok(());
+    }
+    if linux::is_foreign() {
+        let message =
+            format!("cannot see which processes run: `{PROC}` is of another PID namespace");
+        let hint = format!("mount one of this namespace on {PROC} (`unshare --mount-proc`)");
+        return Err(Error::failed(message).hint(hint));
     }
     let own = std::process::id();
     let unseen = |why: &str, hint: &str| {
@@ -64,13 +76,13 @@ pub(crate) fn check() -> Result<(), Error> {
 }
 
 /// Whether the process was shown a moment ago.
-pub(super) fn has_shown(pid: u32) -> bool {
+pub(crate) fn has_shown(pid: u32) -> bool {
     let last = LAST_SHOWN.lock().ok().and_then(|last| *last);
     last.is_some_and(|(shown, at)| shown == pid && at.elapsed() < SHOWN_FOR)
 }
 
 /// The process of this pid, if there is one, and maybe others; or all processes.
-pub(super) fn processes(pid: Option<u32>) -> std::io::Result<Vec<Shown>> {
+pub(crate) fn processes(pid: Option<u32>) -> std::io::Result<Vec<Shown>> {
     let pid_text = pid.map(|pid| pid.to_string());
     let selection = pid_text.as_deref().map_or(vec!["-A"], |pid| vec!["-p", pid]);
     let output = run(&[COLUMNS, &selection].concat())?;
@@ -89,7 +101,7 @@ pub(super) fn processes(pid: Option<u32>) -> std::io::Result<Vec<Shown>> {
 }
 
 /// What a process has used. `rss` is not POSIX's, and `time` not BusyBox's.
-pub(super) fn usage(pid: u32) -> Option<Usage> {
+pub(crate) fn usage(pid: u32) -> Option<Usage> {
     let output = run(&["-o", "time=", "-o", "rss=", "-p", &pid.to_string()]).ok()?;
     parse_usage(str::from_utf8(&output.stdout).ok()?)
 }
@@ -108,12 +120,13 @@ fn parse_usage(line: &str) -> Option<Usage> {
 fn run(arguments: &[&str]) -> std::io::Result<Output> {
     let mut ps = programs::PS.command();
     // What is no ASCII is shown as it is; lines are as long as BusyBox has them.
-    ps.args(arguments).env("LC_ALL", "C.UTF-8").env("COLUMNS", "9999");
+    ps.args(arguments).env("LC_ALL", "C.UTF-8").env("COLUMNS", "9999").env("TZ", "UTC0");
     ps.stdin(Stdio::null()).output()
 }
 
-/// `PID UID STAT ARGS`, or without `UID`. The header of a table is no such line.
-fn parse(line: &[u8], has_user: bool) -> Option<Shown> {
+/// `PID UID STAT LSTART ARGS`, or `PID STAT ARGS` if it is not `full`. The header of a table is no
+/// such line.
+fn parse(line: &[u8], full: bool) -> Option<Shown> {
     let mut rest = line;
     let mut field = || {
         rest = rest.trim_ascii_start();
@@ -123,20 +136,23 @@ fn parse(line: &[u8], has_user: bool) -> Option<Shown> {
         str::from_utf8(field).ok()
     };
     let pid = field()?.parse().ok()?;
-    let user = if has_user { Some(field()?.parse().ok()?) } else { None };
+    let user = if full { Some(field()?.parse().ok()?) } else { None };
     let state = field()?.chars().next()?;
+    let words: Vec<&str> = (0..START_WORDS).filter_map(|_| full.then(&mut field)?).collect();
+    let start = full.then(|| words.join(" "));
     let mut line = b" ".to_vec();
     line.extend_from_slice(rest.trim_ascii());
     line.push(b' ');
-    Some(Shown { pid, user, state, line })
+    Some(Shown { pid, user, state, start, line })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn shown(line: &str, has_user: bool) -> Option<(u32, Option<u32>, char, String)> {
-        let Shown { pid, user, state, line } = parse(line.as_bytes(), has_user)?;
+    fn shown(line: &str, full: bool) -> Option<(u32, Option<u32>, char, String)> {
+        let Shown { pid, user, state, line, start } = parse(line.as_bytes(), full)?;
+        assert_eq!(start.as_deref(), full.then_some("Sat Nov 8 05:30:19 2026"));
         Some((pid, user, state, String::from_utf8(line).unwrap()))
     }
 
@@ -144,18 +160,19 @@ mod tests {
     /// their manuals.
     #[test]
     fn lines_of_ps() {
-        for (line, has_user, expected) in [
-            ("  1234  1000 S    q -x", true, Some((1234, Some(1000), 'S', " q -x "))),
-            ("1234 1000 I+J  q -x", true, Some((1234, Some(1000), 'I', " q -x "))),
-            ("  812   501 Ss   q -x", true, Some((812, Some(501), 'S', " q -x "))),
+        for (line, full, expected) in [
+            ("  1234  1000 S    DATE q -x", true, Some((1234, Some(1000), 'S', " q -x "))),
+            ("1234 1000 I+J  DATE q -x", true, Some((1234, Some(1000), 'I', " q -x "))),
+            ("  812   501 Ss   DATE     q -x", true, Some((812, Some(501), 'S', " q -x "))),
             ("  812 S    q -x", false, Some((812, None, 'S', " q -x "))),
             (" 4194303 T<   [q]", false, Some((4_194_303, None, 'T', " [q] "))),
             ("PID   STAT COMMAND", false, None),
             ("", true, None),
             ("12", true, None),
         ] {
+            let line = line.replace("DATE", "Sat Nov  8 05:30:19 2026");
             let expected = expected.map(|(p, u, s, line): (_, _, _, &str)| (p, u, s, line.into()));
-            assert_eq!(shown(line, has_user), expected, "{line}");
+            assert_eq!(shown(&line, full), expected, "{line}");
         }
     }
 

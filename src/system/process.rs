@@ -1,0 +1,62 @@
+//! TRUSTED CORE: looks at processes and signals them.
+//!
+//! A pid alone names nobody: the system gives it to another process later. Pid and start together
+//! name one process for as long as the machine runs.
+
+use super::ps::{self, Shown};
+use crate::error::Error;
+use crate::linux::{self, PROC};
+use crate::programs;
+use std::io;
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+/// A process that lives, as the system shows it.
+pub(crate) struct Seen {
+    /// Stopped by a signal or a debugger.
+    pub(crate) frozen: bool,
+    /// When it started: in ticks since the machine did, where there is a `/proc`, as a date in UTC
+    /// elsewhere, and `None` where `ps` does not tell.
+    pub(crate) start: Option<String>,
+    /// What `ps` shows of it, where there is no `/proc`.
+    pub(crate) shown: Option<Shown>,
+}
+
+/// The process `pid` as it is now. `None` proves that there is none, or that it has ended and
+/// nobody has waited for it yet; what cannot be looked at is an error.
+pub(crate) fn see(pid: u32) -> Result<Option<Seen>, Error> {
+    let (state, start, shown) = if linux::is_there() {
+        let Some(stat) = linux::stat(pid).map_err(|error| unseen(&error))? else { return Ok(None) };
+        (stat.state, stat.start_ticks.map(|ticks| ticks.to_string()), None)
+    } else {
+        let shown = ps::processes(Some(pid)).map_err(|error| unseen(&error))?;
+        let Some(shown) = shown.into_iter().find(|shown| shown.pid == pid) else {
+            return Ok(None);
+        };
+        (shown.state, shown.start.clone(), Some(shown))
+    };
+    let frozen = matches!(state, 'T' | 't');
+    Ok((!matches!(state, 'Z' | 'X' | 'x')).then_some(Seen { frozen, start, shown }))
+}
+
+/// That the system did not show what was asked for.
+pub(crate) fn unseen(error: &io::Error) -> Error {
+    Error::io("look at processes in", Path::new(PROC), error)
+}
+
+/// Whether two records of a start are of the same one; `None` where they cannot be compared, since
+/// one is not known, or was told by `/proc` and the other by `ps`.
+pub(crate) fn same_start(one: Option<&str>, other: Option<&str>) -> Option<bool> {
+    let is_ticks = |start: &str| start.bytes().all(|byte| byte.is_ascii_digit());
+    let (one, other) = (one?, other?);
+    (is_ticks(one) == is_ticks(other)).then_some(one == other)
+}
+
+/// Sends the signal of this name. The caller has just seen that the process is the one meant.
+pub(crate) fn signal(pid: u32, name: &str) -> Result<Output, Error> {
+    // `kill` is a builtin of every sh; slim images have no program of that name.
+    let mut kill = programs::SH.command();
+    kill.args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &pid.to_string()]);
+    let output = kill.stdin(Stdio::null()).output();
+    output.map_err(|error| programs::cannot_run(&kill, &error))
+}

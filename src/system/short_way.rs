@@ -1,0 +1,59 @@
+//! TRUSTED CORE: short ways to directories with long names, for sockets, whose paths may have 107
+//! bytes only: symbolic links in a directory of the user's own.
+
+use crate::error::Error;
+use crate::files;
+use crate::text::fingerprint;
+use std::collections::hash_map::RandomState;
+use std::fs::{self, DirBuilder};
+use std::hash::BuildHasher as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+/// A short way to a directory of ours, with nothing in it that any program would have to quote: a
+/// symbolic link, which is made and verified.
+pub(crate) fn short_way(dir: &Path) -> Result<PathBuf, Error> {
+    files::private_dir(&short_parent()?)?;
+    let link = short_link(dir)?;
+    files::symlink(dir, &link)?;
+    Ok(link)
+}
+
+/// Where that link is, or would be.
+pub(crate) fn short_link(dir: &Path) -> Result<PathBuf, Error> {
+    Ok(short_parent()?.join(fingerprint(dir.as_os_str().as_bytes())))
+}
+
+/// `$XDG_RUNTIME_DIR/qqmgr`, or `/tmp/qqmgr-UID`.
+fn short_parent() -> Result<PathBuf, Error> {
+    let fits = |dir: &PathBuf| dir.as_os_str().len() <= 40 && files::is_plain(dir);
+    match files::directory_in("XDG_RUNTIME_DIR").filter(|dir| fits(dir) && dir.is_dir()) {
+        Some(dir) => Ok(dir.join("qqmgr")),
+        None => short_parent_in_tmp(files::user_id()?),
+    }
+}
+
+/// `/tmp/qqmgr-UID`. Anybody can make that one first, so where it is somebody else's, one with a
+/// random name behind it is made, or used when it is there and the user's own. Nobody else can take
+/// the name of that away, since `/tmp` is sticky.
+fn short_parent_in_tmp(user: u32) -> Result<PathBuf, Error> {
+    let usual = PathBuf::from(format!("/tmp/qqmgr-{user}"));
+    let is_own = |dir: &Path| {
+        fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir() && found.uid() == user)
+    };
+    if is_own(&usual) || files::is_missing(&usual) {
+        return Ok(usual);
+    }
+    let prefix = format!("qqmgr-{user}.");
+    let mut names = files::names_in(Path::new("/tmp"));
+    names.retain(|name| name.starts_with(&prefix) && is_own(&Path::new("/tmp").join(name)));
+    names.sort();
+    if let Some(name) = names.first() {
+        return Ok(Path::new("/tmp").join(name));
+    }
+    let random = RandomState::new().hash_one(user);
+    let dir = PathBuf::from(format!("/tmp/{prefix}{random:016x}"));
+    let made = DirBuilder::new().mode(0o700).create(&dir);
+    made.map_err(|error| Error::io("create", &dir, &error)).map(|()| dir)
+}
