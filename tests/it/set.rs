@@ -259,6 +259,7 @@ fn what_was_asked_for_one_start_is_a_change() {
     let json = r#"{
 ...
   "config_changed": true,
+...
   "changes": [
     {
       "running": "-m 4G",
@@ -330,6 +331,6 @@ fn a_configuration_that_is_wrong_now() {
     let text = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
     project.config(&text.replace("{{.vm.cpus}}", "{{.vm.nosuch}}"));
     assert_eq!(notes(&project), ["it is not known what a restart would change"]);
-    let json = "{\n...\n  \"config_changed\": null,\n  \"changes\": []\n}\n";
+    let json = "{\n...\n  \"config_changed\": null,\n...\n  \"changes\": []\n}\n";
     project.qqmgr(&["status", "vm", "--json"]).run().stdout(json).success();
 }
