@@ -278,7 +278,13 @@ fn start_records_what_it_started() {
     let fake = fake_qemu();
     let expected = format!(
         r#"{{
+  "format": 1,
   "pid": {pid},
+  "start": "[..]",
+  "boot_id": "[..]",
+  "host": "[..]",
+  "pid_namespace": "pid:[..]",
+  "ready": true,
   "ssh_port": {port},
   "config_name": "qqmgr.toml",
   "started_at": [SECONDS],
