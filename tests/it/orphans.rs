@@ -85,7 +85,7 @@ fn while_it_waits_and_while_the_command_runs() {
         let job = job(&project, &dir);
         let record = dir.join(".qqmgr/vm.vm/instance.json");
         wait_until("QEMU answers", SOON, || {
-            fs::read_to_string(&record).is_ok_and(|text| !text.contains("\"pid\": null"))
+            fs::read_to_string(&record).is_ok_and(|text| text.contains("\"ready\": true"))
         });
         is_killed(job, name, &dir, &project);
 
