@@ -11,7 +11,7 @@ const ANSWER_BYTES_MAX: u64 = 1024;
 pub(super) static YES: Flag = Flag::switch(
     "yes",
     |args| args.yes = true,
-    "Destroy data without asking; a terminal is asked otherwise",
+    "Do not ask before data is destroyed",
 )
 .short('y');
 

@@ -383,7 +383,10 @@ fn a_directory_that_cannot_be_made_is_an_error_before_anything_is_started() {
     let dir = dir.trim_end_matches('/');
     assert_eq!(
         told(&run),
-        format!("Some(1) qqmgr: error: cannot create `{dir}`: permission denied\n")
+        format!(
+            "Some(1) qqmgr: error: cannot create `{dir}`: permission denied\n\
+             qqmgr: hint: QQMGR_RUNTIME_DIR names another directory for the files of all VMs\n"
+        )
     );
     assert!(!project.path(".qqmgr").exists());
 }

@@ -1,8 +1,7 @@
 //! A `run` that is killed, and its project removed at once, as by a script whose trap does both:
 //! no VM is left, and nothing is made again where the project was.
 //!
-//! On a real QEMU that does not run its guest, which is ended without being asked; an sshd on this
-//! host is the guest.
+//! On a real QEMU whose machine has no guest; an sshd on this host is the guest.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,7 +30,7 @@ fn job_dir(project: &Project, name: &str, qemu: &str, port: u16) -> PathBuf {
             "[qemu]\nbin = {qemu:?}\n[ssh]\nHostName = \"localhost\"\n\
              IdentityFile = \"{root}/user_key\"\nIdentitiesOnly = true\n\
              UserKnownHostsFile = \"/dev/null\"\nStrictHostKeyChecking = false\n\
-             ControlMaster = false\n[vm.vm]\ncmd = \"-nodefaults -machine none -display none -S\"\nssh.port = {port}\n"
+             ControlMaster = false\n[vm.vm]\ncmd = \"-nodefaults -machine none -display none\"\nssh.port = {port}\n"
         ),
     );
     project.path(name)
@@ -118,7 +117,7 @@ fn a_vm_that_stays_is_not_stopped() {
     let Some(sshd) = Sshd::new(&project) else { return };
     let dir = job_dir(&project, "job", qemu, sshd.port);
     let started = project.qqmgr(&["start", "vm"]).cwd(&dir).run();
-    started.stdout("vm started: prelaunch, pid [PID], ssh port [PORT]\n").success();
+    started.stdout("vm started: running, pid [PID], ssh port [PORT]\n").success();
     let pid: u32 =
         fs::read_to_string(dir.join(".qqmgr/vm.vm/pid")).unwrap().trim().parse().unwrap();
     let job = job(&project, &dir);
@@ -141,7 +140,7 @@ fn stop_at_the_end_of_input() {
     let project = Project::new();
     let dir = job_dir(&project, "job", qemu, free_port());
     let starts = || project.qqmgr(&["start", "vm"]).cwd(&dir).run();
-    starts().stdout("vm started: prelaunch, pid [PID], ssh port [PORT]\n").success();
+    starts().stdout("vm started: running, pid [PID], ssh port [PORT]\n").success();
     let waiting = "qqmgr: waiting for the end of standard input\n";
     let unused = project.qqmgr(&["stop", "--unused", "--at-eof", "vm"]).cwd(&dir).stdin("x\n");
     unused.run().stderr(waiting).stdout("vm is left running\n").success();
