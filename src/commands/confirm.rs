@@ -8,12 +8,8 @@ use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 /// An answer is not longer.
 const ANSWER_BYTES_MAX: u64 = 1024;
 
-pub(super) static YES: Flag = Flag::switch(
-    "yes",
-    |args| args.yes = true,
-    "Do not ask before data is destroyed",
-)
-.short('y');
+pub(super) static YES: Flag =
+    Flag::switch("yes", |args| args.yes = true, "Do not ask before data is destroyed").short('y');
 
 /// Whether somebody sits there who has not answered yet.
 pub(super) fn is_wanted(args: &Args) -> bool {

@@ -1,36 +1,42 @@
 //! A `run` that is killed, and its project removed at once, as by a script whose trap does both:
 //! no VM is left, and nothing is made again where the project was.
 //!
-//! On a real QEMU whose machine has no guest; an sshd on this host is the guest.
+//! On a real QEMU, whose guest does not run, or is a boot sector that powers off when it is asked;
+//! an sshd on this host stands for the guest's.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::harness::{Project, Running, free_port, real_qemu, wait_until};
+use crate::real_qemu::{BUTTON, NO_MACHINE, OFF, PC, WAITS, image};
 use crate::run::{nothing_is_left, signal_group};
 use crate::surroundings::Sshd;
 
 const SOON: Duration = Duration::from_secs(20);
+/// A guest that does not run, and is ended without being asked.
+const HELD: &str = "-nodefaults -machine none -display none -S";
 
-/// A job that says `on`. This host's sshd lets it live until the project is gone.
+/// A job that says `on`. This host's sshd lets it live until the project is gone. It waits for a
+/// guest that is held.
 fn job<'p>(project: &'p Project, dir: &Path) -> Running<'p> {
     let root = project.path("").display().to_string();
     let line = format!("echo on; while [ -d {root} ]; do sleep 0.1; done");
-    let run = project.group(&["run", "vm", "--", &line]).cwd(dir);
+    let run = project.group(&["run", "vm", "--wait=60", "--", &line]).cwd(dir);
     run.env("XDG_RUNTIME_DIR", project.path("home")).start()
 }
 
 /// The directory of a script, `job` in the project. A port of nobody lets `run` wait for ssh.
-fn job_dir(project: &Project, name: &str, qemu: &str, port: u16) -> PathBuf {
+fn job_dir(project: &Project, name: &str, qemu: &str, port: u16, machine: &str) -> PathBuf {
     let root = project.path("").display().to_string();
+    project.write(format!("{name}/guest.img"), image(&[BUTTON, WAITS, OFF]));
     project.write(
         format!("{name}/qqmgr.toml"),
         format!(
             "[qemu]\nbin = {qemu:?}\n[ssh]\nHostName = \"localhost\"\n\
              IdentityFile = \"{root}/user_key\"\nIdentitiesOnly = true\n\
              UserKnownHostsFile = \"/dev/null\"\nStrictHostKeyChecking = false\n\
-             ControlMaster = false\n[vm.vm]\ncmd = \"-nodefaults -machine none -display none\"\nssh.port = {port}\n"
+             ControlMaster = false\n[vm.vm]\ncmd = \"{machine}\"\nssh.port = {port}\n"
         ),
     );
     project.path(name)
@@ -61,7 +67,7 @@ fn at_any_moment_of_the_start() {
     for point in 0..=points {
         // A deep directory has a short link elsewhere.
         let name = format!("job/{}", ["a", &"deep".repeat(30)][point as usize % 2]);
-        let dir = job_dir(&project, &name, qemu, free_port());
+        let dir = job_dir(&project, &name, qemu, free_port(), HELD);
         let begin = Instant::now();
         let job = job(&project, &dir);
         let pid = dir.join(".qqmgr/vm.vm/pid");
@@ -80,7 +86,7 @@ fn while_it_waits_and_while_the_command_runs() {
     let project = Project::new();
     let Some(sshd) = Sshd::new(&project) else { return };
     for name in ["INT", "TERM", "KILL"] {
-        let dir = job_dir(&project, "job", qemu, free_port());
+        let dir = job_dir(&project, "job", qemu, free_port(), HELD);
         let job = job(&project, &dir);
         let record = dir.join(".qqmgr/vm.vm/instance.json");
         wait_until("QEMU answers", SOON, || {
@@ -88,7 +94,7 @@ fn while_it_waits_and_while_the_command_runs() {
         });
         is_killed(job, name, &dir, &project);
 
-        let dir = job_dir(&project, "job", qemu, sshd.port);
+        let dir = job_dir(&project, "job", qemu, sshd.port, PC);
         let job = self::job(&project, &dir);
         job.says("on\n");
         is_killed(job, name, &dir, &project);
@@ -101,7 +107,7 @@ fn a_directory_that_is_lost_under_the_command() {
     let Some(qemu) = real_qemu() else { return };
     let project = Project::new();
     let Some(sshd) = Sshd::new(&project) else { return };
-    let dir = job_dir(&project, "job", qemu, sshd.port);
+    let dir = job_dir(&project, "job", qemu, sshd.port, NO_MACHINE);
     let line = format!("rm -r {}; echo off", dir.display());
     let job = project.qqmgr(&["run", "vm", "--", &line]).cwd(&dir).run();
     job.stdout("off\n").success();
@@ -115,7 +121,7 @@ fn a_vm_that_stays_is_not_stopped() {
     let Some(qemu) = real_qemu() else { return };
     let project = Project::new();
     let Some(sshd) = Sshd::new(&project) else { return };
-    let dir = job_dir(&project, "job", qemu, sshd.port);
+    let dir = job_dir(&project, "job", qemu, sshd.port, NO_MACHINE);
     let started = project.qqmgr(&["start", "vm"]).cwd(&dir).run();
     started.stdout("vm started: running, pid [PID], ssh port [PORT]\n").success();
     let pid: u32 =
@@ -127,7 +133,7 @@ fn a_vm_that_stays_is_not_stopped() {
     let _ = job.end();
     assert!(project.runs(pid));
     // Its directory and configuration are made anew, and it is still the VM.
-    job_dir(&project, "job", qemu, sshd.port);
+    job_dir(&project, "job", qemu, sshd.port, NO_MACHINE);
     let stopped = project.qqmgr(&["stop", "vm"]).cwd(&dir).run();
     stopped.stdout("vm ended by SIGTERM in [SECONDS] s\n").success();
     nothing_is_left(&project);
@@ -138,9 +144,9 @@ fn a_vm_that_stays_is_not_stopped() {
 fn stop_at_the_end_of_input() {
     let Some(qemu) = real_qemu() else { return };
     let project = Project::new();
-    let dir = job_dir(&project, "job", qemu, free_port());
-    let starts = || project.qqmgr(&["start", "vm"]).cwd(&dir).run();
-    starts().stdout("vm started: running, pid [PID], ssh port [PORT]\n").success();
+    let dir = job_dir(&project, "job", qemu, free_port(), HELD);
+    let start = project.qqmgr(&["start", "vm"]).cwd(&dir).run();
+    start.stdout("vm started: prelaunch, pid [PID], ssh port [PORT]\n").success();
     let waiting = "qqmgr: waiting for the end of standard input\n";
     let unused = project.qqmgr(&["stop", "--unused", "--at-eof", "vm"]).cwd(&dir).stdin("x\n");
     unused.run().stderr(waiting).stdout("vm is left running\n").success();

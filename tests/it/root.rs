@@ -70,7 +70,8 @@ qqmgr stop vm | sed 's/off in .*/off/'
 qqmgr list | sed -n 's/^vm *//p'
 "#;
 const USED: &str = "1 VM: all well\nvm started: running\nvm\ncontent\n\
-                    vm is running\nvm powered off\nstopped              -      auto\n";
+                    vm is running\nvm powered off\nstopped              -      auto  \
+                    the guest powered off, [SECONDS] s ago\n";
 
 struct Root {
     project: Project,
@@ -299,7 +300,7 @@ ls -A
                    nothing\n";
     let run = root.run(script, false).run();
     run.stdout(
-        "1 VM: all well\nvm\nPrint the command line of QEMU\n\
+        "warning: there is no file `/root/key`\n...\n1 VM: 1 warning\nvm\nPrint the command line of QEMU\n\
          start vm: 1\nstop vm: 1\nstatus vm: 1\nlist: 1\nrun vm -- true: 255\nssh vm: 255\n\
          home\nqqmgr.toml\nroot\nscript\n",
     )

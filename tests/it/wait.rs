@@ -607,7 +607,7 @@ fn a_person_sees_a_line_of_progress_that_goes_away() {
     if !has_tool("script") {
         return;
     }
-    let Some(project) = started() else { return };
+    let Some(project) = started_with_network() else { return };
     serial(&project, b"first\n\x1b[31mBooting a kernel with a long name\r\n\n");
     let said = on_a_terminal(&project, "exec \"$QQMGR\" wait vm --for ssh --timeout 1.5");
     let line = |seconds| {
