@@ -1,4 +1,4 @@
-//! What a disk is based on, looked at before it is used: by [`format`], and when that
+//! The base of a disk, which is looked at before it is used: by [`format::read`], and when that
 //! finds nothing wrong by qemu-img(1).
 
 use super::build::Maker;

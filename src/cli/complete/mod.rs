@@ -1,6 +1,6 @@
 //! What may come next on a command line, by the table that it is parsed with.
 //!
-//! [`place`] reads the words before the current one as [`super::parse`] does, and says what the
+//! [`place`] reads the words before the current one as [`super::parse()`] does, and says what the
 //! table has for this place. Pure: names that are only known at the time are looked up by
 //! `qqmgr complete`, which the shells ask. Their scripts are the files beside this one.
 
