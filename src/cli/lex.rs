@@ -1,26 +1,26 @@
-//! argv -> tokens: `--long`, `--long=value`, `-abc`, `-cvalue`, `--` and words.
+//! Splits argv into tokens: `--long`, `--long=value`, `-abc`, `-cvalue`, `--` and words.
 //!
-//! Arguments stay bytes; only names of flags must be text. Whether a flag takes a value is known
-//! to the caller, who then asks for it with [`Lexer::value`].
+//! Arguments stay bytes; only names of flags must be text. The caller knows whether a flag takes a
+//! value, and asks for it with [`Lexer::value`].
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Token {
-    /// Without the dashes; not UTF-8 becomes U+FFFD, which no flag has.
+    /// The name without the dashes; invalid UTF-8 becomes U+FFFD, which no flag has.
     Long(String),
     Short(char),
     Word(OsString),
-    /// The first `--`: what follows are words.
+    /// The first `--`: everything after it is a word.
     End,
 }
 
 pub(super) struct Lexer {
     argv: std::vec::IntoIter<OsString>,
-    /// The rest of `-abc` after a letter was taken.
+    /// The rest of `-abc` after a letter has been taken.
     cluster: Option<OsString>,
-    /// `value` of `--long=value`, until somebody asks for it.
+    /// The `value` of `--long=value`, until it is taken.
     attached: Option<OsString>,
     only_words: bool,
 }
@@ -71,18 +71,18 @@ impl Lexer {
         self.attached.take().or_else(|| self.cluster.take()).or_else(|| self.argv.next())
     }
 
-    /// The value of the flag just returned if it is attached as `=value`. Also for a flag that
-    /// takes none.
+    /// The value of the flag just returned, if it is attached as `=value`. It is also returned for
+    /// a flag that takes no value.
     pub(super) fn attached_value(&mut self) -> Option<OsString> {
         self.attached.take()
     }
 
-    /// The argument that follows, untouched.
+    /// The next argument, without taking it.
     pub(super) fn peek(&self) -> Option<&OsStr> {
         self.argv.as_slice().first().map(OsString::as_os_str)
     }
 
-    /// Everything that was not read yet, as it is.
+    /// Everything that has not been read, unchanged.
     pub(super) fn rest(&mut self) -> Vec<OsString> {
         self.argv.by_ref().collect()
     }

@@ -1,6 +1,6 @@
-//! The command line: a table of commands in ([`spec`]), typed arguments out ([`parse()`]), and the
-//! help and the completion that the same table gives ([`help`], [`complete`]). Touches no file and
-//! no environment.
+//! The command line: it takes a table of commands ([`spec`]) and gives typed arguments
+//! ([`parse()`]), and the help and the completion that come from the same table ([`help`],
+//! [`complete`]). It touches no file and no environment.
 
 pub(crate) mod complete;
 pub(crate) mod help;

@@ -1,7 +1,7 @@
-//! Tokens and the table -> a command and its [`Args`], or a usage error.
+//! Turns tokens and the table into a command and its [`Args`], or a usage error.
 //!
-//! Flags may stand before the command, so they are kept until it is known and then applied; a
-//! name means the same in every command that has it (a test holds the table to that).
+//! Flags may come before the command, so they are kept until it is known and then applied. A name
+//! has the same meaning in every command that has it (a test checks this).
 
 use super::help::one_of;
 use super::lex::{Lexer, Token};
@@ -19,7 +19,7 @@ pub(crate) enum Parsed {
     Version { json: bool },
 }
 
-/// A usage error, and what of the command line matters for how it is told.
+/// A usage error, and what decides how it is reported: the command and `--json`.
 pub(crate) struct Refused {
     pub(crate) error: Error,
     pub(crate) command: Option<&'static Command>,
@@ -28,7 +28,7 @@ pub(crate) struct Refused {
 
 type Table = &'static [&'static Command];
 
-/// `argv` without the program's name.
+/// Parses `argv`, which does not include the program's name.
 pub(crate) fn parse(commands: Table, argv: Vec<OsString>) -> Result<Parsed, Refused> {
     let json = argv.iter().take_while(|word| *word != "--").any(|word| word == "--json");
     let mut words = Words::new(commands);
@@ -39,7 +39,7 @@ pub(crate) fn parse(commands: Table, argv: Vec<OsString>) -> Result<Parsed, Refu
     })
 }
 
-/// The command of that name.
+/// Finds the command of that name.
 pub(crate) fn find_command(commands: Table, name: &str) -> Result<&'static Command, Error> {
     commands.iter().copied().find(|command| command.name == name).ok_or_else(|| {
         let near = nearest(name, commands.iter().map(|command| command.name));
@@ -47,13 +47,13 @@ pub(crate) fn find_command(commands: Table, name: &str) -> Result<&'static Comma
     })
 }
 
-/// What was read of a command line so far.
+/// The words of a command line that have been read so far.
 pub(super) struct Words {
     pub(super) commands: Table,
     pub(super) command: Option<&'static Command>,
     pub(super) flags: Vec<(&'static Flag, Option<OsString>)>,
     pub(super) operands: Vec<OsString>,
-    /// For `Count::Words`.
+    /// The words after `--`, for `Count::Words`.
     behind_dashes: Vec<OsString>,
     detached: Option<Detached>,
 }
@@ -123,7 +123,7 @@ impl Words {
         Ok(())
     }
 
-    /// The flag that `spelled`, dashes included, names here.
+    /// Finds the flag that `spelled`, dashes included, names here.
     pub(super) fn find_flag(&self, spelled: &str) -> Option<&'static Flag> {
         let known = known_flags(self.commands, self.command);
         known.into_iter().find(|flag| flag.is_spelled(spelled))
@@ -238,7 +238,7 @@ impl Flag {
     }
 }
 
-/// The flags of the command, or of all commands while it is not known.
+/// The flags of the command, or of all commands while the command is unknown.
 pub(super) fn known_flags(
     commands: Table,
     command: Option<&'static Command>,

@@ -1,4 +1,5 @@
-//! What a command is: one row of a table, from which parsing, help and the man page's test come.
+//! The description of a command: one row of a table, which parsing, help and the man page's test
+//! use.
 
 use crate::error::{Error, Kind};
 use crate::log::Log;
@@ -10,38 +11,38 @@ use std::time::Duration;
 /// Flags that cannot be given together, in any command.
 pub(super) const CONTRADICTIONS: &[(&str, &str)] = &[("force", "no-kill")];
 
-/// Longer waits than a year are typing errors.
+/// The longest wait: more than a year is a typing error.
 const SECONDS_MAX: f64 = 366.0 * 24.0 * 3600.0;
 
 pub(crate) struct Command {
     pub(crate) name: &'static str,
     /// One line for the overview.
     pub(crate) about: &'static str,
-    /// What `--help` of the command says beyond that, one paragraph, wrapped.
+    /// The further text of the command's `--help`, one paragraph, wrapped.
     pub(crate) details: &'static str,
     pub(crate) operands: &'static [Operand],
     pub(crate) flags: &'static [&'static Flag],
-    /// The exit code for a failure of our own: that of its kind, but for a command that passes on
-    /// somebody else's codes.
+    /// The exit code for qqmgr's own failures: usually that of the error's kind, but different for
+    /// a command that passes on another program's codes.
     pub(crate) failure_code: fn(Kind) -> u8,
     pub(crate) run: Run,
 }
 
-/// What a command gives for one thing that it was asked.
+/// The result of a command for one of the things that it was asked to do.
 pub(crate) type Outcome = Result<Box<dyn Report>, Error>;
 
 #[derive(Clone, Copy)]
 pub(crate) enum Run {
     Once(fn(&Args) -> Outcome),
-    /// An outcome for each of several VMs, told as it comes.
+    /// Gives an outcome for each of several VMs, as soon as it is there.
     Each(fn(&Args, &mut dyn FnMut(Outcome))),
 }
 
 pub(crate) struct Operand {
     pub(crate) name: &'static str,
     pub(crate) count: Count,
-    /// The words that it may be; any word if there are none. Only of an operand that is one word,
-    /// with none before it that may be several.
+    /// The words that are allowed; if empty, any word. Only for an operand that is a single word,
+    /// with no operand before it that may be several.
     pub(crate) choices: &'static [&'static str],
 }
 
@@ -49,11 +50,11 @@ pub(crate) struct Operand {
 pub(crate) enum Count {
     One,
     Optional,
-    /// Any number, none too; the last operand of its command but for `Words`.
+    /// Any number, including none; the last operand of its command except for `Words`.
     Any,
     /// One or more; at most one operand of a command.
     Many,
-    /// Everything behind `--`, as it is, into [`Args::words`]; last in its command.
+    /// Everything after `--`, unchanged, into [`Args::words`]; last in its command.
     Words {
         required: bool,
     },
@@ -70,17 +71,18 @@ pub(crate) struct Flag {
 
 pub(crate) enum FlagKind {
     Switch(fn(&mut Args)),
-    /// `set` gives only the reason why a value is refused; the parser adds the flag's name.
+    /// A flag with a value. `set` gives only the reason why a value is refused; the parser adds the
+    /// flag's name.
     Value {
         name: &'static str,
         set: fn(&mut Args, &OsStr) -> Result<(), String>,
     },
-    /// The same, and it may be given several times.
+    /// A flag with a value that may be given several times.
     List {
         name: &'static str,
         set: fn(&mut Args, &OsStr) -> Result<(), String>,
     },
-    /// `--flag`, or `--flag=VALUE` in one word.
+    /// A flag given as `--flag`, or as `--flag=VALUE` in one word.
     Optional {
         name: &'static str,
         set: fn(&mut Args, Option<&OsStr>) -> Result<(), String>,
@@ -148,7 +150,7 @@ impl FlagKind {
         matches!(self, Self::Value { .. } | Self::List { .. })
     }
 
-    /// The name of its value, for people.
+    /// The name of its value, as help shows it.
     pub(crate) fn value_name(&self) -> Option<&'static str> {
         match self {
             Self::Switch(_) => None,
@@ -159,7 +161,7 @@ impl FlagKind {
     }
 }
 
-/// What was typed, typed: nothing here has been looked up yet.
+/// The words of a command line as typed values. No name in them has been looked up.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Args {
@@ -181,45 +183,45 @@ pub(crate) struct Args {
     pub(crate) running: bool,
     pub(crate) follow: bool,
     pub(crate) raw: bool,
-    /// How much of an output is shown, if that was asked for.
+    /// How much of an output is shown, if it was specified.
     pub(crate) lines: Option<Lines>,
-    /// So long a silence is taken for an end.
+    /// Treat the output as finished after this much silence (`--idle`).
     pub(crate) idle: Option<Duration>,
-    /// The text that is the end; empty if there is none.
+    /// Treat the output as finished at this text; empty if there is none.
     pub(crate) until: Vec<u8>,
-    /// So many boots ago; 0 is the last one.
+    /// The boot to show, counted back from the last one, which is 0.
     pub(crate) boot: u32,
     pub(crate) events: bool,
-    /// How long events are printed.
+    /// How long to print events.
     pub(crate) events_for: Option<Duration>,
-    /// What is typed.
+    /// The text to type.
     pub(crate) text: Option<String>,
-    /// How long a key is held.
+    /// How long to hold a key.
     pub(crate) hold: Option<Duration>,
     /// How long to wait for the guest's ssh server, if at all.
     pub(crate) wait: Option<Duration>,
     pub(crate) wait_for: Option<WaitFor>,
-    /// A display device and which of its heads.
+    /// A display device, and the number of its head.
     pub(crate) device: Option<String>,
     pub(crate) head: Option<u32>,
-    /// Of `--set NAME=VALUE`.
+    /// The variables of `--set NAME=VALUE`.
     pub(crate) set: Vec<(String, String)>,
     /// The base of an image: a file or a URL.
     pub(crate) image: Option<String>,
-    /// In lower case.
+    /// The expected SHA-256 in lower case; `None` accepts any content.
     pub(crate) sha256: Option<String>,
-    /// Of `--put LOCAL:REMOTE` and `--get REMOTE:LOCAL`.
+    /// The paths of `--put LOCAL:REMOTE` and `--get REMOTE:LOCAL`.
     pub(crate) put: Vec<(OsString, OsString)>,
     pub(crate) get: Vec<(OsString, OsString)>,
-    /// In order; the counts of the command's operands hold.
+    /// The operands in order; their number is what the command allows.
     pub(crate) operands: Vec<OsString>,
-    /// What stood behind `--`.
+    /// The words after `--`.
     pub(crate) words: Vec<OsString>,
     pub(crate) detached: Option<Detached>,
 }
 
-/// A word behind a flag that takes a value only as `--flag=VALUE`, and that would be one: the user
-/// may have meant it as such.
+/// A word that follows a flag which takes a value only as `--flag=VALUE`. It would be a valid
+/// value, so the user may have meant it as one.
 #[derive(Debug)]
 pub(crate) struct Detached {
     pub(crate) flag: &'static str,
@@ -233,26 +235,26 @@ impl Detached {
     }
 }
 
-/// Of an output, from its end.
+/// How many lines of an output, counted from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lines {
     All,
     Last(u64),
 }
 
-/// What `wait` waits for.
+/// The condition that `wait` waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WaitFor {
     Ssh,
     Stopped,
     Running,
-    /// These bytes on the serial output.
+    /// These bytes appear on the serial output.
     Serial(Vec<u8>),
 }
 
 impl Args {
-    /// The operand [`VM`], first of every command that has it. A name that is not UTF-8 is none
-    /// of a configuration's, and is shown as well as it can be.
+    /// The operand [`VM`], which comes first in every command that has it. A name that is not UTF-8
+    /// cannot be in a configuration, so a lossy copy is enough to show it.
     pub(crate) fn vm(&self) -> std::borrow::Cow<'_, str> {
         self.operands[0].to_string_lossy()
     }
@@ -266,7 +268,7 @@ pub(crate) const VM: Operand = Operand::new("VM", Count::One);
 /// Names and patterns of VMs, with [`ALL`] for all of them.
 pub(crate) const VMS: Operand = Operand::new("VM", Count::Any);
 
-/// Without a time of its own, `--wait` gives a guest this long: one that is emulated boots slowly.
+/// How long `--wait` waits if it has no value: an emulated guest boots slowly.
 pub(crate) const WAIT_DEFAULT: Duration = Duration::from_secs(300);
 
 pub(crate) static ALL: Flag = Flag::switch("all", |args| args.all = true, "Act on every VM");
@@ -313,12 +315,12 @@ static VERBOSE: Flag = Flag::switch(
     "Say on standard error what is executed and what QMP says",
 )
 .short('v');
-/// [`HELP`] and [`VERSION`] end the parsing and set nothing.
+/// The flags [`HELP`] and [`VERSION`] end the parsing and set nothing.
 pub(super) static HELP: Flag =
     Flag::switch("help", |_| (), "Show help, of the command if there is one").short('h');
 pub(super) static VERSION: Flag = Flag::switch("version", |_| (), "Show the version").short('V');
 
-/// `NAME=VALUE`, the name dotted as in a placeholder.
+/// Parses `NAME=VALUE`, with the name dotted as in a placeholder.
 fn assignment(value: &OsStr) -> Result<(String, String), String> {
     let text = value.to_str().ok_or("it is not UTF-8")?;
     let (name, value) = text.split_once('=').ok_or("it takes NAME=VALUE")?;
@@ -329,7 +331,7 @@ fn assignment(value: &OsStr) -> Result<(String, String), String> {
     Ok((name.to_string(), value.to_string()))
 }
 
-/// Seconds, a fraction allowed, as `sleep` and `timeout` take them.
+/// Parses seconds, a fraction allowed, as `sleep` and `timeout` take them.
 pub(crate) fn seconds(value: &OsStr) -> Result<Duration, String> {
     let digits = |c: char| c.is_ascii_digit() || c == '.';
     value

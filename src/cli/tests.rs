@@ -1,4 +1,4 @@
-//! The parser with the real table of commands, and the rules that the table itself keeps.
+//! Tests of the parser with the real table of commands, and of the rules that the table follows.
 
 use super::spec::{Count, Flag, GLOBAL_FLAGS, Operand};
 use super::{Parsed, parse};
@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::time::Duration;
 
-/// What a command line was read as, in short.
+/// Shows in short how a command line was read.
 fn read(words: &[&str]) -> String {
     read_os(words.iter().map(OsString::from).collect())
 }
@@ -55,7 +55,7 @@ fn flags_stand_anywhere() {
     assert_eq!(read(&["put", "a", "--", "-l", "--", "r"]), "put \"a\" \"-l\" \"--\" \"r\"");
 }
 
-/// Whatever stands behind `--`, also when there are no operands, or several.
+/// Everything after `--` goes to QEMU, even without operands or with several.
 #[test]
 fn words_behind_dashes_are_qemus() {
     assert_eq!(read(&["start", "a", "--", "--json"]), "start \"a\" [\"--json\"]");
@@ -122,7 +122,7 @@ fn arguments_stay_bytes() {
     assert_eq!(args.operands, [OsString::from("a"), bytes]);
 }
 
-/// Every line of up to four words from a nasty vocabulary: no panic, and no operand is lost.
+/// Parses every line of up to four words from a nasty vocabulary: none panics or loses an operand.
 #[test]
 fn every_short_line() {
     const WORDS: &[&str] = &[

@@ -1,8 +1,8 @@
-//! `qqmgr complete SHELL WORD...`, which the scripts of `completions` call and which stands in no
-//! help: prints what may come next on a command line.
+//! `qqmgr complete SHELL WORD...`: prints what may come next on a command line. The scripts of
+//! `completions` call it, and no help lists it.
 //!
-//! Each line is a word, and behind a tab what it means. Reads the configuration and the headers of
-//! disks; runs no program, asks no QEMU, and says nothing when something is wrong.
+//! Each line is a word, followed by a tab and its meaning. The command reads the configuration and
+//! the headers of disks. It runs no program, asks no QEMU, and prints nothing on an error.
 
 use super::COMMANDS;
 use super::plan::{Extra, own_argv};
@@ -25,15 +25,16 @@ use std::process::ExitCode;
 
 pub(crate) const NAME: &str = "complete";
 
-/// Asks the shell for the names of files. Three lines follow: what of the word stands before the
-/// name, what of all that the shell leaves as it is, and what is typed of the name.
+/// The line that asks the shell to complete file names. Three lines follow: the part of the word
+/// before the name, the part of the whole word that the shell keeps, and the typed part.
 const FILES: &str = "\tfiles";
 
-/// A word that is offered, and what it means.
+/// A word that is offered, and its meaning.
 type Offered = (Vec<u8>, &'static str);
 
-/// From bash come `COMP_WORDBREAKS` and the line up to the cursor; words go back quoted. From the
-/// others come the words without quotes, and they choose and quote by themselves.
+/// Prints the completions. Bash passes `COMP_WORDBREAKS` and the line up to the cursor, and gets
+/// words that are quoted. The other shells pass the words without quotes, and filter and quote by
+/// themselves.
 pub(crate) fn run(words: &[OsString]) -> ExitCode {
     let lines = match words {
         [shell, breaks, line] if shell == "bash" => bash(breaks.as_bytes(), line.as_bytes()),
@@ -43,7 +44,7 @@ pub(crate) fn run(words: &[OsString]) -> ExitCode {
         }),
         _ => None,
     };
-    // A reader that is gone wants nothing.
+    // If the reader is gone, there is nothing to report.
     let _ = lines.map(|lines| out::write(&lines));
     ExitCode::SUCCESS
 }
@@ -60,7 +61,8 @@ fn bash(breaks: &[u8], line: &[u8]) -> Option<Vec<u8>> {
     Some(lines_of(inserted.collect()))
 }
 
-/// A word with a control character cannot be typed, and could be made to look like another one.
+/// Formats the words. A word with a control character is left out: it cannot be typed, and could be
+/// made to look like another one.
 fn lines_of(words: Vec<Offered>) -> Vec<u8> {
     let plain = |(word, _): &Offered| !word.iter().any(u8::is_ascii_control);
     let lines = words.into_iter().filter(plain).map(|(word, help)| match help {
@@ -77,7 +79,7 @@ fn files_lines(lines: [&[u8]; 3]) -> Vec<u8> {
     [FILES.as_bytes(), lines[0], lines[1], lines[2], b""].join(&b'\n')
 }
 
-/// What is offered at a place, the prefix of each word included.
+/// The words that are offered at a place, each with its prefix.
 struct Offer {
     words: Vec<Offered>,
     prefix: Vec<u8>,
@@ -108,7 +110,7 @@ fn offer(before: &[OsString], current: &OsStr) -> Option<Offer> {
     Some(Offer { words: words.collect(), files: place.kind == Kind::Files, prefix })
 }
 
-/// The configuration that the line names, as far as it is right.
+/// The configuration that the line names, as far as it is valid.
 fn config(place: &Place) -> Option<Config> {
     let at_home = |file: &PathBuf| {
         let below = file.strip_prefix("~").ok()?;
@@ -118,7 +120,7 @@ fn config(place: &Place) -> Option<Config> {
     Config::load_silently(file.as_deref())
 }
 
-/// The tags of the VM on the line, where one is needed that is there.
+/// The tags of the VM on the line, if the action needs one that exists.
 fn tags(place: &Place) -> Option<Vec<String>> {
     let [action, vm] = place.operands.as_slice() else { return None };
     let name = vm.to_str().filter(|_| action == "load" || action == "delete")?;

@@ -5,19 +5,19 @@ use crate::cli::spec::Flag;
 use crate::error::{Error, io_reason};
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 
-/// An answer is not longer.
+/// The longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 1024;
 
 pub(super) static YES: Flag =
     Flag::switch("yes", |args| args.yes = true, "Do not ask before data is destroyed").short('y');
 
-/// Whether somebody sits there who has not answered yet.
+/// Whether to ask: there is a person at a terminal, and `--yes` was not given.
 pub(super) fn is_wanted(args: &Args) -> bool {
     !args.yes && io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Asks whether to go on, where [`is_wanted`] says so. `loss` is a sentence without its full stop
-/// that says what is lost. Any answer but yes is an error, and so is the end of input.
+/// Asks whether to go on, if [`is_wanted`] says so. `loss` is a sentence without its full stop that
+/// says what is lost. Any answer but yes is an error, and so is the end of input.
 pub(super) fn confirm(args: &Args, loss: &str) -> Result<(), Error> {
     if !is_wanted(args) {
         return Ok(());

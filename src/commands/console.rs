@@ -1,4 +1,4 @@
-//! `qqmgr console VM`: the serial line in both directions, for somebody at a terminal or a script.
+//! `qqmgr console VM`: the serial line in both directions, for a person at a terminal or a script.
 
 use super::output::show;
 use super::target::Target;
@@ -21,14 +21,14 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// `Ctrl-]`, as with telnet and `virsh console`.
+/// The key that leaves: `Ctrl-]`, as with telnet and `virsh console`.
 const LEAVE: u8 = 0x1d;
-/// So much of what the guest said before is shown, as QEMU shows none of it.
+/// How much of the earlier output is shown: QEMU itself shows none of it.
 const TAIL_LINES: u64 = 20;
-/// Without `--idle`.
+/// The default of `--idle`.
 const IDLE: Duration = Duration::from_secs(1);
 const CHUNK_BYTES: usize = 16 * 1024;
-/// When nobody takes the output, so many pieces of it are kept before the guest has to wait.
+/// How many pieces of output are kept while they are not read, before the guest has to wait.
 const PIECES_MAX: usize = 16;
 
 pub(crate) static COMMAND: Command = Command {
@@ -65,19 +65,19 @@ static TIMEOUT: Flag = Flag::timeout("Give up after this long (default: never)")
 
 /// An event at one of the two ends.
 enum Event {
-    /// The guest has said something.
+    /// The guest has written something.
     Output(Vec<u8>),
-    /// QEMU serves us no more.
+    /// QEMU has closed the connection.
     OutputEnded,
     InputEnded,
-    /// Somebody has typed Ctrl-].
+    /// The user has typed Ctrl-].
     Left,
 }
 
-/// Why it is over.
+/// The reason why the session is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum End {
-    /// Somebody left, or nobody reads any more.
+    /// The user left, or the output has no reader any more.
     Left,
     Idle,
     Found,
@@ -125,7 +125,7 @@ fn run(args: &Args) -> Outcome {
     Ok(Box::new(Talked { name: target.name.clone(), text: talk.collected.text(), end }))
 }
 
-/// The terminal has its mode back before anything else is said.
+/// Connects a terminal. Its mode is restored before any further message.
 fn on_terminal(console: &mut Console, talk: &mut Talk) -> Result<Option<End>, Error> {
     let Target { name, log, .. } = talk.target;
     log.note(&format!("this is the console of VM `{name}`; Ctrl-] leaves it"));
@@ -133,7 +133,7 @@ fn on_terminal(console: &mut Console, talk: &mut Talk) -> Result<Option<End>, Er
     let raw = Raw::new(log)?;
     let end = talk.run(console, true);
     raw.restore()?;
-    // The guest's last line may have no end.
+    // The guest's last line may be incomplete.
     if out::is_terminal() {
         out::write(b"\n")?;
     }
@@ -158,7 +158,7 @@ fn without(target: &Target) -> Error {
 struct Talk<'a> {
     target: &'a Target<'a>,
     deadline: Option<Instant>,
-    /// Says when the guest has said what is waited for, if anything is.
+    /// Finds the text that is waited for, if there is one.
     search: Option<Search<'a>>,
     found: bool,
     collected: Collected,
@@ -172,8 +172,8 @@ impl<'a> Talk<'a> {
         Self { target, deadline, search, found: false, collected: Collected::default() }
     }
 
-    /// Shows the end of the earlier output. A question to the terminal in it would be answered now,
-    /// so those are left out.
+    /// Shows the end of the earlier output. The terminal would answer a query in it now, so those
+    /// are left out.
     fn show_tail(&self) -> Result<(), Error> {
         if !out::is_terminal() {
             return Ok(());
@@ -183,12 +183,12 @@ impl<'a> Talk<'a> {
         show(&mut output, None, true)
     }
 
-    /// Until it is over, as `None` when QEMU has closed the console.
+    /// Runs until the session is over; `None` if QEMU has closed the console.
     fn run(&mut self, console: &Console, typed: bool) -> Result<Option<End>, Error> {
         let (sender, events) = mpsc::sync_channel(PIECES_MAX);
         let (output, input) = (console.mouth()?, console.ear(typed)?);
         let of_input = sender.clone();
-        // They end with this process at the latest.
+        // The threads end with this process at the latest.
         let started = thread::Builder::new().spawn(move || pass_output(output, &sender));
         let started = started.and_then(|_| {
             thread::Builder::new().spawn(move || pass_input(input, typed, &of_input))
@@ -202,7 +202,7 @@ impl<'a> Talk<'a> {
     fn listen(&mut self, events: &Receiver<Event>) -> Result<Option<End>, Error> {
         let args = self.target.args;
         let idle = self.search.is_none().then(|| args.idle.unwrap_or(IDLE));
-        // From the end of the input on.
+        // Set when the input ends.
         let mut idle_at = None;
         let mut input_ended = false;
         loop {
@@ -233,7 +233,7 @@ impl<'a> Talk<'a> {
         }
     }
 
-    /// Takes output of the guest.
+    /// Takes output of the guest: writes it, or collects it for `--json`.
     fn take(&mut self, bytes: &[u8]) -> Result<Reader, Error> {
         self.found |= self.search.as_mut().is_some_and(|search| search.has_found(bytes));
         if !self.target.args.json {
@@ -242,7 +242,7 @@ impl<'a> Talk<'a> {
         self.collected.add(bytes).map(|()| Reader::There)
     }
 
-    /// Why QEMU has ended, which is told; an error of one that did not say why.
+    /// Finds and reports why QEMU has ended. It is an error if QEMU did not say why.
     fn ended(&self, console: &mut Console) -> Result<Ending, Error> {
         let Target { name, log, .. } = self.target;
         let Some(ending) = console.ending() else {
@@ -282,12 +282,13 @@ fn pass_output(mut output: impl Read, events: &SyncSender<Event>) {
     let _ = events.send(Event::OutputEnded);
 }
 
-/// Until standard input ends, or somebody leaves; or QEMU takes no more, which the other end tells.
+/// Passes input on until standard input ends, the user leaves, or QEMU takes no more. The output
+/// side reports that last case.
 fn pass_input(mut input: impl Write, typed: bool, events: &SyncSender<Event>) {
     let mut stdin = io::stdin().lock();
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
-        // A terminal that is gone is an end, too.
+        // A terminal that is gone counts as the end of input.
         let count = stdin.read(&mut chunk).unwrap_or(0);
         let bytes = &chunk[..count];
         let leaves = bytes.iter().position(|byte| typed && *byte == LEAVE);

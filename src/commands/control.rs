@@ -1,6 +1,6 @@
-//! `pause`, `resume`, `reset`, `powerdown` and `nmi`: one QMP command each, and the state that it
-//! left the VM in. A guest that is not running may be in another state than the one asked for,
-//! like one that is paused while it is suspended; so the state is what is told.
+//! `pause`, `resume`, `reset`, `powerdown` and `nmi`: one QMP command each, and the state of the VM
+//! afterwards. A guest that is not running may end up in another state than the expected one, for
+//! example if it is paused while it is suspended, so the actual state is reported.
 
 use super::fleet::{self, Known};
 use super::target::Target;
@@ -76,14 +76,14 @@ pub(crate) static NMI: Command = Command {
     }),
 };
 
-/// How long a reset may take that QEMU has agreed to: it stops all CPUs first.
+/// How long a reset may take after QEMU has agreed to it: QEMU stops all CPUs first.
 const RESET_WAIT: Duration = Duration::from_secs(10);
 
-/// The result for one VM: what was done, and the state that it is in afterwards.
+/// The result for one VM: what was done, and the state afterwards.
 pub(super) struct Controlled {
     pub(super) name: String,
     pub(super) pid: u32,
-    /// `None` where the state alone tells it.
+    /// The action; `None` if the state alone is enough.
     pub(super) what: Option<String>,
     pub(super) state: String,
 }
@@ -94,7 +94,7 @@ fn control(target: &Target, command: &str, what: Option<&str>) -> Outcome {
     told(target, session, what)
 }
 
-/// Lets a guest go on. The command depends on its state: `cont` does nothing for one that has
+/// Resumes a guest. The command depends on its state: `cont` does nothing for a guest that has
 /// suspended itself, and is refused for one that has shut down.
 fn resume(target: &Target) -> Outcome {
     let mut session = Session::open(&target.name, &target.paths, &target.log)?;
@@ -108,13 +108,13 @@ fn resume(target: &Target) -> Outcome {
     told(target, session, None)
 }
 
-/// QEMU resets the machine after it has agreed to. With `-no-reboot` it ends instead, or is shut
-/// down.
+/// Resets the machine. QEMU does it after it has answered. With `-no-reboot` it ends instead, or is
+/// shut down.
 fn reset(target: &Target) -> Outcome {
     let mut session = Session::open(&target.name, &target.paths, &target.log)?;
     session.execute("system_reset", None)?;
     session.await_event(&["RESET", "SHUTDOWN"], RESET_WAIT)?;
-    // The guest knows nothing any more of the other end of its connections.
+    // The guest has forgotten its connections, so the shared one is dead.
     end_shared_connection(&target.name, &target.paths, &target.log)?;
     told(target, session, Some("reset"))
 }

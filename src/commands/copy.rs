@@ -55,7 +55,7 @@ fn run(args: &Args, direction: fn(&[OsString], OsString) -> Copy) -> Outcome {
 }
 
 impl Report for Copied {
-    /// As cp and scp: nothing when all went well.
+    /// Prints nothing on success, as cp and scp do.
     fn text(&self) -> String {
         String::new()
     }

@@ -1,4 +1,4 @@
-//! Several VMs at once: which ones are meant, and the same work on each, in parallel.
+//! Work on several VMs: which ones are meant, and the same work on each, in parallel.
 
 use super::plan::check_arguments;
 use super::target::{Target, check_name, may_run, unconfigured};
@@ -15,31 +15,31 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// So many VMs are worked on at the same time: enough that waiting costs nothing, few enough that
-/// a thousand QEMUs are not started in the same second. A wait is on all of them at once: what
-/// happens to one VM is told whatever the others do.
+/// How many VMs are worked on at the same time: enough that waiting costs nothing, few enough that
+/// a thousand QEMUs are not started in the same second. A wait watches all of them at once, so that
+/// an event of one VM is reported without waiting for the others.
 const PARALLEL_MAX: usize = 32;
 
-/// What the work on one VM has open at a time: its lock, a socket, QEMU's files, pipes.
+/// How many files the work on one VM has open at a time: its lock, a socket, QEMU's files, pipes.
 const FILES_OF_ONE: usize = 12;
 
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Which VMs a pattern or `--all` may mean.
+/// The VMs that a pattern or `--all` can match.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Known {
     Configured,
-    /// Also those that run and are not configured any more.
+    /// The configured VMs, and those that run but are no longer configured.
     All,
-    /// Only those that run, configured or not.
+    /// Only the VMs that run, configured or not.
     Running,
 }
 
-/// What is done with each VM.
+/// The work that is done on each VM.
 type Work = fn(&Target) -> Outcome;
 
-/// Does `work` on the VMs that `args` name, and tells each outcome as it comes. One that fails
-/// keeps no other from being worked on.
+/// Does `work` on the VMs that `args` name, and reports each outcome as it comes. A failure on one
+/// VM does not stop the work on the others.
 pub(super) fn each(
     command: &Command,
     args: &Args,
@@ -53,7 +53,7 @@ pub(super) fn each(
     }
 }
 
-/// The same for work on all of them at once. It gets those that there are.
+/// Does `work` once, on all the VMs that `args` name. It gets only those that exist.
 pub(super) fn together(
     command: &Command,
     args: &Args,
@@ -75,8 +75,7 @@ pub(super) fn together(
     work(targets, tell);
 }
 
-/// The VMs that are meant, or all that is wrong with how they were asked for: then nothing is done
-/// to any of them.
+/// The VMs that are meant, or everything that is wrong with the operands: then no VM is touched.
 fn chosen(
     command: &Command,
     args: &Args,
@@ -96,7 +95,7 @@ fn chosen(
         None if known == Known::Configured => config.vm(name).map(|_| ()),
         None => Ok(()),
     };
-    // A VM that is broken is told of when it is its turn: the others are worked on.
+    // A broken VM is reported when it is its turn: the others are worked on.
     let is_broken = |name: &str| config.find_vm(name).is_none() && config.is_declared(name);
     let wrong = names.iter().filter(|name| !is_broken(name)).filter_map(|name| {
         let checked = check_name(&config, args, name).and_then(|()| check(name));
@@ -106,9 +105,9 @@ fn chosen(
     if wrong.is_empty() { Ok((config, names)) } else { Err(wrong) }
 }
 
-/// The names that the operands mean, each once, in the order in which they were given, those of a
-/// pattern in that of the configuration; all without operands. A pattern that matches nothing is
-/// an error; names are not looked up.
+/// The names that the operands mean, each once, in the order given; the matches of a pattern are in
+/// the configuration's order. Without operands, all names. A pattern that matches nothing is an
+/// error. Plain names are not looked up.
 pub(super) fn select(args: &Args, config: &Config, known: Known) -> Result<Vec<String>, Error> {
     let is_pattern = |operand: &OsString| glob::is_pattern(&operand.to_string_lossy());
     let needs_all = args.operands.is_empty() || args.operands.iter().any(is_pattern);
@@ -134,13 +133,13 @@ pub(super) fn select(args: &Args, config: &Config, known: Known) -> Result<Vec<S
     Ok(names)
 }
 
-/// The error of a pattern that would match those that run.
+/// The error of a pattern that matches no running VM.
 fn none_runs(pattern: &OsStr) -> Error {
     let message = format!("no VM that runs matches `{}`", pattern.display());
     Error::new(Kind::NotRunning, message).hint("`qqmgr list --running` shows those that do")
 }
 
-/// The name that the operand is, or those of `all` that match it, if it is a pattern.
+/// The name that the operand is, or the names of `all` that match if it is a pattern.
 pub(super) fn meant(
     operand: &OsStr,
     all: impl Iterator<Item = String>,
@@ -157,7 +156,7 @@ pub(super) fn meant(
     Ok(found)
 }
 
-/// How many VMs are worked on at the same time: fewer where few files may be open.
+/// How many VMs are worked on at the same time: fewer if few files may be open.
 fn parallel_max() -> usize {
     let by_files = linux::files_left().map_or(PARALLEL_MAX, |left| left / FILES_OF_ONE);
     by_files.clamp(1, PARALLEL_MAX)
@@ -183,7 +182,7 @@ impl Fleet<'_> {
                 let (sender, next) = (sender.clone(), &next);
                 thread::Builder::new().spawn_scoped(scope, move || self.worker(next, &sender))
             });
-            // Where the system has no more threads for us, fewer do the same, or this one.
+            // If the system has no more threads, fewer workers do the work, or this thread does.
             if workers.take_while(Result::is_ok).count() == 0 {
                 self.worker(&next, &sender);
             }
@@ -192,7 +191,7 @@ impl Fleet<'_> {
         });
     }
 
-    /// Until all workers have ended. A person is told how many are still awaited.
+    /// Reports outcomes until all workers have ended. A person also sees how many are missing.
     fn tell_all(&self, outcomes: &Receiver<Outcome>, tell: &mut dyn FnMut(Outcome)) {
         let (log, begin, mut left) = (self.args.log(), Instant::now(), self.names.len());
         loop {

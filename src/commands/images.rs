@@ -1,5 +1,5 @@
-//! The images that VMs use: made before a start and kept from being reset during it; and which VMs
-//! use one.
+//! The images that VMs use: they are made before a start, and cannot be reset during it. Also finds
+//! the VMs that use an image.
 
 use super::target::{Target, may_run};
 use super::up::Up;
@@ -13,16 +13,16 @@ use crate::image::look;
 use crate::vm::{Instance, Paths};
 use std::path::Path;
 
-/// The images of a VM, whole.
+/// The images of a VM, complete.
 pub(super) struct Images {
-    /// The names of those that had to be made.
+    /// The names of the images that had to be made.
     pub(super) built: Vec<String>,
-    /// While these are held, nobody resets an image from under QEMU.
+    /// While these are held, no other command can reset an image that QEMU is about to open.
     held: Vec<Held>,
 }
 
 impl Up<'_> {
-    /// Makes what is missing of the VM's images, which may take long, and says so.
+    /// Makes the VM's missing images, which may take long, and reports it.
     pub(super) fn images(&self, exceeded: Exceeded) -> Result<Images, Error> {
         let Target { config, log, .. } = self.target;
         let maker = Maker { config, patience: PATIENCE_DEFAULT, exceeded, log };
@@ -38,7 +38,7 @@ impl Up<'_> {
         Ok(images)
     }
 
-    /// Says which of the VM's images the configuration would make otherwise now.
+    /// Warns about the VM's images that differ from their current declaration.
     pub(super) fn warn_of_changed_images(&self) -> Result<(), Error> {
         let Target { config, log, .. } = self.target;
         for image in config.images_of(self.vm, &self.choices()) {
@@ -57,7 +57,7 @@ impl Up<'_> {
     }
 }
 
-/// Makes the ways by which QEMU gets to images that are there, for who runs it himself.
+/// Makes the links by which QEMU reaches images, for a user who runs QEMU directly.
 pub(super) fn make_reachable(config: &Config, vm: &Vm, choices: &Choices) -> Result<(), Error> {
     for image in config.images_of(vm, choices) {
         let paths = config.image_paths(&image.name)?;
@@ -74,7 +74,7 @@ pub(super) struct User {
     argv: Vec<String>,
 }
 
-/// All VMs that run, of this configuration and others with the same directory.
+/// All VMs that run, of this configuration and of others with the same directory.
 pub(super) fn users(config: &Config) -> Result<Vec<User>, Error> {
     let running = config.vms_with_a_dir()?.into_iter().filter_map(|name| {
         let paths = Paths::new(config.vm_dir(&name));
@@ -87,7 +87,7 @@ pub(super) fn users(config: &Config) -> Result<Vec<User>, Error> {
     running.collect()
 }
 
-/// Those that have the disk open.
+/// The VMs that have the disk open.
 pub(super) fn users_of<'u>(users: &'u [User], disk: &Path) -> Vec<&'u str> {
     let disk = disk.to_string_lossy();
     let has = |user: &&User| user.argv.iter().any(|word| word.contains(&*disk));

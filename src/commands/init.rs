@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 const NAME: &str = "qqmgr.toml";
 const CONTENT: &str = include_str!("init.toml");
 const WITH_IMAGE: &str = include_str!("init-image.toml");
-/// What an image gets, unless its base has more.
+/// The size of an image, unless its base is larger.
 const SIZE_BYTES: u64 = 20 << 30;
 
 pub(crate) static COMMAND: Command = Command {
@@ -60,11 +60,11 @@ struct Written {
     image: Option<Image>,
 }
 
-/// What the configuration says of the image.
+/// The image in the new configuration.
 struct Image {
     base: String,
     sha256: Option<String>,
-    /// Of the base, where it is there to be looked at.
+    /// The size of the base, if the base could be read.
     virtual_bytes: Option<u64>,
 }
 
@@ -73,7 +73,7 @@ fn run(args: &Args) -> Outcome {
     if args.sha256.is_some() && args.image.is_none() {
         return Err(usage_of(&COMMAND, "`--checksum` is that of an `--image`".into()));
     }
-    // Before anything is fetched for it.
+    // Checked before anything is fetched.
     if file.symlink_metadata().is_ok() {
         return Err(is_there(&file));
     }
@@ -91,7 +91,7 @@ fn write(file: &Path, content: &str) -> Result<(), Error> {
     })?;
     let written = opened.write_all(content.as_bytes());
     written.map_err(|error| {
-        // Half a configuration is worse than none.
+        // Half a configuration is worse than none, so it is removed.
         let _ = std::fs::remove_file(file);
         Error::io("write", file, &error)
     })
@@ -103,7 +103,7 @@ fn is_there(file: &Path) -> Error {
 }
 
 impl Image {
-    /// Looks at the base, fetched if nothing else tells its sum.
+    /// Looks at the base, and fetches it if its checksum is not known otherwise.
     fn new(args: &Args, file: &Path, base: &str) -> Result<Self, Error> {
         let log = args.log();
         let here = std::env::current_dir();
@@ -151,7 +151,7 @@ impl Image {
     }
 
     fn content(&self) -> String {
-        // JSON's strings are TOML's, too.
+        // A JSON string is a TOML string as well.
         let base = Value::from(self.base.as_str()).compact();
         let sum = self.sha256.as_ref().map(|sum| format!("sha256 = \"{sum}\"\n"));
         let size = match self.virtual_bytes {

@@ -1,5 +1,5 @@
-//! Lines of standard input, for commands that are given one after the other, by a person or by a
-//! script: until there are no more, or the VM has ended.
+//! Lines of standard input, for commands that a person or a script gives one after the other, until
+//! there are no more or the VM has ended.
 
 use crate::error::{self, Error};
 use crate::out;
@@ -9,9 +9,10 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-/// QEMU takes no longer one (`MAX_TOKEN_SIZE` of `qobject/json-streamer.c` is 64 MiB).
+/// The longest line; QEMU takes none longer (`MAX_TOKEN_SIZE` of `qobject/json-streamer.c` is 64
+/// MiB).
 const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// While no line comes, it is looked this often whether the VM is still there.
+/// How often to check that the VM still runs while no line comes.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(super) struct Input {
@@ -21,9 +22,10 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// `prompt` is shown when both ends are a terminal.
+    /// Starts to read. `prompt` is shown when both ends are a terminal.
     pub(super) fn new(prompt: &'static str) -> Self {
-        // A thread of its own, since a read has no deadline. It ends with the program.
+        // This needs its own thread, since a read has no deadline. The thread ends with the
+        // program.
         let (sender, lines) = mpsc::sync_channel(0);
         thread::spawn(move || {
             while let Some(line) = read_line().transpose() {
@@ -36,8 +38,8 @@ impl Input {
         Self { lines, prompt: is_person.then_some(prompt) }
     }
 
-    /// The next line without its end; `None` when there is none and will be none, and when the
-    /// process has ended, whose commands they are.
+    /// The next line without its end; `None` at the end of the input, or when the process that gets
+    /// the commands has ended.
     pub(super) fn next(&self, process: &Process) -> Result<Option<Vec<u8>>, Error> {
         if let Some(prompt) = self.prompt {
             out::write(prompt.as_bytes())?;

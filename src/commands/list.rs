@@ -40,18 +40,18 @@ struct Entry {
     pid: Option<u32>,
     ssh_port: Option<u16>,
     configured: bool,
-    /// How its last QEMU ended, if it does not run.
+    /// How its last QEMU ended, if the VM is not running.
     end: Option<End>,
-    /// What is wrong with it in the configuration.
+    /// The VM's errors in the configuration.
     error: Option<Value>,
 }
 
 struct Entries(Vec<Entry>);
 
-/// For scripts, and for completion.
+/// Only the names, for scripts and for completion.
 pub(super) struct Names(pub(super) Vec<String>);
 
-/// Tells the VMs, and then what is wrong with those that are broken.
+/// Reports the VMs, and then the errors of those that are broken.
 fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) {
     let config = match Config::load(args) {
         Ok(config) => config,
@@ -76,7 +76,7 @@ fn list(args: &Args, config: &Config) -> Outcome {
     ps::check()?;
     files::check_access(config.runtime_dir())?;
     let log = args.log();
-    // One look at the directory saves two for each VM that never ran.
+    // One look at the directory saves two for each VM that has never run.
     let with_a_dir = config.vms_with_a_dir()?;
     // And one look at all processes finds the VMs whose directories were removed.
     let lines = CommandLines::read()?;
@@ -108,7 +108,7 @@ fn list(args: &Args, config: &Config) -> Outcome {
     Ok(Box::new(Entries(entries)))
 }
 
-/// Looks for a VM in its directory, if it has one, and closely if a command line names it.
+/// Looks for a VM in its directory, if it has one, and more closely if a command line names it.
 fn look(paths: &Paths, has_dir: bool, lines: &CommandLines) -> Result<Look, Error> {
     match if has_dir { process::look(paths)? } else { Look::Gone } {
         Look::Gone if lines.name(&paths.pid) => process::look_anywhere(paths),
@@ -117,7 +117,7 @@ fn look(paths: &Paths, has_dir: bool, lines: &CommandLines) -> Result<Look, Erro
 }
 
 impl Entry {
-    /// `vm` is `None` for one that the configuration has no more.
+    /// Makes an entry. `vm` is `None` for a VM that is no longer configured.
     fn new(
         name: &str,
         vm: Option<&Vm>,
@@ -148,8 +148,8 @@ impl Entry {
     }
 }
 
-/// The state of a VM, without asking QEMU unless its record says that it is being started: the
-/// record may be wrong after a start on a full disk, and if a debugger started QEMU.
+/// The state of a VM, without asking QEMU unless the record says that the VM is starting: the
+/// record may be wrong after a start on a full disk, or if a debugger started QEMU.
 fn state(process: &Process, instance: Option<&Instance>, paths: &Paths, log: &Log) -> State {
     match State::at_a_glance(Some(process), instance) {
         State::Starting => match State::ask(paths, Some(process), instance, log) {
@@ -161,7 +161,7 @@ fn state(process: &Process, instance: Option<&Instance>, paths: &Paths, log: &Lo
 }
 
 impl Entry {
-    /// `None` where nothing tells.
+    /// Whether the VM runs; `None` if that is unknown.
     fn is_running(&self) -> Option<bool> {
         (self.state != State::Unknown).then_some(self.state != State::Stopped)
     }

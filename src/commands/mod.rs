@@ -1,6 +1,6 @@
 //! The commands, one file each: a row for the table, what the command does, and what it reports.
-//! What several share: the VMs that are meant ([`fleet`], [`target`]), what one is started with
-//! ([`plan`]), its images ([`images`]), and starting it ([`up`]).
+//! Shared parts are the choice of VMs ([`fleet`], [`target`]), what a VM is started with
+//! ([`plan`]), its images ([`images`]), and the start itself ([`up`]).
 
 mod check;
 mod cmdline;
@@ -40,7 +40,7 @@ mod watching;
 
 use crate::cli::Command;
 
-/// In help order.
+/// All commands, in help order.
 pub(crate) static COMMANDS: &[&Command] = &[
     &start::COMMAND,
     &stop::COMMAND,

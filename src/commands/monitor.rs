@@ -1,6 +1,6 @@
-//! `qqmgr monitor VM [WORD...]`: commands of the human monitor, by the QMP command that runs one.
+//! `qqmgr monitor VM [WORD...]`: runs commands of the human monitor through the QMP command for it.
 //!
-//! That gives every output as text, what went wrong as well; which one it is, only the text tells.
+//! QMP gives every output as text, including failures, so only the text shows what failed.
 
 use super::input::Input;
 use super::qmp;
@@ -57,11 +57,12 @@ fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) -> Result<(), Error> {
         if command.trim().is_empty() {
             continue;
         }
-        // For as long as the command takes: other commands of qqmgr need the socket, too.
+        // The session stays open only while the command runs: other commands of qqmgr need the
+        // socket.
         let Target { name, paths, log, .. } = &target;
         let mut session = Session::open_with(&process, name, paths, log)?;
         match execute(&target, &mut session, &command) {
-            // QEMU is gone, or hangs, and would for every line that follows.
+            // QEMU is gone or hangs, so every following line would fail as well.
             Err(error) if error.kind != Kind::Failed => return Err(error),
             outcome => tell(outcome),
         }
@@ -87,11 +88,11 @@ fn ask(target: &Target, session: &mut Session, command: &str) -> Result<String, 
     let (limit, arguments) = (qmp::limit(target.args), [("command-line", Value::from(command))]);
     let answer = session.try_execute(limit, EXECUTE, Some(&Value::object(arguments)));
     let answer = answer.map_err(|error| qmp::refusal(session, limit, command, &error))?;
-    // The monitor writes for a terminal.
+    // The monitor writes the line ends of a terminal.
     Ok(answer.as_str().unwrap_or_default().replace("\r\n", "\n"))
 }
 
-/// An output that tells that the command was not done.
+/// An output that means that the command failed.
 #[derive(Debug, PartialEq, Eq)]
 struct Failure<'a> {
     what: String,
@@ -101,8 +102,8 @@ struct Failure<'a> {
 }
 
 impl<'a> Failure<'a> {
-    /// By how `monitor/hmp.c` and `hmp_handle_error` of QEMU begin and end such a text. A command
-    /// that has words of its own for it cannot be told.
+    /// Recognizes a failure by how `monitor/hmp.c` and `hmp_handle_error` of QEMU begin and end
+    /// such a text. The failure of a command with its own wording cannot be recognized.
     fn of(output: &'a str) -> Option<Self> {
         let begins = |begin: &str| output.lines().any(|line| line.starts_with(begin));
         let (last, (before, after)) = (output.lines().last()?, ("Try \"help ", "\" for more "));
@@ -117,7 +118,7 @@ impl<'a> Failure<'a> {
         Some(Self { what: told.join("\n"), is_unknown, help })
     }
 
-    /// The name of a command that was probably meant.
+    /// Finds the name of a command that was probably meant.
     fn near(&self, target: &Target, session: &mut Session, command: &str) -> Option<String> {
         if !self.is_unknown {
             return None;
@@ -125,7 +126,7 @@ impl<'a> Failure<'a> {
         let words: Vec<&str> = command.split_whitespace().collect();
         let (list, at) =
             if words.first() == Some(&"info") { ("help info", 1) } else { ("help", 0) };
-        // Without it there is no hint, which is no error of its own.
+        // Without the list there is no hint, which is not an error in itself.
         let help = ask(target, session, list).unwrap_or_default();
         let names = help.lines().filter_map(|line| line.split(' ').nth(at));
         let near = nearest(words.get(at)?, names.flat_map(|name| name.split('|')));
@@ -144,7 +145,7 @@ impl<'a> Failure<'a> {
 
 impl Report for Said {
     fn text(&self) -> String {
-        // A guest may have a say in what is shown.
+        // The guest may control a part of the output.
         if io::stdout().is_terminal() { sanitized(&self.output) } else { self.output.clone() }
     }
 
@@ -161,7 +162,7 @@ impl Report for Said {
 mod tests {
     use super::*;
 
-    /// Texts of QEMU 7.2.
+    /// The texts are those of QEMU 7.2.
     #[test]
     fn what_went_wrong_is_told_by_the_text() {
         let failure = |what: &str, is_unknown, help| {

@@ -1,5 +1,5 @@
 //! `qqmgr serial VM` and `qqmgr log VM`: what the guest wrote to its serial line, and what QEMU
-//! said.
+//! logged.
 
 use super::target::Target;
 use crate::cli::spec::{self, Flag, Lines};
@@ -105,7 +105,8 @@ fn run(command: &Command, args: &Args, source: Source) -> Outcome {
     }
     let config = Config::load(args)?;
     let target = Target::new(&config, args, &args.vm(), args.log())?;
-    // Before the file: one that a new start puts in its place is not that of this process.
+    // Look for the process before the file: a new start replaces the file, which then belongs to
+    // another process.
     let process = process::find_anywhere(&target.paths)?.filter(|_| args.follow && args.boot == 0);
     let file = match source {
         Source::Serial => boots::path(&target.paths, args.boot),
@@ -129,8 +130,8 @@ fn run(command: &Command, args: &Args, source: Source) -> Outcome {
     Ok(Box::new(Shown { name, boot, file, text }))
 }
 
-/// Writes it to standard output, and what comes while the process lives, unless nobody reads it any
-/// more.
+/// Writes the output to standard output, and what is added while the process lives. Ends early if
+/// the output has no reader any more.
 pub(super) fn show(
     output: &mut Output,
     process: Option<&Process>,
@@ -154,7 +155,7 @@ fn collect(output: &mut Output) -> Result<String, Error> {
     Ok(all.text())
 }
 
-/// The error of an output that is not there.
+/// The error of an output that does not exist.
 fn nothing(target: &Target, source: Source) -> Error {
     let (name, args) = (&target.name, target.args);
     if source == Source::Serial && args.boot > 0 {

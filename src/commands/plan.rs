@@ -1,4 +1,4 @@
-//! Everything that a VM would be started with, and how that differs from what it runs with.
+//! Everything that a VM would be started with, and how it differs from what the VM runs with.
 
 use super::target::Target;
 use crate::cli::Args;
@@ -18,16 +18,17 @@ use std::fmt;
 /// Options of a start beyond the configuration.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Extra<'a> {
-    /// Variables, by `--set`.
+    /// Variables of `--set`.
     pub(super) set: &'a [(String, String)],
-    /// Arguments for QEMU behind the VM's own.
+    /// Arguments for QEMU after the VM's own.
     pub(super) arguments: Vec<OsString>,
-    /// To be stopped when no `run` uses it any more; of one that runs, not to be stopped if unset.
+    /// Whether a new VM stops when no `run` uses it any more. If unset, a VM that is
+    /// already running is kept from then on.
     pub(super) on_demand: bool,
 }
 
 impl<'a> Extra<'a> {
-    /// Reads them from the command line of a command that has them.
+    /// Reads them from the command line of a command that has these flags.
     pub(super) fn of(args: &'a Args) -> Self {
         Self { set: &args.set, arguments: args.words.clone(), on_demand: false }
     }
@@ -38,12 +39,12 @@ impl<'a> Extra<'a> {
 }
 
 pub(super) struct Plan {
-    /// The program and the user's arguments. What qqmgr adds depends on the environment for a
-    /// deep directory, and is not in it.
+    /// The program and the user's arguments. The arguments that qqmgr adds are left out: for a deep
+    /// directory they depend on the environment.
     pub(super) own_argv: Vec<OsString>,
     pub(super) ssh_port: u16,
     pub(super) ssh_config: String,
-    /// Whether ssh goes to a port of this host, and not to an address of the guest's own.
+    /// Whether ssh connects to a port of this host rather than to an address of the guest's own.
     pub(super) reached_on_host: bool,
 }
 
@@ -71,7 +72,7 @@ impl Plan {
     }
 }
 
-/// The words that are appended to the VM's own.
+/// The words that qqmgr appends to the VM's own.
 pub(super) fn injected(target: &Target, vm: &Vm) -> Result<Vec<OsString>, Error> {
     argv::injected(&target.paths, features(target, vm))
 }
@@ -99,7 +100,7 @@ pub(super) fn own_argv(
     Ok(argv)
 }
 
-/// A usage error if words behind `--` are those that QEMU must not get.
+/// Refuses words after `--` that QEMU must not get, with a usage error.
 pub(super) fn check_arguments(words: &[OsString]) -> Result<(), Error> {
     let words = words.iter();
     let words =
@@ -110,7 +111,7 @@ pub(super) fn check_arguments(words: &[OsString]) -> Result<(), Error> {
     })
 }
 
-/// Something that a restart would change: what runs, and what is configured.
+/// Something that a restart would change: the running value, and the configured one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) running: Option<String>,
@@ -142,8 +143,8 @@ impl fmt::Display for Change {
     }
 }
 
-/// Tells what a restart would change. Options are compared as a whole, `-m 2048`; one that stands
-/// on both sides, at whatever place, is no change.
+/// Finds what a restart would change. Options are compared as a whole, `-m 2048`; an option that is
+/// on both sides is no change, wherever it is.
 pub(super) fn changes(
     instance: &Instance,
     own_argv: &[OsString],
@@ -182,7 +183,7 @@ pub(super) fn changes(
     changes
 }
 
-/// The program, and each option with its value, as a shell would read them.
+/// The program, and each option with its value, quoted for a shell.
 pub(super) fn options(argv: &[String]) -> Vec<String> {
     let (mut options, mut words) = (Vec::new(), argv.iter());
     while let Some(word) = words.next() {
@@ -194,7 +195,7 @@ pub(super) fn options(argv: &[String]) -> Vec<String> {
 
 fn name(option: &str) -> &str {
     let name = option.split(' ').next().unwrap_or_default();
-    // Programs and images have no name but themselves.
+    // Programs and images have no name of their own.
     if name.starts_with('-') || name == "ssh" { name } else { "" }
 }
 

@@ -1,4 +1,4 @@
-//! `qqmgr restart VM...`: stop and start under one lock, so that nobody comes between.
+//! `qqmgr restart VM...`: stops and starts under one lock, so that no other command comes between.
 
 use super::fleet::{self, Known};
 use super::plan::Extra;

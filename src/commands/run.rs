@@ -1,4 +1,4 @@
-//! `qqmgr run VM -- COMMAND...`: one job on a VM that is there for it.
+//! `qqmgr run VM -- COMMAND...`: runs one job on a VM that is started for it.
 
 use super::plan::{Extra, own_argv};
 use super::stop::{self, Unused};
@@ -27,11 +27,11 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// That of timeout(1).
+/// The exit code of timeout(1) for a timeout.
 const TIMED_OUT_CODE: u8 = 124;
 /// QEMU's option for `--fresh`.
 const SNAPSHOT: &str = "-snapshot";
-/// When ssh has failed, a QEMU that is the reason ends within this.
+/// After ssh has failed, a QEMU that is the reason ends within this time.
 const ENDING_WAIT: Duration = Duration::from_millis(300);
 
 pub(crate) static COMMAND: Command = Command {
@@ -74,7 +74,7 @@ static FRESH: Flag = Flag::switch(
 );
 static TIMEOUT: Flag = Flag::timeout("Give up on all of it after this long (default: never)");
 
-/// At the first colon, neither side empty.
+/// Splits at the first colon; neither side may be empty.
 fn divided(value: &OsStr) -> Result<(OsString, OsString), String> {
     let bytes = value.as_bytes();
     let colon = bytes.iter().position(|byte| *byte == b':');
@@ -85,11 +85,11 @@ fn divided(value: &OsStr) -> Result<(OsString, OsString), String> {
     Ok((OsString::from_vec(from.to_vec()), OsString::from_vec(to.to_vec())))
 }
 
-/// What the command did.
+/// The result of the command.
 struct Ran {
     name: String,
     exit_code: u8,
-    /// With `--json`, where it is not streamed.
+    /// The command's output, with `--json`; otherwise it is streamed.
     output: Option<Output>,
     started: bool,
     took: Duration,
@@ -100,7 +100,7 @@ fn run(args: &Args) -> Outcome {
     let target = Target::new(&config, args, &args.vm(), args.log())?;
     let mut job = Job::new(&target)?;
     let begin = Instant::now();
-    // Its own error is told even when the VM cannot be stopped, which is told, too.
+    // The job's own error is reported even if the VM cannot be stopped, which is reported as well.
     let result = job.start().and_then(|ready| {
         let process = &ready.process;
         let (exit_code, output) = job.work(process).map_err(|error| job.cause(process, error))?;
@@ -122,14 +122,14 @@ fn run(args: &Args) -> Outcome {
 struct Job<'a> {
     target: &'a Target<'a>,
     limits: Limits,
-    /// Stops the VM when we do not come to it.
+    /// Stops the VM if this process cannot.
     guard: Option<Guard>,
     /// Keeps other `run`s from stopping the VM.
     using: Option<Use>,
 }
 
 impl<'a> Job<'a> {
-    /// What can be known to be wrong is told before anything is started.
+    /// Makes a job, and reports the errors that can be found before anything is started.
     fn new(target: &'a Target<'a>) -> Result<Self, Error> {
         let args = target.args;
         for local in args.put.iter().map(|(local, _)| Path::new(local)) {
@@ -144,7 +144,7 @@ impl<'a> Job<'a> {
         Ok(Self { target, limits, guard: None, using: None })
     }
 
-    /// Starts the VM if it does not run.
+    /// Starts the VM if it is not running.
     fn start(&mut self) -> Result<Ready, Error> {
         let Target { config, args, name, paths, log } = self.target;
         let arguments = if args.fresh { vec![SNAPSHOT.into()] } else { Vec::new() };
@@ -160,7 +160,7 @@ impl<'a> Job<'a> {
         let lock = lock(paths, name, COMMAND.name, self.limits.left(LOCK_WAIT), log)?;
         if let Some(process) = process::find_anywhere(paths)?.filter(|process| !process.exiting) {
             if process.lost {
-                // It is not of this `run`, which must not stop it at its end.
+                // The process does not belong to this `run`, which must not stop it at its end.
                 return Err(process.is_lost(name, paths));
             }
             self.check_freshness()?;
@@ -178,8 +178,8 @@ impl<'a> Job<'a> {
         Ok(ready)
     }
 
-    /// QEMU's `-snapshot` is for `-drive` and its short forms only (`system/vl.c`: the default of
-    /// `drive_add`); what `-blockdev` opens would be written all the same.
+    /// Refuses a `-blockdev` that would be written. QEMU's `-snapshot` is for `-drive` and its
+    /// short forms only (`system/vl.c`: the default of `drive_add`).
     fn check_blockdevs(&self) -> Result<(), Error> {
         let Target { config, name, .. } = self.target;
         let vm = self.target.vm()?;
@@ -192,7 +192,7 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    /// Of a VM that runs: what is written must be kept, and forgotten, as it was asked.
+    /// Refuses a running VM that would keep writes with `--fresh`, or forget them without it.
     fn check_freshness(&self) -> Result<(), Error> {
         let Target { args, name, paths, .. } = self.target;
         let (fresh, instance) = (args.fresh, Instance::read(paths)?);
@@ -207,13 +207,13 @@ impl<'a> Job<'a> {
         Err(error.hint(format!("`qqmgr wait {name} --for stopped` waits for its end")))
     }
 
-    /// The command's exit code, and what it said if that is wanted.
+    /// Runs the command, and returns its exit code and, if wanted, its output.
     fn work(&self, process: &Process) -> Result<(u8, Option<Output>), Error> {
         let Target { args, config, name, paths, log } = self.target;
         let wait = args.wait.unwrap_or(spec::WAIT_DEFAULT);
         let of_wait = (wait, Instant::now() + wait);
         let limit = self.limits.deadline.filter(|(_, end)| *end < of_wait.1).unwrap_or(of_wait);
-        // The wait has more to say of a guest that has ended.
+        // If the guest has ended, the wait gives a better error.
         if args.wait.is_none()
             && let Some((state, error)) = self.target.held()
             && !state.is_over()
@@ -252,19 +252,19 @@ impl<'a> Job<'a> {
             copy(&guest, &from, false)
         });
         match got {
-            // The command's own failure is what counts then.
+            // The command's own failure is more important.
             Err(error) if exit_code != 0 => log.note(error.message()),
             got => got?,
         }
         Ok((exit_code, output))
     }
 
-    /// The reason for what did not go well.
+    /// The reason why the job failed.
     fn cause(&self, process: &Process, error: Error) -> Error {
         let Target { name, paths, log, .. } = self.target;
         match (error.kind, process.is_alive()) {
             (Kind::Failed, false) => wait::ended(self.target, process),
-            // The session with the guest that was is not over for the connection that is shared.
+            // The shared connection does not notice that the guest it belongs to is gone.
             (Kind::NotRunning, true) => {
                 end_shared_connection(name, paths, log).err().unwrap_or(error)
             }
@@ -272,7 +272,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Stops what was started, by whichever `run`, unless another one still uses it.
+    /// Stops the VM, whichever `run` started it, unless another `run` still uses it.
     fn end(&mut self) -> Result<(), Error> {
         self.using = None;
         if self.guard.is_some() {
@@ -285,7 +285,7 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    /// There is nothing to stop for us.
+    /// Disarms the guard, since there is nothing to stop.
     fn disarm(&mut self) {
         if let Some(guard) = self.guard.take() {
             guard.disarm();
@@ -298,7 +298,7 @@ impl<'a> Job<'a> {
     }
 }
 
-/// What stops the VM as this command would.
+/// The command that stops the VM as this `run` would.
 fn stop_command(config: &Config, name: &str, args: &Args) -> Result<Vec<OsString>, Error> {
     let program = programs::own().map_err(|error| Error::io("find", Path::new("qqmgr"), &error))?;
     let mut argv = vec![program.into_os_string(), "-c".into(), config.file.clone().into()];
@@ -309,7 +309,7 @@ fn stop_command(config: &Config, name: &str, args: &Args) -> Result<Vec<OsString
 }
 
 impl Report for Ran {
-    /// The command has said what there is to say.
+    /// Prints nothing: the command has printed its own output.
     fn text(&self) -> String {
         String::new()
     }

@@ -80,7 +80,7 @@ fn run(args: &Args) -> Outcome {
     Ok(Box::new(Shot { name: target.name, file, width, height }))
 }
 
-/// What contradicts itself, before QEMU is asked for anything.
+/// Refuses flags that contradict each other, before QEMU is asked for anything.
 fn check(args: &Args, to_stdout: bool) -> Result<(), Error> {
     let usage = |message: &str, hint: &str| Err(Error::new(Kind::Usage, message).hint(hint));
     if args.head.is_some() && args.device.is_none() {
@@ -97,7 +97,7 @@ fn check(args: &Args, to_stdout: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// As PNG, and its width and height.
+/// The picture as PNG, and its width and height.
 fn picture(picture: Picture) -> Result<(Vec<u8>, (u32, u32)), Error> {
     let png = match picture {
         Picture::Png(png) => Some(png),
@@ -110,7 +110,7 @@ fn picture(picture: Picture) -> Result<(Vec<u8>, (u32, u32)), Error> {
     })
 }
 
-/// Under the first name that is free.
+/// Creates the file under the first name that is free.
 fn create(vm: &str, png: &[u8]) -> Result<PathBuf, Error> {
     let numbered = (1_u64..).map(|number| format!("{vm}-{number}.png"));
     for name in std::iter::once(format!("{vm}.png")).chain(numbered) {

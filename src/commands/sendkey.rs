@@ -1,9 +1,9 @@
-//! `qqmgr sendkey VM [KEYS...]`: keys are pressed on the VM's keyboard, or a text is typed.
+//! `qqmgr sendkey VM [KEYS...]`: presses keys on the VM's keyboard, or types a text.
 //!
-//! QEMU takes more keys than a keyboard passes on: it keeps them in a queue (1024 events, with
-//! pauses that are `hold-time` long, `ui/input.c`) and drops what is too much, as the keyboards
-//! drop what the guest does not fetch (16 bytes in a PS/2 keyboard, some 5 keys). So they are sent
-//! in portions, with a pause after each that is as long as its keys take.
+//! QEMU accepts more keys than a keyboard passes on: it keeps them in a queue (1024 events, with
+//! pauses that are `hold-time` long, `ui/input.c`) and drops the excess. The keyboards drop what
+//! the guest does not fetch (16 bytes in a PS/2 keyboard, some 5 keys). So keys are sent in
+//! portions, with a pause after each that is as long as its keys take.
 
 use super::control::Controlled;
 use super::target::Target;
@@ -55,14 +55,15 @@ static HOLD: Flag = Flag::value(
     "How long each key is down, and then up (default 0.05)",
 );
 
-/// 10 keys a second, as a fast person types. A guest that fetches none for the time of five, half
-/// a second, loses some; with 20 ms that was seen with an emulated guest on a busy host.
+/// The default of `--hold`: 10 keys a second, as a fast person types. A guest that fetches no keys
+/// for half a second, the time of five, loses some; with 20 ms this was seen with an emulated guest
+/// on a busy host.
 const HOLD_DEFAULT: Duration = Duration::from_millis(50);
 const HOLD_MAX: Duration = Duration::from_secs(10);
-/// The number of keys that are sent before they are waited for: far fewer than QEMU's queue holds.
+/// The number of keys in one portion, which is far fewer than QEMU's queue holds.
 const PORTION: usize = 16;
-/// With these, a portion is 16 * 8 * 6 events: each key goes down and up, and each time there is
-/// an end and a pause.
+/// The number of keys in one chord. With it, a portion is 16 * 8 * 6 events: each key goes down and
+/// up, and each time there is an end and a pause.
 const KEYS_OF_CHORD_MAX: usize = 8;
 
 fn run(args: &Args) -> Outcome {
@@ -75,7 +76,7 @@ fn run(args: &Args) -> Outcome {
     check(&mut open()?, &target.name, &chords)?;
     for (number, portion) in chords.chunks(PORTION).enumerate() {
         let before = number * PORTION;
-        // Held no longer than it takes to say so: other commands need the socket, too.
+        // The session is held only while the keys are sent: other commands need the socket.
         let sent = open().and_then(|mut session| {
             portion.iter().try_for_each(|chord| send(&mut session, chord, hold))
         });
@@ -95,7 +96,7 @@ fn run(args: &Args) -> Outcome {
     Ok(Box::new(Controlled { name: target.name, pid, what: Some(what), state }))
 }
 
-/// The keys that are asked for, all of them before the first is pressed.
+/// The keys to press. All of them are read before the first is pressed.
 fn asked(args: &Args) -> Result<Vec<Chord>, Error> {
     let words = &args.operands[1..];
     let usage = |message: &str| usage_of(&COMMAND, message.into());
@@ -114,7 +115,7 @@ fn asked(args: &Args) -> Result<Vec<Chord>, Error> {
     }
 }
 
-/// Checks that this QEMU knows all keys, and that the guest can get them: one that is stopped gets
+/// Checks that this QEMU knows all keys, and that the guest can get them: a stopped guest gets
 /// none, and QEMU does not say so.
 fn check(session: &mut Session, name: &str, chords: &[Chord]) -> Result<(), Error> {
     let schema = session.query_schema()?;

@@ -48,19 +48,19 @@ static QUIET: Flag =
 
 const DELETED: &str = "deleted";
 
-/// Who has the disks.
+/// The VM, running or stopped: it decides who handles the disks.
 enum Machine<'a> {
     Running(Running<'a>),
     Stopped(Stopped<'a>),
 }
 
-/// What was done.
+/// The result of an action.
 struct Done {
     name: String,
     tag: Tag,
-    /// "saved", ...
+    /// The action: "saved", ...
     what: &'static str,
-    /// Whether that is of the machine, too.
+    /// Whether the action included the machine's state.
     machine: bool,
     disks: Vec<PathBuf>,
     state: String,
@@ -102,7 +102,7 @@ fn run(args: &Args) -> Outcome {
         }
         ("delete", Some(tag)) => {
             if confirm::is_wanted(args) {
-                // Nobody waits for the lock while a person thinks.
+                // The lock is not held while a person thinks.
                 open(&target, None)?.1.find(&tag)?;
                 let loss = format!("snapshot `{tag}` of VM `{}` is lost", target.name);
                 confirm::confirm(args, &loss)?;
@@ -130,7 +130,7 @@ fn change(
     Ok(Box::new(done?))
 }
 
-/// The VM as it is, and its disks. With the VM's lock and for what is done next, anything that a
+/// Opens the VM and its disks. If the VM's lock and the next action are given, anything that a
 /// killed command left half done is settled.
 fn open<'a>(
     target: &'a Target,
@@ -188,7 +188,7 @@ fn load(target: &Target, machine: &mut Machine, disks: &Disks, tag: Tag) -> Resu
     let is_running = match machine {
         Machine::Running(running) => {
             running.load(disks, &whole, &tag)?;
-            // The guest knows nothing any more of the other end of its connections.
+            // The guest has forgotten its connections, so the shared one is dead.
             end_shared_connection(&target.name, &target.paths, &target.log).map(|()| true)
         }
         Machine::Stopped(stopped) => stopped.load(disks, &tag, &target.paths).map(|()| false),
@@ -210,7 +210,7 @@ fn delete(target: &Target, machine: &mut Machine, disks: &Disks, tag: Tag) -> Re
     Done::new(target, machine, tag, DELETED, whole.has_machine(), &whole.disks)
 }
 
-/// Changes nothing, and so needs no lock.
+/// Lists the snapshots. It changes nothing, so it needs no lock.
 fn list(target: &Target) -> Outcome {
     let (_, disks) = open(target, None)?;
     let list = disks.snapshots().into_iter().map(|whole| Entry {

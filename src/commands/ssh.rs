@@ -23,7 +23,7 @@ pub(crate) static COMMAND: Command = Command {
     run: Run::Once(run),
 };
 
-/// What a command said; what is no UTF-8 of it has become U+FFFD.
+/// The output of a command; invalid UTF-8 has become U+FFFD.
 struct Ran {
     name: String,
     exit_code: u8,
@@ -38,7 +38,7 @@ fn run(args: &Args) -> Outcome {
             .hint("a shell is for people: its output is no result"));
     }
     let config = Config::load(args)?;
-    // With options of its own, ssh may log in as somebody else.
+    // With its own options, ssh may log in as another user.
     let has_options = words.first().is_some_and(|word| word.as_bytes().starts_with(b"-"));
     let guest = Target::new(&config, args, &args.vm(), args.log())?.guest(!has_options)?;
     if !args.json {

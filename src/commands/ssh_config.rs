@@ -1,4 +1,4 @@
-//! `qqmgr ssh-config [VM...]`: what ssh itself, rsync, Ansible and editors need to know.
+//! `qqmgr ssh-config [VM...]`: prints what ssh itself, rsync, Ansible and editors need to know.
 
 use super::fleet::{Known, select};
 use super::target::Target;
@@ -26,7 +26,7 @@ pub(crate) static COMMAND: Command = Command {
 struct Entry {
     name: String,
     port: Option<u16>,
-    /// Without a port there is none.
+    /// The text for ssh; `None` if there is no port.
     config: Option<String>,
 }
 

@@ -40,7 +40,7 @@ fn run(target: &Target) -> Outcome {
     let args = target.args;
     let extra = Extra::of(args);
     let mut up = Up::new(target, extra, args.timeout.unwrap_or(TIMEOUT_DEFAULT))?;
-    // What runs already is not started again, and its configuration may have become wrong.
+    // A VM that is already running is left alone, and its configuration may have become wrong.
     if process::find_anywhere(&target.paths)?.is_none() {
         up.check()?;
         up.build_images(&|| None)?;

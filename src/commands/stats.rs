@@ -41,13 +41,13 @@ static WATCH: Flag =
 pub(super) struct Used {
     name: String,
     uptime: Option<Duration>,
-    /// 100 is one CPU of the host.
+    /// The CPU time used; 100 is one CPU of the host.
     cpu_percent: Option<f64>,
     pub(super) stats: Stats,
 }
 
 impl Used {
-    /// Since an earlier look, if there was one; otherwise since QEMU's start.
+    /// Measures since an earlier look, if there was one; otherwise since QEMU's start.
     pub(super) fn now(target: &Target, before: Option<&Stats>) -> Result<Self, Error> {
         let Target { name, paths, log, .. } = target;
         let stats = stats::look(name, paths, log)?;
@@ -59,13 +59,13 @@ impl Used {
 
 fn cpu_percent(stats: &Stats, uptime: Option<Duration>, before: Option<&Stats>) -> Option<f64> {
     let used = stats.usage?.cpu;
-    // Another process may have taken its place.
+    // Another process may have replaced it.
     let before = before.filter(|before| before.process.pid == stats.process.pid);
     let (used, time) = match before {
         Some(before) => (used.saturating_sub(before.usage?.cpu), stats.at - before.at),
         None => (used, uptime?),
     };
-    // Of a process that has just begun there is nothing to tell yet.
+    // For a process that has just begun, there is nothing to report.
     let percent = 100.0 * used.as_secs_f64() / time.as_secs_f64();
     percent.is_finite().then_some(percent)
 }
@@ -173,7 +173,8 @@ fn network_json(network: &Network) -> Value {
     ])
 }
 
-/// `17 B`, `1.5 KiB`, `12.0 MiB`: units of 1024, as QEMU's own options have them.
+/// Formats a size: `17 B`, `1.5 KiB`, `12.0 MiB`, with units of 1024, as QEMU's own options have
+/// them.
 fn size(bytes: u64) -> String {
     let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     match units.into_iter().find(|(_, bits)| bytes >> bits > 0) {

@@ -41,24 +41,24 @@ struct Status {
     process: Option<Process>,
     state: State,
     uptime: Option<Duration>,
-    /// How its last QEMU ended, if it does not run.
+    /// How its last QEMU ended, if the VM is not running.
     end: Option<End>,
-    /// Known by the configuration or by the record of the start.
+    /// The port that the configuration or the record of the start names.
     ssh_port: Option<u16>,
     ssh_vm_port: Option<u16>,
     configured: bool,
-    /// It was started with one.
+    /// Whether the VM was started with a console.
     has_console: bool,
-    /// What a restart would change; unknown without a record of the start, or when the
+    /// The changes that a restart would make; unknown without a record of the start, or when the
     /// configuration cannot be read any more.
     changes: Option<Vec<Change>>,
     config_file: PathBuf,
-    /// Why it cannot be managed as other VMs are.
+    /// Why the VM cannot be managed as other VMs are.
     unusual: Option<&'static str>,
     paths: Paths,
 }
 
-/// The answer is the exit code.
+/// The result of `--quiet`: the answer is the exit code.
 struct Quiet {
     name: String,
     running: bool,
@@ -105,16 +105,16 @@ fn run(target: &Target) -> Outcome {
     }))
 }
 
-/// What a restart without options would change.
+/// Finds what a restart without options would change.
 fn changed(target: &Target, instance: &Instance) -> Option<Vec<Change>> {
     let vm = target.vm().ok()?;
-    // A port that is chosen would be chosen again, and is no change.
+    // A port that was chosen would be chosen again, and is no change.
     let port = vm.port.fixed().unwrap_or(instance.ssh_port);
     let own_argv = own_argv(target, vm, &Extra::default(), port).ok()?;
     Some(changes(instance, &own_argv, port, features(target, vm)))
 }
 
-/// The system knows since when the process runs; where it does not tell, the record does.
+/// How long the process has run, from the system, or from the record if the system does not say.
 pub(super) fn uptime(process: &Process, instance: Option<&Instance>) -> Option<Duration> {
     process.uptime.or_else(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
@@ -220,12 +220,12 @@ impl Report for Quiet {
     }
 }
 
-/// Why and when a VM ended, for people.
+/// Says why and when a VM ended, for people.
 pub(super) fn ended(end: &End) -> String {
     end.text(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), duration)
 }
 
-/// `2 d 3 h`, `3 h 4 min`, `4 min 5 s`, `5 s`: two units are enough.
+/// Formats a duration: `2 d 3 h`, `3 h 4 min`, `4 min 5 s`, `5 s`. Two units are enough.
 pub(super) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);

@@ -17,11 +17,11 @@ use crate::vm::{Instance, process};
 use std::io;
 use std::time::{Duration, Instant};
 
-/// So long `--force` lets another command finish.
+/// How long `--force` lets another command finish.
 const FORCE_WAIT: Duration = Duration::from_secs(2);
-/// After this long without the lock, a guard looks whether there is a VM yet.
+/// How long a guard waits for the lock before it checks whether there is a VM.
 const GUARD_LOCK_WAIT: Duration = Duration::from_secs(3);
-/// What keeps a guard from stopping a VM, as a disk that is full, may go on for hours.
+/// How long a guard pauses between tries. A problem such as a full disk may last for hours.
 const GUARD_PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) static COMMAND: Command = Command {
@@ -55,7 +55,7 @@ static UNUSED: Flag = Flag::switch(
 static AT_EOF: Flag =
     Flag::switch("at-eof", |args| args.at_eof = true, "Wait for the end of standard input first");
 
-/// What is said, by `--at-eof`, before the wait.
+/// The message of `--at-eof` before the wait.
 pub(super) const WAITS_FOR_EOF: &str = "waiting for the end of standard input";
 
 pub(super) struct Stopped {
@@ -70,7 +70,7 @@ fn run(target: &Target) -> Outcome {
     let force = force(target.args);
     if target.args.at_eof {
         target.log.note(WAITS_FOR_EOF);
-        // Whoever cannot read any more has come to the end, too.
+        // A read error counts as the end of the input.
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
     }
     if target.args.unused {
@@ -85,14 +85,14 @@ fn run(target: &Target) -> Outcome {
     Ok(Box::new(stopped))
 }
 
-/// How hard to try, as it was asked.
+/// How hard to try, according to the flags.
 pub(super) fn force(args: &Args) -> Force {
     let timeout = args.timeout.unwrap_or(shutdown::TIMEOUT);
     Force { timeout, at_once: args.force, kill: !args.no_kill }
 }
 
-/// Stops the VM if it runs, and gives the lock under which that was done. By force it is done
-/// without the lock if need be.
+/// Stops the VM if it runs, and returns the lock under which it did so. With force, it works
+/// without the lock if necessary.
 pub(super) fn stop(
     target: &Target,
     command: &Command,
@@ -126,13 +126,14 @@ pub(super) fn stop(
     Ok((stopped, lock))
 }
 
-/// The VM's lock, for a `restart` of what was stopped without it.
+/// Takes the VM's lock, for a `restart` of a VM that was stopped without it.
 pub(super) fn lock_for(target: &Target, command: &Command) -> Result<Lock, Error> {
     lock(&target.paths, &target.name, command.name, LOCK_WAIT, &target.log)
 }
 
-/// The lock of a VM that must end now, also when another command keeps it. Several that take turns
-/// are waited for. `None` if the VM has ended and the other command keeps the lock all the same.
+/// Takes the lock of a VM that must end now, even if another command holds it. If several commands
+/// take turns, it waits for them. `None` if the VM has ended and the other command still holds the
+/// lock.
 fn lock_by_force(
     target: &Target,
     command: &Command,
@@ -148,7 +149,7 @@ fn lock_by_force(
             result => return result.map(Some),
         };
         if lock::holder(&paths.lock) == holder {
-            // A `start` waits for this QEMU in vain; it sees the end and gives the lock back.
+            // A `start` that waits for this QEMU sees that it has ended, and releases the lock.
             let process = process::find(paths)?.ok_or(error)?;
             stopped.pid = Some(process.pid);
             stopped.method = shutdown::terminate(&process, log)?;
@@ -164,8 +165,8 @@ fn lock_by_force(
     }
 }
 
-/// Stops the VM of a `run` that was killed. Nobody is told when that fails, so it is tried until
-/// the VM is gone or somebody else uses it.
+/// Stops the VM of a `run` that was killed. There is no user who could react to a failure, so it
+/// tries until the VM is gone or is needed again.
 fn stop_as_guard(target: &Target, force: Force) -> Result<Stopped, Error> {
     loop {
         let error = match stop_unused(target, &COMMAND, force, Unused::KILLED) {
@@ -185,24 +186,24 @@ fn stop_unused_once(target: &Target, force: Force) -> Result<Stopped, Error> {
     stop_unused(target, &COMMAND, force, unused)
 }
 
-/// What is known of a VM that nobody may need any more.
+/// Facts about a VM that may not be needed any more.
 #[derive(Clone, Copy)]
 pub(super) struct Unused {
-    /// It was one on demand, also when nothing in its directory tells so any more.
+    /// Whether the VM was started on demand, for the case that its record is gone.
     on_demand: bool,
-    /// The `run` that started it may have been killed in the middle of the start.
+    /// Whether the `run` that started it may have been killed in the middle of the start.
     was_killed: bool,
     lock_wait: Duration,
 }
 
 impl Unused {
-    /// Of a `run` that is at its end.
+    /// The case of a `run` that is at its end.
     pub(super) const DONE: Self = Self { on_demand: true, was_killed: false, lock_wait: LOCK_WAIT };
     const KILLED: Self = Self { on_demand: true, was_killed: true, lock_wait: GUARD_LOCK_WAIT };
 }
 
-/// Stops a VM on demand that no `run` uses. Somebody may be removing its directory: nothing is made
-/// there.
+/// Stops a VM on demand that no `run` uses. Its directory may be about to be removed, so no file is
+/// made there.
 pub(super) fn stop_unused(
     target: &Target,
     command: &Command,
@@ -223,7 +224,7 @@ pub(super) fn stop_unused(
         stopped.method = shutdown::shut_down(&process, paths, force, log)?;
         stopped.ending = events::ending(paths);
     }
-    // Without a lock, files that are there may be those of another start.
+    // Without the lock, the files may belong to another start.
     stopped.took = begin.elapsed();
     if lock.is_some() || !paths.dir.exists() {
         stopped.clean(target)?;
@@ -237,8 +238,8 @@ impl Stopped {
         Self { name, pid: None, method, ending, took: Duration::ZERO }
     }
 
-    /// Removes what only a VM that runs has. When that fails, the error says first that the VM is
-    /// stopped.
+    /// Removes the files that only a running VM has. If that fails, the error says first that the
+    /// VM is stopped.
     fn clean(&self, target: &Target) -> Result<(), Error> {
         let Target { name, paths, log, .. } = target;
         let ended = forget_guest(name, paths, log);

@@ -1,4 +1,4 @@
-//! The VM that a command is about, and everything that it would be started with now.
+//! The VM that a command works on, and everything that it would be started with now.
 
 use super::wait;
 use crate::cli::Args;
@@ -23,7 +23,8 @@ pub(super) struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// A VM that runs and is not configured any more is one, too: it can be looked at and stopped.
+    /// Finds the VM. A VM that runs but is no longer configured is valid: it can be looked at and
+    /// stopped.
     pub(super) fn new(
         config: &'a Config,
         args: &'a Args,
@@ -37,7 +38,7 @@ impl<'a> Target<'a> {
         Ok(Self { config, args, name: name.to_string(), paths, log })
     }
 
-    /// The same VM, with something that a person should know while it is waited for.
+    /// A copy for the same VM, with a remark for a person who waits for it.
     pub(super) fn with_remark(&self, remark: &'static str) -> Self {
         let (name, paths) = (self.name.clone(), self.paths.clone());
         Self {
@@ -49,7 +50,8 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// The guest over ssh, waited for if that was asked for, also until it lets us in if `login`.
+    /// The guest over ssh. With `--wait`, waits for its ssh server and, if `login`, until it
+    /// accepts us.
     pub(super) fn guest(&self, login: bool) -> Result<Guest, Error> {
         let limit = self.args.wait.map(|timeout| (timeout, Instant::now() + timeout));
         let process = limit.map(|limit| wait::for_ssh(self, limit)).transpose()?;
@@ -61,15 +63,15 @@ impl<'a> Target<'a> {
         Ok(guest)
     }
 
-    /// An error for a guest that does nothing until somebody lets it go on: ssh would hang.
+    /// Refuses a guest that does nothing until it is resumed: ssh would hang.
     pub(super) fn check_guest_runs(&self) -> Result<(), Error> {
         self.held().map_or(Ok(()), |(_, error)| Err(error))
     }
 
-    /// The state of a guest that does nothing until somebody lets it go on, and the error for it.
+    /// The state of a guest that does nothing until it is resumed, and the error for it.
     pub(super) fn held(&self) -> Option<(State, Error)> {
         let Self { name, paths, log, .. } = self;
-        // What cannot be told here is told by what the caller does next.
+        // If this fails here, the caller's next step reports it.
         let (process, instance) = (process::find(paths).ok()?, Instance::read(paths).ok()?);
         let state = State::ask(paths, process.as_ref(), instance.as_ref(), log).ok()?;
         let way_on = state.way_on(name)?;
@@ -77,7 +79,7 @@ impl<'a> Target<'a> {
         Some((state, Error::failed(message).hint(way_on)))
     }
 
-    /// As the configuration has it.
+    /// The VM in the configuration.
     pub(super) fn vm(&self) -> Result<&'a Vm, Error> {
         self.config.vm(&self.name)
     }
@@ -96,19 +98,19 @@ pub(super) fn check_name(config: &Config, args: &Args, name: &str) -> Result<(),
     })
 }
 
-/// Whether a VM runs, as far as that can be told: one that cannot be looked at may, and the command
-/// that works on it says why it cannot.
+/// Whether a VM runs, as far as can be known. A VM that cannot be looked at may run; the command
+/// that works on it reports why it cannot.
 pub(super) fn may_run(paths: &Paths) -> bool {
     !matches!(process::look(paths), Ok(Look::Gone))
 }
 
-/// Whether a VM runs that this configuration does not have, and had when it was started.
+/// Whether a VM runs that this configuration had when it was started, and no longer has.
 pub(super) fn runs_unconfigured(config: &Config, paths: &Paths) -> bool {
     let record = Instance::read(paths).ok().flatten();
     record.is_none_or(|instance| instance.config_name == config.name()) && may_run(paths)
 }
 
-/// The VMs that run, or are about to, without being in the configuration any more; sorted.
+/// The VMs that run, or are about to, but are no longer in the configuration; sorted.
 pub(super) fn unconfigured(config: &Config) -> Result<Vec<String>, Error> {
     let mut others = config.vms_with_a_dir()?;
     others.retain(|name| {

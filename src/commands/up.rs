@@ -1,5 +1,5 @@
-//! Starting a VM: under its lock, on which port, and what is kept of it. For `start`, `restart`
-//! and `run`.
+//! Starts a VM: under its lock, on which port, and with which record. `start`, `restart` and `run`
+//! use it.
 
 use super::plan::{Extra, Plan};
 use super::target::{Target, may_run};
@@ -23,21 +23,21 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// What QEMU gets by default to answer.
+/// How long QEMU may take to answer, by default.
 pub(super) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// How long a QEMU that does not answer is given to show that it is ending.
 const ENDING_WAIT: Duration = Duration::from_millis(400);
-/// Between our choice of a port and QEMU's taking it somebody else may be faster, so often.
+/// How often to choose another port if another program takes it before QEMU does.
 const PORT_TRIES: usize = 10;
 
-/// A start that is asked for.
+/// A start that was asked for.
 pub(super) struct Up<'a> {
     pub(super) target: &'a Target<'a>,
     pub(super) vm: &'a Vm,
     pub(super) extra: Extra<'a>,
-    /// For QEMU to answer.
+    /// How long QEMU may take to answer.
     pub(super) timeout: Duration,
-    /// The images that were made for it already.
+    /// The images that have been made for it so far.
     built: Vec<String>,
 }
 
@@ -49,11 +49,11 @@ pub(super) struct Running {
     pub(super) built: Vec<String>,
 }
 
-/// A VM that somebody else starts.
+/// A VM that another program starts.
 pub(super) enum Prepared {
     /// The command line of QEMU.
     Argv(Vec<OsString>),
-    /// It runs already.
+    /// The VM is already running.
     Runs(Process),
 }
 
@@ -66,20 +66,20 @@ impl<'a> Up<'a> {
         Ok(Self { target, vm: target.vm()?, extra, timeout, built: Vec::new() })
     }
 
-    /// Errors of the configuration, before anything is made or stopped.
+    /// Finds errors of the configuration before anything is made or stopped.
     pub(super) fn check(&self) -> Result<(), Error> {
         self.plan(self.likely_port()).map(|_| ())
     }
 
-    /// Makes what is missing of the VM's images, before anybody has to wait for its lock.
+    /// Makes the VM's missing images, before another command has to wait for its lock.
     pub(super) fn build_images(&mut self, exceeded: Exceeded) -> Result<(), Error> {
         self.warn_of_changed_images()?;
         self.built = self.images(exceeded)?.built;
         Ok(())
     }
 
-    /// The same for a VM that may run and is to be stopped first: a port that it does not have yet
-    /// must be free.
+    /// Checks the start of a VM that is stopped first if it runs: a port that it does not have so
+    /// far must be free.
     pub(super) fn check_restart(&self) -> Result<(), Error> {
         self.check()?;
         let paths = &self.target.paths;
@@ -97,12 +97,12 @@ impl<'a> Up<'a> {
         Plan::new(self.target, self.vm, &self.extra, ssh_port)
     }
 
-    /// The port that it would have if it were started now.
+    /// The port that the VM would have if it were started now.
     pub(super) fn likely_port(&self) -> u16 {
         likely_port(self.target.config, self.vm)
     }
 
-    /// Starts the VM if it does not run. The lock is the VM's.
+    /// Starts the VM if it is not running. The lock is the VM's.
     pub(super) fn under(&self, lock: Lock) -> Result<Running, Error> {
         if let Some((process, state)) = self.running()? {
             return self.already_running(&process, state);
@@ -112,7 +112,7 @@ impl<'a> Up<'a> {
         let cleared = forgotten.and_then(|()| paths.clean_for_start());
         let cleared = cleared.and_then(|()| check_pid_file(paths));
         let cleared = cleared.and_then(|()| self.settle_snapshots(&lock));
-        // Held until QEMU has them open. Nothing is to be made any more, most likely.
+        // The images are held until QEMU has opened them. Most likely all of them are already made.
         let images = match cleared.and_then(|()| self.images(&|| None)) {
             Ok(images) => images,
             Err(error) => return Err(lock.discard(paths).err().unwrap_or(error)),
@@ -138,7 +138,7 @@ impl<'a> Up<'a> {
                 }
                 Err(Failed { error, .. }) => {
                     if !paths.log.exists() {
-                        // It was never run.
+                        // The VM has never run.
                         lock.discard(paths)?;
                     }
                     return Err(error);
@@ -147,8 +147,8 @@ impl<'a> Up<'a> {
         }
     }
 
-    /// Does all that a start does but run QEMU, for a debugger that will, and gives the lock back:
-    /// until QEMU runs, the VM is one that does not.
+    /// Does everything that a start does except running QEMU, for a debugger that will run it, and
+    /// releases the lock. Until QEMU runs, the VM counts as stopped.
     pub(super) fn without_qemu(&self, lock: Lock) -> Result<Prepared, Error> {
         if let Some((process, _)) = self.running()? {
             return Ok(Prepared::Runs(process));
@@ -167,7 +167,7 @@ impl<'a> Up<'a> {
         })
     }
 
-    /// Settles what a killed `snapshot` left half done. Disks that do not match are not used.
+    /// Settles what a killed `snapshot` left half done. Disks that do not match are refused.
     fn settle_snapshots(&self, lock: &Lock) -> Result<(), Error> {
         let Target { config, name, paths, log, .. } = self.target;
         if Journal::read(paths)?.is_none() {
@@ -178,10 +178,10 @@ impl<'a> Up<'a> {
         stopped.settle(name, paths, Next::Other)
     }
 
-    /// Finds the port, and writes down what the VM is started with: from then on the port is its.
+    /// Finds the port, and records what the VM is started with: from then on the port is taken.
     fn prepare(&self, refused: &BTreeSet<u16>) -> Result<(Plan, Instance), Error> {
         let Target { config, paths, .. } = self.target;
-        // Held while a port is chosen and until the record says whose it is.
+        // Held while a port is chosen and until the record names its owner.
         let _claiming;
         let plan = if let Some(port) = self.vm.port.fixed() {
             let plan = self.plan(port)?;
@@ -226,14 +226,14 @@ impl<'a> Up<'a> {
         })?;
         instance.is_ready(&ready.process);
         if let Err(error) = instance.write(paths) {
-            // On a full disk, say. The VM runs, and its pid file tells as much.
+            // The disk may be full, for example. The VM runs, and its pid file shows it.
             log.note(&format!("the VM runs, but its record is incomplete: {}", error.message()));
         }
         Ok(Running { ready, ssh_port: instance.ssh_port, built: Vec::new() })
     }
 
-    /// The VM's process and state, if it runs. One that is about to end is waited for: it still
-    /// holds its images, and soon there is no VM any more.
+    /// The VM's process and state, if it runs. Waits for a process that is about to end: it still
+    /// holds its images, and soon the VM is stopped.
     fn running(&self) -> Result<Option<(Process, State)>, Error> {
         let Target { paths, log, .. } = self.target;
         let Some(process) = process::find_anywhere(paths)? else { return Ok(None) };
@@ -251,7 +251,7 @@ impl<'a> Up<'a> {
             return Err(Error::new(Kind::TimedOut, message).hint(hint));
         }
         let state = State::ask(paths, Some(&process), Instance::read(paths)?.as_ref(), log)?;
-        // One that got SIGTERM closes its sockets before its pid file and itself.
+        // A QEMU that got SIGTERM closes its sockets before it removes its pid file and ends.
         let ended = || process.ends_by(Instant::now() + ENDING_WAIT);
         let runs = state != State::Stopped && (state != State::Unresponsive || !ended());
         Ok(runs.then_some((process, state)))
@@ -265,12 +265,12 @@ impl<'a> Up<'a> {
         self.check_extra(instance.as_ref(), ssh_port)?;
         if let Some(mut instance) = instance {
             if matches!(state, State::Starting | State::Qemu(_)) && !instance.ready {
-                // A `start` began it and was killed.
+                // A `start` was killed before it was finished.
                 let ready = launch::wait_for_running(process, paths, self.timeout, log)?;
                 instance.is_ready(&ready.process);
                 state = State::Qemu(ready.run_state);
             }
-            // Somebody wants it to stay.
+            // If this command wants the VM to stay, it does.
             instance.on_demand &= self.extra.on_demand;
             instance.write(paths)?;
         }
@@ -279,7 +279,7 @@ impl<'a> Up<'a> {
         Ok(Running { ready, ssh_port, built: self.built.clone() })
     }
 
-    /// What was asked for this start must be what runs: to say "already running" would be wrong.
+    /// Refuses options that differ from what runs: to say "already running" would be wrong.
     fn check_extra(&self, instance: Option<&Instance>, ssh_port: u16) -> Result<(), Error> {
         if self.extra.is_none() {
             return Ok(());
@@ -295,11 +295,11 @@ impl<'a> Up<'a> {
         Err(error.hint(format!("`qqmgr restart {name}` takes the same options")))
     }
 
-    /// One that no VM of this configuration has, running or stopped with a port of its own.
+    /// Finds a port that no other VM of this configuration has, running or stopped.
     fn free_port(&self, refused: &BTreeSet<u16>) -> Result<u16, Error> {
         let config = self.target.config;
         let others = config.vms_with_a_dir()?.into_iter().filter(|name| *name != self.vm.name);
-        // A record that is left of a crash keeps a port for nothing, which does no harm.
+        // A record that is left after a crash reserves a port in vain, which does no harm.
         let record = |name: String| Instance::read(&Paths::new(config.vm_dir(&name))).ok()?;
         let recorded = others.filter_map(record);
         let mut claimed: BTreeSet<u16> = recorded.map(|instance| instance.ssh_port).collect();
@@ -309,7 +309,8 @@ impl<'a> Up<'a> {
         chosen.ok_or_else(|| Error::failed("there is no free port for ssh"))
     }
 
-    /// QEMU would say only that it could not set up a forwarding rule.
+    /// Checks that the port is free: QEMU would say only that it could not set up a forwarding
+    /// rule.
     fn check_port(&self, plan: &Plan) -> Result<(), Error> {
         let (config, port) = (self.target.config, plan.ssh_port);
         if !plan.reached_on_host || !port::is_taken(port) {
@@ -337,7 +338,7 @@ pub(super) fn likely_port(config: &Config, vm: &Vm) -> u16 {
     vm.port.fixed().unwrap_or_else(choice)
 }
 
-/// QEMU takes over a file that is there, and nothing else.
+/// Removes a pid file that is not a regular file: QEMU takes over only those.
 fn check_pid_file(paths: &Paths) -> Result<(), Error> {
     match paths.pid.symlink_metadata() {
         Ok(metadata) if !metadata.is_file() => paths.remove_pid_file(),

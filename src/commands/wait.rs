@@ -56,7 +56,7 @@ struct Waited {
     name: String,
     waited_for: WaitFor,
     pid: Option<u32>,
-    /// Of `stopped`.
+    /// How the VM ended, for `stopped`.
     ending: Option<Ending>,
     took: Duration,
 }
@@ -89,8 +89,8 @@ fn run(target: &Target) -> Outcome {
     Ok(Box::new(Waited { name, waited_for, pid, ending, took }))
 }
 
-/// The VM's process; `None` when its end is waited for and was before. One whose start is waited
-/// for may be started by somebody yet.
+/// Finds the VM's process; `None` if it waits for the end of a VM that has already ended. For
+/// `running`, the VM may be started later.
 fn find(target: &Target, waited_for: &WaitFor, limit: Limit) -> Result<Option<Process>, Error> {
     let found = process::find(&target.paths)?;
     match (found, waited_for) {
@@ -121,7 +121,7 @@ pub(super) fn for_ssh(target: &Target, limit: (Duration, Instant)) -> Result<Pro
     Ok(process)
 }
 
-/// The error of a VM that has ended under the command of a `run`.
+/// The error of a VM that ended while the command of a `run` was running.
 pub(super) fn ended(target: &Target, process: &Process) -> Error {
     watch(target, process, None).ended("the command ran")
 }
@@ -134,7 +134,8 @@ pub(super) fn ssh_by(
     ssh_of(target, &watch(target, process, Some(limit)))
 }
 
-/// Where ssh itself would go: to the port of the VM's start, or as its options say.
+/// Waits for ssh where ssh itself would connect: at the port of the VM's start, or as its options
+/// say.
 fn ssh_of(target: &Target, watch: &Watch) -> Result<(), Error> {
     let Target { config, name, paths, log, .. } = target;
     let instance = Instance::read(paths)?;
@@ -170,7 +171,7 @@ fn is_led_to(instance: &Instance, port: u16) -> bool {
     forward::may_reach(&arguments, port) || port::is_taken(port)
 }
 
-/// Waits until the guest lets us in. Its server has answered already.
+/// Waits until the guest accepts a login. Its server has answered before.
 pub(super) fn for_login(
     target: &Target,
     guest: &Guest,

@@ -1,5 +1,5 @@
-//! `stats --watch`: the same again each second, as long as a VM runs: on a terminal in the same
-//! place, otherwise one after the other.
+//! `stats --watch`: repeats the output each second while a VM runs, in the same place on a
+//! terminal, otherwise one after the other.
 
 use super::stats::Used;
 use super::target::Target;
@@ -25,7 +25,7 @@ impl Watched<'_> {
         Used::now(&self.target, self.last.as_ref())
     }
 
-    /// Whether what is used is not by the QEMU that was seen: one that is started anew is another.
+    /// Whether the usage belongs to another QEMU than the one seen before, after a new start.
     fn is_of_another(&self, used: &Used) -> bool {
         self.last.as_ref().is_some_and(|last| last.process.pid != used.stats.process.pid)
     }
@@ -35,8 +35,8 @@ impl Watched<'_> {
     }
 }
 
-/// Until no VM of these runs any more, or nobody reads. What goes wrong is told, but for the end of
-/// a VM that has been seen.
+/// Watches until none of these VMs runs any more or the output has no reader. Reports errors,
+/// except the end of a VM that has been seen.
 pub(super) fn watch(targets: Vec<Target>, tell: &mut dyn FnMut(Outcome)) {
     let json = targets.first().is_some_and(|target| target.args.json);
     let several = targets.len() > 1;
@@ -58,7 +58,7 @@ pub(super) fn watch(targets: Vec<Target>, tell: &mut dyn FnMut(Outcome)) {
                 Err(error) if error.kind == Kind::NotRunning && one.last.is_some() => {}
                 Err(error) => {
                     tell(Err(error.of_vm(&one.target.name, several)));
-                    // What was drawn does not stand where it did.
+                    // The earlier drawing has moved.
                     redraw = redraw.and(Redraw::on_terminal());
                 }
             }
@@ -75,7 +75,8 @@ pub(super) fn watch(targets: Vec<Target>, tell: &mut dyn FnMut(Outcome)) {
     }
 }
 
-/// Not on a terminal, each text has an empty line behind it, and each document a line of its own.
+/// Writes the texts. If not on a terminal, an empty line follows each text, and each document has
+/// its own line.
 fn write(shown: &[String], redraw: &mut Option<Redraw>) -> Result<Reader, Error> {
     let text = shown.join("\n");
     match redraw {
@@ -84,7 +85,7 @@ fn write(shown: &[String], redraw: &mut Option<Redraw>) -> Result<Reader, Error>
     }
 }
 
-/// In parallel: one that does not answer makes no other wait.
+/// Looks at all VMs in parallel: a VM that does not answer does not delay the others.
 fn all_at_once(watched: &[Watched]) -> Vec<Result<Used, Error>> {
     thread::scope(|scope| {
         let looks: Vec<_> = watched
@@ -92,7 +93,7 @@ fn all_at_once(watched: &[Watched]) -> Vec<Result<Used, Error>> {
             .map(|one| (one, thread::Builder::new().spawn_scoped(scope, || one.look())))
             .collect();
         let look = |(one, thread): (&Watched, std::io::Result<thread::ScopedJoinHandle<_>>)| {
-            // Where the system has no more threads for us, this one does it.
+            // If the system has no more threads, this one does it.
             thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| one.look())
         };
         looks.into_iter().map(look).collect()

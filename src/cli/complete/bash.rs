@@ -22,7 +22,7 @@ impl Line {
     /// only what follows it. Where a quote is open, it replaces what follows the quote.
     pub(crate) fn read(line: &[u8], breaks: &[u8]) -> Self {
         let mut read = Self::default();
-        // What is kept again when the quote is closed.
+        // The part that is kept once the quote is closed.
         let (mut in_word, mut kept_outside) = (false, 0);
         let mut bytes = line.iter().copied();
         while let Some(byte) = bytes.next() {
@@ -53,7 +53,7 @@ impl Line {
         read
     }
 
-    /// What stands behind a backslash. One at the end of the line stands for nothing yet.
+    /// Takes the byte after a backslash. A backslash at the end of the line adds nothing.
     fn escaped(&mut self, next: Option<u8>) {
         let Some(next) = next.filter(|next| *next != b'\n') else { return };
         if self.quote.is_some() && !b"$`\"\\".contains(&next) {
@@ -62,14 +62,14 @@ impl Line {
         self.current.push(next);
     }
 
-    /// What readline has to insert for that word, if what is typed begins it.
+    /// Returns what readline has to insert for that word, if the word begins with what is typed.
     pub(crate) fn insert(&self, word: &[u8]) -> Option<Vec<u8>> {
         word.starts_with(&self.current).then(|| quoted(&word[self.kept..], self.quote))
     }
 }
 
-/// The text so that bash reads it as it is, within that open quote. An `!` would be looked up in
-/// the history between double quotes, even behind a backslash.
+/// Quotes the text so that bash reads it unchanged inside that open quote. Between double quotes,
+/// bash would look up an `!` in the history even after a backslash.
 fn quoted(text: &[u8], quote: Option<u8>) -> Vec<u8> {
     let mut quoted = Vec::new();
     for byte in text {
@@ -99,7 +99,7 @@ mod tests {
 
     const BREAKS: &[u8] = b" \t\n\"'@><=;|&(:";
 
-    /// `BEFORE...|KEPT|REST` and what is inserted for a word.
+    /// Shows a line as `BEFORE...|KEPT|REST`, and what is inserted for a word.
     fn read(line: &str, word: &str) -> (String, String) {
         let line = Line::read(line.as_bytes(), BREAKS);
         let (kept, rest) = line.current.split_at(line.kept);

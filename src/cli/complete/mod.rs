@@ -1,8 +1,8 @@
-//! What may come next on a command line, by the table that it is parsed with.
+//! Finds what may come next on a command line, with the table that the line is parsed with.
 //!
-//! [`place`] reads the words before the current one as [`super::parse()`] does, and says what the
-//! table has for this place. Pure: names that are only known at the time are looked up by
-//! `qqmgr complete`, which the shells ask. Their scripts are the files beside this one.
+//! [`place`] reads the words before the current one as [`super::parse`] does, and says what the
+//! table has for this place. It is pure: `qqmgr complete`, which the shells call, looks up the
+//! names that are only known at run time. The shells' scripts are the files beside this one.
 
 pub(crate) mod bash;
 
@@ -13,7 +13,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
-/// The shells that there is a script for, and their scripts.
+/// The shells that have a script, and their scripts.
 const SCRIPTS: &[(&str, &str)] = &[
     ("bash", include_str!("qqmgr.bash")),
     ("zsh", include_str!("qqmgr.zsh")),
@@ -26,7 +26,7 @@ pub(crate) fn script(shell: &str) -> Option<&'static str> {
     SCRIPTS.iter().find(|(name, _)| *name == shell).map(|(_, script)| *script)
 }
 
-/// What completes a word.
+/// The kinds of words that can complete a word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Vms,
@@ -38,13 +38,13 @@ pub(crate) enum Kind {
     Words(Vec<(String, &'static str)>),
 }
 
-/// A place on a command line that something can stand at.
+/// The place of a word on a command line.
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) kind: Kind,
-    /// What of the current word stands before that: `--for=`, or nothing.
+    /// The part of the current word before the completed one: `--for=`, or nothing.
     pub(crate) prefix: OsString,
-    /// What `-c` names.
+    /// The file that `-c` names.
     pub(crate) config: Option<PathBuf>,
     /// The operands before the word.
     pub(crate) operands: Vec<OsString>,
@@ -52,8 +52,8 @@ pub(crate) struct Place {
 
 type Table = &'static [&'static Command];
 
-/// The place of `current`, which stands behind the words `before`. `None` where nothing is known,
-/// or where the word belongs to another program.
+/// Finds the place of `current`, which follows the words `before`. `None` if nothing is known about
+/// it, or if the word belongs to another program.
 pub(crate) fn place(commands: Table, before: Vec<OsString>, current: &OsStr) -> Option<Place> {
     let mut words = Words::new(commands);
     let mut lexer = Lexer::new(before);
@@ -78,9 +78,9 @@ pub(crate) fn place(commands: Table, before: Vec<OsString>, current: &OsStr) -> 
     Some(Place { kind, prefix, config, operands: words.operands })
 }
 
-/// Takes a flag and its value. The flag is given back when its value is the word that follows.
+/// Takes a flag and its value. Returns the flag if its value is the word that follows.
 fn walk_flag(words: &mut Words, lexer: &mut Lexer, spelled: &str) -> Option<&'static Flag> {
-    // One that only another command has takes its value with it all the same.
+    // A flag that only another command has takes its value as well.
     let flag =
         words.find_flag(spelled).or_else(|| Words::new(words.commands).find_flag(spelled))?;
     let value = match flag.kind {
@@ -123,7 +123,7 @@ fn commands(table: Table) -> Kind {
     Kind::Words(table.iter().map(|command| (command.name.into(), command.about)).collect())
 }
 
-/// Every spelling of the flags that can be given here.
+/// Every spelling of the flags that are valid here.
 fn flags(words: &Words) -> Vec<(String, &'static str)> {
     let known = match words.command {
         Some(command) => known_flags(words.commands, Some(command)),
@@ -136,8 +136,8 @@ fn flags(words: &Words) -> Vec<(String, &'static str)> {
     spellings.collect()
 }
 
-/// What completes the value of that flag. Before the command is known, a flag may have been found
-/// in the row of another one that has a flag of this name.
+/// Finds what completes the value of that flag. Before the command is known, the flag may come from
+/// the row of another command that has a flag of this name.
 fn of_value(words: &Words, flag: &Flag) -> Option<Kind> {
     let own = known_flags(words.commands, words.command);
     let flag = own.into_iter().find(|own| own.long == flag.long)?;
@@ -155,7 +155,7 @@ fn plain(words: &[&str]) -> Kind {
     Kind::Words(words.iter().map(|word| (word.to_string(), "")).collect())
 }
 
-/// The one place that knows what the names in the table stand for.
+/// Maps the names in the table to what completes them. This is the only place that knows them.
 fn of_name(table: Table, name: &str) -> Option<Kind> {
     Some(match name {
         "VM" => Kind::Vms,
@@ -170,8 +170,8 @@ fn of_name(table: Table, name: &str) -> Option<Kind> {
     })
 }
 
-/// The operand that a word behind so many others is. Where it may be either of two, it is the one
-/// that can be completed.
+/// Finds the operand at this index. If the word may be either of two operands, the one that can be
+/// completed is chosen.
 fn operand_at(command: &'static Command, index: usize) -> Option<&'static Operand> {
     let words = |operand: &&Operand| !matches!(operand.count, Count::Words { .. } | Count::Rest);
     let several = |operand: &&Operand| matches!(operand.count, Count::Many | Count::Any);
@@ -179,7 +179,7 @@ fn operand_at(command: &'static Command, index: usize) -> Option<&'static Operan
     let Some(many) = operands.iter().position(several) else {
         return operands.get(index).copied();
     };
-    // The first of several is none of those that follow it.
+    // The first word of `Count::Many` cannot be one of the operands that follow.
     if index < many || index == many && operands[many].count == Count::Many {
         return operands.get(index).copied();
     }

@@ -1,5 +1,5 @@
-//! Rules about the files that QEMU would open: that they are there, and that no two VMs write the
-//! same image.
+//! Rules about the files that QEMU would open: they must exist, and no two VMs may write the same
+//! image.
 
 use super::Subject;
 use super::findings::{Shared, groups, listed};
@@ -13,7 +13,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
-/// Finds the files that are missing, but for those that qqmgr makes.
+/// Finds the files that are missing, except those that qqmgr makes.
 pub(super) fn missing(config: &Config, arguments: &[Argument], made: &[PathBuf]) -> Vec<Problem> {
     let is_made = |named: &Named| made.iter().any(|path| path == Path::new(&named.path));
     let others = named(arguments).filter(|(named, _)| !is_made(named));
@@ -45,7 +45,7 @@ fn problem(dir: &Path, named: &Named, place: Span) -> Option<Problem> {
     Some(problem.hint(format!("relative paths in `cmd` start from `{}`", dir.display())))
 }
 
-/// A file name in the same directory that may be meant.
+/// Finds a file name in the same directory that was probably meant.
 fn near(path: &Path) -> Option<String> {
     let entries = fs::read_dir(path.parent()?).into_iter().flatten().flatten();
     let names: Vec<String> =
@@ -53,7 +53,7 @@ fn near(path: &Path) -> Option<String> {
     nearest(path.file_name()?.to_str()?, names.iter().map(String::as_str)).map(str::to_string)
 }
 
-/// Images that several VMs write.
+/// Finds the images that several VMs write.
 pub(super) fn shared<'a>(config: &Config, subjects: &'a [Subject]) -> Shared<'a> {
     let of_one = |subject: &'a Subject| {
         let written = written(config, &subject.arguments).into_iter();
@@ -69,7 +69,7 @@ pub(super) fn shared<'a>(config: &Config, subjects: &'a [Subject]) -> Shared<'a>
     shared.collect()
 }
 
-/// The images that a VM writes, by what their paths lead to.
+/// The images that a VM writes, by the files that their paths lead to.
 fn written(config: &Config, arguments: &[Argument]) -> Vec<(PathBuf, Named, Span)> {
     let images = named(arguments).filter(|(named, _)| named.written);
     let images = images.filter_map(|(named, word)| {

@@ -1,4 +1,4 @@
-//! The findings of `qqmgr check`, each once, in the order of the file.
+//! The findings of `qqmgr check`, each reported once, in the order of the file.
 
 use crate::error::{Kind, Located, STDOUT, problem_json};
 use crate::json::Value;
@@ -7,7 +7,7 @@ use crate::text::{Position, Problem, Source};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A message about more VMs than this names only so many.
+/// The number of VMs that a message names at most.
 const VMS_SHOWN_MAX: usize = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,25 +18,25 @@ pub(super) enum Severity {
 
 struct Finding {
     severity: Severity,
-    /// The VMs that it is about; none if it keeps the file from being read.
+    /// The VMs that it is about; empty if it keeps the file from being read.
     vms: Vec<String>,
-    /// Whether the message names them.
+    /// Whether the message names the VMs.
     names_them: bool,
     problem: Problem,
 }
 
 pub(super) struct Findings {
     source: Arc<Source>,
-    /// How many VMs were looked at, if the file could be read.
+    /// How many VMs were checked, if the file could be read.
     vms: Option<usize>,
     found: Vec<Finding>,
 }
 
-/// Warnings, each with the names of the VMs that are in each other's way.
+/// Warnings, each with the names of the VMs that conflict.
 pub(super) type Shared<'a> = Vec<(Vec<&'a str>, Problem)>;
 
 impl Findings {
-    /// None yet, about so many VMs.
+    /// Makes an empty list of findings about this many VMs.
     pub(super) fn new(source: &Arc<Source>, vms: usize) -> Self {
         Self { source: Arc::clone(source), vms: Some(vms), found: Vec::new() }
     }
@@ -48,7 +48,7 @@ impl Findings {
         findings.sorted()
     }
 
-    /// Adds findings of one VM. A finding that several VMs have at the same place is told once,
+    /// Adds findings of one VM. A finding that several VMs have at the same place is reported once,
     /// with all their names.
     pub(super) fn add(
         &mut self,
@@ -69,8 +69,8 @@ impl Findings {
         }
     }
 
-    /// Adds the errors of a VM's own table, to whose place they point; one that several VMs take
-    /// over is told once.
+    /// Adds the errors of a VM's own table, which point to their places. An error that several VMs
+    /// inherit is reported once.
     pub(super) fn add_told(&mut self, vm: &str, problems: &[Problem]) {
         for problem in problems {
             match self.found.iter_mut().find(|other| other.problem == *problem) {
@@ -106,7 +106,7 @@ impl Findings {
         self
     }
 
-    /// Each with its place.
+    /// The findings, each with its place.
     fn placed(&self) -> impl Iterator<Item = (&Finding, Position)> {
         let offsets = self.found.iter().map(|finding| finding.problem.span.start);
         self.found.iter().zip(self.source.positions(offsets))
@@ -146,7 +146,7 @@ impl Report for Findings {
         let one = |(finding, position): (&Finding, Position)| {
             let Finding { severity, vms, names_them, problem } = finding;
             let mut problem = problem.clone();
-            // The place may be one that several share.
+            // Several VMs may share the place.
             if self.vms != Some(1) && !names_them {
                 problem.message = format!("{}: {}", listed(vms), problem.message);
             }

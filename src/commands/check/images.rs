@@ -1,4 +1,4 @@
-//! Rules about the images that VMs use: what keeps one from being built, and what differs from its
+//! Rules about the images that VMs use: whether each can be built, and whether it differs from its
 //! declaration.
 
 use super::Subject;
@@ -11,7 +11,7 @@ use crate::image::{State, look};
 use crate::text::Problem;
 use std::path::PathBuf;
 
-/// The paths that QEMU gets: what is there of them is told of the images.
+/// The paths of images that QEMU opens. A file missing there is reported with its image.
 pub(super) fn paths(config: &Config) -> Vec<PathBuf> {
     let paths = config.images().iter().filter_map(|image| config.image_paths(&image.name).ok());
     paths.flat_map(|paths| [paths.disk, paths.seed]).collect()
@@ -26,7 +26,7 @@ pub(super) fn add(config: &Config, subject: &Subject, findings: &mut Findings) {
     }
 }
 
-/// Errors of images that none of the VMs uses.
+/// Adds the errors of images that none of the VMs uses.
 pub(super) fn add_unused(config: &Config, subjects: &[Subject], findings: &mut Findings) {
     let is_used = |image: &Image| {
         subjects.iter().any(|one| one.images.iter().any(|used| used.name == image.name))
@@ -36,7 +36,7 @@ pub(super) fn add_unused(config: &Config, subjects: &[Subject], findings: &mut F
     }
 }
 
-/// Errors, and a warning if there is none.
+/// The errors of an image, and a warning if there is no error.
 fn of_image(config: &Config, image: &Image) -> (Vec<Problem>, Option<Problem>) {
     look_at(config, image).unwrap_or_else(|error| match error.into_located() {
         Ok(located) => (located.problems, None),
@@ -64,6 +64,6 @@ fn look_at(config: &Config, image: &Image) -> Result<(Vec<Problem>, Option<Probl
         }
     };
     let errors = if look.is_whole() { Vec::new() } else { obstacles(config, &declared, &paths) };
-    // What cannot be built is not promised to be.
+    // The warning says that the image will be built, so it is left out if that is impossible.
     Ok(if errors.is_empty() { (errors, warning) } else { (errors, None) })
 }

@@ -1,5 +1,4 @@
-//! Rules about the files of keys that ssh's options name: that they are there, and that ssh will
-//! use them.
+//! Rules about the key files that ssh's options name: they must exist, and ssh must accept them.
 
 use crate::config::model::Vm;
 use crate::config::{Choices, Config};
@@ -11,11 +10,12 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 const IDENTITY: &str = "IdentityFile";
-/// Without the first two ssh goes on and may not be let in; without the last it trusts no guest.
+/// The options that name the files. Without one of the first two ssh goes on, but the login may
+/// fail; without the last it trusts no guest.
 const KEYWORDS: &[&str] = &[IDENTITY, "CertificateFile", "RevokedHostKeys"];
 /// How a file with a private key begins.
 const PRIVATE: &[u8] = b"-----BEGIN";
-/// Read, write and execute for all others: ssh does not use a private key that has any of them.
+/// Read, write and execute for group and others: ssh rejects a private key that has any of them.
 const OTHERS: u32 = 0o077;
 
 pub(super) fn problems(config: &Config, vm: &Vm, choices: &Choices) -> Vec<Problem> {
@@ -31,7 +31,7 @@ pub(super) fn problems(config: &Config, vm: &Vm, choices: &Choices) -> Vec<Probl
     problems
 }
 
-/// The file that a value names, where that does not depend on what ssh puts into it.
+/// The file that a value names, unless the value has parts that ssh expands.
 fn path(dir: &Path, value: &str) -> Option<PathBuf> {
     if value.is_empty() || value.eq_ignore_ascii_case("none") || value.contains(['%', '$']) {
         return None;
@@ -43,10 +43,10 @@ fn path(dir: &Path, value: &str) -> Option<PathBuf> {
     }
 }
 
-/// What is wrong with the file, and what helps.
+/// The problem with the file, and a hint.
 fn fault(keyword: &str, value: &str, path: &Path) -> Option<(String, String)> {
     let Ok(metadata) = path.metadata() else {
-        // An agent may have the private key of a public one.
+        // An agent may have the private key that belongs to a public one.
         let mut public = path.as_os_str().to_os_string();
         public.push(".pub");
         let has_public = keyword == IDENTITY && Path::new(&public).exists();

@@ -1,4 +1,4 @@
-//! Rules about the virtual machine itself: KVM, and the serial port that is kept.
+//! Rules about the virtual machine itself: KVM, and the serial port whose output is kept.
 
 use crate::error::io_reason;
 use crate::linux::KVM_DEVICE;
@@ -6,7 +6,7 @@ use crate::text::{Problem, Span};
 use crate::vm::options::{Argument, Pairs};
 use std::io::{self, ErrorKind};
 
-/// QEMU numbers serial ports in the order of the command line.
+/// Warns if `cmd` has a serial port: QEMU numbers the ports in the order of the command line.
 pub(super) fn serial(arguments: &[Argument]) -> Option<Problem> {
     let first = arguments.iter().find(|argument| argument.name == "serial")?;
     let message = "the guest's first serial port is this one, and not the VM's file `serial`";
@@ -14,7 +14,7 @@ pub(super) fn serial(arguments: &[Argument]) -> Option<Problem> {
     Some(Problem::new(first.span, message).hint(hint))
 }
 
-/// `usable` tells whether QEMU could use KVM here.
+/// Reports that KVM is required but cannot be used here. `usable` says whether it can.
 pub(super) fn kvm(arguments: &[Argument], usable: &dyn Fn() -> io::Result<()>) -> Option<Problem> {
     let (place, fallback) = only_kvm(arguments)?;
     let error = usable().err()?;
@@ -27,9 +27,9 @@ pub(super) fn kvm(arguments: &[Argument], usable: &dyn Fn() -> io::Result<()>) -
     Some(problem.hint(format!("{what}, or fall back on emulation, which is slow: `{fallback}`")))
 }
 
-/// Where KVM is asked for and nothing else, and how to ask for something else as well. Each
-/// `-accel` is tried in turn; without one it is `accel` of the machine, the last one set, which
-/// `-enable-kvm` sets as well (`configure_accelerators` of system/vl.c).
+/// Finds where KVM and nothing else is asked for, and how to add a fallback. QEMU tries each
+/// `-accel` in turn; without one it uses the last `accel` of the machine, which `-enable-kvm` sets
+/// as well (`configure_accelerators` of system/vl.c).
 fn only_kvm(arguments: &[Argument]) -> Option<(Span, &'static str)> {
     let (mut by_option, mut by_machine) = (Vec::new(), Vec::new());
     for Argument { name, value, span } in arguments {

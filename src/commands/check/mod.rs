@@ -38,7 +38,7 @@ pub(crate) static COMMAND: Command = Command {
 /// A VM as it would be started now.
 struct Subject<'a> {
     vm: &'a Vm,
-    /// The port for ssh, or the one that would be tried first.
+    /// The port for ssh, or the port that would be tried first.
     ssh_port: u16,
     /// Whether ssh goes to that port on this host.
     by_port: bool,
@@ -59,7 +59,7 @@ fn run(args: &Args) -> Outcome {
     let chosen = chosen(args, &config)?;
     let is_chosen = |name: &str| chosen.contains(name);
     let mut findings = Findings::new(&config.source, chosen.len());
-    // What is wrong with a program that no VM names is told of the first one.
+    // A problem with a program that no VM names is reported at the first VM.
     let first = config.vms().iter().find(|vm| is_chosen(&vm.name)).map(|vm| vm.span);
     let mut subjects = Vec::new();
     for broken in config.broken().iter().filter(|vm| is_chosen(&vm.name)) {
@@ -86,7 +86,7 @@ fn run(args: &Args) -> Outcome {
     if args.operands.is_empty() {
         images::add_unused(&config, &subjects, &mut findings);
     }
-    // A VM that is not asked for may be in the way of one that is.
+    // A VM that was not named may conflict with one that was.
     let shared = [files::shared(&config, &subjects), network::shared(&subjects)];
     let shared = shared.into_iter().flatten();
     let shared = shared.filter(|(vms, _)| vms.iter().any(|name| is_chosen(name)));
@@ -94,7 +94,7 @@ fn run(args: &Args) -> Outcome {
     Ok(Box::new(findings.sorted()))
 }
 
-/// The findings of the whole file, when some of them keep it from being used.
+/// The findings of the whole file, if some of them make it unusable.
 fn all_errors(config: &Config, problems: Vec<Problem>) -> Findings {
     let source = Arc::clone(&config.source);
     let mut findings = Findings::of_file(Located { source, problems });
@@ -120,8 +120,9 @@ fn chosen(args: &Args, config: &Config) -> Result<BTreeSet<String>, Error> {
 }
 
 impl<'a> Subject<'a> {
-    /// Everything that is wrong with the VM's program, words and options, and the VM if they can
-    /// be put together. `no_place` is for a program that the file does not name.
+    /// Makes the subject if its program, words and options can be put together, and reports
+    /// everything that is wrong with them. `no_place` is the place for a program that the file does
+    /// not name.
     fn new(config: &'a Config, vm: &'a Vm, no_place: Span) -> (Option<Self>, Vec<Problem>) {
         let ssh_port = likely_port(config, vm);
         let choices = Choices { ssh_port: Some(ssh_port), ..Choices::default() };

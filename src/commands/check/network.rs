@@ -1,11 +1,11 @@
-//! Rules about ports of this host: where ssh goes, who can reach a port, and who else takes it.
+//! Rules about ports of this host: where ssh goes, who can reach a port, and who else uses it.
 
 use super::Subject;
 use super::findings::{Shared, groups, listed};
 use crate::text::{Problem, Source, Span};
 use crate::vm::forward::{Forward, forwards, is_left_to_others, networks};
 
-/// The right port in a `hostfwd` for ssh, whatever it is.
+/// The placeholder that gives the right port in a `hostfwd` for ssh.
 const SSH_PORT: &str = "{{.vm.ssh.port}}";
 
 pub(super) fn problems(source: &Source, subject: &Subject) -> Vec<Problem> {
@@ -26,7 +26,7 @@ pub(super) fn problems(source: &Source, subject: &Subject) -> Vec<Problem> {
     problems
 }
 
-/// Where a rule stands, and its port as it was most likely written: VMs that share a word with a
+/// The place of a rule, and its port as it was most likely written. VMs that share a word with a
 /// placeholder for their own ports have the same problem.
 fn written(source: &Source, subject: &Subject, forward: &Forward) -> (Span, String) {
     let place = source.within(forward.word, &forward.rule);
@@ -35,7 +35,7 @@ fn written(source: &Source, subject: &Subject, forward: &Forward) -> (Span, Stri
     (place, if is_own { SSH_PORT.into() } else { forward.port.to_string() })
 }
 
-/// Whether ssh, which goes to a port of 127.0.0.1, is led to the guest's.
+/// Reports if ssh, which connects to a port of 127.0.0.1, does not reach the guest.
 fn ssh_problem(source: &Source, subject: &Subject, forwards: &[Forward]) -> Option<Problem> {
     let leading = || forwards.iter().filter(|forward| is_for_ssh(forward, subject));
     let Some(first) = leading().next() else { return nothing_forwards(subject) };
@@ -69,14 +69,14 @@ fn nothing_forwards(subject: &Subject) -> Option<Problem> {
     Some(Problem::new(place, message).hint(hint))
 }
 
-/// Ports of this host that several VMs take.
+/// Finds the ports of this host that several VMs use.
 pub(super) fn shared<'a>(subjects: &'a [Subject]) -> Shared<'a> {
     let of_one = |subject: &'a Subject| {
         let vm = subject.vm;
         let fixed = vm.port.fixed().filter(|_| subject.by_port);
         let for_ssh = fixed.map(|port| ((false, port), vm.name.as_str(), (vm.span, true)));
-        // The one for ssh is counted with it, or chosen so that nobody else has it. Port 0 is
-        // whatever is free.
+        // The port for ssh is counted above, or chosen so that no other VM has it. Port 0 means any
+        // free port.
         let others = forwards(&subject.arguments).into_iter().filter(|forward| {
             let for_ssh = is_for_ssh(forward, subject) && forward.port == subject.ssh_port;
             !for_ssh && forward.port != 0

@@ -13,19 +13,19 @@ use std::os::unix::fs::MetadataExt as _;
 
 struct Entry {
     name: String,
-    /// `None` of one that is not declared any more.
+    /// The state; `None` for an image that is no longer declared.
     state: Option<State>,
     changed: Vec<&'static str>,
     paths: ImagePaths,
     virtual_bytes: Option<u64>,
-    /// What the disk takes up, without what it is based on.
+    /// The space that the disk takes up, without its base.
     real_bytes: Option<u64>,
     used_by: Vec<String>,
 }
 
 struct Entries(Vec<Entry>);
 
-/// The images of the configuration in its order, then those that it has no more.
+/// Lists the images of the configuration in its order, then those that are no longer declared.
 pub(super) fn run(config: &Config, quiet: bool) -> Result<Box<dyn Report>, Error> {
     let declared = config.images().iter().map(|image| image.name.clone());
     if quiet {

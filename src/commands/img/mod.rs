@@ -34,7 +34,7 @@ const ACTIONS: &[&str] = &["build", "list", "path", "reset", "rm"];
 
 static TIMEOUT: Flag = Flag::timeout("Give up on a server silent for this long (default 30)");
 
-/// What was done with one image, or is known of it.
+/// The work on one image, or a report about it.
 type Action = fn(&Maker, &str) -> Outcome;
 
 fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) {
@@ -99,7 +99,7 @@ fn all(args: &Args, tell: &mut dyn FnMut(Outcome)) -> Result<(), Error> {
     Ok(())
 }
 
-/// The errors of names that are those of no image.
+/// The errors of names that no image has.
 fn unknown(args: &Args, config: &Config, names: &[String]) -> Vec<Error> {
     let unknown = names.iter().filter_map(|name| {
         let undeclared = args.operands[0] == "rm" && is_undeclared(config, name);
@@ -109,12 +109,12 @@ fn unknown(args: &Args, config: &Config, names: &[String]) -> Vec<Error> {
     unknown.collect()
 }
 
-/// Whether an image of that name is there that the configuration does not have any more.
+/// Whether an image of that name exists that the configuration no longer has.
 fn is_undeclared(config: &Config, name: &str) -> bool {
     is_image_name(name) && config.undeclared_images().contains(name)
 }
 
-/// Asks before what was written to images is lost. What is refused anyway is not asked about.
+/// Asks before data written to images is lost. An image whose action will be refused is left out.
 fn ask(args: &Args, maker: &Maker, names: &[String]) -> Result<(), Error> {
     let mut lost: Vec<&str> = Vec::new();
     for name in names.iter().filter(|_| confirm::is_wanted(args)) {
@@ -191,7 +191,7 @@ fn build(maker: &Maker, name: &str) -> Outcome {
     )))
 }
 
-/// Where what QEMU gets is.
+/// Reports where the files for QEMU are.
 fn path(maker: &Maker, name: &str) -> Outcome {
     let declared = declared(maker, name)?;
     let paths = maker.config.image_paths(name)?;
@@ -220,7 +220,7 @@ fn reset(maker: &Maker, name: &str) -> Outcome {
     Ok(Box::new(Done::new(text, [("name", name.into()), ("path", disk.as_path().into())])))
 }
 
-/// Also of an image that is not declared any more.
+/// Removes an image, even one that is no longer declared.
 fn remove(maker: &Maker, name: &str) -> Outcome {
     if !is_undeclared(maker.config, name) {
         maker.config.image(name)?;

@@ -1,10 +1,11 @@
-//! Words -> the arguments of a QMP command, as httpie(1) takes them: `key=TEXT`, `key:=JSON`. A dot
-//! in a key leads into an object, as in QEMU's own `-blockdev driver=qcow2,file.filename=x`. Or one
-//! word is the whole object.
+//! Turns words into the arguments of a QMP command, as httpie(1) takes them: `key=TEXT`,
+//! `key:=JSON`. A dot in a key leads into an object, as in QEMU's own
+//! `-blockdev driver=qcow2,file.filename=x`. Alternatively, one word is the whole object.
 
 use crate::json::{self, Value};
 
-/// `None` of no words. An error completes a sentence of its own.
+/// Reads the arguments; `None` if there are no words. An error is the end of a sentence that the
+/// caller begins.
 pub(super) fn read(words: &[String]) -> Result<Option<Value>, String> {
     match words {
         [] => return Ok(None),
@@ -26,7 +27,7 @@ pub(super) fn read(words: &[String]) -> Result<Option<Value>, String> {
     Ok(Some(Value::Object(members)))
 }
 
-/// The key and the value of a word.
+/// Splits a word into its key and its value.
 fn pair(word: &str) -> Result<(&str, Value), String> {
     let (key, value) = word.split_once('=').ok_or_else(|| {
         format!("`{word}` is no argument: it is `key=TEXT`, `key:=JSON` or one `{{...}}`")
@@ -38,7 +39,7 @@ fn pair(word: &str) -> Result<(&str, Value), String> {
     })
 }
 
-/// Puts a value where the path leads, and makes the objects on the way.
+/// Puts a value at the path, and makes the objects on the way.
 fn put(members: &mut Vec<(String, Value)>, path: &[&str], value: Value) -> Result<(), String> {
     let Some((name, inside)) = path.split_first() else { return Ok(()) };
     let found = members.iter_mut().find(|(known, _)| known == name).map(|(_, value)| value);

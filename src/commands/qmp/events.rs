@@ -13,29 +13,29 @@ use crate::vm::session::Session;
 use crate::vm::{process, wait};
 use std::time::{Duration, Instant};
 
-/// Prints the events of these names, or all, until the VM or the time is over.
+/// Prints the events of these names, or all, until the VM ends or the time is over.
 pub(super) fn print(target: &Target, names: &[String], limit: Option<Duration>) -> Outcome {
     let deadline = limit.map(|limit| Instant::now() + limit);
     let process = process::running(&target.name, &target.paths)?;
-    // Before the names are looked up: what happens meanwhile counts.
+    // Open this before the names are checked: events that happen meanwhile count.
     let mut story = Follow::open(&target.paths)?;
     check(target, names)?;
     let ended = wait::poll_long(deadline, || {
-        // In this order: what QEMU wrote last is there when it has ended.
+        // Check in this order: once QEMU has ended, its last event is in the file.
         let alive = process.is_alive();
         match write_all(&mut story, names, deadline) {
             Ok(Reader::There) if alive => None,
             other => Some(other),
         }
     });
-    // At the deadline, what came just before it.
+    // At the deadline, write the events that came just before it.
     ended.unwrap_or_else(|| {
         write(&mut story, names).map(|written| written.unwrap_or(Reader::There))
     })?;
     Ok(Box::new(Streamed { exit_code: 0 }))
 }
 
-/// Writes what is there, piece by piece: QEMU may write faster than this is read.
+/// Writes the new events, piece by piece: QEMU may write faster than this reads.
 fn write_all(
     story: &mut Follow,
     names: &[String],
@@ -51,7 +51,7 @@ fn write_all(
     Ok(Reader::There)
 }
 
-/// Writes the events of the next piece, `None` if there is none.
+/// Writes the events of the next piece; `None` if there is no new piece.
 fn write(story: &mut Follow, names: &[String]) -> Result<Option<Reader>, Error> {
     let Some(news) = story.news()? else { return Ok(None) };
     let is_meant = |event: &&Value| {
@@ -65,7 +65,7 @@ fn write(story: &mut Follow, names: &[String]) -> Result<Option<Reader>, Error> 
     out::write(lines.as_bytes()).map(Some)
 }
 
-/// An event that this QEMU does not have would be waited for in vain.
+/// Refuses an event that this QEMU does not have: it would never come.
 fn check(target: &Target, names: &[String]) -> Result<(), Error> {
     if names.is_empty() {
         return Ok(());

@@ -1,9 +1,9 @@
 //! `qqmgr qmp VM [NAME] [ARGUMENT...]`: one QMP command, a session of them ([`session`]), or the
-//! events that QEMU tells ([`events`]).
+//! events that QEMU sends ([`events`]).
 //!
-//! A session holds the VM's QMP socket for as long as each command takes, and no longer: it serves
-//! one client at a time, and the other commands of qqmgr need it, too. Events come from the file
-//! that QEMU itself writes them to, which takes no socket at all.
+//! A session holds the VM's QMP socket only while a command runs: the socket serves one client at a
+//! time, and the other commands of qqmgr need it. Events come from the file that QEMU itself writes
+//! them to, which needs no socket.
 
 mod arguments;
 mod events;
@@ -39,7 +39,7 @@ pub(crate) static COMMAND: Command = Command {
     run: Run::Once(run),
 };
 
-/// Some commands do much before they answer.
+/// The default of `--timeout`: some commands do much before they answer.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
 pub(super) static TIMEOUT: Flag = Flag::timeout("Wait this long for QEMU's answer (default 60)");
@@ -88,7 +88,7 @@ pub(super) fn limit(args: &Args) -> Duration {
     args.timeout.unwrap_or(TIMEOUT_DEFAULT)
 }
 
-/// QMP is UTF-8.
+/// Checks that the word is UTF-8, as QMP is.
 fn text(word: &std::ffi::OsString) -> Result<String, Error> {
     let shown = word.to_string_lossy();
     let error = || Error::new(Kind::Usage, format!("`{shown}` is not UTF-8, which QMP is"));

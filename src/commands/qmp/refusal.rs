@@ -1,4 +1,5 @@
-//! QEMU's "no" to a command, with what was probably meant, by what QEMU says that it has.
+//! QEMU's refusal of a command, with the name that was probably meant, taken from QEMU's own
+//! schema.
 
 use crate::error::{Error, Kind};
 use crate::text::{did_you_mean, nearest};
@@ -7,10 +8,10 @@ use crate::vm::schema::{Argument, Schema};
 use crate::vm::session::Session;
 use std::time::Duration;
 
-/// A hint names no more words than this.
+/// The number of words that a hint names at most.
 const WORDS_MAX: usize = 12;
 
-/// The error for the user, of a command that was given as long as `limit`.
+/// Makes the error for the user. `limit` is how long the command was allowed to take.
 pub(in crate::commands) fn told(
     session: &mut Session,
     limit: Duration,
@@ -27,7 +28,7 @@ pub(in crate::commands) fn told(
         }
         error => return session.told(error),
     };
-    // Without the schema there are no hints, which is no error of its own.
+    // Without the schema there are no hints, which is not an error in itself.
     let schema = session.query_schema().unwrap_or(crate::json::Value::Null);
     let Advice { near, hint } = advice(&Schema::new(&schema), command, reason);
     let message = format!("QEMU refuses {error} ({})", reason.class);
@@ -44,8 +45,8 @@ struct Advice<'a> {
     hint: Option<String>,
 }
 
-/// QEMU's texts are those of its `qapi/` and `include/qapi/qmp/qerror.h`; of one that is not known
-/// here nothing is made.
+/// Finds a hint for a refusal. QEMU's texts are those of its `qapi/` and
+/// `include/qapi/qmp/qerror.h`; an unknown text gives no hint.
 fn advice<'a>(schema: &Schema<'a>, command: &str, reason: &Refusal) -> Advice<'a> {
     if reason.class == "CommandNotFound" {
         let near = nearest(command, schema.commands()).filter(|near| *near != command);
@@ -63,7 +64,7 @@ fn advice<'a>(schema: &Schema<'a>, command: &str, reason: &Refusal) -> Advice<'a
             let few = near.is_none() && (1..=WORDS_MAX).contains(&words.len());
             Advice { near, hint: few.then(|| format!("`{name}` is one of {}", words.join(", "))) }
         }
-        // Before QEMU 6.1, which began to say of what.
+        // QEMU before 6.1 does not say which command has the parameter.
         _ if says("Invalid parameter '") => {
             let near = nearest(first, schema.words(command, None));
             Advice { near, hint: None }

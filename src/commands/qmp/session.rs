@@ -1,4 +1,4 @@
-//! `qqmgr qmp VM`: a command on each line of standard input, an answer on each of standard output.
+//! `qqmgr qmp VM`: reads a command from each line of standard input, and writes an answer line.
 
 use super::super::input::Input;
 use super::super::target::Target;
@@ -13,7 +13,7 @@ use crate::vm::session::Session;
 use crate::words;
 use std::time::Duration;
 
-/// QEMU's class for what it has no other for; of our own errors, too.
+/// QEMU's class for errors that have no other, and the class of our own errors.
 const GENERIC: &str = "GenericError";
 
 struct Request {
@@ -22,13 +22,13 @@ struct Request {
     id: Option<Value>,
 }
 
-/// A line that is no command, and what it has as `id`.
+/// A line that is no command, with its `id` if it has one.
 struct Unread {
     why: String,
     id: Option<Value>,
 }
 
-/// Until the end of the input, or of the VM. A command that fails keeps no other from being run.
+/// Serves until the end of the input or of the VM. After a command that fails, the next one is run.
 pub(super) fn serve(target: &Target, limit: Duration) -> Outcome {
     let process = process::running(&target.name, &target.paths)?;
     let input = Input::new("(qmp) ");
@@ -60,7 +60,7 @@ pub(super) fn serve(target: &Target, limit: Duration) -> Outcome {
     Ok(Box::new(Streamed { exit_code }))
 }
 
-/// As QMP has it, or as on the command line.
+/// Reads a line in the form of QMP, or in that of the command line.
 fn read(line: &[u8]) -> Result<Request, Unread> {
     let unread = |why: String| Unread { why, id: None };
     if !line.trim_ascii_start().starts_with(b"{") {
@@ -88,7 +88,7 @@ fn read(line: &[u8]) -> Result<Request, Unread> {
     Ok(Request { command: command.to_string(), arguments, id })
 }
 
-/// The answer as QEMU itself would give it.
+/// The answer in the form in which QEMU gives it.
 fn shown(answer: Result<Value, Refusal>, id: Option<Value>) -> Value {
     let answer = match answer {
         Ok(value) => ("return", value),
