@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
-/// Options that are qqmgr's, with what a second one of each would break.
+/// The options that only qqmgr may use, each with the reason.
 const RESERVED: &[(&str, &str)] = &[
     ("pidfile", "qqmgr adds its own, by which it knows the VM's process"),
     ("qmp", "qqmgr adds its own; for a second one use `-chardev socket,...` and `-mon`"),
@@ -16,13 +16,13 @@ const RESERVED: &[(&str, &str)] = &[
     ("daemonize", "qqmgr detaches QEMU itself, and waits until it is ready"),
 ];
 
-/// Refuses words that would take the VM out of qqmgr's hands. `place` is where they stand: "in
-/// `cmd`".
+/// Refuses words with which qqmgr could not manage the VM. `place` says where the words stand, as
+/// in "in `cmd`".
 pub(crate) fn check(words: &[Word], place: &str) -> Result<(), Problem> {
     problems(words, place).next().map_or(Ok(()), Err)
 }
 
-/// The words that are refused. QEMU takes one dash or two.
+/// Finds the words that are refused. QEMU accepts one dash or two.
 pub(crate) fn problems(words: &[Word], place: &str) -> impl Iterator<Item = Problem> {
     words.iter().filter_map(move |word| {
         let option = word.text.strip_prefix('-').map(|rest| rest.strip_prefix('-').unwrap_or(rest));
@@ -38,32 +38,32 @@ pub(crate) fn problems(words: &[Word], place: &str) -> impl Iterator<Item = Prob
 /// The name that the console's character device has in QEMU.
 pub(super) const CONSOLE: &str = "qqmgr-console";
 
-/// The features that not every VM has.
+/// The optional features of a VM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Features {
-    /// The serial line is a socket, too.
+    /// The serial line is also a socket.
     pub(crate) console: bool,
     /// QEMU listens for a debugger of the guest.
     pub(crate) gdb: bool,
 }
 
 impl Features {
-    /// Reads them from the words behind the user's own.
+    /// Reads the features from the words that follow the user's own.
     pub(crate) fn of(injected: &[String]) -> Self {
         let has = |word: &str| injected.iter().any(|other| other == word);
         Self { console: has(&format!("chardev:{CONSOLE}")), gdb: has("-gdb") }
     }
 
-    /// As a configuration asks for them.
+    /// The configuration lines that turn these features on.
     pub(crate) fn keys(self) -> Vec<&'static str> {
         let keys = [("console = true", self.console), ("gdb = true", self.gdb)];
         keys.into_iter().filter(|(_, has)| *has).map(|(key, _)| key).collect()
     }
 }
 
-/// The words that are appended to the user's: the four of the design document, and the QMP socket
-/// that is qqmgr's own, since QMP serves one client at a time, and the session of
-/// [`super::events`]. Absolute paths.
+/// The words that are appended to the user's: the four of the design document, qqmgr's own QMP
+/// socket, since a QMP socket serves one client at a time, and the QMP session that writes the
+/// event log ([`super::events`]). All paths are absolute.
 pub(crate) fn injected(paths: &Paths, features: Features) -> Result<Vec<OsString>, Error> {
     let socket = |path: &Path| paths.short_name(path).map(|path| unix_server(&path));
     let mut argv = vec![
@@ -83,7 +83,7 @@ pub(crate) fn injected(paths: &Paths, features: Features) -> Result<Vec<OsString
     Ok(argv)
 }
 
-/// The serial line: into a file, or to a socket whose output QEMU writes to that file as well.
+/// The words for the serial line, which QEMU writes to a file, or to a socket and that file.
 fn serial(paths: &Paths, console: bool) -> Result<Vec<OsString>, Error> {
     let file = paths.serial.as_os_str().as_bytes();
     if !console {
@@ -101,13 +101,13 @@ fn serial(paths: &Paths, console: bool) -> Result<Vec<OsString>, Error> {
     Ok(vec!["-chardev".into(), chardev, "-serial".into(), format!("chardev:{CONSOLE}").into()])
 }
 
-/// `unix:PATH,server,nowait`, for a path of [`Paths::short_name`], which is plain. `-pidfile`,
-/// `-serial file:` and `-qmp pipe:` take any path: they are no option lists.
+/// `unix:PATH,server,nowait` for a path of [`Paths::short_name`], which needs no escaping.
+/// `-pidfile`, `-serial file:` and `-qmp pipe:` accept any path, since they are not option lists.
 fn unix_server(path: &Path) -> OsString {
     concat(&[b"unix:", path.as_os_str().as_bytes(), b",server,nowait"])
 }
 
-/// A path in an option list, in which a comma is doubled to be one (QemuOpts).
+/// Escapes a path for an option list, in which a literal comma is doubled (QemuOpts).
 fn literal(path: &Path) -> Vec<u8> {
     let bytes = path.as_os_str().as_bytes().iter();
     bytes.flat_map(|byte| std::iter::repeat_n(*byte, if *byte == b',' { 2 } else { 1 })).collect()
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(plain, expected.map(OsString::from));
     }
 
-    /// Sockets are in option lists, in which `,` and `=` mean something.
+    /// Socket paths are in option lists, in which `,` and `=` have a meaning.
     #[test]
     fn injected_arguments_of_a_directory_with_commas() {
         let paths = Paths::new("/a,b/vm.x".into());

@@ -1,6 +1,6 @@
-//! The serial outputs of earlier boots: `serial.1` is that of the start before the last one, and so
-//! on. QEMU empties `serial` at every start, and the boot before the crash is the one that is
-//! wanted.
+//! The serial outputs of earlier boots: `serial.1` is the output of the boot before the last one,
+//! and so on. QEMU empties `serial` at every start, and the output of interest is often that of the
+//! boot before, which crashed.
 
 use super::Paths;
 use crate::error::Error;
@@ -8,10 +8,10 @@ use crate::files;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-/// Above all that a configuration may keep.
+/// A number above the largest that a configuration may keep.
 const NUMBER_MAX: u32 = 100;
 
-/// The serial output of the boot that is so many starts ago; 0 is the last one.
+/// The file of the serial output of the boot `ago` starts before the last one; 0 is the last one.
 pub(crate) fn path(paths: &Paths, ago: u32) -> PathBuf {
     match ago {
         0 => paths.serial.clone(),
@@ -19,35 +19,35 @@ pub(crate) fn path(paths: &Paths, ago: u32) -> PathBuf {
     }
 }
 
-/// The numbers of the earlier boots that there are.
+/// The numbers of the earlier boots whose output exists.
 pub(crate) fn kept(paths: &Paths) -> BTreeSet<u32> {
     let number = |name: String| {
         let number = name.strip_prefix("serial.")?.parse().ok()?;
-        // Not `serial.01`, which was made by somebody else.
+        // `serial.01` is not a file of ours.
         (name == format!("serial.{number}")).then_some(number)
     };
     let numbers = files::names_in(&paths.dir).into_iter().filter_map(number);
     numbers.filter(|number| (1..=NUMBER_MAX).contains(number)).collect()
 }
 
-/// A place made for the output of a new boot, which can be taken back.
+/// Room for the output of a new boot. The change can be undone.
 pub(crate) struct Rotation<'a> {
     paths: &'a Paths,
-    /// So many outputs have got the next number, that of the last boot among them.
+    /// The number of outputs that were renamed to the next number, including that of the last boot.
     moved: u32,
 }
 
 impl<'a> Rotation<'a> {
-    /// Moves the output of the last boot out of the way, if it has any; no output is removed for
-    /// it. Where the user has put something else than a file, nothing is moved.
+    /// Renames the output of the last boot, if there is any. No output is removed to make room. If
+    /// the user has put something other than a file there, nothing is renamed.
     pub(crate) fn new(paths: &'a Paths) -> Result<Self, Error> {
         if !files::has_content(&paths.serial) {
-            // Through a symbolic link, say.
+            // The file may be a symbolic link, for example.
             files::empty(&paths.serial)?;
             return Ok(Self { paths, moved: 0 });
         }
         let kept = kept(paths);
-        // What a start that was killed has left may have gaps.
+        // A start that was killed may have left gaps in the numbers.
         let moved = (1..NUMBER_MAX).find(|number| !kept.contains(number)).unwrap_or(NUMBER_MAX);
         for number in (0..moved).rev() {
             files::rename(&path(paths, number), &path(paths, number + 1))?;
@@ -55,8 +55,7 @@ impl<'a> Rotation<'a> {
         Ok(Self { paths, moved })
     }
 
-    /// When the new boot came to nothing: unless it has said something, the output of the last one
-    /// is that of the last one again.
+    /// Restores the names after a start that failed, unless the new boot has written any output.
     pub(crate) fn undo(self) -> Result<(), Error> {
         if self.moved == 0 || files::has_content(&self.paths.serial) {
             return Ok(());
@@ -66,7 +65,7 @@ impl<'a> Rotation<'a> {
         })
     }
 
-    /// Removes the oldest ones, so that `keep` are left.
+    /// Removes the oldest outputs, so that `keep` are left.
     pub(crate) fn finish(self, keep: u32) -> Result<(), Error> {
         let old = kept(self.paths).into_iter().filter(|number| *number > keep);
         old.into_iter().try_for_each(|number| files::remove(&path(self.paths, number)))
@@ -78,7 +77,7 @@ mod tests {
     use super::*;
     use std::fs;
 
-    /// A directory with these files, each holding its name.
+    /// Makes a directory with these files, each containing its name.
     fn with_files(test: &str, names: &[&str]) -> Paths {
         let dir = std::env::temp_dir().join(format!("qqmgr-boots-{test}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
@@ -89,7 +88,7 @@ mod tests {
         Paths::new(dir)
     }
 
-    /// What the files hold, by name: `serial=x serial.1=y`.
+    /// Shows the files with their content: `serial=x serial.1=y`.
     fn shown(paths: &Paths) -> String {
         let mut names = files::names_in(&paths.dir);
         names.sort();
@@ -106,7 +105,7 @@ mod tests {
         let others = "serial.01=serial.01";
         let x = "serial.x=serial.x";
         assert_eq!(shown(&paths), format!("{others} serial.1=serial serial.2=serial.1 {x}"));
-        // Nothing was said since.
+        // The guest has written nothing since.
         Rotation::new(&paths).unwrap().finish(2).unwrap();
         assert_eq!(shown(&paths), format!("{others} serial.1=serial serial.2=serial.1 {x}"));
         fs::write(&paths.serial, "new").unwrap();
@@ -122,7 +121,7 @@ mod tests {
         let before = shown(&paths);
         Rotation::new(&paths).unwrap().undo().unwrap();
         assert_eq!(shown(&paths), before);
-        // QEMU has made an empty one.
+        // QEMU has made an empty file.
         let rotation = Rotation::new(&paths).unwrap();
         fs::write(&paths.serial, "").unwrap();
         rotation.undo().unwrap();

@@ -1,28 +1,29 @@
-//! Why QEMU did not come up, by its own words, and what helps: a table. Pure.
+//! Hints for a QEMU that did not start: a table from its error messages to what helps. Pure.
 //!
-//! The words are those of QEMU 7.2 and 10.0; `tests/cases/causes.txt` gets them from a real one.
+//! The messages are those of QEMU 7.2 and 10.0; `tests/cases/causes.txt` gets them from a real one.
 
 use crate::linux::KVM_DEVICE;
 use std::path::Path;
 
-/// QEMU's complaint about a port of the host that it cannot forward; the rule follows in quotes.
+/// QEMU's message about a port of the host that it cannot forward; the rule follows in quotes.
 const NO_FORWARDING: &str = "ould not set up host forwarding rule";
 const NOT_FOUND: &str = "No such file or directory";
 const NOT_PERMITTED: &str = "Permission denied";
 
-/// What a hint may depend on besides QEMU's words.
+/// The facts that a hint may depend on besides QEMU's message.
 pub(crate) struct Start<'a> {
-    /// The directory that relative paths in `cmd` start from.
+    /// The directory to which paths in `cmd` are relative.
     pub(crate) dir: &'a Path,
-    /// The port of this host that leads to the guest's ssh.
+    /// The port of this host that is forwarded to the guest's ssh server.
     pub(crate) ssh_port: u16,
 }
 
-/// One cause: words that a line of QEMU's has all of, and what helps. A hint that is not true for
-/// every such line is `None` for the others, and later rows are tried.
+/// One cause: substrings that a line of QEMU's output contains, all of them, and the hint. The
+/// function returns `None` for a matching line to which its hint does not apply; later rows are
+/// tried then.
 struct Cause(&'static [&'static str], fn(&str, &Start) -> Option<String>);
 
-/// Special causes come before general ones: the first hint is given.
+/// The known causes, specific ones before general ones, since the first hint is used.
 const CAUSES: &[Cause] = &[
     Cause(&[NO_FORWARDING], |line, start| {
         let port = forwarded_port(line)?;
@@ -120,7 +121,8 @@ const CAUSES: &[Cause] = &[
         Some(_) => None,
         None => relative_paths(line, start),
     }),
-    // Where a host is itself a guest, KVM can often be opened, and then fails in one of many ways.
+    // On a host that is itself a guest, KVM can often be opened, and then fails in one of many
+    // ways.
     Cause(&["kvm", "failed"], |_, _| Some(broken_kvm())),
     Cause(&["KVM", "failed"], |_, _| Some(broken_kvm())),
     Cause(&["KVM internal error"], |_, _| Some(broken_kvm())),
@@ -128,7 +130,7 @@ const CAUSES: &[Cause] = &[
     Cause(&["kvm", "not support"], |_, _| Some(broken_kvm())),
 ];
 
-/// What helps against the first known cause in what QEMU said.
+/// Finds the hint for the first known cause in QEMU's output.
 pub(crate) fn hint(said: &str, start: &Start) -> Option<String> {
     CAUSES.iter().find_map(|Cause(words, hint)| {
         let mut lines = said.lines().filter(|line| words.iter().all(|words| line.contains(words)));
@@ -136,12 +138,12 @@ pub(crate) fn hint(said: &str, start: &Start) -> Option<String> {
     })
 }
 
-/// The port of this host that QEMU could not forward.
+/// Finds the port of this host that QEMU could not forward.
 pub(crate) fn port_taken(said: &str) -> Option<u16> {
     said.lines().filter(|line| line.contains(NO_FORWARDING)).find_map(forwarded_port)
 }
 
-/// The port in a complaint about `hostfwd=tcp:ADDRESS:PORT-...`.
+/// Reads the port from a message about `hostfwd=tcp:ADDRESS:PORT-...`.
 fn forwarded_port(line: &str) -> Option<u16> {
     let rule = line.split_once(NO_FORWARDING)?.1;
     rule.split_once('-')?.0.rsplit_once(':')?.1.parse().ok()
@@ -159,7 +161,7 @@ fn second_gdb() -> String {
     "`-s` and `-gdb` can be given once, and `gdb = true` adds one: leave the others out".into()
 }
 
-/// A device of the kernel that is there once its module is loaded.
+/// The hint for a device that the kernel makes when its module is loaded.
 fn device(path: &str, module: &str, line: &str) -> Option<String> {
     if line.contains(NOT_FOUND) {
         return Some(format!("there is no {path}: `modprobe {module}` as root makes it"));
@@ -167,7 +169,7 @@ fn device(path: &str, module: &str, line: &str) -> Option<String> {
     line.contains(NOT_PERMITTED).then(|| format!("let your user open {path}"))
 }
 
-/// The hint about relative paths, unless the file in the line has an absolute one.
+/// The hint about relative paths; `None` if the line has an absolute path.
 fn relative_paths(line: &str, start: &Start) -> Option<String> {
     let is_absolute = quoted(line).is_some_and(|path| !is_relative(path))
         || line.split([' ', '=']).any(|word| word.starts_with('/') && word.len() > 1);
@@ -178,13 +180,13 @@ fn is_relative(path: &str) -> bool {
     !path.starts_with('/')
 }
 
-/// What the line has last in quotes.
+/// The last quoted part of a line.
 fn quoted(line: &str) -> Option<&str> {
     let (before, _) = line.rsplit_once('\'')?;
     Some(before.rsplit_once('\'')?.1)
 }
 
-/// The option that a line is about: `qemu-system-x86_64: -vnc :7: Failed ...`.
+/// The option in a message such as `qemu-system-x86_64: -vnc :7: Failed ...`.
 fn option(line: &str) -> Option<&str> {
     let (_, rest) = line.split_once(": -")?;
     let (words, _) = rest.split_once(": ")?;
@@ -196,7 +198,7 @@ fn option(line: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    /// What a real QEMU 7.2 said, and how the hint begins.
+    /// Messages of a real QEMU 7.2, and how the hint for each begins.
     const SAID: &[(&str, &str)] = &[
         (
             "Could not set up host forwarding rule 'tcp::2222-:22'",
@@ -302,7 +304,7 @@ mod tests {
         }
     }
 
-    /// Lines like those above for which their hints would not be true.
+    /// Lines that are similar to those above, but to which the hints do not apply.
     #[test]
     fn other_causes_get_no_hint() {
         let start = Start { dir: Path::new("/p"), ssh_port: 2222 };

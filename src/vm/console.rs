@@ -1,8 +1,8 @@
 //! The serial line of a VM that has a console.
 //!
-//! QEMU serves one client of that socket at a time, and a second one is accepted by the kernel and
-//! hears nothing. So whoever has it is looked for first: another `console`, which holds a lock, or
-//! any other program, of which QEMU tells.
+//! QEMU serves one client of that socket at a time. The kernel accepts a second connection, which
+//! then receives nothing. So the current client is looked for first: another `console`, which holds
+//! a lock, or any other program, which QEMU reports.
 
 use super::events::{Ending, Story};
 use super::lock::Lock;
@@ -17,18 +17,18 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// QEMU notices within this that the last client has left.
+/// QEMU notices within this time that the last client has left.
 const LEAVING_WAIT: Duration = Duration::from_secs(1);
 const CONNECT_WAIT: Duration = Duration::from_secs(2);
-/// A guest that takes no input for so long, while its buffers are full, loses what is typed: a real
-/// serial line would, too, and whoever types can still leave.
+/// If the guest accepts no input for this long and its buffers are full, typed input is lost, as on
+/// a real serial line. The user can still leave the console.
 const TYPING_WAIT: Duration = Duration::from_secs(1);
-/// A QEMU that closed the console ends within this.
+/// A QEMU that closed the console ends within this time.
 const ENDING_WAIT: Duration = Duration::from_secs(5);
 
 const OTHER: &str = "another program";
 
-/// Whether the VM was started with one.
+/// Whether the VM was started with a console.
 pub(crate) fn is_there(paths: &Paths) -> bool {
     paths.console.symlink_metadata().is_ok()
 }
@@ -36,13 +36,14 @@ pub(crate) fn is_there(paths: &Paths) -> bool {
 pub(crate) struct Console {
     stream: UnixStream,
     process: Process,
-    /// From before QEMU's end: another start may follow at once, with a story of its own.
+    /// The event log, opened before QEMU ends: another start may follow at once and has its own
+    /// log.
     story: Option<Story>,
     _held: Lock,
 }
 
 impl Console {
-    /// Opens the console of the VM `name`, which must run and have one.
+    /// Opens the console of the VM `name`, which must be running and have a console.
     pub(crate) fn open(name: &str, paths: &Paths, log: &Log) -> Result<Self, Error> {
         let mut session = Session::open(name, paths, log)?;
         let on = linux::terminal().map(|tty| format!(" on {}", tty.display())).unwrap_or_default();
@@ -60,12 +61,12 @@ impl Console {
         Ok(Self { stream, process: session.process.clone(), story, _held: held })
     }
 
-    /// Reads the guest's output.
+    /// A reader of the guest's output.
     pub(crate) fn mouth(&self) -> Result<impl Read + Send + use<>, Error> {
         self.stream.try_clone().map_err(|error| broken(&error))
     }
 
-    /// Writes the guest's input. What a person types may be lost; other input waits for the guest.
+    /// A writer of the guest's input. Typed input may be lost; other input waits for the guest.
     pub(crate) fn ear(&self, typed: bool) -> Result<impl Write + Send + use<>, Error> {
         let wait = typed.then_some(TYPING_WAIT);
         let input = self.stream.try_clone();
@@ -73,7 +74,7 @@ impl Console {
         input.map_err(|error| broken(&error))
     }
 
-    /// Why QEMU has ended, when it has closed the console; `None` if it lives on without.
+    /// Why QEMU has ended, after it has closed the console; `None` if QEMU is still running.
     pub(crate) fn ending(&mut self) -> Option<Ending> {
         let has_ended = self.process.ends_by(Instant::now() + ENDING_WAIT);
         let ending = self.story.as_mut().map_or(Ending::Unknown, Story::ending);
@@ -81,8 +82,8 @@ impl Console {
     }
 }
 
-/// QEMU shows the name of a socket without a client with this before it (`chardev/char-socket.c`,
-/// 2.7 to 10.0).
+/// The prefix that QEMU adds to the name of a socket without a client (`chardev/char-socket.c`, 2.7
+/// to 10.0).
 const FREE: &str = "disconnected:";
 
 fn wait_until_free(session: &mut Session, name: &str) -> Result<(), Error> {
@@ -98,7 +99,7 @@ fn has_it(who: &str, name: &str) -> Error {
     error.hint(format!("`qqmgr serial {name} -f` shows what the guest says meanwhile"))
 }
 
-/// By the answer to `query-chardev`.
+/// Whether the console has no client, from the answer to `query-chardev`.
 fn is_free(chardevs: &Value) -> bool {
     let Value::Array(chardevs) = chardevs else { return true };
     let is_it = |one: &&Value| one.get("label").and_then(Value::as_str) == Some(argv::CONSOLE);

@@ -1,9 +1,10 @@
-//! What QEMU told since its start: `events.out` in the VM's directory, QMP events, one a line.
+//! The event log of a VM: `events.out` in the VM's directory, the QMP events since QEMU's start,
+//! one per line.
 //!
-//! QEMU writes the file itself, so that it tells the whole story to any number of readers, also
-//! after QEMU's end: a QMP session over `-qmp pipe:`, whose two ends need not be FIFOs
-//! (`chardev/char-pipe.c` opens what is there). Its input is a file that negotiates and ends; QEMU
-//! goes on sending events then (`monitor_qmp_event` in `monitor/qmp.c`; seen on 7.2).
+//! QEMU writes the file itself, so any number of readers can read all events, even after QEMU has
+//! ended. The file belongs to a QMP session over `-qmp pipe:`, whose two ends need not be FIFOs
+//! (`chardev/char-pipe.c` opens any existing file). The session's input is a file that negotiates
+//! and then ends; QEMU keeps sending events (`monitor_qmp_event` in `monitor/qmp.c`; seen on 7.2).
 
 use super::Paths;
 use super::output::Output;
@@ -15,43 +16,44 @@ use std::fs::File;
 use std::time::{Duration, UNIX_EPOCH};
 
 pub(super) const NEGOTIATION: &str = "{\"execute\": \"qmp_capabilities\"}\n";
-/// Of a long story, this much of its end is read: hundreds of events.
+/// The part at the end of a long log that is read: hundreds of events.
 const READ_BYTES_MAX: u64 = 64 * 1024;
 
-/// QEMU's longest events are some hundred bytes; a longer line is none.
+/// The longest line that is parsed. QEMU's longest events are some hundred bytes.
 const LINE_BYTES_MAX: usize = 1024 * 1024;
 
-/// After a job a guest can reset a hundred thousand times until its end is not found any more.
+/// The part of the log that is searched for the end of a job: a guest can reset a hundred thousand
+/// times after the job before its end is no longer found.
 const JOB_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// QEMU ends within this after it has told of the end, or has much to write to its images, or
-/// hangs: a 7.2 may when the guest panics while QEMU answers a command.
+/// QEMU ends within this time after it has reported the end, unless it has much to write to its
+/// images or hangs. A 7.2 may hang when the guest panics while QEMU answers a command.
 pub(super) const EXIT_WAIT: Duration = Duration::from_secs(2);
 
-/// The greeting and the first answer are shorter.
+/// The greeting and the first answer together are shorter than this.
 const START_BYTES_MAX: u64 = 4096;
 
-/// What QEMU gives as the reason when the guest has powered itself off.
+/// QEMU's reason for an end when the guest has powered itself off.
 const POWERED_OFF: &str = "guest-shutdown";
 
-/// Why a QEMU ended, by its `SHUTDOWN` event (`ShutdownCause` of `qapi/run-state.json`).
+/// Why a QEMU ended, from its `SHUTDOWN` event (`ShutdownCause` of `qapi/run-state.json`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     Told {
         by_guest: bool,
         reason: String,
-        /// Seconds since 1970.
+        /// In seconds since 1970.
         at: Option<u64>,
     },
-    /// It told nothing: it was killed, it crashed, or the guest has a device that ends it, as
-    /// `isa-debug-exit` does.
+    /// QEMU reported no reason: it was killed, it crashed, or the guest has a device that ends
+    /// QEMU, such as `isa-debug-exit`.
     Untold,
-    /// There is no story.
+    /// There is no event log.
     Unknown,
 }
 
 impl Ending {
-    /// QEMU's word for it, if it told.
+    /// QEMU's own word for the reason, if it gave one.
     pub(crate) fn reason(&self) -> Option<&str> {
         match self {
             Self::Told { reason, .. } => Some(reason),
@@ -59,7 +61,7 @@ impl Ending {
         }
     }
 
-    /// When it ended, if it told; in seconds since 1970.
+    /// When QEMU ended, if it reported that; in seconds since 1970.
     pub(crate) fn at(&self) -> Option<u64> {
         match self {
             Self::Told { at, .. } => *at,
@@ -67,8 +69,7 @@ impl Ending {
         }
     }
 
-    /// Whether the guest powered itself off, as far as anybody can tell: it did not if it panicked
-    /// or reset.
+    /// Whether the guest may have powered itself off: it has not if it panicked or reset.
     pub(crate) fn may_be_power_off(&self) -> bool {
         match self {
             Self::Told { reason, .. } => reason == POWERED_OFF,
@@ -97,28 +98,30 @@ impl fmt::Display for Ending {
     }
 }
 
-/// Makes the two files for a QEMU that is about to be started.
+/// Makes the two files of the event log for a QEMU that is about to be started.
 pub(crate) fn prepare(paths: &Paths) -> Result<(), Error> {
     files::write_private(&paths.events_in, NEGOTIATION)?;
     let made = files::create_private(&paths.events_out);
     made.map(|_| ()).map_err(|error| Error::io("create", &paths.events_out, &error))
 }
 
-/// The story of one QEMU. It stays that one's when another is started and has its own.
+/// The event log of one QEMU. It stays that QEMU's log when another one is started, which has its
+/// own.
 pub(crate) struct Story(File);
 
 impl Story {
-    /// Of the VM's last QEMU; `None` if there is none.
+    /// Opens the event log of the VM's last QEMU; `None` if there is none.
     pub(crate) fn open(paths: &Paths) -> Option<Self> {
         File::open(&paths.events_out).ok().map(Self)
     }
 
-    /// Why that QEMU has ended. For one that runs, why its guest has ended, or why it will end.
-    /// Under `-no-shutdown` the guest ends first, and tells more than what ends QEMU later.
+    /// Why this QEMU has ended. If it is running, why its guest has ended, or why QEMU is about to
+    /// end. Under `-no-shutdown` the guest ends first, and its reason says more than what ends QEMU
+    /// later.
     pub(crate) fn ending(&mut self) -> Ending {
         let events = self.last();
-        // A session that did not come about, because the file system is full, say, or QEMU did not
-        // take its input, has a greeting at most.
+        // If the session did not work (the file system is full, for example, or QEMU did not read
+        // its input), the log has a greeting at most.
         if !events.iter().any(|told| told.get("return").or(told.get("event")).is_some()) {
             return Ending::Unknown;
         }
@@ -133,16 +136,16 @@ impl Story {
         }
     }
 
-    /// Why the guest has ended while QEMU stays, as under `-no-shutdown`. QEMU tells of the guest's
-    /// end and then that it was stopped; one that ends itself does not tell the second.
+    /// Why the guest has ended in a QEMU that stays, as under `-no-shutdown`. Such a QEMU reports
+    /// the guest's end and then a stop; a QEMU that ends reports no stop.
     pub(crate) fn guest_end(&mut self) -> Option<Ending> {
         let events = self.last();
         let mut last = since_reset(&events).skip_while(|event| !is(event, &["SHUTDOWN"]));
         last.any(|event| is(event, &["STOP"])).then(|| self.ending())
     }
 
-    /// Whether the guest panicked and is paused for that, as with `-action panic=pause`. Before
-    /// that option, in 5.2 and earlier, QEMU told of a pause first and then of what it did.
+    /// Whether the guest panicked and is paused for that reason, as with `-action panic=pause`.
+    /// Before that option, in 5.2 and earlier, QEMU reported a pause first and then what it did.
     pub(crate) fn ends_in_panic(&mut self) -> bool {
         let events = self.last();
         let last = since_reset(&events).filter(|event| is(event, &["GUEST_PANICKED"])).last();
@@ -150,14 +153,14 @@ impl Story {
         action == Some("pause")
     }
 
-    /// The greeting, answers and events, the last ones of many; nothing if nothing was told.
+    /// The last lines of the log: greeting, answers and events. Empty if there are none.
     fn last(&mut self) -> Vec<Value> {
         parse(&files::end_of(&mut self.0, READ_BYTES_MAX).unwrap_or_default())
     }
 }
 
-/// What happened to the guest that ended all that ran on it, if anything did since so much was
-/// [`told`].
+/// Describes what ended all programs in the guest since the log had `told_then` bytes (see
+/// [`told`]); `None` if nothing did.
 pub(crate) fn lost_since(paths: &Paths, told_then: u64) -> Option<&'static str> {
     let events = names_since(paths, told_then);
     let happened = |name: &str| events.iter().any(|event| event == name);
@@ -170,7 +173,8 @@ pub(crate) fn lost_since(paths: &Paths, told_then: u64) -> Option<&'static str> 
     happened("RESET").then_some("the guest was reset")
 }
 
-/// The names of the events since so much was [`told`], the last ones of many.
+/// The names of the events since the log had `told_then` bytes (see [`told`]). If there are many,
+/// only the last ones.
 pub(crate) fn names_since(paths: &Paths, told_then: u64) -> Vec<String> {
     let new = told(paths).saturating_sub(told_then).min(READ_BYTES_MAX);
     if new == 0 {
@@ -180,10 +184,10 @@ pub(crate) fn names_since(paths: &Paths, told_then: u64) -> Vec<String> {
     events.iter().filter_map(|event| event.get("event")?.as_str().map(str::to_string)).collect()
 }
 
-/// What a QEMU tells from now on.
+/// A reader of the events that a QEMU writes from now on.
 pub(crate) struct Follow {
     output: Output,
-    /// The begin of a line whose end was not there yet.
+    /// The start of a line that was not complete when it was read.
     rest: Vec<u8>,
 }
 
@@ -192,7 +196,7 @@ impl Follow {
         Self::open_at(paths, 0)
     }
 
-    /// Begins so many bytes before the end of what was told.
+    /// Begins `back` bytes before the end of the log.
     fn open_at(paths: &Paths, back: u64) -> Result<Self, Error> {
         let mut output = Output::open(&paths.events_out)?;
         if !output.is_there() {
@@ -203,7 +207,7 @@ impl Follow {
         Ok(Self { output, rest: Vec::new() })
     }
 
-    /// The events in the next piece of what QEMU wrote; `None` when there is no more for now.
+    /// The events in the next piece of the log; `None` when there is no more for now.
     pub(crate) fn news(&mut self) -> Result<Option<Vec<Value>>, Error> {
         let piece = self.output.piece()?;
         if piece.is_empty() {
@@ -214,7 +218,7 @@ impl Follow {
         let rest = self.rest.split_off(end);
         let whole = std::mem::replace(&mut self.rest, rest);
         if self.rest.len() > LINE_BYTES_MAX {
-            // What comes of it later is no JSON, and passed over.
+            // The rest of that line is not JSON and is ignored.
             self.rest = Vec::new();
         }
         let mut news = parse(&whole);
@@ -226,12 +230,13 @@ impl Follow {
 /// The end of a VM's last QEMU, for `status` and `list`.
 pub(crate) struct End {
     ending: Ending,
-    /// If QEMU gave no reason, when it or its guest last wrote something. Seconds since 1970.
+    /// When it ended, in seconds since 1970. If QEMU gave no reason, when QEMU or its guest last
+    /// wrote output.
     at: Option<u64>,
 }
 
 impl End {
-    /// The end of the last QEMU of a VM that does not run; `None` if nothing is known of it.
+    /// The end of the last QEMU of a VM that is not running; `None` if nothing is known about it.
     pub(crate) fn of(paths: &Paths) -> Option<Self> {
         let ending = ending(paths);
         let at = ending.at().or_else(|| {
@@ -242,7 +247,7 @@ impl End {
         (ending != Ending::Unknown).then_some(Self { ending, at })
     }
 
-    /// Why and when, from the time that it is now and a way to write a duration.
+    /// Describes why and when it ended. `now` is the current time, and `shown` formats a duration.
     pub(crate) fn text(&self, now: Duration, shown: fn(Duration) -> String) -> String {
         let when = self.at.map(|at| shown(now.saturating_sub(Duration::from_secs(at))));
         let when = when.map_or(String::new(), |ago| match self.ending {
@@ -252,7 +257,8 @@ impl End {
         format!("{}{when}", self.ending)
     }
 
-    /// The members of a JSON object that tell of it; all are null if there is nothing to tell.
+    /// The members of a JSON object that describe the end; all are null if there is nothing to
+    /// report.
     pub(crate) fn json_members(end: Option<&Self>) -> [(&'static str, Value); 3] {
         let why = end.map(|end| end.ending.to_string());
         [
@@ -268,8 +274,8 @@ pub(crate) fn ending(paths: &Paths) -> Ending {
     Story::open(paths).map_or(Ending::Unknown, |mut story| story.ending())
 }
 
-/// Whether the VM's last QEMU has ended a job, be it well or not, by the last [`JOB_BYTES_MAX`]
-/// that it told.
+/// Whether the VM's last QEMU has ended a job, with or without success. Only the last
+/// [`JOB_BYTES_MAX`] of the log are searched.
 pub(crate) fn has_concluded(paths: &Paths, job: &str) -> bool {
     let Ok(mut follow) = Follow::open_at(paths, JOB_BYTES_MAX) else { return false };
     while let Ok(Some(news)) = follow.news() {
@@ -286,23 +292,23 @@ pub(crate) fn has_concluded(paths: &Paths, job: &str) -> bool {
     false
 }
 
-/// How much was told, in bytes: more when there is something new.
+/// The length of the event log in bytes, which grows with every event.
 pub(crate) fn told(paths: &Paths) -> u64 {
     paths.events_out.metadata().map_or(0, |metadata| metadata.len())
 }
 
-/// How far QEMU has come with its own session.
+/// How far QEMU is with the QMP session of its event log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     Nothing,
     Greeted,
-    /// Its main loop runs, and all its monitors are there: this one is made last.
+    /// Its main loop runs, and all its monitors exist, since this session's monitor is made last.
     Negotiated,
 }
 
 pub(crate) fn stage(paths: &Paths) -> Stage {
     let told = files::read_start(&paths.events_out, START_BYTES_MAX).unwrap_or_default();
-    // Behind the last line end is one more part.
+    // There is one more part after the last line end.
     match told.split(|byte| *byte == b'\n').count() {
         0 | 1 => Stage::Nothing,
         2 => Stage::Greeted,
@@ -310,12 +316,12 @@ pub(crate) fn stage(paths: &Paths) -> Stage {
     }
 }
 
-/// A line that is cut at its start or end is none.
+/// Parses the lines of a log. A line that is cut off at its start or end is ignored.
 fn parse(bytes: &[u8]) -> Vec<Value> {
     bytes.split(|byte| *byte == b'\n').filter_map(|line| json::parse(line).ok()).collect()
 }
 
-/// The events since the guest was last reset or continued: those before are of one that is gone.
+/// The events since the guest was last reset or resumed; earlier ones no longer apply.
 fn since_reset(events: &[Value]) -> impl Iterator<Item = &Value> {
     let last = events.iter().rposition(|event| is(event, &["RESET", "RESUME"]));
     events[last.map_or(0, |at| at + 1)..].iter()
@@ -340,7 +346,7 @@ mod tests {
 
     const RETURN: &str = r#"{"return": {}}"#;
 
-    /// Lines as QEMU 7.2 writes them.
+    /// The lines are as QEMU 7.2 writes them.
     #[test]
     fn why_a_qemu_ended() {
         let ending_after = |lines: &[&str]| story(lines).ending();
@@ -364,8 +370,8 @@ mod tests {
         assert_eq!(ending_after(&[greeting, RETURN, &shutdown[..80]]), Ending::Untold);
     }
 
-    /// Events of a guest that panicked, with `-no-shutdown` or `-action panic=pause` and without,
-    /// on 5.2 and on 7.2.
+    /// The events are those of a guest that panicked, with `-no-shutdown` or `-action panic=pause`
+    /// and without, on 5.2 and on 7.2.
     #[test]
     fn a_panic_pauses_or_ends() {
         let panicked = |action: &str| {

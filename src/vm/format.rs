@@ -1,9 +1,9 @@
-//! What an image file is, told by its own bytes: the format by its magic, and the header of a qcow2
-//! file (docs/interop/qcow2.txt of QEMU). Reads files and changes none.
+//! Finds out the format of an image file from its content: the format by its magic, and the header
+//! of a qcow2 file (docs/interop/qcow2.txt of QEMU). Reads files and changes none.
 //!
-//! An image may name other files and network addresses, and qemu-img opens them without asking. A
-//! file of a stranger is therefore looked at here before any program opens it, and its format is
-//! always passed on, so that qemu-img never guesses one.
+//! An image may name other files and network addresses, and qemu-img opens them without asking. So
+//! an untrusted file is checked here before any program opens it, and its format is always passed
+//! on, so that qemu-img never guesses.
 
 use crate::error::Error;
 use crate::text::sanitized;
@@ -11,8 +11,8 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-/// The first bytes of every format that QEMU tells by its content, where they are, and its name.
-/// A VMDK descriptor and version 1 of qcow2 are told by functions below.
+/// The formats that QEMU detects by content: the offset of the magic, the magic, and the name.
+/// Functions below detect a VMDK descriptor and version 1 of qcow2.
 const MAGICS: &[(usize, &[u8], &str)] = &[
     (0, b"QED\0", "qed"),
     (0, b"KDMV", "vmdk"),
@@ -27,18 +27,18 @@ const MAGICS: &[(usize, &[u8], &str)] = &[
     (0, b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop", "cloop"),
 ];
 const QCOW: &[u8] = b"QFI\xfb";
-/// The trailer of an Apple disk image, and how long it is.
+/// The start of the trailer of an Apple disk image, and the trailer's length.
 const DMG: &[u8] = b"koly";
 const DMG_BYTES: u64 = 512;
-/// The largest cluster of a qcow2 file, in which its whole header is.
+/// The size of the largest cluster of a qcow2 file; the whole header is in the first cluster.
 const HEADER_BYTES_MAX: u64 = 2 << 20;
-/// What QEMU looks at of a file whose format it guesses.
+/// The number of bytes that QEMU reads when it guesses a format.
 const START_BYTES: usize = 2048;
 /// The smallest and the largest cluster, as powers of 2.
 const CLUSTER_BITS: std::ops::RangeInclusive<u32> = 9..=21;
-/// A name of a backing file is no longer.
+/// The maximum length of the name of a backing file.
 const NAME_BYTES_MAX: usize = 1023;
-/// The incompatible features of a file that is whole: marks of a dirty or corrupt file, another
+/// The incompatible features that are accepted: the marks of a dirty or corrupt file, another
 /// compression than deflate, subclusters. The third bit is an external data file.
 const FEATURES: u64 = 0b1_1011;
 const DATA_FILE_FEATURE: u64 = 0b100;
@@ -47,12 +47,12 @@ const END: u32 = 0;
 const BACKING_FORMAT: u32 = 0xe279_2aca;
 const DATA_FILE: u32 = 0x4441_5441;
 
-/// What the bytes of an image say.
+/// The format of an image, from its content.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Raw,
     Qcow2(Qcow2),
-    /// Another one that QEMU knows, by QEMU's name of it.
+    /// Another format that QEMU knows, by QEMU's name.
     Other(&'static str),
 }
 
@@ -61,16 +61,16 @@ pub(crate) enum Format {
 pub(crate) struct Qcow2 {
     /// The size that the guest sees.
     pub(crate) virtual_bytes: u64,
-    /// The name of the file that has what this one has not.
+    /// The name of the file with the content that this one lacks.
     pub(crate) backing: Option<String>,
     pub(crate) backing_format: Option<String>,
-    /// The name of the file that has the content; it may be empty.
+    /// The name of the external file with the content; it may be empty.
     data_file: Option<String>,
     is_encrypted: bool,
     unknown_features: u64,
 }
 
-/// Reads what tells the format of a file or disk. The caller has made sure that it is one of both.
+/// Reads the format of a file or disk. The caller has made sure that it is one of the two.
 pub(crate) fn read(file: &Path) -> Result<Format, Error> {
     let failed = |error| Error::io("read", file, &error);
     let mut opened = File::open(file).map_err(failed)?;
@@ -96,7 +96,7 @@ pub(crate) fn read(file: &Path) -> Result<Format, Error> {
     Ok(by_magic(&start, &end))
 }
 
-/// Reads the header of a qcow2 disk; `None` if it is none.
+/// Reads the header of a qcow2 disk; `None` if the file is not one.
 pub(crate) fn disk(file: &Path) -> Option<Qcow2> {
     if !file.is_file() {
         return None;
@@ -120,15 +120,15 @@ fn by_magic(start: &[u8], end: &[u8]) -> Format {
     }
 }
 
-/// Whether it is the text that names the files of a VMDK image: comments, empty lines, and then a
-/// version (`vmdk_probe` of block/vmdk.c).
+/// Whether it is a VMDK descriptor, the text that names the files of a VMDK image: comments, empty
+/// lines, and then a version (`vmdk_probe` of block/vmdk.c).
 fn is_vmdk_descriptor(start: &[u8]) -> bool {
     let lines = start.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     let mut lines = lines.filter(|line| !line.is_empty() && !line.starts_with(b"#"));
     lines.next().is_some_and(|line| line.starts_with(b"version="))
 }
 
-/// Reads a header from the bytes at the beginning of a file, or says what is wrong with it.
+/// Reads a qcow2 header from the bytes at the start of a file, or says what is wrong with it.
 fn qcow2(bytes: &[u8]) -> Result<Qcow2, &'static str> {
     const SHORT: &str = "it ends too early";
     let number = |at| number(bytes, at).ok_or(SHORT);
@@ -192,8 +192,8 @@ impl Format {
         }
     }
 
-    /// An error unless it is raw or qcow2, and all of its content is in the file or in its backing
-    /// file. `shown` is the name of the image for people.
+    /// Checks that the image is raw or qcow2, with all of its content in the file or its backing
+    /// file. `shown` is the image's name for messages.
     pub(crate) fn check_plain(&self, shown: &str) -> Result<(), Error> {
         let header = match self {
             Self::Raw => return Ok(()),
@@ -216,8 +216,9 @@ impl Format {
         Err(Error::failed(format!("`{shown}` {what}")).hint(convert("qcow2")))
     }
 
-    /// An error if it names a file that has a part of its content: whoever made the image would
-    /// choose a file of this host that the guest reads, or an address that is connected to.
+    /// Checks that the image names no other file with a part of its content. Otherwise the author
+    /// of the image could choose a file of this host for the guest to read, or an address to
+    /// connect to.
     pub(crate) fn check_alone(&self, shown: &str) -> Result<(), Error> {
         self.check_plain(shown)?;
         match self {
@@ -230,7 +231,7 @@ impl Format {
     }
 }
 
-/// The way to an image that is accepted.
+/// A hint on how to make an image that is accepted.
 pub(crate) fn convert(format: &str) -> String {
     format!(
         "if you trust it, `qemu-img convert -f {format} -O qcow2 IMAGE NEW.qcow2` makes it one whole \
@@ -283,7 +284,7 @@ mod tests {
             (header(FEATURES, b"", &[(0x6803_f857, &[0; 48])]), ""),
             (header(0, b"nbd:x", &[]), "`x` is based on another file, `nbd:x`"),
             (header(4, b"", &[]), "`x` has its content in another file, ``"),
-            // The extension is behind one of an odd length, and the feature is not set.
+            // The extension follows one of an odd length, and the feature is not set.
             (
                 header(0, b"", &[(7, b"abc"), data]),
                 "`x` has its content in another file, `/etc/passwd`",
@@ -307,7 +308,7 @@ mod tests {
             (Some("base"), Some("raw"))
         );
         assert_eq!(read.virtual_bytes, 4096);
-        // Any cut or flipped byte is an answer, and never a panic.
+        // A cut or flipped byte gives an answer and never a panic.
         let whole = header(0, b"base", &[(BACKING_FORMAT, b"raw"), data]);
         for at in 0..whole.len() {
             let _ = qcow2(&whole[..at]);

@@ -1,17 +1,17 @@
-//! The ports of this host that QEMU forwards to a guest, by its arguments. Pure.
+//! Finds the ports of this host that QEMU forwards to a guest, from QEMU's arguments. Pure.
 
 use super::options::{Argument, Pairs};
 use crate::text::Span;
 use std::net::Ipv4Addr;
 
-/// Networks that leave it to another program to forward ports.
+/// The types of networks whose ports another program forwards.
 const OUTSIDE: &[&str] = &["passt", "stream", "vhost-user"];
 
-/// A `hostfwd=[tcp|udp]:[ADDRESS]:PORT-[GUEST_ADDRESS]:GUEST_PORT` (`slirp_hostfwd` of
-/// net/slirp.c).
+/// A forwarded port: `hostfwd=[tcp|udp]:[ADDRESS]:PORT-[GUEST_ADDRESS]:GUEST_PORT` (`slirp_hostfwd`
+/// of net/slirp.c).
 pub(crate) struct Forward {
     pub(crate) rule: String,
-    /// The place of the word that it is in.
+    /// The place of the word that contains the rule.
     pub(crate) word: Span,
     pub(crate) udp: bool,
     pub(crate) address: String,
@@ -47,7 +47,7 @@ impl Forward {
         format!("hostfwd={protocol}:{address}:{port}-{}:{}", self.guest, self.guest_port)
     }
 
-    /// Whether a connection to 127.0.0.1 reaches it.
+    /// Whether a connection to 127.0.0.1 reaches this port.
     pub(crate) fn is_local(&self) -> bool {
         let here = [Ipv4Addr::UNSPECIFIED, Ipv4Addr::LOCALHOST];
         self.address.is_empty() || self.address.parse().is_ok_and(|address| here.contains(&address))
@@ -66,7 +66,7 @@ pub(crate) fn forwards(arguments: &[Argument]) -> Vec<Forward> {
     forwards
 }
 
-/// The arguments that make networks, each with its keys.
+/// The arguments that define networks, each with its keys.
 pub(crate) fn networks(arguments: &[Argument]) -> impl Iterator<Item = (&Argument, Pairs)> {
     let is_network = |name: &str| ["netdev", "nic", "net"].contains(&name);
     arguments
@@ -75,12 +75,12 @@ pub(crate) fn networks(arguments: &[Argument]) -> impl Iterator<Item = (&Argumen
         .map(|argument| (argument, Pairs::parse(&argument.value, "type")))
 }
 
-/// Whether another program may forward ports that no argument names.
+/// Whether another program may forward ports that are in no argument.
 pub(crate) fn is_left_to_others(arguments: &[Argument]) -> bool {
     networks(arguments).any(|(_, pairs)| OUTSIDE.iter().any(|kind| pairs.get("type") == Some(kind)))
 }
 
-/// Whether QEMU forwards this port of 127.0.0.1, or another program may.
+/// Whether QEMU forwards this port of 127.0.0.1, or another program may do so.
 pub(crate) fn may_reach(arguments: &[Argument], port: u16) -> bool {
     let leads = |forward: &Forward| !forward.udp && forward.port == port && forward.is_local();
     is_left_to_others(arguments) || forwards(arguments).iter().any(leads)

@@ -1,8 +1,9 @@
-//! TRUSTED CORE: becomes gdb, for QEMU itself or for its guest.
+//! TRUSTED CORE: replaces this process with gdb, for QEMU itself or for its guest.
 //!
-//! Of a VM that does not run, gdb gets QEMU's command line in one word, by `set args`: with
-//! `gdb --args` it would look like QEMU to all that know QEMU by its words, as `stop` does. `ps`
-//! does not show where words begin: there, what keeps it apart is the backslash of [`quoted_word`].
+//! For a VM that is not running, gdb gets QEMU's command line in one word, by `set args`. With `gdb
+//! --args` gdb would look like QEMU to everything that recognizes QEMU by its words, as `stop`
+//! does. `ps` does not show where words begin; there, the backslash of [`quoted_word`] makes the
+//! difference.
 
 use super::Paths;
 use super::events::NEGOTIATION;
@@ -19,15 +20,17 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
-/// Instead of `gdb`: `gdb-multiarch`, say.
+/// The variable that names a program to use instead of `gdb`, such as `gdb-multiarch`.
 const PROGRAM_VARIABLE: &str = "QQMGR_GDB";
-/// By these QEMU interrupts a CPU of its own, makes coroutines of signal stacks, and is asked to
-/// end; the last it ignores (QEMU's own `scripts/qemu-gdb.py` is as quiet about it).
+/// The gdb command for signals that gdb passes on silently. QEMU uses them to interrupt its own
+/// CPUs, to make coroutines of signal stacks, and to be asked to end; it ignores the last one
+/// (QEMU's own `scripts/qemu-gdb.py` passes the same signals).
 const PASS_SIGNALS: &str = "handle SIGUSR1 SIGUSR2 SIGTERM SIGPIPE nostop noprint pass";
-/// Runs QEMU as a boot of its own each time: what the guest said in the last one is kept, as by
-/// [`super::boots`], and the story begins anew, as by [`super::events`]; but not where the VM runs
-/// already, which QEMU itself will refuse. Its words are the VM's directory, how many earlier boots
-/// are kept, what is in `events.in`, and the command line. In a subshell, QEMU gets no variables.
+/// The shell script that runs QEMU as a new boot each time: it keeps the serial output of the last
+/// boot, as [`super::boots`] does, and empties the event log, as [`super::events`] does. It does
+/// neither if the VM is already running, since QEMU itself will refuse to start. Its words are the
+/// VM's directory, the number of earlier boots to keep, the content of `events.in`, and the command
+/// line. The subshell keeps its variables out of QEMU's environment.
 const WRAPPER: &str = "( { read pid <\"$0/pid\"; } 2>/dev/null; \
     ! kill -0 \"$pid\" 2>/dev/null || exit 0; s=$0/serial n=$1; \
     [ -f \"$s\" ] && [ -s \"$s\" ] && [ ! -L \"$s\" ] || n=0; \
@@ -35,11 +38,11 @@ const WRAPPER: &str = "( { read pid <\"$0/pid\"; } 2>/dev/null; \
     [ ! -f \"$s.$m\" ] || mv -f \"$s.$m\" \"$s.$n\" || exit; n=$m; done; \
     [ $n = 0 ] || mv -f \"$s\" \"$s.1\" || exit; \
     : >\"$0/events.out\" && echo \"$2\" >\"$0/events.in\" ) && shift 2 && exec \"$@\"";
-/// The option by which a QEMU is known.
+/// The option by which qqmgr recognizes a QEMU.
 const PID_FILE: &str = "-pidfile";
-/// QEMU's name for the device at which it listens for a debugger (`gdbserver_start`).
+/// QEMU's name for the device on which it listens for a debugger (`gdbserver_start`).
 const DEVICE: &str = "gdb";
-/// Such a device has this before its address while nobody is connected.
+/// The prefix of such a device's address while no debugger is connected.
 const DISCONNECTED: &str = "disconnected:";
 
 pub(crate) struct Gdb {
@@ -48,7 +51,7 @@ pub(crate) struct Gdb {
 }
 
 impl Gdb {
-    /// Finds the debugger, before anything is made for the VM.
+    /// Finds the debugger. Called before any file of the VM is made.
     pub(crate) fn find() -> Result<Self, Error> {
         let chosen = std::env::var_os(PROGRAM_VARIABLE).filter(|name| !name.is_empty());
         let program = chosen.unwrap_or_else(|| programs::GDB.command().get_program().into());
@@ -60,8 +63,8 @@ impl Gdb {
         Ok(Self { program, words: Vec::new() })
     }
 
-    /// For QEMU, which it is about to start with these arguments in this directory, and of which so
-    /// many earlier boots are kept.
+    /// Adds the words to start and debug QEMU with these arguments in the directory `dir`. `boots`
+    /// is the number of earlier boots to keep.
     pub(crate) fn with_qemu(
         self,
         bin: &Path,
@@ -80,21 +83,21 @@ impl Gdb {
             .word(bin)
     }
 
-    /// For a QEMU that runs.
+    /// Adds the words to attach to a running QEMU.
     pub(crate) fn attached_to(self, pid: u32) -> Self {
         self.command(PASS_SIGNALS, b"").word("-p").word(pid.to_string())
     }
 
-    /// For the guest of a QEMU that listens there.
+    /// Adds the words to debug the guest of a QEMU that listens on `listener`.
     pub(crate) fn of_guest(self, listener: &OsStr) -> Self {
         self.command("target remote ", listener.as_bytes())
     }
 
-    /// Becomes gdb, with more words. Comes back only when that fails.
+    /// Replaces this process with gdb, with more words. Returns only if that fails.
     pub(crate) fn replace_us(self, words: &[OsString], log: &Log) -> Error {
         let argv = [std::slice::from_ref(&self.program), &self.words, words].concat();
         let mut command = inherited::command(&argv, log);
-        // gdb has it run the wrapper, and others than sh do not read words as it does.
+        // gdb runs the wrapper with it, and other shells than sh read words differently.
         command.env("SHELL", "/bin/sh");
         log.verbose(|| format!("exec {}", command_line(&argv)));
         let error = command.exec();
@@ -112,8 +115,8 @@ impl Gdb {
     }
 }
 
-/// The QEMU that gdb can start, of the first word of a command line: by its whole path, since gdb
-/// looks for a name in its directory first.
+/// Finds the QEMU that gdb can start from the first word of a command line. Gives the whole path,
+/// since gdb looks for a bare name in its own directory first.
 pub(crate) fn binary(bin: &OsStr) -> Result<PathBuf, Error> {
     let found = bin.to_str().filter(|name| !name.contains('/')).and_then(programs::find);
     let path = found.unwrap_or_else(|| bin.into());
@@ -126,8 +129,8 @@ pub(crate) fn binary(bin: &OsStr) -> Result<PathBuf, Error> {
     Ok(path)
 }
 
-/// Words as both sh and gdb's own `buildargv` read them, of which the second does not leave a
-/// backslash in quotes alone in old versions.
+/// Quotes words so that both sh and gdb's own `buildargv` read them. Old versions of the latter do
+/// not leave a backslash in quotes alone.
 fn quoted<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> Vec<u8> {
     let words: Vec<Vec<u8>> = words.into_iter().map(quoted_word).collect();
     words.join(&b' ')
@@ -149,8 +152,8 @@ fn quoted_word(word: &OsStr) -> Vec<u8> {
     out
 }
 
-/// Where QEMU listens for a debugger of the guest, as gdb's `target remote` takes it. A QEMU that
-/// does not is told to, at the VM's own socket.
+/// The address on which QEMU listens for a debugger of the guest, in the form of gdb's `target
+/// remote`. A QEMU that does not listen is made to, on the VM's own socket.
 pub(crate) fn listener(session: &mut Session, paths: &Paths) -> Result<OsString, Error> {
     let name = match device(session)? {
         Some(name) => name,
@@ -177,7 +180,7 @@ pub(crate) fn listener(session: &mut Session, paths: &Paths) -> Result<OsString,
     })
 }
 
-/// QEMU's description of the device, if it listens.
+/// QEMU's description of the device; `None` if QEMU does not listen.
 fn device(session: &mut Session) -> Result<Option<String>, Error> {
     let Value::Array(devices) = session.execute("query-chardev", None)? else { return Ok(None) };
     let label = |device: &&Value| device.get("label").and_then(Value::as_str) == Some(DEVICE);
@@ -185,8 +188,8 @@ fn device(session: &mut Session) -> Result<Option<String>, Error> {
     Ok(name.map(str::to_string))
 }
 
-/// There is no QMP command for it, and the answer of the other monitor is a text. So QEMU is asked
-/// whether it did.
+/// Makes QEMU listen for a debugger. There is no QMP command for that, and the human monitor
+/// answers with text, so QEMU is asked afterwards whether it listens.
 fn listen(session: &mut Session, paths: &Paths) -> Result<String, Error> {
     let socket = paths.reachable(&paths.gdb)?;
     let command = format!("gdbserver unix:{},server=on,wait=off", socket.display());

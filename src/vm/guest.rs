@@ -1,30 +1,30 @@
-//! What becomes known of a guest while its ssh server is waited for: whether it runs at all, boots
-//! again, or has set up its network. Reads what QEMU told, and asks it for its state.
+//! Watches a guest while qqmgr waits for its ssh server: whether it runs at all, boots again, or
+//! has set up its network. Reads QEMU's event log, and asks QEMU for its state.
 
 use super::events;
 use super::watch::{ASK_INTERVAL, Watch};
 use std::time::Instant;
 
-/// Events after which a guest may run that did not, or the other way round.
+/// The events after which a guest may have started or stopped running.
 const STATE_EVENTS: &[&str] = &["RESUME", "STOP", "SUSPEND", "WAKEUP"];
-/// QEMU tells this when the guest's driver sets up a virtio network card.
+/// The event that QEMU sends when the guest's driver sets up a virtio network card.
 const NETWORK_EVENT: &str = "NIC_RX_FILTER_CHANGED";
 
-/// What is known of the guest while its ssh server is waited for.
+/// The known facts about a guest while qqmgr waits for its ssh server.
 pub(super) struct Guest<'a> {
     watch: &'a Watch<'a>,
-    /// How much QEMU had told at the last look; `None` before the first.
+    /// The length of the event log at the last look; `None` before the first look.
     told: Option<u64>,
-    /// When QEMU is to be asked for its state, if that is not known to be `running`.
+    /// When to ask QEMU for its state; `None` if the state is known to be `running`.
     ask_at: Option<Instant>,
-    /// That it does not run was said.
+    /// The user was informed that the guest does not run.
     noted: bool,
 }
 
-/// What is new of the guest.
+/// A change in the guest.
 pub(super) enum Look {
     NoNews,
-    /// It does not run until somebody lets it.
+    /// The guest does not run until the user lets it continue.
     Held,
     Boots,
     NetworkIsUp,
@@ -63,7 +63,7 @@ impl<'a> Guest<'a> {
         let (state, name) = (self.watch.state(), self.watch.name);
         let way_on = state.way_on(name);
         self.ask_at = way_on.as_ref().map(|_| Instant::now() + ASK_INTERVAL);
-        // A wait ends with an error when the guest has ended.
+        // If the guest has ended, the wait ends with an error anyway.
         if let Some(way_on) = way_on
             && !state.is_over()
             && !std::mem::replace(&mut self.noted, true)

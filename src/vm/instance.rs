@@ -1,5 +1,5 @@
-//! `instance.json`: what a VM was started with. Commands on a running VM go by it and not by the
-//! configuration, which may have changed since.
+//! `instance.json`: the record of a VM's start. Commands on a running VM use this record and not
+//! the configuration, which may have changed since.
 
 use super::Paths;
 use super::process::{self, Process};
@@ -9,45 +9,46 @@ use crate::json::{self, Value};
 use crate::linux;
 use crate::system::process::{see, unseen};
 
-/// QEMU's own limit for a command line is the kernel's, 2 MiB by default.
+/// The maximum size of the record. QEMU's command line is limited by the kernel, to 2 MiB by
+/// default.
 const INSTANCE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
-/// What the records of this program hold. Version 0.1 wrote no number; a program that changes what
-/// a field means counts it up.
+/// The format number of this program's records. Version 0.1 wrote no number; a program that changes
+/// the meaning of a field increases the number.
 const FORMAT: u64 = 1;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Instance {
-    /// The process that was spawned, and from `ready` on QEMU itself, which a wrapper may have
-    /// run. Absent until there is one.
+    /// The process that was spawned, and once `ready` is set QEMU itself, which a wrapper may have
+    /// run. `None` until there is a process.
     pub(crate) pid: Option<u32>,
     /// When that process started; see [`crate::system::process::Seen::start`].
     pub(crate) start: Option<String>,
-    /// Where it runs.
+    /// The machine on which it runs.
     pub(crate) machine: Machine,
-    /// QEMU was seen to answer.
+    /// QEMU has answered at least once.
     pub(crate) ready: bool,
     pub(crate) ssh_port: u16,
     /// The name of the configuration's file, which lies beside the runtime directory or in it.
     pub(crate) config_name: String,
-    /// Seconds since 1970.
+    /// In seconds since 1970.
     pub(crate) started_at: u64,
-    /// Variables that were given for this start.
+    /// The variables that were given for this start.
     pub(crate) set: Vec<(String, String)>,
-    /// The whole command line of QEMU.
+    /// QEMU's whole command line.
     pub(crate) argv: Vec<String>,
-    /// Of `argv`, so many words are the user's: the program and its arguments.
+    /// The number of words of `argv` that are the user's: the program and its arguments.
     pub(crate) own_words: usize,
-    /// Started by a `run`, and for `run`s only: the last one that uses it stops it.
+    /// The VM was started by a `run`, for `run`s only: the last `run` that uses it stops it.
     pub(crate) on_demand: bool,
 }
 
-/// Identifies a machine from one start of it to the next. What is not known is `None`.
+/// Identifies a machine from one start of it to the next. Unknown parts are `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Machine {
     pub(crate) boot_id: Option<String>,
     pub(crate) host: Option<String>,
-    /// Of a container, its own.
+    /// The pid namespace; a container has its own.
     pub(crate) pid_namespace: Option<String>,
 }
 
@@ -61,13 +62,13 @@ impl Machine {
         })
     }
 
-    /// Whether a pid there is certainly not the same process here.
+    /// Whether a pid of one machine is certainly not the same process on the other.
     pub(crate) fn has_other_pids(&self, other: &Self) -> bool {
         differ(self.boot_id.as_ref(), other.boot_id.as_ref())
             || differ(self.pid_namespace.as_ref(), other.pid_namespace.as_ref())
     }
 
-    /// Whether the two are certainly not one machine that was started again.
+    /// Whether the two are certainly different machines, and not one that was rebooted.
     pub(crate) fn is_elsewhere(&self, other: &Self) -> bool {
         differ(self.boot_id.as_ref(), other.boot_id.as_ref())
             && differ(self.host.as_ref(), other.host.as_ref())
@@ -79,13 +80,13 @@ fn differ(one: Option<&String>, other: Option<&String>) -> bool {
 }
 
 impl Instance {
-    /// The program and the arguments that are the user's.
+    /// The user's part of the command line: the program and its arguments.
     pub(crate) fn own_argv(&self) -> &[String] {
         self.argv.get(..self.own_words).unwrap_or(&self.argv)
     }
 
-    /// The record of the VM's last start; `None` when there is none, or none that this program
-    /// wrote. One that a newer program wrote, or that cannot be read, is an error.
+    /// Reads the record of the VM's last start; `None` when there is none, or none that this
+    /// program wrote. A record that a newer program wrote, or that cannot be read, is an error.
     pub(crate) fn read(paths: &Paths) -> Result<Option<Self>, Error> {
         let Some(bytes) = files::read_if_there(&paths.instance, INSTANCE_BYTES_MAX)? else {
             return Ok(None);
@@ -97,7 +98,7 @@ impl Instance {
         Ok(Self::from_json(&value))
     }
 
-    /// The record of a VM that runs here.
+    /// Reads the record of a VM that is running here.
     pub(crate) fn of_running(paths: &Paths) -> Result<Option<Self>, Error> {
         if process::find(paths)?.is_some() { Self::read(paths) } else { Ok(None) }
     }
@@ -107,7 +108,7 @@ impl Instance {
         let Value::Object(set) = value.get("set")? else { return None };
         let pid = value.get("pid").and_then(Value::as_u64).and_then(|pid| pid.try_into().ok());
         let text = |key| value.get(key).and_then(Value::as_str).map(str::to_string);
-        // Version 0.1 wrote the pid down when QEMU was ready.
+        // Version 0.1 recorded the pid when QEMU was ready.
         let is_old = value.get("format").is_none();
         Some(Self {
             pid,
@@ -134,8 +135,8 @@ impl Instance {
         })
     }
 
-    /// Records the process that was just spawned. One that has ended already is told otherwise, and
-    /// on a full disk the pid file tells.
+    /// Records the process that was just spawned. Errors are ignored: if the process has already
+    /// ended, the caller finds out in another way, and on a full disk the pid file is enough.
     pub(crate) fn spawned(mut self, pid: u32, paths: &Paths) {
         if let Ok(Some(seen)) = see(pid) {
             (self.pid, self.start) = (Some(pid), seen.start);
@@ -143,7 +144,7 @@ impl Instance {
         }
     }
 
-    /// Takes down that QEMU was seen to answer, and which process it is.
+    /// Records that QEMU has answered, and which process it is.
     pub(crate) fn is_ready(&mut self, process: &Process) {
         (self.pid, self.start) = (Some(process.pid), process.start.clone());
         self.ready = true;

@@ -1,15 +1,15 @@
-//! Keys by the names that QEMU has for them (`QKeyCode` of `qapi/ui.json`), and text as the keys
-//! that type it on a US keyboard.
+//! Keys by QEMU's names (`QKeyCode` of `qapi/ui.json`), and text as the keys that type it on a US
+//! keyboard.
 //!
-//! Pure. Which names there are, the schema of the running QEMU tells; here are only those that the
-//! letters and marks of a US keyboard have, as `ui/keymaps` and the schema have had them since 1.3.
+//! Pure. The schema of the running QEMU has all names; this file has only those of the letters and
+//! marks of a US keyboard, which are the same in `ui/keymaps` and the schema since 1.3.
 
-/// Keys that are pressed one after the other and then released.
+/// Keys that are pressed one after the other and then released together.
 pub(crate) type Chord = Vec<String>;
 
 const SHIFT: &str = "shift";
 
-/// Marks: the key, without shift and with it.
+/// The keys of marks, each with the mark without shift and with shift.
 const MARKS: &[(&str, char, char)] = &[
     ("grave_accent", '`', '~'),
     ("1", '1', '!'),
@@ -33,11 +33,11 @@ const MARKS: &[(&str, char, char)] = &[
     ("dot", '.', '>'),
     ("slash", '/', '?'),
 ];
-/// Without shift alone.
+/// Keys that are used without shift only.
 const OTHERS: &[(&str, char)] =
     &[("spc", ' '), ("ret", '\n'), ("ret", '\r'), ("tab", '\t'), ("esc", '\u{1b}')];
 
-/// `ctrl-alt-f2`. The reason why it is none.
+/// Parses a chord such as `ctrl-alt-f2`. The error is the reason why it is invalid.
 pub(crate) fn chord(word: &str) -> Result<Chord, String> {
     let keys: Chord = word.split('-').map(str::to_string).collect();
     if keys.iter().any(String::is_empty) {
@@ -48,8 +48,8 @@ pub(crate) fn chord(word: &str) -> Result<Chord, String> {
     Ok(keys)
 }
 
-/// The keys that type a text, in which a backslash begins what cannot be written as it is. The
-/// reason why there are none.
+/// The keys that type a text with backslash escapes. The error is the reason why the text cannot be
+/// typed.
 pub(crate) fn typed(text: &str) -> Result<Vec<Chord>, String> {
     let (mut chords, mut chars) = (Vec::new(), text.chars());
     while let Some(c) = chars.next() {
@@ -112,7 +112,7 @@ mod tests {
         }
     }
 
-    /// All that is printable in ASCII can be typed, each by keys of its own.
+    /// Every printable ASCII character can be typed, each with different keys.
     #[test]
     fn every_ascii_character_has_keys() {
         let mut seen = std::collections::BTreeSet::new();

@@ -1,5 +1,5 @@
-//! What is left of a QEMU that has ended: why, by its own words, and what it and its guest said
-//! last. Reads only.
+//! Describes a QEMU that has ended: the reason in its own words, and the last output of QEMU and
+//! its guest. Reads only.
 
 use super::Paths;
 use super::events::{self, Ending};
@@ -8,8 +8,9 @@ use crate::error::Error;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
-/// The error of a QEMU that has ended; `when` completes the sentence. It has QEMU's own words, and
-/// the guest's if QEMU ran it. The status is known to whoever started this QEMU.
+/// The error for a QEMU that has ended; `when` completes the sentence. It contains QEMU's own
+/// output, and the guest's if the guest ran. `status` is known only to the process that started
+/// this QEMU.
 pub(crate) fn error(when: &str, status: Option<ExitStatus>, paths: &Paths) -> Error {
     let ending = events::ending(paths);
     let (log, serial) = (tail(&paths.log), tail(&paths.serial));
@@ -18,7 +19,7 @@ pub(crate) fn error(when: &str, status: Option<ExitStatus>, paths: &Paths) -> Er
     let why = match &ending {
         Ending::Unknown if log.is_empty() && !ran => ", and said nothing".into(),
         Ending::Unknown => String::new(),
-        // The status tells more.
+        // The status says more.
         Ending::Untold if status.is_some() => String::new(),
         ending => format!(": {ending}"),
     };
@@ -36,7 +37,7 @@ pub(crate) fn error(when: &str, status: Option<ExitStatus>, paths: &Paths) -> Er
     }
 }
 
-/// The end of the guest's serial output, to follow a statement.
+/// The end of the guest's serial output, as a clause that follows a statement.
 pub(crate) fn of_guest(paths: &Paths) -> String {
     match tail(&paths.serial) {
         said if said.is_empty() => ", and its serial output is empty".into(),
@@ -44,7 +45,7 @@ pub(crate) fn of_guest(paths: &Paths) -> String {
     }
 }
 
-/// How a process ended, to follow its name.
+/// How a process ended, as a verb phrase that follows its name.
 fn how(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with status {code}"),

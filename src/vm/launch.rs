@@ -1,7 +1,7 @@
-//! TRUSTED CORE: starts QEMU and waits until it answers, or takes it back.
+//! TRUSTED CORE: starts QEMU and waits until it answers, or ends it again.
 //!
-//! A socket file that exists says nothing: with much memory to allocate the greeting comes many
-//! seconds later. So a VM is up when QMP answers `query-status`, and not before.
+//! The existence of a socket file proves nothing: with much memory to allocate, the greeting comes
+//! many seconds later. So a VM counts as up only when QMP answers `query-status`.
 
 use super::boots::Rotation;
 use super::events::{self, Ending};
@@ -23,20 +23,22 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// After this long, `start` says what it waits for. Silence is broken by a new connection then,
-/// and again after twice that time: QEMU that is just starting may lose a client between two of
-/// its threads, and never greet it (seen on 7.2, once in thousands of starts).
+/// After this long, `start` says what it waits for. If QEMU is silent, a new connection is made
+/// then, and again after twice that time: a QEMU that is just starting may lose a client between
+/// two of its threads, and never greet it (seen on 7.2, once in thousands of starts).
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
-/// How long a QEMU that is about to end may keep its pid file, and how often that is looked at.
+/// How long a QEMU that is about to end may keep its pid file, and how often to check.
 const OTHER_WAIT: Duration = Duration::from_secs(5);
 const OTHER_RETRY: Duration = Duration::from_millis(200);
-/// One that was just killed gives the lock back a moment after all else: no news to anybody.
+/// The number of tries after which the user is informed: a QEMU that was just killed gives the lock
+/// back a moment later than all else, which is not worth a message.
 const TRIES_TOLD: u32 = 2;
-/// What QEMU says when another one holds the pid file's lock; it has then touched nothing else.
+/// QEMU's message when another QEMU holds the lock of the pid file; it has then touched nothing
+/// else.
 const PID_FILE_LOCKED: &str = "Cannot lock pid file";
 
-/// The program that `bin` means: a name is looked for in `PATH`, a relative path starts from
-/// `dir`. That there is none is told before anything is made for the VM.
+/// Finds the program `bin`: a name is looked up in `PATH`, and a relative path is relative to
+/// `dir`. Called before any file of the VM is made, so that a missing program is reported first.
 pub(crate) fn program(bin: &str, dir: &Path) -> Result<PathBuf, Error> {
     programs::locate(bin, dir).ok_or_else(|| {
         let hint =
@@ -50,12 +52,12 @@ pub(crate) struct Launch<'a> {
     pub(crate) argv: &'a [OsString],
     pub(crate) current_dir: &'a Path,
     pub(crate) paths: &'a Paths,
-    /// The port of this host that leads to the guest's ssh.
+    /// The port of this host that is forwarded to the guest's ssh server.
     pub(crate) ssh_port: u16,
-    /// Called with the pid of what was spawned, at once.
+    /// Called with the pid of the spawned process, at once.
     pub(crate) spawned: &'a dyn Fn(u32),
     pub(crate) timeout: Duration,
-    /// The serial outputs of so many earlier boots are kept.
+    /// The number of earlier boots whose serial outputs are kept.
     pub(crate) boots: u32,
     pub(crate) log: &'a Log,
 }
@@ -65,11 +67,11 @@ pub(crate) struct Launch<'a> {
 pub(crate) struct Ready {
     pub(crate) process: Process,
     pub(crate) run_state: String,
-    /// It was there before.
+    /// QEMU was already running before this start.
     pub(crate) already_running: bool,
 }
 
-/// Why there is no VM.
+/// Why a start failed.
 pub(crate) struct Failed {
     pub(crate) error: Error,
     /// The port of this host that QEMU could not forward.
@@ -82,17 +84,17 @@ impl From<Error> for Failed {
     }
 }
 
-/// How the wait for a starting QEMU ended otherwise.
+/// How the wait for a starting QEMU failed.
 enum NotReady {
-    /// With its status if it was our child.
+    /// QEMU ended. The status is known if it was our child.
     Died(Option<ExitStatus>),
     TimedOut,
-    /// QEMU has told of the guest's end, and stays and does not answer.
+    /// QEMU has reported the guest's end, but it stays and does not answer.
     GuestEnded,
     Garbled(qmp::Error),
 }
 
-/// Starts QEMU. Nothing of a failed start is left but its log.
+/// Starts QEMU. A failed start leaves nothing but its log.
 pub(crate) fn launch(launch: &Launch) -> Result<Ready, Failed> {
     let deadline = Instant::now() + launch.timeout;
     let mut locked = Locked { tries: 0, until: deadline.min(Instant::now() + OTHER_WAIT) };
@@ -110,13 +112,13 @@ pub(crate) fn launch(launch: &Launch) -> Result<Ready, Failed> {
     }
 }
 
-/// How often another QEMU was in the way, and until when that is waited for.
+/// How often another QEMU was in the way, and until when to wait for it.
 struct Locked {
     tries: u32,
     until: Instant,
 }
 
-/// `None` when another QEMU is in the way that is about to end.
+/// Tries once to start QEMU. `None` when another QEMU that is about to end is in the way.
 fn launch_once(
     launch: &Launch,
     deadline: Instant,
@@ -131,7 +133,7 @@ fn launch_once(
                 keep(child);
                 Ok(Some(Ready { process, run_state, already_running: false }))
             }
-            // It removes that file when it ends.
+            // QEMU removes that file when it ends.
             Ok(None)
                 if !launch.paths.pid.exists()
                     && let Some(status) = wait::poll(Instant::now() + OTHER_WAIT, ended) =>
@@ -169,7 +171,7 @@ fn launch_once(
     }
 }
 
-/// The QEMUs that this process has started, as long as it is there to learn how they end.
+/// The QEMUs that this process has started, kept to learn how they end.
 static STARTED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
 
 fn keep(child: Child) {
@@ -178,17 +180,17 @@ fn keep(child: Child) {
     }
 }
 
-/// How a QEMU ended that this process has started.
+/// How a QEMU that this process has started ended.
 pub(super) fn exit_status(pid: u32) -> Option<ExitStatus> {
     let mut started = STARTED.lock().ok()?;
     let child = started.iter_mut().find(|child| child.id() == pid)?;
-    // Its command line is gone a moment before it can be waited for.
+    // Its command line disappears a moment before the process can be waited for.
     wait::poll(Instant::now() + OTHER_WAIT, || child.try_wait().ok().flatten())
 }
 
-/// Another QEMU has the pid file: one that a `start` began which was killed, and then it is the
-/// VM; or one that is about to end, and then it is tried again; or one in a container, say, that
-/// cannot be seen from here, which is an error.
+/// Handles another QEMU that has the pid file. If a `start` that was killed has started it, it is
+/// the VM. If it is about to end, the start is tried again (`None`). If it cannot be seen from here
+/// (in a container, for example), that is an error.
 fn other_of_this_vm(
     launch: &Launch,
     until: Instant,
@@ -210,7 +212,7 @@ fn other_of_this_vm(
     }
 }
 
-/// Waits for a QEMU that somebody else has started.
+/// Waits for a QEMU that another process has started.
 pub(crate) fn wait_for_running(
     process: &Process,
     paths: &Paths,
@@ -239,7 +241,8 @@ pub(crate) fn wait_for_running(
     }
 }
 
-/// In a process group of its own, so that neither Ctrl-C nor a closed terminal ends the VM.
+/// Spawns QEMU in a process group of its own, so that neither Ctrl-C nor a closed terminal ends the
+/// VM.
 fn spawn(launch: &Launch) -> Result<Child, Error> {
     let program = launch.argv.first().ok_or_else(|| Error::failed("no QEMU"))?;
     launch.log.verbose(|| format!("exec {}", command_line(launch.argv)));
@@ -258,7 +261,8 @@ fn spawn(launch: &Launch) -> Result<Child, Error> {
     spawned.map_err(|failed| not_run(paths, failed))
 }
 
-/// Makes the files in which a start begins anew, whoever runs QEMU then; gives the log.
+/// Makes the log and the event log, which are new for every start, whichever program runs QEMU;
+/// returns the log.
 pub(crate) fn new_files(paths: &Paths) -> Result<File, Error> {
     let made = events::prepare(paths).and_then(|()| {
         let log = files::create_private(&paths.log);
@@ -267,13 +271,14 @@ pub(crate) fn new_files(paths: &Paths) -> Result<File, Error> {
     made.map_err(|failed| not_run(paths, failed))
 }
 
-/// Nothing was run: not even a log is left. A directory in its place is the user's.
+/// Cleans up after a start that ran nothing, including the log. A directory in the log's place is
+/// the user's and stays.
 fn not_run(paths: &Paths, failed: Error) -> Error {
     let _ = files::remove(&paths.log).and_then(|()| files::remove(&paths.events_out));
     paths.clean_for_start().err().unwrap_or(failed)
 }
 
-/// Until QMP tells the run state. `ended` tells when there is nobody to tell it any more.
+/// Waits until QMP reports the run state. `ended` reports that QEMU has ended.
 fn wait_until_ready(
     paths: &Paths,
     ended: &mut dyn FnMut() -> Option<Option<ExitStatus>>,
@@ -320,9 +325,10 @@ fn wait_until_ready(
     outcome.unwrap_or(Err(NotReady::TimedOut))
 }
 
-/// How long after QEMU's start nobody should connect. While it sets its monitors up, two of its
-/// threads see a client, which may be greeted twice or never; and once, in tens of thousands of
-/// starts, a QEMU 7.2 hung that was connected to so early. Some tell nothing, and some take long.
+/// How long to wait after QEMU's start before a connection is made. While QEMU sets its monitors
+/// up, two of its threads see a client, which may be greeted twice or never; and once, in tens of
+/// thousands of starts, a QEMU 7.2 hung after such an early connection. Some QEMUs write no event
+/// log, and some take long.
 fn hesitation(paths: &Paths) -> Duration {
     match events::stage(paths) {
         events::Stage::Nothing => Duration::from_millis(100),
@@ -331,7 +337,7 @@ fn hesitation(paths: &Paths) -> Duration {
     }
 }
 
-/// Ends a QEMU that did not come up, and tells what it said.
+/// Ends a QEMU that did not come up. The error contains its output.
 fn give_up(launch: &Launch, child: Child, message: &str) -> Error {
     match take_back(launch, child).and_then(|()| launch.paths.clean()) {
         Ok(()) => Error::failed(with_log(message, &tail(&launch.paths.log)))
@@ -345,7 +351,7 @@ fn take_back(launch: &Launch, mut child: Child) -> Result<(), Error> {
     let ended = process::find(launch.paths).and_then(|started| {
         started.map_or(Ok(()), |process| shutdown::terminate(&process, launch.log).map(|_| ()))
     });
-    // Ours to reap, and still there when its pid file names something else.
+    // The child must be reaped, and may still exist if its pid file names another process.
     let reaped = wait::poll(Instant::now() + shutdown::TERM_WAIT, || {
         matches!(child.try_wait(), Ok(Some(_))).then_some(())
     });

@@ -1,7 +1,7 @@
-//! TRUSTED CORE: the lock of a VM, and the file that says who has it.
+//! TRUSTED CORE: the lock of a VM, and the file that names its holder.
 //!
-//! `start` and `stop` of one VM exclude each other. The kernel gives the lock back when its holder
-//! dies, so that none is ever left to be removed by hand.
+//! `start` and `stop` of one VM exclude each other. The kernel releases the lock when its holder
+//! dies, so no stale lock ever has to be removed by hand.
 
 use super::{Paths, wait};
 use crate::error::{Error, Kind};
@@ -14,17 +14,18 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// Longer than a start or stop takes with the timeouts that they have by default.
+/// How long to wait for the lock: longer than a start or stop takes with the default timeouts.
 pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(120);
-/// Another command is mostly done sooner, and nobody needs to know that it was waited for.
+/// How long to wait without a message, since most commands finish sooner.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// It takes microseconds, on a machine that has time for it.
+/// How long a killed process may take to release its files; microseconds unless the machine is
+/// busy.
 const END_WAIT: Duration = Duration::from_secs(1);
-/// A claim takes milliseconds.
+/// How long to wait for the lock of a directory; a claim takes milliseconds.
 const DIR_WAIT: Duration = Duration::from_secs(5);
 const HOLDER_BYTES_MAX: u64 = 100;
 
-/// Held until it is dropped.
+/// A lock that is held until it is dropped.
 pub(crate) struct Lock {
     file: File,
 }
@@ -35,7 +36,7 @@ impl Lock {
         Self { file }
     }
 
-    /// Of whatever one process has at a time, by the file `path`; or who has it.
+    /// Takes the lock in the file `path` without waiting, or returns the name of its holder.
     pub(super) fn now(path: &Path, who: &str) -> Result<Result<Self, String>, Error> {
         let failed = |error| Error::io("lock", path, &error);
         let mut file = files::open_lock(path).map_err(failed)?;
@@ -46,14 +47,14 @@ impl Lock {
         Ok(Ok(Self { file }))
     }
 
-    /// The lock for a program that goes on when this process is killed: it keeps the next command
-    /// waiting until it ends.
+    /// The lock as the stdin of a program that continues when this process is killed: it keeps the
+    /// next command waiting until that program ends.
     pub(crate) fn stdin(&self) -> std::io::Result<Stdio> {
         self.file.try_clone().map(Stdio::from)
     }
 
-    /// Gives the lock back and removes its file, and the VM's directory if nothing else is there.
-    /// Who waits for the file notices that it is gone and makes a new one.
+    /// Releases the lock and removes its file, and the VM's directory if nothing else is in it. A
+    /// command that waits for the file notices that it is gone and makes a new one.
     pub(crate) fn discard(self, paths: &Paths) -> Result<(), Error> {
         files::remove(&paths.users)?;
         files::remove(&paths.lock)?;
@@ -64,7 +65,7 @@ impl Lock {
 }
 
 /// Takes the lock of the VM `name` for `command`, in the VM's directory, which is made if it is
-/// missing; says for whom it waits, and does so for at most `wait`.
+/// missing. Names the holder if there is one, and waits for at most `wait`.
 pub(crate) fn lock(
     paths: &Paths,
     name: &str,
@@ -83,8 +84,8 @@ pub(crate) fn lock(
     }
 }
 
-/// The same without making anything: `None` when the lock's file is gone, or its directory, which
-/// somebody may be removing.
+/// Takes the lock of the VM like [`lock`], but makes nothing: `None` when the lock's file or its
+/// directory is gone, which another command may be removing.
 pub(crate) fn lock_if_there(
     paths: &Paths,
     name: &str,
@@ -106,8 +107,8 @@ pub(crate) fn lock_if_there(
     }
 }
 
-/// Says that somebody needs the VM, until it is dropped or the process ends. Any number may. It is
-/// taken and looked for under the VM's lock.
+/// Marks the VM as in use, until it is dropped or the process ends. There can be any number of
+/// these. They are taken and checked under the VM's lock.
 pub(crate) struct Use {
     _file: File,
 }
@@ -122,8 +123,8 @@ impl Use {
         Ok(Self { _file: file })
     }
 
-    /// Whether nobody does. Of a VM that is gone nothing is used, by whomever. A process that is
-    /// killed loses one file after the other, and may not have given this one back yet.
+    /// Whether the VM is not in use. A VM that is gone is not in use. A process that is killed
+    /// closes one file after the other, so this waits a moment for the mark to go.
     pub(crate) fn is_over(paths: &Paths, _held: &Lock) -> bool {
         let is_over = || match files::open_existing(&paths.users) {
             Ok(file) => try_lock(&file).unwrap_or(false),
@@ -133,9 +134,9 @@ impl Use {
     }
 }
 
-/// Locks a directory itself, for moments: so claims that are made in it exclude each other. Who
-/// may read it may lock it, too, and must not keep us for ever: then, or where a file system has
-/// no locks, it goes without.
+/// Locks a directory itself for a moment, so that claims that are made in it exclude each other.
+/// Any user who may read the directory may also lock it, and must not block us for ever. So `None`
+/// after a while; a file system without locks gives an unlocked file.
 pub(crate) fn lock_dir(dir: &Path) -> Option<File> {
     let file = File::open(dir).ok()?;
     wait::poll(Instant::now() + DIR_WAIT, || match try_lock(&file) {
@@ -145,7 +146,7 @@ pub(crate) fn lock_dir(dir: &Path) -> Option<File> {
     Some(file)
 }
 
-/// The directory may be removed by a [`Lock::discard`] between its making and here.
+/// Opens the lock's file. The directory is made again if a [`Lock::discard`] has just removed it.
 fn open(paths: &Paths) -> Result<File, Error> {
     files::open_lock(&paths.lock)
         .or_else(|error| match error.kind() {
@@ -191,13 +192,14 @@ fn try_lock(file: &File) -> std::io::Result<bool> {
     }
 }
 
-/// For who waits to be told; on a full disk they are told less.
+/// Writes the holder into the lock's file, for the messages of commands that wait. On a full disk
+/// the messages have less detail.
 fn sign(file: &mut File, who: &str) {
     let emptied = file.set_len(0).and_then(|()| file.rewind());
     let _ = emptied.and_then(|()| writeln!(file, "{who}"));
 }
 
-/// Who has the lock of this file, or had it last, for people.
+/// The current or last holder of the lock in this file, for messages.
 pub(crate) fn holder(path: &Path) -> String {
     let bytes = files::read_start(path, HOLDER_BYTES_MAX).unwrap_or_default();
     let text = sanitized(String::from_utf8_lossy(&bytes).trim());

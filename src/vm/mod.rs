@@ -1,7 +1,7 @@
-//! One virtual machine: its files ([`paths`]), its process ([`process`]), what it was started
-//! with ([`instance`]), how it is asked ([`qmp`], [`session`]), debugged ([`gdb`]), started
-//! ([`launch`]) and stopped ([`shutdown`]), in which state it is ([`state`]) and what it
-//! uses ([`stats`]).
+//! One virtual machine: its files ([`paths`]), its process ([`process`]) and the record of its
+//! start ([`instance`]); how to query it ([`qmp`], [`session`]), debug it ([`gdb`]), start it
+//! ([`launch`]) and stop it ([`shutdown`]); its state ([`state`]) and the resources that it uses
+//! ([`stats`]).
 
 pub(crate) mod argv;
 pub(crate) mod boots;

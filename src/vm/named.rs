@@ -1,38 +1,38 @@
-//! The files and directories of this host that QEMU's command line names: which of them are images,
-//! in which format, and whether the guest may write them. Pure: looks at no file.
+//! Finds the files and directories of this host that QEMU's command line names: which of them are
+//! images, in which format, and whether the guest may write to them. Pure: looks at no file.
 
 use super::options::{Argument, Pairs};
 use crate::text::Span;
 use std::collections::BTreeMap;
 
-/// Each keeps an image from being written.
+/// The flags that each keep an image from being written to.
 const READ_ONLY: &[&str] = &["readonly", "read-only", "snapshot"];
-/// The driver of a node that is a file as it is.
+/// The driver of a node that gives the content of a file unchanged.
 const RAW: &str = "raw";
 
 /// A file or directory of this host that an argument names.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Named {
-    /// As written; relative to the directory that QEMU runs in.
+    /// The path as written, relative to the directory that QEMU runs in.
     pub(crate) path: String,
     pub(crate) is_dir: bool,
-    /// Whether the guest may write it.
+    /// Whether the guest may write to it.
     pub(crate) written: bool,
 }
 
 /// The image that holds the content of a disk, a drive or a flash.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Image {
-    /// As written.
+    /// The name as written.
     pub(crate) name: String,
     pub(crate) written: bool,
-    /// The driver that reads it, if that is told; otherwise QEMU looks at the content.
+    /// The driver that reads the image, if one is given; otherwise QEMU looks at the content.
     pub(crate) format: Option<String>,
 }
 
 impl Image {
-    /// The file, if it is one: what has a colon before the first slash has a protocol
-    /// (`path_has_protocol` of block.c), of which `file:` is the plain one.
+    /// The image's file, if the image is a file. A name with a colon before the first slash has a
+    /// protocol (`path_has_protocol` of block.c); `file:` is the plain one.
     pub(crate) fn file(&self) -> Option<&str> {
         let path = self.name.strip_prefix("file:").unwrap_or(&self.name);
         let has_protocol = path.find([':', '/']).is_some_and(|at| path[at..].starts_with(':'));
@@ -41,7 +41,7 @@ impl Image {
     }
 }
 
-/// The files and directories that the arguments name, each with its word.
+/// The files and directories that the arguments name, each with the place of its word.
 pub(crate) fn named(arguments: &[Argument]) -> impl Iterator<Item = (Named, Span)> {
     let images = images(arguments).into_iter().filter_map(|(image, word)| {
         let path = image.file()?.to_string();
@@ -51,7 +51,7 @@ pub(crate) fn named(arguments: &[Argument]) -> impl Iterator<Item = (Named, Span
     images.chain(others)
 }
 
-/// The images, each with its word. Under `-snapshot` none is written.
+/// The images, each with the place of its word. Under `-snapshot` the guest writes to none.
 pub(crate) fn images(arguments: &[Argument]) -> Vec<(Image, Span)> {
     let is_kept = arguments.iter().any(|argument| argument.name == "snapshot");
     let mut images = Vec::new();
@@ -64,7 +64,7 @@ pub(crate) fn images(arguments: &[Argument]) -> Vec<(Image, Span)> {
     images
 }
 
-/// Whether something of what the guest writes is forgotten when it ends.
+/// Whether some of the guest's writes are lost when QEMU ends.
 pub(crate) fn forgets(arguments: &[Argument]) -> bool {
     arguments.iter().any(|argument| match argument.name.as_str() {
         "snapshot" => true,
@@ -73,7 +73,7 @@ pub(crate) fn forgets(arguments: &[Argument]) -> bool {
     })
 }
 
-/// By qemu-options.hx.
+/// The images of one argument, according to qemu-options.hx.
 fn images_of(argument: &Argument, all: &[Argument]) -> Vec<Image> {
     let value = argument.value.as_str();
     let plain = |written| {
@@ -100,7 +100,7 @@ fn images_of(argument: &Argument, all: &[Argument]) -> Vec<Image> {
     }
 }
 
-/// Anything but an image.
+/// The file or directory of one argument, if it is not an image.
 fn other(argument: &Argument) -> Option<Named> {
     let value = argument.value.as_str();
     let of = |implied: &str, only: &str, key: &str| {
@@ -111,9 +111,9 @@ fn other(argument: &Argument) -> Option<Named> {
     let path = match argument.name.as_str() {
         "fsdev" | "virtfs" => of("fsdriver", "local", "path"),
         "kernel" | "dtb" => Some(value.to_string()),
-        // With a comma it may be the modules of a multiboot kernel.
+        // With a comma it may be the list of modules of a multiboot kernel.
         "initrd" if !value.contains(',') => Some(value.to_string()),
-        // Without a slash it is searched for in QEMU's own directories, too.
+        // A name without a slash is also searched for in QEMU's own directories.
         "bios" if value.contains('/') => Some(value.to_string()),
         "device" => of("driver", "loader", "file"),
         "object" => of("qom-type", "secret", "file"),
@@ -126,8 +126,8 @@ fn other(argument: &Argument) -> Option<Named> {
     Some(Named { path, is_dir, written: false })
 }
 
-/// The files of a `-drive` or `-blockdev`, one for each key that names one, the last that is set.
-/// In a `-blockdev`, `file` is another node, and no file.
+/// The images of a `-drive` or `-blockdev`, one for each key that names a file; the last value of a
+/// key counts. In a `-blockdev`, `file` is another node and not a file.
 fn of_pairs(pairs: &Pairs, own_key: &str) -> Vec<Image> {
     let last: BTreeMap<&str, &str> =
         pairs.0.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
@@ -144,8 +144,8 @@ fn of_pairs(pairs: &Pairs, own_key: &str) -> Vec<Image> {
         .collect()
 }
 
-/// Whether the guest may write the file of this key: a node that is only read says so itself, or
-/// where it is used; and so does everything below `backing`.
+/// Whether the guest may write to the file of this key. A read-only node says so itself or where it
+/// is used, and everything below `backing` is read-only.
 fn is_written(pairs: &Pairs, key: &str) -> bool {
     let nodes = key.match_indices('.').map(|(dot, _)| &key[..=dot]).chain([""]);
     let only_read =
@@ -157,14 +157,15 @@ fn is_written(pairs: &Pairs, key: &str) -> bool {
 }
 
 /// The driver of the node whose file this key names: the node itself for the `file` of a `-drive`,
-/// and for `file.filename` the one around it.
+/// and the surrounding node for `file.filename`.
 fn format<'a>(pairs: &'a Pairs, key: &str) -> Option<&'a str> {
     let node = if key == "file" { "" } else { key.strip_suffix("file.filename")? };
     let told = |name: &str| pairs.get(&format!("{node}{name}"));
     told("driver").or_else(|| told("format"))
 }
 
-/// A node of a `-blockdev` that is only a file is what another node makes of it, or a device.
+/// Completes the image of a `-blockdev` node that is only a file: the node or device that uses it
+/// defines its format, and whether it is written to.
 fn see_user(image: &mut Image, node: &str, all: &[Argument]) {
     if image.format.is_some() {
         return;

@@ -1,13 +1,13 @@
-//! QEMU's command line read as QEMU reads it: words -> options, and the lists of `key=value` that
-//! most of their values are. Pure; says nothing about what an option means.
+//! Parses QEMU's command line as QEMU does: words into options, and the lists of `key=value` in
+//! most of their values. Pure; does not know what an option means.
 
 use crate::json;
 use crate::text::Span;
 use crate::words::Word;
 
-/// Options that take no value: those without `HAS_ARG` in qemu-options.hx of 7.2, and of versions
-/// before and after it. Each other one takes the next word, whatever that is (`lookup_opt` of
-/// system/vl.c).
+/// The options that take no value: those without `HAS_ARG` in qemu-options.hx of 7.2, and of
+/// versions before and after it. Every other option takes the next word, whatever it is
+/// (`lookup_opt` of system/vl.c).
 const WITHOUT_VALUE: &str = "\
     S alt-grab async-teardown audio-help ctrl-grab curses daemonize enable-fips enable-kvm \
     enable-sync-profile full-screen h help jitdump mem-prealloc no-acpi no-fd-bootchk no-frame \
@@ -18,15 +18,15 @@ const WITHOUT_VALUE: &str = "\
 /// An option with its value, or an operand.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Argument {
-    /// Without dashes; empty for an operand, which is the image of a disk.
+    /// The name without dashes; empty for an operand, which is the image of a disk.
     pub(crate) name: String,
-    /// Empty where there is none.
+    /// The value; empty if there is none.
     pub(crate) value: String,
-    /// The place of the value, or of an option without one.
+    /// The place of the value, or of the option if it has no value.
     pub(crate) span: Span,
 }
 
-/// One dash or two before a name; a word without is an operand.
+/// Parses words into arguments. One dash or two begin a name; a word without a dash is an operand.
 pub(crate) fn arguments(words: Vec<Word>) -> Vec<Argument> {
     let mut arguments = Vec::new();
     let mut words = words.into_iter();
@@ -42,7 +42,7 @@ pub(crate) fn arguments(words: Vec<Word>) -> Vec<Argument> {
     arguments
 }
 
-/// The arguments of a command line that begins with the program. Its words have no place.
+/// Parses a command line that begins with the program. The places of its words are not known.
 pub(crate) fn arguments_of<'a>(argv: impl IntoIterator<Item = &'a str>) -> Vec<Argument> {
     let word = |text: &str| Word { text: text.to_string(), span: Span::default() };
     arguments(argv.into_iter().skip(1).map(word).collect())
@@ -63,9 +63,9 @@ fn name(word: &str) -> Option<&str> {
 pub(crate) struct Pairs(pub(crate) Vec<(String, String)>);
 
 impl Pairs {
-    /// `implied` is the key of a first element that is only a value, empty if the option has no
-    /// such. An object in JSON, which some options take as well, has the members of its inner
-    /// objects and arrays as `outer.inner`, as the other form spells them.
+    /// Parses a value. `implied` is the key of a first element without a key, and empty if the
+    /// option has none. A JSON object, which some options also accept, gives the members of its
+    /// inner objects and arrays as `outer.inner`, the keys of the other form.
     pub(crate) fn parse(text: &str, implied: &str) -> Self {
         let mut pairs = Vec::new();
         if text.starts_with('{') {
@@ -82,7 +82,7 @@ impl Pairs {
         Self(pairs)
     }
 
-    /// The last one counts, as for `qemu_opt_get` of util/qemu-option.c.
+    /// The value of a key. The last one counts, as for `qemu_opt_get` of util/qemu-option.c.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().rfind(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
@@ -92,8 +92,9 @@ impl Pairs {
     }
 }
 
-/// `get_opt_name_value` of util/qemu-option.c: what has no `=` before the next comma is the value
-/// of the implied key, or else a key that is on, or off with `no` before it.
+/// Takes one pair off the text, like `get_opt_name_value` of util/qemu-option.c: text without a `=`
+/// before the next comma is the value of the implied key, or else a key that is on, or off if it
+/// begins with `no`.
 fn take_pair(rest: &mut &str, implied: Option<&str>) -> (String, String) {
     let end = rest.find(['=', ',']).unwrap_or(rest.len());
     let name = &rest[..end];
@@ -111,7 +112,8 @@ fn take_pair(rest: &mut &str, implied: Option<&str>) -> (String, String) {
     }
 }
 
-/// Up to a comma, and that one too; two in a row are one in the value (`get_opt_value`).
+/// Takes a value and the comma after it off the text; two commas in a row are one in the value
+/// (`get_opt_value`).
 fn take_value(rest: &mut &str) -> String {
     let mut value = String::new();
     while let Some((before, after)) = rest.split_once(',') {

@@ -1,6 +1,6 @@
-//! The one reader of files that grow while the VM runs: what the guest or QEMU wrote, its last
-//! lines, and what is added. A guest may write as much as it likes, so every read is of a bounded
-//! piece. Reads only.
+//! The reader of files that grow while the VM runs: the output of the guest or QEMU, its last
+//! lines, and new output. A guest may write any amount, so every read is of a bounded piece. Reads
+//! only.
 
 use super::process::Process;
 use super::wait;
@@ -9,20 +9,20 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// The size of a piece.
+/// The maximum size of a piece.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// An open file, and how far it was read. It stays the file of its boot when a new start puts
-/// another in its place.
+/// An open file and the position up to which it was read. It stays the file of its boot when a new
+/// start puts another in its place.
 pub(crate) struct Output {
     path: PathBuf,
-    /// `None` while it is not there: QEMU makes it a moment after it was started.
+    /// `None` while the file does not exist: QEMU makes it a moment after it was started.
     file: Option<File>,
 }
 
 impl Output {
-    /// From its start. Whatever is in the file's place that is no file, as a FIFO whose reader may
-    /// wait for ever, is an error.
+    /// Opens a file at its start. Anything but a regular file is an error; a reader of a FIFO, for
+    /// example, might wait for ever.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let mut output = Self { path: path.to_path_buf(), file: None };
         output.find().map_err(|error| Error::io("read", path, &error))?;
@@ -33,7 +33,7 @@ impl Output {
         self.file.is_some()
     }
 
-    /// Leaves out all that is there but the last so many bytes.
+    /// Skips all but the last `back` bytes that are there.
     pub(crate) fn skip_to_end(&mut self, back: u64) -> Result<(), Error> {
         let Some(file) = &mut self.file else { return Ok(()) };
         let length = file.metadata().map(|metadata| metadata.len());
@@ -42,17 +42,17 @@ impl Output {
         skipped.map(|_| ()).map_err(|error| Error::io("read", &self.path, &error))
     }
 
-    /// Leaves out all but the last so many lines. What stands behind the last line end is one.
+    /// Skips all but the last `lines` lines. Text after the last line end counts as a line.
     pub(crate) fn skip_to_last(&mut self, lines: u64) -> Result<(), Error> {
         let Some(file) = &mut self.file else { return Ok(()) };
         let skipped = start_of_last(file, lines).and_then(|at| file.seek(SeekFrom::Start(at)));
         skipped.map(|_| ()).map_err(|error| Error::io("read", &self.path, &error))
     }
 
-    /// The next bytes; waits for them as long as the process lives. `None` at the end.
+    /// Reads the next bytes, and waits for them as long as the process is alive. `None` at the end.
     pub(crate) fn next(&mut self, process: Option<&Process>) -> Result<Option<Vec<u8>>, Error> {
         let next = wait::poll_long(None, || {
-            // In this order: what QEMU wrote last is there when it has ended.
+            // In this order, so that QEMU's last output is there when it has ended.
             let alive = process.is_some_and(Process::is_alive);
             match self.piece() {
                 Ok(bytes) if bytes.is_empty() => (!alive).then_some(Ok(None)),
@@ -62,7 +62,7 @@ impl Output {
         next.transpose().map(Option::flatten)
     }
 
-    /// The next bytes that are there, at most [`CHUNK_BYTES`]; none at the end of the file.
+    /// Reads the next available bytes, at most [`CHUNK_BYTES`]; none at the end of the file.
     pub(crate) fn piece(&mut self) -> Result<Vec<u8>, Error> {
         self.read().map_err(|error| Error::io("read", &self.path, &error))
     }
@@ -91,7 +91,7 @@ impl Output {
     }
 }
 
-/// Where the last so many lines begin, looked for from the end.
+/// The offset of the last `lines` lines, searched for from the end.
 fn start_of_last(file: &mut File, lines: u64) -> io::Result<u64> {
     let length = file.metadata()?.len();
     let (mut end, mut left) = (length, lines);
@@ -103,7 +103,7 @@ fn start_of_last(file: &mut File, lines: u64) -> io::Result<u64> {
         file.take(end - start).read_to_end(&mut chunk)?;
         for at in (0..chunk.len()).rev() {
             let behind = start + at as u64 + 1;
-            // The line end of the last line begins none.
+            // The line end of the last line begins no other line.
             if chunk[at] == b'\n' && behind < length {
                 left -= 1;
                 if left == 0 {

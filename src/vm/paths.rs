@@ -1,6 +1,6 @@
-//! Where a VM's files are. Socket paths are limited to 107 bytes by the kernel; for a longer
-//! directory, or one with characters that mean something to QEMU, the same sockets are reached
-//! through a short symbolic link.
+//! The paths of a VM's files. The kernel limits socket paths to 107 bytes. If the directory's path
+//! is longer, or has characters with a meaning to QEMU, the sockets are reached through a short
+//! symbolic link.
 
 use crate::error::Error;
 use crate::files;
@@ -8,8 +8,9 @@ use crate::linux::SOCKET_PATH_BYTES_MAX;
 use crate::system::short_way;
 use std::path::{Path, PathBuf};
 
-/// The longest name that is bound in a VM's directory: that of a shared ssh connection. It is
-/// `ssh.`, 40 digits and `.N`, and a dot and 16 random characters until it listens (`mux.c`).
+/// The length of the longest name of a socket in a VM's directory: that of a shared ssh connection.
+/// It is `ssh.`, 40 digits and `.N`, plus a dot and 16 random characters until it listens
+/// (`mux.c`).
 const SOCKET_NAME_BYTES_MAX: usize = 46 + 17;
 
 /// The files of one VM. All are in its directory.
@@ -24,34 +25,35 @@ pub(crate) struct Paths {
     pub(crate) ctl: PathBuf,
     /// The serial line of a VM with a console.
     pub(crate) console: PathBuf,
-    /// Locked by who has the console.
+    /// The file that is locked by the user of the console.
     pub(crate) console_lock: PathBuf,
-    /// Where QEMU listens for a debugger of the guest.
+    /// The socket on which QEMU listens for a debugger of the guest.
     pub(crate) gdb: PathBuf,
-    /// What QEMU said.
+    /// QEMU's output.
     pub(crate) log: PathBuf,
     pub(crate) lock: PathBuf,
-    /// Locked by every `run` that uses the VM.
+    /// The file that is locked by every `run` that uses the VM.
     pub(crate) users: PathBuf,
     pub(crate) instance: PathBuf,
     pub(crate) ssh_config: PathBuf,
     /// The host keys of this guest, which outlive its starts.
     pub(crate) known_hosts: PathBuf,
-    /// A link to the configuration's directory, where ssh could not read that one's own name.
+    /// A link to the configuration's directory, made when ssh could not read the directory's own
+    /// name.
     pub(crate) project: PathBuf,
-    /// Without its endings `.in` and `.out`, which QEMU adds: a QMP session whose commands and
-    /// answers are files.
+    /// The event log's path without the endings `.in` and `.out`, which QEMU adds: a QMP session
+    /// whose commands and answers are files.
     pub(crate) events: PathBuf,
     pub(crate) events_in: PathBuf,
     pub(crate) events_out: PathBuf,
-    /// What is half done to the snapshots in the VM's disks.
+    /// The journal of unfinished work on the snapshots in the VM's disks.
     pub(crate) snapshot: PathBuf,
-    /// How files are copied to this guest, found out at the first copy.
+    /// The method by which files are copied to this guest, recorded at the first copy.
     pub(crate) copy_method: PathBuf,
 }
 
 impl Paths {
-    /// The name of the VM, which its directory has behind `vm.`.
+    /// The name of the VM: its directory's name without `vm.`.
     pub(crate) fn vm_name(&self) -> String {
         let name = self.dir.file_name().unwrap_or_default().to_string_lossy();
         name.strip_prefix("vm.").unwrap_or(&name).to_string()
@@ -84,7 +86,7 @@ impl Paths {
         }
     }
 
-    /// The path to bind or connect `socket` by: itself, or the way through the short link, which
+    /// The path by which to bind or connect `socket`: its own, or one through the short link, which
     /// is made and verified.
     pub(crate) fn reachable(&self, socket: &Path) -> Result<PathBuf, Error> {
         if !fits(socket) {
@@ -93,7 +95,7 @@ impl Paths {
         self.short_name(socket)
     }
 
-    /// The path of [`Paths::reachable`] for a command line that is only composed: nothing is made.
+    /// The path of [`Paths::reachable`] for a command line that is only composed; makes no link.
     pub(crate) fn short_name(&self, socket: &Path) -> Result<PathBuf, Error> {
         if fits(socket) {
             return Ok(socket.to_path_buf());
@@ -101,18 +103,18 @@ impl Paths {
         Ok(short_way::short_link(&self.dir)?.join(socket.file_name().unwrap_or_default()))
     }
 
-    /// A short way to the VM's directory, with nothing in it that any program would have to quote.
+    /// A short path to the VM's directory that no program has to quote.
     pub(crate) fn short_dir(&self) -> Result<PathBuf, Error> {
         short_way::short_way(&self.dir)
     }
 
-    /// The VM's directory by the name that suits every program: its own, or the short link's,
-    /// which is not made.
+    /// The VM's directory by a name that suits every program: its own, or the short link's. Makes
+    /// no link.
     pub(crate) fn plain_dir(&self) -> Result<PathBuf, Error> {
         if self.needs_short_way() { short_way::short_link(&self.dir) } else { Ok(self.dir.clone()) }
     }
 
-    /// Makes the short way for a VM that needs one.
+    /// Makes the short link for a VM that needs one.
     pub(crate) fn make_short_way(&self) -> Result<(), Error> {
         if self.needs_short_way() { self.short_dir().map(|_| ()) } else { Ok(()) }
     }
@@ -126,9 +128,9 @@ impl Paths {
         !Self::has_room(&self.dir) || !files::is_plain(&self.dir)
     }
 
-    /// Removes what only a running VM has. Logs stay, and the lock file.
+    /// Removes the files that only a running VM has. Logs and the lock file stay.
     pub(crate) fn clean(&self) -> Result<(), Error> {
-        // One that cannot be removed keeps no other.
+        // All are tried, even if one cannot be removed.
         let removed = [
             self.remove_pid_file(),
             self.clean_for_start(),
@@ -143,8 +145,9 @@ impl Paths {
             .map_err(|error| error.hint("it is in the place of QEMU's pid file: remove it"))
     }
 
-    /// The same but for the pid file: QEMU takes a stale one over, and its lock on it is what
-    /// keeps a second QEMU out when we do not see the first.
+    /// Removes the files of [`Paths::clean`] that the next start makes anew. The pid file stays:
+    /// QEMU takes a stale one over, and its lock on it keeps a second QEMU out when we do not see
+    /// the first.
     pub(crate) fn clean_for_start(&self) -> Result<(), Error> {
         let sockets = [&self.monitor, &self.qmp, &self.ctl, &self.console, &self.gdb];
         let files =
@@ -153,7 +156,7 @@ impl Paths {
             files.into_iter().chain(sockets).map(|path| files::remove(path)).collect();
         removed.into_iter().collect::<Result<(), Error>>()?;
         files::remove_unfinished(&self.dir);
-        // One that was never needed is not looked at, and one that is left does no harm.
+        // A link that was never needed is not looked at, and a link that is left does no harm.
         if self.needs_short_way() {
             let _ = short_way::short_link(&self.dir).and_then(|link| files::remove(&link));
         }
@@ -161,8 +164,8 @@ impl Paths {
     }
 }
 
-/// Whether the kernel takes the path of a socket, and QEMU reads all of it as that: what is in
-/// front of a `=` would be an option, and what is behind a comma.
+/// Whether the kernel accepts the path of a socket, and QEMU reads all of it as a path: QEMU would
+/// read text before a `=` or after a comma as an option.
 fn fits(socket: &Path) -> bool {
     socket.as_os_str().len() <= SOCKET_PATH_BYTES_MAX && files::is_plain(socket)
 }

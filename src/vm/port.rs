@@ -6,40 +6,40 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
 
-/// Whether somebody listens on the port of 127.0.0.1 or of all addresses. Whatever else keeps us
-/// from binding it (a low port, say) is left to QEMU to complain of.
+/// Whether a program listens on the port of 127.0.0.1 or of all addresses. If the port cannot be
+/// bound for another reason (it is a low port, for example), QEMU reports that itself.
 pub(crate) fn is_taken(port: u16) -> bool {
-    // std sets SO_REUSEADDR, so that only a listener counts and not a connection that has ended.
+    // std sets SO_REUSEADDR, so only a listener counts, and not a connection that has ended.
     TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
 }
 
-/// Ports are chosen from here, below those that the kernel gives to connections (32768 and up on
-/// Linux, 49152 elsewhere).
+/// The range from which ports are chosen. It is below the ports that the kernel gives to
+/// connections (32768 and up on Linux, 49152 elsewhere).
 const CHOSEN_FIRST: u16 = 20_000;
 const CHOSEN_END: u16 = 30_000;
 
-/// A free port that is not `claimed`, at or after the first choice.
+/// Finds a free port that is not `claimed`, at or after the first choice.
 pub(crate) fn choose(seed: &[u8], claimed: &BTreeSet<u16>) -> Option<u16> {
     let first = first_choice(seed);
     let (from_first, before_it) = (first..CHOSEN_END, CHOSEN_FIRST..first);
     from_first.chain(before_it).find(|port| !claimed.contains(port) && !is_taken(*port))
 }
 
-/// The port that `seed` stands for, so that a VM has the same port from one start to the next as
-/// long as nobody else takes it.
+/// The preferred port for `seed`, so that a VM has the same port from one start to the next as long
+/// as no other program takes it.
 pub(crate) fn first_choice(seed: &[u8]) -> u16 {
     let offset = hash(seed) % u64::from(CHOSEN_END - CHOSEN_FIRST);
     CHOSEN_FIRST + u16::try_from(offset).unwrap_or_default()
 }
 
-/// Whether the process has the port, as far as the system tells.
+/// Whether the process listens on the port, as far as the system reports.
 pub(crate) fn is_held_by(port: u16, pid: u32) -> bool {
     let holder = linux::listener(port).and_then(|listener| listener.process);
     holder.is_some_and(|(holder, _)| holder == pid)
 }
 
-/// Names the holder of a taken port, as well as it can be known.
+/// Names the holder of a taken port, as far as it is known.
 pub(crate) fn holder(port: u16) -> String {
     match linux::listener(port) {
         Some(Listener { process: Some((pid, name)), .. }) => {

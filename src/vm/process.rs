@@ -1,8 +1,8 @@
-//! Which process is a VM's QEMU, and whether there is one.
+//! Finds the process that is a VM's QEMU, if there is one.
 //!
-//! The process is recorded: pid and start, and the machine that they are of. A pid file alone
-//! proves nothing: after a crash or a reboot its number may be anybody's. That no process is found
-//! proves nothing either, as long as somebody listens on the VM's own socket.
+//! The record has the process's pid and start time, and the machine. A pid file alone proves
+//! nothing: after a crash or a reboot its number may be another process's. A process that is not
+//! found proves nothing either, as long as a program listens on the VM's own socket.
 
 use super::instance::{Instance, Machine};
 use super::qmp::{self, connect_by};
@@ -19,14 +19,15 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// A program that was just started has its command line within this.
+/// A program that was just started has its command line within this time.
 const EXEC_WAIT: Duration = Duration::from_millis(200);
-/// Only a socket whose queue is full, of a QEMU that lives, lets anybody wait this long.
+/// How long to wait for a connection. Only a socket of a live QEMU with a full queue takes this
+/// long.
 const CONNECT_WAIT: Duration = Duration::from_millis(500);
-/// A pid has at most 7 digits on Linux; what is longer is no pid file.
+/// The maximum size of a pid file. A pid has at most 7 digits on Linux.
 const PID_BYTES_MAX: u64 = 16;
 
-/// A live QEMU that was seen to be this VM's.
+/// A live QEMU that is known to be this VM's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
@@ -35,28 +36,30 @@ pub(crate) struct Process {
     pid_file: PathBuf,
     /// Stopped by a signal or a debugger.
     pub(crate) frozen: bool,
-    /// It has removed its pid file, which is among the last things that QEMU does.
+    /// It has removed its pid file, which is one of the last things that QEMU does.
     pub(crate) exiting: bool,
-    /// The files that it is managed by were removed while it ran.
+    /// The files that qqmgr needs to manage it were removed while it ran.
     pub(crate) lost: bool,
-    /// How long it has run, where the system tells.
+    /// How long it has run, if the system reports that.
     pub(crate) uptime: Option<Duration>,
 }
 
-/// Whether a VM runs, and what is known of it.
+/// Whether a VM is running, and what is known about it.
 pub(crate) enum Look {
-    /// In this process.
+    /// The VM runs in this process.
     Here(Process),
-    /// In a process that cannot be seen, as in a container: it listens on the VM's own socket.
+    /// The VM runs in a process that cannot be seen (in a container, for example): it listens on
+    /// the VM's own socket.
     Unseen,
-    /// It was started on another machine, of this name, and nothing tells from here.
+    /// The VM was started on another machine with this name, and its state cannot be seen from
+    /// here.
     OtherHost(String),
-    /// That is proven.
+    /// The VM is known not to be running.
     Gone,
 }
 
 impl Look {
-    /// The process, if the VM runs; an error where that process is not in reach.
+    /// The process, if the VM is running; an error if that process is not in reach.
     pub(crate) fn process(self) -> Result<Option<Process>, Error> {
         match self {
             Self::Here(process) => Ok(Some(process)),
@@ -74,7 +77,7 @@ impl Look {
     }
 }
 
-/// Looks for the VM's process by what its directory tells.
+/// Looks for the VM's process by the files in its directory.
 pub(crate) fn look(paths: &Paths) -> Result<Look, Error> {
     let (record, this) = (Instance::read(paths)?, Machine::this()?);
     let other = record.as_ref().map(|record| &record.machine).filter(|m| m.has_other_pids(&this));
@@ -84,7 +87,7 @@ pub(crate) fn look(paths: &Paths) -> Result<Look, Error> {
         return Ok(Look::Here(process));
     }
     if is_heard(paths)? {
-        // It may have begun to listen, and written its pid, since.
+        // QEMU may have begun to listen, and written its pid, since.
         return Ok(match visible(paths, record.as_ref().filter(|_| other.is_none()))? {
             Some(process) => Look::Here(process),
             None => Look::Unseen,
@@ -96,12 +99,12 @@ pub(crate) fn look(paths: &Paths) -> Result<Look, Error> {
     })
 }
 
-/// The VM's process, if the VM runs.
+/// The VM's process, if the VM is running.
 pub(crate) fn find(paths: &Paths) -> Result<Option<Process>, Error> {
     look(paths)?.process()
 }
 
-/// Looks for the VM's process, also when all files that tell of it are gone.
+/// Looks for the VM's process, even when all files that identify it are gone.
 pub(crate) fn look_anywhere(paths: &Paths) -> Result<Look, Error> {
     let lost = Instance::read(paths)?.is_none();
     Ok(match look(paths)? {
@@ -112,14 +115,14 @@ pub(crate) fn look_anywhere(paths: &Paths) -> Result<Look, Error> {
     })
 }
 
-/// The VM's process, also when all files that tell of it are gone.
+/// The VM's process, even when all files that identify it are gone.
 pub(crate) fn find_anywhere(paths: &Paths) -> Result<Option<Process>, Error> {
     look_anywhere(paths)?.process()
 }
 
-/// Finds a QEMU whose `start` was just killed, even before QEMU has its pid file or its command
-/// line, and when its directory is being removed. Takes a moment to say that there is none, unless
-/// the record tells.
+/// Finds a QEMU whose `start` was just killed, even before it has its pid file or its command line,
+/// and while its directory is being removed. If there is none, this takes a moment, unless the
+/// record says enough.
 pub(crate) fn find_started(paths: &Paths) -> Result<Option<Process>, Error> {
     if Instance::read(paths)?.is_some_and(|record| record.pid.is_some()) {
         return find_anywhere(paths);
@@ -128,7 +131,7 @@ pub(crate) fn find_started(paths: &Paths) -> Result<Option<Process>, Error> {
     wait::poll(deadline, || find_anywhere(paths).transpose()).transpose()
 }
 
-/// The process of the VM `name`, which must run and be in reach.
+/// The process of the VM `name`, which must be running and in reach.
 pub(crate) fn running(name: &str, paths: &Paths) -> Result<Process, Error> {
     match find_anywhere(paths)? {
         Some(process) if process.lost => Err(process.is_lost(name, paths)),
@@ -149,14 +152,14 @@ fn by_pid_file(paths: &Paths, record: Option<&Instance>) -> Result<Option<Proces
     let recorded = record.filter(|record| record.pid == Some(pid));
     let start = recorded.and_then(|record| record.start.as_deref());
     let is_it = same_start(start, seen.start.as_deref()).map_or_else(
-        // QEMU holds its pid file open for life.
+        // QEMU holds its pid file open as long as it lives.
         || Ok(holds_open(pid, &paths.pid)? || claims(pid, &seen, &paths.pid)?),
         Ok,
     );
     Ok(is_it?.then(|| Process::new(pid, seen, paths)))
 }
 
-/// The VM's process, by its pid file or its record, where pids mean the same as in those.
+/// The VM's process, by its pid file or its record. The pids in those must be of this machine.
 fn visible(paths: &Paths, record: Option<&Instance>) -> Result<Option<Process>, Error> {
     let by_file = by_pid_file(paths, record)?;
     let (None, Some(record)) = (&by_file, record) else { return Ok(by_file) };
@@ -170,9 +173,9 @@ fn visible(paths: &Paths, record: Option<&Instance>) -> Result<Option<Process>, 
     Ok(is_it.then(|| Process { exiting, ..Process::new(pid, seen, paths) }))
 }
 
-/// The command lines of all processes, to find the VMs whose files were removed, of many at once.
+/// The command lines of all processes, to find the VMs whose files were removed, many at once.
 pub(crate) enum CommandLines {
-    /// The words of each, NUL after each.
+    /// The words of each command line, with a NUL after each word.
     Words(Vec<Vec<u8>>),
     Shown(Vec<ps::Shown>),
 }
@@ -187,7 +190,7 @@ impl CommandLines {
         lines.collect::<Result<_, _>>().map(Self::Words).map_err(|error| unseen(&error))
     }
 
-    /// Whether one of them may be that of the VM's QEMU, which is worth a closer look then.
+    /// Whether one of the command lines may be that of the VM's QEMU, which the caller then checks.
     pub(crate) fn name(&self, pid_file: &Path) -> bool {
         match self {
             Self::Words(lines) => lines.iter().any(|line| names(line, pid_file)),
@@ -202,8 +205,8 @@ fn names(line: &[u8], pid_file: &Path) -> bool {
     words.windows(2).any(|two| two == [b"-pidfile", pid_file.as_os_str().as_bytes()])
 }
 
-/// Whether the process says that it is the VM's: its command line names the pid file. Anybody can
-/// give a process any command line, so it must be of the user whose directory it is.
+/// Whether the process claims to be the VM's: its command line names the pid file. Any user can
+/// give a process any command line, so the process must belong to the owner of the directory.
 fn claims(pid: u32, seen: &Seen, pid_file: &Path) -> Result<bool, Error> {
     let directory = pid_file.parent().and_then(|dir| dir.metadata().ok());
     let owner = directory.map(|metadata| metadata.uid());
@@ -217,9 +220,10 @@ fn claims(pid: u32, seen: &Seen, pid_file: &Path) -> Result<bool, Error> {
     Ok(names(&line, pid_file) && linux::owner(pid) == owner.or_else(linux::user_id))
 }
 
-/// A process whose command line names the pid file, among all: of a `start` that was killed before
-/// it could record it, or of a VM whose directory was removed. A debugger or a wrapper of QEMU has
-/// that command line, too; so where `/proc` tells, it must have QEMU's pid file or log open.
+/// Searches all processes for one whose command line names the pid file: one of a `start` that was
+/// killed before it could record it, or of a VM whose directory was removed. A debugger or a
+/// wrapper of QEMU also has that command line; so if there is a `/proc`, the process must have
+/// QEMU's pid file or log open.
 fn search(paths: &Paths) -> Result<Option<Process>, Error> {
     if !linux::is_there() {
         let shown = ps::processes(None).map_err(|error| unseen(&error))?;
@@ -248,7 +252,7 @@ fn holds_open(pid: u32, path: &Path) -> Result<bool, Error> {
     linux::has_open(pid, path).map_err(|error| unseen(&error))
 }
 
-/// Whether somebody listens on the VM's own socket, or may.
+/// Whether a program listens, or may listen, on the VM's own socket.
 fn is_heard(paths: &Paths) -> Result<bool, Error> {
     let failed = |error| Error::io("connect to", &paths.ctl, &error);
     match paths.ctl.symlink_metadata().map_err(|error| (error.kind(), error)) {
@@ -279,7 +283,7 @@ impl Process {
         Self { pid, start, pid_file, frozen, exiting, lost, uptime }
     }
 
-    /// The process as it is now; `None` when it is proven to have ended.
+    /// Looks at the process as it is now; `None` when it is known to have ended.
     fn see(&self) -> Result<Option<Seen>, Error> {
         let Some(seen) = see(self.pid)? else { return Ok(None) };
         let is_it = match same_start(self.start.as_deref(), seen.start.as_deref()) {
@@ -289,7 +293,7 @@ impl Process {
         Ok(is_it.then_some(seen))
     }
 
-    /// Sees how it is now; whether it is alive.
+    /// Updates the state of the process, and returns whether it is alive.
     pub(crate) fn look_again(&mut self) -> bool {
         match self.see() {
             Ok(seen) => {
@@ -300,7 +304,8 @@ impl Process {
         }
     }
 
-    /// Whether it has not ended; one that cannot be looked at has not, as far as is known.
+    /// Whether the process has not ended, as far as is known. If it cannot be looked at, the answer
+    /// is yes.
     pub(crate) fn is_alive(&self) -> bool {
         ps::has_shown(self.pid) || !matches!(self.see(), Ok(None))
     }
@@ -310,7 +315,7 @@ impl Process {
         wait::poll(deadline, || (!self.is_alive()).then_some(())).is_some()
     }
 
-    /// Sends `TERM` or `KILL`, after looking once more that the process is ours.
+    /// Sends `TERM` or `KILL`, after checking once more that the process is ours.
     pub(crate) fn signal(&self, name: &str, log: &Log) -> Result<(), Error> {
         if self.see()?.is_none() {
             return Ok(());
@@ -324,7 +329,7 @@ impl Process {
         Ok(())
     }
 
-    /// The error of a VM that nobody can talk to any more.
+    /// The error for a VM that qqmgr can no longer talk to.
     pub(crate) fn is_lost(&self, name: &str, paths: &Paths) -> Error {
         let (pid, dir) = (self.pid, paths.dir.display());
         let message =
@@ -338,7 +343,7 @@ mod tests {
     use super::*;
     use std::process::{Command, Stdio};
 
-    /// A directory of its own, removed when it is dropped.
+    /// A directory for one test, removed when it is dropped.
     struct Dir(Paths);
 
     impl Dir {
@@ -370,11 +375,11 @@ mod tests {
         assert!(!visible(paths, Some(&record)).unwrap().unwrap().exiting);
         // Without a record, its command line would have to name the pid file.
         assert_eq!(visible(paths, None).unwrap(), None);
-        // Its pid was another process's before.
+        // The pid belonged to another process before.
         record.start = Some("1".into());
         assert_eq!(visible(paths, Some(&record)).unwrap(), None);
         child.kill().unwrap();
-        // Not waited for yet: a zombie is no VM.
+        // The child has not been waited for: a zombie is not a running VM.
         assert!(found.ends_by(Instant::now() + Duration::from_secs(10)));
         child.wait().unwrap();
         assert!(!found.is_alive());
@@ -394,11 +399,11 @@ mod tests {
             let seen = see(child.id()).unwrap().unwrap();
             claims(child.id(), &seen, pid_file).unwrap()
         };
-        // For a moment after it was run, a program has no command line yet.
+        // For a moment after it is run, a program has no command line.
         let soon = Instant::now() + Duration::from_secs(10);
         assert!(wait::poll(soon, || claims_it(&paths.pid).then_some(())).is_some());
         assert!(!claims_it(&paths.dir.join("pi")));
-        // It has nothing open that QEMU has.
+        // It has none of QEMU's files open.
         assert_eq!(search(paths).unwrap(), None);
         child.kill().unwrap();
         child.wait().unwrap();

@@ -1,9 +1,9 @@
-//! TRUSTED CORE: opens the QMP socket. A client of the QEMU Machine Protocol, one JSON text a
-//! line: <https://www.qemu.org/docs/master/interop/qmp-spec.html>.
+//! TRUSTED CORE: opens the QMP socket. A client of the QEMU Machine Protocol, with one JSON text
+//! per line: <https://www.qemu.org/docs/master/interop/qmp-spec.html>.
 //!
-//! QEMU serves one client per socket; further ones are accepted by the kernel and hear nothing.
-//! So does one of a QEMU that is starting or frozen. Every wait has a deadline, and silence never
-//! means "not running": that only the process can tell.
+//! QEMU serves one client per socket. The kernel accepts further connections, which receive
+//! nothing. A client of a QEMU that is starting or frozen receives nothing either. Every wait has a
+//! deadline, and silence never means "not running": only the process can show that.
 
 use crate::json::{self, Value};
 use crate::log::Log;
@@ -14,27 +14,27 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// The longest reply that QEMU has, to `query-qmp-schema`, is below 1 MiB.
+/// The maximum length of a line. QEMU's longest reply, to `query-qmp-schema`, is below 1 MiB.
 const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Events nobody asked for; the oldest are dropped.
+/// The number of events that are kept for later; the oldest are dropped.
 const EVENTS_MAX: usize = 1000;
-/// The `id`s of commands begin at the pid times this: a reply that was meant for a client before
-/// us is never taken for ours.
+/// The `id`s of commands begin at the pid times this, so that a reply to an earlier client is never
+/// taken for ours.
 const IDS_OF_A_PROCESS: u64 = 1000;
-/// An error shows this much of a line that is no QMP.
+/// How much of a line that is not QMP an error shows.
 const SHOWN_CHARS_MAX: usize = 80;
 
 #[derive(Debug)]
 pub(crate) enum Error {
-    /// No socket, or nobody behind it.
+    /// There is no socket, or no program listens on it.
     Unreachable(io::Error),
-    /// Nothing was said until the deadline.
+    /// QEMU sent nothing until the deadline.
     Silent,
-    /// The other end is gone.
+    /// QEMU has closed the connection.
     Closed,
-    /// The line is no QMP.
+    /// The line is not QMP.
     Garbled(String),
-    /// QEMU's own "no" to the command.
+    /// QEMU refused the command.
     Refused { command: String, reason: Refusal },
 }
 
@@ -66,9 +66,9 @@ pub(crate) struct Event {
 
 pub(crate) struct Qmp {
     stream: UnixStream,
-    /// Bytes that were read and are not yet a line.
+    /// Bytes that were read and are not a complete line.
     buffer: Vec<u8>,
-    /// So much of `buffer` is known to have no line end.
+    /// The length of the start of `buffer` that is known to have no line end.
     searched: usize,
     events: VecDeque<Event>,
     last_id: u64,
@@ -84,20 +84,20 @@ enum Message {
 
 /// The answer to a command.
 enum Answer {
-    /// The value that it returned, or QEMU's "no".
+    /// The value that it returned, or QEMU's refusal.
     Result(Result<Value, Refusal>),
-    /// QEMU began anew, and may have dropped the command.
+    /// QEMU greeted again, and may have dropped the command.
     Greeting,
 }
 
 impl Qmp {
-    /// Connects, is greeted, and negotiates.
+    /// Connects, waits for the greeting, and negotiates.
     pub(crate) fn open(socket: &Path, deadline: Instant, log: &Log) -> Result<Self, Error> {
         let stream = connect_by(socket.to_path_buf(), deadline)?;
         let (buffer, events) = (Vec::new(), VecDeque::new());
         let last_id = u64::from(std::process::id()) * IDS_OF_A_PROCESS;
         let mut qmp = Self { stream, buffer, searched: 0, events, last_id, log: log.clone() };
-        // Replies to a client that is gone may come first: QEMU sends them to whoever is there.
+        // Replies to an earlier client may come first: QEMU sends them to the current one.
         while !matches!(qmp.message(deadline)?, Message::Greeting) {}
         qmp.negotiate(deadline)?;
         Ok(qmp)
@@ -126,8 +126,8 @@ impl Qmp {
         }
     }
 
-    /// Executes a command that takes its time. Whenever nothing was said for `pause`,
-    /// `wait_on` tells whether to go on waiting; if not, the error is [`Error::Silent`].
+    /// Executes a command that may take long. After each `pause` without a message from QEMU,
+    /// `wait_on` decides whether to keep waiting; if not, the error is [`Error::Silent`].
     pub(crate) fn execute_patiently(
         &mut self,
         command: &str,
@@ -149,9 +149,9 @@ impl Qmp {
         }
     }
 
-    /// Leaves the mode in which QEMU takes no command but this. QEMU that is just starting may
-    /// greet twice (two of its threads see the connection), and then negotiates anew; that a
-    /// negotiation was needless is no error.
+    /// Leaves the mode in which QEMU accepts no command but this. A QEMU that is just starting may
+    /// greet twice (two of its threads see the connection), and then negotiates again; a needless
+    /// negotiation is not an error.
     fn negotiate(&mut self, deadline: Instant) -> Result<(), Error> {
         while let Answer::Greeting = self.ask("qmp_capabilities", None, deadline)? {}
         Ok(())
@@ -180,7 +180,7 @@ impl Qmp {
         self.send(&Value::object(request).compact(), deadline)
     }
 
-    /// To the last request.
+    /// Waits for the answer to the last request.
     fn answer(&mut self, command: &str, deadline: Instant) -> Result<Answer, Error> {
         loop {
             match self.message(deadline)? {
@@ -189,7 +189,7 @@ impl Qmp {
                 Message::Return { id, result } if id == Some(self.last_id) => {
                     return Ok(Answer::Result(result));
                 }
-                // To a client before us, or to a command before a second greeting.
+                // A reply to an earlier client, or to a command before a second greeting.
                 Message::Return { id: Some(_), .. } => {}
                 Message::Return { id: None, .. } => {
                     return Err(Error::Garbled(format!("a reply to `{command}` without its `id`")));
@@ -205,7 +205,7 @@ impl Qmp {
         status.map(str::to_string).ok_or_else(|| Error::Garbled("a status without `status`".into()))
     }
 
-    /// The next event, kept or new.
+    /// The next event: one that was kept, or a new one.
     pub(crate) fn event(&mut self, deadline: Instant) -> Result<Event, Error> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -287,7 +287,8 @@ impl Message {
     }
 }
 
-/// QEMU ends a connection with EOF or, when a line of ours was unread, with a reset.
+/// Classifies an I/O error. QEMU ends a connection with EOF or, when it had not read a line of
+/// ours, with a reset.
 fn broken(error: io::Error) -> Error {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => Error::Silent,
@@ -298,14 +299,14 @@ fn broken(error: io::Error) -> Error {
 
 fn time_left(deadline: Instant) -> Result<Duration, Error> {
     let left = deadline.saturating_duration_since(Instant::now());
-    // A zero timeout would mean none.
+    // A zero timeout would mean no timeout.
     if left.is_zero() { Err(Error::Silent) } else { Ok(left.max(Duration::from_millis(1))) }
 }
 
-/// std's connect has no timeout, and blocks once the backlog (one, in QEMU) is full; so it is
-/// done by a thread, which is left to itself when it takes too long.
+/// Connects to a socket before the deadline. std's connect has no timeout, and blocks once the
+/// backlog (one, in QEMU) is full; so a thread connects, which is abandoned when it takes too long.
 pub(super) fn connect_by(socket: PathBuf, deadline: Instant) -> Result<UnixStream, Error> {
-    // Of a QEMU that is starting; a thread for each look would be waste.
+    // A starting QEMU has no socket for a while; a thread for each look would be wasteful.
     socket.symlink_metadata().map_err(Error::Unreachable)?;
     let (sender, receiver) = mpsc::sync_channel(1);
     let connect = move || sender.send(UnixStream::connect(socket));

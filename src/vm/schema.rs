@@ -1,8 +1,8 @@
 //! The QMP schema of a QEMU: the answer to `query-qmp-schema`, an array of entities that refer to
-//! each other by name (`qapi/introspect.json`). Names of commands and events are those of
-//! the QAPI; names of types are not, and stand for nothing.
+//! each other by name (`qapi/introspect.json`). The names of commands and events are those of the
+//! QAPI; the names of types are arbitrary.
 //!
-//! Pure. What is not there, or of another shape, is taken for nothing: it only serves hints.
+//! Pure. Missing or malformed parts are treated as empty, since the schema only serves hints.
 
 use crate::json::Value;
 use std::collections::{BTreeSet, HashMap};
@@ -40,7 +40,7 @@ impl<'a> Schema<'a> {
         self.of_kind("command")
     }
 
-    /// Sorted.
+    /// The names of all entities of one kind, sorted.
     fn of_kind(&self, kind: &str) -> Vec<&'a str> {
         let all = self.by_name.iter();
         let mut names: Vec<&str> = all
@@ -51,8 +51,8 @@ impl<'a> Schema<'a> {
         names
     }
 
-    /// The arguments of a command; of one whose arguments depend on one of them, those that it has
-    /// in any case.
+    /// The arguments of a command. If some depend on the value of another, only those that the
+    /// command always has.
     pub(crate) fn arguments(&self, command: &str) -> Vec<Argument<'a>> {
         let object = self.arguments_of(command);
         let members = object.map(|object| list(object, "members")).unwrap_or_default();
@@ -63,15 +63,15 @@ impl<'a> Schema<'a> {
         members.iter().filter_map(argument).collect()
     }
 
-    /// The names of all that may stand in the arguments of a command, at any depth.
+    /// The names that may occur in the arguments of a command, at any depth.
     pub(crate) fn names(&self, command: &str) -> Vec<&'a str> {
         let reachable = self.reachable(command).into_iter();
         let members = reachable.flat_map(|entity| list(entity, "members"));
         members.filter_map(|member| text(member, "name")).collect()
     }
 
-    /// The words that may be the value of `name`, or of anything, in the arguments of a command, at
-    /// any depth.
+    /// The words that may be the value of `name`, or of any member if it is `None`, in the
+    /// arguments of a command, at any depth.
     pub(crate) fn words(&self, command: &str, name: Option<&str>) -> Vec<&'a str> {
         let reachable = self.reachable(command).into_iter();
         let members = reachable.flat_map(|entity| list(entity, "members"));
@@ -85,12 +85,12 @@ impl<'a> Schema<'a> {
         self.entity(command, "arg-type")
     }
 
-    /// The entity whose name is the value of this member.
+    /// The entity that the member `member` refers to by name.
     fn entity(&self, of: &'a Value, member: &str) -> Option<&'a Value> {
         text(of, member).and_then(|name| self.by_name.get(name)).copied()
     }
 
-    /// The objects and alternates that the arguments of a command are made of.
+    /// The objects and alternates that make up the arguments of a command.
     fn reachable(&self, command: &str) -> Vec<&'a Value> {
         let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
         let mut pending: Vec<&Value> = self.arguments_of(command).into_iter().collect();
@@ -109,7 +109,7 @@ impl<'a> Schema<'a> {
     }
 }
 
-/// The words of an enumeration: `values` until QEMU 6.2, which added `members`.
+/// The words of an enumeration: in `values` until QEMU 6.2, which added `members`.
 fn words_of(entity: &Value) -> Vec<&str> {
     if text(entity, "meta-type") != Some("enum") {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! The picture on a display of the guest, as QEMU writes it to a file: `screendump` of
+//! Takes a picture of a display of the guest, which QEMU writes to a file: `screendump` of
 //! `qapi/ui.json`.
 
 use super::session::Session;
@@ -9,25 +9,26 @@ use crate::json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// QEMU compresses a large picture in a second; a busy host takes its time.
+/// How long to wait for a picture. QEMU compresses a large one in a second; a busy host takes
+/// longer.
 const PICTURE_WAIT: Duration = Duration::from_secs(20);
-/// A picture of 8K has 100 MiB as PPM.
+/// The maximum size of a picture. One of 8K has 100 MiB as PPM.
 const PICTURE_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
-/// Which display, by QEMU's names; the first one if none is named.
+/// A display by QEMU's names; the first one if none is named.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Display<'a> {
     pub(crate) device: Option<&'a str>,
     pub(crate) head: Option<u32>,
 }
 
-/// A file as QEMU wrote it.
+/// The content of the file that QEMU wrote.
 pub(crate) enum Picture {
     Png(Vec<u8>),
     Ppm(Vec<u8>),
 }
 
-/// Removed when it is not needed any more, whatever happened.
+/// A file that is removed when this is dropped, even after an error.
 struct Temporary(PathBuf);
 
 impl Drop for Temporary {
@@ -36,7 +37,8 @@ impl Drop for Temporary {
     }
 }
 
-/// As PNG if this QEMU has that, which came with 7.1 and can be left out when it is built.
+/// Takes a picture of the display, as PNG if this QEMU supports that. PNG came with 7.1 and can be
+/// left out when QEMU is built.
 pub(crate) fn capture(
     session: &mut Session,
     paths: &Paths,

@@ -1,5 +1,5 @@
-//! A QMP session with a VM that runs, for the commands that ask or tell QEMU something: errors in
-//! the user's words, and a deadline for every answer.
+//! A QMP session with a running VM, for commands that query or control QEMU. Its errors are in the
+//! user's words, and every answer has a deadline.
 
 use super::Paths;
 use super::process::{self, Process};
@@ -12,12 +12,13 @@ use crate::log::Log;
 use crate::text::sanitized;
 use std::time::{Duration, Instant};
 
-/// QEMU answers within milliseconds. One that does not is busy, frozen, or serves somebody else.
+/// How long to wait for an answer. QEMU answers within milliseconds, unless it is busy, frozen, or
+/// serves another client.
 const ANSWER_WAIT: Duration = Duration::from_millis(1900);
-/// A QEMU that closed the connection ends within this.
+/// A QEMU that closed the connection ends within this time.
 const ENDING_WAIT: Duration = Duration::from_secs(2);
 
-/// How often who waits for long looks around.
+/// How often a long wait checks whether to go on.
 const PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Session {
@@ -27,14 +28,14 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// With the VM `name`: an error of [`Kind::NotRunning`] when it does not run, and of
-    /// [`Kind::TimedOut`] when QEMU does not serve us within two seconds.
+    /// Opens a session with the VM `name`: an error of [`Kind::NotRunning`] when it is not running,
+    /// and of [`Kind::TimedOut`] when QEMU does not serve us within two seconds.
     pub(crate) fn open(name: &str, paths: &Paths, log: &Log) -> Result<Self, Error> {
         let process = process::running(name, paths)?;
         Self::connect(process, name, paths, log)
     }
 
-    /// Opens a session with this process, and with no other that was started since.
+    /// Opens a session with this process, but not with another one that was started since.
     pub(crate) fn open_with(
         process: &Process,
         name: &str,
@@ -62,7 +63,7 @@ impl Session {
         self.execute_within(ANSWER_WAIT, command, arguments)
     }
 
-    /// Executes a command that takes its time.
+    /// Executes a command that QEMU answers within `limit`.
     pub(crate) fn execute_within(
         &mut self,
         limit: Duration,
@@ -92,7 +93,7 @@ impl Session {
         })
     }
 
-    /// Until an event of this name has come, or a second has passed.
+    /// Waits until an event of this name has come, or a second has passed.
     pub(crate) fn listen_for(&mut self, name: &str) -> Result<(), Error> {
         match self.await_event(&[name], PAUSE) {
             Err(error) if error.kind == Kind::TimedOut => Ok(()),
@@ -100,7 +101,7 @@ impl Session {
         }
     }
 
-    /// Executes a command for a caller that has a use for QEMU's "no".
+    /// Executes a command for a caller that handles QEMU's refusal.
     pub(crate) fn try_execute(
         &mut self,
         limit: Duration,
@@ -115,14 +116,14 @@ impl Session {
         self.execute("query-qmp-schema", None)
     }
 
-    /// Whether this QEMU's command has an argument of that name, by what it says of itself.
+    /// Whether this QEMU's command has an argument of that name, according to its schema.
     pub(crate) fn takes(&mut self, command: &str, argument: &str) -> Result<bool, Error> {
         let schema = self.query_schema()?;
         let arguments = Schema::new(&schema).arguments(command);
         Ok(arguments.iter().any(|one| one.name == argument))
     }
 
-    /// Waits for an event of one of these names, or for the end of QEMU; one that came with an
+    /// Waits for an event of one of these names, or for the end of QEMU; an event that came with an
     /// answer counts.
     pub(crate) fn await_event(&mut self, names: &[&str], limit: Duration) -> Result<(), Error> {
         let deadline = Instant::now() + limit;
@@ -136,7 +137,7 @@ impl Session {
         }
     }
 
-    /// The guest's run state in QEMU's own words, `stopped` when QEMU has just ended.
+    /// The guest's run state in QEMU's own words, or `stopped` when QEMU has just ended.
     pub(crate) fn run_state(&mut self) -> Result<String, Error> {
         match self.qmp.run_state(Instant::now() + ANSWER_WAIT) {
             Err(qmp::Error::Closed) if self.process.ends_by(Instant::now() + ENDING_WAIT) => {
@@ -175,8 +176,8 @@ fn told(error: &qmp::Error, name: &str, process: &Process) -> Error {
     }
 }
 
-/// Tells what stopped the process, and what lets it go on. SIGCONT does not help where a debugger
-/// has it.
+/// Describes what stopped the process, and how to continue it. SIGCONT does not help if a debugger
+/// has stopped it.
 fn what_froze(pid: u32) -> String {
     match linux::debugger(pid) {
         Some((debugger, name)) => {

@@ -1,7 +1,8 @@
-//! TRUSTED CORE: ends a VM, the gentlest way that works.
+//! TRUSTED CORE: ends a VM in the gentlest way that works.
 //!
-//! Power button over QMP, then SIGTERM, which QEMU takes as a clean quit, then SIGKILL. The end
-//! of the QMP connection is the notice that QEMU exits, so that nothing is lost in polling.
+//! The steps are the power button over QMP, then SIGTERM, which makes QEMU quit cleanly, then
+//! SIGKILL. The end of the QMP connection shows that QEMU exits, so that no time is lost in
+//! polling.
 
 use super::events;
 use super::launch::PATIENCE;
@@ -13,27 +14,27 @@ use crate::log::Log;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long a guest gets by default to power off.
+/// How long a guest has by default to power off.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 /// A guest that is still booting misses the power button, so it is pressed again.
 const POWERDOWN_INTERVAL: Duration = Duration::from_secs(3);
-/// QEMU flushes its images after SIGTERM.
+/// How long QEMU has to end after SIGTERM, when it flushes its images.
 pub(crate) const TERM_WAIT: Duration = Duration::from_secs(5);
 const KILL_WAIT: Duration = Duration::from_secs(5);
-/// What QEMU has at least to end by itself after it has closed its sockets.
+/// The minimum time that QEMU has to end by itself after it has closed its sockets.
 const EXIT_WAIT: Duration = Duration::from_secs(10);
-/// QEMU makes its sockets in the first moments of its life; later they do not come any more.
+/// How long to wait for a socket. QEMU makes its sockets in the first moments of its life.
 const SOCKET_WAIT: Duration = Duration::from_secs(2);
 
-/// What ended the VM.
+/// How the VM was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
-    /// It was not running.
+    /// The VM was not running.
     None,
     Powerdown,
     Sigterm,
     Sigkill,
-    /// It ended while the guest was given time, and not because the guest powered off.
+    /// QEMU ended while the guest had time to power off, for another reason than a power-off.
     Died,
 }
 
@@ -52,32 +53,33 @@ impl Method {
 /// How hard to try.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Force {
-    /// For the guest to power off.
+    /// How long the guest has to power off.
     pub(crate) timeout: Duration,
-    /// Not to wait for the guest at all.
+    /// Do not wait for the guest at all.
     pub(crate) at_once: bool,
-    /// To end QEMU when the guest does not power off.
+    /// End QEMU when the guest does not power off.
     pub(crate) kill: bool,
 }
 
 /// How asking the guest ended.
 enum Gentle {
     Ended,
-    /// The guest has, and QEMU stays, as under `-no-shutdown`.
+    /// The guest has ended, but QEMU stays, as under `-no-shutdown`.
     GuestEnded,
-    /// Waiting longer cannot help; why.
+    /// Waiting longer cannot help, for this reason.
     Pointless(String),
     TimedOut,
 }
 
-/// What to do about a guest in a run state.
+/// The next step for a guest in a run state.
 enum Step {
     Press,
     WakeThenPress(&'static str),
     Pointless,
 }
 
-/// Ends the process. With `force.kill` unset it may be left running, which is an error.
+/// Ends the process. If `force.kill` is not set, the process may be left running, which is an
+/// error.
 pub(crate) fn shut_down(
     process: &Process,
     paths: &Paths,
@@ -91,7 +93,7 @@ pub(crate) fn shut_down(
     let why = match power_off(process, paths, deadline, log)? {
         Gentle::Ended if events::ending(paths).may_be_power_off() => return Ok(Method::Powerdown),
         Gentle::Ended => return Ok(Method::Died),
-        // There is no guest any more that `--no-kill` could spare.
+        // `--no-kill` has no guest left to spare.
         Gentle::GuestEnded => {
             let powered_off = events::ending(paths).may_be_power_off();
             let method = terminate(process, log)?;
@@ -111,7 +113,7 @@ pub(crate) fn shut_down(
     terminate(process, log)
 }
 
-/// SIGTERM, then SIGKILL.
+/// Ends the process with SIGTERM, then with SIGKILL.
 pub(crate) fn terminate(process: &Process, log: &Log) -> Result<Method, Error> {
     process.signal("TERM", log)?;
     if process.ends_by(Instant::now() + TERM_WAIT) {
@@ -142,7 +144,7 @@ fn power_off(
     let asked = connect(process, paths, &socket, deadline, log)
         .and_then(|mut qmp| press_until_closed(&mut qmp, deadline, log));
     match asked {
-        // QEMU is ending, and may have much to write to its images yet.
+        // QEMU is ending, and may still have much to write to its images.
         Err(qmp::Error::Closed) => {
             let ended = process.ends_by(deadline.max(Instant::now() + EXIT_WAIT));
             Ok(if ended { Gentle::Ended } else { Gentle::TimedOut })
@@ -150,7 +152,7 @@ fn power_off(
         Ok(gentle) => Ok(gentle),
         Err(_) if !process.is_alive() => Ok(Gentle::Ended),
         Err(qmp::Error::Silent) => Ok(Gentle::TimedOut),
-        // It is not the guest that fails then.
+        // The failure is on our side and not the guest's.
         Err(qmp::Error::Unreachable(error)) if is_shortage(&error) => {
             Err(Error::io("connect to", &paths.ctl, &error))
         }
@@ -158,10 +160,10 @@ fn power_off(
     }
 }
 
-/// Another client or a busy QEMU may yet make room for us, so a connection waits in the queue, each
-/// longer than the last; a new one, since QEMU that was just started may forget one.
-/// Only for a socket that is not there yet is there anything to try again; of a QEMU that is
-/// about to end it is the end that is waited for. Without its directory a socket does not come.
+/// Connects to the QMP socket. QEMU may still make room for us after another client or when it is
+/// less busy, so a connection waits in the queue, each longer than the last. Each is new, since a
+/// QEMU that was just started may forget one. Only a socket that does not exist is tried again; for
+/// a QEMU that is about to end, until the deadline. A socket without a directory will not appear.
 fn connect(
     process: &Process,
     paths: &Paths,
@@ -186,7 +188,8 @@ fn connect(
     connected.unwrap_or(Err(qmp::Error::Silent))
 }
 
-/// Ends with [`qmp::Error::Closed`] when all goes well.
+/// Presses the power button until the connection ends, which is [`qmp::Error::Closed`] and means
+/// success.
 fn press_until_closed(qmp: &mut Qmp, deadline: Instant, log: &Log) -> Result<Gentle, qmp::Error> {
     let mut said = false;
     loop {
@@ -208,7 +211,7 @@ fn press_until_closed(qmp: &mut Qmp, deadline: Instant, log: &Log) -> Result<Gen
     }
 }
 
-/// Presses the power button, or gives the run state in which that is pointless.
+/// Presses the power button, or returns the run state in which that is pointless.
 fn press(qmp: &mut Qmp, deadline: Instant) -> Result<Option<String>, qmp::Error> {
     let state = qmp.run_state(deadline)?;
     match step(&state) {
@@ -222,8 +225,8 @@ fn press(qmp: &mut Qmp, deadline: Instant) -> Result<Option<String>, qmp::Error>
     Ok(None)
 }
 
-/// By the run states of QEMU's QAPI schema (`qapi/run-state.json`). A state that it gains later
-/// is given the time that `stop` has anyway.
+/// The step for a run state of QEMU's QAPI schema (`qapi/run-state.json`). In a state that is added
+/// later, the power button is pressed and `stop` waits as usual.
 fn step(run_state: &str) -> Step {
     match run_state {
         "paused" | "debug" | "io-error" | "watchdog" => Step::WakeThenPress("cont"),
@@ -234,7 +237,8 @@ fn step(run_state: &str) -> Step {
     }
 }
 
-/// Until the guest stops without QEMU's end (`-no-shutdown`, a panic), which changes what to do.
+/// Waits until the guest stops but QEMU does not end (`-no-shutdown`, a panic), which changes what
+/// to do.
 fn wait_for_change(qmp: &mut Qmp, deadline: Instant) -> Result<(), qmp::Error> {
     loop {
         if matches!(qmp.event(deadline)?.name.as_str(), "STOP" | "GUEST_PANICKED") {

@@ -1,4 +1,4 @@
-//! In which state a VM is, for `status`, `list` and `start`.
+//! The state of a VM, for `status`, `list` and `start`.
 
 use super::process::Process;
 use super::qmp::{self, Qmp};
@@ -7,10 +7,11 @@ use crate::error::{Error, is_shortage};
 use crate::log::Log;
 use std::time::{Duration, Instant};
 
-/// A QEMU that has not answered by then is busy or frozen; people wait no longer for a status.
+/// How long to wait for QEMU's answer. A QEMU that takes longer is busy or frozen, and people do
+/// not wait longer for a status.
 const ANSWER_WAIT: Duration = Duration::from_millis(1500);
 
-/// What helps a guest that has ended in a QEMU that stays, for a hint.
+/// A hint on how to restart a guest that has ended in a QEMU that stays.
 pub(crate) fn start_again(name: &str) -> String {
     format!("`qqmgr reset {name}` and then `qqmgr resume {name}` start it again")
 }
@@ -18,13 +19,13 @@ pub(crate) fn start_again(name: &str) -> String {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Stopped,
-    /// The process is there and was not seen ready yet.
+    /// The process exists and has not been ready so far.
     Starting,
-    /// Nothing tells from here, as when it was started on another host.
+    /// The state cannot be seen from here, as when the VM was started on another host.
     Unknown,
-    /// The process is there and does not answer, or it is about to end.
+    /// The process exists but does not answer, or it is about to end.
     Unresponsive,
-    /// In QEMU's words (`RunState` of its QAPI schema): `running`, `paused`, ...
+    /// The state in QEMU's words (`RunState` of its QAPI schema): `running`, `paused`, ...
     Qemu(String),
 }
 
@@ -44,8 +45,8 @@ impl State {
         matches!(self, Self::Qemu(state) if ["guest-panicked", "shutdown"].contains(&&**state))
     }
 
-    /// What lets a guest go on that does nothing in this state, for a hint; `None` for one that
-    /// runs, or soon will by itself.
+    /// A hint on how to continue a guest that is held in this state; `None` for a guest that runs,
+    /// or soon will by itself.
     pub(crate) fn way_on(&self, name: &str) -> Option<String> {
         let Self::Qemu(state) = self else { return None };
         Some(match state.as_str() {
@@ -60,7 +61,7 @@ impl State {
         })
     }
 
-    /// From what the system says of the process, without asking QEMU: a live one is `running`.
+    /// The state as the system reports it, without asking QEMU: a live process is `running`.
     pub(crate) fn at_a_glance(process: Option<&Process>, instance: Option<&Instance>) -> Self {
         match process {
             None => Self::Stopped,
@@ -72,7 +73,7 @@ impl State {
         }
     }
 
-    /// As QEMU itself says, if it does within [`ANSWER_WAIT`].
+    /// The state as QEMU itself reports it, if it answers within [`ANSWER_WAIT`].
     pub(crate) fn ask(
         paths: &Paths,
         process: Option<&Process>,
@@ -87,13 +88,13 @@ impl State {
         Ok(match (state, glance) {
             (Some(state), _) => state,
             (None, Self::Starting) => Self::Starting,
-            // It may have ended while it was asked.
+            // The process may have ended while it was asked.
             (None, _) if process.is_some_and(|process| !process.is_alive()) => Self::Stopped,
             (None, _) => Self::Unresponsive,
         })
     }
 
-    /// What the QEMU behind the VM's own socket says, if it says anything.
+    /// The state that the QEMU behind the VM's own socket reports; `None` if it does not answer.
     pub(crate) fn of_qemu(paths: &Paths, log: &Log) -> Result<Option<Self>, Error> {
         let deadline = Instant::now() + ANSWER_WAIT;
         let socket = paths.reachable(&paths.ctl)?;

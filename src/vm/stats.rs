@@ -1,8 +1,8 @@
-//! The resources that a VM uses: its process as the system tells, its machine as QEMU does. Reads
-//! only.
+//! The resources that a VM uses: those of its process as the system reports them, those of its
+//! machine as QEMU does. Reads only.
 //!
-//! QEMU is asked for everything, and what it does not know is left out: one without a balloon
-//! refuses `query-balloon`, an old one has fewer commands.
+//! QEMU is asked for everything, and what it does not know is left out: a QEMU without a balloon
+//! refuses `query-balloon`, and an old one has fewer commands.
 
 use super::process::{self, Process};
 use super::session::Session;
@@ -15,32 +15,32 @@ use crate::log::Log;
 use crate::system::ps;
 use std::time::{Duration, Instant};
 
-/// For all answers together.
+/// How long to wait for all answers together.
 const ANSWERS_WAIT: Duration = Duration::from_millis(1900);
 
-/// One look at a VM that runs.
+/// One measurement of a running VM.
 pub(crate) struct Stats {
     pub(crate) at: Instant,
     pub(crate) process: Process,
-    /// Where the system tells.
+    /// The usage of the process, if the system reports it.
     pub(crate) usage: Option<Usage>,
     pub(crate) state: State,
     pub(crate) machine: Machine,
 }
 
-/// The figures that QEMU gives of itself; none if it does not answer.
+/// QEMU's figures about its machine; empty if QEMU does not answer.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Machine {
     pub(crate) vcpus: Option<usize>,
     /// The guest's memory, plugged memory included.
     pub(crate) memory_bytes: Option<u64>,
-    /// The memory that a balloon leaves of it.
+    /// The part of it that a balloon leaves to the guest.
     pub(crate) balloon_bytes: Option<u64>,
     pub(crate) disks: Vec<Disk>,
     pub(crate) networks: Vec<Network>,
 }
 
-/// Counters of a drive since QEMU's start (`BlockDeviceStats` of `qapi/block-core.json`).
+/// The counters of a drive since QEMU's start (`BlockDeviceStats` of `qapi/block-core.json`).
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Disk {
     /// The name of the drive, or of its block node if it has none.
@@ -54,19 +54,20 @@ pub(crate) struct Disk {
     pub(crate) failed_operations: u64,
 }
 
-/// A network of QEMU's own, `-netdev user`: the only kind whose traffic QEMU tells anything of.
+/// A network of QEMU's own, `-netdev user`: the only kind whose traffic QEMU reports.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Network {
     pub(crate) name: String,
-    /// Open ones of the guest, of every protocol; ports that wait for one are none.
+    /// The guest's open connections, of every protocol; forwarded ports that wait for a connection
+    /// do not count.
     pub(crate) connections: u64,
-    /// Bytes that wait in QEMU, on their way from the guest and to it.
+    /// The bytes that wait in QEMU, on their way from the guest and to it.
     pub(crate) from_guest_bytes: u64,
     pub(crate) to_guest_bytes: u64,
 }
 
-/// Looks at the VM `name`: an error of [`Kind::NotRunning`] when it does not run. A QEMU that does
-/// not answer is no error.
+/// Measures the VM `name`: an error of [`Kind::NotRunning`] when it is not running. A QEMU that
+/// does not answer is not an error.
 pub(crate) fn look(name: &str, paths: &Paths, log: &Log) -> Result<Stats, Error> {
     let process = process::running(name, paths)?;
     let (at, usage) = (Instant::now(), usage(process.pid));
@@ -97,7 +98,7 @@ struct Answers<'a> {
 }
 
 impl Answers<'_> {
-    /// The run state, and the rest.
+    /// Asks for the run state and all figures.
     fn all(mut self) -> Result<(String, Machine), qmp::Error> {
         let status = self.ask("query-status", None)?;
         let state = status.and_then(|status| status.get("status")?.as_str().map(str::to_string));
@@ -106,7 +107,7 @@ impl Answers<'_> {
         let memory = self.ask("query-memory-size-summary", None)?;
         let balloon = self.ask("query-balloon", None)?;
         let blocks = self.ask("query-blockstats", None)?;
-        // There is no QMP command for it.
+        // There is no QMP command for this.
         let usernet = Value::object([("command-line", Value::from("info usernet"))]);
         let usernet = self.ask("human-monitor-command", Some(&usernet))?;
         let machine = Machine {
@@ -120,7 +121,7 @@ impl Answers<'_> {
         Ok((state, machine))
     }
 
-    /// `None` when this QEMU has no answer.
+    /// Asks QEMU one command; `None` when this QEMU has no answer.
     fn ask(
         &mut self,
         command: &str,
@@ -146,7 +147,7 @@ fn plugged(memory: &Value) -> Option<u64> {
     number(memory, "plugged-memory")
 }
 
-/// One without a medium has no block node, and is none.
+/// The counters of a drive; `None` for one without a medium, which has no block node.
 fn disk(block: &Value) -> Option<Disk> {
     let text = |name| block.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let node = text("node-name")?;
@@ -164,9 +165,9 @@ fn disk(block: &Value) -> Option<Disk> {
     })
 }
 
-/// The text of `info usernet`: a line with the name of each network in parentheses, a header, and
-/// a line for each connection, `PROTOCOL[STATE] FD ADDRESS PORT ADDRESS PORT RECVQ SENDQ`
-/// (`slirp_connection_info` of libslirp). Anything else is no network.
+/// Parses the text of `info usernet`: a line with the name of each network in parentheses, a
+/// header, and a line for each connection, `PROTOCOL[STATE] FD ADDRESS PORT ADDRESS PORT RECVQ
+/// SENDQ` (`slirp_connection_info` of libslirp). Other text gives no networks.
 fn networks(text: &str) -> Vec<Network> {
     let mut networks: Vec<Network> = Vec::new();
     for line in text.lines() {
@@ -181,7 +182,7 @@ fn networks(text: &str) -> Vec<Network> {
     networks
 }
 
-/// The bytes that wait in a connection.
+/// The bytes that wait in a connection, from the guest and to it.
 fn queues(line: &str) -> Option<(u64, u64)> {
     if line.contains("[HOST_FORWARD]") {
         return None;
@@ -197,7 +198,7 @@ mod tests {
 
     #[test]
     fn networks_of_a_real_text() {
-        // QEMU 7.2.
+        // The text of QEMU 7.2.
         let text = "Hub -1 (net0):\r\n  \
              Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n  \
              TCP[ESTABLISHED]   29       127.0.0.1 38000       10.0.2.15    22     0    12\r\n  \

@@ -1,15 +1,15 @@
-//! The end of what QEMU or the guest wrote, for a message. Reads only.
+//! The end of the output of QEMU or the guest, for a message. Reads only.
 
 use crate::files;
 use crate::text::sanitized;
 use std::path::Path;
 
-/// A message shows this much of a file.
+/// How much of a file a message shows.
 const BYTES_SHOWN: u64 = 4096;
 const LINES_SHOWN: usize = 20;
 
-/// The last lines of a file that are not blank, fit for a terminal; nothing of one that is not
-/// there.
+/// The last lines of a file that are not blank, safe for a terminal; empty if the file does not
+/// exist.
 pub(crate) fn tail(path: &Path) -> String {
     let bytes = files::read_end(path, BYTES_SHOWN).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);

@@ -1,17 +1,16 @@
-//! Waiting for what gives no notice: a process that is not our child, a socket that does not
-//! exist yet, a lock that somebody holds. The one place in `src/` that sleeps.
+//! Waits for events that give no notice: a process that is not our child, a socket that does not
+//! exist yet, a lock that another process holds. The only place in `src/` that sleeps.
 
 use std::time::{Duration, Instant};
 
 const PAUSE_MIN: Duration = Duration::from_millis(1);
-/// So short that a wait is never prolonged noticeably, so long that it costs no measurable CPU.
+/// Short enough not to prolong a wait noticeably, and long enough to cost no measurable CPU time.
 const PAUSE_MAX: Duration = Duration::from_millis(4);
-/// Still too short for a person to notice; a look costs some 50 microseconds.
+/// A pause that is still too short for a person to notice; a look costs some 50 microseconds.
 const LONG_PAUSE_MAX: Duration = Duration::from_millis(40);
 
-/// Polls `ready` with pauses of 1 to 4 ms until it gives something, `None` at the deadline if there
-/// is one. The
-/// clock is monotonic: setting the time of day neither prolongs nor cuts a wait.
+/// Polls `ready` with pauses of 1 to 4 ms until it returns something; `None` at the deadline, if
+/// there is one. The clock is monotonic: setting the time of day neither prolongs nor cuts a wait.
 pub(crate) fn poll<T>(
     deadline: impl Into<Option<Instant>>,
     ready: impl FnMut() -> Option<T>,
@@ -27,7 +26,7 @@ pub(crate) fn poll_long<T>(
     poll_with(LONG_PAUSE_MAX, deadline, ready)
 }
 
-/// For as long as something takes that nobody tells the end of.
+/// Sleeps for a fixed time, when there is nothing to poll.
 pub(crate) fn pause(duration: Duration) {
     std::thread::sleep(duration);
 }

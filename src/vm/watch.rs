@@ -1,5 +1,5 @@
-//! Waits for what happens to a VM: its ssh server, a text on its serial output, a run state, its
-//! end. Reads only; [`crate::system::probe`] connects to the ssh server.
+//! Waits for changes of a VM: its ssh server, a text on its serial output, a run state, its end.
+//! Reads only; [`crate::system::probe`] connects to the ssh server.
 
 use super::events::{self, Ending, Story};
 use super::guest::{Guest, Look};
@@ -18,12 +18,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// How often the line of progress is written anew.
+/// How often the progress line is updated.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
-/// QEMU that does not answer, or tells of no change, is asked again after this.
+/// How long until QEMU is asked again, if it does not answer or reports no change.
 pub(super) const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The process of a VM that is not running, when somebody has started it.
+/// Waits until a VM that is not running is started, and returns its process.
 pub(crate) fn started(
     name: &str,
     paths: &Paths,
@@ -42,7 +42,7 @@ pub(crate) fn started(
     })
 }
 
-/// The line of progress of a wait, taken away when it is dropped.
+/// The progress line of a wait, removed when it is dropped.
 struct Progress<'a> {
     what: &'a str,
     log: &'a Log,
@@ -56,7 +56,7 @@ impl<'a> Progress<'a> {
         Self { what, log, begin, next_at: begin }
     }
 
-    /// With what the guest said last.
+    /// Updates the line, with the last line of `said`, the guest's output.
     fn show(&mut self, said: impl FnOnce() -> String) {
         if Instant::now() >= self.next_at {
             self.next_at += PROGRESS_INTERVAL;
@@ -81,14 +81,14 @@ pub(crate) struct Watch<'a> {
     pub(crate) name: &'a str,
     pub(crate) paths: &'a Paths,
     pub(crate) process: &'a Process,
-    /// As it was given, and when it is over.
+    /// The limit as it was given, and the time when it is reached.
     pub(crate) limit: Option<(Duration, Instant)>,
     pub(crate) log: &'a Log,
 }
 
 impl Watch<'_> {
-    /// Until the guest has done something; `what` completes "waiting for". An error when it
-    /// panics or QEMU ends before that, or when the time is over.
+    /// Waits until the guest has done something; `what` completes "waiting for". An error when the
+    /// guest panics, QEMU ends or the time is up before that.
     fn until(&self, what: &str, mut happened: impl FnMut() -> bool) -> Result<(), Error> {
         let (mut told, mut over) = (0, None);
         self.until_some(what, || {
@@ -106,14 +106,14 @@ impl Watch<'_> {
                     Ending::Untold | Ending::Unknown => None,
                 };
             }
-            // QEMU mostly ends then.
+            // QEMU usually ends soon after that.
             let (ending, since) = over.as_ref()?;
             let stays = since.elapsed() >= events::EXIT_WAIT;
             stays.then(|| Err(self.guest_ended(&format!("{ending} while waiting for {what}"))))
         })
     }
 
-    /// Until there is some outcome.
+    /// Waits until `outcome` returns something, QEMU ends, or the time is up.
     fn until_some(
         &self,
         what: &str,
@@ -122,7 +122,7 @@ impl Watch<'_> {
         let mut progress = Progress::new(what, self.log);
         let deadline = self.limit.map(|(_, deadline)| deadline);
         let result = wait::poll_long(deadline, || {
-            // In this order: what QEMU wrote last is there when it has ended.
+            // In this order, so that QEMU's last output is there when it has ended.
             let alive = self.process.is_alive();
             if let Some(outcome) = outcome() {
                 return Some(outcome);
@@ -137,7 +137,7 @@ impl Watch<'_> {
         result.unwrap_or_else(|| Err(self.timed_out(what)))
     }
 
-    /// Until the guest's ssh server has introduced itself on this port.
+    /// Waits until the guest's ssh server has introduced itself on this port.
     pub(crate) fn ssh(&self, host: &str, port: u16) -> Result<(), Error> {
         let mut probe = Probe::new(host, port);
         let result = self.until_ssh(|look| {
@@ -151,15 +151,16 @@ impl Watch<'_> {
         with_trouble(result, probe.trouble())
     }
 
-    /// Until the guest's ssh server has introduced itself to ssh, which knows the way.
+    /// Waits until the guest's ssh server has introduced itself to ssh, which knows how to reach
+    /// it.
     pub(crate) fn ssh_by<F: Fn(u64) -> Command>(&self, command: F) -> Result<(), Error> {
         let mut questions = Questions::new(command);
         let result = self.until_ssh(|_| questions.has_answered());
         with_trouble(result, questions.trouble())
     }
 
-    /// Until the ssh server has answered; it is not asked while the guest does not run, since all
-    /// connections would reach it when it does.
+    /// Waits until the ssh server has answered. It is not asked while the guest does not run, since
+    /// all those connections would reach the server at once when the guest continues.
     fn until_ssh(&self, mut has_answered: impl FnMut(&Look) -> bool) -> Result<(), Error> {
         let what = format!("the ssh server of VM `{}`", self.name);
         let mut guest = Guest::new(self);
@@ -169,7 +170,7 @@ impl Watch<'_> {
         })
     }
 
-    /// Until the text is on the serial output, since the VM's start.
+    /// Waits until the text is on the serial output, which is searched from the VM's start.
     pub(crate) fn serial(&self, text: &[u8]) -> Result<(), Error> {
         let shown = sanitized(&String::from_utf8_lossy(text));
         let what = format!("`{shown}` on the serial output of VM `{}`", self.name);
@@ -177,7 +178,7 @@ impl Watch<'_> {
         self.until(&what, || search.has_found())
     }
 
-    /// Until QEMU runs the guest.
+    /// Waits until QEMU runs the guest.
     pub(crate) fn running(&self) -> Result<(), Error> {
         let what = format!("VM `{}` to run", self.name);
         let (mut told, mut ask_at) = (None, Instant::now());
@@ -191,17 +192,18 @@ impl Watch<'_> {
         })
     }
 
-    /// Looked at anew: a process that was frozen may go on.
+    /// The VM's current state. The process is looked at again, since one that was frozen may
+    /// continue.
     pub(super) fn state(&self) -> State {
         let process = process::find(self.paths).ok().flatten();
         let state = State::ask(self.paths, process.as_ref(), None, self.log);
         state.unwrap_or(State::Unresponsive)
     }
 
-    /// Until QEMU has ended, or its guest under `-no-shutdown`; why.
+    /// Waits until QEMU has ended, or its guest under `-no-shutdown`, and returns the reason.
     pub(crate) fn stopped(&self) -> Result<Ending, Error> {
         let what = format!("VM `{}` to stop", self.name);
-        // From before its end: another `start` may follow at once, with a story of its own.
+        // Opened before QEMU ends: another `start` may follow at once and has its own event log.
         let (mut story, mut told) = (Story::open(self.paths), 0);
         self.until_some(&what, || {
             if !self.process.is_alive() {
@@ -216,7 +218,7 @@ impl Watch<'_> {
         Ok(story.map_or(Ending::Unknown, |mut story| story.ending()))
     }
 
-    /// That QEMU ended, and why; `when` completes "while".
+    /// The error for a QEMU that ended, with the reason; `when` completes "while".
     pub(crate) fn ended(&self, when: &str) -> Error {
         let status = launch::exit_status(self.process.pid);
         let error = last_words::error(&format!("while {when}"), status, self.paths);
@@ -227,7 +229,7 @@ impl Watch<'_> {
         self.guest_ended(&format!("the guest panicked while waiting for {what}"))
     }
 
-    /// That the guest has ended, and QEMU stays.
+    /// The error for a guest that has ended in a QEMU that stays.
     fn guest_ended(&self, message: &str) -> Error {
         let said = last_words::of_guest(self.paths);
         let error = Error::new(Kind::NotRunning, format!("{message}{said}"));
@@ -242,7 +244,7 @@ impl Watch<'_> {
     }
 }
 
-/// A wait for ssh that was in vain says what kept ssh from the server.
+/// Adds to the error of a wait that timed out what kept ssh from the server.
 fn with_trouble(result: Result<(), Error>, trouble: Option<String>) -> Result<(), Error> {
     match (result, trouble) {
         (Err(error), Some(trouble)) if error.kind == Kind::TimedOut => Err(error.after(&trouble)),
@@ -251,10 +253,10 @@ fn with_trouble(result: Result<(), Error>, trouble: Option<String>) -> Result<()
 }
 
 const SEARCH_CHUNK_BYTES: u64 = 64 * 1024;
-/// So that a wait ends in time while much is still to be searched.
+/// The maximum time of one search, so that a wait ends in time while much is left to search.
 const SEARCH_WAIT: Duration = Duration::from_millis(200);
 
-/// A text that is looked for in a file that grows.
+/// A search for a text in a file that grows.
 struct FileSearch<'a> {
     path: PathBuf,
     searched: u64,
@@ -266,8 +268,8 @@ impl<'a> FileSearch<'a> {
         Self { path: path.to_path_buf(), searched: 0, search: Search::new(text) }
     }
 
-    /// Searches on, not longer than [`SEARCH_WAIT`] at a time. A file that cannot be read has
-    /// nothing yet.
+    /// Continues the search, for at most [`SEARCH_WAIT`] at a time. A file that cannot be read
+    /// counts as empty.
     fn has_found(&mut self) -> bool {
         let begin = Instant::now();
         while begin.elapsed() < SEARCH_WAIT

@@ -1,23 +1,23 @@
-//! The tags in a qcow2 image, read from its header (`docs/interop/qcow2.rst` of QEMU): what
-//! completion needs, without a program and whoever has the image open.
+//! Reads the tags in a qcow2 image from its header (`docs/interop/qcow2.rst` of QEMU). Completion
+//! uses this, since it needs no program and works while another program has the image open.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 const MAGIC: &[u8] = b"QFI\xfb";
-/// Up to the offset of the snapshot table.
+/// The length of the header up to and including the offset of the snapshot table.
 const HEADER_BYTES: usize = 72;
 /// The fixed part of an entry of the snapshot table.
 const ENTRY_BYTES: usize = 40;
-/// Each entry begins at a multiple of this.
+/// Each entry begins at a multiple of this many bytes.
 const ENTRY_ALIGNMENT: usize = 8;
-/// A table of a thousand snapshots takes about 80 KiB.
+/// The maximum size of a table that is read. One of a thousand snapshots takes about 80 KiB.
 const TABLE_BYTES_MAX: u64 = 1 << 20;
 
-/// The tags in the order in which they were saved. `None` of what is no qcow2 image.
+/// The tags in the order in which they were saved; `None` if the file is not a qcow2 image.
 pub(crate) fn tags(file: &Path) -> Option<Vec<Vec<u8>>> {
-    // A FIFO would keep who opens it waiting.
+    // Opening a FIFO would block.
     if !file.metadata().ok()?.is_file() {
         return None;
     }
@@ -40,7 +40,7 @@ pub(crate) fn tags(file: &Path) -> Option<Vec<Vec<u8>>> {
     Some(tags)
 }
 
-/// The tag of the first entry, and the entries behind it.
+/// The tag of the first entry, and the rest of the table after it.
 fn entry(table: &[u8]) -> Option<(&[u8], &[u8])> {
     let length = |at, bytes| usize::try_from(number(table, at, bytes)?).ok();
     let (id, name, extra) = (length(12, 2)?, length(14, 2)?, length(36, 4)?);
@@ -50,7 +50,7 @@ fn entry(table: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((tag, table.get(end.next_multiple_of(ENTRY_ALIGNMENT)..).unwrap_or_default()))
 }
 
-/// The big-endian number of so many bytes.
+/// Reads a big-endian number of `count` bytes.
 fn number(bytes: &[u8], at: usize, count: usize) -> Option<u64> {
     let bytes = bytes.get(at..at.checked_add(count)?)?;
     Some(bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!((tag, rest), (&b""[..], &b""[..]));
         assert_eq!(entry(rest), None);
         for end in 0..table.len() {
-            // Cut anywhere, it is read without a panic.
+            // A table that is cut anywhere is read without a panic.
             let _ = entry(&table[..end]);
         }
     }

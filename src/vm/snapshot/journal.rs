@@ -1,6 +1,6 @@
-//! What a command does to the snapshots in several disks: written to `snapshot.json` in the VM's
-//! directory before the first disk changes, and removed after the last. One that is there without
-//! a command that has the VM's lock tells what a killed command left half done.
+//! The journal of a command that changes the snapshots in several disks: written to `snapshot.json`
+//! in the VM's directory before the first disk changes, and removed after the last. If there is a
+//! journal while no command has the VM's lock, a killed command has left that work half done.
 
 use crate::error::Error;
 use crate::files;
@@ -8,10 +8,10 @@ use crate::json::{self, Value};
 use crate::vm::Paths;
 use std::path::PathBuf;
 
-/// A tag and the paths of all disks that a command line can name.
+/// The maximum size of a journal: a tag and the paths of all disks that a command line can name.
 const BYTES_MAX: u64 = 1024 * 1024;
 
-/// What is done with a snapshot.
+/// An operation on a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     Save,
@@ -37,9 +37,9 @@ impl Act {
 pub(crate) struct Journal {
     pub(crate) act: Act,
     pub(crate) tag: String,
-    /// Absolute.
+    /// The absolute paths of the disks.
     pub(crate) disks: Vec<PathBuf>,
-    /// The id of the job of a running QEMU that does it; `None` if qemu-img does.
+    /// The id of the job in a running QEMU that does the work; `None` if qemu-img does it.
     pub(crate) job: Option<String>,
 }
 
@@ -69,7 +69,7 @@ impl Journal {
         })
     }
 
-    /// Writes it before the first disk changes.
+    /// Writes the journal, before the first disk changes.
     pub(crate) fn begin(&self, paths: &Paths) -> Result<(), Error> {
         let value = Value::object([
             ("act", Value::from(self.act.name())),
@@ -80,7 +80,7 @@ impl Journal {
         files::write_private(&paths.snapshot, &value.pretty())
     }
 
-    /// Removes it, since nothing is half done any more.
+    /// Removes the journal, when nothing is half done.
     pub(crate) fn end(paths: &Paths) -> Result<(), Error> {
         files::remove(&paths.snapshot)
     }

@@ -1,6 +1,6 @@
-//! Snapshots of a VM: its disks at one moment, and of one that runs its machine, too. They are kept
-//! in the disks themselves. Of a VM that runs, QEMU makes them ([`running`]), of one that does not
-//! qemu-img ([`stopped`]); both tell of the same [`Disks`].
+//! Snapshots of a VM: the content of its disks at one moment, and also of its machine if it is
+//! running. They are kept in the disks themselves. QEMU makes those of a running VM ([`running`]),
+//! and qemu-img those of a stopped one ([`stopped`]); both describe the same [`Disks`].
 
 pub(crate) mod header;
 pub(crate) mod journal;
@@ -14,8 +14,8 @@ use crate::json::Value;
 use crate::text::{did_you_mean, nearest};
 pub(crate) use tag::Tag;
 
-/// Drivers of QEMU that keep no snapshots in what they read and write. Of others that are not
-/// qcow2 it says so itself.
+/// The drivers of QEMU that keep no snapshots in what they read and write. QEMU itself rejects
+/// other drivers that are not qcow2.
 const HOLD_NONE: &[&str] = &[
     "cloop",
     "dmg",
@@ -33,12 +33,12 @@ const HOLD_NONE: &[&str] = &[
     "vpc",
     "vvfat",
 ];
-/// Of a network where snapshots are kept for whatever lies there.
+/// The protocol of a network storage that keeps snapshots of images in any format.
 const HOLDING_PROTOCOL: &str = "rbd:";
-/// Errors name so many tags.
+/// The maximum number of tags in an error.
 const TAGS_SHOWN_MAX: usize = 8;
 
-/// The disks of a VM that its guest may write to: those that a snapshot is of.
+/// The disks of a VM that its guest may write to, which are those that a snapshot contains.
 pub(crate) struct Disks {
     /// The VM's name.
     pub(crate) vm: String,
@@ -46,19 +46,19 @@ pub(crate) struct Disks {
 }
 
 pub(crate) struct Disk {
-    /// What the command line has; relative to the directory that QEMU runs in.
+    /// The file as the command line has it, relative to the directory that QEMU runs in.
     pub(crate) file: String,
-    /// QEMU's name of its driver.
+    /// QEMU's name of the disk's driver.
     pub(crate) format: String,
-    /// Where QEMU has it; unknown of a VM that is stopped.
+    /// The disk's place in QEMU; unknown for a VM that is stopped.
     place: Option<Place>,
     snapshots: Vec<Snapshot>,
 }
 
 struct Place {
-    /// Of the drive; empty if it has no name.
+    /// The name of the drive; empty if it has none.
     device: String,
-    /// The block node, by which QEMU's jobs know it.
+    /// The name of the block node, which QEMU's jobs use.
     node: String,
 }
 
@@ -66,17 +66,17 @@ struct Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     pub(crate) tag: String,
-    /// Of the machine, which is kept in one of the disks; 0 in the others.
+    /// The size of the machine's state, which is kept in one of the disks; 0 in the others.
     pub(crate) machine_bytes: u64,
-    /// Seconds since 1970.
+    /// In seconds since 1970.
     pub(crate) saved_at: u64,
-    /// How long the guest had run.
+    /// How long the guest had run, in seconds.
     pub(crate) guest_seconds: u64,
 }
 
 /// All parts of a snapshot.
 pub(crate) struct Whole<'a> {
-    /// The part with the machine, if there is one.
+    /// The part with the machine's state, if there is one; otherwise the first part.
     pub(crate) main: &'a Snapshot,
     pub(crate) disks: Vec<&'a Disk>,
 }
@@ -101,7 +101,7 @@ impl Disk {
         !holds_none || self.file.starts_with(HOLDING_PROTOCOL)
     }
 
-    /// "`r.raw` (raw, drive `virtio1`)"
+    /// Describes the disk, as in "`r.raw` (raw, drive `virtio1`)".
     fn described(&self) -> String {
         let device = self.place.as_ref().map(|place| place.device.as_str()).unwrap_or_default();
         let drive = if device.is_empty() { String::new() } else { format!(", drive `{device}`") };
@@ -110,7 +110,7 @@ impl Disk {
 }
 
 impl Disks {
-    /// All snapshots, the oldest first.
+    /// All snapshots, oldest first.
     pub(crate) fn snapshots(&self) -> Vec<Whole<'_>> {
         let mut all: Vec<Whole> = Vec::new();
         for disk in &self.list {
@@ -147,7 +147,7 @@ impl Disks {
         })
     }
 
-    /// Whether a new snapshot can be saved under that tag.
+    /// Checks that a new snapshot can be saved under that tag.
     pub(crate) fn check_save(&self, tag: &Tag) -> Result<(), Error> {
         self.check_can_hold()?;
         if self.find(tag).is_err() {
@@ -158,7 +158,7 @@ impl Disks {
         Err(error.hint(format!("`qqmgr snapshot delete {vm} {}` removes it", tag.quoted())))
     }
 
-    /// Whether the snapshot can be loaded: the guest must not see its disks at different times.
+    /// Checks that the snapshot can be loaded: the guest must not see its disks at different times.
     pub(crate) fn check_load(&self, whole: &Whole) -> Result<(), Error> {
         self.check_can_hold()?;
         let Some(without) = self.list.iter().find(|disk| !whole.is_in(disk)) else {
@@ -189,7 +189,7 @@ impl Disks {
         Err(error.hint("convert it, `qemu-img convert -O qcow2 OLD NEW`, or make it read-only"))
     }
 
-    /// The first of `snapshot-1`, `snapshot-2`, ... that is not there yet.
+    /// The first of `snapshot-1`, `snapshot-2`, ... that does not exist.
     pub(crate) fn free_tag(&self) -> Tag {
         let all = self.snapshots();
         let is_taken = |tag: &Tag| all.iter().any(|whole| whole.main.tag == tag.as_str());
@@ -201,7 +201,7 @@ impl Disks {
     }
 }
 
-/// `SnapshotInfo` of `qapi/block-core.json`; none if there are none.
+/// Parses a list of `SnapshotInfo` of `qapi/block-core.json`; no list means no snapshots.
 fn parse(list: Option<&Value>) -> Vec<Snapshot> {
     let snapshots = list.map(Value::items).unwrap_or_default().iter();
     let parsed = snapshots.filter_map(|snapshot| {

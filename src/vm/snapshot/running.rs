@@ -1,8 +1,8 @@
-//! Snapshots of a VM that runs: by the jobs `snapshot-save`, `snapshot-load` and `snapshot-delete`
-//! of `qapi/migration.json`, or by the human monitor of a QEMU that has no such jobs yet.
+//! Snapshots of a running VM: by the jobs `snapshot-save`, `snapshot-load` and `snapshot-delete` of
+//! `qapi/migration.json`, or by the human monitor of a QEMU that is too old for these jobs.
 //!
-//! While QEMU saves or loads it does nothing else, and answers nobody. The guest stands still, and
-//! goes on when it ran before.
+//! While QEMU saves or loads, it does nothing else and answers no client. The guest is stopped
+//! meanwhile, and continues if it ran before.
 
 use super::journal::{Act, Journal};
 use super::{Disk, Disks, Place, Tag, Whole, parse};
@@ -14,10 +14,10 @@ use crate::vm::session::Session;
 use std::path::Path;
 use std::time::Instant;
 
-/// The ids of all our jobs begin with it.
+/// The prefix of the ids of all our jobs.
 const JOB_PREFIX: &str = "qqmgr-snapshot-";
 
-/// A VM that runs, and its disks.
+/// A running VM and its disks.
 pub(crate) struct Running<'a> {
     session: Session,
     log: &'a Log,
@@ -27,7 +27,7 @@ pub(crate) struct Running<'a> {
     dir: &'a Path,
 }
 
-/// The command of the human monitor.
+/// The human monitor's command for an operation.
 fn command(act: Act) -> &'static str {
     match act {
         Act::Save => "savevm",
@@ -36,7 +36,7 @@ fn command(act: Act) -> &'static str {
     }
 }
 
-/// What is being done, for people.
+/// The operation in progress, as a word for messages.
 fn doing(act: Act) -> &'static str {
     match act {
         Act::Save => "saving",
@@ -59,7 +59,7 @@ impl<'a> Running<'a> {
         Ok(Self { session, log, has_jobs, paths, dir })
     }
 
-    /// Those that QEMU itself takes into a snapshot (`bdrv_all_snapshots_includes_bs` of
+    /// The disks that QEMU itself includes in a snapshot (`bdrv_all_snapshots_includes_bs` of
     /// block/snapshot.c).
     pub(crate) fn disks(&mut self, vm: &str) -> Result<Disks, Error> {
         let drives = self.session.execute("query-block", None)?;
@@ -70,7 +70,7 @@ impl<'a> Running<'a> {
         self.session.run_state()
     }
 
-    /// The machine goes into the first disk, as with `savevm`.
+    /// Saves a snapshot, with the machine's state in the first disk, as `savevm` does.
     pub(crate) fn save(&mut self, disks: &Disks, tag: &Tag) -> Result<(), Error> {
         let all: Vec<&Disk> = disks.list.iter().collect();
         self.run(Act::Save, disks, &all, tag)
@@ -84,7 +84,7 @@ impl<'a> Running<'a> {
             return Err(Error::failed(message).hint(hint));
         }
         let before = self.run_state()?;
-        // The one with the machine is named first.
+        // The disk with the machine's state is named first.
         let mut all: Vec<&Disk> = disks.list.iter().collect();
         let part = |disk: &&Disk| disk.part(tag.as_str()).map_or(0, |part| part.machine_bytes);
         all.sort_by_key(|disk| std::cmp::Reverse(part(disk)));
@@ -102,7 +102,7 @@ impl<'a> Running<'a> {
         self.run(Act::Delete, disks, &whole.disks, tag)
     }
 
-    /// `disks` begins with the one for the machine.
+    /// Runs an operation. The first of `disks` is the one for the machine's state.
     fn run(&mut self, act: Act, of: &Disks, disks: &[&Disk], tag: &Tag) -> Result<(), Error> {
         let (verb, doing) = (act.name(), doing(act));
         let begin = Instant::now();
@@ -123,7 +123,7 @@ impl<'a> Running<'a> {
         })
     }
 
-    /// Gives what went wrong by QEMU's own words.
+    /// Runs an operation as a job, and returns QEMU's error message if it failed.
     fn job(
         &mut self,
         act: Act,
@@ -169,8 +169,8 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// Jobs whose qqmgr was killed stay with QEMU; who holds the VM's lock knows that nobody waits
-    /// for them.
+    /// Dismisses old jobs, which stay in QEMU when their qqmgr was killed. The holder of the VM's
+    /// lock knows that no other command waits for them.
     fn dismiss_old(&mut self) -> Result<(), Error> {
         let jobs = self.session.execute("query-jobs", None)?;
         let is_old = |job: &&Value| {
@@ -184,7 +184,8 @@ impl<'a> Running<'a> {
         self.session.execute("job-dismiss", Some(&arguments)).map(|_| ())
     }
 
-    /// The human monitor says nothing when all went well.
+    /// Runs a command of the human monitor, and returns its error message; it prints nothing on
+    /// success.
     fn monitor(&mut self, line: &str, told: &dyn Fn(&Log)) -> Result<Option<String>, Error> {
         let (log, name) = (self.log, "human-monitor-command");
         let arguments = Value::object([("command-line", Value::from(line))]);
@@ -205,7 +206,8 @@ fn arguments<'a>(act: Act, disks: &[&Disk], tag: &Tag) -> Vec<(&'a str, Value)> 
     devices.into_iter().chain(machine).collect()
 }
 
-/// `BlockInfo` of `qapi/block-core.json`, if the guest may write there.
+/// Reads a disk from a `BlockInfo` of `qapi/block-core.json`; `None` if the guest may not write to
+/// it.
 fn disk(drive: &Value) -> Option<Disk> {
     let inserted = drive.get("inserted")?;
     if inserted.get("ro") == Some(&Value::Bool(true)) {
@@ -218,7 +220,8 @@ fn disk(drive: &Value) -> Option<Disk> {
     Some(Disk { file, format: text(inserted, "drv").into(), place: Some(place), snapshots })
 }
 
-/// What is more than a file is told as an object, in which the file is that of the node.
+/// The name of a disk's file. QEMU reports more complex disks as JSON objects, in which the
+/// innermost node has the file name.
 fn file_name(file: &str) -> Option<String> {
     let Some(object) = file.strip_prefix("json:") else { return Some(file.to_string()) };
     let mut node = &json::parse(object.as_bytes()).ok()?;

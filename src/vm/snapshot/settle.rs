@@ -1,6 +1,6 @@
-//! What becomes of the work on several disks that a killed command left half done, before anything
-//! else is done to them: a save is taken back, a delete is finished, and disks of which only some
-//! were loaded are not used.
+//! Settles work on several disks that a killed command left half done, before anything else is done
+//! to them: a save is undone, a delete is finished, and disks of which only some were loaded are
+//! not used.
 
 use super::journal::{Act, Journal};
 use super::running::Running;
@@ -12,16 +12,16 @@ use crate::vm::{Paths, events};
 use std::ffi::OsStr;
 use std::path::Path;
 
-/// What is about to be done.
+/// The operation that is about to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// A load into all disks, after which it does not matter how far another one came.
+    /// A load into all disks, which makes the progress of an earlier load irrelevant.
     Load,
     Other,
 }
 
 impl Stopped<'_> {
-    /// Settles what is half done on the disks of a VM that is stopped.
+    /// Settles half-done work on the disks of a VM that is stopped.
     pub(crate) fn settle(&self, vm: &str, paths: &Paths, next: Next) -> Result<(), Error> {
         let Some(journal) = Journal::read(paths)? else { return Ok(()) };
         let Journal { act, tag, disks, job } = &journal;
@@ -46,7 +46,7 @@ impl Stopped<'_> {
                     _ => format!("finished the `delete` of snapshot `{tag}` of VM `{vm}`"),
                 });
             }
-            // QEMU has loaded it, and only the command was killed.
+            // QEMU has finished the load, and only the command was killed.
             Act::Load if job.as_ref().is_some_and(|job| events::has_concluded(paths, job)) => {}
             Act::Load if next == Next::Load => return Ok(()),
             Act::Load if is_in_all => return Err(half_loaded(vm, tag)),
@@ -58,7 +58,7 @@ impl Stopped<'_> {
         Journal::end(paths)
     }
 
-    /// Whether a disk has its part of a snapshot. One that is gone has none.
+    /// Whether a disk has its part of a snapshot. A disk that does not exist has none.
     fn has(&self, disk: &Path, tag: &Tag) -> Result<bool, Error> {
         let Some(name) = disk.to_str().filter(|_| disk.exists()) else { return Ok(false) };
         match self.format(name)? {
@@ -72,8 +72,8 @@ impl Stopped<'_> {
 }
 
 impl Running<'_> {
-    /// Settles what a command left that was killed while QEMU did its work. QEMU answers again, so
-    /// it has finished; a part of a save is what `qemu-img` did before the VM was started.
+    /// Settles the work of a command that was killed while QEMU did it. QEMU answers again, so it
+    /// has finished; if only part of a save exists, `qemu-img` made it before the VM was started.
     pub(crate) fn settle(&mut self, paths: &Paths, disks: Disks) -> Result<Disks, Error> {
         let Some(journal) = Journal::read(paths)? else { return Ok(disks) };
         if let Some(job) = &journal.job {

@@ -1,6 +1,6 @@
-//! TRUSTED CORE: runs qemu-img. Snapshots of a VM that does not run: of its disks, without a
-//! machine. The caller holds the VM's lock, so that nothing starts it meanwhile; qemu-img holds it
-//! too, and may outlive the caller.
+//! TRUSTED CORE: runs qemu-img. Snapshots of a VM that is not running: of its disks, without a
+//! machine. The caller holds the VM's lock, so that no other command starts the VM meanwhile.
+//! qemu-img also holds it, since it may outlive the caller.
 
 use super::journal::{Act, Journal};
 use super::{Disk, Disks, Snapshot, Tag, Whole, parse};
@@ -21,18 +21,18 @@ use std::process::Stdio;
 
 const QCOW2: &str = "qcow2";
 
-/// How a VM's disks are reached.
+/// Access to the disks of a stopped VM.
 pub(crate) struct Stopped<'a> {
     pub(crate) qemu_img: PathBuf,
     /// The directory that QEMU would run in.
     pub(crate) dir: &'a Path,
     pub(crate) log: &'a Log,
-    /// The VM's lock, which qemu-img gets; `None` if nothing is changed.
+    /// The VM's lock, which is passed on to qemu-img; `None` if nothing is changed.
     pub(crate) lock: Option<&'a Lock>,
 }
 
 impl Stopped<'_> {
-    /// Those that the command line has for the guest to write to.
+    /// The disks on the command line that the guest may write to.
     pub(crate) fn disks(&self, vm: &str, arguments: &[Argument]) -> Result<Disks, Error> {
         let written = images(arguments).into_iter().filter(|(image, _)| image.written);
         let list = written.map(|(image, _)| self.disk(vm, image)).collect::<Result<_, _>>()?;
@@ -56,7 +56,7 @@ impl Stopped<'_> {
         Ok(Disk { file, format: found.name().into(), place: None, snapshots })
     }
 
-    /// Saves in all disks or in none.
+    /// Saves a snapshot in all disks or in none.
     pub(crate) fn save(&self, disks: &Disks, tag: &Tag, paths: &Paths) -> Result<(), Error> {
         self.begin(Act::Save, disks.list.iter(), tag, paths)?;
         for (done, disk) in disks.list.iter().enumerate() {
@@ -72,7 +72,8 @@ impl Stopped<'_> {
         Journal::end(paths)
     }
 
-    /// Loads into every disk. What fails can be done again: whatever a disk had is given up anyway.
+    /// Loads a snapshot into every disk. A failed load can be repeated: the disks' current content
+    /// is given up anyway.
     pub(crate) fn load(&self, disks: &Disks, tag: &Tag, paths: &Paths) -> Result<(), Error> {
         self.each(Act::Load, &disks.list.iter().collect::<Vec<_>>(), tag, paths)
     }
@@ -92,7 +93,7 @@ impl Stopped<'_> {
                     error.hint("other disks are done; the same command again does the rest")
                 );
             }
-            // Nothing has changed, and what was half done before still is.
+            // Nothing has changed, so earlier half-done work is still half done.
             match before {
                 Some(before) => before.begin(paths)?,
                 None => Journal::end(paths)?,
@@ -102,7 +103,7 @@ impl Stopped<'_> {
         Journal::end(paths)
     }
 
-    /// Writes down what is done to several disks; one disk is done or not.
+    /// Writes the journal if there are several disks; work on one disk cannot be left half done.
     fn begin<'d>(
         &self,
         act: Act,
@@ -118,13 +119,13 @@ impl Stopped<'_> {
     }
 
     pub(super) fn snapshot(&self, option: &str, file: &str, tag: &Tag) -> Result<(), Error> {
-        // `qemu-img snapshot` has no `-f`. A comma ends an option, unless it is doubled.
+        // `qemu-img snapshot` has no `-f`. A comma ends an option unless it is doubled.
         let image = format!("driver={QCOW2},file.filename={}", file.replace(',', ",,"));
         let words = ["snapshot", option, tag.as_str(), "--image-opts", &image].map(OsStr::new);
         self.run(file, &words).map(|_| ())
     }
 
-    /// Tells the format of a disk, so that qemu-img does not guess it.
+    /// Finds out the format of a disk, so that qemu-img does not guess it.
     pub(super) fn format(&self, file: &str) -> Result<Format, Error> {
         let path = self.dir.join(file);
         let metadata = path.metadata().map_err(|error| Error::io("read", &path, &error))?;
@@ -135,7 +136,7 @@ impl Stopped<'_> {
         format::read(&path)
     }
 
-    /// Reads the snapshots in a disk. Another program may go on writing to it meanwhile.
+    /// Reads the snapshots in a disk. Another program may keep writing to it meanwhile.
     pub(super) fn snapshots(&self, file: &str) -> Result<Vec<Snapshot>, Error> {
         let path = self.dir.join(file);
         let words = ["info", "--force-share", "--output=json", "-f", QCOW2].map(OsStr::new);
@@ -160,7 +161,7 @@ impl Stopped<'_> {
             return Ok(output.stdout);
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        // People know the file, and not the options that name it.
+        // Users know the file's name, but not the options that contain it.
         let options = words.last().map(|word| word.to_string_lossy()).unwrap_or_default();
         let said = sanitized(&said.replace(&*options, file));
         let said: Vec<&str> =

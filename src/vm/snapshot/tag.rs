@@ -5,10 +5,11 @@ use crate::text::shell_quoted;
 use std::ffi::OsStr;
 use std::fmt;
 
-/// `QEMUSnapshotInfo` of QEMU has room for so many, and cuts what is longer.
+/// The maximum length of a tag: `QEMUSnapshotInfo` of QEMU has room for this many bytes, and longer
+/// tags are cut off.
 const TAG_BYTES_MAX: usize = 255;
 
-/// What QEMU, qemu-img and the human monitor take for the same name.
+/// A name of a snapshot that QEMU, qemu-img and the human monitor all read in the same way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tag(String);
 
@@ -35,7 +36,7 @@ impl Tag {
         Err(refused(problem))
     }
 
-    /// The name of one that was given none.
+    /// The default name of a snapshot without a given name.
     pub(super) fn numbered(number: u64) -> Self {
         Self(format!("snapshot-{number}"))
     }
@@ -44,12 +45,12 @@ impl Tag {
         &self.0
     }
 
-    /// For a shell.
+    /// The tag, quoted for a shell.
     pub(crate) fn quoted(&self) -> String {
         shell_quoted(OsStr::new(&self.0))
     }
 
-    /// As one word of a line for the human monitor (`get_str` of monitor/hmp.c).
+    /// The tag as one word of a line for the human monitor (`get_str` of monitor/hmp.c).
     pub(super) fn hmp_quoted(&self) -> String {
         format!("\"{}\"", self.0.replace('\\', r"\\").replace('"', "\\\""))
     }
