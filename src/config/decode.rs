@@ -1,5 +1,5 @@
-//! TOML -> model. Every rule of qqmgr.toml(5) about keys and types is here; all problems are
-//! collected, each with its place.
+//! Decodes the TOML into the model. Every rule of qqmgr.toml(5) about keys and types is here; all
+//! problems are collected, each with its place.
 
 use super::extends::{self, Draft};
 use super::model::{BOOTS_MAX, Broken, Literal, Model, Own, Port, Setting, SshOption, SshPort, Vm};
@@ -7,19 +7,20 @@ use super::ssh_keywords::one_value;
 use crate::text::{Problem, Source, nearest};
 use crate::toml::{Key, Kind, Table, Value};
 
-/// A directory and sockets are named after a VM; file systems stop at 255 bytes.
+/// Limit of a VM's name: a directory and sockets are named after it; file systems stop at 255
+/// bytes.
 const VM_NAME_BYTES_MAX: usize = 64;
-/// In the order of the man page.
+/// The keys of a VM's table, in the order of the man page.
 const VM_KEYS: &[&str] =
     &["extends", "qemu", "cmd", "cmd_append", "console", "gdb", "boots", "vars", "ssh"];
-/// The keys of a VM's ssh table that are not ssh's.
+/// The keys of a VM's ssh table that are not options of ssh.
 const SSH_KEYS: &[&str] = &["port", "vm_port"];
-/// The `port` that is chosen at each start.
+/// The value of `port` for a port that is chosen at each start.
 const AUTO: &str = "auto";
 /// Keywords that would begin another block of the generated file.
 const SSH_BLOCKS: &[&str] = &["Host", "Match"];
 
-/// The model, and what is wrong in the parts of the file that all VMs need.
+/// Decodes the file. Returns the model, and the problems in the parts that all VMs need.
 pub(super) fn decode(source: &Source, root: &Table) -> (Model, Vec<Problem>) {
     let mut decoder = Decoder { source, problems: Vec::new() };
     let model = decoder.root(root);
@@ -60,12 +61,12 @@ impl Decoder<'_> {
         let ssh = ssh.map(|table| self.ssh_options(table, "[ssh]", &[])).unwrap_or_default();
         let vms = self.table(root.get("vm"), "[vm]");
         let (vms, broken) = vms.map(|vms| self.vms(vms)).unwrap_or_default();
-        // Of a placeholder nobody could tell then whether it is right.
+        // Without all names, it is not known whether a placeholder is right.
         let vms = if can_be_named { vms } else { Vec::new() };
         Model { qemu_bin, qemu_img, vars, ssh, vms, broken, images }
     }
 
-    /// The VMs, and those that are broken. What is wrong with a VM is kept with it.
+    /// The VMs, and those that are broken. The problems of a VM are kept with it.
     fn vms(&mut self, vms: &Table) -> (Vec<Vm>, Vec<Broken>) {
         let (mut drafts, mut no_tables) = (Vec::new(), Vec::new());
         for (key, value) in vms.iter() {
@@ -103,7 +104,8 @@ impl Decoder<'_> {
         let (ssh, ssh_header) = (table.get("ssh"), header(key, ".ssh"));
         let ssh_table = self.table(ssh, &ssh_header);
         let port = ssh_table.and_then(|table| table.get("port"));
-        // A key that is nearly `port` is reported where it stands, and is not missed as well.
+        // A key that is nearly `port` is reported where it stands, and `port` is not reported as
+        // missing.
         let is_meant = ssh_table.is_some_and(|table| {
             table
                 .iter()
@@ -136,7 +138,8 @@ impl Decoder<'_> {
         }
     }
 
-    /// A list of strings or one string. Without `cmd` a VM cannot be started, but all the rest.
+    /// A list of strings or one string. A VM without `cmd` cannot be started, but everything else
+    /// works.
     pub(super) fn words(&mut self, vm: &Table, name: &str) -> Option<Vec<Literal>> {
         let value = vm.get(name)?;
         match &value.kind {
@@ -199,7 +202,7 @@ impl Decoder<'_> {
         port
     }
 
-    /// All keys of an ssh table but `own`, which are not ssh's.
+    /// The options of an ssh table: all keys but `own`, which are not ssh's.
     fn ssh_options(&mut self, table: &Table, header: &str, own: &[&str]) -> Vec<SshOption> {
         let mut options: Vec<SshOption> = Vec::new();
         for (key, value) in table.iter().filter(|(key, _)| !own.contains(&key.name.as_str())) {
@@ -217,7 +220,7 @@ impl Decoder<'_> {
                 let hint = "the generated file has one `Host` block, which the options go into";
                 refuse(format!("`{name}` cannot be set in `{header}`"), Some(hint));
             } else if near.is_some() {
-                // No option of ssh is as near to these two.
+                // No option of ssh has a name this near to these two.
                 let problem = Problem::new(key.span, format!("unknown key `{name}`"));
                 self.problems.push(problem.did_you_mean(near));
             } else if !name.chars().all(|c| c.is_ascii_alphanumeric()) || name.is_empty() {
@@ -294,14 +297,14 @@ impl Decoder<'_> {
     }
 }
 
-/// Names become paths, `Host` patterns and words of messages.
+/// Whether a VM may have this name. Names become paths, `Host` patterns and words of messages.
 pub(crate) fn is_vm_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let first = name.starts_with(|c: char| c.is_ascii_alphanumeric());
     first && name.chars().all(allowed) && name.len() <= VM_NAME_BYTES_MAX
 }
 
-/// Makes the problem of a VM without a port, own or taken over; `ssh` is its table if there is one.
+/// The problem of a VM that neither has nor takes over a port; `ssh` is its table if there is one.
 fn no_port(key: &Key, ssh: Option<&Value>) -> Problem {
     let (vm_header, ssh_header) = (header(key, ""), header(key, ".ssh"));
     match ssh {
@@ -312,7 +315,7 @@ fn no_port(key: &Key, ssh: Option<&Value>) -> Problem {
     }
 }
 
-/// `[vm.NAME]`, or a table within it.
+/// The header `[vm.NAME]`, or that of a table within it.
 fn header(vm: &Key, inner: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
     if !vm.name.is_empty() && vm.name.chars().all(bare) {

@@ -1,11 +1,11 @@
-//! `[img.NAME]` of the TOML -> model, with the rules of qqmgr.toml(5) about it.
+//! Decodes `[img.NAME]` into the model, with the rules of qqmgr.toml(5) about it.
 
 use super::decode::Decoder;
 use super::model::{Base, CloudInit, Image, USER};
 use crate::text::Problem;
 use crate::toml::{Key, Kind, Table, Value};
 
-/// As for VMs: a directory is named after an image.
+/// Limit of an image's name, as for VMs: a directory is named after it.
 const NAME_BYTES_MAX: usize = 64;
 const KEYS: &[&str] = &["base", "sha256", "size", "cloud_init"];
 const CLOUD_INIT_KEYS: &[&str] =
@@ -16,9 +16,9 @@ const USER_DATA: &str = "user_data";
 pub(super) const SHA256_HINT: &str = "its publisher tells it, often in a file `SHA256SUMS` beside it; `qqmgr init --image URL` \
      computes it";
 const SHA256_DIGITS: usize = 64;
-/// The units of a size as qemu-img has them: letters for powers of 1024.
+/// The units of a size, like those of qemu-img: letters for powers of 1024.
 const SIZE_UNITS: &str = "KMGTPE";
-/// File offsets are signed.
+/// The largest size: file offsets are signed.
 const SIZE_BYTES_MAX: u64 = i64::MAX as u64;
 const SIZE_HINT: &str = "a number of bytes, or with a unit, like `\"512M\"` or `\"20G\"`";
 
@@ -62,7 +62,7 @@ impl Decoder<'_> {
         Some(Image { name: key.name.clone(), span: key.span, base, size, cloud_init })
     }
 
-    /// An empty disk has a size, and nothing that reads a seed.
+    /// Checks an empty disk: it needs a size, and has nothing that reads a seed.
     fn check_without_base(&mut self, key: &Key, table: &Table) {
         if table.get("size").is_none() {
             let message = format!("`{}` has neither `base` nor `size`", header(key, ""));
@@ -88,7 +88,7 @@ impl Decoder<'_> {
         sum
     }
 
-    /// Bytes, from a number or from a text with a unit.
+    /// Decodes a size in bytes, from a number or from a text with a unit.
     fn size(&mut self, value: &Value) -> Option<u64> {
         let size = match &value.kind {
             Kind::Integer(bytes) => u64::try_from(*bytes).ok(),
@@ -137,33 +137,34 @@ impl Decoder<'_> {
     }
 }
 
-/// The sum in lower case, if it is one.
+/// The SHA-256 in lower case, if `text` is one.
 pub(crate) fn sha256(text: &str) -> Option<String> {
     let is_sum = text.len() == SHA256_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_sum.then(|| text.to_ascii_lowercase())
 }
 
-/// Whether a `base` is fetched.
+/// Whether a `base` is a URL, which is fetched.
 pub(crate) fn is_url(base: &str) -> bool {
     let scheme = base.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     scheme.is_some_and(|scheme| ["http", "https"].contains(&scheme.as_str()))
 }
 
-/// Names become paths and parts of placeholders, in which dots divide.
+/// Whether an image may have this name. Names become paths and parts of placeholders, where dots
+/// separate.
 pub(crate) fn is_image_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
     let first = name.starts_with(|c: char| c.is_ascii_alphanumeric());
     first && name.chars().all(allowed) && name.len() <= NAME_BYTES_MAX
 }
 
-/// As useradd(8) of Debian and others takes it.
+/// Whether a user may have this name, by the rules of useradd(8) of Debian and others.
 fn is_user_name(name: &str) -> bool {
     let first = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c);
     first && name.chars().all(allowed) && name.len() <= 32
 }
 
-/// `512M` -> bytes.
+/// Converts `512M` to bytes.
 fn bytes(text: &str) -> Option<u64> {
     let (digits, unit) = match text.char_indices().next_back() {
         Some((at, unit)) if !unit.is_ascii_digit() => {
@@ -181,7 +182,7 @@ fn bytes(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(1 << (10 * power))
 }
 
-/// `[img.NAME]`, or a table within it.
+/// The header `[img.NAME]`, or that of a table within it.
 fn header(image: &Key, inner: &str) -> String {
     let name = &image.name;
     if is_image_name(name) {

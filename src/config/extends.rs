@@ -1,7 +1,7 @@
-//! `extends`: which VM takes over from which, and what each has then.
+//! `extends`: which VM takes over from which, and what each has as a result.
 //!
-//! A VM keeps what its own table says; the rest is gathered when the VM is used, so that many VMs
-//! which extend one do not copy it.
+//! A VM keeps what its own table says. The rest is collected when the VM is used, so that many VMs
+//! that extend the same one do not copy it.
 
 use super::model::{BOOTS, Broken, Literal, Model, Own, Port, SshOption, SshPort, VM_PORT, Vm};
 use crate::text::{Problem, Span, nearest};
@@ -9,9 +9,9 @@ use crate::toml::Table;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// A VM as its table says, before it is known what it takes over.
+/// A VM as its own table describes it, before it is known what it takes over.
 pub(super) struct Draft {
-    /// What is wrong with it, as far as is known.
+    /// The problems that have been found in it.
     pub(super) problems: Vec<Problem>,
     pub(super) name: String,
     /// The place of the name.
@@ -22,8 +22,8 @@ pub(super) struct Draft {
     pub(super) vm_port: Option<Port>,
 }
 
-/// The VMs of the drafts, with the ports that they take over, and those that are [`Broken`]: they
-/// have a problem, or take over from one that has. `tables` are all of `[vm]`.
+/// Makes the VMs of the drafts, with the ports that they take over. A draft that has a problem, or
+/// extends a VM that has one, becomes [`Broken`]. `tables` are all of `[vm]`.
 pub(super) fn link(mut drafts: Vec<Draft>, tables: &Table) -> (Vec<Vm>, Vec<Broken>) {
     let places: HashMap<String, usize> =
         drafts.iter().enumerate().map(|(at, draft)| (draft.name.clone(), at)).collect();
@@ -48,7 +48,7 @@ pub(super) fn link(mut drafts: Vec<Draft>, tables: &Table) -> (Vec<Vm>, Vec<Brok
     sorted_out(drafts, &parents)
 }
 
-/// Makes the VMs from the drafts without problems, whose `parents` have none, too.
+/// Makes the VMs from the drafts without problems. The `parents` of those have no problems either.
 fn sorted_out(drafts: Vec<Draft>, parents: &[Option<usize>]) -> (Vec<Vm>, Vec<Broken>) {
     let is_vm = |draft: &Draft| draft.problems.is_empty() && draft.port.is_some();
     let mut count = 0..;
@@ -69,7 +69,7 @@ fn sorted_out(drafts: Vec<Draft>, parents: &[Option<usize>]) -> (Vec<Vm>, Vec<Br
     (vms, broken)
 }
 
-/// Tells what is wrong with the name that a VM extends.
+/// The problem of a VM that extends an unknown name.
 fn unknown(draft: &Draft, tables: &Table) -> Option<Problem> {
     let extends = draft.extends.as_ref().filter(|name| tables.get(&name.text).is_none())?;
     let others = tables.iter().map(|(key, _)| key.name.as_str());
@@ -79,7 +79,7 @@ fn unknown(draft: &Draft, tables: &Table) -> Option<Problem> {
     Some(problem.hint("`extends` has the NAME of another `[vm.NAME]`").did_you_mean(near))
 }
 
-/// All places among the drafts, each after the one that it extends; rings are problems.
+/// The indices of all drafts, each after the one that it extends; rings become problems.
 fn parents_first(drafts: &mut [Draft], parents: &[Option<usize>]) -> Vec<usize> {
     let mut order = Vec::new();
     let mut seen = vec![false; drafts.len()];
@@ -100,7 +100,7 @@ fn parents_first(drafts: &mut [Draft], parents: &[Option<usize>]) -> Vec<usize> 
     order
 }
 
-/// The last of the ring's VMs extends the first.
+/// The problem of a ring, whose last VM extends the first.
 fn ring_problem(drafts: &[Draft], ring: &[usize]) -> Option<Problem> {
     let names = ring.iter().chain(ring.first()).map(|at| format!("`{}`", drafts[*at].name));
     let ring_of_names = names.collect::<Vec<_>>().join(" -> ");
@@ -120,7 +120,7 @@ impl Model {
         lineage.into_iter().rev()
     }
 
-    /// The program: the VM's or that of all.
+    /// The program: the VM's, or that of `[qemu]`.
     pub(super) fn qemu<'a>(&'a self, vm: &'a Vm) -> Option<&'a Literal> {
         self.lineage(vm).find_map(|vm| vm.own.qemu.as_ref()).or(self.qemu_bin.as_ref())
     }
@@ -138,7 +138,7 @@ impl Model {
         (!parts.is_empty()).then(|| parts.into_iter().rev().flatten().collect())
     }
 
-    /// Whether the serial line is a socket, too.
+    /// Whether the serial line is also a socket.
     pub(super) fn console(&self, vm: &Vm) -> bool {
         self.lineage(vm).find_map(|vm| vm.own.console).unwrap_or_default()
     }
@@ -148,12 +148,12 @@ impl Model {
         self.lineage(vm).find_map(|vm| vm.own.gdb).unwrap_or_default()
     }
 
-    /// The serial outputs of so many earlier boots are kept.
+    /// How many serial outputs of earlier boots are kept.
     pub(super) fn boots(&self, vm: &Vm) -> u32 {
         self.lineage(vm).find_map(|vm| vm.own.boots).unwrap_or(BOOTS)
     }
 
-    /// The variables of the VM, its own winning, key by key.
+    /// The variables of the VM, merged key by key; its own win.
     pub(super) fn vars<'a>(&'a self, vm: &'a Vm) -> Cow<'a, Table> {
         let mut lineage = self.ancestors_first(vm);
         let oldest = lineage.next().unwrap_or(vm);
@@ -163,8 +163,8 @@ impl Model {
         })
     }
 
-    /// The options of `[ssh]` and of the VM merged, the VM's own winning, in the order of first
-    /// appearance; names compare without case.
+    /// The options of `[ssh]` and of the VM merged, in the order of first appearance; the VM's own
+    /// win. Names compare without case.
     pub(super) fn ssh<'a>(&'a self, vm: &'a Vm) -> Vec<&'a SshOption> {
         let mut merged: Vec<&SshOption> = self.ssh.iter().collect();
         for option in self.ancestors_first(vm).flat_map(|vm| &vm.own.ssh) {

@@ -1,5 +1,5 @@
-//! The images that the configuration declares: where their files are, what each is to be with its
-//! placeholders replaced, and which of them a VM uses.
+//! The images that the configuration declares: where their files are, what each is made from with
+//! its placeholders replaced, and which of them a VM uses.
 
 use super::decode_img::is_url;
 use super::model::{Base, CloudInit, Image, Literal, QEMU_IMG, Vm};
@@ -17,13 +17,13 @@ use std::sync::Arc;
 
 const DIR_PREFIX: &str = "img.";
 
-/// Where the files of an image are.
+/// The places of an image's files.
 #[derive(Clone, Debug)]
 pub(crate) struct ImagePaths {
     /// `$RUNTIME_DIR/img.NAME`
     pub(crate) dir: PathBuf,
-    /// This and `seed` are what QEMU gets: in the directory, or by a short way to it where there is
-    /// anything in its path that an option list or a shell would read as something else.
+    /// This and `seed` are the paths that QEMU gets: in the directory, or by a short way to it if
+    /// its path has anything that an option list or a shell would read as something else.
     pub(crate) disk: PathBuf,
     pub(crate) seed: PathBuf,
     /// The private key of the image's own pair.
@@ -40,7 +40,7 @@ pub(crate) struct Declared {
     /// The place of the name in the file.
     pub(crate) span: Span,
     pub(crate) base: Option<DeclaredBase>,
-    /// Bytes that the guest sees.
+    /// The bytes that the guest sees, and where the file says so.
     pub(crate) size: Option<(u64, Span)>,
     pub(crate) seed: Option<Seed>,
 }
@@ -69,7 +69,7 @@ pub(crate) enum Seed {
     File(NamedFile),
     Keys {
         user: String,
-        /// Without these files there is a key pair of the image's own.
+        /// The files of public keys; `None` for a key pair of the image's own.
         authorized_keys: Option<Vec<NamedFile>>,
         hostname: String,
         packages: Vec<String>,
@@ -78,7 +78,7 @@ pub(crate) enum Seed {
 }
 
 impl Config {
-    /// In file order.
+    /// The images, in file order.
     pub(crate) fn images(&self) -> &[Image] {
         &self.model.images
     }
@@ -121,8 +121,8 @@ impl Config {
         names.filter(|name| is_image_name(name) && !is_declared(name)).collect()
     }
 
-    /// The images whose paths are part of what the VM is started with, in file order. What is
-    /// wrong in a string is told by who uses it.
+    /// The images whose paths are part of what the VM is started with, in file order. Problems in a
+    /// string are reported when it is used.
     pub(crate) fn images_of(&self, vm: &Vm, choices: &Choices) -> Vec<&Image> {
         if self.images().is_empty() {
             return Vec::new();
@@ -178,7 +178,7 @@ impl Config {
                 }),
                 hostname: match hostname {
                     Some(hostname) => render(hostname),
-                    // `_` is no character of a host name.
+                    // A host name cannot contain `_`.
                     None => image.name.replace('_', "-"),
                 },
                 packages: packages.iter().map(render).collect(),
@@ -193,8 +193,8 @@ impl Config {
         self.checked(problems.into_inner().0, Declared { name, span, base, size, seed })
     }
 
-    /// The text of a file with the placeholders of an image's strings in it. Other programs'
-    /// templates may be there, too: nothing without a dot behind the delimiter is ours.
+    /// Replaces the placeholders of an image's strings in the text of a file. The file may also
+    /// hold other programs' templates: nothing without a dot behind the delimiter is ours.
     pub(crate) fn render_file(&self, file: &Path, text: &str) -> Result<String, Error> {
         let choices = Choices::default();
         let scope = Scope::global(self, &choices);
@@ -225,7 +225,7 @@ impl Config {
                 ours.push(("User", user.clone()));
             }
             if authorized_keys.is_none() && !is_set("IdentityFile") {
-                // In ssh's own spelling of a `%`.
+                // ssh's own spelling of `%` is `%%`.
                 let key = self.image_paths(&image.name)?.key;
                 ours.push(("IdentityFile", key.display().to_string().replace('%', "%%")));
             }
@@ -235,8 +235,8 @@ impl Config {
         Ok(())
     }
 
-    /// A path of the file, which starts from the configuration's directory, or with `~/` from the
-    /// home directory.
+    /// The place of a path in the file, which starts from the configuration's directory, or with
+    /// `~/` from the home directory.
     fn placed(&self, path: &str) -> Result<PathBuf, Error> {
         let Some(rest) = path.strip_prefix("~/") else { return Ok(self.dir().join(path)) };
         let home = files::home().ok_or_else(|| {
@@ -251,7 +251,7 @@ impl Config {
 }
 
 impl Declared {
-    /// Whether its guest lets in the key of the image's own pair.
+    /// Whether the guest accepts the key of the image's own pair.
     pub(crate) fn has_own_key(&self) -> bool {
         matches!(self.seed, Some(Seed::Keys { authorized_keys: None, .. }))
     }

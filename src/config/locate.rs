@@ -1,7 +1,7 @@
-//! Which file is the configuration, and which directory its VMs run in.
+//! Finds the configuration file, and the directory that its VMs run in.
 //!
-//! A configuration is a program. One that lies above the current directory was not chosen by
-//! standing beside it, so it counts only where nobody but this user and root could have put it.
+//! A configuration is a program. The user did not choose a file above the current directory by
+//! standing beside it, so it counts only if no one but this user and root could have put it there.
 
 use crate::error::{Error, Kind, io_reason};
 use crate::files;
@@ -22,13 +22,14 @@ const RUNTIME_VARIABLE: &str = "QQMGR_RUNTIME_DIR";
 /// Write permission of the group, and of all others.
 const WRITE_BY_GROUP: u32 = 0o020;
 const WRITE_BY_OTHERS: u32 = 0o002;
-/// Of the directory of a configuration in it, by which it is known to be ours when it is empty.
+/// The extension of a configuration's directory in the runtime directory; it shows that an empty
+/// one is ours.
 const RUNTIME_EXTENSION: &str = "qqmgr";
 const OF_USER: &str = "qqmgr/conf.toml";
 
 /// The part of the environment that the search depends on.
 pub(super) struct Environment {
-    /// Why there is none is told by whoever needs it: an absolute file does not.
+    /// The error is reported only when the directory is needed: an absolute file does not need it.
     current_dir: Result<PathBuf, String>,
     named: Option<PathBuf>,
     runtime_dir: Option<PathBuf>,
@@ -57,8 +58,8 @@ impl Environment {
         })
     }
 
-    /// Where the directories of the VMs of this file are; `dir` is that of the file, without
-    /// symbolic links.
+    /// The directory of this file's VMs' directories; `dir` is that of the file, without symbolic
+    /// links.
     fn runtime(&self, dir: &Path, name: &OsStr) -> Result<PathBuf, Error> {
         let Some(all) = &self.runtime_dir else {
             return Ok(if name == IN_PROJECT { dir.join(".qqmgr") } else { dir.to_path_buf() });
@@ -80,8 +81,8 @@ impl Environment {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Location {
-    /// Absolute; the directory is without symbolic links, so that however the file was reached
-    /// the VMs' paths are the same. A VM is known by these paths.
+    /// Absolute; the directory is without symbolic links, so that the VMs' paths are the same
+    /// however the file was reached. A VM is identified by these paths.
     pub(super) file: PathBuf,
     /// The name for errors, as short as the user would write it.
     pub(super) shown: String,
@@ -90,8 +91,8 @@ pub(super) struct Location {
     pub(super) passed_over: Vec<String>,
 }
 
-/// The file named, by `-c` or else by the environment, or the first one there is. A file that
-/// cannot be read is found all the same: passing over it would silently mean other VMs.
+/// Finds the file that `-c` or else the environment names, or the first one that exists. A file
+/// that cannot be read is found all the same: passing over it would silently mean other VMs.
 pub(super) fn locate(named: Option<&Path>, env: &Environment) -> Result<Location, Error> {
     if let Some(named) = named.or(env.named.as_deref()) {
         return Location::new(&env.in_current_dir(named)?, named, env);
@@ -120,14 +121,14 @@ pub(super) fn locate(named: Option<&Path>, env: &Environment) -> Result<Location
         .hint("`qqmgr init` writes a first one; one elsewhere is named with `-c FILE`"))
 }
 
-/// The error about a file that cannot be had, and who named it unless that was `-c`.
+/// Adds a hint to the error about a file that cannot be read, if the environment named it.
 pub(super) fn blame(error: Error, named: Option<&Path>, env: &Environment) -> Error {
     let by_environment = named.is_none() && env.named.is_some();
     let hint = format!("the environment variable {VARIABLE} names this file");
     if by_environment { error.hint(hint) } else { error }
 }
 
-/// The nearest file in the directories above that can be trusted, and the way up to it.
+/// The nearest file in the directories above that can be trusted, and the relative path to it.
 fn above(current_dir: &Path, passed_over: &mut Vec<String>) -> Option<(PathBuf, PathBuf)> {
     let mut shown = PathBuf::from(IN_PROJECT);
     for dir in current_dir.ancestors().skip(1) {
@@ -143,8 +144,8 @@ fn above(current_dir: &Path, passed_over: &mut Vec<String>) -> Option<(PathBuf, 
     None
 }
 
-/// All reasons why somebody else could have put the file there, or could change it. Of a symbolic
-/// link, its target counts as well.
+/// Returns all reasons why another user could have put the file there, or could change it. For a
+/// symbolic link, they include those of its target.
 fn check_trust(dir: &Path, file: &Path) -> Result<(), String> {
     let user = files::user_id().map_err(|error| error.message().to_string())?;
     let mut reasons = Vec::new();
@@ -165,7 +166,7 @@ fn check_trust(dir: &Path, file: &Path) -> Result<(), String> {
     if reasons.is_empty() { Ok(()) } else { Err(reasons.join(", and ")) }
 }
 
-/// Who but the user and root may write to a file or directory.
+/// The reasons why others than the user and root may write to a file or directory.
 fn distrust(metadata: &Metadata, user: u32) -> Vec<String> {
     let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
     let mut reasons = Vec::new();

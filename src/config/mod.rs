@@ -30,34 +30,34 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A thousand VMs take about 300 KiB.
+/// Limit of the file; a thousand VMs take about 300 KiB.
 const CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const VM_DIR_PREFIX: &str = "vm.";
-/// In a longer string with escapes an error points at the whole string.
+/// Limit for exact places: in a longer string with escapes, an error points at the whole string.
 const EXACT_BYTES_MAX: usize = 16 * 1024;
-/// An error about an unknown VM names the known ones, up to this many.
+/// The most known VMs that an error about an unknown one names.
 const VMS_SHOWN_MAX: usize = 8;
 
-/// A configuration that was read and checked. Placeholders are resolved when a VM is used, so
-/// that a mistake in one VM keeps nobody from stopping another.
+/// A configuration that was read and checked. Placeholders are resolved when a VM is used, so that
+/// a mistake in one VM does not keep the user from stopping another.
 #[derive(Debug)]
 pub(crate) struct Config {
     /// Absolute; its directory without symbolic links.
     pub(crate) file: PathBuf,
-    /// Where the VMs' directories are, as [`locate::Location::runtime`].
+    /// The directory of the VMs' directories, as [`locate::Location::runtime`].
     runtime: PathBuf,
     pub(crate) source: Arc<Source>,
     model: Model,
 }
 
-/// Choices of a start beyond the file; none by default.
+/// Choices of a start in addition to the file; none by default.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Choices<'a> {
-    /// The port of a VM that has none of its own. One that a running VM was started with goes
-    /// before the configured one.
+    /// The port of a VM that has no fixed one. The port that a running VM was started with wins
+    /// over the configured one.
     pub(crate) ssh_port: Option<u16>,
     /// Variables by the names that placeholders have, with their values, in which nothing is
-    /// replaced. They go before the file's; of two with one name the last counts.
+    /// replaced. They win over those of the file; if a name is set twice, the last value counts.
     pub(crate) set: &'a [(String, String)],
 }
 
@@ -73,8 +73,8 @@ pub(crate) type Invocation = (String, Vec<Word>);
 pub(crate) type SshSetting = (String, Vec<String>);
 
 impl Config {
-    /// Finds, reads and checks the configuration that `args` and the environment name. A VM in
-    /// which something is wrong is an error only for the commands that use it.
+    /// Finds, reads and checks the configuration that `args` and the environment name. A VM with a
+    /// problem is an error only for the commands that use it.
     pub(crate) fn load(args: &Args) -> Result<Self, Error> {
         let (config, shared) = Self::load_what_is_right(args)?;
         let problems = if shared.is_empty() { shared } else { config.all_problems(shared) };
@@ -82,13 +82,13 @@ impl Config {
         Ok(config)
     }
 
-    /// Finds and reads the configuration, and gives what is wrong in the parts of it that all VMs
-    /// need.
+    /// Finds and reads the configuration. Also returns the problems in the parts that all VMs need.
     pub(crate) fn load_what_is_right(args: &Args) -> Result<(Self, Vec<Problem>), Error> {
         Self::find(args.config.as_deref(), |text| args.log().note(text))
     }
 
-    /// The VMs that are right, of the file named or found, without a word about what is not.
+    /// Loads the file that is named or found, with its VMs that have no problem, and reports
+    /// nothing.
     pub(crate) fn load_silently(named: Option<&Path>) -> Option<Self> {
         Self::find(named, |_| ()).ok().map(|(config, _)| config)
     }
@@ -102,7 +102,7 @@ impl Config {
         Self::examine_file(source, location.file, location.runtime)
     }
 
-    /// What is wrong anywhere in the file, each once, in its order; `shared` is no VM's.
+    /// All problems of the file, each once, in file order; `shared` are those that belong to no VM.
     pub(crate) fn all_problems(&self, shared: Vec<Problem>) -> Vec<Problem> {
         let mut all = shared;
         for problem in self.model.broken.iter().flat_map(|vm| &vm.problems) {
@@ -114,12 +114,12 @@ impl Config {
         all
     }
 
-    /// The VMs in which something is wrong, in file order.
+    /// The VMs that have a problem, in file order.
     pub(crate) fn broken(&self) -> &[Broken] {
         &self.model.broken
     }
 
-    /// The names of all VMs, broken ones too, in file order.
+    /// The names of all VMs, including broken ones, in file order.
     pub(crate) fn names(&self) -> Vec<String> {
         let sound = self.model.vms.iter().map(|vm| (vm.span.start, &vm.name));
         let broken = self.model.broken.iter().map(|vm| (vm.span.start, &vm.name));
@@ -162,7 +162,7 @@ impl Config {
         self.file.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// In file order.
+    /// The VMs, in file order.
     pub(crate) fn vms(&self) -> &[Vm] {
         &self.model.vms
     }
@@ -194,12 +194,12 @@ impl Config {
         }
     }
 
-    /// Where the VMs' directories are.
+    /// The directory of the VMs' directories.
     pub(crate) fn runtime_dir(&self) -> &Path {
         &self.runtime
     }
 
-    /// `$RUNTIME_DIR/vm.NAME`, for a name that is one.
+    /// `$RUNTIME_DIR/vm.NAME`, for a valid name of a VM.
     pub(crate) fn vm_dir(&self, name: &str) -> PathBuf {
         self.runtime.join(format!("{VM_DIR_PREFIX}{name}"))
     }
@@ -218,13 +218,13 @@ impl Config {
         Ok(names.filter(|name| is_vm_name(name)).collect())
     }
 
-    /// Where ssh reaches the VM on this host; an error when that is still to be chosen.
+    /// The port on this host where ssh reaches the VM; an error when it is still to be chosen.
     pub(crate) fn ssh_port(&self, vm: &Vm, choices: &Choices) -> Result<u16, Error> {
         choices.port(vm).ok_or_else(|| self.problem(Problem::new(vm.span, no_port(vm))))
     }
 
-    /// A usage error unless each name of `set` is one of a variable: the file sets it, in `[vars]`
-    /// or for this VM, or a placeholder of this VM asks for it.
+    /// Returns a usage error unless each name of `set` is that of a variable: the file sets it, in
+    /// `[vars]` or for this VM, or a placeholder of this VM asks for it.
     pub(crate) fn check_set(&self, vm: &Vm, set: &[(String, String)]) -> Result<(), Error> {
         if set.is_empty() {
             return Ok(());
@@ -247,15 +247,15 @@ impl Config {
         self.model.cmd(vm).into_iter().flatten().chain(ssh).chain(programs).collect()
     }
 
-    /// The QEMU binary, and the words of `cmd`, placeholders replaced. A name of `choices.set`
-    /// that is no variable's is a usage error.
+    /// The QEMU binary, and the words of `cmd`, placeholders replaced. A name in `choices.set` that
+    /// is not a variable is a usage error.
     pub(crate) fn command(&self, vm: &Vm, choices: &Choices) -> Result<Invocation, Error> {
         self.check_set(vm, choices.set)?;
         let (command, problems) = self.examine(vm, choices);
         self.checked(problems, command)
     }
 
-    /// The command line of the VM, as far as nothing is wrong with it, and all problems.
+    /// The command line of the VM, as far as it has no problems, and all problems.
     pub(crate) fn examine(&self, vm: &Vm, choices: &Choices) -> (Invocation, Vec<Problem>) {
         let scope = self.scope(vm, choices);
         let mut problems = Problems::default();
@@ -296,8 +296,8 @@ impl Config {
         self.checked(problems.0, options)
     }
 
-    /// The strings that an option of ssh is set to, and where. What is wrong in one is told by
-    /// [`Self::ssh_options`].
+    /// The strings that an option of ssh is set to, and their places. [`Self::ssh_options`] reports
+    /// the problems in them.
     pub(crate) fn ssh_texts(
         &self,
         vm: &Vm,
@@ -321,7 +321,7 @@ impl Config {
         self.model.console(vm)
     }
 
-    /// The serial outputs of so many earlier boots are kept.
+    /// How many serial outputs of earlier boots are kept.
     pub(crate) fn boots(&self, vm: &Vm) -> u32 {
         self.model.boots(vm)
     }
@@ -336,7 +336,7 @@ impl Config {
         Error::config(&self.source, vec![problem])
     }
 
-    /// Where the file says which QEMU this VM runs, if it does.
+    /// The place where the file says which QEMU this VM runs, if it does.
     pub(crate) fn bin_place(&self, vm: &Vm) -> Option<Span> {
         self.model.qemu(vm).map(|bin| bin.span)
     }
@@ -353,12 +353,12 @@ impl Config {
     }
 }
 
-/// Only a caller that made no choice gets to see it.
+/// The message about a port that is not chosen; only a caller without a choice sees it.
 fn no_port(vm: &Vm) -> String {
     format!("the ssh port of VM `{}` is chosen at start", vm.name)
 }
 
-/// Collects problems, each once, so that all are told at once.
+/// Collects problems, each once, so that all are reported together.
 #[derive(Default)]
 struct Problems(Vec<Problem>);
 
@@ -377,11 +377,11 @@ impl Problems {
 }
 
 impl Literal {
-    /// From a range of bytes of the decoded string to where the file has it.
+    /// Converts a range of bytes of the decoded string to its place in the file.
     fn place(&self, source: &Source, span: Span) -> Span {
         let start = match self.verbatim_start(&source.text) {
             Some(start) => start,
-            // Each look decodes the literal from its start.
+            // Each conversion decodes the literal from its start.
             None if self.text.len() > EXACT_BYTES_MAX => return self.span,
             None => {
                 let at = |index| toml::offset_in_string(&source.text, self.span, index);
@@ -391,8 +391,9 @@ impl Literal {
         Span { start: start + span.start, end: start + span.end }
     }
 
-    /// Where the text begins, if the file has it byte for byte: escapes are longer than what they
-    /// stand for, so that only the quotes, and the line end after them, make the difference.
+    /// The start of the text, if the file has it byte for byte. Escapes are longer than what they
+    /// stand for, so without them only the quotes, and the line end after them, make the
+    /// difference.
     fn verbatim_start(&self, source: &str) -> Option<usize> {
         let written = &source[self.span.start..self.span.end];
         let quotes =
@@ -406,7 +407,7 @@ impl Literal {
 fn read(file: &Path, shown: String) -> Result<Source, Error> {
     let unreadable = |error| Error::io("read", file, &error).of_kind(Kind::Config);
     if file.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) {
-        // To open it would wait for a writer.
+        // Opening it would wait for a writer.
         return Err(Error::new(Kind::Config, format!("`{shown}` is a FIFO, and must be a file")));
     }
     let opened = std::fs::File::open(file).map_err(unreadable)?;

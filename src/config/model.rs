@@ -5,16 +5,16 @@ use crate::toml::Table;
 use std::fmt;
 use std::num::NonZeroU16;
 
-/// Without `[qemu]`.
+/// The default of `bin` in `[qemu]`.
 pub(crate) const QEMU_BIN: &str = "qemu-system-x86_64";
-/// Without `[qemu]`.
+/// The default of `img` in `[qemu]`.
 pub(crate) const QEMU_IMG: &str = "qemu-img";
-/// Without `user` in `[img.NAME.cloud_init]`.
+/// The default of `user` in `[img.NAME.cloud_init]`.
 pub(super) const USER: &str = "dev";
-/// Without `boots`, and at most: serial outputs of earlier boots.
+/// The default and the maximum of `boots`: how many serial outputs of earlier boots are kept.
 pub(super) const BOOTS: u32 = 5;
 pub(super) const BOOTS_MAX: u32 = 99;
-/// Without `vm_port` in `[vm.NAME.ssh]`: ssh's own.
+/// The default of `vm_port` in `[vm.NAME.ssh]`: ssh's own port.
 pub(super) const VM_PORT: u16 = 22;
 
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(crate) struct Image {
     pub(crate) span: Span,
     /// The content before anything is written to it; `None` for an empty disk.
     pub(super) base: Option<Base>,
-    /// Bytes that the guest sees, and where the file says so; by default those of the base.
+    /// The bytes that the guest sees, and where the file says so; by default those of the base.
     pub(super) size: Option<(u64, Span)>,
     pub(super) cloud_init: Option<CloudInit>,
 }
@@ -46,7 +46,7 @@ pub(crate) struct Image {
 pub(crate) struct Base {
     /// A path, or a URL that has a sum.
     pub(super) location: Literal,
-    /// In lower case.
+    /// The expected sum in lower case.
     pub(super) sha256: Option<String>,
 }
 
@@ -57,7 +57,7 @@ pub(crate) enum CloudInit {
     File(Literal),
     Keys {
         user: String,
-        /// Names of files. Without them there is a key pair of the image's own.
+        /// The names of files; `None` for a key pair of the image's own.
         authorized_keys: Option<Vec<Literal>>,
         hostname: Option<Literal>,
         packages: Vec<Literal>,
@@ -65,12 +65,12 @@ pub(crate) enum CloudInit {
     },
 }
 
-/// A VM in whose table something is wrong, or in that of a VM that it takes over from. It keeps no
-/// command from working on another one.
+/// A VM with a problem in its table, or in that of a VM that it extends. Commands still work on the
+/// other VMs.
 #[derive(Debug)]
 pub(crate) struct Broken {
     pub(crate) name: String,
-    /// Of the name.
+    /// The place of the name.
     pub(crate) span: Span,
     pub(crate) problems: Vec<Problem>,
 }
@@ -80,12 +80,12 @@ pub(crate) struct Vm {
     pub(crate) name: String,
     /// The place of the name.
     pub(crate) span: Span,
-    /// Where among the VMs the one is that it extends; never in a ring.
+    /// The index of the VM that it extends; never in a ring.
     pub(super) extends: Option<usize>,
     pub(super) own: Own,
-    /// Where ssh reaches the guest on this host.
+    /// The port on this host where ssh reaches the guest.
     pub(crate) port: SshPort,
-    /// Where the guest's ssh server listens.
+    /// The port where the guest's ssh server listens.
     pub(crate) vm_port: Port,
 }
 
@@ -102,7 +102,7 @@ pub(crate) struct Own {
     pub(super) ssh: Vec<SshOption>,
 }
 
-/// A string of the file, placeholders in it.
+/// A string of the file, with its placeholders.
 #[derive(Clone, Debug)]
 pub(crate) struct Literal {
     pub(super) text: String,

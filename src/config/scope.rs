@@ -1,4 +1,4 @@
-//! The variables that one VM's strings see, resolved when they are asked for, each once.
+//! The variables that one VM's strings can use. Each is resolved once, when it is asked for.
 
 use super::model::{Literal, Vm};
 use super::{Choices, Config};
@@ -12,11 +12,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-/// Variables that use each other, one within the other.
+/// How deep variables may use each other.
 const DEPTH_MAX: usize = 64;
-/// Names that are there without being set, for near names.
+/// Names that exist without being set, to suggest a near one.
 const BUILT_IN: &[&str] = &["vm.name", "vm.dir", "vm.ssh.port", "vm.ssh.vm_port", "config_dir"];
-/// Names that a start cannot set, and where what they stand for comes from.
+/// Names that a start cannot set, and where their values come from.
 const FACTS: &[(&str, &str)] = &[
     ("vm.name", "a VM's name is that of its table, `[vm.NAME]`"),
     ("vm.dir", "a VM's directory follows from its name and from where the configuration is"),
@@ -26,9 +26,9 @@ const FACTS: &[(&str, &str)] = &[
 
 pub(super) struct Scope<'a> {
     config: &'a Config,
-    /// Absent for strings that are no VM's: those of images.
+    /// Absent for strings that belong to no VM: those of images.
     vm: Option<&'a Vm>,
-    /// The VM's own, and those that it takes over.
+    /// The VM's own variables, and those that it takes over.
     vars: Cow<'a, Table>,
     choices: &'a Choices<'a>,
     resolved: RefCell<HashMap<String, Rc<str>>>,
@@ -38,10 +38,10 @@ pub(super) struct Scope<'a> {
     images: RefCell<BTreeSet<&'a str>>,
 }
 
-/// Where a name leads to.
+/// The result of looking up a name.
 enum Found<'a> {
     Set(&'a Value),
-    /// As it is, without placeholders.
+    /// A text that is used as it is, without placeholders.
     Literal(String),
 }
 
@@ -50,13 +50,13 @@ impl<'a> Scope<'a> {
         Self { vm: Some(vm), vars: config.model.vars(vm), ..Self::global(config, choices) }
     }
 
-    /// For strings that are no VM's.
+    /// The scope of strings that belong to no VM.
     pub(super) fn global(config: &'a Config, choices: &'a Choices<'a>) -> Self {
         let (resolved, pending, images) = Default::default();
         Self { config, vm: None, vars: Cow::default(), choices, resolved, pending, images }
     }
 
-    /// The images whose paths were part of what has been rendered, by name.
+    /// The names of the images whose paths are part of what has been rendered.
     pub(super) fn images_asked(&self) -> BTreeSet<&'a str> {
         self.images.borrow().clone()
     }
@@ -67,7 +67,7 @@ impl<'a> Scope<'a> {
         render(&template, &mut |placeholder| self.value(placeholder))
     }
 
-    /// A value for one line of a file.
+    /// Renders a value for one line of a file.
     pub(super) fn render_line(&self, literal: &Literal) -> Result<String, Problem> {
         let value = self.render(literal)?;
         if value.contains(['\n', '\r', '\0']) {
@@ -125,7 +125,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Looks a name up: a variable set at the start wins over one of the file, and that over a
+    /// Looks up a name: a variable set at the start wins over one of the file, and that wins over a
     /// built-in one.
     fn find(&self, placeholder: &Placeholder) -> Result<Found<'_>, Problem> {
         let name = &placeholder.name;
@@ -145,8 +145,8 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// The names that placeholders in these texts ask for, in the file's variables that they lead
-    /// to as well. What is wrong in a text is left to whoever uses it.
+    /// The names that placeholders in these texts ask for, including those in the file's variables
+    /// that they lead to. Problems in a text are reported when it is used.
     pub(super) fn asked<'t>(&'t self, mut texts: Vec<&'t str>) -> BTreeSet<String> {
         let mut asked = BTreeSet::new();
         while let Some(text) = texts.pop() {
@@ -164,7 +164,7 @@ impl<'a> Scope<'a> {
         asked
     }
 
-    /// An error unless a start may set `name`; `asked` is by placeholders.
+    /// Returns an error unless a start may set `name`; `asked` are the names in placeholders.
     pub(super) fn check_set(&self, name: &str, asked: &BTreeSet<String>) -> Result<(), Error> {
         if let Some((_, hint)) = FACTS.iter().find(|(fact, _)| *fact == name) {
             let message = format!("`{name}` cannot be set: it is no variable");
@@ -239,7 +239,7 @@ impl<'a> Scope<'a> {
         Ok(if is_seed { paths.seed } else { paths.disk })
     }
 
-    /// A hint about a key with dots in it: to a placeholder, dots lead into tables.
+    /// A hint about a key with dots in it: in a placeholder, dots lead into tables.
     fn quoted(&self, name: &str) -> Option<String> {
         let (table, key, header) = match name.strip_prefix("vm.") {
             Some(of_vm) => (self.vars.as_ref(), of_vm, "[vm.NAME.vars]"),
@@ -284,7 +284,7 @@ fn walk<'t>(table: &'t Table, name: &str) -> Option<&'t Value> {
     }
 }
 
-/// The dotted names of all that is not a table.
+/// Collects the dotted names of all values that are not tables.
 fn names(table: &Table, prefix: &str, out: &mut Vec<String>) {
     for (key, value) in table.iter() {
         match &value.kind {

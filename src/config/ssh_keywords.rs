@@ -2,7 +2,7 @@
 //!
 //! From the manual of OpenSSH 9.2 and 10.0, and `ssh -G` of 9.2 where the manual does not say.
 
-/// What a line of a keyword holds.
+/// The form of a keyword's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// One value; ssh ignores or refuses a second one.
@@ -62,18 +62,18 @@ const KEYWORDS: &[(Form, &[&str])] = &[
     (LinesOfWords, &["Include", "LocalForward", "RemoteForward", "SendEnv"]),
 ];
 
-/// `None` for a keyword that neither version has: ssh says what it thinks of it.
+/// The form of a keyword; `None` for one that neither version has, which is left to ssh.
 pub(crate) fn form(keyword: &str) -> Option<Form> {
     let mut forms = KEYWORDS.iter();
     forms.find(|(_, keywords)| is_in(keywords, keyword)).map(|(form, _)| *form)
 }
 
-/// Keywords compare without case.
+/// Whether the list has the keyword; case does not matter.
 pub(crate) fn is_in(list: &[&str], keyword: &str) -> bool {
     list.iter().any(|other| other.eq_ignore_ascii_case(keyword))
 }
 
-/// Why ssh would read only the first of a list of values, if it would, and what to write.
+/// The hint for a keyword if ssh would read only the first of a list of values.
 pub(super) fn one_value(keyword: &str) -> Option<&'static str> {
     match form(keyword)? {
         Commas => Some("write one string with commas between"),

@@ -1,4 +1,4 @@
-//! Tests of choices that only callers make, and no file.
+//! Tests of choices that callers make and a file does not.
 
 use super::{Choices, Config, SshSetting};
 use crate::error::Kind;
@@ -50,7 +50,8 @@ qqmgr: error: the ssh port of VM `vm` is chosen at start
     );
 }
 
-/// A VM that runs is reached where it was started, whatever its configuration says by now.
+/// A running VM is reached on the port that it was started with, even if its configuration has
+/// changed.
 #[test]
 fn a_chosen_port_wins_over_the_configured_one() {
     let fixed = config("[vm.vm]\ncmd = '{{.vm.ssh.port}}'\nssh.port = 1\n");
@@ -75,7 +76,7 @@ vars = { disk = { size = 1 } }
 ssh = { port = 1, User = '{{.vm.user}}' }
 ";
 
-/// These as `--set` gives them.
+/// These pairs as `--set` gives them.
 fn set(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_string(), (*value).to_string())).collect()
 }
@@ -89,7 +90,7 @@ fn variables_that_are_set_at_start() {
         (&[("images.base", "b")], "b|/home/u/i|k"),
         (&[("home", "/x")], "a|/x/i|k"),
         (&[("user", "x y")], "a|/home/x y/i|k"),
-        // Nothing is replaced in it, and outside of quotes it is split as any value.
+        // Placeholders in it are not replaced, and outside of quotes it is split like any value.
         (&[("user", "{{.home}}")], "a|/home/{{.home}}/i|k"),
         (&[("images.base", "b <<.no>> 'c d'")], "b|<<.no>>|c d|/home/u/i|k"),
         (&[("vm.kernel", "l"), ("vm.kernel", "m")], "a|/home/u/i|m"),
@@ -149,7 +150,7 @@ fn variables_that_cannot_be_set_at_start() {
     }
 }
 
-/// Two VMs have different variables of one name.
+/// A variable of another VM cannot be set for this one.
 #[test]
 fn variables_of_another_vm_are_none_of_this_ones() {
     let config = config(
@@ -162,7 +163,7 @@ fn variables_of_another_vm_are_none_of_this_ones() {
     }
 }
 
-/// As far as names go: what is wrong otherwise is told when it is used.
+/// Only names are checked: other problems are reported when a variable is used.
 #[test]
 fn rings_and_errors_do_not_hide_a_name() {
     let config = config(

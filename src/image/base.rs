@@ -1,5 +1,5 @@
-//! The base of a disk, which is looked at before it is used: by [`format::read`], and when that
-//! finds nothing wrong by qemu-img(1).
+//! Examines the file that a disk is based on before it is used: by [`format`], and when that finds
+//! nothing wrong by qemu-img(1).
 
 use super::build::Maker;
 use super::hold::Held;
@@ -17,14 +17,14 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where a raw image's size has to end.
+/// A raw image's size is a multiple of this.
 const SECTOR: u64 = 512;
-/// What QEMU says of an image that another process writes (`raw_check_lock_bytes` of
+/// Part of QEMU's error about an image that another process writes (`raw_check_lock_bytes` of
 /// block/file-posix.c).
 pub(super) const LOCKED: &str = "lock";
-/// A base is based on another, and that on another, at most so often.
+/// How many files a base may be based on, one on the other.
 const CHAIN_MAX: usize = 16;
-/// The beginnings of files that are no images, which qemu-img takes for raw ones all the same.
+/// The beginnings of files that are not images, although qemu-img takes them for raw ones.
 const NO_IMAGES: &[(&[u8], &str, &str)] = &[
     (b"\x1f\x8b", "is compressed by gzip", "`gunzip` unpacks it"),
     (b"\xfd7zXZ\0", "is compressed by xz", "`unxz` unpacks it"),
@@ -44,7 +44,7 @@ pub(crate) struct Base {
 }
 
 impl Maker<'_> {
-    /// Looks at an image that was fetched from `url`: all that it has must be in its one file.
+    /// Examines an image that was fetched from `url`: its one file must have all its data.
     pub(crate) fn examine_fetched(
         &self,
         file: &Path,
@@ -57,8 +57,8 @@ impl Maker<'_> {
         self.examine_as(file, &format, held)
     }
 
-    /// Looks at an image of the user's own and the files that it is based on itself, which must be
-    /// files of this host.
+    /// Examines an image of the user's own and the files that it is based on, which must be files
+    /// of this host.
     pub(crate) fn examine(&self, file: &Path, held: Option<&Held>) -> Result<Base, Error> {
         check_kind(file)?;
         let format = format::read(file)?;
@@ -74,7 +74,7 @@ impl Maker<'_> {
         Err(Error::failed(message).hint(format!("{CHAIN_MAX} are the most")))
     }
 
-    /// Has qemu-img look at one file, whose format is known, and at no other.
+    /// Has qemu-img examine one file, whose format is known, and no other.
     fn examine_as(&self, file: &Path, format: &Format, held: Option<&Held>) -> Result<Base, Error> {
         if *format == Format::Raw {
             check_raw(file)?;
@@ -94,7 +94,7 @@ impl Maker<'_> {
         Ok(Base { file: file.to_path_buf(), format: format.name(), virtual_bytes })
     }
 
-    /// An error if a program has the disk open.
+    /// Returns an error if a program has the disk open.
     pub(super) fn check_unused(&self, name: &str, disk: &Path, held: &Held) -> Result<(), Error> {
         if !disk.exists() {
             return Ok(());
@@ -102,7 +102,7 @@ impl Maker<'_> {
         let mut command = self.qemu_img()?;
         command.args(["info", "--output=json", "-f", "qcow2"]).arg(disk);
         let said = self.run_qemu_img(command, Some(held))?;
-        // Broken in another way it may be thrown away.
+        // A disk that is broken in another way may be thrown away.
         if said.status.success() || !said.stderr.contains(LOCKED) {
             return Ok(());
         }
@@ -123,7 +123,7 @@ impl Maker<'_> {
     }
 }
 
-/// The program that makes images, by the configuration.
+/// The program that makes images, as the configuration names it.
 pub(crate) fn qemu_img(config: &Config) -> Result<PathBuf, Error> {
     let img = config.qemu_img()?;
     programs::locate(&img, config.dir()).ok_or_else(|| {
@@ -132,7 +132,7 @@ pub(crate) fn qemu_img(config: &Config) -> Result<PathBuf, Error> {
     })
 }
 
-/// An error unless it is a file or a disk. To open anything else might take for ever.
+/// Returns an error unless it is a file or a disk. Opening anything else might take forever.
 pub(super) fn check_kind(file: &Path) -> Result<Metadata, Error> {
     let metadata = file.metadata().map_err(|error| match error.kind() {
         ErrorKind::NotFound => Error::failed(format!("there is no file `{}`", file.display())),
@@ -188,7 +188,7 @@ fn backing(file: &Path, format: &Format) -> Result<Option<(PathBuf, Format)>, Er
     Ok(Some((below, found)))
 }
 
-/// An error if a raw image is some other file, as far as its beginning tells.
+/// Returns an error if a raw image is another kind of file, as far as its beginning shows.
 fn check_raw(file: &Path) -> Result<(), Error> {
     let no_image = |what: &str| no_image(file, what);
     let metadata = check_kind(file)?;
@@ -216,7 +216,7 @@ fn unusable(file: &Path, said: &Said) -> Error {
     Error::failed(format!("`{shown}` cannot be used: {reason}"))
 }
 
-/// Whether a sector is all text, as that of no disk is.
+/// Whether a sector is all text, which no disk's is.
 fn is_text(start: &[u8]) -> bool {
     let text = str::from_utf8(start).or_else(|error| str::from_utf8(&start[..error.valid_up_to()]));
     text.is_ok_and(|text| {

@@ -1,7 +1,8 @@
-//! Makes images, throws away what was written to one, and removes them.
+//! Makes images, discards what was written to them, and removes them.
 //!
-//! Everything is made under another name, in the image's directory and under its lock, and gets its
-//! own name when it is whole; the disk last, so that a killed build leaves nothing but work to do.
+//! Everything is made under a temporary name, in the image's directory and under its lock, and gets
+//! its own name when it is complete. The disk comes last, so that a killed build leaves only work
+//! to do.
 
 use super::base::{Base, qemu_img};
 use super::fetch::Wanted;
@@ -20,25 +21,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What has this ending is not finished.
+/// The ending of an unfinished file's name.
 const UNFINISHED: &str = ".new";
-/// The public key that is made with an unfinished private key has this name.
+/// The name of the public key that is made with an unfinished private key.
 const NEW_PUBLIC_KEY: &str = "id_ed25519.new.pub";
-/// An empty disk's tables, a seed and the rest: far more than they take.
+/// Space for an empty disk's tables, a seed and the rest: far more than they take.
 const SPACE_BYTES: u64 = 2 * 1024 * 1024;
 
-/// Makes images of this configuration.
+/// Makes the images of a configuration.
 pub(crate) struct Maker<'a> {
     pub(crate) config: &'a Config,
-    /// A server that sends nothing for this long is given up.
+    /// How long a server may send nothing before the fetch is given up.
     pub(crate) patience: Duration,
     pub(crate) exceeded: Exceeded<'a>,
     pub(crate) log: &'a Log,
 }
 
 impl Maker<'_> {
-    /// Makes what is missing of an image, and grows one that is to be larger: nothing that was
-    /// written to it is lost. Gives whether there was anything to do.
+    /// Makes what is missing of an image, and grows one that is to be larger; nothing that was
+    /// written to it is lost. Returns whether there was anything to do.
     pub(crate) fn build(&self, declared: &Declared) -> Result<bool, Error> {
         let made = self.complete(declared)?;
         let paths = self.config.image_paths(&declared.name)?;
@@ -50,14 +51,14 @@ impl Maker<'_> {
         Ok(true)
     }
 
-    /// Makes what is missing. Gives whether anything was.
+    /// Makes what is missing. Returns whether anything was.
     fn complete(&self, declared: &Declared) -> Result<bool, Error> {
         let paths = self.config.image_paths(&declared.name)?;
         if look(self.config, declared, &paths).is_ready() {
             return Ok(false);
         }
         let held = self.change(&declared.name, &paths)?;
-        // Somebody else may have been faster.
+        // Another command may have been faster.
         let found = look(self.config, declared, &paths);
         if found.is_ready() {
             return Ok(false);
@@ -79,8 +80,8 @@ impl Maker<'_> {
         Ok(true)
     }
 
-    /// The image, whole, and not to be changed by others while the lock is held. Gives whether
-    /// anything had to be made.
+    /// Completes the image and locks it, so that no other command changes it while the lock is
+    /// held. Also returns whether anything had to be made.
     pub(crate) fn use_image(&self, declared: &Declared) -> Result<(Held, bool), Error> {
         let paths = self.config.image_paths(&declared.name)?;
         let mut made = false;
@@ -94,7 +95,7 @@ impl Maker<'_> {
         }
     }
 
-    /// Makes the disk, and what belongs to it, as declared now, in place of one that is there.
+    /// Makes the disk, and what belongs to it, as declared now. An existing disk is replaced.
     pub(crate) fn reset(&self, declared: &Declared) -> Result<(), Error> {
         let paths = self.config.image_paths(&declared.name)?;
         let held = self.change(&declared.name, &paths)?;
@@ -106,8 +107,8 @@ impl Maker<'_> {
         self.make_disk(declared, &paths, base.as_ref(), content.as_ref(), &held)
     }
 
-    /// Removes the image's directory, with its key pair. A fetched base stays. Gives whether there
-    /// was one.
+    /// Removes the image's directory, with its key pair. A fetched base stays. Returns whether
+    /// there was a directory.
     pub(crate) fn remove(&self, name: &str) -> Result<bool, Error> {
         let paths = self.config.image_paths(name)?;
         if !paths.dir.exists() {
@@ -126,7 +127,7 @@ impl Maker<'_> {
         Ok(true)
     }
 
-    /// The lock for who changes something; what a killed one left is gone then.
+    /// Takes the lock for a change, and removes what a killed command left.
     fn change(&self, name: &str, paths: &ImagePaths) -> Result<Held, Error> {
         let held = self.lock(name, paths, For::Change)?;
         reachable(paths)?;
@@ -145,7 +146,7 @@ impl Maker<'_> {
         Record::check(paths).map(|()| held)
     }
 
-    /// The base, fetched if need be, verified and looked at.
+    /// The base, fetched if necessary, verified and examined.
     pub(super) fn base(
         &self,
         declared: &Declared,
@@ -180,7 +181,8 @@ impl Maker<'_> {
         Ok(base)
     }
 
-    /// QEMU's resize only adds to the tables of the image, and is whole when its header is.
+    /// Grows the disk. QEMU's resize only adds to the image's tables, and is complete when the
+    /// header is.
     fn grow(&self, declared: &Declared, paths: &ImagePaths, held: &Held) -> Result<(), Error> {
         let (Some((size, _)), Some(record)) = (declared.size, Record::read(paths)) else {
             return Ok(());
@@ -197,7 +199,7 @@ impl Maker<'_> {
         Record { size: Some(size), ..record }.write(paths)
     }
 
-    /// What cloud-init gets. Its key pair is made with the disk; the guest of a disk that is there
+    /// The data for cloud-init. The key pair is made with the disk: the guest of an existing disk
     /// knows the pair that it had at first.
     fn content(
         &self,
@@ -218,10 +220,10 @@ impl Maker<'_> {
         seed::content(self.config, &declared.name, seed, paths).map(Some)
     }
 
-    /// Writes the public key anew, from the private one.
+    /// Writes the public key again, from the private one.
     fn derive_public_key(&self, name: &str, paths: &ImagePaths, held: &Held) -> Result<(), Error> {
         let mut command = programs::SSH_KEYGEN.command();
-        // Without a passphrase, which would be asked for.
+        // The passphrase is empty, so that ssh-keygen does not ask for one.
         command.args(["-y", "-P", "", "-f"]).arg(&paths.key);
         let said = tools::run(command, Some(held), &mut || (self.exceeded)(), self.log)?;
         let key = String::from_utf8_lossy(&said.stdout);
@@ -239,7 +241,7 @@ impl Maker<'_> {
         files::put_in_place(&new, &paths.public_key())
     }
 
-    /// The private key is the last that gets its name.
+    /// Makes the key pair. The private key gets its name last.
     fn make_keys(&self, name: &str, paths: &ImagePaths, held: &Held) -> Result<(), Error> {
         files::remove(&paths.key)?;
         let new = unfinished(&paths.key);
@@ -254,7 +256,8 @@ impl Maker<'_> {
         files::put_in_place(&new, &paths.key)
     }
 
-    /// The old disk goes when the new one is whole, and before anything tells of the new one.
+    /// Makes the disk. The old one is removed when the new one is complete, and before any other
+    /// file describes the new one.
     fn make_disk(
         &self,
         declared: &Declared,
@@ -311,8 +314,8 @@ impl ImagePaths {
     }
 }
 
-/// What would keep an image that is not whole from being built, as far as that is known without
-/// building it.
+/// The problems that would keep an incomplete image from being built, as far as they are known
+/// without building it.
 pub(crate) fn obstacles(config: &Config, declared: &Declared, paths: &ImagePaths) -> Vec<Problem> {
     let mut obstacles = Vec::new();
     if let Err(error) = qemu_img(config) {
@@ -330,7 +333,7 @@ pub(crate) fn obstacles(config: &Config, declared: &Declared, paths: &ImagePaths
     obstacles
 }
 
-/// The problems of an error, those elsewhere than in the configuration as of this place in it.
+/// The problems of an error; those outside of the configuration get this place in it.
 fn in_config(config: &Config, error: Error, place: Span) -> Vec<Problem> {
     let message = error.message().to_string();
     match error.into_located() {
@@ -350,7 +353,7 @@ fn check_is_there(config: &Config, file: &Path) -> Result<(), Error> {
     }
 }
 
-/// Makes the way to the image's files that QEMU gets.
+/// Makes the path by which QEMU reaches the image's files.
 pub(crate) fn reachable(paths: &ImagePaths) -> Result<(), Error> {
     if !files::is_plain(&paths.dir) {
         short_way::short_way(&paths.dir)?;
@@ -380,7 +383,7 @@ fn key_comment(name: &str) -> String {
     format!("qqmgr-{name}")
 }
 
-/// The error of a disk whose guest has the public key of a private key that is gone.
+/// The error about a disk whose guest has the public key of a private key that is gone.
 fn lost_key(name: &str, paths: &ImagePaths) -> Error {
     let key = paths.key.display();
     let message = format!("the private key of image `{name}` is gone: `{key}`");

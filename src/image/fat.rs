@@ -1,32 +1,31 @@
 //! A file system with a few files, as bytes: FAT12 with long names. Pure.
 //!
-//! It is a quarter of what ISO 9660 with Joliet takes, which spends 2 KiB on each of a dozen
-//! structures, and cloud-init looks for both. The layout is that of Microsoft's "FAT: General
-//! Overview of On-Disk Format" 1.03, whose names the fields have. The same files give the same
-//! bytes.
+//! It takes a quarter of the space of ISO 9660 with Joliet, which spends 2 KiB on each of a dozen
+//! structures; cloud-init looks for both. The layout, and the names of the fields, are those of
+//! Microsoft's "FAT: General Overview of On-Disk Format" 1.03. The same files give the same bytes.
 
 /// Bytes of a sector, which is also a cluster here.
 const SECTOR: usize = 512;
-/// What `blkid` and `file` take for a fixed disk.
+/// The media byte that `blkid` and `file` take for a fixed disk.
 const MEDIA: u8 = 0xf8;
-/// 16 entries of 32 bytes for each sector of the root directory.
+/// Bytes of a directory entry; a sector of the root directory has 16 of them.
 const ENTRY: usize = 32;
-/// The first cluster of the data has this number.
+/// The number of the first cluster of the data.
 const FIRST_CLUSTER: usize = 2;
-/// At the end of a chain of clusters.
+/// The end of a chain of clusters.
 const END_OF_CHAIN: usize = 0xfff;
 const ATTR_READ_ONLY: u8 = 0x01;
 const ATTR_VOLUME_ID: u8 = 0x08;
 const ATTR_LONG_NAME: u8 = 0x0f;
-/// 1980-01-01, the first day that there is.
+/// 1980-01-01, the first day of FAT.
 const DATE: u16 = 1 << 5 | 1;
 /// UTF-16 units in an entry of a long name, and where its three parts are.
 const LONG_NAME_UNITS: usize = 13;
 const LONG_NAME_PARTS: [(usize, usize); 3] = [(1, 5), (14, 6), (28, 2)];
 
-/// The file system with this label, of up to 11 ASCII characters, and these files, whose names are
-/// ASCII. Together they have up to 4084 sectors, 2 MB, which the caller sees to: with more it would
-/// be FAT16.
+/// Makes the file system with this label, of up to 11 ASCII characters, and these files, whose
+/// names are ASCII. The caller makes sure that they have up to 4084 sectors, 2 MB: with more it
+/// would be FAT16.
 pub(super) fn image(label: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
     let clusters: usize = files.iter().map(|(_, content)| content.len().div_ceil(SECTOR)).sum();
     let mut table = vec![0xff0 | usize::from(MEDIA & 0xf), END_OF_CHAIN];
@@ -83,7 +82,7 @@ fn boot_sector(
     sector
 }
 
-/// Entries of 12 bits, two in three bytes, in whole sectors.
+/// Packs entries of 12 bits, two in three bytes, into whole sectors.
 fn packed(table: &[usize]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for pair in table.chunks(2) {
@@ -95,7 +94,7 @@ fn packed(table: &[usize]) -> Vec<u8> {
     bytes
 }
 
-/// A name that nobody reads: all files have a long one. It only has to differ.
+/// A short name, which is never read since all files have a long one. It only has to differ.
 fn short_name(number: usize) -> [u8; 11] {
     let mut name = *b"FILE~0     ";
     name[5] += u8::try_from(number % 10).unwrap_or_default();
@@ -114,7 +113,7 @@ fn short_entry(name: &[u8], attributes: u8, cluster: usize, bytes: usize) -> [u8
     entry
 }
 
-/// The long name, its end first, tied by a checksum to the short name that follows.
+/// The entries of a long name, its end first, tied by a checksum to the short name that follows.
 fn long_entries(name: &str, short: &[u8; 11]) -> Vec<u8> {
     let sum = short.iter().fold(0_u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte));
     let mut units: Vec<u16> = name.encode_utf16().collect();

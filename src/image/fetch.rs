@@ -1,8 +1,8 @@
 //! Fetches bases once, by curl or wget, into the directory of bases ([`keep`](super::keep)), where
 //! each has its SHA-256 as its name.
 //!
-//! What is not whole, or not verified, never has that name. A fetch that was cut goes on where it
-//! ended.
+//! An incomplete or unverified file never has that name. A fetch that was cut off continues where
+//! it ended.
 
 use super::base::check_kind;
 use super::build::Maker;
@@ -18,15 +18,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Without anything from the server.
+/// How long a server may send nothing before a fetch is given up.
 pub(crate) const PATIENCE_DEFAULT: Duration = Duration::from_secs(30);
-/// Asking for the size is only a courtesy.
+/// How long to wait for a file's size; asking for it is only a courtesy.
 const HEAD_WAIT: Duration = Duration::from_secs(10);
-/// What curl exits with when a server cannot go on in the middle of a file (curl(1)).
+/// The exit status of curl when a server cannot go on in the middle of a file (curl(1)).
 const NO_RANGES: i32 = 33;
-/// What curl, wget and the wget of BusyBox exit with when the server answered with an error.
+/// The exit statuses of curl, wget and the wget of BusyBox when the server answered with an error.
 const REFUSED: &[i32] = &[22, 8, 1];
-/// What curl exits with when it does not understand an address, and when it knows no such host.
+/// The exit statuses of curl when it does not understand an address, and when there is no such
+/// host.
 const BAD_URL: i32 = 3;
 const NO_HOST: i32 = 6;
 const MIB: u64 = 1024 * 1024;
@@ -40,7 +41,7 @@ const SUMS: &[(Program, &[&str])] = &[
 
 pub(crate) struct Wanted<'a> {
     pub(crate) url: &'a str,
-    /// In lower case. Whatever comes is right without it.
+    /// Expected SHA-256 in lower case; `None` accepts any content.
     pub(crate) sha256: Option<&'a str>,
 }
 
@@ -72,7 +73,7 @@ impl Cached {
 }
 
 impl Maker<'_> {
-    /// The file that the URL has, verified.
+    /// Fetches the file of the URL and verifies it, unless it is kept and still right.
     pub(crate) fn fetch(&self, wanted: &Wanted) -> Result<Fetched, Error> {
         let dir = bases_dir()?;
         let cached = Cached::new(&dir, wanted.url, wanted.sha256);
@@ -110,15 +111,15 @@ impl Maker<'_> {
         if file.is_file() {
             match self.verify(file, sha256) {
                 Ok(()) => return Some(file.clone()),
-                // Not what it was: it is fetched again.
+                // Its content has changed: it is fetched again.
                 Err(error) => self.log.note(error.message()),
             }
         }
         self.take_from_cache(sha256, file, &cached.part).then(|| file.clone())
     }
 
-    /// An error unless the file has this sum. One among the bases is kept aside then, so that it
-    /// can be looked at, and is not taken for the right one.
+    /// Returns an error unless the file has this sum. A wrong base is renamed, so that it can be
+    /// looked at, and is not taken for the right one.
     pub(crate) fn verify(&self, file: &Path, sha256: &str) -> Result<(), Error> {
         let found = self.sum(file)?;
         if found == sha256 {
@@ -138,7 +139,7 @@ impl Maker<'_> {
         Err(Error::failed(message(file)).hint("`sha256` says what it should have"))
     }
 
-    /// In lower-case hexadecimal digits.
+    /// The SHA-256 of a file, in lower-case hexadecimal digits.
     pub(super) fn sum(&self, file: &Path) -> Result<String, Error> {
         let Some((program, arguments)) = SUMS.iter().find(|(program, _)| program.find().is_some())
         else {
@@ -163,7 +164,7 @@ impl Maker<'_> {
         Ok(digits)
     }
 
-    /// Completes `part`.
+    /// Fetches the rest of `part`.
     fn download(&self, url: &str, part: &Path, held: &Held) -> Result<(), Error> {
         let Some(client) = [Client::Curl, Client::Wget].into_iter().find(|one| one.is_there())
         else {
@@ -228,7 +229,7 @@ impl Maker<'_> {
         said
     }
 
-    /// What the server says that the file has.
+    /// The size of the file in bytes, as the server reports it.
     fn size_of(&self, client: Client, url: &str) -> Option<u64> {
         let deadline = Instant::now() + HEAD_WAIT.min(self.patience);
         let mut watch = || {
@@ -248,8 +249,8 @@ impl Maker<'_> {
         })
     }
 
-    /// An error when so much would not fit into the directory's file system. Where that cannot be
-    /// known it is left to be seen.
+    /// Returns an error if this many bytes would not fit into the directory's file system. If the
+    /// free space is not known, there is no error.
     pub(super) fn check_space(&self, dir: &Path, bytes: u64, what: &str) -> Result<(), Error> {
         let mut df = programs::DF.command();
         df.arg("-Pk").arg(dir).env("LC_ALL", "C");
@@ -284,7 +285,8 @@ impl Client {
         }
     }
 
-    /// Goes on where `part` ends. What outlives us by being orphaned still ends some time.
+    /// The command that continues where `part` ends. If it outlives this process, it still ends
+    /// some time.
     fn fetch(self, url: &str, part: &Path) -> Command {
         match self {
             Self::Curl => {
@@ -294,7 +296,7 @@ impl Client {
                 curl.arg("--output").arg(part).args(["--url", url]);
                 curl
             }
-            // BusyBox's has these options, too; with `-T` Debian's crashes (1.35).
+            // BusyBox's wget also has these options; with `-T` Debian's crashes (1.35).
             Self::Wget => {
                 let mut wget = programs::WGET.command();
                 wget.args(["-c", "-O"]).arg(part).arg(url);
@@ -324,12 +326,12 @@ fn length(file: &Path) -> u64 {
     file.metadata().map_or(0, |metadata| metadata.len())
 }
 
-/// Whether nothing but a part that is there already is in the way: 416 is "range not satisfiable".
+/// Whether only the existing part is in the way: 416 is "range not satisfiable".
 fn cannot_go_on(said: &Said) -> bool {
     said.status.code() == Some(NO_RANGES) || said.stderr.contains(" 416")
 }
 
-/// The error of a fetch that ended, with what helps against its cause.
+/// The error of a fetch that ended, with a hint for its cause.
 fn failed(url: &str, said: &Said, part: &Path) -> Error {
     let reason = said.reason();
     let error = Error::failed(format!("cannot fetch `{url}`: {reason}"));
@@ -351,7 +353,7 @@ fn failed(url: &str, said: &Said, part: &Path) -> Error {
     }
 }
 
-/// Says that the same command goes on where a fetch ended, if anything came.
+/// Adds the hint that the same command continues where a fetch ended, if anything came.
 fn go_on(error: Error, part: &Path) -> Error {
     if length(part) > 0 {
         return error.hint("what it sent is kept: the same command goes on from there");
@@ -361,8 +363,8 @@ fn go_on(error: Error, part: &Path) -> Error {
     error.hint("nothing came: the same command tries again")
 }
 
-/// In the output of `df -Pk`: the number before the one with a percent sign, in KiB. Names of file
-/// systems and directories may have blanks.
+/// Free bytes in the output of `df -Pk`: the number before the one with a percent sign, in KiB.
+/// Names of file systems and directories may have blanks.
 fn available(text: &str) -> Option<u64> {
     let words: Vec<&str> = text.lines().nth(1)?.split_whitespace().collect();
     let percent = words.iter().position(|word| {

@@ -1,4 +1,4 @@
-//! Forgetting the host keys of guests whose disk is made anew: the next one has other keys.
+//! Forgets the host keys of guests whose disk is made again: the next guest has other keys.
 
 use super::build::Maker;
 use crate::config::Choices;
@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::files;
 use crate::vm::Paths;
 
-/// For configurations that put the port into an image's path, if any does.
+/// The port for configurations that use it in an image's path, if any does.
 const ANY_PORT: u16 = 1;
 
 impl Maker<'_> {

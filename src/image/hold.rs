@@ -1,7 +1,8 @@
-//! Locks of images and of fetched files: any number may use one, or one may change it.
+//! Locks of images and of fetched files: any number of commands may use one, or a single one may
+//! change it.
 //!
-//! The lock also goes to every program that changes something, as its standard input: one that
-//! goes on when this process is killed keeps the next from working on the same file, until it ends.
+//! Every program that changes something also gets the lock, as its standard input: if it outlives
+//! this process, it keeps the next command from working on the same file until it ends.
 
 use crate::error::Error;
 use crate::files;
@@ -13,7 +14,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Instant;
 
-/// Held until it is dropped here and in the programs that have it.
+/// A lock, held until it is dropped here and in the programs that have it.
 pub(crate) struct Held {
     file: File,
 }
@@ -24,11 +25,11 @@ pub(crate) enum For {
     Change,
 }
 
-/// Tells when to wait no longer, and why.
+/// Returns the reason to stop waiting, when there is one.
 pub(crate) type Exceeded<'a> = &'a (dyn Fn() -> Option<Error> + Sync);
 
-/// Takes the lock at `path`, whose directory `make_dir` makes and verifies; says that it waits for
-/// another command that has `what`.
+/// Takes the lock at `path`, whose directory `make_dir` makes and verifies. If it has to wait, it
+/// notes that another command has `what`.
 pub(super) fn hold(
     path: &Path,
     make_dir: &dyn Fn() -> Result<(), Error>,
@@ -70,7 +71,7 @@ pub(super) fn hold(
 }
 
 impl Held {
-    /// For a program that works on what is locked.
+    /// The lock as standard input for a program that works on what is locked.
     pub(super) fn stdin(&self) -> io::Result<Stdio> {
         self.file.try_clone().map(Stdio::from)
     }

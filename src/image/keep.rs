@@ -1,7 +1,7 @@
-//! Where fetched bases are kept. A disk needs its base for as long as it lives, so a base is data:
-//! it is in `$XDG_DATA_HOME/qqmgr`, with its SHA-256 as its name. Versions before 0.2.0 kept bases
-//! in `$XDG_CACHE_HOME/qqmgr`; such a base gets a second name among the data, and the header of
-//! each disk that needs it names that one from then on.
+//! The place of fetched bases. A disk needs its base for as long as it lives, so a base is data: it
+//! is in `$XDG_DATA_HOME/qqmgr`, with its SHA-256 as its name. Versions before 0.2.0 kept bases in
+//! `$XDG_CACHE_HOME/qqmgr`; such a base gets a second name among the data, and the header of each
+//! disk that needs it is changed to that name.
 
 use super::base::LOCKED;
 use super::build::Maker;
@@ -16,21 +16,21 @@ use crate::system::second_name;
 use crate::vm::format;
 use std::path::{Path, PathBuf};
 
-/// The directory of this program in the one that a variable names, by default below the home
-/// directory.
+/// The directory of this program in the directory that a variable names, or in `default` below the
+/// home directory.
 fn dir_of(variable: &str, default: &str) -> Option<PathBuf> {
     let dir = files::directory_in(variable).or_else(|| Some(files::home()?.join(default)))?;
     Some(dir.join("qqmgr"))
 }
 
-/// The directory of the bases, which may not be there yet.
+/// The directory of the bases, which may not exist.
 pub(super) fn bases_path() -> Option<PathBuf> {
     let dir = dir_of("XDG_DATA_HOME", ".local/share")?;
     Some(dir.canonicalize().unwrap_or(dir))
 }
 
-/// The directory of the bases, made if it is missing; it may be a link of the user's own to where
-/// there is space.
+/// The directory of the bases, made if it is missing. It may be a user's own link to where there is
+/// space.
 pub(super) fn bases_dir() -> Result<PathBuf, Error> {
     let Some(dir) = dir_of("XDG_DATA_HOME", ".local/share") else {
         let message = "there is no directory for fetched images";
@@ -53,15 +53,15 @@ fn sum_of(base: &Path) -> Option<&str> {
     base.file_name()?.to_str().filter(|name| sha256(name).as_deref() == Some(*name))
 }
 
-/// Whether the disk with this base has to be told where the base is now: it names one in the cache,
-/// or one that is gone and may be elsewhere.
+/// Whether the disk's header must be changed to where this base is now: it names a base in the
+/// cache, or one that is gone and may be elsewhere.
 pub(super) fn must_move(base: &Path) -> bool {
     sum_of(base).is_some() && (is_in_cache(base) || !base.exists())
 }
 
 impl Maker<'_> {
-    /// Gives a base in the cache its name among the data too, if it is what that name says. The
-    /// caller has the lock of `file`.
+    /// Gives a base in the cache its name among the data, if its content has that sum. The caller
+    /// has the lock of `file`.
     pub(super) fn take_from_cache(&self, sha256: &str, file: &Path, part: &Path) -> bool {
         let Some(cached) = dir_of("XDG_CACHE_HOME", ".cache").map(|dir| dir.join(sha256)) else {
             return false;
@@ -74,7 +74,8 @@ impl Maker<'_> {
         }
         let is_right = self.has_sum(file, sha256);
         if !is_right {
-            // Somebody changed it in between. If it stays, it is not taken for the right one.
+            // Another program changed it in between. Even if it stays, it is not taken for the
+            // right one.
             let _ = files::remove(file);
         }
         is_right
@@ -84,8 +85,8 @@ impl Maker<'_> {
         self.sum(file).is_ok_and(|sum| sum == sha256)
     }
 
-    /// Makes the disk of an image name its base where it is kept, and fetches the base if it is
-    /// gone. Whatever was written to the disk stays.
+    /// Changes the disk's header to name the base where it is kept, and fetches the base if it is
+    /// gone. Everything that was written to the disk stays.
     pub(super) fn keep_base(
         &self,
         declared: &Declared,
@@ -98,7 +99,7 @@ impl Maker<'_> {
             return Ok(());
         };
         if let (None, Some(declared_base)) = (sum_of(base), &declared.base) {
-            // The error says where the declaration is.
+            // The error shows the place of the declaration.
             self.base(declared, declared_base, held)?;
         }
         let record = Record::read(paths);
@@ -119,7 +120,7 @@ impl Maker<'_> {
             return Ok(());
         }
         if let Err(error) = self.rebase(declared, &kept, paths, held) {
-            // A program has the disk open, which does no harm while the base is in both places.
+            // A program has the disk open. That does no harm while the base is in both places.
             return if error.message().contains(LOCKED) && base.exists() {
                 Ok(())
             } else {
@@ -140,7 +141,7 @@ impl Maker<'_> {
         }
     }
 
-    /// Changes nothing in the disk but the name in its header.
+    /// Changes only the name of the base in the disk's header.
     fn rebase(
         &self,
         declared: &Declared,
@@ -172,7 +173,7 @@ fn reset_hint(name: &str) -> String {
     format!("`qqmgr img reset {name}` builds the image anew, without what was written to it")
 }
 
-/// The error of a disk whose base is nowhere to be found.
+/// The error about a disk whose base cannot be found.
 fn lost(name: &str, base: &Path, sha256: Option<&str>) -> Error {
     let shown = base.display();
     let Some(sha256) = sha256 else {

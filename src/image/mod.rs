@@ -1,9 +1,9 @@
-//! The images that the configuration declares: what there is of each ([`look`]), what is made of
-//! that ([`build`]), from a base that may have to be fetched ([`fetch`]), is kept ([`keep`]) and is
-//! looked at before it is used ([`base`]), with a file system for cloud-init beside it ([`seed`]).
+//! The images that the configuration declares: the state of their files ([`look`]) and how they are
+//! made ([`build`]). A base may have to be fetched ([`fetch`]), is kept ([`keep`]) and is examined
+//! before it is used ([`base`]); a file system for cloud-init is beside the disk ([`seed`]).
 //!
-//! A disk appears under its name when everything that belongs to it is there, so that one which is
-//! there is whole. What a VM wrote to it is lost by `reset` and `remove` of [`build::Maker`] only.
+//! A disk gets its name when everything that belongs to it is there, so a disk that exists is
+//! complete. Only `reset` and `remove` of [`build::Maker`] lose what a VM wrote to it.
 
 pub(crate) mod base;
 pub(crate) mod build;
@@ -22,20 +22,20 @@ use crate::vm::format;
 use record::Record;
 use std::path::PathBuf;
 
-/// What there is of an image.
+/// The state of an image's files.
 #[derive(Debug)]
 pub(crate) struct Look {
-    /// The file names of what is to be made; all can be without a loss.
+    /// The names of the files that have to be made; making them loses nothing.
     pub(crate) missing: Vec<&'static str>,
     /// The file that the disk is based on, as its header says.
     base: Option<PathBuf>,
-    /// The same file if it is not there any more.
+    /// The base, if that file is gone.
     pub(crate) lost_base: Option<PathBuf>,
-    /// The disk has to be told where its base is now.
+    /// The disk's header must be changed to where its base is now.
     moves: bool,
-    /// The keys of the declaration that say something else than when the disk was made.
+    /// The keys of the declaration that have changed since the disk was made.
     pub(crate) changed: Vec<&'static str>,
-    /// The new `size` is not below that of the disk, which can become so without a loss.
+    /// The new `size` is not below that of the disk, which can grow without a loss.
     grows: bool,
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn look(config: &Config, declared: &Declared, paths: &ImagePaths) -> 
         Some(record) => record.differs(&Record::of(config, declared, paths)),
         None => vec![record::FILE],
     };
-    // Without the public key it cannot be told what cloud-init gets.
+    // Without the public key, the data for cloud-init is not known.
     if declared.has_own_key() && missing.contains(&PUBLIC_KEY) {
         changed.retain(|key| *key != "cloud_init");
     }
@@ -115,17 +115,17 @@ impl Look {
         matches!(self.state(), State::Built | State::Changed)
     }
 
-    /// Whether it is whole, and its base is where bases are kept.
+    /// Whether the image is whole, and its base is where bases are kept.
     pub(crate) fn is_ready(&self) -> bool {
         self.is_whole() && !self.moves
     }
 
-    /// Whether `img build` makes it larger.
+    /// Whether `img build` makes the image larger.
     pub(crate) fn grows(&self) -> bool {
         self.grows
     }
 
-    /// What to tell of an image that was made from another declaration, and what to do about it.
+    /// A warning about an image that was made from another declaration, and a hint what to do.
     pub(crate) fn warning(&self, name: &str) -> Option<(String, String)> {
         if self.changed.is_empty() {
             return None;
@@ -141,7 +141,7 @@ impl Look {
     }
 }
 
-/// Where a base is, as it is told.
+/// The location of a base, as text.
 pub(crate) fn shown(location: &Location) -> String {
     match location {
         Location::Url(url) => url.clone(),

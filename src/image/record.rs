@@ -1,4 +1,4 @@
-//! `image.json`: what a disk was made from, to tell when the declaration has changed since.
+//! `image.json`: what a disk was made from, to see whether the declaration has changed since.
 
 use super::{SIZE, seed, shown};
 use crate::config::{Config, Declared, DeclaredBase, ImagePaths, Location};
@@ -11,27 +11,26 @@ use std::path::{Path, PathBuf};
 
 pub(super) const FILE: &str = "image.json";
 const BYTES_MAX: u64 = 64 * 1024;
-/// What the records of this program hold. Version 0.1 wrote no number; a program that changes what
-/// a field means counts it up.
+/// The format of the records that this program writes. Version 0.1 wrote no number; a program that
+/// changes what a field means increases it.
 const FORMAT: u64 = 1;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
-    /// As it is declared.
+    /// The base as it is declared.
     pub(super) base: Option<String>,
     pub(super) sha256: Option<String>,
     /// The file that the disk is based on.
     pub(super) backing: Option<PathBuf>,
-    /// Bytes and time of change of a base without a sum: a disk that is based on it is broken when
-    /// it changes.
+    /// Bytes and time of change of a base without a sum: when the base changes, the disk is broken.
     pub(super) version: Option<String>,
     pub(super) size: Option<u64>,
-    /// A fingerprint of what cloud-init gets; of what cannot be put together there is none.
+    /// A fingerprint of the data for cloud-init; `?` if that cannot be put together.
     pub(super) seed: Option<String>,
 }
 
 impl Record {
-    /// As it would be if the disk were made now, without `backing`.
+    /// The record of a disk that would be made now, without `backing`.
     pub(super) fn of(config: &Config, declared: &Declared, paths: &ImagePaths) -> Self {
         let base = declared.base.as_ref();
         let content = declared.seed.as_ref().map(|seed| {
@@ -48,10 +47,10 @@ impl Record {
         }
     }
 
-    /// The keys of the declaration whose meaning has changed from this to `now`.
+    /// The keys of the declaration whose meaning differs between this record and `now`.
     pub(super) fn differs(&self, now: &Self) -> Vec<&'static str> {
         let same_base = (&self.base, &self.version) == (&now.base, &now.version);
-        // The same content from elsewhere is the same.
+        // The same content from another place counts as the same base.
         let same_content = self.sha256.is_some() && self.sha256 == now.sha256;
         let differences = [
             ("base", !same_base && !same_content),
@@ -62,7 +61,8 @@ impl Record {
         differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
 
-    /// An error when a newer program made the disk: it may hold what this one would destroy.
+    /// Returns an error when a newer program made the disk: it may hold what this one would
+    /// destroy.
     pub(super) fn check(paths: &ImagePaths) -> Result<(), Error> {
         let bytes = files::read_if_there(&paths.record, BYTES_MAX)?.unwrap_or_default();
         let value = json::parse(&bytes).unwrap_or(Value::Null);
@@ -74,7 +74,7 @@ impl Record {
         }
     }
 
-    /// `None` when there is none, or none that this program wrote.
+    /// Reads the record; `None` when there is none, or this program did not write it.
     pub(super) fn read(paths: &ImagePaths) -> Option<Self> {
         let value = json::parse(&files::read_start(&paths.record, BYTES_MAX).ok()?).ok()?;
         let text = |name: &str| match value.get(name)? {

@@ -1,5 +1,5 @@
-//! What cloud-init gets: `user-data` and `meta-data` of its NoCloud data source, in a file system
-//! with the label `cidata`. Reads the files that it is made from, and writes none.
+//! The data for cloud-init: `user-data` and `meta-data` of its NoCloud data source, in a file
+//! system with the label `cidata`. Reads the files that it is made from, and writes none.
 
 use super::{fat, yaml};
 use crate::config::{Config, ImagePaths, Seed};
@@ -9,12 +9,12 @@ use crate::json::Value;
 use crate::text::fingerprint;
 use std::path::Path;
 
-/// What the data source looks for, also in the oldest cloud-init in use.
+/// The label that the data source looks for, even in the oldest cloud-init in use.
 const LABEL: &str = "cidata";
 const KEYS_BYTES_MAX: u64 = 256 * 1024;
-/// Half of what the file system can have.
+/// Limit of `user-data`: half of what the file system can hold.
 const USER_DATA_BYTES_MAX: usize = 1024 * 1024;
-/// The line that tells cloud-init what the rest is.
+/// The line that shows cloud-init the format of the rest.
 const CLOUD_CONFIG: &str = "#cloud-config\n";
 
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Content {
     }
 }
 
-/// What the image `name` tells its guest. The key pair, if it has one of its own, must be there.
+/// The data for the guest of image `name`. If the image has its own key pair, that must exist.
 pub(super) fn content(
     config: &Config,
     name: &str,
@@ -62,21 +62,21 @@ pub(super) fn content(
         let message = format!("what image `{name}` tells its guest has {} bytes", user_data.len());
         return Err(Error::failed(message).hint(format!("{USER_DATA_BYTES_MAX} are the most")));
     }
-    // A guest that has seen this content already does nothing anew; a fresh disk has seen none.
+    // A guest that has seen this content does nothing again; a fresh disk has seen none.
     let instance = format!("{name}-{}", fingerprint(user_data.as_bytes()));
     let mut meta_data = vec![("instance-id", Value::from(instance.as_str()))];
     meta_data.extend(hostname.map(|hostname| ("local-hostname", hostname.into())));
     Ok(Content { user_data, meta_data: yaml::document(&Value::object(meta_data)) })
 }
 
-/// By cloud-init's own reference. The user is the distribution's first one under another name:
-/// shell and groups are those that it has there.
+/// The configuration for cloud-init, by its own reference. The user is the distribution's first one
+/// under another name, with the shell and the groups that it has there.
 fn cloud_config(seed: &Seed, keys: &[String]) -> Value {
     let Seed::Keys { user, hostname, packages, run, .. } = seed else { return Value::Null };
     let list = |texts: &[String]| texts.iter().map(|text| Value::from(text.as_str())).collect();
     let mut members = vec![
         ("hostname", Value::from(hostname.as_str())),
-        // Or sudo would complain of it, after a while.
+        // Without this, sudo would complain about the host name, after a delay.
         ("manage_etc_hosts", "localhost".into()),
         ("users", ["default"].map(Value::from).into_iter().collect()),
         (
@@ -100,7 +100,7 @@ fn cloud_config(seed: &Seed, keys: &[String]) -> Value {
     Value::object(members)
 }
 
-/// The lines of the file that have keys.
+/// Reads the lines of a file that have keys.
 fn keys(file: &Path) -> Result<Vec<String>, Error> {
     let text = read(file, KEYS_BYTES_MAX)?;
     let shown = file.display();
@@ -117,7 +117,8 @@ fn keys(file: &Path) -> Result<Vec<String>, Error> {
     Ok(keys)
 }
 
-/// A line of an authorized_keys file, by sshd(8): a type and base64, options may stand before.
+/// Whether a line of an authorized_keys file has a key, by sshd(8): a type and base64; options may
+/// stand before them.
 fn is_key(line: &str) -> bool {
     !line.starts_with('#')
         && line.split_whitespace().any(|word| {
@@ -126,7 +127,7 @@ fn is_key(line: &str) -> bool {
         })
 }
 
-/// A file of the user's, as text.
+/// Reads a file of the user's as text.
 fn read(file: &Path, limit: u64) -> Result<String, Error> {
     let failed =
         |reason: &str| Error::failed(format!("cannot read `{}`: {reason}", file.display()));

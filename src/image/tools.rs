@@ -1,5 +1,5 @@
-//! TRUSTED CORE: runs the programs that fetch, verify and make images, and ends one that goes on
-//! for too long.
+//! TRUSTED CORE: runs the programs that fetch, verify and make images, and ends those that take too
+//! long.
 
 use super::hold::Held;
 use crate::error::{Error, io_reason};
@@ -13,20 +13,20 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Instant;
 
-/// What is kept of a program's results, and of what it says beside them.
+/// Bytes that are kept of a program's stdout, and of its stderr.
 const STDOUT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const STDERR_BYTES_KEPT: usize = 4096;
 
-/// How a program ended, and what it said.
+/// How a program ended, and its output.
 pub(super) struct Said {
     pub(super) status: ExitStatus,
     pub(super) stdout: Vec<u8>,
-    /// The end of what it said.
+    /// The end of its stderr.
     pub(super) stderr: String,
 }
 
 impl Said {
-    /// The last line that says something, or how it ended. Below its message curl may draw a `^`.
+    /// The line that says why it failed, or how it ended. curl may draw a `^` below its message.
     pub(super) fn reason(&self) -> String {
         let mut lines = self.stderr.lines().map(str::trim);
         let of_curl = lines.clone().find(|line| line.starts_with("curl: ("));
@@ -38,8 +38,8 @@ impl Said {
     }
 }
 
-/// Runs a program to its end, or until `watch` gives an error, which ends it. With a lock it has
-/// that as its input, and otherwise what is set already.
+/// Runs a program to its end, or until `watch` returns an error, which ends the program. With
+/// `held`, its standard input is the lock; otherwise it is what `command` sets.
 pub(super) fn run(
     mut command: Command,
     held: Option<&Held>,
@@ -85,7 +85,7 @@ fn wait_for(
     })
 }
 
-/// More than that, and the program is ended by the closed pipe.
+/// The start of a stream. A program that writes more is ended by the closed pipe.
 fn start_of(stream: Option<impl Read>) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Some(stream) = stream {

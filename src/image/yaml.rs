@@ -1,12 +1,13 @@
 //! Values as a YAML document that YAML 1.1 and 1.2 read alike. Pure.
 //!
-//! Every text is in double quotes, so that none is taken for a boolean (`no`), a number (`1_000`,
-//! `12:30`) or a null, and none begins anything else; what YAML may not contain is escaped.
+//! Every text is in double quotes, so that none is read as a boolean (`no`), a number (`1_000`,
+//! `12:30`) or a null, and none begins another construct. Characters that YAML may not contain are
+//! escaped.
 
 use crate::json::Value;
 use std::fmt::Write as _;
 
-/// The document, in block style, newline at the end.
+/// The document in block style, with a newline at the end.
 pub(super) fn document(value: &Value) -> String {
     let mut out = String::new();
     match value {
@@ -37,7 +38,7 @@ fn sequence(out: &mut String, items: &[Value], depth: usize) {
     }
 }
 
-/// Behind a `key:` or a `-` at this depth.
+/// Writes a value behind a `key:` or a `-` at this depth.
 fn push_value(out: &mut String, value: &Value, depth: usize) {
     match value {
         Value::Object(members) if !members.is_empty() => {
@@ -67,7 +68,8 @@ fn push_scalar(out: &mut String, value: &Value) {
     }
 }
 
-/// Plain where it is a word that means nothing else: those with an underscore or a dash in them.
+/// Writes a key, without quotes if it is a word that means nothing else; it may have underscores
+/// and dashes.
 fn push_key(out: &mut String, name: &str) {
     let is_plain = name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c == '-')
@@ -78,8 +80,8 @@ fn push_key(out: &mut String, name: &str) {
 /// Lower-case words that YAML 1.1 reads as a boolean or a null.
 const RESERVED: &[&str] = &["y", "n", "yes", "no", "on", "off", "true", "false", "null"];
 
-/// By the double-quoted style of YAML 1.1, chapter 5.6, of whose escapes `\xNN`, `\uNNNN` and
-/// `\UNNNNNNNN` stand for any character.
+/// Writes a text in the double-quoted style of YAML 1.1, chapter 5.6. Its escapes `\xNN`, `\uNNNN`
+/// and `\UNNNNNNNN` stand for any character.
 fn push_quoted(out: &mut String, text: &str) {
     out.push('"');
     for c in text.chars() {
@@ -103,8 +105,8 @@ fn push_quoted(out: &mut String, text: &str) {
     out.push('"');
 }
 
-/// What may stand for itself: `c-printable` of the specification without line breaks (two of which
-/// are U+2028 and U+2029), the next-line character and the byte order mark.
+/// Whether a character needs no escape: `c-printable` of the specification without line breaks (two
+/// of which are U+2028 and U+2029), the next-line character and the byte order mark.
 fn is_printable(c: char) -> bool {
     match u32::from(c) {
         0x2028 | 0x2029 | 0xfeff => false,

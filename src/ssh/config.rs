@@ -7,10 +7,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// How long ssh waits for a connection and for the server's keys, in seconds. A guest that emulates
-/// its CPU on a busy host needs several; one that is stopped in a debugger never answers.
+/// its CPU on a busy host needs several; a guest that is stopped in a debugger never answers.
 const CONNECT_TIMEOUT: &str = "30";
-/// Keywords whose value names files: a relative one starts from the configuration's directory, as
-/// in `cmd`, and not from wherever ssh is run.
+/// Keywords whose value names files: a relative name starts from the configuration's directory, as
+/// in `cmd`, and not from where ssh is run.
 const FILES: &[&str] = &[
     "CertificateFile",
     "GlobalKnownHostsFile",
@@ -19,30 +19,31 @@ const FILES: &[&str] = &[
     "RevokedHostKeys",
     "UserKnownHostsFile",
 ];
-/// Keywords by which the user says himself which host keys to trust.
+/// Keywords by which users choose themselves which host keys to trust.
 const HOST_KEYS: &[&str] =
     &["GlobalKnownHostsFile", "KnownHostsCommand", "UserKnownHostsFile", "VerifyHostKeyDNS"];
-/// Keywords that lead to the guest in another way than a port of this host.
+/// Keywords that reach the guest in another way than by a port of this host.
 const OTHER_WAYS: &[&str] = &["HostName", "ProxyCommand", "ProxyJump"];
-/// Keywords that share connections as the user wants.
+/// Keywords by which users set up shared connections themselves.
 const SHARING: &[&str] = &["ControlMaster", "ControlPath", "ControlPersist"];
-/// Keywords that give a connection something of whoever began it, or a port that only one can have.
+/// Keywords that give a connection something of the call that began it, or a port that only one
+/// connection can have.
 const FORWARDING: &[&str] =
     &["DynamicForward", "ForwardAgent", "ForwardX11", "LocalForward", "RemoteForward", "Tunnel"];
 
 /// Directories in a spelling that ssh reads back.
 pub(crate) struct Places {
-    /// Where a relative `ControlPath` starts from. Nothing in it is expanded.
+    /// The directory that a relative `ControlPath` starts from. Nothing in it is expanded.
     pub(crate) control: PathBuf,
     /// The VM's own file of host keys.
     pub(crate) known_hosts: PathBuf,
     /// The configuration's directory, where other relative names of files start from.
     pub(crate) project: PathBuf,
-    /// That directory as placeholders have it.
+    /// The configuration's directory as placeholders give it.
     pub(crate) written: PathBuf,
 }
 
-/// What the user sets.
+/// The options that the user sets.
 struct Options<'a>(&'a [SshSetting]);
 
 impl<'a> Options<'a> {
@@ -62,16 +63,16 @@ impl<'a> Options<'a> {
         OTHER_WAYS.iter().all(|keyword| self.first(keyword).is_none_or(|value| value == "none"))
     }
 
-    /// What qqmgr adds, each unless the user sets something of the kind.
+    /// The options that qqmgr adds, each unless the user sets something of the kind.
     fn defaults(&self, name: &str, places: &Places) -> Vec<(&'static str, String)> {
         let mut ours =
             vec![("HostName", THIS_HOST.to_string()), ("HostKeyAlias", host_key_alias(name))];
         ours.push(("ConnectTimeout", CONNECT_TIMEOUT.into()));
         if self.first("IdentityFile").is_some_and(|file| !file.eq_ignore_ascii_case("none")) {
-            // An agent with many keys would use up the guest's patience.
+            // An agent with many keys would use up the attempts that the guest allows.
             ours.push(("IdentitiesOnly", "yes".into()));
         }
-        // With `yes` the user has known hosts that he fills himself.
+        // With `yes`, the user fills the known hosts.
         let strict = self.first("StrictHostKeyChecking").unwrap_or_default();
         if self.by_forward()
             && !HOST_KEYS.iter().any(|keyword| self.has(keyword))
@@ -93,9 +94,9 @@ impl<'a> Options<'a> {
     }
 }
 
-/// One `Host` block named after the VM. ssh keeps the first value that it reads of most keywords,
-/// so each is written once, or once a value where each line counts; what the user sets replaces
-/// ours.
+/// Renders one `Host` block named after the VM. ssh keeps the first value that it reads of most
+/// keywords, so each keyword is written once, or once for each value where every line counts. The
+/// user's options replace ours.
 pub(crate) fn render(name: &str, port: u16, options: &[SshSetting], places: &Places) -> String {
     let mut text =
         format!("# Written by qqmgr for the VM {name}; changes are lost.\nHost {name}\n");
@@ -125,8 +126,8 @@ pub(crate) fn render(name: &str, port: u16, options: &[SshSetting], places: &Pla
     text
 }
 
-/// The VM's name in known hosts, where ssh does not tell capitals from small letters: a `+`, which
-/// no name has, marks a capital.
+/// The VM's name in known hosts, where ssh ignores case: a `+`, which no VM's name has, marks a
+/// capital.
 fn host_key_alias(name: &str) -> String {
     let mut alias = String::new();
     for c in name.chars() {
@@ -143,8 +144,8 @@ pub(super) fn settings(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.lines().filter_map(|line| line.strip_prefix("    ")?.split_once(' '))
 }
 
-/// Whether calls with this file share a connection that qqmgr begins: unless the user has a way of
-/// his own, or a connection does more than carry commands.
+/// Whether calls with this file share a connection that qqmgr begins. They do not if users set up
+/// sharing themselves, or if a connection does more than carry commands.
 pub(super) fn may_share(text: &str) -> bool {
     settings(text).all(|(keyword, value)| {
         let is_off = ["no", "none"].iter().any(|off| value.eq_ignore_ascii_case(off));
@@ -152,21 +153,22 @@ pub(super) fn may_share(text: &str) -> bool {
     })
 }
 
-/// Whether ssh reads a path back that is written in quotes. A line break ends it, and `${X}` is
-/// expanded, which nothing prevents.
+/// Whether ssh reads a path correctly that is written in quotes. A line break ends it, and ssh
+/// always expands `${X}`.
 pub(super) fn is_spellable(path: &Path) -> bool {
     path.to_str().is_some_and(|text| !text.contains("${") && !text.contains(char::is_control))
 }
 
-/// The names of files in a value, relative ones in the configuration's directory, in which ssh
-/// expands nothing. Where several may stand, those that are quoted are the user's to write in full.
+/// The names of files in a value. Relative names are put into the configuration's directory, in
+/// which ssh expands nothing. Where several names are allowed, a value with quotes is left as the
+/// user wrote it.
 fn files_in(places: &Places, keyword: &str, value: &str) -> String {
-    // The only one of them that is taken as it is (TOKENS in ssh_config(5)).
+    // The only keyword of these whose value is taken literally (TOKENS in ssh_config(5)).
     let is_literal = is_in(&["GlobalKnownHostsFile"], keyword);
     let project = places.project.display().to_string();
     let project = PathBuf::from(if is_literal { project } else { project.replace('%', "%%") });
     let placed = |name: &str| {
-        // What `{{.config_dir}}` has become would be read as something else.
+        // ssh would misread the path that `{{.config_dir}}` was replaced by.
         let written = places.written.to_str();
         let inside = written.and_then(|dir| name.strip_prefix(dir)?.strip_prefix('/'));
         let relative = inside.or(is_relative(name).then_some(name));
@@ -184,15 +186,15 @@ fn files_in(places: &Places, keyword: &str, value: &str) -> String {
     names.collect::<Vec<_>>().join(" ")
 }
 
-/// Whether a value is the name of a file that would be looked for where ssh is run. Words that
-/// stand for no file are ssh's own.
+/// Whether a value is a file name that ssh would look for where it is run. Words of ssh's own that
+/// stand for no file are not.
 fn is_relative(value: &str) -> bool {
     let elsewhere = ["/", "~", "%", "$"].iter().any(|start| value.starts_with(start));
     let word = ["none", "SSH_AUTH_SOCK", ""].iter().any(|word| value.eq_ignore_ascii_case(word));
     !elsewhere && !word
 }
 
-/// A value as the keyword wants it.
+/// A value in the form that the keyword needs.
 fn argument(keyword: &str, value: &str) -> String {
     match form(keyword) {
         Some(Form::Command | Form::Words | Form::LinesOfWords) => value.to_string(),
@@ -200,7 +202,7 @@ fn argument(keyword: &str, value: &str) -> String {
     }
 }
 
-/// Quoted if it would otherwise be read as several words, as a comment or as nothing
+/// Quotes a value if it would otherwise be read as several words, as a comment or as nothing
 /// (`argv_split` of OpenSSH's misc.c: quotes, and backslash before a quote or a backslash).
 fn quoted(value: &str) -> String {
     let special = |c: char| c.is_whitespace() || "\"'\\#=".contains(c);
@@ -294,12 +296,12 @@ mod tests {
             ("GlobalKnownHostsFile", "/50%/id-%h"),
         ] {
             assert_eq!(files_in(&places("/50%"), keyword, "id-%h"), expected);
-            // What `{{.config_dir}}/id-%h` has become.
+            // `{{.config_dir}}/id-%h` after its replacement.
             assert_eq!(files_in(&places("/50%"), keyword, "/50%/id-%h"), expected);
         }
     }
 
-    /// ssh takes a directory's name with `${X}` for that variable.
+    /// ssh expands `${X}` in a directory's name as a variable.
     #[test]
     fn a_directory_that_ssh_would_read_as_something_else() {
         assert!(is_spellable(Path::new("/a b/50%\"$X")));
@@ -346,7 +348,7 @@ mod tests {
         assert!(may_share(&rendered(&[("ForwardAgent", &["no"])])));
     }
 
-    /// Of some keywords ssh reads the first line only, of others every one.
+    /// ssh reads only the first line of some keywords, and every line of others.
     #[test]
     fn lists_lose_nothing() {
         let text = rendered(&[

@@ -1,5 +1,5 @@
-//! `put` and `get`: by `scp`, which speaks sftp, or as a tar stream to a guest that has no sftp
-//! server, as small ones with dropbear do not.
+//! `put` and `get`: by `scp`, which speaks sftp, or as a tar stream for a guest without an sftp
+//! server, such as a small one with dropbear.
 
 use super::run::{Output, capture, pipe, replace_by, watch};
 use super::{FAILURE_CODE, Guest, stream};
@@ -18,19 +18,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const METHOD_BYTES_MAX: u64 = 16;
-/// What an error shows of a guest's greeting.
+/// The most characters of a guest's greeting that an error shows.
 const GREETING_CHARS_MAX: usize = 60;
-/// Of scp's errors, those that leave half a file.
+/// Signs in scp's errors of a file that is incomplete.
 const HALF_FILES: [&str; 2] = ["read remote \"", "write local \""];
-/// What tar and scp say of a stream that begins with something else.
+/// Signs in the errors of tar and scp of a stream that begins with something else.
 const NO_STREAM: [&str; 3] = ["archive", "magic", "message too long"];
 /// Removes a directory when this process has been killed; its programs may still be writing.
 const CLEAN_UP: &str = "echo ready >&2; read -r end; chmod -R u+rwx \"$1\" 2>/dev/null
     for try in 1 2 3; do rm -rf \"$1\" && break; sleep 1; done";
 const READY: &str = "ready";
 
-/// What is copied where. Remote names are as `scp` takes them: relative ones and `~/` start from
-/// the guest user's home, and `get` expands patterns in them.
+/// The sources and the destination of a copy. Remote names are as `scp` takes them: relative ones
+/// and `~/` start from the guest user's home, and `get` expands patterns in them.
 pub(crate) enum Copy {
     Put { from: Vec<PathBuf>, to: OsString },
     Get { from: Vec<OsString>, to: PathBuf },
@@ -46,8 +46,8 @@ impl Method {
     const ALL: [(Self, &'static str); 2] = [(Self::Sftp, "sftp"), (Self::Tar, "tar")];
 }
 
-/// Copies, directories whole. With `exec` the process may be replaced, and then does not return;
-/// progress is shown then.
+/// Copies files, and directories with their whole content. With `exec`, progress is shown, and scp
+/// may replace this process.
 pub(crate) fn copy(guest: &Guest, copy: &Copy, exec: bool) -> Result<(), Error> {
     let left = match copy {
         Copy::Put { from, to } => put(guest, from, to, exec)?,
@@ -91,13 +91,13 @@ fn put(guest: &Guest, from: &[PathBuf], to: &OsStr, exec: bool) -> Result<Vec<Le
     Ok(left)
 }
 
-/// What belongs to this program and is no part of a tree: the runtime directory.
+/// The paths that belong to this program and are no part of a tree: the runtime directory.
 fn private(guest: &Guest) -> Vec<PathBuf> {
     let Some(runtime) = guest.paths.dir.parent() else { return Vec::new() };
     if runtime.ends_with(".qqmgr") {
         return vec![runtime.to_path_buf()];
     }
-    // It is a directory of the user's, in which there are those of VMs and images.
+    // The runtime directory is the user's, with the directories of VMs and images in it.
     let ours = |name: &String| name.starts_with("vm.") || name.starts_with("img.");
     files::names_in(runtime).into_iter().filter(ours).map(|name| runtime.join(name)).collect()
 }
@@ -143,7 +143,7 @@ fn get(guest: &Guest, from: &[OsString], to: &Path, exec: bool) -> Result<Vec<Le
     Ok(left)
 }
 
-/// Copies one source; gives what was left out, and the error for what could not be copied.
+/// Copies one source. Returns what was left out, and the error for what could not be copied.
 fn get_one(
     guest: &Guest,
     method: Method,
@@ -151,7 +151,7 @@ fn get_one(
     (arrival, destination, to): (Arrival, &Destination, &Path),
     exec: bool,
 ) -> Result<(Vec<LeftOut>, Option<Error>), Error> {
-    // For a source whose content is meant. Nobody else names anything in there.
+    // The name for a source whose content is copied. Nothing else gets a name in there.
     let whole = last_part(path).is_none().then(|| OsString::from("content"));
     let inbox = arrival.inbox();
     let (mut left, incomplete) = match method {
@@ -208,7 +208,7 @@ fn get_one(
 
 // ---- both ----
 
-/// The result of a copy, with what was left out if it is an error.
+/// The result of a copy; an error also says what was left out.
 fn with_left(result: Result<(), Error>, left: &[LeftOut]) -> Result<(), Error> {
     result.map_err(|error| match error.kind {
         Kind::Failed if !left.is_empty() => {
@@ -218,14 +218,14 @@ fn with_left(result: Result<(), Error>, left: &[LeftOut]) -> Result<(), Error> {
     })
 }
 
-/// Removes the directory if this process does not come to it.
+/// Starts a process that removes the directory if this one does not.
 fn guard(dir: &Path, log: &Log) -> Option<Guard> {
     let argv = ["sh", "-c", CLEAN_UP, "sh"].map(OsString::from);
     let argv = [&argv[..], &[dir.as_os_str().to_os_string()]].concat();
     Guard::new(&argv, READY, Stdio::null(), log).ok()
 }
 
-/// The guard has nothing to do for a directory that is gone.
+/// Ends the guard if its directory is gone, since nothing is left to do.
 fn end_guard(guard: Option<Guard>, dir: Option<&Path>) {
     let is_there = dir.is_some_and(|dir| dir.symlink_metadata().is_ok());
     if let Some(guard) = guard.filter(|_| !is_there) {
@@ -233,14 +233,14 @@ fn end_guard(guard: Option<Guard>, dir: Option<&Path>) {
     }
 }
 
-/// Runs scp; its progress is shown if that is wanted.
+/// Runs scp; `shown` has it show its progress.
 fn run_scp(guest: &Guest, mut scp: Command, shown: bool) -> Result<Output, Error> {
     scp.stdin(Stdio::null());
     let run = if shown { watch } else { capture };
     run(scp, &guest.limits, &guest.log)
 }
 
-/// With a slash in front of any colon, so that scp does not take it for a host.
+/// A relative path with `./` in front, so that scp does not take a name with a colon for a host.
 pub(super) fn local(path: &Path) -> PathBuf {
     if path.is_absolute() { path.to_path_buf() } else { Path::new(".").join(path) }
 }
@@ -252,11 +252,11 @@ fn remote(guest: &Guest, path: &OsStr) -> OsString {
     spec
 }
 
-/// How this guest takes files; found out once, and kept until the VM stops.
+/// Finds out how this guest takes files, once; the answer is kept until the VM stops.
 fn method(guest: &Guest) -> Result<Method, Error> {
     guest.begin_sharing()?;
     if guest.is_by_dropbear() {
-        // There is no `scp` that would go by its options.
+        // No `scp` takes the options of dropbear's client.
         return Ok(Method::Tar);
     }
     let kept = files::read_start(&guest.paths.copy_method, METHOD_BYTES_MAX).unwrap_or_default();
@@ -270,9 +270,9 @@ fn method(guest: &Guest) -> Result<Method, Error> {
     Ok(method)
 }
 
-/// Asks the guest. The first question tells whether there is a connection at all; the second
-/// then goes over the same one, and an sftp server that is there ends well at the end of input.
-/// The answers on standard output are the path of tar, and nothing.
+/// Asks the guest. The first question shows whether there is a connection at all; the second uses
+/// the same one, and an sftp server that is there succeeds at the end of its input. The answers on
+/// standard output are the path of tar, and nothing.
 fn find_out(guest: &Guest) -> Result<Method, Error> {
     let name = &guest.name;
     let tar = ask(guest, guest.script(OsStr::new("command -v tar")))?;
@@ -294,7 +294,7 @@ fn find_out(guest: &Guest) -> Result<Method, Error> {
         .hint("install one of them there; `qqmgr ssh VM 'cat > FILE' < FILE` needs neither"))
 }
 
-/// The error about a guest whose shell says this before what is asked for.
+/// The error about a guest whose shell prints `said` before the output of a command.
 fn greeting(guest: &Guest, said: &[u8]) -> Option<Error> {
     let said = sanitized(String::from_utf8_lossy(said).trim());
     // Data is no greeting.
@@ -311,7 +311,7 @@ fn greeting(guest: &Guest, said: &[u8]) -> Option<Error> {
     ))
 }
 
-/// The reason for an error, if the guest's shell prints a greeting by now.
+/// The greeting of the guest's shell as the reason for an error, if it prints one now.
 fn greeted(guest: &Guest, error: Error) -> Error {
     if !NO_STREAM.iter().any(|sign| error.message().contains(sign)) {
         return error;

@@ -1,12 +1,13 @@
-//! Dropbear's `dbclient` in the place of `ssh`, as small systems have it: the VM's `ssh.conf` in
-//! its options, since it reads no such file, and what of it is lost. Pure.
+//! Dropbear's `dbclient` in place of `ssh`, as on small systems: translates the VM's `ssh.conf`
+//! into options, since dbclient reads no such file, and lists what is lost. Pure.
 
 use std::ffi::OsString;
 use std::path::Path;
 
-/// The programs that `ssh` is a link to then: its own, and those that have all of dropbear in one.
+/// The programs that `ssh` links to then: dropbear's client, and those that have all of dropbear in
+/// one.
 const NAMES: &[&str] = &["dbclient", "dropbear", "dropbearmulti"];
-/// Keywords that it can do without: they spare connections, time, and words about both.
+/// Keywords that dbclient can do without: they save connections and time, or messages about them.
 const NEEDLESS: &[&str] = &[
     "ConnectTimeout",
     "ControlMaster",
@@ -21,12 +22,12 @@ pub(super) fn is_dropbear(ssh: &Path) -> bool {
     NAMES.iter().any(|name| ssh.file_name().is_some_and(|file| file == *name))
 }
 
-/// A configuration in its options.
+/// A configuration as options of dbclient.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Translated {
     /// The options, and the host last.
     pub(super) arguments: Vec<OsString>,
-    /// Keywords that it has nothing for, in order.
+    /// The keywords that dbclient has no option for, in order.
     pub(super) lost: Vec<String>,
 }
 
@@ -49,7 +50,7 @@ pub(super) fn translate(text: &str, home: Option<&Path>) -> Translated {
             }
             "serveraliveinterval" => vec!["-K".into(), value.into()],
             "forwardagent" if is_yes(&value) => vec!["-A".into()],
-            // Once, it takes the key of a host that it does not know; twice, any.
+            // One `-y` accepts the key of an unknown host; two accept any key.
             "stricthostkeychecking" if is_no(&value) => vec!["-y".into(), "-y".into()],
             "stricthostkeychecking" if is(&value, "accept-new") => vec!["-y".into()],
             "stricthostkeychecking" | "identitiesonly" | "batchmode" | "forwardagent" => continue,
@@ -68,7 +69,7 @@ pub(super) fn translate(text: &str, home: Option<&Path>) -> Translated {
 
 const STRICT: &str = "StrictHostKeyChecking";
 
-/// The keyword and value of a line, but for `Host`'s.
+/// The keyword and value of a line; `None` for the line of `Host`.
 fn setting(line: &str) -> Option<(&str, String)> {
     let (keyword, value) = line.strip_prefix("    ")?.split_once(' ')?;
     let Some(quoted) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {

@@ -1,5 +1,5 @@
-//! Waits until a guest whose ssh server answers lets us in: at its first boot the keys may come
-//! later than the server.
+//! Waits until a guest whose ssh server answers accepts our login: at its first boot the keys may
+//! come later than the server.
 
 use super::Guest;
 use super::run::{Limits, Output, capture};
@@ -10,12 +10,12 @@ use std::io::IsTerminal as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// A login that is refused is tried again, but servers shut out who fails often (OpenSSH 9.8).
+/// Pause after a refused login. Servers shut out clients that fail often (OpenSSH 9.8).
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 const REFUSED_WAIT: Duration = Duration::from_secs(60);
-/// After a connection that ended before the login.
+/// Pause after a connection that ended before the login.
 const DROPPED_PAUSE: Duration = Duration::from_secs(1);
-/// By which ssh tells that the server closed the connection, or never began the session.
+/// Messages of ssh that the server closed the connection, or never began the session.
 const DROPPED: &[&str] = &[
     "Connection closed",
     "Connection refused",
@@ -26,12 +26,12 @@ const DROPPED: &[&str] = &[
     "Broken pipe",
 ];
 const REFUSED: &[&str] = &["Permission denied (", "Too many authentication failures"];
-/// What a person can type when the keys are refused.
+/// Login methods that need a person to type, when the keys are refused.
 const TYPED: &[&str] = &["password", "keyboard-interactive"];
 
-/// What became of a login.
+/// The result of a login.
 enum Answer {
-    /// It worked, or failed for a reason that time does not mend and ssh itself tells.
+    /// It worked, or failed for a reason that waiting does not fix and that ssh itself reports.
     Settled,
     Dropped,
     Refused,
@@ -54,8 +54,8 @@ impl Answer {
     }
 }
 
-/// Logs in and out until that works, over the connection that is shared. `ended` gives an error
-/// when the VM is not there any more.
+/// Logs in and out until that works, over the shared connection. `ended` returns an error when the
+/// VM is gone.
 pub(crate) fn await_login(
     guest: &Guest,
     limit: (Duration, Instant),
@@ -89,7 +89,7 @@ pub(crate) fn await_login(
     }
 }
 
-/// That the guest does not let us in, as whom and with which keys.
+/// The error that the guest refuses the login, with the user and the keys.
 fn refused(guest: &Guest, output: &Output) -> Error {
     let (user, keys) = (setting(guest, "user"), setting(guest, "identityfile"));
     let user = user.first().map_or("this user".into(), |user| format!("`{user}`"));
@@ -103,7 +103,7 @@ fn refused(guest: &Guest, output: &Output) -> Error {
         .hint("the public key has to be in `~/.ssh/authorized_keys` of that user on the guest")
 }
 
-/// The keys that ssh tries: those that are there, or the one that was meant.
+/// The keys that ssh tries: those that exist, or the only one that is set.
 fn shown(keys: &[String]) -> String {
     let home = std::env::var("HOME").unwrap_or_default();
     let path =
@@ -122,7 +122,7 @@ fn shown(keys: &[String]) -> String {
     }
 }
 
-/// The values that ssh itself takes for a keyword, in lower case, for this guest.
+/// The values that ssh itself uses for this guest; `keyword` is in lower case.
 fn setting(guest: &Guest, keyword: &str) -> Vec<String> {
     let mut ssh = guest.command(&programs::SSH);
     ssh.args(["-G", &guest.name]).stdin(Stdio::null());

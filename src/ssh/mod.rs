@@ -1,6 +1,6 @@
 //! The guest over ssh: the configuration file of a VM ([`config`]), the commands that use it
 //! ([`run`]), and copying ([`copy`]), also where the guest has no sftp server ([`stream`]).
-//! Dropbear's client will do as well as OpenSSH's ([`dropbear`]).
+//! Dropbear's client works in place of OpenSSH's ([`dropbear`]).
 
 pub(crate) mod config;
 pub(crate) mod copy;
@@ -26,10 +26,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use words::Purpose;
 
-/// Of a configuration that this program wrote.
+/// The largest `ssh.conf` that is read; this program wrote the file.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
-/// By which OpenSSH says that it has failed itself, and so does qqmgr for it.
+/// The exit status by which OpenSSH, and qqmgr on its behalf, reports its own failure.
 pub(crate) const FAILURE_CODE: u8 = 255;
 
 /// Options for an `ssh` that only finds out whether a server answers: it shares no connection
@@ -44,35 +44,36 @@ const QUESTION: &[&str] = &[
 /// Keywords by which ssh reaches a guest through another host or program.
 const PROXIES: &[&str] = &["ProxyCommand", "ProxyJump"];
 
-/// Where a guest is reached, unless the options say otherwise.
+/// The address at which a guest is reached, unless the options say otherwise.
 pub(crate) const THIS_HOST: &str = "127.0.0.1";
 
-/// For what this program itself does on a guest, as scp does it: settings that are meant for
-/// people, and for what they run there, would break it.
+/// Options for what this program itself does on a guest, like those that scp sets: settings that
+/// are meant for people, and for what they run there, would break it.
 const OWN_OPTIONS: &[&str] =
     &["RemoteCommand=none", "RequestTTY=no", "PermitLocalCommand=no", "ClearAllForwardings=yes"];
-/// For a job of the user's: a `RemoteCommand` would be run in its place, or beside it.
+/// Options for a user's job: a `RemoteCommand` would run in its place, or beside it.
 const JOB_OPTIONS: &[&str] = &["RemoteCommand=none", "RequestTTY=no"];
 
-/// A running VM's guest, its `ssh.conf` written.
+/// The guest of a running VM, whose `ssh.conf` has been written.
 pub(crate) struct Guest {
     name: String,
     pub(crate) paths: Paths,
     pub(crate) log: Log,
-    /// Of every program that is run for it, but for those that replace this process.
+    /// The limits of every program that is run for the guest, except those that replace this
+    /// process.
     pub(crate) limits: Limits,
-    /// The directory of shared connections, if this guest's may be shared.
+    /// The directory of the shared connections, if this guest's connections may be shared.
     shared: Option<PathBuf>,
-    /// Which of the shared connections has room for a call of this process.
+    /// The number of the shared connection that has room for a call of this process.
     seat: Cell<Option<usize>>,
-    /// The options of dropbear's `dbclient`, if that is what `ssh` is here.
+    /// The options for dropbear's `dbclient`, if `ssh` is that program here.
     dropbear: Option<Vec<OsString>>,
 }
 
 impl Guest {
-    /// The guest of the VM `name`; an error when the VM is not running. It is reached on the port,
-    /// and with the variables, that the VM was started with; options are those of now. Of a VM
-    /// that is not configured any more, they are those of its start.
+    /// Finds the guest of the VM `name`; fails when the VM is not running. The port and the
+    /// variables are those that the VM was started with; the options are the current ones. If the
+    /// VM is not configured any more, the options are those of its start.
     pub(crate) fn of(name: &str, config: &Config, paths: &Paths, log: &Log) -> Result<Self, Error> {
         process::running(name, paths)?;
         if let Some(vm) = config.find_vm(name) {
@@ -85,7 +86,7 @@ impl Guest {
         }
         let dropbear = dropbear_options(paths, log);
         let shares = dropbear.is_none() && config::may_share(&config_file(paths));
-        // Without a short way to it, sockets may have no place there.
+        // Without a short path to the directory, the names of sockets may be too long.
         let dir = if shares {
             paths
                 .make_short_way()
@@ -124,7 +125,7 @@ impl Guest {
     }
 
     /// `ssh -F ssh.conf -o ... WORDS...`, for what this program itself does on the guest. `words`
-    /// begin with options, and the VM's name.
+    /// begin with options, if any, and the VM's name.
     fn own_ssh(&self, words: &[&OsStr]) -> Command {
         if let Some(options) = &self.dropbear {
             let mut command = programs::SSH.command();
@@ -136,18 +137,18 @@ impl Guest {
         command
     }
 
-    /// A script of this program on the guest.
+    /// A command that runs a script of this program on the guest.
     fn script(&self, script: &OsStr) -> Command {
         self.own_ssh(&[OsStr::new(&self.name), script])
     }
 
-    /// A call over a connection of its own, which ends with it: the master of a shared one would
-    /// go on with the session when this ssh is killed.
+    /// `ssh` over a connection of its own, which ends with it: the master of a shared connection
+    /// would keep the session when this ssh is killed.
     pub(crate) fn ssh_alone(&self, words: &[OsString]) -> Command {
         self.ssh_with(options(JOB_OPTIONS).chain(options(&["ControlPath=none"])), words)
     }
 
-    /// The user's own call, begun with a shared connection if it may be one.
+    /// `ssh` for the user's own `qqmgr ssh`, over a shared connection if that is possible.
     pub(crate) fn users_ssh(&self, words: &[OsString]) -> Command {
         let purpose = Purpose::of(words);
         let command: &[&str] = if purpose.has_command { &["RemoteCommand=none"] } else { &[] };
@@ -156,7 +157,7 @@ impl Guest {
         self.ssh_with(options(command).chain(sharing), words)
     }
 
-    /// Whether the shared connection does for the user's own call.
+    /// Whether the user's own call can use the shared connection.
     pub(crate) fn shares(&self, words: &[OsString]) -> bool {
         self.shared.is_some() && Purpose::of(words).may_share()
     }
@@ -179,8 +180,8 @@ impl Guest {
         command
     }
 
-    /// `ssh` that tells in `-v`'s words whether the guest's server answers within these seconds,
-    /// and asks it for nothing.
+    /// An `ssh -v` whose messages show whether the guest's server answers within this many seconds;
+    /// it asks the server for nothing.
     pub(crate) fn question(&self, seconds: u64) -> Command {
         let mut command = programs::SSH.command();
         command.arg("-F").arg(&self.paths.ssh_config);
@@ -195,8 +196,8 @@ impl Guest {
         self.dropbear.is_some()
     }
 
-    /// The exit status by which ssh says that it has failed itself; dropbear's is not told from
-    /// the command's own.
+    /// The exit status by which ssh reports its own failure; dropbear's cannot be distinguished
+    /// from the command's own.
     pub(crate) fn failure_code(&self) -> u8 {
         if self.is_by_dropbear() { 1 } else { FAILURE_CODE }
     }
@@ -207,7 +208,8 @@ fn options(options: &[&str]) -> impl Iterator<Item = OsString> {
     options.iter().flat_map(|option| ["-o".into(), OsString::from(option)])
 }
 
-/// The VM's `ssh.conf` in options of dropbear's client, if `ssh` is that; says what is lost.
+/// Translates the VM's `ssh.conf` into options of dropbear's client, if `ssh` is that; notes what
+/// is lost.
 fn dropbear_options(paths: &Paths, log: &Log) -> Option<Vec<OsString>> {
     let ssh = programs::SSH.find()?.canonicalize().ok()?;
     if !dropbear::is_dropbear(&ssh) {
@@ -221,7 +223,7 @@ fn dropbear_options(paths: &Paths, log: &Log) -> Option<Vec<OsString>> {
     Some(translated.arguments)
 }
 
-/// What a running VM was started with, as far as its record tells.
+/// The choices that a running VM was started with, as far as its record has them.
 pub(crate) fn choices(instance: Option<&Instance>) -> Choices<'_> {
     instance.map_or_else(Choices::default, |instance| Choices {
         ssh_port: Some(instance.ssh_port),
@@ -229,7 +231,8 @@ pub(crate) fn choices(instance: Option<&Instance>) -> Choices<'_> {
     })
 }
 
-/// A command line for the guest's shell: one word is one, of several each is quoted.
+/// Makes a command line for the guest's shell: a single word is the whole line; several words are
+/// quoted one by one.
 pub(crate) fn remote_command(words: &[OsString]) -> OsString {
     match words {
         [line] => line.clone(),
@@ -286,7 +289,7 @@ pub(crate) fn config_text(
 }
 
 /// Writes the VM's `ssh.conf`, and makes the links that it goes through. A connection that was
-/// begun with another content is no longer the one that is meant, and ends.
+/// begun with another content is out of date, and is ended.
 pub(crate) fn write_config(
     name: &str,
     text: &str,

@@ -13,34 +13,35 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// What a program may say on each of its two streams where that is kept.
+/// Limit for each of a program's two output streams, where it is kept.
 const OUTPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Begins a line on stderr that is no error: it names what a script on the guest left out.
+/// Marks a line on stderr that is not an error: it names what a script on the guest left out.
 pub(super) const MARK: &[u8] = b"qqmgr-left-out: ";
 
-/// The same on all systems that QEMU runs on.
+/// The signal's number, which is the same on all systems that QEMU runs on.
 const SIGPIPE: i32 = 13;
 
-/// When a program is ended before it ends by itself.
+/// When to end a program that has not ended by itself.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Limits {
-    /// As it was given, and when it is over.
+    /// The time limit as it was given, and the moment when it is over.
     pub(crate) deadline: Option<(Duration, Instant)>,
-    /// The VM whose guest must live on, and how much was told of it before: ssh notices late, if
-    /// at all, that it does not.
+    /// The VM whose guest must live on, and how many bytes its event log had before: ssh notices
+    /// late, or never, that the guest has ended.
     pub(crate) guest: Option<(Paths, u64)>,
 }
 
 impl Limits {
-    /// What is left of the time, and at most this; in tenths of a second, since errors tell it.
+    /// The time that is left, and at most `most`; rounded up to tenths of a second, since errors
+    /// show it.
     pub(crate) fn left(&self, most: Duration) -> Duration {
         let Some((_, deadline)) = self.deadline else { return most };
         let left = deadline.saturating_duration_since(Instant::now()).as_secs_f64();
         Duration::from_secs_f64((left * 10.0).ceil() / 10.0).min(most)
     }
 
-    /// Waits for a program, or ends it and says why.
+    /// Waits for a program to end, or ends it and returns the reason.
     fn wait(&self, child: &mut Child, program: &OsStr) -> Result<ExitStatus, Error> {
         let failed = |error: &std::io::Error| {
             let reason = io_reason(error);
@@ -76,7 +77,7 @@ impl Limits {
     }
 }
 
-/// How a program ended and what it said.
+/// How a program ended, and its output.
 pub(crate) struct Output {
     /// `None` when a signal ended it.
     pub(crate) exit_code: Option<i32>,
@@ -85,7 +86,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// What it said on stderr, for a message.
+    /// Its stderr, as text for a message.
     pub(super) fn said(&self) -> String {
         said(&self.stderr)
     }
@@ -95,20 +96,20 @@ fn said(stderr: &[u8]) -> String {
     sanitized(String::from_utf8_lossy(stderr).trim())
 }
 
-/// Becomes the program. Comes back only when that fails.
+/// Replaces this process by the program. Returns only when that fails.
 pub(crate) fn replace_by(mut command: Command, log: &Log) -> Error {
     trace(&command, log);
     let error = command.exec();
     cannot_run(&command, &error)
 }
 
-/// Runs a program to its end and keeps what it says.
+/// Runs a program to its end and keeps its stdout and stderr.
 pub(crate) fn capture(mut command: Command, limits: &Limits, log: &Log) -> Result<Output, Error> {
     command.stdout(Stdio::piped());
     watch(command, limits, log)
 }
 
-/// Runs a program to its end and keeps its errors; its output is ours, where progress is shown.
+/// Runs a program to its end and keeps its stderr; its stdout is ours, where progress is shown.
 pub(super) fn watch(mut command: Command, limits: &Limits, log: &Log) -> Result<Output, Error> {
     trace(&command, log);
     let mut child = spawn(&mut command)?;
@@ -116,7 +117,7 @@ pub(super) fn watch(mut command: Command, limits: &Limits, log: &Log) -> Result<
     // Each reader ends when the program does, or when it has read too much, which ends the program.
     let readers = (std::thread::spawn(|| read(stdout)), std::thread::spawn(|| read(stderr)));
     let status = limits.wait(&mut child, command.get_program());
-    // Of one that was ended, another program may still have the other ends of the pipes.
+    // After a program was ended, another one may still have the other ends of the pipes.
     let status = status?;
     let (stdout, stderr) = (readers.0.join(), readers.1.join());
     let (Some(stdout), Some(stderr)) = (stdout.unwrap_or_default(), stderr.unwrap_or_default())
@@ -128,7 +129,7 @@ pub(super) fn watch(mut command: Command, limits: &Limits, log: &Log) -> Result<
     Ok(Output { exit_code: status.code(), stdout, stderr })
 }
 
-/// Runs a program with our streams; gives its exit code, `None` when a signal ended it.
+/// Runs a program with our streams. Returns its exit code, `None` when a signal ended it.
 pub(crate) fn run_attached(
     mut command: Command,
     limits: &Limits,
@@ -139,7 +140,7 @@ pub(crate) fn run_attached(
     limits.wait(&mut child, command.get_program()).map(|status| status.code())
 }
 
-/// Runs a program whose result does not matter, and not longer than this.
+/// Runs a program whose result does not matter, for at most `limit`.
 pub(super) fn briefly(mut command: Command, limit: Duration, log: &Log) {
     trace(&command, log);
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -157,19 +158,19 @@ fn read(stream: Option<impl Read>) -> Option<Vec<u8>> {
     (bytes.len() as u64 <= OUTPUT_BYTES_MAX).then_some(bytes)
 }
 
-/// How a pipe ended whose receiver got a whole stream.
+/// How a pipe ended after its receiver got a whole stream.
 pub(super) struct Piped {
-    /// What the sender said on stderr.
+    /// The sender's stderr.
     pub(super) said: Vec<u8>,
-    /// Not everything could be sent or received, and the rest was.
+    /// The error when something could not be sent or received, but everything else was.
     pub(super) incomplete: Option<Error>,
 }
 
-/// In what a receiver says, signs of a file that it could not write to its end.
+/// Signs in a receiver's messages of a file that it could not write to its end.
 const HALF_FILES: [&str; 5] = ["write", "wrote", "space", "quota", "i/o"];
 
-/// Runs `from | to`. What `to` says only counts when it had a whole stream to work on. `from` has
-/// broken off when it ends with the exit code `broken`.
+/// Runs `from | to`. The result of `to` counts only when it got a whole stream. The exit code
+/// `broken` of `from` means that the stream broke off.
 pub(super) fn pipe(
     mut from: Command,
     mut to: Command,
@@ -183,9 +184,10 @@ pub(super) fn pipe(
     let stream = source.stdout.take().map_or_else(Stdio::null, Stdio::from);
     let sink = spawn(to.stdin(stream).stdout(Stdio::null()));
     let receiver = to.get_program().to_os_string();
-    // It holds the reading end: with that open, `from` would never learn that `to` has ended.
+    // `to` holds the reading end: while that is open, `from` would never learn that the receiver
+    // has ended.
     drop(to);
-    // Both at once, since either may have more to say than a pipe holds.
+    // Both are awaited at once, since either may write more than a pipe holds.
     std::thread::scope(|scope| {
         let sending = scope.spawn(|| end(source, limits));
         let received = sink.and_then(|child| end(child, limits)).map(|end| {
@@ -193,7 +195,7 @@ pub(super) fn pipe(
             (end.checked(&receiver), HALF_FILES.iter().any(|sign| said.contains(sign)))
         });
         let sent = sending.join().unwrap_or_else(|_| Err(Error::failed("the copy failed")))?;
-        // That was ended by SIGPIPE, which is a consequence and no cause.
+        // The sender was ended by SIGPIPE, which is a consequence and not a cause.
         let receiver_left = sent.status.signal() == Some(SIGPIPE);
         let is_whole = sent.status.code().is_some_and(|code| code != broken.into());
         let said = sent.said.clone();
@@ -219,7 +221,7 @@ struct End {
 }
 
 impl End {
-    /// An error unless it ended well.
+    /// Returns an error unless the program succeeded.
     fn checked(&self, program: &OsStr) -> Result<(), Error> {
         if self.status.success() {
             return Ok(());
@@ -232,7 +234,7 @@ impl End {
     }
 }
 
-/// Waits for a program.
+/// Waits for a program of a pipe to end.
 fn end(mut child: Child, limits: &Limits) -> Result<End, Error> {
     let stderr = child.stderr.take();
     let reader = std::thread::spawn(|| read(stderr));

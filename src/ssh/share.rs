@@ -1,6 +1,6 @@
-//! The connection that several calls share. It is begun by an ssh of its own, with its own standard
-//! error: one that a call begins for itself would keep the caller's pipe open for a minute, and of
-//! ten calls at once each would try to begin one.
+//! The connection that several calls share. A separate ssh begins it, with its own standard error:
+//! if a call began it for itself, the master would keep the caller's pipe open for a minute, and
+//! ten calls at once would each try to begin one.
 
 use super::run::{briefly, run_attached};
 use super::{Guest, config};
@@ -24,12 +24,13 @@ use std::time::{Duration, Instant};
 
 /// How long a shared connection without a session stays open, in seconds.
 const PERSIST: &str = "60";
-/// How ssh begins the line about a host key that it has not seen before.
+/// The beginning of ssh's line about a host key that it has not seen before.
 const NEW_KEY: &[u8] = b"Warning: Permanently added ";
-/// A master that does not answer is stopped or hangs, and is left to itself.
+/// How long a master may take to exit. One that does not answer is stopped or hangs, and is left
+/// alone.
 const EXIT_WAIT: Duration = Duration::from_secs(2);
 
-/// The option that says where a shared connection is; ssh puts the user and the destination in.
+/// The option with the path of a shared connection; ssh fills in the user and the destination.
 pub(super) fn control_path(dir: &Path, number: usize) -> OsString {
     let mut option = OsString::from("ControlPath=");
     option.push(control_sockets::path(dir, number));
@@ -37,19 +38,20 @@ pub(super) fn control_path(dir: &Path, number: usize) -> OsString {
 }
 
 impl Guest {
-    /// Sees to it that there is a shared connection with room for a call of this process, if this
-    /// guest's are shared. Without one, each call has its own.
+    /// Makes sure that there is a shared connection with room for a call of this process, if this
+    /// guest's connections are shared. Without a shared connection, each call makes its own.
     pub(crate) fn begin_sharing(&self) -> Result<(), Error> {
         self.share()?.map_err(|said| unreachable(&self.name, &self.paths, &said))
     }
 
-    /// The inner error is what ssh said when it did not get through to the guest.
+    /// Finds or begins the shared connection. The inner error is what ssh said when it did not
+    /// reach the guest.
     pub(crate) fn share(&self) -> Result<Result<(), String>, Error> {
         let (Some(dir), own) = (&self.shared, &self.paths.dir) else { return Ok(Ok(())) };
         let failures = Seats::read(own).failures;
         let _turn = self.turn()?;
         let mut seats = Seats::read(own);
-        // Whoever had the turn before could not connect: this call says so itself.
+        // The call that had the turn before could not connect: this call reports the error itself.
         let failed = seats.failures != failures;
         self.seat.set(if failed { None } else { seats.take(std::process::id(), is_alive) });
         let Some(number) = self.seat.get() else { return Ok(Ok(())) };
@@ -88,7 +90,7 @@ impl Guest {
         if exit_code != Some(0) {
             return Ok(Err(String::from_utf8_lossy(&bytes).into_owned()));
         }
-        // A key that is new is accepted without asking: nothing to tell a script.
+        // A new key is accepted without asking: a script does not need the message.
         let lines = bytes.split_inclusive(|byte| *byte == b'\n');
         for line in lines.filter(|line| !line.starts_with(NEW_KEY)) {
             let _ = std::io::stderr().write_all(line);
@@ -97,12 +99,13 @@ impl Guest {
     }
 }
 
-/// Where there is no `/proc`, no other process is seen, and all calls share one connection.
+/// Whether a process is alive. Without `/proc`, no other process is seen, and all calls share one
+/// connection.
 fn is_alive(pid: u32) -> bool {
     linux::stat(pid).map_or(true, |stat| stat.is_some_and(|stat| stat.state != 'Z'))
 }
 
-/// That ssh did not get through, in its own words, with what helps.
+/// The error that ssh did not reach the guest, in its own words, with a hint.
 fn unreachable(name: &str, paths: &Paths, said: &str) -> Error {
     let said = sanitized(said.trim());
     let has = |cause: &str| said.contains(cause);
@@ -128,8 +131,8 @@ fn unreachable(name: &str, paths: &Paths, said: &str) -> Error {
     Error::failed(format!("cannot reach the guest of VM `{name}`: {said}")).hint(hint)
 }
 
-/// Ends the shared connections of a VM, also one where the user wants it. They end by themselves
-/// when QEMU does, only not at once; so nothing that ssh says here matters.
+/// Ends the shared connections of a VM, including the one at the user's own `ControlPath`. They
+/// would end by themselves some time after QEMU; so nothing that ssh says here matters.
 pub(crate) fn end_shared_connection(name: &str, paths: &Paths, log: &Log) -> Result<(), Error> {
     let exit = |ssh_option: &str, value: &Path, also: &[&Path]| {
         let mut ssh = programs::SSH.command();
@@ -150,8 +153,9 @@ pub(crate) fn end_shared_connection(name: &str, paths: &Paths, log: &Log) -> Res
     control_sockets::all(&paths.dir).iter().try_for_each(|socket| files::remove(socket))
 }
 
-/// Ends and forgets what is only of the guest that has ended. A guest that forgets what it writes
-/// (`-snapshot`) may have made its host keys during this start, and makes others at the next one.
+/// Ends the shared connections of a guest that has ended, and forgets its host keys if they ended
+/// with it: a guest that forgets what it writes (`-snapshot`) may have made its host keys during
+/// this start, and makes others at the next one.
 pub(crate) fn forget_guest(name: &str, paths: &Paths, log: &Log) -> Result<(), Error> {
     end_shared_connection(name, paths, log)?;
     let Some(instance) = Instance::read(paths)? else { return Ok(()) };
@@ -165,7 +169,7 @@ pub(crate) fn forget_guest(name: &str, paths: &Paths, log: &Log) -> Result<(), E
     Ok(())
 }
 
-/// Whether connections are shared where the user wants that.
+/// Whether the user's own `ControlPath` says where connections are shared.
 fn has_own_control_path(paths: &Paths) -> bool {
     let text = super::config_file(paths);
     config::settings(&text).any(|(keyword, value)| {

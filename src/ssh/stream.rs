@@ -2,8 +2,8 @@
 //! that sftp does not follow: the programs on both sides, and the scripts that run them on the
 //! guest.
 //!
-//! On the guest, files arrive under their new name by a rename, so that an interrupted copy leaves
-//! no half file under it. A directory that is there already is copied into, as `scp -r` does.
+//! On the guest, files get their new name by a rename, so that an interrupted copy leaves no half
+//! file under it. An existing directory is copied into, as `scp -r` does.
 
 use super::Guest;
 use super::copy::{ask, is_pattern, local};
@@ -18,8 +18,8 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// `$1` is where to, `$2` the name within the stream, or `.` for one without, `$3` how many sources
-/// there are.
+/// `$1` is the destination, `$2` the name within the stream, or `.` for a source without a name,
+/// `$3` the number of sources.
 const PUT: &str = r#"
 if [ -d "$1" ]; then exec tar -xof - -C "$1"; fi
 to=${1%/}
@@ -33,9 +33,9 @@ status=$?
 rm -rf "$part"
 exit $status
 "#;
-/// `$1` is the path, which is `$3` in the directory `$2`; or that is `.`, and its content is meant.
-/// Links are followed, as `scp -r` does. If some of them lead to directories, nowhere or round in
-/// circles, the tree is laid out anew first: directories, and a link to each file.
+/// `$1` is the path: it is `$3` in the directory `$2`, or `$3` is `.` and the content of `$2` is
+/// sent. Links are followed, as `scp -r` does. If some of them lead to directories, nowhere or
+/// round in circles, a copy of the tree is made first: directories, and a link to each file.
 const GET: &str = r#"
 if [ ! -e "$1" ]; then
     why='No such file or directory'
@@ -93,7 +93,8 @@ chmod -R u+rwx "$copy"
 rm -rf "$copy"
 exit $status
 "#;
-/// Behind it come the names that a pattern matches, pasted, and [`ODD_END`].
+/// Prints `odd` if there are links that sftp does not follow. A pattern of names is pasted behind
+/// it, and then [`ODD_END`].
 const ODD: &str = r#"
 odd='for link; do [ -f "$link" ] || { echo odd; exit; }; done'
 command -v tar >/dev/null || exit 0
@@ -102,7 +103,7 @@ const ODD_END: &str = r#"; do
     [ ! -d "$path" ] || find "$path/" -type l -exec sh -c "$odd" sh {} + 2>/dev/null
 done
 :"#;
-/// The pattern is pasted behind it: the names that it matches, NUL after each.
+/// Prints the names that a pattern matches, with NUL after each. The pattern is pasted behind it.
 const MATCHES: &str = r"printf '%s\0' ";
 
 /// Copies to the guest, source by source.
@@ -124,7 +125,7 @@ pub(super) fn put(guest: &Guest, from: &[PathBuf], to: &OsStr) -> Result<(), Err
     })
 }
 
-/// What sends a source from the guest.
+/// The command that sends a source from the guest.
 pub(super) fn sender(guest: &Guest, from: &OsStr) -> Command {
     let from = home_relative(from);
     let (dir, name) = match last_part(&from) {
@@ -135,22 +136,23 @@ pub(super) fn sender(guest: &Guest, from: &OsStr) -> Command {
     guest.script(&remote_script(&script, &[&from, dir.as_os_str(), &name]))
 }
 
-/// What unpacks it into a directory.
+/// The command that unpacks a stream into a directory.
 pub(super) fn receiver(dir: &Path) -> Command {
     let mut tar = tar();
-    // Neither its owners nor its set-user-ID bits are the guest's to choose.
+    // The guest must not choose owners or set-user-ID bits here.
     tar.args(["--no-same-owner", "--no-same-permissions", "-xf", "-", "-C"]).arg(dir);
     tar
 }
 
 fn tar() -> Command {
     let mut tar = programs::TAR.command();
-    // Options for people, which change what is packed and where it goes; and one language.
+    // The user's options would change what is packed and where it goes; messages are in one
+    // language.
     tar.env_remove("TAR_OPTIONS").env("LC_ALL", "C");
     tar
 }
 
-/// What the script on the guest says that it left out.
+/// The files that the script on the guest says it left out.
 pub(super) fn left_out(said: &[u8]) -> Vec<LeftOut> {
     let lines = said.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(MARK));
     let left = lines.map(|line| {
@@ -161,7 +163,8 @@ pub(super) fn left_out(said: &[u8]) -> Vec<LeftOut> {
     left.collect()
 }
 
-/// Whether there are links in the source that sftp does not follow, and tar to follow them.
+/// Whether the source has links that sftp does not follow, and the guest has a tar that follows
+/// them.
 pub(super) fn has_odd_links(guest: &Guest, path: &OsStr) -> Result<bool, Error> {
     let mut script = OsString::from(ODD);
     script.push(quoted(&home_relative(path), is_pattern(path)));
@@ -183,17 +186,17 @@ pub(super) fn expanded(guest: &Guest, path: &OsStr) -> Result<Vec<OsString>, Err
     }
     let names = output.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty());
     let names = names.map(|name| OsString::from_vec(name.to_vec()));
-    // A shell may have `.*` match these; the directory itself, and the one above, are not meant.
+    // A shell may have `.*` match these; the directory itself and the one above are not wanted.
     Ok(names.filter(|name| last_part(name).is_some()).collect())
 }
 
-/// The directory that a path's last part lies in.
+/// The directory that has a path's last part.
 fn parent(path: &Path) -> PathBuf {
     local(path.parent().unwrap_or(Path::new(".")))
 }
 
-/// `~/x` is `x`: ssh's commands start in the home directory, and quotes would keep the `~`. A
-/// leading dash gets `./` in front, so that no program takes it for an option.
+/// Turns `~/x` into `x`: ssh's commands start in the home directory, and quotes would keep the `~`.
+/// A leading dash gets `./` in front, so that no program takes it for an option.
 fn home_relative(path: &OsStr) -> OsString {
     match path.as_bytes() {
         b"" | b"~" | b"~/" => OsString::from("."),
@@ -218,7 +221,7 @@ fn remote_script_os(script: &OsStr, arguments: &[&OsStr]) -> OsString {
     line
 }
 
-/// In single quotes; with `patterns`, all but `*`, `?` and what brackets need.
+/// Puts a text in single quotes; with `patterns`, all but `*`, `?` and what brackets need.
 pub(super) fn quoted(text: &OsStr, patterns: bool) -> OsString {
     let mut out = b"'".to_vec();
     for byte in text.as_bytes() {

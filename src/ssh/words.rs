@@ -1,5 +1,5 @@
-//! The words behind `qqmgr ssh VM`, as ssh(1) reads them: options up to the first word that is
-//! none, and a command. Pure.
+//! The words behind `qqmgr ssh VM`, as ssh(1) reads them: options up to the first word that is not
+//! an option, and a command. Pure.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 /// The options of ssh that take an argument (OpenSSH 9.2 to 10.0).
 const WITH_ARGUMENT: &[u8] = b"BDEFIJLOPQRSWbceilmopw";
 
-/// What a call of ssh is for.
+/// The purpose of a call of ssh, as its words show it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Purpose {
     /// It has options of its own.
@@ -45,8 +45,8 @@ impl Purpose {
         purpose
     }
 
-    /// Whether the shared connection does for it. What options ask for, another connection may
-    /// not have: a user, a port that is forwarded, an agent. A shell has its own, too.
+    /// Whether the call can use the shared connection. Options may ask for what another connection
+    /// does not have: a user, a forwarded port, an agent. A shell has its own connection.
     pub(super) fn may_share(self) -> bool {
         self.has_command && !self.has_options
     }
