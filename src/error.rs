@@ -1,6 +1,6 @@
 //! The error type: what went wrong, what to do next, and the exit code and JSON of it.
 //!
-//! The one error type of the layers that know of VMs; `toml`, `json`, `template` and `words` have
+//! All layers that know about VMs use this type. `toml`, `json`, `template` and `words` have
 //! [`Problem`]s or errors of their own, which become an `Error` where they meet a file or a VM.
 
 use crate::hint;
@@ -15,7 +15,7 @@ const TOO_MANY_OPEN_FILES: i32 = 24;
 /// At most this many problems of one file are shown.
 const PROBLEMS_MAX: usize = 20;
 
-/// The kinds that scripts can tell apart, by name in JSON and by exit code.
+/// The kinds of error that scripts can distinguish, by name in JSON and by exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Failed,
@@ -54,29 +54,29 @@ pub(crate) struct Error {
     pub(crate) kind: Kind,
     message: String,
     hint: Option<String>,
-    /// Problems at places of a file; they stand in for `message` then.
+    /// Problems at places in a file. They are shown instead of `message`.
     located: Option<Box<Located>>,
-    /// The class of an error that QEMU gave: `GenericError`, ... (`QapiErrorClass` of
+    /// The class of an error that QEMU returned: `GenericError`, ... (`QapiErrorClass` of
     /// `qapi/error.json`).
     class: Option<String>,
-    /// The VM that it is about.
+    /// The VM that the error is about.
     vm: Option<Box<Vm>>,
-    /// What was read before it failed, by the names that it has in the command's result.
+    /// The output that was read before the command failed, by its names in the command's result.
     read: Option<Box<Read>>,
 }
 
-/// Members of a result, with what was read.
+/// Members of a command's result, each with its value.
 #[derive(Debug, Default)]
 struct Read(Vec<(&'static str, Value)>);
 
 #[derive(Debug)]
 struct Vm {
     name: String,
-    /// Others were asked for, too: who reads the text must be told which one this is.
+    /// The command acts on several VMs, so the text must name this one.
     among_others: bool,
 }
 
-/// [`Problem`]s and the source that has them.
+/// [`Problem`]s and the source that contains them.
 #[derive(Debug)]
 pub(crate) struct Located {
     pub(crate) source: Arc<Source>,
@@ -103,7 +103,7 @@ impl Error {
         }
     }
 
-    /// That a record of qqmgr's own was written by a newer version.
+    /// The error for a record of qqmgr's own that was written by a newer version.
     pub(crate) fn newer_record(path: &Path) -> Self {
         let message = format!("`{}` was written by a newer qqmgr than this one", path.display());
         Self::failed(message).hint("use the newer one here")
@@ -114,13 +114,13 @@ impl Error {
         self
     }
 
-    /// Says first what was done before it failed, and stays so.
+    /// Puts what was done before the failure in front of the message. The kind stays.
     pub(crate) fn after(mut self, done: &str) -> Self {
         self.message.insert_str(0, &format!("{done}: "));
         self
     }
 
-    /// Says what it comes from, which decides on the exit code.
+    /// Appends the message of the cause and takes over its kind, which decides the exit code.
     pub(crate) fn because(mut self, cause: &Self) -> Self {
         self.message = format!("{}: {}", self.message, cause.message);
         self.kind = cause.kind;
@@ -136,26 +136,26 @@ impl Error {
         self
     }
 
-    /// The class that QEMU gave it, for scripts.
+    /// Sets the class that QEMU gave the error, for scripts.
     pub(crate) fn of_class(mut self, class: &str) -> Self {
         self.class = Some(class.to_string());
         self
     }
 
-    /// The VM that it is about, alone or among others that a command acts on.
+    /// Sets the VM that the error is about; `among_others` when the command acts on several.
     pub(crate) fn of_vm(mut self, name: &str, among_others: bool) -> Self {
         self.vm = Some(Box::new(Vm { name: name.to_string(), among_others }));
         self
     }
 
-    /// A member of the command's result that `--json` gives beside the error, because it was read
-    /// before the command failed.
+    /// Adds a member of the command's result that `--json` prints beside the error, because it was
+    /// read before the command failed.
     pub(crate) fn after_reading(mut self, name: &'static str, text: &str) -> Self {
         self.read.get_or_insert_default().0.push((name, Value::from(text)));
         self
     }
 
-    /// Configuration errors, all at once. `problems` is not empty.
+    /// Makes one error of all problems of a configuration. `problems` is not empty.
     pub(crate) fn config(source: &Arc<Source>, problems: Vec<Problem>) -> Self {
         let hint = problems.iter().take(PROBLEMS_MAX).find_map(|problem| problem.hint.clone());
         let located = Located { source: Arc::clone(source), problems };
@@ -179,12 +179,12 @@ impl Error {
         }
     }
 
-    /// The problems at places of a file, however many, or the error if it is no such.
+    /// Gives all problems at places in a file, or the error itself if it has none.
     pub(crate) fn into_located(mut self) -> Result<Located, Self> {
         self.located.take().map(|located| *located).ok_or(self)
     }
 
-    /// Told of a place of the file.
+    /// Makes this error a problem at a place in the file.
     pub(crate) fn at(self, span: Span) -> Problem {
         Problem { span, message: self.message, hint: self.hint }
     }
@@ -241,10 +241,10 @@ impl Located {
     }
 }
 
-/// Where a problem is.
+/// The source and position of a problem.
 type Place<'a> = (&'a Source, Position);
 
-/// The members that it has in JSON.
+/// The members of a problem in JSON.
 pub(crate) fn problem_json(
     problem: &Problem,
     (source, Position { line, column }): Place,
@@ -262,16 +262,16 @@ fn hint_json(hint: Option<&str>) -> Value {
     hint.map(hint::complete).as_deref().into()
 }
 
-/// How something wrong is told to people: what stands before each `error:` and `hint:`.
+/// How an error is shown to people: the text in front of each `error:` and `hint:`.
 pub(crate) struct Style(&'static str);
 
-/// Other programs write there, too.
+/// The style of stderr, which other programs write to as well.
 const STDERR: Style = Style("qqmgr: ");
-/// The style of what the user asked for: none.
+/// The style of a result that the user asked for: no prefix.
 pub(crate) const STDOUT: Style = Style("");
 
 impl Style {
-    /// With the place in the source; newline at the end.
+    /// The text of a problem with its place in the source and a newline at the end.
     pub(crate) fn problem(
         &self,
         severity: &str,
@@ -298,13 +298,13 @@ impl Style {
     }
 }
 
-/// Whether an error tells of what this process or its machine has too little of, and so of nothing
-/// else: `ENOMEM`, `ENFILE`, `EMFILE`.
+/// Whether an error means only that this process or its machine is short of something: `ENOMEM`,
+/// `ENFILE`, `EMFILE`.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(12 | 23 | TOO_MANY_OPEN_FILES))
 }
 
-/// The system's words without std's "(os error N)".
+/// The system's description of an error without std's "(os error N)".
 pub(crate) fn io_reason(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();

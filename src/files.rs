@@ -1,7 +1,7 @@
-//! TRUSTED CORE: creates, overwrites and deletes files: those in a VM's directory, and what a user
-//! asked to have written ([`create`]).
+//! TRUSTED CORE: creates, overwrites and deletes files in a VM's directory, and writes new files
+//! for the user ([`create`]).
 //!
-//! A VM's directory is ours alone: sockets in it give full control of the VM.
+//! Only this user may enter a VM's directory, because its sockets give full control of the VM.
 
 use crate::error::Error;
 use crate::linux;
@@ -15,12 +15,12 @@ use std::os::unix::fs::{
 };
 use std::path::{Path, PathBuf};
 
-/// Only the owner may enter.
+/// The mode of a directory that only its owner may enter.
 const PRIVATE_DIR: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
-/// As much as most of what is read has.
+/// The initial size of the read buffer, enough for most files that are read here.
 const READ_BYTES: usize = 4096;
-/// The files that are replaced by [`write_private`], and the picture that QEMU writes.
+/// The names of files that [`write_private`] replaces, and of the picture that QEMU writes.
 const WRITTEN: &[&str] = &[
     "copy-method",
     "events.in",
@@ -33,8 +33,8 @@ const WRITTEN: &[&str] = &[
     "ssh.seats",
 ];
 
-/// Makes `dir` and what is missing above it, 0700, and verifies that it is a directory of this
-/// user that nobody else may enter. No link of another user leads to it.
+/// Makes `dir` and its missing parents, 0700, and verifies that it is a directory of this user that
+/// no other user may enter and that is not reached through a link of another user.
 pub(crate) fn private_dir(dir: &Path) -> Result<(), Error> {
     check_links(dir)?;
     let made = DirBuilder::new().recursive(true).mode(PRIVATE_DIR).create(dir);
@@ -57,7 +57,8 @@ pub(crate) fn private_dir(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Gives the directory that was looked at the mode 0700, and no other that has its name by now.
+/// Gives the directory that was looked at the mode 0700. It is an error if another one has its name
+/// by now.
 fn restrict(dir: &Path, looked_at: &fs::Metadata) -> io::Result<()> {
     let opened = File::open(dir)?;
     let metadata = opened.metadata()?;
@@ -67,9 +68,9 @@ fn restrict(dir: &Path, looked_at: &fs::Metadata) -> io::Result<()> {
     opened.set_permissions(Permissions::from_mode(PRIVATE_DIR))
 }
 
-/// A directory of this user for what only this user may change. It is made 0700 if it is missing; a
-/// link to one keeps leading there, and the mode of that one is the user's choice. Gives its real
-/// path.
+/// Finds or makes a directory whose content only this user may change, and gives its real path. A
+/// missing directory is made 0700. A link to a directory is followed and kept, and the mode of its
+/// target is the user's choice.
 pub(crate) fn own_dir(dir: &Path) -> Result<PathBuf, Error> {
     check_links(dir)?;
     if !fs::symlink_metadata(dir).is_ok_and(|metadata| metadata.is_symlink()) {
@@ -91,8 +92,9 @@ pub(crate) fn own_dir(dir: &Path) -> Result<PathBuf, Error> {
     Err(error.hint(format!("`{}` leads there; use a directory of your own", dir.display())))
 }
 
-/// An error if a link of another user is on the way to `path`, or is there itself: that user would
-/// choose which directory is made or changed. Links of the system are trusted: their owner has `/`.
+/// Fails if a link of another user is part of `path` or at its end: that user would choose which
+/// directory is made or changed. Links of the system's user are trusted, because that user owns
+/// `/`.
 fn check_links(path: &Path) -> Result<(), Error> {
     let system = fs::metadata("/").map_or(0, |root| root.uid());
     let way = path.ancestors().filter(|way| !way.as_os_str().is_empty());
@@ -107,7 +109,7 @@ fn check_links(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// The error of a directory that cannot be made or entered, with what helps against the cause.
+/// The error for a directory that cannot be made or entered, with a hint that fits the cause.
 fn no_dir(verb: &str, dir: &Path, error: &io::Error) -> Error {
     let failed = Error::io(verb, dir, error);
     let elsewhere = "QQMGR_RUNTIME_DIR names another directory for the files of all VMs";
@@ -123,18 +125,18 @@ fn no_dir(verb: &str, dir: &Path, error: &io::Error) -> Error {
     }
 }
 
-/// The nearest directory from here upwards that can be looked at, and its owner.
+/// The nearest directory from `dir` upwards that can be looked at, and its owner.
 fn owned(dir: &Path) -> Option<(&Path, u32)> {
     dir.ancestors().find_map(|dir| Some((dir, fs::symlink_metadata(dir).ok()?.uid())))
 }
 
-/// Whether it is a directory of a VM or an image, or a `.qqmgr` with these.
+/// Whether `dir` is the directory of a VM or an image, or a `.qqmgr` that contains these.
 fn is_runtime(dir: &Path) -> bool {
     let name = dir.file_name().unwrap_or_default().as_bytes();
     name.ends_with(b".qqmgr") || name.starts_with(b"vm.") || name.starts_with(b"img.")
 }
 
-/// What helps when a directory of ours is another user's: `sudo qqmgr` makes root's.
+/// The hint for a directory of qqmgr that belongs to another user. `sudo qqmgr` makes root's.
 fn whose(dir: &Path, owner: u32, user: u32) -> String {
     let shown = dir.display();
     if owner == 0 {
@@ -144,8 +146,8 @@ fn whose(dir: &Path, owner: u32, user: u32) -> String {
     }
 }
 
-/// An error unless the directory can be entered, or is not there. What cannot be looked at must
-/// not be taken for what is not there.
+/// Fails if the directory exists and cannot be entered, so that a directory that cannot be looked
+/// at is not treated as missing.
 pub(crate) fn check_access(dir: &Path) -> Result<(), Error> {
     match fs::symlink_metadata(dir.join(".")) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -155,7 +157,7 @@ pub(crate) fn check_access(dir: &Path) -> Result<(), Error> {
     }
 }
 
-/// The effective user, which owns what this process creates.
+/// The effective user of this process, who owns the files that it creates.
 pub(crate) fn user_id() -> Result<u32, Error> {
     if let Some(user) = linux::user_id() {
         return Ok(user);
@@ -166,7 +168,7 @@ pub(crate) fn user_id() -> Result<u32, Error> {
     said.trim().parse().map_err(|_| Error::failed("cannot tell the user: `id -u` gives no number"))
 }
 
-/// Makes `link` a symbolic link to `target`; one that already leads elsewhere is an error.
+/// Makes `link` a symbolic link to `target`. A link that leads elsewhere is an error.
 pub(crate) fn symlink(target: &Path, link: &Path) -> Result<(), Error> {
     match std::os::unix::fs::symlink(target, link) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -182,7 +184,7 @@ pub(crate) fn symlink(target: &Path, link: &Path) -> Result<(), Error> {
 }
 
 /// The directory that an environment variable names. A relative or empty path would mean another
-/// directory in each working directory, so it counts as not set, as the XDG specification wants it.
+/// directory in each working directory, so it counts as not set, as the XDG specification requires.
 pub(crate) fn directory_in(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
 }
@@ -192,7 +194,7 @@ pub(crate) fn home() -> Option<PathBuf> {
     directory_in("HOME")
 }
 
-/// Whether no shell, ssh configuration or option list would read the path as anything else.
+/// Whether shells, ssh configurations and option lists all read the path literally.
 pub(crate) fn is_plain(path: &Path) -> bool {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(byte);
     path.as_os_str().as_bytes().iter().all(plain)
@@ -215,7 +217,7 @@ pub(crate) fn write_private(path: &Path, content: &str) -> Result<(), Error> {
     })
 }
 
-/// A new file, 0600, in place of one that is there, with what is not text.
+/// Writes a new file, 0600, in place of any file of that name. The content need not be text.
 pub(crate) fn write_new(path: &Path, content: &[u8]) -> Result<(), Error> {
     let written = create_private(path).and_then(|mut file| file.write_all(content));
     written.map_err(|error| {
@@ -224,7 +226,8 @@ pub(crate) fn write_new(path: &Path, content: &[u8]) -> Result<(), Error> {
     })
 }
 
-/// Gives a file that is finished its name, in place of one that is there: on the disk, too.
+/// Gives a finished file its final name, in place of any file that has it, after syncing its
+/// content to the disk.
 pub(crate) fn put_in_place(finished: &Path, path: &Path) -> Result<(), Error> {
     let synced = File::open(finished).and_then(|file| file.sync_all());
     synced
@@ -232,14 +235,15 @@ pub(crate) fn put_in_place(finished: &Path, path: &Path) -> Result<(), Error> {
         .map_err(|error| Error::io("write", path, &error))
 }
 
-/// Removes what a [`write_private`] left that was killed. What cannot be removed does no harm.
+/// Removes the temporary files of a [`write_private`] that was killed. A file that cannot be
+/// removed does no harm.
 pub(crate) fn remove_unfinished(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
         let is_pid = |text: &OsStr| {
             text.to_str().is_some_and(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
         };
-        // Only names that are made here: `instance.json.1234`, and not a user's `core.1234`.
+        // Only names that this program makes: `instance.json.1234`, but not a user's `core.1234`.
         let of_ours = path.file_stem().is_some_and(|name| WRITTEN.iter().any(|ours| name == *ours));
         if of_ours && path.extension().is_some_and(is_pid) {
             let _ = fs::remove_file(path);
@@ -247,7 +251,7 @@ pub(crate) fn remove_unfinished(dir: &Path) {
     }
 }
 
-/// Writes a new file for the user, with the mode that new files have; one that is there is an
+/// Writes a new file for the user, with the default mode of new files. An existing file is an
 /// error.
 pub(crate) fn create(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
@@ -257,14 +261,14 @@ pub(crate) fn create(path: &Path, content: &[u8]) -> io::Result<()> {
     })
 }
 
-/// A name beside the file that no other process uses.
+/// The name of a temporary file beside `path` that no other process uses.
 pub(crate) fn temporary(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_os_string();
     name.push(format!(".{}", std::process::id()));
     PathBuf::from(name)
 }
 
-/// A new, empty file, 0600, in place of one that is there.
+/// Makes a new, empty file, 0600, in place of any file of that name.
 pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -273,9 +277,10 @@ pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(path)
 }
 
-/// Opens the file for [`File::lock`], made if it is missing, content kept. Anything else in its
-/// place is an error: a dangling link would be made into a file elsewhere, or never be.
-/// On a file system that has become read-only it is opened for reading, which is enough for a lock.
+/// Opens the file for [`File::lock`]; makes it if it is missing and keeps its content. Anything but
+/// a regular file is an error: through a dangling link a file would be made elsewhere, or could
+/// never be made. On a file system that has become read-only the file is opened for reading, which
+/// is enough for a lock.
 pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
     check_regular(path)?;
     let mut options = OpenOptions::new();
@@ -283,7 +288,7 @@ pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
     or_for_reading(options.open(path), path)
 }
 
-/// An error if there is something that is no regular file.
+/// Fails if the path names something other than a regular file.
 fn check_regular(path: &Path) -> io::Result<()> {
     let kind = match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.is_file() => metadata.file_type(),
@@ -300,7 +305,7 @@ fn check_regular(path: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{what}; remove it")))
 }
 
-/// Opens a lock that is there.
+/// Opens an existing lock file.
 pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
     check_regular(path)?;
     or_for_reading(OpenOptions::new().read(true).write(true).open(path), path)
@@ -313,23 +318,23 @@ fn or_for_reading(opened: io::Result<File>, path: &Path) -> io::Result<File> {
     }
 }
 
-/// Whether it is a regular file, no link to one, and not empty.
+/// Whether `path` is a regular file that is not empty. A link to one does not count.
 pub(crate) fn has_content(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0)
 }
 
-/// Gives a file another name, in place of one that has it.
+/// Renames a file, replacing any file that has the new name.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), Error> {
     fs::rename(from, to).map_err(|error| Error::io("rename", from, &error))
 }
 
-/// The names in a directory that are UTF-8, as all that are made here are.
+/// The names in a directory that are UTF-8, as all names that this program makes are.
 pub(crate) fn names_in(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
-/// Takes its content from a regular file, if there is one.
+/// Truncates a regular file to nothing, if there is one.
 pub(crate) fn empty(path: &Path) -> Result<(), Error> {
     if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
         return Ok(());
@@ -338,10 +343,10 @@ pub(crate) fn empty(path: &Path) -> Result<(), Error> {
     emptied.map(|_| ()).map_err(|error| Error::io("empty", path, &error))
 }
 
-/// Removes a file; that it is gone already is fine.
+/// Removes a file. A missing file is no error.
 pub(crate) fn remove(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
-        // A file system that is read-only says so of a file that is not there, too.
+        // A read-only file system gives this error for a missing file as well.
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem && is_missing(path) => {
             Ok(())
         }
@@ -352,7 +357,7 @@ pub(crate) fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Whether there is nothing at the path, which is proven.
+/// Whether it is certain that there is nothing at the path.
 pub(crate) fn is_missing(path: &Path) -> bool {
     let found = path.symlink_metadata();
     found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
@@ -370,7 +375,7 @@ pub(crate) fn remove_empty_dir(dir: &Path) {
     }
 }
 
-/// Whether the open file is the one that the path leads to.
+/// Whether the path leads to the open file.
 pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
     matches!((file.metadata(), fs::metadata(path)), (Ok(a), Ok(b)) if same(&a, &b))
@@ -381,7 +386,7 @@ pub(crate) fn read_end(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     end_of(&mut File::open(path)?, limit)
 }
 
-/// The same of an open file.
+/// The last `limit` bytes of an open file.
 pub(crate) fn end_of(file: &mut File, limit: u64) -> io::Result<Vec<u8>> {
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(limit)))?;
@@ -402,8 +407,8 @@ pub(crate) fn read_start(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The first `limit` bytes of a regular file; `None` when there is no such file. One that cannot
-/// be read is an error: what it would have said is not known then.
+/// The first `limit` bytes of a regular file; `None` when there is no such file. A file that cannot
+/// be read is an error, because its content is unknown.
 pub(crate) fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
     use io::ErrorKind::{InvalidInput, NotADirectory, NotFound};
     match read_start(path, limit) {

@@ -9,8 +9,8 @@ pub(crate) fn is_pattern(word: &str) -> bool {
 /// (XCU 2.14) without classes. A `[` that is not closed stands for itself.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let (mut pattern, mut name) = (pattern, name);
-    // Behind the last `*`, and the part of the name that it may still give up. Of several, only
-    // the last has to: what the ones before it took can stay as it is.
+    // The pattern behind the last `*`, and the part of the name that this `*` may still take more
+    // of. Only the last `*` needs this: what the earlier ones took can stay as it is.
     let mut star: Option<(&str, &str)> = None;
     loop {
         if let Some(rest) = pattern.strip_prefix('*') {
@@ -29,7 +29,7 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// Matches the pattern's first part, which is no `*`, with one character; gives the rests of both.
+/// Matches the pattern's first part, which is no `*`, with one character; gives the rest of both.
 fn one<'a, 'b>(pattern: &'a str, name: &'b str) -> Option<(&'a str, &'b str)> {
     let (first, c) = (pattern.chars().next()?, name.chars().next()?);
     let rest = &pattern[first.len_utf8()..];

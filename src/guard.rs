@@ -1,10 +1,10 @@
-//! TRUSTED CORE: starts a process that outlives this one, to do what this one cannot do any more:
-//! stop a VM, give a terminal its mode back.
+//! TRUSTED CORE: starts a process that outlives this one and does what this one can no longer do:
+//! stop a VM, or restore a terminal's mode.
 //!
 //! std has no signal handlers, and none would help against SIGKILL. So a child waits in a process
 //! group of its own, where Ctrl-C does not reach it, for the end of a pipe that only this process
-//! holds: its standard input ends when this process does, however that happens. Of a program that
-//! is being started meanwhile, the pipe is held until that one runs, so that it can be seen then.
+//! holds: the child's standard input ends when this process does, however that happens. A program
+//! that this process is just starting holds the pipe until it runs, so the child can see it then.
 
 use crate::error::Error;
 use crate::log::Log;
@@ -16,14 +16,14 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, Stdio};
 
-/// A signal that is ignored stays so for the program. Who sets the mode of a terminal without being
-/// in its foreground would be stopped by TTOU.
+/// A signal that is ignored stays ignored in the program. TTOU would stop a process that sets the
+/// mode of a terminal from the background.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM TTOU
 exec "$@"
 "#;
 
-/// Dropped without [`Guard::disarm`] it does its work.
+/// A waiting child process. It does its work when this is dropped without [`Guard::disarm`].
 pub(crate) struct Guard {
     child: Child,
     _pipe: ChildStdin,
@@ -31,8 +31,8 @@ pub(crate) struct Guard {
 
 impl Guard {
     /// Runs `argv`, a program that does its work at the end of its standard input, and waits until
-    /// it says on its standard error that it is `ready`: what it needs may be gone later. It has
-    /// `stdout` as its standard output.
+    /// the program writes `ready` to its standard error, since what it needs may be gone later. Its
+    /// standard output is `stdout`.
     pub(crate) fn new(
         argv: &[OsString],
         ready: &str,
@@ -44,7 +44,7 @@ impl Guard {
         let words: Vec<OsString> = ["sh", "-c", SCRIPT, "sh"].map(Into::into).into();
         let mut sh = inherited::command(&[&words, argv].concat(), log);
         sh.process_group(0);
-        // Its ends of our streams would keep readers of them waiting.
+        // If the child held our streams, their readers would wait for it.
         sh.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped());
         let mut child = sh.spawn().map_err(|error| programs::cannot_run(&sh, &error))?;
         let (Some(pipe), Some(stderr)) = (child.stdin.take(), child.stderr.take()) else {
@@ -60,7 +60,7 @@ impl Guard {
         Ok(Self { child, _pipe: pipe })
     }
 
-    /// Ends it without its doing anything more. If it is gone already, that is as good.
+    /// Ends the child before it does its work. A child that has ended is no error.
     pub(crate) fn disarm(mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -1,23 +1,25 @@
-//! What to type next: every hint and every other line that names a command of qqmgr comes through
-//! here on its way out.
+//! Commands to type next. Every hint, and every other line that names a command of qqmgr, passes
+//! through here before it is printed.
 //!
-//! In a text a command stands in backquotes, `` `qqmgr stop dev` ``. When the configuration was
-//! named with `-c FILE`, the command repeats that, or else it would act on a VM of another
-//! configuration that may have the same name.
+//! In a text, a command stands in backquotes: `` `qqmgr stop dev` ``. When the configuration was
+//! named with `-c FILE`, the printed command repeats that option. Without it, the command would act
+//! on another configuration, which may have a VM of the same name.
 
 use crate::text::shell_quoted;
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// How a command begins in a text.
+/// The start of a command in a text.
 const COMMAND: &str = "`qqmgr ";
 /// Commands that need no configuration.
 const WITHOUT_CONFIG: &[&str] = &["completions", "help", "init", "-c "];
 
-/// `-c FILE` with a blank, quoted for a shell. Set once, from the command line.
+/// The text `-c FILE`, quoted for a shell, with a blank at the end. Set once, from the command
+/// line.
 static OPTION: OnceLock<String> = OnceLock::new();
 
-/// Keeps the FILE of `-c FILE`. `QQMGR_CONFIG` is not repeated: what the user has set stays set.
+/// Stores the FILE of `-c FILE`. `QQMGR_CONFIG` is not repeated: a variable that the user has set
+/// stays set.
 pub(crate) fn repeat_config(file: &Path) {
     let _ = OPTION.set(option(file));
 }
@@ -26,7 +28,7 @@ fn option(file: &Path) -> String {
     format!("-c {} ", shell_quoted(file.as_os_str()))
 }
 
-/// The text with `-c FILE` in each of its commands, if that was given.
+/// The text with `-c FILE` in each of its commands, if the option was given.
 pub(crate) fn complete(text: &str) -> String {
     match OPTION.get() {
         Some(option) => with_option(text, option),

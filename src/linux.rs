@@ -1,6 +1,5 @@
-//! What is so on Linux only: the one file that knows of it. Most is what `/proc` tells, by proc(5);
-//! all of that has an answer of `None` where there is no `/proc`, which its callers can do without.
-//! Reads only.
+//! Everything that is specific to Linux. Most of it reads `/proc`, as proc(5) describes; without a
+//! `/proc` those functions return `None`, and their callers manage without. Reads only.
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _};
@@ -12,76 +11,77 @@ use std::time::Duration;
 
 /// `sun_path` of unix(7) without the NUL at its end; macOS and the BSDs have 104 bytes there.
 pub(crate) const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
-/// Where proc(5) is mounted.
+/// The mount point of proc(5).
 pub(crate) const PROC: &str = "/proc";
-/// What QEMU opens for `-accel kvm`, which is Linux's.
+/// The device that QEMU opens for `-accel kvm`, which only Linux has.
 pub(crate) const KVM_DEVICE: &str = "/dev/kvm";
 
-/// Fixed in the kernel's interface to programs, whatever the machine's timer is.
+/// The clock ticks of `/proc`. The kernel's interface fixes their rate, whatever the machine's
+/// timer is.
 const TICKS_PER_SECOND: u64 = 100;
 /// `O_CLOEXEC` of open(2), in the flags that a descriptor's `fdinfo` shows.
 const CLOSED_ON_EXEC: u32 = if cfg!(target_arch = "sparc64") { 0o20_000_000 } else { 0o2_000_000 };
-/// The last of the three standard descriptors, those of input, output and errors.
+/// The last of the three standard descriptors (input, output, errors).
 const STDERR: u32 = 2;
 /// `ESRCH`, the same number on every Unix.
 const NO_SUCH_PROCESS: i32 = 3;
 /// The state of a listening socket in `/proc/net/tcp`, `TCP_LISTEN` of the kernel.
 const LISTENING: &str = "0A";
 
-/// What `/proc/PID/stat` says of a process.
+/// The part of `/proc/PID/stat` that is used here.
 pub(crate) struct Stat {
-    /// As in ps(1): `R`, `S`, `Z`, ...
+    /// The state as in ps(1): `R`, `S`, `Z`, ...
     pub(crate) state: char,
-    /// When the process started, in ticks since the machine did: field 22 of the file.
+    /// When the process started, in ticks since the machine started: field 22 of the file.
     pub(crate) start_ticks: Option<u64>,
 }
 
-/// What a process has used.
+/// The CPU time and memory of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Usage {
-    /// CPU time of all threads, of the program and of the kernel for it.
+    /// CPU time of all threads, in the program and in the kernel on its behalf.
     pub(crate) cpu: Duration,
-    /// Memory that is resident, some of it maybe shared.
+    /// Resident memory; some of it may be shared.
     pub(crate) rss_bytes: u64,
 }
 
-/// Who listens on a port.
+/// The owner of a listening port.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Listener {
     pub(crate) user_id: u32,
-    /// Pid and name, where this user may see them.
+    /// Pid and name of the process, where this user may see them.
     pub(crate) process: Option<(u32, String)>,
 }
 
-/// Whether there is a `/proc` that shows the processes by the pids that this one knows them by.
+/// Whether there is a `/proc` that shows the processes under the pids that this process knows.
 pub(crate) fn is_there() -> bool {
     own_pid() == Some(std::process::id())
 }
 
-/// Whether there is a `/proc` of another PID namespace, whose pids are not those of this one.
+/// Whether `/proc` belongs to another PID namespace, whose pids mean nothing here.
 pub(crate) fn is_foreign() -> bool {
     own_pid().is_some_and(|pid| pid != std::process::id())
 }
 
-/// The pid of this process by `/proc`.
+/// The pid of this process as `/proc` shows it.
 fn own_pid() -> Option<u32> {
     fs::read_link(proc("self")).ok()?.to_str()?.parse().ok()
 }
 
-/// Identifies the PID namespace of this process: pids of another one are other processes'.
+/// Identifies the PID namespace of this process. In another one, the same pid is another process.
 pub(crate) fn pid_namespace() -> Option<String> {
     Some(fs::read_link(proc("self/ns/pid")).ok()?.to_string_lossy().into_owned())
 }
 
-/// A path in it. Tests say by a variable that it is elsewhere, where nothing is, to see what
-/// systems without it get.
+/// A path in `/proc`. Tests set a variable that names an empty place instead, to see how systems
+/// without `/proc` behave.
 fn proc(path: &str) -> PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     let elsewhere = || std::env::var_os("QQMGR_TEST_PROC").unwrap_or(PROC.into()).into();
     DIR.get_or_init(elsewhere).join(path)
 }
 
-/// How many files this process may still open, by its limit.
+/// The number of files that this process may still open under its limit.
 pub(crate) fn files_left() -> Option<usize> {
     let limits = fs::read_to_string(proc("self/limits")).ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
@@ -95,7 +95,7 @@ pub(crate) fn terminal() -> Option<PathBuf> {
     io::stdin().is_terminal().then(name).flatten()
 }
 
-/// A path that leads to an open file, whatever has become of its name.
+/// A path that leads to an open file even if it was renamed or removed.
 pub(crate) fn way_to(file: &File) -> Option<PathBuf> {
     let path = proc(&format!("self/fd/{}", file.as_raw_fd()));
     path.exists().then_some(path)
@@ -115,7 +115,7 @@ pub(crate) fn owner(pid: u32) -> Option<u32> {
     fs::metadata(of_process(pid, "")).ok().map(|metadata| metadata.uid())
 }
 
-/// All processes that can be seen.
+/// The pids of all processes that this user can see.
 pub(crate) fn pids() -> io::Result<Vec<u32>> {
     let entries = fs::read_dir(proc(""))?.flatten();
     Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
@@ -123,21 +123,21 @@ pub(crate) fn pids() -> io::Result<Vec<u32>> {
 
 /// State and start of a process; `None` when there is no such process.
 pub(crate) fn stat(pid: u32) -> io::Result<Option<Stat>> {
-    // The name in it is cut to 15 bytes, maybe within a character.
+    // The process name in this file is cut to 15 bytes, possibly inside a character.
     let stat = if_there(fs::read(of_process(pid, "stat")))?;
     Ok(stat.and_then(|stat| stat_in(&String::from_utf8_lossy(&stat))))
 }
 
 fn stat_in(stat: &str) -> Option<Stat> {
-    // The name in parentheses may contain anything, parentheses too.
+    // The name in parentheses may contain anything, including parentheses.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
     let start_ticks = fields.nth(18).and_then(|field| field.parse().ok());
     Some(Stat { state, start_ticks })
 }
 
-/// Tells a file that is not there, or whose process is not, from one that cannot be read: only the
-/// first proves that there is no such process.
+/// Gives `None` for a file that is missing or whose process is gone. Any other failure stays an
+/// error, because it does not prove that there is no such process.
 fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -147,7 +147,7 @@ fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Identifies the time from one start of the machine to the next.
+/// Identifies the current boot of the machine.
 pub(crate) fn boot_id() -> io::Result<Option<String>> {
     kernel_fact("sys/kernel/random/boot_id")
 }
@@ -167,10 +167,11 @@ pub(crate) fn usage(pid: u32) -> Option<Usage> {
     usage_in(&String::from_utf8_lossy(&stat), &String::from_utf8_lossy(&status))
 }
 
-/// What both files tell. `stat` has memory only in pages, whose size it does not tell.
+/// The usage in the texts of `stat` and `status`. `stat` gives memory in pages, but not their size,
+/// so memory is taken from `status`.
 fn usage_in(stat: &str, status: &str) -> Option<Usage> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-    // `utime` and `stime`, 14th and 15th of all; the state behind the name is the third.
+    // `utime` and `stime` are fields 14 and 15; the state behind the name is field 3.
     let ticks = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok());
     let cpu = (ticks(14)?.checked_add(ticks(15)?)?).checked_mul(1000 / TICKS_PER_SECOND)?;
     let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -186,12 +187,12 @@ pub(crate) fn age(start_ticks: u64) -> Option<Duration> {
     Some(now.saturating_sub(start))
 }
 
-/// Pid and name of the debugger that has a process.
+/// Pid and name of the debugger that is attached to a process.
 pub(crate) fn debugger(pid: u32) -> Option<(u32, String)> {
     let status = fs::read(of_process(pid, "status")).ok()?;
     let status = String::from_utf8_lossy(&status);
     let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
-    // 0 where there is none.
+    // It is 0 where there is no debugger.
     let tracer = tracer.trim().parse().ok().filter(|pid| *pid != 0)?;
     Some((tracer, name(tracer)?))
 }
@@ -206,7 +207,7 @@ pub(crate) fn command_line(pid: u32) -> io::Result<Option<Vec<u8>>> {
     if_there(fs::read(of_process(pid, "cmdline")))
 }
 
-/// Who listens on the TCP port, of whatever address.
+/// Finds the process that listens on the TCP port, at any address.
 pub(crate) fn listener(port: u16) -> Option<Listener> {
     let tables = ["net/tcp", "net/tcp6"].into_iter();
     let text: String = tables.filter_map(|table| fs::read_to_string(proc(table)).ok()).collect();
@@ -219,7 +220,7 @@ pub(crate) fn listener(port: u16) -> Option<Listener> {
     Some(Listener { user_id, process })
 }
 
-/// User and inode of a line of the table, if it is the port's.
+/// User and inode in a line of the table, if the line is a listening socket of the port.
 fn listening_socket(line: &str, port: u16) -> Option<(u32, &str)> {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     let (_, local_port) = fields.get(1)?.rsplit_once(':')?;
@@ -228,14 +229,14 @@ fn listening_socket(line: &str, port: u16) -> Option<(u32, &str)> {
     is_it.then_some(found)
 }
 
-/// Whether a process has the file open, by whatever name. It has not where it may not be seen.
+/// Whether a process has the file open under any name. False where this user may not see its files.
 pub(crate) fn has_open(pid: u32, path: &Path) -> io::Result<bool> {
     let id = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
     let Some(wanted) = id(path) else { return Ok(false) };
     Ok(open_files(pid)?.iter().any(|file| id(file) == Some(wanted)))
 }
 
-/// Whether a process has the file open, or had opened it before it was removed.
+/// Whether a process has the file open, including a file that was removed since.
 pub(crate) fn holds(pid: u32, path: &Path) -> io::Result<bool> {
     let mut removed = path.as_os_str().to_os_string();
     removed.push(" (deleted)");
@@ -243,8 +244,8 @@ pub(crate) fn holds(pid: u32, path: &Path) -> io::Result<bool> {
     Ok(has_open(pid, path)? || open_files(pid)?.iter().any(is_it))
 }
 
-/// The descriptors that this process has from whoever started it, and passes on to what it runs.
-/// All that it opens by itself are closed then.
+/// The descriptors that this process inherited and would pass on to the programs it runs. Those
+/// that it opened itself are closed when a program is executed.
 pub(crate) fn inherited_files() -> Vec<u32> {
     let entries = fs::read_dir(proc("self/fd")).into_iter().flatten().flatten();
     let open = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -279,7 +280,7 @@ mod tests {
 
     #[test]
     fn usage_of_a_process() {
-        // From a real one, its name changed.
+        // From a real process, with its name changed.
         let stat = "4711 (q) R 1 x) S 4710 4711 4710 0 -1 4194560 9125 0 3 0 1234 567 0 0 20 0 4 0 \
                     12345 1174536192 28110 18446744073709551615 1 1 0 0 0 0 2147220991";
         let status = "Name:\tq) R 1 x\nVmHWM:\t  112441 kB\nVmRSS:\t  112440 kB\nRssAnon:\t 1 kB\n";

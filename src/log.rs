@@ -1,24 +1,24 @@
 //! Messages on stderr while a command works: with `--verbose` everything that is executed,
-//! otherwise only that the command waits, and for what.
+//! otherwise only what the command is waiting for.
 
 use crate::hint;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 
-/// So that the line of progress does not wrap, which could not be taken back.
+/// The length limit of a progress line. A line that wraps could not be erased.
 const PROGRESS_CHARS_MAX: usize = 70;
-/// To the line's start, and what stands there away (ECMA-48: EL).
+/// Moves the cursor to the start of the line and erases the line (ECMA-48: EL).
 const CLEAR_LINE: &str = "\r\x1b[K";
 
-/// Given to whatever starts programs, speaks QMP or waits.
+/// The log of one command, passed to all code that starts programs, speaks QMP or waits.
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
     verbose: bool,
-    /// Whether a person looks on, who gets a line of progress.
+    /// Whether stderr is a terminal, so that a person sees a line of progress.
     live: bool,
     /// The VM that every line is about, when a command acts on several.
     vm: Option<Arc<str>>,
-    /// What every line of progress ends with.
+    /// The end of every line of progress.
     remark: &'static str,
 }
 
@@ -27,24 +27,24 @@ impl Log {
         Self { verbose, live: !verbose && std::io::stderr().is_terminal(), vm: None, remark: "" }
     }
 
-    /// The log of one VM among several, whose progress nobody wants to read.
+    /// The log of one VM among several. It shows no progress.
     pub(crate) fn of_vm(&self, name: &str) -> Self {
         Self { vm: Some(name.into()), ..*self }
     }
 
-    /// Ends every line of progress with this, which a person should know before it matters.
+    /// Ends every line of progress with this remark, which the user should read in advance.
     pub(crate) fn with_remark(&self, remark: &'static str) -> Self {
         Self { remark, ..self.clone() }
     }
 
-    /// A line for `--verbose`; `text` is only made when it is shown.
+    /// Writes a line for `--verbose`; `text` is only called when the line is shown.
     pub(crate) fn verbose(&self, text: impl FnOnce() -> String) {
         if self.verbose {
             self.note(&text());
         }
     }
 
-    /// A line for everybody. A closed stderr is no reason to stop.
+    /// Writes a line with or without `--verbose`. A closed stderr is no reason to stop.
     pub(crate) fn note(&self, text: &str) {
         let vm = self.vm.as_deref().map(|name| format!("{name}: ")).unwrap_or_default();
         let clear = if self.live { CLEAR_LINE } else { "" };
@@ -52,8 +52,8 @@ impl Log {
         let _ = writeln!(std::io::stderr(), "{clear}qqmgr: {vm}{text}");
     }
 
-    /// The line of progress of a wait, in the place of the last one; only on a terminal.
-    /// [`Log::end_progress`] takes it away.
+    /// Writes the progress line of a wait over the last one, only on a terminal.
+    /// [`Log::end_progress`] erases it.
     pub(crate) fn progress(&self, text: impl FnOnce() -> String) {
         if self.live && self.vm.is_none() {
             let room = PROGRESS_CHARS_MAX.saturating_sub(self.remark.len());

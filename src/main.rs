@@ -78,7 +78,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// As in Cargo.toml, which plain rustc does not read; a test holds them together.
+/// The version in Cargo.toml, which plain rustc does not read. A test keeps the two equal.
 const VERSION: &str = "0.2.0";
 
 struct Version;
@@ -93,7 +93,7 @@ impl Report for Version {
     }
 }
 
-/// Gives the exit code.
+/// Prints the report and gives the exit code.
 fn print(report: &dyn Report, json: bool) -> u8 {
     if report.is_streamed() {
         return report.exit_code();
@@ -107,7 +107,7 @@ fn print(report: &dyn Report, json: bool) -> u8 {
 
 fn fail(error: &Error, code: fn(Kind) -> u8, json: bool) -> u8 {
     if json {
-        // That it cannot be written changes nothing: it failed already.
+        // A failure to write changes nothing: the command has failed anyway.
         let _ = out::write(error.json().pretty().as_bytes());
     }
     let _ = io::stderr().write_all(error.text().as_bytes());

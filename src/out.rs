@@ -1,22 +1,22 @@
-//! Standard output: where a command's result goes, whole or as it comes.
+//! Standard output, which gets a command's result at once or piece by piece.
 
 use crate::error::{self, Error};
 use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 
-/// The reader of standard output.
+/// Whether standard output still has a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
     There,
-    /// Has read what it wanted: whatever comes more is for nobody.
+    /// The reader has closed its end, and more output is pointless.
     Gone,
 }
 
-/// Whether a terminal shows it, which obeys control sequences.
+/// Whether standard output is a terminal, which obeys control sequences.
 pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// An output that `--json` shows whole, up to a limit.
+/// Output that is collected, up to a limit, for `--json` to show as one string.
 #[derive(Default)]
 pub(crate) struct Collected(Vec<u8>);
 
@@ -36,7 +36,7 @@ impl Collected {
     }
 }
 
-/// Writes all of it at once. A reader that has gone away is no error.
+/// Writes all bytes to standard output and flushes it. A reader that has gone away is no error.
 pub(crate) fn write(bytes: &[u8]) -> Result<Reader, Error> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {

@@ -1,4 +1,4 @@
-//! Pictures: PPM, which every QEMU writes, made into PNG. Pure.
+//! Converts pictures from PPM, which every QEMU writes, to PNG. Pure.
 //!
 //! PNG is ISO/IEC 15948 (<https://www.w3.org/TR/png/>), its compression RFC 1950 and 1951, PPM is
 //! ppm(5) of Netpbm.
@@ -6,11 +6,12 @@
 const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// Length, type, content and checksum of the chunk that ends every file.
 const END: &[u8] = b"\0\0\0\0IEND\xae\x42\x60\x82";
-/// QEMU's surfaces are smaller, and with it the sum of all bytes fits where it has to.
+/// The limit of width and height. QEMU's surfaces are smaller, and within it the sum of all bytes
+/// cannot overflow.
 const SIDE_MAX: u32 = 32_767;
 const BYTES_PER_PIXEL: usize = 3;
 
-/// Width and height of a PNG that is there to its end.
+/// Width and height of a PNG that is complete.
 pub(crate) fn size(png: &[u8]) -> Option<(u32, u32)> {
     let header = png.strip_prefix(SIGNATURE)?.get(4..)?.strip_prefix(b"IHDR")?;
     let (width, rest) = header.split_first_chunk()?;
@@ -18,8 +19,8 @@ pub(crate) fn size(png: &[u8]) -> Option<(u32, u32)> {
     png.ends_with(END).then(|| (u32::from_be_bytes(*width), u32::from_be_bytes(*height)))
 }
 
-/// Converts a picture from PPM to PNG; `None` if it is no PPM with three bytes a pixel, or not
-/// whole.
+/// Converts a picture from PPM to PNG; `None` if it is incomplete or no PPM with three bytes a
+/// pixel.
 pub(crate) fn from_ppm(ppm: &[u8]) -> Option<Vec<u8>> {
     let (width, height, pixels) = read_ppm(ppm)?;
     let mut header = [width.to_be_bytes(), height.to_be_bytes()].concat();
@@ -39,7 +40,7 @@ pub(crate) fn from_ppm(ppm: &[u8]) -> Option<Vec<u8>> {
     Some(png)
 }
 
-/// Width, height and all bytes of the rows.
+/// Reads width, height and the bytes of all rows.
 fn read_ppm(ppm: &[u8]) -> Option<(u32, u32, &[u8])> {
     let mut rest = ppm.strip_prefix(b"P6")?;
     let mut numbers = [0_u32; 3];
@@ -60,8 +61,8 @@ fn read_ppm(ppm: &[u8]) -> Option<(u32, u32, &[u8])> {
     (is_picture && samples_max == 255 && pixels.len() == bytes).then_some((width, height, pixels))
 }
 
-/// Each row as its difference to the one above, which is nothing for most of a screen; before it
-/// the number of that filter, `Up`.
+/// Replaces each row by its difference to the row above, which is zero for most of a screen, and
+/// puts the number of that filter, `Up`, before it.
 fn filtered(pixels: &[u8], row_bytes: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(pixels.len() + pixels.len() / row_bytes);
     let mut above = vec![0; row_bytes];
@@ -73,9 +74,11 @@ fn filtered(pixels: &[u8], row_bytes: usize) -> Vec<u8> {
     out
 }
 
-/// One block with the fixed codes of RFC 1951, 3.2.6, in which runs of a byte are short.
+/// Compresses to one block with the fixed codes of RFC 1951, 3.2.6, in which runs of a byte are
+/// short.
 fn zlib(bytes: &[u8]) -> Vec<u8> {
-    // A window of 32 KiB, the fastest algorithm, and what makes both a multiple of 31.
+    // A window of 32 KiB, the fastest algorithm, and check bits that make both bytes a multiple of
+    // 31.
     let mut out = Bits { bytes: vec![0x78, 0x01], free: 0 };
     // The last block, with fixed codes.
     out.push(0b011, 3);
@@ -98,7 +101,7 @@ const END_OF_BLOCK: u16 = 256;
 const RUN_MIN: usize = 3;
 const RUN_MAX: usize = 258;
 
-/// Bits from the lowest of each byte on.
+/// A stream of bits that fills each byte from its lowest bit.
 struct Bits {
     bytes: Vec<u8>,
     /// The number of bits of the last byte that are still unused.
@@ -106,7 +109,7 @@ struct Bits {
 }
 
 impl Bits {
-    /// The lowest `count` bits, the lowest first.
+    /// Appends the lowest `count` bits of `value`, the lowest first.
     fn push(&mut self, value: usize, count: u8) {
         for bit in 0..count {
             if self.free == 0 {
@@ -120,7 +123,8 @@ impl Bits {
         }
     }
 
-    /// A literal byte, a length or [`END_OF_BLOCK`]; codes have their highest bit first.
+    /// Appends the code of a literal byte, a length or [`END_OF_BLOCK`]. Codes have their highest
+    /// bit first.
     fn push_code(&mut self, symbol: u16) {
         let (code, length) = match symbol {
             0..=143 => (0x30 + symbol, 8),
@@ -131,8 +135,9 @@ impl Bits {
         self.push(usize::from(code.reverse_bits() >> (16 - length)), length);
     }
 
-    /// The last byte again, `run` times: a length and the distance 1. Up to 8 lengths have a code
-    /// each; from there on four codes share what has the same highest bit, and `more` bits follow.
+    /// Appends the last byte again, `run` times: a length and the distance 1. Up to 8, each length
+    /// has a code of its own; above that, four codes share the lengths with the same highest bit,
+    /// and `more` bits follow.
     fn push_run(&mut self, run: usize) {
         let length = run - RUN_MIN;
         let more = u8::try_from(length.max(4).ilog2() - 2).unwrap_or_default();
@@ -147,7 +152,7 @@ impl Bits {
     }
 }
 
-/// RFC 1950, 8.2: sums of bytes modulo the largest prime below 65,536.
+/// The Adler-32 checksum (RFC 1950, 8.2): sums of bytes modulo the largest prime below 65,536.
 fn adler32(bytes: &[u8]) -> u32 {
     let (mut sum, mut sum_of_sums) = (1_u32, 0_u32);
     for byte in bytes {
@@ -157,7 +162,7 @@ fn adler32(bytes: &[u8]) -> u32 {
     sum_of_sums << 16 | sum
 }
 
-/// Annex D of the PNG specification.
+/// The CRC-32 of annex D of the PNG specification.
 fn crc32(bytes: &[u8]) -> u32 {
     let step = |crc: u32, _| if crc & 1 == 1 { 0xedb8_8320 ^ (crc >> 1) } else { crc >> 1 };
     !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))

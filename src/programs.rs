@@ -1,6 +1,6 @@
-//! Every program that is executed on this host: one row of [`NAMED`], or named by the user, in
-//! `bin` and `img` of `[qemu]` and in `QQMGR_GDB`. Nothing else in `src/` makes a [`Command`], so
-//! that this file is the whole list; README.md says when each is run.
+//! Lists every program that is executed on this host. Each is a row of [`NAMED`], or is named by
+//! the user, in `bin` and `img` of `[qemu]` and in `QQMGR_GDB`. Nothing else in `src/` makes a
+//! [`Command`], so this file is the whole list; README.md says when each is run.
 
 use crate::error::Error;
 use std::ffi::OsStr;
@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A program, looked for in `PATH`, and the package that Debian has it in.
+/// The name of a program, which is searched for in `PATH`, and its Debian package.
 pub(crate) struct Program(&'static str, &'static str);
 
 pub(crate) const BASH: Program = Program("bash", "bash");
@@ -45,20 +45,20 @@ impl Program {
     }
 }
 
-/// The command of a program that the user names.
+/// The command for a program that the user names.
 pub(crate) fn configured(program: impl AsRef<OsStr>) -> Command {
     Command::new(program)
 }
 
-/// Where `PATH` has the program of this name.
+/// Finds the program of this name in `PATH`.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let files = std::env::split_paths(&path).map(|dir| dir.join(name));
     files.into_iter().find(|file| !name.is_empty() && file.is_file())
 }
 
-/// The file of this program. Systems need something mounted to tell, and without that it is what
-/// was typed.
+/// The file of this program. Some systems can only find it with something mounted; without that, it
+/// is derived from the command that was typed.
 pub(crate) fn own() -> io::Result<PathBuf> {
     std::env::current_exe().or_else(|error| {
         let typed = std::env::args_os().next().unwrap_or_default();
@@ -72,14 +72,14 @@ pub(crate) fn own() -> io::Result<PathBuf> {
     })
 }
 
-/// Whether there is a program of this name or path that somebody may execute.
+/// Whether there is a file of this name or path that is executable for any user.
 pub(crate) fn is_executable(program: &Path) -> bool {
     let found = program.to_str().filter(|name| !name.contains('/')).and_then(find);
     let file = found.unwrap_or_else(|| program.to_path_buf()).metadata();
     file.is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
-/// Finds the program that the configuration names, if it is there: a plain name is looked for in
+/// Finds the program that the configuration names, if it exists: a plain name is searched for in
 /// `PATH`, and a relative path starts from `dir`.
 pub(crate) fn locate(program: &str, dir: &Path) -> Option<PathBuf> {
     if program.contains('/') {
@@ -88,8 +88,8 @@ pub(crate) fn locate(program: &str, dir: &Path) -> Option<PathBuf> {
     find(program).map(|_| program.into())
 }
 
-/// The error of a program that the configuration names and that is not there. `hint` helps where
-/// it is missing; what has arguments behind the name of a program is not.
+/// The error for a program that the configuration names and that does not exist. `hint` is for a
+/// missing program; a program name followed by arguments gets another hint.
 pub(crate) fn missing(program: &str, dir: &Path, hint: &str) -> Error {
     let error = Error::failed(format!("there is no program `{program}`"));
     match program.split_once(char::is_whitespace) {
@@ -100,8 +100,7 @@ pub(crate) fn missing(program: &str, dir: &Path, hint: &str) -> Error {
     }
 }
 
-/// Makes the error of a program that could not be run. For a missing one the hint says what to
-/// install.
+/// The error for a program that could not be run. For a missing one the hint says what to install.
 pub(crate) fn cannot_run(command: &Command, error: &io::Error) -> Error {
     let name = command.get_program();
     let failed = Error::io("run", Path::new(name), error);

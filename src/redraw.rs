@@ -1,8 +1,8 @@
-//! TRUSTED CORE: runs `stty`, which knows the size of the terminal. A text that is written again
-//! and again in the same place, for who looks on.
+//! TRUSTED CORE: runs `stty` for the size of the terminal. Draws a text again and again in the same
+//! place, for a person who watches it.
 //!
-//! Only what stands there is written over (ECMA-48: CUU, EL, ED), so that nothing flickers, what
-//! was on the screen before stays, and whatever ends the program leaves a terminal that works.
+//! Only the text itself is overwritten (ECMA-48: CUU, EL, ED). So nothing flickers, earlier output
+//! stays on the screen, and the terminal works however the program ends.
 
 use crate::error::Error;
 use crate::out::{self, Reader};
@@ -11,22 +11,22 @@ use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::process::Stdio;
 
-/// Rows and columns of a terminal that does not tell its size.
+/// Rows and columns assumed for a terminal of unknown size.
 const USUAL_SIZE: (usize, usize) = (24, 80);
 
 pub(crate) struct Redraw {
-    /// The number of lines above the cursor.
+    /// The number of drawn lines, all above the cursor.
     drawn: usize,
 }
 
 impl Redraw {
-    /// `None` where standard output is no terminal.
+    /// Makes a `Redraw`; `None` where standard output is no terminal.
     pub(crate) fn on_terminal() -> Option<Self> {
         io::stdout().is_terminal().then_some(Self { drawn: 0 })
     }
 
-    /// In the place of what was drawn before. A line that would wrap is cut, and so are lines that
-    /// the screen has no place for: where they begin could not be found again.
+    /// Draws the text over the previous one. Lines that would wrap are cut, and lines that do not
+    /// fit on the screen are left out: the start of the text could not be found again.
     pub(crate) fn draw(&mut self, text: &str) -> Result<Reader, Error> {
         let lines = fitted(text, size().unwrap_or(USUAL_SIZE));
         let up = if self.drawn > 0 { format!("\x1b[{}A", self.drawn) } else { String::new() };
@@ -40,7 +40,7 @@ impl Redraw {
     }
 }
 
-/// The lines that fit, the last row left to the cursor.
+/// The lines that fit on the screen, with the last row left for the cursor.
 fn fitted(text: &str, (rows, columns): (usize, usize)) -> Vec<String> {
     let (rows, columns) = (rows.saturating_sub(1).max(1), columns.saturating_sub(1).max(1));
     let mut lines: Vec<String> =
@@ -62,7 +62,7 @@ fn size() -> Option<(usize, usize)> {
     let text = String::from_utf8(output.stdout).ok()?;
     let (rows, columns) = text.trim().split_once(' ')?;
     let size = (rows.parse().ok()?, columns.parse().ok()?);
-    // What sets no size has none.
+    // Where no size is set, it is 0.
     (size.0 > 0 && size.1 > 0).then_some(size)
 }
 

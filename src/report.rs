@@ -3,20 +3,20 @@
 use crate::json::Value;
 
 pub(crate) trait Report: Send {
-    /// For standard output, newline at the end; empty when there is nothing to say.
+    /// The text for standard output, with a newline at the end; empty when there is nothing to say.
     fn text(&self) -> String;
     fn json(&self) -> Value;
-    /// It went to standard output as it came, and there is nothing left to print.
+    /// Whether the output was streamed to standard output, so that nothing is left to print.
     fn is_streamed(&self) -> bool {
         false
     }
-    /// Somebody else's exit code that is passed on.
+    /// The exit code: 0, or that of another program, which is passed on.
     fn exit_code(&self) -> u8 {
         0
     }
 }
 
-/// The rest of a result whose output was streamed.
+/// The result of a command whose output was streamed.
 pub(crate) struct Streamed {
     pub(crate) exit_code: u8,
 }

@@ -1,18 +1,19 @@
-//! Placeholders: `{{.a.b}}`, or `<<.a.b>>` with the same meaning, blanks allowed inside.
+//! Replaces placeholders: `{{.a.b}}`, or `<<.a.b>>` with the same meaning. Blanks are allowed
+//! inside.
 //!
-//! Pure: finds placeholders and replaces them by what a lookup gives. What is put in is never
-//! read again for placeholders.
+//! Pure: finds placeholders and replaces them by the values that a lookup gives. Inserted values
+//! are not searched for placeholders.
 
 use crate::text::{Problem, Span};
 use std::rc::Rc;
 
-/// Two dozen lines can double a value two dozen times.
+/// The size limit of a rendered text. Two dozen lines can double a value two dozen times.
 pub(crate) const RENDERED_BYTES_MAX: usize = 1024 * 1024;
 
 /// A text with placeholders, and where it comes from.
 pub(crate) struct Template<'a> {
     pub(crate) text: &'a str,
-    /// From a range of bytes of `text` to the span that an error about it points at.
+    /// Maps a range of bytes of `text` to the span that an error points at.
     pub(crate) place: &'a dyn Fn(Span) -> Span,
 }
 
@@ -20,9 +21,9 @@ pub(crate) struct Template<'a> {
 pub(crate) struct Placeholder {
     /// The dotted name without the first dot.
     pub(crate) name: String,
-    /// Where an error about it points at.
+    /// The span that an error about the placeholder points at.
     pub(crate) span: Span,
-    /// Bytes of the template that it takes, delimiters included.
+    /// Its length in bytes of the template, delimiters included.
     pub(crate) len: usize,
 }
 
@@ -35,12 +36,12 @@ pub(crate) fn render(template: &Template, lookup: Lookup) -> Result<String, Prob
 }
 
 /// Renders a text in which the delimiters may mean something else, as in a here-document: an
-/// opening one without a dot behind it stays as it is.
+/// opening delimiter that no dot follows stays as it is.
 pub(crate) fn render_dotted(template: &Template, lookup: Lookup) -> Result<String, Problem> {
     render_where(template, lookup, |inside| inside.trim_start_matches([' ', '\t']).starts_with('.'))
 }
 
-/// `is_ours` is asked of what stands behind an opening delimiter.
+/// Renders the placeholders for which `is_ours` accepts the text behind the opening delimiter.
 fn render_where(
     template: &Template,
     lookup: Lookup,
@@ -69,8 +70,8 @@ fn render_where(
     Ok(out)
 }
 
-/// The placeholder that starts at byte `at`, if one does. An opening delimiter with anything but
-/// a name and the closing delimiter behind it is an error, never plain text.
+/// The placeholder that starts at byte `at`, if there is one. An opening delimiter must be followed
+/// by a name and the closing delimiter; otherwise it is an error, never plain text.
 pub(crate) fn placeholder_at(
     template: &Template,
     at: usize,
@@ -100,7 +101,7 @@ pub(crate) fn placeholder_at(
     }
 }
 
-/// `.a.b` -> `a.b`, each part a bare key of TOML; or why it is none.
+/// Turns `.a.b` into `a.b`, where each part is a bare key of TOML; otherwise says what is wrong.
 fn name(text: &str) -> Result<&str, &'static str> {
     let name = text.strip_prefix('.').ok_or("a name starts with a dot")?;
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';

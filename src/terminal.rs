@@ -1,25 +1,25 @@
-//! Which bytes of a stranger may go to a terminal: text, and of control sequences the colours.
+//! Filters untrusted output for a terminal: text passes, and of the control sequences only colours.
 //!
-//! A terminal obeys what it is sent: it answers questions as if somebody had typed the answer, sets
-//! titles and clipboards, moves what stands there, changes its character set (ECMA-48; xterm's
-//! "Control Sequences"). A guest must not do that to whoever looks at its output. Pure.
+//! A terminal obeys what it receives: it answers questions as if the answer had been typed, sets
+//! titles and clipboards, moves text on the screen, changes its character set (ECMA-48; xterm's
+//! "Control Sequences"). A guest must not do that to a user who looks at its output. Pure.
 
-/// Longer sequences set no colour.
+/// The length limit of a sequence's parameters. No sequence that sets a colour is longer.
 const PARAMETERS_MAX: usize = 64;
 const ESCAPE: u8 = 0x1b;
-/// CAN and SUB end any sequence.
+/// CAN, which ends any sequence, as SUB does.
 const CANCEL: u8 = 0x18;
 const SUBSTITUTE: u8 = 0x1a;
 const BELL: u8 = 0x07;
-/// Stands for bytes that are no UTF-8.
+/// The replacement for bytes that are no UTF-8.
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 const RESET_COLOURS: &[u8] = b"\x1b[0m";
 
-/// The bytes so far, as far as they decide how the next one is read.
+/// The state after the bytes so far, which decides how the next byte is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Text,
-    /// Within a character of several bytes.
+    /// Inside a character of several bytes.
     Character,
     Escape,
     /// Behind `ESC [`.
@@ -28,7 +28,7 @@ enum State {
     Command,
 }
 
-/// Takes output in pieces that end anywhere.
+/// Filters output that arrives in pieces, which may end anywhere.
 #[derive(Debug)]
 pub(crate) struct Filter {
     state: State,
@@ -42,7 +42,7 @@ impl Filter {
         Self { state: State::Text, held: Vec::new(), coloured: false }
     }
 
-    /// Gives the part of the bytes, and of those held back before, that may be shown.
+    /// Gives the bytes that may be shown, of these and of those held back before.
     pub(crate) fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len());
         for byte in bytes {
@@ -51,7 +51,7 @@ impl Filter {
         out
     }
 
-    /// The bytes that leave the terminal as it was.
+    /// The bytes that reset the terminal's colours at the end, if any were set.
     pub(crate) fn end(&self) -> &'static [u8] {
         if self.coloured { RESET_COLOURS } else { b"" }
     }
@@ -94,7 +94,7 @@ impl Filter {
             Err(_) => {
                 out.extend_from_slice(REPLACEMENT);
                 self.state = State::Text;
-                // The byte that does not belong to it is one of its own.
+                // This byte belongs to the next character.
                 self.text(byte, out);
             }
         }
@@ -107,7 +107,7 @@ impl Filter {
                 self.held.clear();
             }
             b']' | b'P' | b'X' | b'^' | b'_' => self.state = State::Command,
-            // Of `ESC ( B` and the like one more byte follows, or several.
+            // `ESC ( B` and the like have one or more bytes after this one.
             b' '..=b'/' => {}
             0x30..=0x7e => self.state = State::Text,
             _ => self.again(byte, out),
@@ -131,7 +131,7 @@ impl Filter {
         }
     }
 
-    /// SGR. With a `>` or a `?` before its parameters it is none.
+    /// Passes on an SGR sequence. With a `>` or a `?` before its parameters it is another sequence.
     fn colour(&mut self, out: &mut Vec<u8>) {
         let is_parameter = |byte: &u8| byte.is_ascii_digit() || b";:".contains(byte);
         if self.held.len() <= PARAMETERS_MAX && self.held.iter().all(is_parameter) {
@@ -142,7 +142,8 @@ impl Filter {
         }
     }
 
-    /// A line end is no part of any: so what is cut off, or never ends, hides no more than a line.
+    /// Drops a byte of a terminal command. A line end also ends the command, so one that is cut off
+    /// or never ends hides no more than a line.
     fn command(&mut self, byte: u8, out: &mut Vec<u8>) {
         match byte {
             BELL => self.state = State::Text,
@@ -151,7 +152,7 @@ impl Filter {
         }
     }
 
-    /// A byte that ends what it stands in, without belonging to it.
+    /// Reads a byte that ends the sequence before it without being part of it.
     fn again(&mut self, byte: u8, out: &mut Vec<u8>) {
         self.state = State::Text;
         self.text(byte, out);
@@ -164,7 +165,7 @@ mod tests {
 
     fn passed(bytes: &[u8]) -> String {
         let whole = Filter::new().pass(bytes);
-        // However it is cut into pieces.
+        // The result is the same however the bytes are cut into pieces.
         let mut filter = Filter::new();
         let pieces: Vec<u8> = bytes.iter().flat_map(|byte| filter.pass(&[*byte])).collect();
         assert_eq!(whole, pieces);
@@ -188,20 +189,20 @@ mod tests {
         for (bytes, expected) in [
             // Other control characters: NUL, bell, shift out, form feed, DEL.
             (&b"a\0\x07\x0e\x0f\x0b\x0c\x7fb"[..], "ab"),
-            // Where is the cursor; what are you; clear; scroll; alternate screen; modifiers.
+            // Cursor position query; device query; clear; scroll; alternate screen; modifiers.
             (b"a\x1b[6n\x1b[c\x1b[2J\x1b[1;5r\x1b[?1049h\x1b[>4;1mb", "ab"),
-            // Private or odd parameters of what ends in `m`.
+            // Sequences that end in `m` with private or odd parameters.
             (b"\x1b[?1m\x1b[1 m\x1b[<1m\x1b[1;$m.", "."),
             // Title, clipboard, hyperlink, with both ends.
             (b"a\x1b]0;title\x07b\x1b]52;c;ZXZpbA==\x1b\\c", "abc"),
             (b"a\x1bPq#0;2;0\x1b\\b\x1bXx\x1b\\c\x1b^x\x1b\\d\x1b_x\x1b\\e", "abcde"),
-            // Reset, charset, index, keypad; one that is cut by a line end.
+            // Reset, charset, index, keypad; a sequence that is cut by a line end.
             (b"a\x1bc\x1b(B\x1b#8\x1bD\x1b=b\x1b[12\nc\x1b\nd", "ab\nc\nd"),
-            // What never ends hides one line only; one within another.
+            // A command that never ends hides one line only; a sequence inside another.
             (b"a\x1b]0;x\nb\x1bPx\x1b[31mc\x1b\x1b[6nd\x1b[1\x18e", "a\nb\x1b[31mcde"),
-            // As characters of Latin-1 and of UTF-8.
+            // Control characters in Latin-1 and in UTF-8.
             (b"\x9b6n|\xc2\x9b6n|\xc2\x9d0;x", "\u{fffd}6n|6n|0;x"),
-            // No UTF-8: alone, cut, too long, a surrogate.
+            // Invalid UTF-8: a lone byte, a cut character, an overlong one, a surrogate.
             (b"\xff\xe2\x82x\xe2\x1b[6n\xc0\xafy\xed\xa0\x80", "��x���y���"),
         ] {
             assert_eq!(passed(bytes), expected, "{bytes:?}");

@@ -1,23 +1,23 @@
-//! Text that errors and traces are made of: places in a source, problems found there, near names,
+//! Helpers for the text of errors and traces: places in a source, problems found there, near names,
 //! quoting for a shell.
 //!
 //! Pure; knows nothing of TOML, VMs or terminals.
 
 use std::ffi::OsStr;
 
-/// An excerpt of a long source line shows this many characters around the carets.
+/// The number of characters that an excerpt of a long source line shows around the carets.
 const EXCERPT_CHARS_MAX: usize = 100;
-/// Longer names are not searched for a near one: the cost is quadratic in it.
+/// The length limit for [`nearest`], whose cost is quadratic in the length of the name.
 const NEAREST_CHARS_MAX: usize = 64;
 
-/// A range of bytes in a source text, `start` included and `end` not.
+/// A range of bytes in a source text; `start` is included and `end` is not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) start: usize,
     pub(crate) end: usize,
 }
 
-/// Something wrong at a place of a source text.
+/// An error at a place in a source text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(crate) span: Span,
@@ -35,7 +35,7 @@ impl Problem {
         self
     }
 
-    /// With "did you mean" instead of the hint, when there is a near name.
+    /// Adds "did you mean" to the message and drops the hint, when there is a near name.
     pub(crate) fn did_you_mean(mut self, near: Option<&str>) -> Self {
         if near.is_some() {
             self.message = did_you_mean(&self.message, near);
@@ -45,7 +45,7 @@ impl Problem {
     }
 }
 
-/// A text with the name that it is shown by.
+/// A text and the name that messages use for it.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) name: String,
@@ -90,7 +90,7 @@ impl Source {
         })
     }
 
-    /// Where within the span the text stands, if it does so once, and otherwise the span.
+    /// The place of `text` inside the span if it occurs there exactly once, and otherwise the span.
     pub(crate) fn within(&self, span: Span, text: &str) -> Span {
         let mut found = self.text[span.start..span.end].match_indices(text);
         match (found.next(), found.next()) {
@@ -132,20 +132,20 @@ impl Source {
     }
 }
 
-/// A text that is looked for in bytes which come in pieces.
+/// A search for a text in bytes that arrive in pieces.
 pub(crate) struct Search<'a> {
     pub(crate) text: &'a [u8],
-    /// The end of what came, shorter than the text: it may go on.
+    /// The last bytes that arrived, fewer than the text has. They may be the start of a match.
     rest: Vec<u8>,
 }
 
 impl<'a> Search<'a> {
-    /// The text is not empty.
+    /// Starts a search. The text must not be empty.
     pub(crate) fn new(text: &'a [u8]) -> Self {
         Self { text, rest: Vec::new() }
     }
 
-    /// Whether it ends in this piece.
+    /// Adds a piece and returns whether the text ends in it.
     pub(crate) fn has_found(&mut self, piece: &[u8]) -> bool {
         self.rest.extend_from_slice(piece);
         let found = self.rest.windows(self.text.len()).any(|part| part == self.text);
@@ -154,7 +154,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// One column per character, and nothing that a terminal would obey.
+/// Replaces a character that a terminal would obey; the result takes one column.
 fn printable(c: char) -> char {
     match c {
         '\t' => ' ',
@@ -163,8 +163,9 @@ fn printable(c: char) -> char {
     }
 }
 
-/// Text from outside made fit for a terminal: control characters but newline and tab are replaced.
-/// A carriage return is a line's end, or part of one, as serial lines and ssh write them.
+/// Makes text from outside safe for a terminal: control characters except newline and tab are
+/// replaced. A carriage return counts as a line end or part of one, as serial lines and ssh write
+/// them.
 pub(crate) fn sanitized(text: &str) -> String {
     let mut lines: String = text.split('\n').fold(String::new(), |mut lines, line| {
         lines.push_str(&line.trim_end_matches('\r').replace('\r', "\n"));
@@ -175,7 +176,7 @@ pub(crate) fn sanitized(text: &str) -> String {
     lines.chars().map(|c| if c == '\n' || c == '\t' { c } else { printable(c) }).collect()
 }
 
-/// The candidate nearest to `word` by edit distance, if it is near enough to be meant.
+/// The candidate nearest to `word` by edit distance, if it is near enough to be a likely typo.
 pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
@@ -188,12 +189,12 @@ pub(crate) fn nearest<'a>(
         .into_iter()
         .map(|candidate| (edit_distance(word, candidate), candidate))
         .filter(|(distance, _)| *distance <= limit)
-        // Of two that are as near, the one that was begun and not ended.
+        // Of two equally near names, prefer the one that starts with `word`.
         .min_by_key(|(distance, candidate)| (*distance, !candidate.starts_with(word)))
         .map(|(_, candidate)| candidate)
 }
 
-/// The message, and the near name if there is one.
+/// Adds the near name to the message, if there is one.
 pub(crate) fn did_you_mean(message: &str, near: Option<&str>) -> String {
     let question = near.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default();
     format!("{message}{question}")
@@ -219,7 +220,7 @@ fn edit_distance(a: &str, b: &str) -> usize {
     last[b.len()]
 }
 
-/// `word` as a POSIX shell would read it back, unquoted where that is safe.
+/// Quotes `word` for a POSIX shell; leaves it unquoted where that is safe.
 pub(crate) fn shell_quoted(word: &OsStr) -> String {
     let text = word.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
@@ -253,8 +254,8 @@ pub(crate) fn amount(bytes: u64) -> String {
 /// A moment for people, given in seconds since 1970: `2026-11-25 18:10:19`, in UTC.
 pub(crate) fn utc(seconds: u64) -> String {
     let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // From March on, the leap day is the last of its year; 719,468 days before 1970 such a year
-    // began, and an era of 400 of them, which have 146,097 days.
+    // Years are counted from March, so that the leap day is the last day of its year. Such a year
+    // began 719,468 days before 1970. An era has 400 of these years, which is 146,097 days.
     let day = days + 719_468;
     let (era, day) = (day / 146_097, day % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
@@ -267,8 +268,8 @@ pub(crate) fn utc(seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
 }
 
-/// 64-bit FNV-1a in hexadecimal: a name for a path or a configuration that stays the same from
-/// one version of this program to the next, which std's hasher does not promise.
+/// The 64-bit FNV-1a hash in hexadecimal. It names a path or a configuration and stays the same
+/// from one version of this program to the next, which std's hasher does not promise.
 pub(crate) fn fingerprint(bytes: &[u8]) -> String {
     format!("{:016x}", hash(bytes))
 }

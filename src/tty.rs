@@ -1,4 +1,4 @@
-//! TRUSTED CORE: runs `stty`, which gives the terminal another mode, and back.
+//! TRUSTED CORE: runs `stty`, which changes the terminal's mode and restores it.
 
 use crate::error::Error;
 use crate::guard::Guard;
@@ -9,14 +9,15 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::process::Stdio;
 
-/// For who comes after us: the terminal is its standard output.
+/// The script of the guard that restores the terminal, which is its standard output.
 const RESTORE: &str = "echo ready >&2; read -r end; exec stty \"$1\" <&1";
 const READY: &str = "ready";
 
-/// The terminal on standard input passes every key on as it is, also Ctrl-C, and shows none.
-/// However this process ends, the mode before comes back; [`Raw::restore`] has it back at once.
+/// Keeps the terminal on standard input in raw mode: every key is passed on, including Ctrl-C, and
+/// none is shown. The previous mode is restored however this process ends; [`Raw::restore`]
+/// restores it at once.
 pub(crate) struct Raw {
-    /// As `stty -g` writes it.
+    /// The previous mode as `stty -g` writes it.
     saved: String,
     guard: Guard,
     log: Log,
@@ -40,7 +41,7 @@ impl Raw {
     }
 }
 
-/// Runs stty(1), which works on its standard input; gives its output.
+/// Runs stty(1), which works on the terminal on standard input, and gives its output.
 fn stty(arguments: &[&str], log: &Log) -> Result<String, Error> {
     log.verbose(|| format!("exec stty {}", arguments.join(" ")));
     let mut stty = programs::STTY.command();

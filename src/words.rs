@@ -1,8 +1,8 @@
-//! A string of a `cmd` -> words, split as a POSIX shell splits them (XCU 2.2 Quoting): blanks,
-//! single and double quotes, backslash; no expansion, no globbing, no comments.
+//! Splits a string of a `cmd` into words as a POSIX shell does (XCU 2.2 Quoting): blanks, single
+//! and double quotes, backslash; no expansion, no globbing, no comments.
 //!
 //! Placeholders are replaced in the same pass. Outside quotes the value is split like the rest;
-//! inside quotes it is one literal piece, whatever it contains.
+//! inside quotes the whole value is taken literally.
 
 use crate::template::{Lookup, RENDERED_BYTES_MAX, Template, placeholder_at};
 use crate::text::{Problem, Span};
@@ -10,7 +10,7 @@ use crate::text::{Problem, Span};
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Word {
     pub(crate) text: String,
-    /// Where an error about it points at.
+    /// The span that an error about the word points at.
     pub(crate) span: Span,
 }
 
@@ -39,8 +39,8 @@ struct Splitter {
 }
 
 impl Splitter {
-    /// Reads a whole text; quotes that open in it close in it. Without a lookup, delimiters of
-    /// placeholders are plain text: so are values read.
+    /// Reads a whole text; quotes that open in it must close in it. Without a lookup, as for a
+    /// value, delimiters of placeholders are plain text.
     fn read(&mut self, template: &Template, mut lookup: Option<Lookup>) -> Result<(), Problem> {
         let mut quote: Option<(char, usize)> = None;
         let mut at = 0;
@@ -103,7 +103,7 @@ impl Splitter {
         })
     }
 
-    /// Adds to the word, which begins at byte `at` of the template if there is none yet.
+    /// Adds to the current word; if there is none, starts one at byte `at` of the template.
     fn push(&mut self, text: &str, template: &Template, at: usize) {
         let word = self.current.get_or_insert_with(|| {
             let span = (template.place)(Span { start: at, end: at });
@@ -122,7 +122,7 @@ impl Splitter {
 }
 
 /// Reads a backslash before `next`: gives the character that it stands for, and how many bytes of
-/// `next` go with it. Inside double quotes it only escapes what is special there.
+/// `next` it uses up. Inside double quotes it only escapes characters that are special there.
 fn escaped(next: Option<char>, in_double_quotes: bool) -> (Option<char>, usize) {
     match next {
         Some('\n') => (None, 1),

@@ -10,11 +10,11 @@ pub(crate) use parse::parse;
 pub(crate) enum Value {
     Null,
     Bool(bool),
-    /// As written: QMP has 64-bit counters, which a float would falsify.
+    /// A number as it was written: QMP has 64-bit counters, which a float would round.
     Number(String),
     String(String),
     Array(Vec<Value>),
-    /// In order; QMP never repeats a name, and of repeated ones the first counts.
+    /// The members in order. QMP never repeats a name; if a name is repeated, the first one counts.
     Object(Vec<(String, Value)>),
 }
 
@@ -47,7 +47,7 @@ impl Value {
         }
     }
 
-    /// The elements of an array; nothing else has any.
+    /// The elements of an array; empty for any other value.
     pub(crate) fn items(&self) -> &[Self] {
         match self {
             Self::Array(items) => items,
@@ -99,7 +99,7 @@ impl From<usize> for Value {
     }
 }
 
-/// Paths are bytes and JSON is text: what is not UTF-8 shows as U+FFFD.
+/// Converts a path. Paths are bytes and JSON is text, so bytes that are not UTF-8 become U+FFFD.
 impl From<&std::path::Path> for Value {
     fn from(path: &std::path::Path) -> Self {
         Self::String(path.to_string_lossy().into_owned())

@@ -1,12 +1,13 @@
-//! Bytes -> value, by RFC 8259 to the letter. Never panics, recursion is bounded.
+//! Parses bytes to a value, strictly by RFC 8259. Never panics; the recursion is bounded.
 
 use super::Value;
 use std::fmt;
 
-/// Arrays and objects within each other. QEMU's own limit is 1024; its replies stay below 20.
+/// The limit of arrays and objects inside each other. QEMU's own limit is 1024; its replies stay
+/// below 20.
 const DEPTH_MAX: usize = 128;
 
-/// The mistake, and its byte from 0.
+/// A syntax error, and the offset of its byte, counted from 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Error {
     pub(crate) offset: usize,
@@ -19,7 +20,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// One JSON text with nothing but white space around it.
+/// Parses one JSON text with nothing but white space around it.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value, Error> {
     let text = str::from_utf8(bytes)
         .map_err(|error| Error { offset: error.valid_up_to(), message: "invalid UTF-8" })?;
@@ -157,7 +158,7 @@ impl Parser<'_> {
         if self.at == start { Err(self.error("expected a digit")) } else { Ok(()) }
     }
 
-    /// The cursor is on the opening quote.
+    /// Reads a string. The cursor is on the opening quote.
     fn string(&mut self) -> Result<String, Error> {
         self.at += 1;
         let mut value = String::new();
@@ -197,7 +198,8 @@ impl Parser<'_> {
         Ok(c)
     }
 
-    /// A lone surrogate is legal JSON but no text; it becomes U+FFFD, as the RFC leaves open.
+    /// Reads the digits of a `\u` escape. A lone surrogate is legal JSON but no text; it becomes
+    /// U+FFFD, since the RFC leaves its meaning open.
     fn unicode_escape(&mut self) -> Result<char, Error> {
         let first = self.hex4()?;
         if !(0xd800..0xdc00).contains(&first) {

@@ -1,4 +1,4 @@
-//! Value -> text: one line for the wire, two-space indentation for people and scripts.
+//! Writes a value as text: one line for the wire, two-space indentation for people and scripts.
 
 use super::Value;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ impl Value {
         out
     }
 
-    /// Indented by two spaces, newline at the end.
+    /// The value as text, indented by two spaces, with a newline at the end.
     pub(crate) fn pretty(&self) -> String {
         let mut out = String::new();
         write_value(&mut out, self, Some(0));
@@ -19,7 +19,8 @@ impl Value {
     }
 }
 
-/// `indent` is the depth of the line that the value starts on, `None` for all on one line.
+/// Writes a value. `indent` is the depth of the line that it starts on; `None` writes everything on
+/// one line.
 fn write_value(out: &mut String, value: &Value, indent: Option<usize>) {
     match value {
         Value::Null => out.push_str("null"),

@@ -1,16 +1,16 @@
-//! TRUSTED CORE: runs `id`. Users and groups of this host.
+//! TRUSTED CORE: runs `id`. Looks up users and groups of this host.
 
 use crate::files;
 use crate::programs;
 use std::path::Path;
 use std::process::Stdio;
 
-/// Larger tables of users or groups are not read, and then no group is a private one.
+/// The size limit of a table of users or groups. With a larger one, no group counts as private.
 const TABLE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// Whether the group is the user's own: the primary group of the user, who runs this program, with
-/// the user's name or number, and of nobody else. Such a group lets nobody in whom the user's own
-/// permissions keep out.
+/// Whether the group is the user's own: it is the primary group of the user, who runs this program,
+/// it has the user's name or number, and it has no other members. Such a group gives access to no
+/// other user.
 pub(crate) fn is_private_group(group: u32, user: u32) -> bool {
     let Some(primary) = id("-g") else { return false };
     let (Some(name), Some(group_name)) = (id("-un"), id("-gn")) else { return false };
@@ -22,7 +22,7 @@ pub(crate) fn is_private_group(group: u32, user: u32) -> bool {
         && has_no_other(&groups, &users, group, &name)
 }
 
-/// Whether neither table puts anybody but the user `name` into the group.
+/// Whether neither table puts a user other than `name` into the group.
 fn has_no_other(groups: &str, users: &str, group: u32, name: &str) -> bool {
     let fields = |table: &str, group_at: usize, value_at: usize| -> Vec<String> {
         let lines = table.lines().map(|line| line.split(':').collect::<Vec<_>>());
@@ -37,7 +37,7 @@ fn has_no_other(groups: &str, users: &str, group: u32, name: &str) -> bool {
         && fields(users, 3, 0).iter().all(|user| user.trim() == name)
 }
 
-/// A whole table of `/etc`. One that is not there is empty.
+/// Reads a whole table of `/etc`. A missing table is empty.
 fn table(path: &str) -> Option<String> {
     let path = Path::new(path);
     if !path.exists() {
@@ -48,7 +48,8 @@ fn table(path: &str) -> Option<String> {
     is_whole.then(|| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// What `id` says. It looks where the host has its users, which may be a server.
+/// Runs `id` with this option and gives its output. `id` asks the host's user database, which may
+/// be a server.
 fn id(option: &str) -> Option<String> {
     let mut id = programs::ID.command();
     let output = id.arg(option).stdin(Stdio::null()).output().ok()?;

@@ -1,10 +1,10 @@
-//! TRUSTED CORE: takes in what a guest sends, in a directory of its own, and moves it to where the
+//! TRUSTED CORE: receives what a guest sends, in a directory of its own, and moves it to where the
 //! user wants it.
 //!
 //! A guest decides what arrives, and may be hostile. So each source arrives in a fresh directory
-//! that only this user may enter, and only regular files and directories leave it, by renames.
-//! No symbolic link below the destination is followed: a directory is opened, compared with what
-//! was looked at, and from then on reached through what was opened.
+//! that only this user may enter, and only regular files and directories leave it, by renames. No
+//! symbolic link below the destination is followed: a directory is opened, compared with the one
+//! that was looked at, and from then on reached through the open descriptor.
 
 use super::left_out::LeftOut;
 use super::scratch::{fresh_dir, remove_tree};
@@ -20,29 +20,29 @@ use std::os::unix::fs::{
 };
 use std::path::{Path, PathBuf};
 
-/// Name of the fresh directories; the pid and a number follow.
+/// The start of the names of fresh directories; the pid and a number follow.
 const NAME: &str = ".qqmgr.part";
-/// Where in it the source arrives. A name that ends in `..` would come to lie beside it.
+/// The subdirectory in which the source arrives. A name that ends in `..` would end up beside it.
 const INBOX: &str = "in";
-/// The permissions that are taken over: no set-user-ID, set-group-ID and sticky bits.
+/// The permissions that are kept: no set-user-ID, set-group-ID and sticky bits.
 const PERMISSIONS: u32 = 0o777;
-/// What this user needs of a directory to look at it, empty it and move it.
+/// The permissions that this user needs to list, empty and move a directory.
 const OWNER: u32 = 0o700;
-/// As many links in a row as Linux follows.
+/// The number of links in a row that Linux follows.
 const LINKS_MAX: usize = 40;
 
-/// Where files are wanted: what the user has named, symbolic links in it followed.
+/// The place that files are copied to: the path that the user named, with symbolic links followed.
 pub(crate) struct Destination {
     named: PathBuf,
     place: Place,
 }
 
 enum Place {
-    /// Into this directory, each under its own name.
+    /// Files go into this directory, each under its own name.
     Into(PathBuf),
-    /// Under this path, in place of a file that has it.
+    /// The file gets this path, in place of any file that has it.
     As(PathBuf),
-    /// Its content to this FIFO or device.
+    /// The content is written to this FIFO or device.
     To(PathBuf),
 }
 
@@ -57,7 +57,7 @@ impl Destination {
                 Ok(file) if fs::metadata(&file).is_ok_and(|it| id(&it) == id(&found)) => {
                     Place::As(file)
                 }
-                // An open file without a name, by way of `/dev/stdout`.
+                // This is an open file without a name, reached through `/dev/stdout`.
                 _ => Place::To(path),
             },
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -68,12 +68,13 @@ impl Destination {
         Ok(Self { named: named.to_path_buf(), place })
     }
 
-    /// Whether several files can go there.
+    /// Whether the destination can take several files.
     pub(crate) fn is_dir(&self) -> bool {
         matches!(self.place, Place::Into(_))
     }
 
-    /// A fresh directory beside it, on the same file system; in it where that cannot be.
+    /// Makes a fresh directory beside the destination, on the same file system, or inside it where
+    /// that is impossible.
     pub(crate) fn arrival(&self) -> Result<Arrival, Error> {
         let failed = |error| Error::io("write", &self.named, &error);
         let dir = match &self.place {
@@ -96,7 +97,7 @@ impl Destination {
     }
 }
 
-/// Where a path leads that names nothing, or a symbolic link to nothing.
+/// Resolves a path that does not exist, or a symbolic link whose target does not exist.
 fn link_target(mut path: PathBuf) -> io::Result<PathBuf> {
     for _ in 0..LINKS_MAX {
         let Ok(target) = fs::read_link(&path) else { break };
@@ -106,33 +107,34 @@ fn link_target(mut path: PathBuf) -> io::Result<PathBuf> {
     Ok(path.parent().unwrap_or(Path::new(".")).canonicalize()?.join(name))
 }
 
-/// One source on its way. Dropped, it leaves nothing.
+/// One source that is being copied. Dropping it removes its directory.
 pub(crate) struct Arrival {
     dir: PathBuf,
-    /// Directories, as paths in the inbox, whose permissions keep even their owner out, and them.
+    /// Directories in the inbox whose permissions keep out even their owner, with these
+    /// permissions.
     modes: Vec<(PathBuf, u32)>,
     left: Vec<LeftOut>,
 }
 
 impl Arrival {
-    /// The directory of its own, all of which is removed at the end.
+    /// The fresh directory, which is removed with its content at the end.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Where the source is to be written.
+    /// The directory that the source is written to.
     pub(crate) fn inbox(&self) -> PathBuf {
         self.dir.join(INBOX)
     }
 
-    /// Makes a directory in the inbox, for a source whose content is wanted without its name.
+    /// Makes a directory in the inbox for a source whose content is copied without its name.
     pub(crate) fn make_dir(&self, name: &OsStr) -> Result<(), Error> {
         let path = self.inbox().join(name);
         fs::create_dir(&path).map_err(|error| Error::io("create", &path, &error))
     }
 
-    /// Moves what has arrived. If that is the directory `whole`, only its content goes into a
-    /// directory that is there. Gives what was left out.
+    /// Moves everything that has arrived to the destination, and gives what was left out. If the
+    /// destination is a directory, the directory `whole` is not moved itself; only its content is.
     pub(crate) fn deliver(
         mut self,
         to: &Destination,
@@ -181,8 +183,9 @@ impl Arrival {
         Err(Error::failed(message).hint("several files need one to go to"))
     }
 
-    /// Leaves only regular files and directories in the inbox that can be moved, without bits that
-    /// give rights. A file that has more names than arrived is also a file of somewhere else.
+    /// Leaves only regular files and directories in the inbox that can be moved, without the bits
+    /// that grant rights. A file with more names than arrived also exists elsewhere, and is
+    /// removed.
     fn clean(&mut self, inbox: &Path) -> io::Result<()> {
         let mut files = Vec::new();
         self.look(inbox, Path::new(""), &mut files)?;
@@ -230,8 +233,8 @@ impl Arrival {
         Ok(())
     }
 
-    /// Moves a file or directory to the name. `shown` is the new path for messages, and the path
-    /// within the inbox.
+    /// Moves a file or directory to `name` in `dir`. `shown` is the new path for messages, and
+    /// `inside` the path in the inbox.
     fn place(
         &mut self,
         from: &Path,
@@ -251,7 +254,7 @@ impl Arrival {
             Some(there) if there.is_dir() && arrived.is_dir() => {
                 return self.merge(from, &dir.enter(name).map_err(failed)?, shown, inside);
             }
-            // A rename puts a file in place of a link, which is not followed.
+            // A rename replaces a link by the file and does not follow it.
             Some(there) if arrived.is_dir() || !(there.is_file() || there.is_symlink()) => {
                 let why = format!("{} is in its place", kind(there));
                 self.left.push(LeftOut::new(inside.to_path_buf(), why));
@@ -275,7 +278,7 @@ impl Arrival {
         }
     }
 
-    /// Moves what is in a directory into another one.
+    /// Moves the content of a directory into another one.
     fn merge(&mut self, from: &Path, dir: &Dir, shown: &Path, inside: &Path) -> Result<(), Error> {
         for name in names(from).map_err(|error| Error::io("read", from, &error))? {
             let (shown, inside) = (shown.join(&name), inside.join(&name));
@@ -289,9 +292,11 @@ impl Arrival {
         kept.map_or(arrived.mode() & PERMISSIONS, |(_, mode)| *mode)
     }
 
-    /// Gives a directory that was moved, and those in it, the permissions that they came with.
+    /// Gives a directory that was moved, and its subdirectories, the permissions that they arrived
+    /// with.
     fn restore(&self, dir: &Dir, name: &OsStr, inside: &Path) -> io::Result<()> {
-        // The outermost was seen first, and keeps others out afterwards.
+        // The outermost comes last here, because its permissions may make the inner ones
+        // unreachable.
         for (path, mode) in self.modes.iter().rev() {
             let Ok(below) = path.strip_prefix(inside) else { continue };
             let moved = below.iter().try_fold(dir.enter(name)?, |dir, name| dir.enter(name))?;
@@ -307,18 +312,18 @@ impl Drop for Arrival {
     }
 }
 
-/// A directory that was opened, and is the one that was looked at.
+/// An open directory, verified to be the one that was looked at.
 struct Dir {
     opened: File,
-    /// The way to it: through what was opened where the system has that, so that nothing which is
-    /// put in place of its name counts.
+    /// The path to the directory. Where the system allows it, this goes through the open
+    /// descriptor, so that replacing its name has no effect.
     path: PathBuf,
 }
 
 impl Dir {
     fn open(path: &Path) -> io::Result<Self> {
         let found = fs::symlink_metadata(path)?;
-        // The dot lets nothing but a directory be opened; a FIFO would keep us waiting.
+        // With the dot, only a directory can be opened; opening a FIFO would block.
         let opened = File::open(path.join("."))?;
         if !found.is_dir() || id(&found) != id(&opened.metadata()?) {
             return Err(io::Error::other("something else was put in its place"));
@@ -336,7 +341,7 @@ impl Dir {
     }
 }
 
-/// Copies a file to another file system: to a new name first, and then to its own.
+/// Copies a file to another file system, under a temporary name that is then renamed.
 fn copy(from: &Path, dir: &Dir, name: &OsStr, mode: u32) -> io::Result<()> {
     let new = dir.path.join(format!("{NAME}.{}", std::process::id()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
@@ -349,7 +354,7 @@ fn copy(from: &Path, dir: &Dir, name: &OsStr, mode: u32) -> io::Result<()> {
     })
 }
 
-/// What is in a directory, sorted.
+/// The names in a directory, sorted.
 fn names(dir: &Path) -> io::Result<Vec<OsString>> {
     let names = fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.file_name()));
     let mut names = names.collect::<io::Result<Vec<_>>>()?;
@@ -361,7 +366,7 @@ fn id(found: &Metadata) -> (u64, u64) {
     (found.dev(), found.ino())
 }
 
-/// What a file is, for messages.
+/// The kind of a file, for messages.
 fn kind(found: FileType) -> &'static str {
     match found {
         kind if kind.is_symlink() => "a symbolic link",

@@ -1,5 +1,5 @@
-//! TRUSTED CORE: the sockets of shared ssh connections in a VM's directory: which are in use, whose
-//! turn it is to begin one, and the clearing away of those that nobody listens on.
+//! TRUSTED CORE: manages the sockets of shared ssh connections in a VM's directory: finds those in
+//! use, decides whose turn it is to begin one, and removes those that no process listens on.
 
 use crate::error::Error;
 use crate::files;
@@ -10,16 +10,18 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-/// How the names begin; `%C`, for which ssh puts a hash of the user and the destination, follows.
+/// The start of the names; `%C`, which ssh replaces by a hash of the user and the destination,
+/// follows.
 const START: &str = "ssh.";
-/// The hexadecimal digits that `%C` stands for.
+/// The number of hexadecimal digits that `%C` stands for.
 const HASH_DIGITS: usize = 40;
-/// Who has which seat, and how many connections could not be begun.
+/// The file that records which process has which seat, and how many connections could not be begun.
 const SEATS: &str = "ssh.seats";
 const SEATS_BYTES_MAX: u64 = 16 * 1024;
-/// sshd lets 10 sessions into a connection (`MaxSessions`); one that has just ended may count.
+/// The number of sessions per connection. sshd allows 10 (`MaxSessions`), and a session that has
+/// just ended may still count.
 const SEATS_EACH: usize = 8;
-/// More calls than these have seats for connect alone.
+/// The number of shared connections. Calls that find no seat make a connection of their own.
 const CONNECTIONS_MAX: usize = 8;
 
 /// The value of `ControlPath` for the shared connection with this number, from 0.
@@ -27,20 +29,21 @@ pub(crate) fn path(dir: &Path, number: usize) -> PathBuf {
     dir.join(if number == 0 { format!("{START}%C") } else { format!("{START}%C.{number}") })
 }
 
-/// The sockets in `dir`, also those of an ssh that is still connecting, which have a random ending.
+/// The sockets in `dir`, including those of an ssh that is still connecting, which have a random
+/// ending.
 pub(crate) fn all(dir: &Path) -> Vec<PathBuf> {
     let names = files::names_in(dir).into_iter();
     names.filter(|name| ending(name).is_some()).map(|name| dir.join(name)).collect()
 }
 
-/// What is behind the hash in the name of a control socket.
+/// The part behind the hash in the name of a control socket.
 fn ending(name: &str) -> Option<&str> {
     let (hash, ending) = name.strip_prefix(START)?.split_at_checked(HASH_DIGITS)?;
     hash.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(ending)
 }
 
-/// The sockets in `dir` that somebody listens on. The others are removed: ssh would complain about
-/// each of them.
+/// The sockets in `dir` that a process listens on. The others are removed, because ssh would
+/// complain about each of them.
 pub(crate) fn listening(dir: &Path) -> Vec<PathBuf> {
     let mut found = all(dir);
     found.retain(|socket| match UnixStream::connect(socket) {
@@ -55,7 +58,7 @@ pub(crate) fn listening(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Whether the shared connection with this number is there.
+/// Whether the shared connection with this number is open.
 pub(crate) fn is_listening(dir: &Path, number: usize) -> bool {
     let wanted = if number == 0 { String::new() } else { format!(".{number}") };
     listening(dir).iter().any(|socket| {
@@ -64,17 +67,18 @@ pub(crate) fn is_listening(dir: &Path, number: usize) -> bool {
     })
 }
 
-/// The calls that use shared connections. It is changed by whoever has the [`Turn`].
+/// The calls that use shared connections. Only the process that has the [`Turn`] changes this.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seats {
-    /// How often a connection could not be begun.
+    /// The number of connections that could not be begun.
     pub(crate) failures: u64,
     /// The number of a connection, and a process that uses it.
     taken: Vec<(usize, u32)>,
 }
 
 impl Seats {
-    /// What cannot be read is empty: then a server may refuse a session, which ssh says.
+    /// Reads the file in `dir`. One that cannot be read counts as empty; then a server may refuse a
+    /// session, which ssh reports.
     pub(crate) fn read(dir: &Path) -> Self {
         let bytes = files::read_start(&dir.join(SEATS), SEATS_BYTES_MAX).unwrap_or_default();
         Self::parse(&String::from_utf8_lossy(&bytes))
@@ -100,8 +104,8 @@ impl Seats {
         files::remove(&dir.join(SEATS))
     }
 
-    /// The number of the connection in which this process has a seat from now on. Seats of
-    /// processes that are gone are free.
+    /// Takes a seat for this process and gives the number of its connection. Seats of processes
+    /// that are gone are free.
     pub(crate) fn take(&mut self, pid: u32, is_alive: impl Fn(u32) -> bool) -> Option<usize> {
         self.taken.retain(|(_, other)| *other != pid && is_alive(*other));
         let count = |number| self.taken.iter().filter(|(taken, _)| *taken == number).count();
@@ -111,24 +115,25 @@ impl Seats {
     }
 }
 
-/// The right to begin a shared connection of one directory, which one process has at a time. It
-/// is given back when this is dropped.
+/// The right to begin a shared connection of one directory. One process at a time has it, and it is
+/// released when this is dropped.
 pub(crate) struct Turn(Option<File>);
 
 impl Turn {
-    /// Not taken yet.
+    /// Prepares the turn for this directory without taking it.
     pub(crate) fn of(dir: &Path) -> Self {
         Self(File::open(dir).ok())
     }
 
-    /// Whether it could be taken. Where a file system has no locks, everybody has it.
+    /// Tries to take the turn and says whether that worked. On a file system without locks it
+    /// always works.
     pub(crate) fn is_taken(&self) -> bool {
         let locked = self.0.as_ref().map(File::try_lock);
         !matches!(locked, Some(Err(TryLockError::WouldBlock)))
     }
 }
 
-/// A file without a name, for what a program says whose streams may outlive it.
+/// Makes a file without a name for the output of a program whose streams may outlive it.
 pub(crate) fn scratch(dir: &Path) -> Result<File, Error> {
     let path = dir.join(format!("ssh.said.{}", std::process::id()));
     let _ = fs::remove_file(&path);

@@ -1,8 +1,9 @@
-//! TRUSTED CORE: what `put` sends, where programs would not send it right: a tree whose symbolic
-//! links lead to directories, nowhere or round in circles, or that has what cannot be copied.
+//! TRUSTED CORE: prepares what `put` sends where programs would not send it correctly: a tree whose
+//! symbolic links lead to directories, nowhere or round in circles, or that has files which cannot
+//! be copied.
 //!
-//! Such a tree is laid out anew in a directory of its own: directories, and a link to each file.
-//! Copied with links to files followed, as `scp` and `tar -h` do, it is the tree that is meant.
+//! Such a tree is rebuilt in a directory of its own, from directories and a link to each file.
+//! `scp` and `tar -h` follow the links to files, and so copy the intended tree.
 
 use super::left_out::LeftOut;
 use super::scratch::{fresh_dir, remove_tree};
@@ -13,29 +14,29 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// Names in a tree whose links are followed. Directories with links to each other make more than
-/// any disk holds.
+/// The limit of names in a tree whose links are followed. Directories with links to each other can
+/// make more names than any disk holds.
 const NAMES_MAX: usize = 1_000_000;
-/// Name of the directories; the pid and a number follow.
+/// The start of the directories' names; the pid and a number follow.
 const NAME: &str = "qqmgr-put";
 
-/// Sources that can be copied by programs. Dropped, it leaves nothing.
+/// Sources in a form that programs can copy. Dropping it removes its directory.
 pub(crate) struct Departure {
     from: Vec<Source>,
     pub(crate) left: Vec<LeftOut>,
-    /// For what is laid out anew.
+    /// The directory for trees that are rebuilt.
     pub(crate) dir: Option<PathBuf>,
 }
 
-/// A source, and what is to be laid out in its place.
+/// A source, and the nodes of the tree to rebuild in its place.
 struct Source {
     path: PathBuf,
     nodes: Option<Vec<Node>>,
 }
 
 impl Departure {
-    /// Looks through the sources. `private` is what is never part of a tree, unless it is named
-    /// itself.
+    /// Looks through the sources. `private` are paths that are left out of every tree, unless they
+    /// are named as a source.
     pub(crate) fn new(from: &[PathBuf], private: &[PathBuf]) -> Result<Self, Error> {
         let mut departure = Self { from: Vec::new(), left: Vec::new(), dir: None };
         let private: Vec<_> = private.iter().filter_map(|path| path.metadata().ok()).collect();
@@ -64,7 +65,7 @@ impl Departure {
         Ok(departure)
     }
 
-    /// Lays out what has to be; gives the paths to copy from.
+    /// Rebuilds the trees that need it, and gives the paths to copy from.
     pub(crate) fn lay_out(&self) -> Result<Vec<PathBuf>, Error> {
         let sources = self.from.iter().enumerate();
         let paths = sources.map(|(number, source)| match (&self.dir, &source.nodes) {
@@ -78,7 +79,8 @@ impl Departure {
     }
 }
 
-/// Makes a tree anew in a new directory; gives its path, with the last part of the old one.
+/// Rebuilds a tree in a new directory; gives its path, which ends with the last part of the old
+/// one.
 fn lay_out(base: &Path, path: &Path, nodes: &[Node]) -> std::io::Result<PathBuf> {
     fs::create_dir(base)?;
     let root = base.join(last_part(path).unwrap_or("tree".into()));
@@ -90,7 +92,7 @@ fn lay_out(base: &Path, path: &Path, nodes: &[Node]) -> std::io::Result<PathBuf>
             Some(file) => std::os::unix::fs::symlink(file, &at)?,
         }
     }
-    // The innermost first: after that, some cannot be written to.
+    // The innermost come first: with their own permissions, some directories cannot be written to.
     for node in nodes.iter().rev().filter(|node| node.file.is_none()) {
         fs::set_permissions(root.join(&node.inside), Permissions::from_mode(node.mode))?;
     }
@@ -105,7 +107,7 @@ impl Drop for Departure {
     }
 }
 
-/// The last part of a path, unless it is one that names no file: none at all, `.`, `..` or `~`.
+/// The last part of a path; `None` if it names no file: it is empty, `.`, `..` or `~`.
 pub(crate) fn last_part(path: impl AsRef<std::ffi::OsStr>) -> Option<OsString> {
     use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
     let bytes = path.as_ref().as_bytes();
@@ -127,14 +129,14 @@ struct Node {
 
 /// A tree with its links followed.
 struct Tree<'a> {
-    /// What to call it in messages.
+    /// The name of the tree in messages.
     name: PathBuf,
     private: &'a [(u64, u64)],
-    /// The directories that the one which is looked at lies in, by whatever links.
+    /// The directories around the current one, including those reached by links.
     above: Vec<(u64, u64)>,
     nodes: Vec<Node>,
     left: Vec<LeftOut>,
-    /// Whether programs send it right as it is.
+    /// Whether programs send the tree correctly as it is.
     is_plain: bool,
 }
 
@@ -147,7 +149,7 @@ impl<'a> Tree<'a> {
         Ok(Self { name, private, above, nodes: Vec::new(), left: Vec::new(), is_plain: true })
     }
 
-    /// Adds a directory and what is in it.
+    /// Adds a directory and its content.
     fn add(&mut self, dir: &Path, inside: &Path, found: &Metadata) -> Result<(), Error> {
         let entries = fs::read_dir(dir).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
         let mut entries = match entries {

@@ -1,10 +1,10 @@
-//! TRUSTED CORE: starts programs that may outlive this one without the files that this one's
-//! caller has left open for it.
+//! TRUSTED CORE: starts programs that may outlive this one, and closes the files in them that this
+//! program inherited from its caller.
 //!
-//! A shell passes the descriptor of `3>&1` on to whatever it runs, as flock(1) does with that of
-//! its lock. A QEMU that kept one would hold the pipe or the lock for as long as it lives. std
-//! closes what it has opened itself, and no other descriptor. So a shell closes them and becomes
-//! the program, which keeps the shell's pid. Where nothing is inherited, no shell is run.
+//! A shell passes the descriptor of `3>&1` on to every program it runs, and flock(1) passes on that
+//! of its lock. A QEMU that kept one would hold the pipe or the lock for as long as it lives. std
+//! closes the descriptors that it opened itself, and no others. So a shell closes the rest and
+//! becomes the program, which keeps the shell's pid. Where nothing is inherited, no shell is run.
 
 use crate::linux;
 use crate::log::Log;
@@ -16,20 +16,21 @@ use std::process::{Command, Stdio};
 
 /// Every shell closes descriptors of one digit (POSIX, XCU 2.7); dash closes no others.
 const DIGIT_MAX: u32 = 9;
-/// The shells that may close longer ones. In its POSIX mode, `bash` reads no startup file.
+/// The shells to try for longer descriptors. In its POSIX mode, `bash` reads no startup file.
 const SHELLS: [(&Program, &[&str]); 3] =
     [(&programs::SH, &[]), (&programs::BASH, &["--posix"]), (&programs::BUSYBOX, &["sh"])];
 
-/// The command of `argv`, whose first word is the program. It inherits no descriptor but the three
-/// standard ones and those that its own words name. A warning names one that stays open because no
-/// shell of this host can close it.
+/// The command for `argv`, whose first word is the program. It inherits only the three standard
+/// descriptors and those that its own words name. A warning names a descriptor that stays open
+/// because no shell of this host can close it.
 pub(crate) fn command(argv: &[OsString], log: &Log) -> Command {
     let mut unwanted = linux::inherited_files();
     unwanted.retain(|fd| !is_named(argv, *fd));
     unwanted.sort_unstable();
     let (program, arguments) = argv.split_first().unzip();
     let program = program.cloned().unwrap_or_default();
-    // The error of one that cannot be run is the system's, and not the shell's.
+    // For a program that cannot be run, the error should come from the system and not from the
+    // shell.
     if !programs::is_executable(Path::new(&program)) {
         unwanted.clear();
     }
@@ -47,7 +48,7 @@ pub(crate) fn command(argv: &[OsString], log: &Log) -> Command {
     command
 }
 
-/// A shell, and how many of the descriptors it can close, from the first one on.
+/// Finds a shell, and gives how many of the descriptors it can close, counted from the first.
 fn shell_for(unwanted: &[u32]) -> Option<(Command, usize)> {
     let installed = || SHELLS.into_iter().filter(|(program, _)| program.find().is_some());
     let shell = |(program, arguments): (&Program, &[&str])| {
@@ -64,7 +65,7 @@ fn shell_for(unwanted: &[u32]) -> Option<(Command, usize)> {
     installed().next().map(|first| (shell(first), digits))
 }
 
-/// Whether this shell closes them all, tried out by a run of it.
+/// Whether this shell can close all of them; runs it to find out.
 fn closes(mut shell: Command, unwanted: &[u32]) -> bool {
     let is_closed = |fd: &u32| format!("[ ! -h {}/self/fd/{fd} ]", linux::PROC);
     let all_are: Vec<String> = unwanted.iter().map(is_closed).collect();

@@ -1,16 +1,16 @@
-//! What a copy leaves out, and why. Pure.
+//! Files that a copy left out, and the reasons. Pure.
 
 use std::path::{Path, PathBuf};
 
-/// Names shown in one message.
+/// The number of names shown in one message.
 const SHOWN_MAX: usize = 20;
 
 /// A name that a copy left out.
 #[derive(Debug)]
 pub(crate) struct LeftOut {
-    /// Begins with the name of the source.
+    /// The path, which begins with the name of the source.
     name: PathBuf,
-    /// What it is, or what is wrong with it.
+    /// The kind of file, or what is wrong with it.
     why: String,
 }
 
@@ -19,7 +19,7 @@ impl LeftOut {
         Self { name: name.into(), why: why.into() }
     }
 
-    /// Names it without this directory in front.
+    /// Removes this directory from the front of the name.
     pub(crate) fn inside(mut self, dir: &Path) -> Self {
         if let Ok(name) = self.name.strip_prefix(dir) {
             self.name = Path::new(".").join(name);
@@ -28,7 +28,7 @@ impl LeftOut {
     }
 }
 
-/// What a message says of them all.
+/// The message that lists the names that were left out.
 pub(crate) fn message(left: &[LeftOut]) -> String {
     let shown = left.iter().take(SHOWN_MAX);
     let mut shown: Vec<String> = shown

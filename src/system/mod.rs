@@ -1,6 +1,6 @@
-//! What this program can do to a machine. New code that starts or signals a process, opens a
-//! socket, or creates, changes or removes a file lives here, and decides nothing about VMs, guests
-//! or images: its callers say what is wanted.
+//! Everything that this program can do to a machine. New code that starts or signals a process,
+//! opens a socket, or creates, changes or removes a file goes here. It decides nothing about VMs,
+//! guests or images; its callers say what they want.
 
 pub(crate) mod account;
 pub(crate) mod arrivals;

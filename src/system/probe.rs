@@ -1,35 +1,39 @@
 //! TRUSTED CORE: opens connections to the guest's ssh port, to see whether its server answers.
 //!
 //! QEMU's user network accepts a connection at once, and asks the guest for it 0, 6, 18 and 42
-//! seconds later, also when this end was closed long before. Every connection is therefore one
-//! that the guest meets as soon as its network is up, and ssh servers shut out those who connect
-//! often without logging in (`MaxStartups` and `PerSourcePenalties` of OpenSSH 10). So there are
-//! few, with growing pauses, and more of them when there is news of the guest's network.
+//! seconds later, even when this end was closed long before. So the guest sees every connection as
+//! soon as its network is up, and ssh servers shut out clients that connect often without logging
+//! in (`MaxStartups` and `PerSourcePenalties` of OpenSSH 10). Therefore only few connections are
+//! made, with growing pauses, and more when there is news of the guest's network.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
-/// ssh servers say who they are at once, after lines of text if they want (RFC 4253, 4.2).
+/// The start of the line with which ssh servers introduce themselves at once, possibly after lines
+/// of text (RFC 4253, 4.2).
 const BANNER: &[u8] = b"SSH-";
 const BANNER_BYTES_MAX: usize = 8 * 1024;
-/// At most this many connections that nobody answers are begun in any [`WINDOW`].
+/// The number of unanswered connections that may be begun in any [`WINDOW`].
 const UNANSWERED_MAX: usize = 12;
 const WINDOW: Duration = Duration::from_secs(60);
 /// The pause after a connection grows with the time that the guest has booted for.
 const PAUSE_PART: f64 = 0.6;
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(12);
-/// A network that is set up has an address a moment later, or after DHCP has found it.
+/// The pause after the guest set up its network, which has an address a moment later, or once DHCP
+/// has found one.
 const NETWORK_PAUSE: Duration = Duration::from_millis(200);
 const NETWORK_PAUSE_MIN: Duration = Duration::from_millis(800);
 const NETWORK_PAUSE_FACTOR: u32 = 2;
-/// A guest that refuses connections has a network, and soon a server.
+/// The pause after a refusal. A guest that refuses connections has a network, and soon a server.
 const REFUSED_PAUSE: Duration = Duration::from_millis(250);
-/// QEMU gives up on a connection after 75 seconds, which is no refusal.
+/// The time in which the end of a connection counts as a refusal. QEMU gives up on one after 75
+/// seconds, which is no refusal.
 const REFUSED_WITHIN: Duration = Duration::from_secs(70);
-/// The older of two connections is kept for this long: QEMU asks for it again in that time.
+/// The time for which the older of two connections is kept. QEMU asks the guest for it again in
+/// that time.
 const KEPT: Duration = Duration::from_secs(20);
 const CONNECT_WAIT: Duration = Duration::from_secs(1);
 
@@ -39,11 +43,11 @@ pub(crate) struct Probe {
     port: u16,
     /// Empty until the host's name is found.
     addresses: Vec<SocketAddr>,
-    /// The name was looked up, and not found.
+    /// Whether the host's name was looked up and not found.
     is_unknown: bool,
-    /// One that is kept, and the newest.
+    /// At most two: the one that is kept, and the newest.
     connections: Vec<Connection>,
-    /// When those were begun that the guest has not refused.
+    /// The start times of connections that the guest has not refused.
     unanswered: VecDeque<Instant>,
     /// When the guest began to boot, as far as that is known.
     booted_at: Instant,
@@ -58,13 +62,13 @@ struct Connection {
     since: Instant,
 }
 
-/// What a connection has come to.
+/// The state of a connection.
 enum Heard {
     Nothing,
     Banner,
     /// The guest closed it without a word.
     Refusal,
-    /// It is closed, or says what no ssh server says.
+    /// It was closed, or the other end is no ssh server.
     End,
 }
 
@@ -84,12 +88,12 @@ impl Probe {
         }
     }
 
-    /// Begins anew with little patience: the guest boots from now on.
+    /// Starts again with short pauses, since the guest boots from now on.
     pub(crate) fn guest_boots(&mut self, now: Instant) {
         (self.booted_at, self.network_at, self.next_at) = (now, None, now);
     }
 
-    /// Connects soon: the guest has just set up its network.
+    /// Connects soon, since the guest has just set up its network.
     pub(crate) fn network_is_up(&mut self, now: Instant) {
         self.network_at = Some(now);
         self.next_at = self.next_at.min(now + NETWORK_PAUSE);
@@ -124,13 +128,13 @@ impl Probe {
         false
     }
 
-    /// What keeps it from connecting at all, for the error of a wait that was in vain.
+    /// The reason why it cannot connect at all, for the error of a wait that failed.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.is_unknown
             .then(|| format!("cannot find the host `{}`, the `HostName` of `[ssh]`", self.host))
     }
 
-    /// Begins a connection, unless there were too many; gives the time for the next.
+    /// Begins a connection, unless there were too many, and gives the time for the next.
     fn connect(&mut self, now: Instant) -> Instant {
         self.unanswered.retain(|at| *at + WINDOW > now);
         if let (UNANSWERED_MAX.., Some(first)) = (self.unanswered.len(), self.unanswered.front()) {
@@ -164,7 +168,7 @@ impl Probe {
 }
 
 impl Connection {
-    /// Takes what there is to hear.
+    /// Reads what has arrived.
     fn listen(&mut self) -> Heard {
         let mut chunk = [0; 512];
         match self.stream.read(&mut chunk) {

@@ -1,7 +1,7 @@
 //! TRUSTED CORE: looks at processes and signals them.
 //!
-//! A pid alone names nobody: the system gives it to another process later. Pid and start together
-//! name one process for as long as the machine runs.
+//! A pid alone identifies no process, because the system reuses it later. Pid and start together
+//! identify one process for as long as the machine runs.
 
 use super::ps::{self, Shown};
 use crate::error::Error;
@@ -11,19 +11,19 @@ use std::io;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-/// A process that lives, as the system shows it.
+/// A live process as the system shows it.
 pub(crate) struct Seen {
-    /// Stopped by a signal or a debugger.
+    /// Whether it is stopped by a signal or a debugger.
     pub(crate) frozen: bool,
-    /// When it started: in ticks since the machine did, where there is a `/proc`, as a date in UTC
-    /// elsewhere, and `None` where `ps` does not tell.
+    /// When it started: in ticks since the machine's start where there is a `/proc`, as a date in
+    /// UTC elsewhere, and `None` where `ps` does not show it.
     pub(crate) start: Option<String>,
-    /// What `ps` shows of it, where there is no `/proc`.
+    /// The output of `ps` for it, where there is no `/proc`.
     pub(crate) shown: Option<Shown>,
 }
 
-/// The process `pid` as it is now. `None` proves that there is none, or that it has ended and
-/// nobody has waited for it yet; what cannot be looked at is an error.
+/// The process `pid` as it is now. `None` proves that there is none, or that it has ended and its
+/// parent has not waited for it. A process that cannot be looked at is an error.
 pub(crate) fn see(pid: u32) -> Result<Option<Seen>, Error> {
     let (state, start, shown) = if linux::is_there() {
         let Some(stat) = linux::stat(pid).map_err(|error| unseen(&error))? else { return Ok(None) };
@@ -39,20 +39,20 @@ pub(crate) fn see(pid: u32) -> Result<Option<Seen>, Error> {
     Ok((!matches!(state, 'Z' | 'X' | 'x')).then_some(Seen { frozen, start, shown }))
 }
 
-/// That the system did not show what was asked for.
+/// The error when the system does not show processes.
 pub(crate) fn unseen(error: &io::Error) -> Error {
     Error::io("look at processes in", Path::new(PROC), error)
 }
 
-/// Whether two records of a start are of the same one; `None` where they cannot be compared, since
-/// one is not known, or was told by `/proc` and the other by `ps`.
+/// Whether two records name the same start. `None` where they cannot be compared, since one is
+/// unknown, or one comes from `/proc` and the other from `ps`.
 pub(crate) fn same_start(one: Option<&str>, other: Option<&str>) -> Option<bool> {
     let is_ticks = |start: &str| start.bytes().all(|byte| byte.is_ascii_digit());
     let (one, other) = (one?, other?);
     (is_ticks(one) == is_ticks(other)).then_some(one == other)
 }
 
-/// Sends the signal of this name. The caller has just seen that the process is the one meant.
+/// Sends the signal of this name. The caller has just verified which process has the pid.
 pub(crate) fn signal(pid: u32, name: &str) -> Result<Output, Error> {
     // `kill` is a builtin of every sh; slim images have no program of that name.
     let mut kill = programs::SH.command();

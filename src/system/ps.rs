@@ -1,9 +1,9 @@
-//! TRUSTED CORE: runs `ps`, which tells of processes where there is no `/proc`.
+//! TRUSTED CORE: runs `ps`, which shows processes where there is no `/proc`.
 //!
-//! The BSDs and macOS have none; on Linux `ps` needs one itself, so that without it nothing tells.
-//! Columns are those of POSIX with `uid`, `stat` and `lstart`, which all have but BusyBox. The form
-//! that BusyBox has is tried second. Lines are cut there at 2,047 characters, and a longer one is
-//! nobody's.
+//! The BSDs and macOS have no `/proc`. On Linux `ps` needs one itself, so without it no process can
+//! be seen. The columns are those of POSIX with `uid`, `stat` and `lstart`, which every `ps` but
+//! BusyBox's has. BusyBox's form is tried second. It cuts lines at 2,047 characters, and a process
+//! with a longer one is not recognized.
 
 use crate::error::Error;
 use crate::linux::{self, PROC, Usage};
@@ -15,14 +15,14 @@ use std::process::{Output, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// So long a process that was shown is taken to be alive: a `ps` for every look of a long wait
-/// would keep a processor busy.
+/// The time for which a process that was shown counts as alive. Running `ps` at every step of a
+/// long wait would keep a processor busy.
 const SHOWN_FOR: Duration = Duration::from_millis(100);
 static LAST_SHOWN: Mutex<Option<(u32, Instant)>> = Mutex::new(None);
 
 const COLUMNS: &[&str] =
     &["-ww", "-o", "pid=", "-o", "uid=", "-o", "stat=", "-o", "lstart=", "-o", "args="];
-/// The start of a process as `lstart` has it is so many words: `Sat Nov 28 05:30:19 2026`.
+/// The number of words in a process's `lstart`: `Sat Nov 28 05:30:19 2026`.
 const START_WORDS: usize = 5;
 const BUSYBOX_COLUMNS: &[&str] = &["-o", "pid,stat,args"];
 
@@ -35,13 +35,13 @@ pub(crate) struct Shown {
     pub(crate) state: char,
     /// When it started, where that is shown.
     pub(crate) start: Option<String>,
-    /// The words of its command line with a blank before and behind each: one in a word is not
-    /// told from one between words.
+    /// The words of its command line with a blank before and behind each. Blanks inside a word look
+    /// like blanks between words.
     line: Vec<u8>,
 }
 
 impl Shown {
-    /// Whether the two words are there, one behind the other.
+    /// Whether the command line has the option and the path, one directly after the other.
     pub(crate) fn has_words(&self, option: &str, path: &Path) -> bool {
         let mut wanted = format!(" {option} ").into_bytes();
         wanted.extend_from_slice(path.as_os_str().as_bytes());
@@ -50,7 +50,7 @@ impl Shown {
     }
 }
 
-/// An error where no process can be seen. A VM that runs must not be taken for a stopped one then.
+/// Fails where processes cannot be seen, since a running VM would look like a stopped one.
 pub(crate) fn check() -> Result<(), Error> {
     if linux::is_there() {
         return Ok(());
@@ -81,12 +81,12 @@ pub(crate) fn has_shown(pid: u32) -> bool {
     last.is_some_and(|(shown, at)| shown == pid && at.elapsed() < SHOWN_FOR)
 }
 
-/// The process of this pid, if there is one, and maybe others; or all processes.
+/// The process of this pid, if there is one, and possibly others; without a pid, all processes.
 pub(crate) fn processes(pid: Option<u32>) -> std::io::Result<Vec<Shown>> {
     let pid_text = pid.map(|pid| pid.to_string());
     let selection = pid_text.as_deref().map_or(vec!["-A"], |pid| vec!["-p", pid]);
     let output = run(&[COLUMNS, &selection].concat())?;
-    // One that finds no process fails and says nothing.
+    // A `ps` that finds no process fails and prints nothing.
     let shown: Vec<Shown> = if output.status.success() || output.stderr.is_empty() {
         output.stdout.split(|byte| *byte == b'\n').filter_map(|line| parse(line, true)).collect()
     } else {
@@ -100,13 +100,13 @@ pub(crate) fn processes(pid: Option<u32>) -> std::io::Result<Vec<Shown>> {
     Ok(shown)
 }
 
-/// What a process has used. `rss` is not POSIX's, and `time` not BusyBox's.
+/// The CPU time and memory of a process. POSIX has no `rss`, and BusyBox has no `time`.
 pub(crate) fn usage(pid: u32) -> Option<Usage> {
     let output = run(&["-o", "time=", "-o", "rss=", "-p", &pid.to_string()]).ok()?;
     parse_usage(str::from_utf8(&output.stdout).ok()?)
 }
 
-/// `[[DAYS-]HOURS:]MINUTES:SECONDS KIBIBYTES`, the seconds with a fraction on some.
+/// Parses `[[DAYS-]HOURS:]MINUTES:SECONDS KIBIBYTES`; on some systems the seconds have a fraction.
 fn parse_usage(line: &str) -> Option<Usage> {
     let (time, rss) = line.trim().split_once(' ')?;
     let (days, time) = time.split_once('-').unwrap_or(("0", time));
@@ -119,13 +119,13 @@ fn parse_usage(line: &str) -> Option<Usage> {
 
 fn run(arguments: &[&str]) -> std::io::Result<Output> {
     let mut ps = programs::PS.command();
-    // What is no ASCII is shown as it is; lines are as long as BusyBox has them.
+    // Text that is not ASCII is shown unchanged, and lines are as long as BusyBox allows.
     ps.args(arguments).env("LC_ALL", "C.UTF-8").env("COLUMNS", "9999").env("TZ", "UTC0");
     ps.stdin(Stdio::null()).output()
 }
 
-/// `PID UID STAT LSTART ARGS`, or `PID STAT ARGS` if it is not `full`. The header of a table is no
-/// such line.
+/// Parses `PID UID STAT LSTART ARGS`, or `PID STAT ARGS` if not `full`. Gives `None` for the header
+/// of a table.
 fn parse(line: &[u8], full: bool) -> Option<Shown> {
     let mut rest = line;
     let mut field = || {
@@ -156,8 +156,8 @@ mod tests {
         Some((pid, user, state, String::from_utf8(line).unwrap()))
     }
 
-    /// As procps 4.0, FreeBSD 14, macOS 14 and BusyBox 1.35 write them; the second and third from
-    /// their manuals.
+    /// Lines as procps 4.0, FreeBSD 14, macOS 14 and BusyBox 1.35 write them; the second and third
+    /// are from their manuals.
     #[test]
     fn lines_of_ps() {
         for (line, full, expected) in [

@@ -1,5 +1,5 @@
-//! TRUSTED CORE: runs `ssh` again and again, to see whether a guest's server answers that is
-//! reached through `ProxyCommand` or `ProxyJump`, and ends it when nobody needs the answer.
+//! TRUSTED CORE: runs `ssh` repeatedly to see whether a guest's server answers through
+//! `ProxyCommand` or `ProxyJump`, and ends it when the answer is no longer needed.
 
 use crate::text::sanitized;
 use std::io::Read as _;
@@ -8,21 +8,22 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What OpenSSH says under `-v` of a server that has introduced itself.
+/// The message of OpenSSH's `-v` once the server has introduced itself.
 const ANSWERED: &str = "Remote protocol version ";
-/// What `-v` adds to what ssh says anyway.
+/// The prefix of the messages that `-v` adds to ssh's own.
 const VERBOSE: &str = "debug1: ";
 const SAID_BYTES_MAX: usize = 256 * 1024;
-/// What ssh said last arrives within this after its end. A proxy may hold the pipe for longer.
+/// The time in which the last output of ssh arrives after its end. A proxy may hold the pipe for
+/// longer.
 const LAST_WAIT: Duration = Duration::from_millis(200);
-/// ssh is given a part of the time since the begin, since a connection that the guest did not hear
-/// is lost.
+/// The timeout of ssh as a part of the time since the start. It is limited because a connection
+/// that the guest missed is lost.
 const PATIENCE_PART: f64 = 0.6;
 const PATIENCE_SECONDS: (u64, u64) = (2, 12);
 const PAUSE: Duration = Duration::from_millis(500);
 
 pub(crate) struct Questions<F> {
-    /// The command that asks, and waits for so many seconds.
+    /// Makes the command that asks the server, from its timeout in seconds.
     command: F,
     running: Option<(Child, Receiver<Vec<u8>>)>,
     begin: Instant,
@@ -49,7 +50,7 @@ impl<F: Fn(u64) -> Command> Questions<F> {
         false
     }
 
-    /// What ssh said at last.
+    /// The last error message of ssh.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.trouble.clone()
     }

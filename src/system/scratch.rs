@@ -1,4 +1,4 @@
-//! TRUSTED CORE: directories that are there for the time of a copy.
+//! TRUSTED CORE: makes and removes directories that exist for the duration of a copy.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, ErrorKind};
@@ -6,10 +6,10 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 const PRIVATE: u32 = 0o700;
-/// As many directories of a name as killed copies with the same pid may have left.
+/// The number of names to try. Killed copies with the same pid may have left directories.
 const NUMBERS: u32 = 1000;
 
-/// Makes a directory in `parent` that was not there and that only this user may enter.
+/// Makes a new directory in `parent` that only this user may enter.
 pub(crate) fn fresh_dir(parent: &Path, name: &str) -> io::Result<PathBuf> {
     let mut result = Err(ErrorKind::AlreadyExists.into());
     for number in 0..NUMBERS {
@@ -23,8 +23,8 @@ pub(crate) fn fresh_dir(parent: &Path, name: &str) -> io::Result<PathBuf> {
     result
 }
 
-/// Removes a directory of ours with all that is in it, whatever permissions that has. Symbolic
-/// links are removed and not followed. Says whether it is gone.
+/// Removes a directory of qqmgr with its content, whatever its permissions are. Symbolic links are
+/// removed and not followed. Returns whether the directory is gone.
 pub(crate) fn remove_tree(dir: &Path) -> bool {
     if fs::remove_dir_all(dir).is_ok() {
         return true;
@@ -34,7 +34,7 @@ pub(crate) fn remove_tree(dir: &Path) -> bool {
     dir.symlink_metadata().is_err()
 }
 
-/// Lets the owner into a directory and those below it.
+/// Gives the owner access to a directory and those below it.
 fn open_up(dir: &Path) {
     let _ = fs::set_permissions(dir, Permissions::from_mode(PRIVATE));
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {

@@ -1,5 +1,5 @@
-//! TRUSTED CORE: gives a file a second name, for fetched bases that an old version kept in the
-//! cache. The first name stays.
+//! TRUSTED CORE: gives a file a second name, for downloaded bases that an old version of qqmgr kept
+//! in the cache. The first name stays.
 
 use crate::files;
 use std::fs;
@@ -7,9 +7,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// Gives the content of `file` the name `other` by a hard link, or by a copy that is made as
-/// `part`: on another file system, in a directory that is only read, or where another user could
-/// change the file.
+/// Gives the content of `file` the name `other` by a hard link. It makes a copy instead, first
+/// under the name `part`, if the file is on another file system, is in a read-only directory, or
+/// could be changed by another user.
 pub(crate) fn give(file: &Path, other: &Path, part: &Path) -> io::Result<()> {
     let metadata = fs::symlink_metadata(file)?;
     let user = files::user_id().map_err(|error| io::Error::other(error.message().to_string()))?;

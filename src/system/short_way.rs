@@ -1,5 +1,5 @@
-//! TRUSTED CORE: short ways to directories with long names, for sockets, whose paths may have 107
-//! bytes only: symbolic links in a directory of the user's own.
+//! TRUSTED CORE: makes short paths to directories with long names, for sockets, whose paths may
+//! have 107 bytes only. They are symbolic links in a directory of the user's own.
 
 use crate::error::Error;
 use crate::files;
@@ -11,8 +11,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-/// A short way to a directory of ours, with nothing in it that any program would have to quote: a
-/// symbolic link, which is made and verified.
+/// Makes and verifies a symbolic link to a directory of qqmgr. Its path is short, and no program
+/// needs to quote it.
 pub(crate) fn short_way(dir: &Path) -> Result<PathBuf, Error> {
     files::private_dir(&short_parent()?)?;
     let link = short_link(dir)?;
@@ -20,7 +20,7 @@ pub(crate) fn short_way(dir: &Path) -> Result<PathBuf, Error> {
     Ok(link)
 }
 
-/// Where that link is, or would be.
+/// The path that the link has, or would have.
 pub(crate) fn short_link(dir: &Path) -> Result<PathBuf, Error> {
     Ok(short_parent()?.join(fingerprint(dir.as_os_str().as_bytes())))
 }
@@ -34,9 +34,9 @@ fn short_parent() -> Result<PathBuf, Error> {
     }
 }
 
-/// `/tmp/qqmgr-UID`. Anybody can make that one first, so where it is somebody else's, one with a
-/// random name behind it is made, or used when it is there and the user's own. Nobody else can take
-/// the name of that away, since `/tmp` is sticky.
+/// Finds `/tmp/qqmgr-UID`. Another user can make that directory first. Then a directory with a
+/// random suffix is used instead: an existing one if it is the user's own, or a new one. Other
+/// users cannot remove its name, since `/tmp` is sticky.
 fn short_parent_in_tmp(user: u32) -> Result<PathBuf, Error> {
     let usual = PathBuf::from(format!("/tmp/qqmgr-{user}"));
     let is_own = |dir: &Path| {

@@ -1,4 +1,5 @@
-//! TRUSTED CORE: writes the file that a user named, which may be in a directory where others write.
+//! TRUSTED CORE: writes a file that the user named. Other users may be able to write to its
+//! directory.
 
 use crate::error::Error;
 use crate::files;
@@ -7,12 +8,12 @@ use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-/// How many symbolic links Linux follows.
+/// The number of symbolic links that Linux follows.
 const LINKS_MAX: usize = 40;
 
-/// Writes a file for the user in place of one that is there, whose mode it keeps, or to a device or
-/// FIFO. A link stays, and leads to the new file. What another user has put there is refused: it
-/// would decide where the content goes.
+/// Writes a file for the user, or writes to a device or FIFO. A new file replaces an existing one
+/// and keeps its mode. A link stays and leads to the new file. A link, device or FIFO that another
+/// user has put there is refused: it would decide where the content goes.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
     let failed = |error| Error::io("write", path, &error);
     let user = files::user_id()?;
@@ -36,10 +37,10 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
     written.map_err(failed)
 }
 
-/// An error if the path, or what it links to, is a symbolic link of another user.
+/// Fails if the path, or anything it links to, is a symbolic link of another user.
 fn check_links(path: &Path, user: u32) -> Result<(), Error> {
     let mut path = path.to_path_buf();
-    // The kernel follows no more; a longer chain is its error.
+    // The kernel follows no more links and reports a longer chain itself.
     for _ in 0..LINKS_MAX {
         let Ok(metadata) = fs::symlink_metadata(&path) else { return Ok(()) };
         let Ok(target) = fs::read_link(&path) else { return Ok(()) };
@@ -49,8 +50,8 @@ fn check_links(path: &Path, user: u32) -> Result<(), Error> {
     Ok(())
 }
 
-/// An error if another user owns what the content would go through, and could have put it there.
-/// Root's is trusted.
+/// Fails if another user owns `path`, which the content would pass through, and could have put it
+/// there. Files of root are trusted.
 fn check_owner(path: &Path, what: &str, owner: u32, user: u32) -> Result<(), Error> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let is_shared = fs::metadata(dir).is_ok_and(|dir| dir.mode() & 0o022 != 0);

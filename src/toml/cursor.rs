@@ -1,5 +1,5 @@
-//! A place in the source that moves forward over what TOML has everywhere: blanks, line ends,
-//! comments. All other files here read the source through it.
+//! A cursor that moves forward through the source, over what occurs everywhere in TOML: blanks,
+//! line ends, comments. All other files here read the source through it.
 
 use crate::text::{Problem, Span};
 
@@ -10,13 +10,13 @@ pub(super) struct Cursor<'s> {
     pub(super) position: usize,
 }
 
-/// Whether TOML bans the byte from comments and strings, line ends included.
+/// Whether TOML bans the byte from comments and strings. Line ends count as banned.
 pub(super) fn is_control(byte: u8) -> bool {
     byte.is_ascii_control() && byte != b'\t'
 }
 
 impl<'s> Cursor<'s> {
-    /// At the first character, after a byte order mark if there is one.
+    /// A cursor at the first character, after a byte order mark if there is one.
     pub(super) fn new(source: &'s str) -> Cursor<'s> {
         let mut cursor = Cursor { source, position: 0 };
         cursor.eat("\u{feff}");
@@ -57,7 +57,7 @@ impl<'s> Cursor<'s> {
         Span { start, end: self.position }
     }
 
-    /// The next character; empty at the end of a line or of the source.
+    /// The span of the next character; empty at the end of a line or of the source.
     pub(super) fn here(&self) -> Span {
         let length = match self.rest().chars().next() {
             None | Some('\r' | '\n') => 0,
@@ -110,7 +110,7 @@ impl<'s> Cursor<'s> {
         }
     }
 
-    /// Says that `what` is missing here, unless what is here is allowed nowhere.
+    /// The problem that `what` is missing here, unless the next character is allowed nowhere.
     pub(super) fn expected(&self, what: &str) -> Problem {
         self.control_character()
             .unwrap_or_else(|| Problem::new(self.here(), format!("expected {what}")))

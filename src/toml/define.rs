@@ -1,5 +1,5 @@
-//! Which definitions may stand beside each other: finds the table that a header or the dots of a
-//! key lead to, making tables on the way, and refuses what TOML says is defined already.
+//! Decides which definitions may stand beside each other: finds the table that a header or the dots
+//! of a key lead to, making tables on the way, and refuses what TOML counts as defined twice.
 //!
 //! See the sections Keys, Table, Inline Table and Array of Tables of the specification.
 
@@ -71,7 +71,7 @@ pub(super) fn by_header<'t>(
             elements.push(Value { kind: Kind::Table(Table::new(Origin::Header)), span });
         }
         Kind::Table(table) => {
-            // It may have been named in passing before; here is the place that defines it.
+            // The table may only have been named in another header before; this header defines it.
             table.origin = Origin::Header;
             value.span = span;
             key.span = path.last.span;
@@ -115,7 +115,7 @@ fn may_be_defined(value: &Value, header: Header) -> bool {
     }
 }
 
-/// Whether the array was made by `[[headers]]`; the tables of any other are inline ones.
+/// Whether the array was made by `[[headers]]`; in other arrays, all tables are inline tables.
 fn is_array_of_tables(elements: &[Value]) -> bool {
     let last = elements.last().map(|element| &element.kind);
     matches!(last, Some(Kind::Table(table)) if table.origin != Origin::Inline)
@@ -159,7 +159,8 @@ fn closed(source: &str, span: Span, what: &str, to: &str, first: Span) -> Proble
     Problem::new(span, message).hint(format!("first defined on line {line}"))
 }
 
-/// The number of the line, the first being 1. Reads the source up to there: for errors only.
+/// The line number of an offset, counted from 1. It reads the source up to there, so it is for
+/// errors only.
 fn line_of(source: &str, offset: usize) -> usize {
     1 + source[..offset].matches('\n').count()
 }

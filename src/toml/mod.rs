@@ -1,8 +1,8 @@
-//! TOML 1.0 (<https://toml.io/en/v1.0.0>) without date-times: a source text in, a table whose
-//! every key and value knows its place out.
+//! A parser for TOML 1.0 (<https://toml.io/en/v1.0.0>) without date-times. It turns a source text
+//! into a table in which every key and value knows its place.
 //!
-//! What is accepted means what TOML says; everything else is a problem with its place. Date-times
-//! are refused by name. Pure; knows nothing of VMs or files.
+//! Every document that is accepted means what TOML says; everything else is a problem with its
+//! place. Date-times are refused with a message of their own. Pure; knows nothing of VMs or files.
 
 mod cursor;
 mod define;
@@ -19,19 +19,20 @@ use crate::text::Span;
 pub(crate) use parse::parse;
 pub(crate) use string::offset_in_string;
 
-/// How many keys and `[` may lie around a value, whether the keys come from headers, dotted keys
-/// or inline tables; the arrays that `[[headers]]` make come on top. Bounds the recursion here and
-/// in whoever walks the result.
+/// The limit of keys and `[` around a value, whether the keys come from headers, dotted keys or
+/// inline tables; the arrays that `[[headers]]` make come on top. It bounds the recursion here and
+/// in code that walks the result.
 const DEPTH_MAX: usize = 64;
 
-/// Tables up to this many entries are searched one by one; most are, and need no index.
+/// The size up to which a table is searched entry by entry. Most tables are that small and need no
+/// index.
 const UNINDEXED_ENTRIES_MAX: usize = 8;
 
-/// How many characters of the source a message repeats.
+/// The number of characters of the source that a message repeats.
 const SHOWN_CHARS_MAX: usize = 60;
 
-/// A value and the bytes it was written as: a string's include its quotes, and a table or array
-/// made by a header or by dotted keys has the part of that key that names it.
+/// A value and the span it was written in. A string's span includes its quotes. A table or array
+/// made by a header or by dotted keys has the span of the part of that key that names it.
 #[derive(Clone, Debug)]
 pub(crate) struct Value {
     pub(crate) kind: Kind,
@@ -63,7 +64,7 @@ impl Kind {
     }
 }
 
-/// A key without quotes and escapes, and the bytes it was written as, with them.
+/// A key without quotes and escapes, and the span it was written in, with them.
 #[derive(Clone, Debug)]
 pub(crate) struct Key {
     pub(crate) name: String,
@@ -79,17 +80,19 @@ pub(crate) struct Table {
     origin: Origin,
 }
 
-/// How a table came to be, which decides what may still be added to it.
+/// How a table was made, which decides what may still be added to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Origin {
     #[default]
-    /// Only named on the way to another table, as `a` in `[a.b]`; may still be defined, once.
+    /// It was only named on the way to another table, as `a` in `[a.b]`, and may still be defined
+    /// once.
     Implicit,
-    /// By a `[header]` or `[[header]]` of its own.
+    /// It was made by a `[header]` or `[[header]]` of its own.
     Header,
-    /// As `a` in `a.b = 1`: open to more dotted keys, and to headers of tables below it.
+    /// It was made as `a` in `a.b = 1`, and is open to more dotted keys and to headers of tables
+    /// below it.
     Dotted,
-    /// As `{ a = 1 }`: closed.
+    /// It was made as `{ a = 1 }`, and is closed.
     Inline,
 }
 
@@ -106,7 +109,8 @@ impl Table {
         self.entries.iter().map(|(key, value)| (key, value))
     }
 
-    /// Adds the entries of `over`, which win; a table in both is merged in the same way.
+    /// Adds the entries of `over`, which take precedence; a table in both is merged in the same
+    /// way.
     pub(crate) fn merge(&mut self, over: &Table) {
         for (key, value) in over.iter() {
             let Some(position) = self.position(&key.name) else {
@@ -133,7 +137,7 @@ impl Table {
         self.index.get(name).copied()
     }
 
-    /// The entry of that name, which is appended if there is none yet.
+    /// The entry of that name, which is appended if it is missing.
     fn entry_or_insert(&mut self, key: &Key, kind: Kind, span: Span) -> &mut (Key, Value) {
         let position = self.position(&key.name).unwrap_or_else(|| {
             self.insert(key.clone(), Value { kind, span });
@@ -146,7 +150,7 @@ impl Table {
     fn insert(&mut self, key: Key, value: Value) {
         let position = self.entries.len();
         if position == 0 {
-            // Most have no more than two; a vector that grows begins with four.
+            // Most tables have no more than two entries; a vector that grows begins with four.
             self.entries.reserve_exact(2);
         }
         if position == UNINDEXED_ENTRIES_MAX {

@@ -1,4 +1,5 @@
-//! Values of a single word: booleans, integers, floats, and the words that are none of them.
+//! Reads values of a single word: booleans, integers and floats, and reports words that are none of
+//! them.
 
 use super::cursor::{Cursor, is_control};
 use super::{Kind, Value, shown};
@@ -76,7 +77,8 @@ fn decimal(word: &str, unsigned: &str) -> Result<Kind, Fault> {
     if fraction.is_none() && exponent.is_none() {
         return plain.parse().map(Kind::Integer).map_err(|_| OUT_OF_RANGE);
     }
-    // Rust reads every TOML float; one too large becomes infinite, which is not what was written.
+    // Rust reads every TOML float. A float that is too large becomes infinite, which is not what
+    // was written.
     match plain.parse::<f64>() {
         Ok(value) if value.is_finite() => Ok(Kind::Float(value)),
         _ => Err(Fault::BadNumber("float out of range (64 bits)")),
@@ -101,7 +103,7 @@ fn check_digits(text: &str, radix: u32) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Whether the word begins as `1979-05-27` or `07:32:00` do.
+/// Whether the word starts like `1979-05-27` or `07:32:00`.
 fn is_date_or_time(word: &str) -> bool {
     let digits = word.bytes().take_while(u8::is_ascii_digit).count();
     matches!((digits, word.as_bytes().get(digits)), (4, Some(b'-')) | (2, Some(b':')))

@@ -5,9 +5,9 @@ use super::define::{self, Header, Path};
 use super::{DEPTH_MAX, Key, Kind, Origin, Table, Value, number, shown, string};
 use crate::text::{Problem, Span};
 
-/// Reads a whole document, a byte order mark before it included.
+/// Reads a whole document, including a byte order mark at its start.
 ///
-/// Fails on the first thing that TOML 1.0 does not allow, on date-times, and on values below more
+/// Fails on the first thing that TOML 1.0 does not allow, on date-times, and on values inside more
 /// than 64 keys and arrays.
 pub(crate) fn parse(source: &str) -> Result<Table, Problem> {
     let mut cursor = Cursor::new(source);
@@ -49,7 +49,7 @@ fn header(cursor: &mut Cursor) -> Result<(Path, Header), Problem> {
     Ok((path, header))
 }
 
-/// Reads `key = value` into the table, in which the key's dots may lead to another one.
+/// Reads `key = value` into the table, or into the table inside it that the key's dots lead to.
 fn pair(cursor: &mut Cursor, table: &mut Table, depth: usize) -> Result<(), Problem> {
     let path = path(cursor, depth)?;
     if !cursor.eat("=") {
@@ -93,7 +93,7 @@ fn key(cursor: &mut Cursor) -> Result<Key, Problem> {
     let span = cursor.take_while(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
     match cursor.rest().chars().next() {
         Some(next) if !next.is_ascii() || "!$%&()*+/:;<>?@\\^`|~".contains(next) => {
-            // Some characters cannot be seen, or not be told from others.
+            // Some characters are invisible, or look like others.
             let code =
                 if next.is_ascii() { String::new() } else { format!(" (U+{:04X})", next as u32) };
             let message = format!("`{next}`{code} is not allowed in a key without quotes");
@@ -105,7 +105,7 @@ fn key(cursor: &mut Cursor) -> Result<Key, Problem> {
     }
 }
 
-/// Reads the value at the cursor, around which there are `depth` keys and arrays.
+/// Reads the value at the cursor, which is inside `depth` keys and arrays.
 fn value(cursor: &mut Cursor, depth: usize) -> Result<Value, Problem> {
     let start = cursor.position;
     let kind = match cursor.peek() {

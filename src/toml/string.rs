@@ -1,5 +1,5 @@
-//! The four kinds of strings, read piece by piece, so that a place in a string's value can be
-//! traced back to the source by the same code that read it.
+//! Reads the four kinds of strings piece by piece, so that the same code can read a string and
+//! trace a place in its value back to the source.
 
 use super::cursor::{Cursor, is_control};
 use crate::text::{Problem, Span};
@@ -22,12 +22,12 @@ pub(super) fn string(cursor: &mut Cursor) -> Result<(String, Span), Problem> {
     Ok((value, cursor.span_from(start)))
 }
 
-/// Byte offset in `source` of the byte `index` of the value of the string literal at `span`,
+/// The byte offset in `source` of the byte `index` of the value of the string literal at `span`,
 /// past escapes, trimmed line ends and line-ending backslashes.
 ///
-/// The length of the value gives the place of the closing quotes, as does anything larger. A byte
-/// of an escape gives the escape's backslash. `span` may also be that of a bare key, which stands
-/// for itself.
+/// An index at or past the end of the value gives the place of the closing quotes. A byte of an
+/// escape gives the escape's backslash. `span` may also be that of a bare key, which is its own
+/// value.
 pub(crate) fn offset_in_string(source: &str, span: Span, index: usize) -> usize {
     let start = Cursor { source, position: span.start };
     if !matches!(start.peek(), Some(b'"' | b'\'')) {
@@ -53,9 +53,9 @@ pub(crate) fn offset_in_string(source: &str, span: Span, index: usize) -> usize 
 
 /// A part of a string's value.
 enum Piece {
-    /// Stands in the source as it is.
+    /// Text that stands in the source as it is.
     Text(Span),
-    /// Is written otherwise, from this offset on.
+    /// A character that is written differently in the source, from this offset on.
     Character(char, usize),
 }
 
@@ -82,7 +82,7 @@ impl<'s> Decoder<'s> {
         self.delimiter.len() == 3
     }
 
-    /// The next piece; none once the closing quotes are passed.
+    /// The next piece; `None` once the closing quotes are passed.
     fn next(&mut self) -> Result<Option<Piece>, Problem> {
         let quote = self.delimiter.as_bytes()[0];
         let has_escapes = quote == b'"';
@@ -113,7 +113,8 @@ impl<'s> Decoder<'s> {
         }
     }
 
-    /// The quotes at the cursor: text, or the end, before which up to two may be text.
+    /// Reads the quotes at the cursor: they are text, or the closing quotes, before which up to two
+    /// may be text.
     fn quotes(&mut self, quote: u8) -> Result<Option<Piece>, Problem> {
         if !self.is_multi_line() {
             self.cursor.position += 1;
@@ -134,7 +135,7 @@ impl<'s> Decoder<'s> {
         }
     }
 
-    /// The character of the escape at the cursor; none for a line-ending backslash.
+    /// Reads the escape at the cursor and gives its character; `None` for a line-ending backslash.
     fn escape(&mut self) -> Result<Option<char>, Problem> {
         let start = self.cursor.position;
         self.cursor.position += 1;
@@ -155,7 +156,7 @@ impl<'s> Decoder<'s> {
         Ok(Some(character))
     }
 
-    /// Steps over a line end, blanks before it and all blanks and line ends after it.
+    /// Steps over a line end, the blanks before it, and all blanks and line ends after it.
     fn skip_line_end(&mut self) -> bool {
         let mut ahead = self.cursor.clone();
         ahead.skip_blanks();
@@ -191,7 +192,7 @@ impl<'s> Decoder<'s> {
         })
     }
 
-    /// Tells what is wrong with the backslash at `start`. The cursor is right after it.
+    /// The problem with the backslash at `start`. The cursor is right after it.
     fn bad_escape(&self, start: usize) -> Problem {
         if let Some(problem) = self.cursor.control_character() {
             return problem;
@@ -204,7 +205,8 @@ impl<'s> Decoder<'s> {
         Problem::new(span, format!("invalid escape `{written}`")).hint(ESCAPES)
     }
 
-    /// Points at a whole line, or at the opening quotes if the string may span lines.
+    /// The problem of an unclosed string. It points at the string up to the end of the line, or at
+    /// the opening quotes if the string may span lines.
     fn unclosed(&self) -> Problem {
         let end = if self.is_multi_line() { self.opening.end } else { self.cursor.position };
         let start = self.opening.start;

@@ -1,5 +1,5 @@
-//! The rules of TOML one by one, places in the source, limits, and every short sequence of nasty
-//! fragments. `valid` and `invalid` hold the tables of documents.
+//! Tests of the rules of TOML one by one, places in the source, limits, and every short sequence of
+//! nasty fragments. `valid` and `invalid` hold the tables of documents.
 
 mod invalid;
 mod valid;
@@ -7,7 +7,7 @@ mod valid;
 use super::*;
 use crate::text::Problem;
 
-/// A value in one line, as Rust would write its parts.
+/// Writes a value on one line, with its parts as Rust would write them.
 fn rendered(kind: &Kind) -> String {
     match kind {
         Kind::String(text) => format!("{text:?}"),
@@ -34,7 +34,7 @@ fn rendered_table(table: &Table) -> String {
     format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
 }
 
-/// The source and the span of a text in which `«` and `»` stand around the span.
+/// Gives the source and the span of a text in which `«` and `»` stand around the span.
 fn unmarked(marked: &str) -> (String, Span) {
     let start = marked.find('«').unwrap();
     let end = marked.find('»').unwrap() - '«'.len_utf8();
@@ -69,7 +69,7 @@ fn places_inside<'s>(source: &'s str, kind: &Kind, found: &mut Vec<(&'s str, &'s
     }
 }
 
-/// Panics if the span is not within the source or not between characters.
+/// The text at a span. Panics if the span is not inside the source or not between characters.
 fn text_at(source: &str, span: Span) -> &str {
     &source[span.start..span.end]
 }
@@ -233,7 +233,7 @@ fn depth_is_limited_however_it_is_made() {
     assert_eq!(problem(&format!("a = {}", "[".repeat(100_000))).span.start, "a = ".len() + 63);
 }
 
-/// Where the bytes of the value of the one string in `source` are, and the closing quotes.
+/// The offsets of the bytes of the one string value in `source`, and of its closing quotes.
 fn offsets(source: &str) -> Vec<usize> {
     let table = parse(source).unwrap();
     let (_, value) = table.iter().next().unwrap();
@@ -320,7 +320,7 @@ fn every_prefix_and_suffix_of_a_document_is_sound() {
     }
 }
 
-/// All sequences of up to four fragments, as they are and as the rest of a value.
+/// Tries all sequences of up to four fragments, as they are and as the rest of a value.
 #[test]
 fn every_short_sequence_of_fragments_is_sound() {
     let fragments = [
@@ -341,7 +341,7 @@ fn every_short_sequence_of_fragments_is_sound() {
     assert_eq!(checked, (0..=4).map(|length| fragments.len().pow(length)).sum::<usize>());
 }
 
-/// Tries sequences of whole lines, for the rules of what may be defined beside what.
+/// Tries sequences of whole lines, for the rules about which definitions may stand together.
 #[test]
 fn every_short_sequence_of_lines_is_sound() {
     let lines = [
@@ -372,7 +372,7 @@ fn every_short_sequence_of_lines_is_sound() {
     }
 }
 
-/// Each of these would take minutes if anything read the source again and again.
+/// Each of these documents would take minutes if the parser read the source repeatedly.
 #[test]
 fn large_documents_take_linear_time() {
     let n = 100_000;
@@ -397,7 +397,7 @@ fn large_documents_take_linear_time() {
     }
 }
 
-/// A small table, and one that has an index.
+/// Merges into a small table, and into a table that has an index.
 #[test]
 fn merging_adds_and_replaces_by_key() {
     let more = (0..20).map(|number| format!("k{number} = 1\n")).collect::<Vec<_>>().concat();
