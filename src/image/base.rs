@@ -1,5 +1,5 @@
-//! Examines the file that a disk is based on before it is used: by [`format`], and when that finds
-//! nothing wrong by qemu-img(1).
+//! Examines the file that a disk is based on before it is used: by [`format::read`], and when that
+//! finds nothing wrong by qemu-img(1).
 
 use super::build::Maker;
 use super::hold::Held;

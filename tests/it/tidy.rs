@@ -159,6 +159,31 @@ fn no_banned_calls() {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
+/// A doc comment stands alone: it says first what the item is or does.
+#[test]
+fn doc_comments_begin_with_their_subject() {
+    const BANNED: &[&str] = &["The same", "Of", "Those of", "So many", "Who", "Whoever", "What"];
+    let mut wrong = Vec::new();
+    for (name, text) in rust_files("src") {
+        let mut before = "";
+        for (line, number) in text.lines().map(str::trim_start).zip(1..) {
+            let is_doc = |line: &str| line.starts_with("///") || line.starts_with("//!");
+            let opens = |word: &&&str| {
+                let rest = line[3..].trim_start().strip_prefix(**word);
+                rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric()))
+            };
+            if is_doc(line)
+                && !is_doc(before)
+                && let Some(word) = BANNED.iter().find(opens)
+            {
+                wrong.push(format!("{name}:{number} begins with `{word}`"));
+            }
+            before = line;
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
 #[test]
 fn files_functions_and_lines_are_short() {
     let mut wrong = Vec::new();

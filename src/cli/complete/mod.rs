@@ -1,6 +1,6 @@
 //! Finds what may come next on a command line, with the table that the line is parsed with.
 //!
-//! [`place`] reads the words before the current one as [`super::parse`] does, and says what the
+//! [`place`] reads the words before the current one as [`super::parse()`] does, and says what the
 //! table has for this place. It is pure: `qqmgr complete`, which the shells call, looks up the
 //! names that are only known at run time. The shells' scripts are the files beside this one.
 
