@@ -92,14 +92,13 @@ fn run(target: &Target) -> Outcome {
 /// Finds the VM's process; `None` if it waits for the end of a VM that has already ended. For
 /// `running`, the VM may be started later.
 fn find(target: &Target, waited_for: &WaitFor, limit: Limit) -> Result<Option<Process>, Error> {
-    let found = process::find(&target.paths)?;
-    match (found, waited_for) {
+    let Target { name, paths, log, .. } = target;
+    match (process::find_anywhere(paths)?, waited_for) {
+        (Some(process), _) if process.lost => Err(process.is_lost(name, paths)),
+        (Some(process), _) => Ok(Some(process)),
         (None, WaitFor::Stopped) => Ok(None),
-        (None, WaitFor::Running) => {
-            let Target { name, paths, log, .. } = target;
-            watch::started(name, paths, limit, log).map(Some)
-        }
-        _ => process::running(&target.name, &target.paths).map(Some),
+        (None, WaitFor::Running) => watch::started(name, paths, limit, log).map(Some),
+        (None, _) => process::running(name, paths).map(Some),
     }
 }
 

@@ -24,6 +24,8 @@ const EXEC_WAIT: Duration = Duration::from_millis(200);
 /// How long to wait for a connection. Only a socket of a live QEMU with a full queue takes this
 /// long.
 const CONNECT_WAIT: Duration = Duration::from_millis(500);
+/// The threads of a process that ends are gone within this, but for those of a huge guest.
+const THREADS_WAIT: Duration = Duration::from_secs(2);
 /// The maximum size of a pid file. A pid has at most 7 digits on Linux.
 const PID_BYTES_MAX: u64 = 16;
 
@@ -88,15 +90,28 @@ pub(crate) fn look(paths: &Paths) -> Result<Look, Error> {
     }
     if is_heard(paths)? {
         // QEMU may have begun to listen, and written its pid, since.
-        return Ok(match visible(paths, record.as_ref().filter(|_| other.is_none()))? {
-            Some(process) => Look::Here(process),
-            None => Look::Unseen,
-        });
+        if let Some(process) = visible(paths, record.as_ref().filter(|_| other.is_none()))? {
+            return Ok(Look::Here(process));
+        }
+        if other.is_some() || !falls_silent(paths)? {
+            return Ok(Look::Unseen);
+        }
     }
     Ok(match other.filter(|machine| machine.is_elsewhere(&this)) {
         Some(machine) => Look::OtherHost(machine.host.clone().unwrap_or_default()),
         None => Look::Gone,
     })
+}
+
+/// Waits for the end of a listener without a process. The first thread of a QEMU that was killed is
+/// a zombie while the others still hold its socket.
+fn falls_silent(paths: &Paths) -> Result<bool, Error> {
+    let silent = || match is_heard(paths) {
+        Ok(true) => None,
+        Ok(false) => Some(Ok(())),
+        Err(error) => Some(Err(error)),
+    };
+    Ok(wait::poll(Instant::now() + THREADS_WAIT, silent).transpose()?.is_some())
 }
 
 /// The VM's process, if the VM is running.
