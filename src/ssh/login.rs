@@ -3,6 +3,7 @@
 
 use super::Guest;
 use super::run::{Limits, Output, capture};
+use super::share::SILENT;
 use crate::error::{Error, Kind};
 use crate::programs;
 use crate::vm::wait::poll_long;
@@ -46,7 +47,8 @@ impl Answer {
         } else if says(REFUSED) {
             let types = std::io::stdin().is_terminal() && says(TYPED);
             if types { Self::Settled } else { Self::Refused }
-        } else if says(DROPPED) {
+        } else if says(DROPPED) || said.is_empty() || said == SILENT {
+            // OpenSSH 10 with `LogLevel ERROR` says nothing of a connection that is dropped.
             Self::Dropped
         } else {
             Self::Settled
