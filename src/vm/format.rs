@@ -26,7 +26,7 @@ const MAGICS: &[(usize, &[u8], &str)] = &[
     (0, b"Bochs Virtual HD Image", "bochs"),
     (0, b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop", "cloop"),
 ];
-const QCOW: &[u8] = b"QFI\xfb";
+pub(super) const QCOW: &[u8] = b"QFI\xfb";
 /// The start of the trailer of an Apple disk image, and the trailer's length.
 const DMG: &[u8] = b"koly";
 const DMG_BYTES: u64 = 512;
@@ -35,7 +35,7 @@ const HEADER_BYTES_MAX: u64 = 2 << 20;
 /// The number of bytes that QEMU reads when it guesses a format.
 const START_BYTES: usize = 2048;
 /// The smallest and the largest cluster, as powers of 2.
-const CLUSTER_BITS: std::ops::RangeInclusive<u32> = 9..=21;
+const CLUSTER_BITS: std::ops::RangeInclusive<u64> = 9..=21;
 /// The maximum length of the name of a backing file.
 const NAME_BYTES_MAX: usize = 1023;
 /// The incompatible features that are accepted: the marks of a dirty or corrupt file, another
@@ -43,9 +43,9 @@ const NAME_BYTES_MAX: usize = 1023;
 const FEATURES: u64 = 0b1_1011;
 const DATA_FILE_FEATURE: u64 = 0b100;
 /// Header extensions.
-const END: u32 = 0;
-const BACKING_FORMAT: u32 = 0xe279_2aca;
-const DATA_FILE: u32 = 0x4441_5441;
+const END: u64 = 0;
+const BACKING_FORMAT: u64 = 0xe279_2aca;
+const DATA_FILE: u64 = 0x4441_5441;
 
 /// The format of an image, from its content.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ pub(crate) fn read(file: &Path) -> Result<Format, Error> {
         (&mut opened).take(bytes).read_to_end(start).map(|_| ()).map_err(failed)
     };
     take(START_BYTES as u64, &mut start)?;
-    if start.starts_with(QCOW) && number(&start, 4) != Some(1) {
+    if start.starts_with(QCOW) && number(&start, 4, 4) != Some(1) {
         take(HEADER_BYTES_MAX - START_BYTES as u64, &mut start)?;
         return qcow2(&start).map(Format::Qcow2).map_err(|reason| {
             let message = format!("`{}` has a broken qcow2 header: {reason}", file.display());
@@ -131,39 +131,38 @@ fn is_vmdk_descriptor(start: &[u8]) -> bool {
 /// Reads a qcow2 header from the bytes at the start of a file, or says what is wrong with it.
 fn qcow2(bytes: &[u8]) -> Result<Qcow2, &'static str> {
     const SHORT: &str = "it ends too early";
-    let number = |at| number(bytes, at).ok_or(SHORT);
-    let long = |at| Ok::<u64, &str>(u64::from(number(at)?) << 32 | u64::from(number(at + 4)?));
-    let (features, length) = match number(4)? {
+    let field = |at, count| number(bytes, at, count).ok_or(SHORT);
+    let size = |number: u64| usize::try_from(number).map_err(|_| SHORT);
+    let (features, length) = match field(4, 4)? {
         2 => (0, 72),
-        3 => (long(72)?, number(100)?.max(104)),
+        3 => (field(72, 8)?, field(100, 4)?.max(104)),
         _ => return Err("its version is neither 2 nor 3"),
     };
-    let cluster_bits = number(20)?;
+    let cluster_bits = field(20, 4)?;
     if !CLUSTER_BITS.contains(&cluster_bits) {
         return Err("its clusters have an impossible size");
     }
     let cluster = &bytes[..bytes.len().min(1 << cluster_bits)];
-    let (backing_at, backing_length) = (long(8)?, number(16)? as usize);
+    let (backing_at, backing_length) = (size(field(8, 8)?)?, size(field(16, 4)?)?);
     let mut header = Qcow2 {
-        virtual_bytes: long(24)?,
-        is_encrypted: number(32)? != 0,
+        virtual_bytes: field(24, 8)?,
+        is_encrypted: field(32, 4)? != 0,
         unknown_features: features & !(FEATURES | DATA_FILE_FEATURE),
         ..Qcow2::default()
     };
     let mut extensions_end = cluster.len();
     if backing_at != 0 {
-        let at = usize::try_from(backing_at).map_err(|_| SHORT)?;
-        let name = cluster.get(at..).and_then(|rest| rest.get(..backing_length));
+        let name = cluster.get(backing_at..).and_then(|rest| rest.get(..backing_length));
         let name = name.filter(|name| name.len() <= NAME_BYTES_MAX).ok_or(SHORT)?;
         header.backing = Some(String::from_utf8_lossy(name).into_owned());
-        extensions_end = extensions_end.min(at);
+        extensions_end = extensions_end.min(backing_at);
     }
-    let mut rest = cluster.get(length as usize..extensions_end).ok_or(SHORT)?;
-    while let Some((kind, length)) = self::number(rest, 0).zip(self::number(rest, 4)) {
+    let mut rest = cluster.get(size(length)?..extensions_end).ok_or(SHORT)?;
+    while let Some((kind, length)) = number(rest, 0, 4).zip(number(rest, 4, 4)) {
         if kind == END {
             break;
         }
-        let content = rest[8..].get(..length as usize).ok_or("an extension is too long")?;
+        let content = rest[8..].get(..size(length)?).ok_or("an extension is too long")?;
         let text = || Some(String::from_utf8_lossy(content).into_owned());
         match kind {
             BACKING_FORMAT => header.backing_format = text(),
@@ -178,9 +177,10 @@ fn qcow2(bytes: &[u8]) -> Result<Qcow2, &'static str> {
     Ok(header)
 }
 
-/// Reads a big-endian number of 4 bytes.
-fn number(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_be_bytes(bytes.get(at..)?.get(..4)?.try_into().ok()?))
+/// Reads a big-endian number of `count` bytes.
+pub(super) fn number(bytes: &[u8], at: usize, count: usize) -> Option<u64> {
+    let bytes = bytes.get(at..at.checked_add(count)?)?;
+    Some(bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
 }
 
 impl Format {
@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     /// A header of version 3 with these features, a backing file at byte 200 and extensions.
-    fn header(features: u64, backing: &[u8], extensions: &[(u32, &[u8])]) -> Vec<u8> {
+    fn header(features: u64, backing: &[u8], extensions: &[(u64, &[u8])]) -> Vec<u8> {
         let mut bytes = vec![0; 104];
         let mut set = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
         set(0, QCOW);
@@ -258,7 +258,7 @@ mod tests {
         set(72, &features.to_be_bytes());
         set(100, &104_u32.to_be_bytes());
         for (kind, content) in extensions {
-            bytes.extend(kind.to_be_bytes());
+            bytes.extend(u32::try_from(*kind).unwrap().to_be_bytes());
             bytes.extend(u32::try_from(content.len()).unwrap().to_be_bytes());
             bytes.extend(*content);
             bytes.resize(bytes.len().next_multiple_of(8), 0);
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn qcow2_headers() {
-        let data: (u32, &[u8]) = (DATA_FILE, b"/etc/passwd");
+        let data: (u64, &[u8]) = (DATA_FILE, b"/etc/passwd");
         for (bytes, expected) in [
             (header(0, b"", &[]), ""),
             (header(FEATURES, b"", &[(0x6803_f857, &[0; 48])]), ""),

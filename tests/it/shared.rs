@@ -107,13 +107,18 @@ fn many_calls_at_once_say_nothing() {
     assert_eq!(calls.stderr, "");
 }
 
+/// The pid of the master of the shared connection.
+fn master(project: &Project) -> u32 {
+    let check = project.qqmgr(&["ssh", "vm", "-O", "check"]).run();
+    check.stderr.split(['=', ')']).nth(1).unwrap().parse().unwrap()
+}
+
 /// Of a pipe that a master held the reader would wait for its end.
 #[test]
 fn a_shared_connection_holds_no_stream_of_its_callers() {
     let Some((project, _sshd)) = running("") else { return };
     project.qqmgr(&["ssh", "vm", "true"]).run().success();
-    let check = project.qqmgr(&["ssh", "vm", "-O", "check"]).run();
-    let pid: u32 = check.stderr.split(['=', ')']).nth(1).unwrap().parse().unwrap();
+    let pid = master(&project);
     for stream in 0..3 {
         let file = fs::read_link(format!("/proc/{pid}/fd/{stream}")).unwrap();
         assert_eq!(file.to_str(), Some("/dev/null"));
@@ -135,8 +140,7 @@ fn a_changed_configuration_ends_the_shared_connection() {
 fn a_socket_without_a_listener_is_cleared_away() {
     let Some((project, _sshd)) = running("") else { return };
     project.qqmgr(&["ssh", "vm", "true"]).run().success();
-    let check = project.qqmgr(&["ssh", "vm", "-O", "check"]).run();
-    let pid: u32 = check.stderr.split(['=', ')']).nth(1).unwrap().parse().unwrap();
+    let pid = master(&project);
     signal(pid, "KILL");
     wait_until("the master ends", A_WHILE, || !project.runs(pid));
     project.qqmgr(&["ssh", "vm", "echo on"]).run().stdout("on\n").stderr("").success();

@@ -1,11 +1,11 @@
 //! Reads the tags in a qcow2 image from its header (`docs/interop/qcow2.rst` of QEMU). Completion
 //! uses this, since it needs no program and works while another program has the image open.
 
+use crate::vm::format::{QCOW, number};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-const MAGIC: &[u8] = b"QFI\xfb";
 /// The length of the header up to and including the offset of the snapshot table.
 const HEADER_BYTES: usize = 72;
 /// The fixed part of an entry of the snapshot table.
@@ -24,7 +24,7 @@ pub(crate) fn tags(file: &Path) -> Option<Vec<Vec<u8>>> {
     let mut file = File::open(file).ok()?;
     let mut header = [0; HEADER_BYTES];
     file.read_exact(&mut header).ok()?;
-    if !header.starts_with(MAGIC) {
+    if !header.starts_with(QCOW) {
         return None;
     }
     let (count, offset) = (number(&header, 60, 4)?, number(&header, 64, 8)?);
@@ -48,12 +48,6 @@ fn entry(table: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = begin.checked_add(name)?;
     let tag = table.get(begin..end)?;
     Some((tag, table.get(end.next_multiple_of(ENTRY_ALIGNMENT)..).unwrap_or_default()))
-}
-
-/// Reads a big-endian number of `count` bytes.
-fn number(bytes: &[u8], at: usize, count: usize) -> Option<u64> {
-    let bytes = bytes.get(at..at.checked_add(count)?)?;
-    Some(bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
 }
 
 #[cfg(test)]
