@@ -3,7 +3,6 @@
 
 use super::Guest;
 use super::run::{Limits, Output, capture};
-use super::share::SILENT;
 use crate::error::{Error, Kind};
 use crate::programs;
 use crate::vm::wait::poll_long;
@@ -47,7 +46,7 @@ impl Answer {
         } else if says(REFUSED) {
             let types = std::io::stdin().is_terminal() && says(TYPED);
             if types { Self::Settled } else { Self::Refused }
-        } else if says(DROPPED) || said.is_empty() || said == SILENT {
+        } else if says(DROPPED) || said.is_empty() {
             // OpenSSH 10 with `LogLevel ERROR` says nothing of a connection that is dropped.
             Self::Dropped
         } else {

@@ -24,8 +24,6 @@ use std::time::{Duration, Instant};
 
 /// How long a shared connection without a session stays open, in seconds.
 const PERSIST: &str = "60";
-/// The message for an ssh that failed without one.
-pub(super) const SILENT: &str = "ssh failed and said nothing";
 /// The beginning of ssh's line about a host key that it has not seen before.
 const NEW_KEY: &[u8] = b"Warning: Permanently added ";
 /// How long a master may take to exit. One that does not answer is stopped or hangs, and is left
@@ -129,7 +127,7 @@ fn unreachable(name: &str, paths: &Paths, said: &str) -> Error {
     } else {
         format!("is it booted? `qqmgr wait {name} --for ssh` waits for its ssh server")
     };
-    let said = if said.is_empty() { SILENT } else { &said };
+    let said = if said.is_empty() { "ssh failed and said nothing" } else { &said };
     Error::failed(format!("cannot reach the guest of VM `{name}`: {said}")).hint(hint)
 }
 
