@@ -5,7 +5,7 @@
 
 use crate::hint;
 use crate::json::Value;
-use crate::text::{Position, Problem, Source, Span};
+use crate::source::{Position, Problem, Source, Span};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;

@@ -22,6 +22,7 @@ mod png;
 mod programs;
 mod redraw;
 mod report;
+mod source;
 mod ssh;
 mod system;
 mod template;

@@ -4,7 +4,7 @@
 //! Pure: finds placeholders and replaces them by the values that a lookup gives. Inserted values
 //! are not searched for placeholders.
 
-use crate::text::{Problem, Span};
+use crate::source::{Problem, Span};
 use std::rc::Rc;
 
 /// The size limit of a rendered text. Two dozen lines can double a value two dozen times.

@@ -4,8 +4,8 @@
 //! Placeholders are replaced in the same pass. Outside quotes the value is split like the rest;
 //! inside quotes the whole value is taken literally.
 
+use crate::source::{Problem, Span};
 use crate::template::{Lookup, RENDERED_BYTES_MAX, Template, placeholder_at};
-use crate::text::{Problem, Span};
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Word {

@@ -9,7 +9,7 @@ use crate::image::build::Maker;
 use crate::image::fetch::{PATIENCE_DEFAULT, Wanted};
 use crate::json::Value;
 use crate::report::Report;
-use crate::text::Source;
+use crate::source::Source;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};

@@ -4,7 +4,8 @@
 use super::extends::{self, Draft};
 use super::model::{BOOTS_MAX, Broken, Literal, Model, Own, Port, Setting, SshOption, SshPort, Vm};
 use super::ssh_keywords::one_value;
-use crate::text::{Problem, Source, nearest};
+use crate::source::{Problem, Source};
+use crate::text::nearest;
 use crate::toml::{Key, Kind, Table, Value};
 
 /// Limit of a VM's name: a directory and sockets are named after it; file systems stop at 255

@@ -2,7 +2,7 @@
 
 use super::decode::Decoder;
 use super::model::{Base, CloudInit, Image, USER};
-use crate::text::Problem;
+use crate::source::Problem;
 use crate::toml::{Key, Kind, Table, Value};
 
 /// Limit of an image's name, as for VMs: a directory is named after it.

@@ -4,7 +4,8 @@
 //! that extend the same one do not copy it.
 
 use super::model::{BOOTS, Broken, Literal, Model, Own, Port, SshOption, SshPort, VM_PORT, Vm};
-use crate::text::{Problem, Span, nearest};
+use crate::source::{Problem, Span};
+use crate::text::nearest;
 use crate::toml::Table;
 use std::borrow::Cow;
 use std::collections::HashMap;

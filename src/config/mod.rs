@@ -15,8 +15,9 @@ mod tests;
 
 use crate::cli::Args;
 use crate::error::{Error, Kind};
+use crate::source::{Problem, Source, Span};
 use crate::template::Template;
-use crate::text::{Problem, Source, Span, did_you_mean, nearest};
+use crate::text::{did_you_mean, nearest};
 use crate::toml;
 use crate::words::{self, Word};
 pub(crate) use decode::is_vm_name;

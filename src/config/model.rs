@@ -1,6 +1,6 @@
 //! The typed configuration: a value that exists here is valid.
 
-use crate::text::{Problem, Span};
+use crate::source::{Problem, Span};
 use crate::toml::Table;
 use std::fmt;
 use std::num::NonZeroU16;

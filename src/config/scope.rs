@@ -3,8 +3,9 @@
 use super::model::{Literal, Vm};
 use super::{Choices, Config};
 use crate::error::{Error, Kind};
+use crate::source::Problem;
 use crate::template::{Placeholder, Template, render};
-use crate::text::{Problem, did_you_mean, nearest};
+use crate::text::{did_you_mean, nearest};
 use crate::toml::{self, Table, Value};
 use std::borrow::Cow;
 use std::cell::RefCell;

@@ -2,7 +2,7 @@
 
 use super::{Choices, Config, SshSetting};
 use crate::error::Kind;
-use crate::text::Source;
+use crate::source::Source;
 
 fn config(text: &str) -> Config {
     let source = Source { name: "f".into(), text: text.into() };

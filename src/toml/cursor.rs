@@ -1,7 +1,7 @@
 //! A cursor that moves forward through the source, over what occurs everywhere in TOML: blanks,
 //! line ends, comments. All other files here read the source through it.
 
-use crate::text::{Problem, Span};
+use crate::source::{Problem, Span};
 
 #[derive(Clone)]
 pub(super) struct Cursor<'s> {

@@ -4,7 +4,7 @@
 //! See the sections Keys, Table, Inline Table and Array of Tables of the specification.
 
 use super::{Key, Kind, Origin, Table, Value, shown};
-use crate::text::{Problem, Span};
+use crate::source::{Problem, Span};
 
 /// A dotted key, or one without dots.
 pub(super) struct Path {

@@ -14,7 +14,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use crate::text::Span;
+use crate::source::Span;
 
 pub(crate) use parse::parse;
 pub(crate) use string::offset_in_string;

@@ -3,7 +3,7 @@
 
 use super::cursor::{Cursor, is_control};
 use super::{Kind, Value, shown};
-use crate::text::{Problem, Span};
+use crate::source::{Problem, Span};
 
 /// Reads the boolean, integer or float at the cursor.
 ///

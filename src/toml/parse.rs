@@ -3,7 +3,7 @@
 use super::cursor::Cursor;
 use super::define::{self, Header, Path};
 use super::{DEPTH_MAX, Key, Kind, Origin, Table, Value, number, shown, string};
-use crate::text::{Problem, Span};
+use crate::source::{Problem, Span};
 
 /// Reads a whole document, including a byte order mark at its start.
 ///

@@ -2,7 +2,7 @@
 //! trace a place in its value back to the source.
 
 use super::cursor::{Cursor, is_control};
-use crate::text::{Problem, Span};
+use crate::source::{Problem, Span};
 
 const ESCAPES: &str = "the escapes are \\b \\t \\n \\f \\r \\\" \\\\ \\uXXXX \\UXXXXXXXX; \
                        in single quotes a backslash is only a backslash";

@@ -5,7 +5,7 @@ mod invalid;
 mod valid;
 
 use super::*;
-use crate::text::Problem;
+use crate::source::Problem;
 
 /// Writes a value on one line, with its parts as Rust would write them.
 fn rendered(kind: &Kind) -> String {

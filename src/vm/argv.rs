@@ -2,7 +2,7 @@
 
 use super::Paths;
 use crate::error::Error;
-use crate::text::Problem;
+use crate::source::Problem;
 use crate::words::Word;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -120,7 +120,7 @@ fn concat(parts: &[&[u8]]) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::Span;
+    use crate::source::Span;
 
     #[test]
     fn reserved_options_are_refused_with_one_dash_and_two() {

@@ -1,7 +1,7 @@
 //! Finds the ports of this host that QEMU forwards to a guest, from QEMU's arguments. Pure.
 
 use super::options::{Argument, Pairs};
-use crate::text::Span;
+use crate::source::Span;
 use std::net::Ipv4Addr;
 
 /// The types of networks whose ports another program forwards.

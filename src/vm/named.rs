@@ -2,7 +2,7 @@
 //! images, in which format, and whether the guest may write to them. Pure: looks at no file.
 
 use super::options::{Argument, Pairs};
-use crate::text::Span;
+use crate::source::Span;
 use std::collections::BTreeMap;
 
 /// The flags that each keep an image from being written to.

@@ -2,7 +2,7 @@
 //! most of their values. Pure; does not know what an option means.
 
 use crate::json;
-use crate::text::Span;
+use crate::source::Span;
 use crate::words::Word;
 
 /// The options that take no value: those without `HAS_ARG` in qemu-options.hx of 7.2, and of

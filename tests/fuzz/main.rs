@@ -41,6 +41,8 @@ mod programs;
 mod redraw;
 #[path = "../../src/report.rs"]
 mod report;
+#[path = "../../src/source.rs"]
+mod source;
 #[path = "../../src/ssh/mod.rs"]
 mod ssh;
 #[path = "../../src/system/mod.rs"]

@@ -3,7 +3,7 @@
 use crate::error::{Kind, Located, STDOUT, problem_json};
 use crate::json::Value;
 use crate::report::Report;
-use crate::text::{Position, Problem, Source};
+use crate::source::{Position, Problem, Source};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ use crate::config::model::Image;
 use crate::error::Error;
 use crate::image::build::obstacles;
 use crate::image::{State, look};
-use crate::text::Problem;
+use crate::source::Problem;
 use std::path::PathBuf;
 
 /// The paths of images that QEMU opens. A file missing there is reported with its image.

@@ -3,7 +3,7 @@
 use crate::config::model::Vm;
 use crate::config::{Choices, Config};
 use crate::files;
-use crate::text::Problem;
+use crate::source::Problem;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;

@@ -2,7 +2,7 @@
 
 use crate::error::io_reason;
 use crate::linux::KVM_DEVICE;
-use crate::text::{Problem, Span};
+use crate::source::{Problem, Span};
 use crate::vm::options::{Argument, Pairs};
 use std::io::{self, ErrorKind};
 

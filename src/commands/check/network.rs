@@ -2,7 +2,7 @@
 
 use super::Subject;
 use super::findings::{Shared, groups, listed};
-use crate::text::{Problem, Source, Span};
+use crate::source::{Problem, Source, Span};
 use crate::vm::forward::{Forward, forwards, is_left_to_others, networks};
 
 /// The placeholder that gives the right port in a `hostfwd` for ssh.
