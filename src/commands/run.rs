@@ -244,7 +244,7 @@ impl<'a> Job<'a> {
             (run_attached(ssh, &guest.limits, log)?, None)
         };
         let exit_code = exit_code.and_then(|code| code.try_into().ok()).unwrap_or(FAILURE_CODE);
-        if exit_code == guest.failure_code() && process.ends_by(Instant::now() + ENDING_WAIT) {
+        if exit_code == FAILURE_CODE && process.ends_by(Instant::now() + ENDING_WAIT) {
             return Err(wait::ended(self.target, process));
         }
         let got = args.get.iter().try_for_each(|(remote, local)| {

@@ -163,7 +163,7 @@ fn get_one(
             let piped = pipe(
                 stream::sender(guest, path),
                 stream::receiver(&into),
-                guest.failure_code(),
+                FAILURE_CODE,
                 &guest.limits,
                 &guest.log,
             );
@@ -255,10 +255,6 @@ fn remote(guest: &Guest, path: &OsStr) -> OsString {
 /// Finds out how this guest takes files, once; the answer is kept until the VM stops.
 fn method(guest: &Guest) -> Result<Method, Error> {
     guest.begin_sharing()?;
-    if guest.is_by_dropbear() {
-        // No `scp` takes the options of dropbear's client.
-        return Ok(Method::Tar);
-    }
     let kept = files::read_start(&guest.paths.copy_method, METHOD_BYTES_MAX).unwrap_or_default();
     if let Some((method, _)) = Method::ALL.iter().find(|(_, name)| kept == name.as_bytes()) {
         return Ok(*method);

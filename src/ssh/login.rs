@@ -1,8 +1,8 @@
 //! Waits until a guest whose ssh server answers accepts our login: at its first boot the keys may
 //! come later than the server.
 
-use super::Guest;
 use super::run::{Limits, Output, capture};
+use super::{FAILURE_CODE, Guest};
 use crate::error::{Error, Kind};
 use crate::programs;
 use crate::vm::wait::poll_long;
@@ -38,10 +38,10 @@ enum Answer {
 }
 
 impl Answer {
-    fn of(output: &Output, guest: &Guest) -> Self {
+    fn of(output: &Output) -> Self {
         let said = output.said();
         let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
-        if output.exit_code != Some(guest.failure_code().into()) || guest.is_by_dropbear() {
+        if output.exit_code != Some(FAILURE_CODE.into()) {
             Self::Settled
         } else if says(REFUSED) {
             let types = std::io::stdin().is_terminal() && says(TYPED);
@@ -68,7 +68,7 @@ pub(crate) fn await_login(
         let mut ssh = guest.ssh(&["true".into()]);
         ssh.stdin(Stdio::null());
         let output = capture(ssh, &limits, &guest.log)?;
-        let pause = match Answer::of(&output, guest) {
+        let pause = match Answer::of(&output) {
             Answer::Settled => return Ok(()),
             Answer::Dropped => DROPPED_PAUSE,
             Answer::Refused => REFUSED_PAUSE,

@@ -1,10 +1,9 @@
 //! The guest over ssh: the configuration file of a VM ([`config`]), the commands that use it
 //! ([`run`]), and copying ([`copy`]), also where the guest has no sftp server ([`stream`]).
-//! Dropbear's client works in place of OpenSSH's ([`dropbear`]).
+//! It takes OpenSSH's client.
 
 pub(crate) mod config;
 pub(crate) mod copy;
-mod dropbear;
 pub(crate) mod login;
 pub(crate) mod run;
 mod share;
@@ -31,6 +30,10 @@ const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The exit status by which OpenSSH, and qqmgr on its behalf, reports its own failure.
 pub(crate) const FAILURE_CODE: u8 = 255;
+
+/// The programs to which `ssh` may link on small systems: dropbear's client, and those that have
+/// all of dropbear in one file.
+const DROPBEAR: &[&str] = &["dbclient", "dropbear", "dropbearmulti"];
 
 /// Options for an `ssh` that only finds out whether a server answers: it shares no connection
 /// and does not log in.
@@ -66,8 +69,6 @@ pub(crate) struct Guest {
     shared: Option<PathBuf>,
     /// The number of the shared connection that has room for a call of this process.
     seat: Cell<Option<usize>>,
-    /// The options for dropbear's `dbclient`, if `ssh` is that program here.
-    dropbear: Option<Vec<OsString>>,
 }
 
 impl Guest {
@@ -76,6 +77,7 @@ impl Guest {
     /// VM is not configured any more, the options are those of its start.
     pub(crate) fn of(name: &str, config: &Config, paths: &Paths, log: &Log) -> Result<Self, Error> {
         process::running(name, paths)?;
+        check_client()?;
         if let Some(vm) = config.find_vm(name) {
             let instance = Instance::read(paths)?;
             let choices = choices(instance.as_ref());
@@ -84,26 +86,17 @@ impl Guest {
                 config_text(name, &config.ssh_options(vm, &choices)?, paths, port, config.dir())?;
             write_config(name, &text, paths, config.dir(), log)?;
         }
-        let dropbear = dropbear_options(paths, log);
-        let shares = dropbear.is_none() && config::may_share(&config_file(paths));
         // Without a short path to the directory, the names of sockets may be too long.
-        let dir = if shares {
-            paths
-                .make_short_way()
-                .and_then(|()| paths.plain_dir())
-                .ok()
-                .filter(|dir| Paths::has_room(dir))
-        } else {
-            None
-        };
+        let short_dir = || paths.make_short_way().and_then(|()| paths.plain_dir()).ok();
+        let shares = config::may_share(&config_file(paths));
+        let shared = shares.then(short_dir).flatten().filter(|dir| Paths::has_room(dir));
         Ok(Self {
             name: name.to_string(),
             paths: paths.clone(),
             log: log.clone(),
             limits: Limits::default(),
-            shared: dir,
+            shared,
             seat: Cell::new(Some(0)),
-            dropbear,
         })
     }
 
@@ -127,11 +120,6 @@ impl Guest {
     /// `ssh -F ssh.conf -o ... WORDS...`, for what this program itself does on the guest. `words`
     /// begin with options, if any, and the VM's name.
     fn own_ssh(&self, words: &[&OsStr]) -> Command {
-        if let Some(options) = &self.dropbear {
-            let mut command = programs::SSH.command();
-            command.args(options).args(words.iter().skip(1));
-            return command;
-        }
         let mut command = self.command(&programs::SSH);
         command.args(words);
         command
@@ -169,11 +157,6 @@ impl Guest {
     }
 
     fn ssh_with(&self, options: impl Iterator<Item = OsString>, words: &[OsString]) -> Command {
-        if let Some(options) = &self.dropbear {
-            let mut command = programs::SSH.command();
-            command.args(options).args(words);
-            return command;
-        }
         let mut command = programs::SSH.command();
         command.arg("-F").arg(&self.paths.ssh_config);
         command.args(options).arg(&self.name).args(words);
@@ -191,16 +174,6 @@ impl Guest {
         command.args([&self.name, "exit"]);
         command
     }
-
-    pub(crate) fn is_by_dropbear(&self) -> bool {
-        self.dropbear.is_some()
-    }
-
-    /// The exit status by which ssh reports its own failure; dropbear's cannot be distinguished
-    /// from the command's own.
-    pub(crate) fn failure_code(&self) -> u8 {
-        if self.is_by_dropbear() { 1 } else { FAILURE_CODE }
-    }
 }
 
 /// Options of ssh as words of its command line.
@@ -208,19 +181,15 @@ fn options(options: &[&str]) -> impl Iterator<Item = OsString> {
     options.iter().flat_map(|option| ["-o".into(), OsString::from(option)])
 }
 
-/// Translates the VM's `ssh.conf` into options of dropbear's client, if `ssh` is that; notes what
-/// is lost.
-fn dropbear_options(paths: &Paths, log: &Log) -> Option<Vec<OsString>> {
-    let ssh = programs::SSH.find()?.canonicalize().ok()?;
-    if !dropbear::is_dropbear(&ssh) {
-        return None;
+/// Returns an error where `ssh` is dropbear's client, which reads no `ssh.conf`.
+fn check_client() -> Result<(), Error> {
+    let ssh = programs::SSH.find().and_then(|ssh| ssh.canonicalize().ok());
+    let name = ssh.as_deref().and_then(Path::file_name);
+    if !DROPBEAR.iter().any(|dropbear| name == Some(OsStr::new(dropbear))) {
+        return Ok(());
     }
-    let translated = dropbear::translate(&config_file(paths), files::home().as_deref());
-    if !translated.lost.is_empty() {
-        let lost = translated.lost.join("`, `");
-        log.note(&format!("`ssh` is dropbear's here, which does without `{lost}`"));
-    }
-    Some(translated.arguments)
+    Err(Error::failed("`ssh` is dropbear's client here, which reads no configuration file")
+        .hint("install that of OpenSSH (Debian: openssh-client)"))
 }
 
 /// The choices that a running VM was started with, as far as its record has them.

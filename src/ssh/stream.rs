@@ -5,9 +5,9 @@
 //! On the guest, files get their new name by a rename, so that an interrupted copy leaves no half
 //! file under it. An existing directory is copied into, as `scp -r` does.
 
-use super::Guest;
 use super::copy::{ask, is_pattern, local};
 use super::run::{MARK, pipe};
+use super::{FAILURE_CODE, Guest};
 use crate::error::Error;
 use crate::programs;
 use crate::system::departures::last_part;
@@ -120,7 +120,7 @@ pub(super) fn put(guest: &Guest, from: &[PathBuf], to: &OsStr) -> Result<(), Err
         let (to, name) = (home_relative(to), name.unwrap_or(".".into()));
         let remote = remote_script(PUT, &[&to, &name, OsStr::new(&count)]);
         let script = guest.script(&remote);
-        let piped = pipe(tar, script, guest.failure_code(), &guest.limits, &guest.log)?;
+        let piped = pipe(tar, script, FAILURE_CODE, &guest.limits, &guest.log)?;
         piped.incomplete.map_or(Ok(()), Err)
     })
 }

@@ -1,13 +1,11 @@
-//! Hosts that lack something: no `/proc`, BusyBox's `ps`, dropbear's client as `ssh`, or one of
+//! Hosts that lack something: no `/proc`, BusyBox's `ps`, dropbear's `ssh`, or one of
 //! the programs that are run. Each has a `PATH` of its own, and a variable that only tests use
 //! says that there is no `/proc`. A whole root of that kind is in `root.rs`.
 
-use crate::guest;
 use crate::harness::{Project, Run, has_tool, program, signal, wait_until};
 use crate::real_qemu::{self, NO_MACHINE};
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -177,63 +175,24 @@ fn a_program_that_is_missing_is_named() {
     stopped.stdout("vm ended by SIGTERM in [SECONDS] s\n").success();
 }
 
-/// With the key in the one form that it reads.
-#[track_caller]
-fn with_dbclient(more: &str) -> Option<(Project, String)> {
-    let convert = program("dropbearconvert")?;
-    let project = guest::booted("")?;
-    let mut keys = Command::new(convert);
-    keys.args(["openssh", "dropbear"]).arg(crate::harness::guest_dir()?.join("id_ed25519"));
-    keys.arg(project.path("key")).stderr(Stdio::null());
-    assert!(keys.status().unwrap().success());
-    let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
-    let config = config.replace("{{.guest}}/id_ed25519", "key");
-    project.config(&config.replace("[ssh]\n", &format!("[ssh]\n{more}")));
-    let own = [("ssh", "dbclient")];
-    let others = ["sh", "tar", "qemu-system-x86_64"].map(|name| (name, name));
-    let path = bin(&project, &[&own[..], &others].concat())?;
-    Some((project, path))
-}
-
 #[test]
-fn dropbears_client_will_do_as_ssh() {
-    let Some((project, path)) = with_dbclient("ServerAliveInterval = 60\n") else { return };
-    let qqmgr = |arguments: &[&str]| project.qqmgr(arguments).env("PATH", &path);
-    let said = qqmgr(&["ssh", "vm", "hostname"]).run();
-    assert_eq!((said.status, said.stdout.as_str()), (Some(0), "vm\n"), "{}", said.stderr);
-    assert_eq!(qqmgr(&["ssh", "vm", "exit 7"]).run().status, Some(7));
-    let piped = qqmgr(&["ssh", "vm", "cat"]).stdin("in\n").run();
-    assert_eq!(piped.stdout, "in\n");
-    project.write("dir/file", "content\n");
-    qqmgr(&["put", "vm", "dir", "/tmp"]).run().success();
-    qqmgr(&["get", "vm", "/tmp/dir/*", "copy"]).run().success();
-    assert_eq!(fs::read_to_string(project.path("copy")).unwrap(), "content\n");
-    let ran = qqmgr(&["run", "vm", "--get", "/tmp/x:x", "--", "echo 3 >/tmp/x; exit 3"]).run();
-    assert_eq!(ran.status, Some(3), "{}", ran.stderr);
-    assert_eq!(fs::read_to_string(project.path("x")).unwrap(), "3\n");
-    let json = qqmgr(&["--json", "ssh", "vm", "hostname"]).run();
-    assert!(json.stdout.contains(r#""stdout": "vm\n""#), "{}", json.stdout);
-    qqmgr(&["stop", "vm"]).run().stdout("vm powered off in [SECONDS] s\n").success();
-}
-
-#[test]
-fn what_dropbears_client_lacks_is_said() {
+fn the_ssh_of_dropbear_is_refused() {
     let project = Project::new();
-    let port = project.fake_vm("normal");
-    let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
-    let ssh = "[ssh]\nServerAliveCountMax = 3\nUser = 'u'\nProxyCommand = 'nc'\n";
-    project.config(&format!("{ssh}{config}"));
-    let Some(path) = bin(&project, &[("dbclient", "dbclient"), ("sh", "sh")]) else { return };
+    project.fake_vm("normal");
+    let Some(path) = bin(&project, &[("sh", "sh")]) else { return };
+    project.write("bin/dbclient", "");
     symlink("dbclient", project.path("bin/ssh")).unwrap();
     let qqmgr = |arguments: &[&str]| project.qqmgr(arguments).env("PATH", &path);
     qqmgr(&["start", "vm"]).run().stdout("[..]\n").success();
-    // Nobody listens on the port.
-    let ssh = qqmgr(&["ssh", "vm", "true"]).run();
-    ssh.stderr(format!(
-        "qqmgr: `ssh` is dropbear's here, which does without `ServerAliveCountMax`, `ProxyCommand`\n\
-         \nssh: Connection to u@127.0.0.1:{port} exited: Connect failed: Connection refused\n"
-    ))
-    .code(1);
+    for (arguments, code) in [(&["ssh", "vm", "true"][..], 255), (&["put", "vm", "x", "y"], 1)] {
+        let refused = qqmgr(arguments).run();
+        refused
+            .stderr(
+                "qqmgr: error: `ssh` is dropbear's client here, which reads no configuration file\n\
+                 qqmgr: hint: install that of OpenSSH (Debian: openssh-client)\n",
+            )
+            .code(code);
+    }
     qqmgr(&["stop", "vm"]).run().stdout("vm powered off in [SECONDS] s\n").success();
 }
 

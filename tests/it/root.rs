@@ -254,29 +254,6 @@ zcat usr/share/doc/qqmgr/changelog.Debian.gz | head -n 1
     run.stdout(format!("1\nqqmgr (0.2.0-1) unstable; urgency=medium\n{USED}")).success();
 }
 
-/// The same commands with dropbear's client in the place of OpenSSH's.
-#[test]
-fn dropbears_client_works_on_a_minimal_host() {
-    let Some(root) = Root::new() else { return };
-    let script = format!(
-        r"
-tar -xzf /package/qqmgr-*.tar.gz -C /tmp
-mkdir /usr/local/bin
-ln -s /tmp/qqmgr-*/bin/qqmgr /usr/local/bin/
-ln -s /usr/bin/dbclient /usr/local/bin/ssh
-dropbearconvert openssh dropbear /guest/id_ed25519 /root/key 2>/dev/null
-exec 2>/work/stderr
-{USE}
-"
-    );
-    let run = root.run(&script, true).run();
-    run.stdout(USED).success();
-    let said = fs::read_to_string(root.project.path("stderr")).unwrap();
-    let caution = "ssh: Caution, skipping hostkey check for 127.0.0.1";
-    let other = said.lines().find(|line| !line.is_empty() && *line != caution);
-    assert_eq!(other, None, "{said}");
-}
-
 /// Where nothing can be said of processes, nothing is done to any; the rest works.
 #[test]
 fn a_minimal_host_without_proc_is_told_what_it_misses() {
