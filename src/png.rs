@@ -1,6 +1,6 @@
-//! Converts pictures from PPM, which every QEMU writes, to PNG. Pure.
+//! Converts pictures from PPM, which every QEMU writes, to PNG without compression. Pure.
 //!
-//! PNG is ISO/IEC 15948 (<https://www.w3.org/TR/png/>), its compression RFC 1950 and 1951, PPM is
+//! PNG is ISO/IEC 15948 (<https://www.w3.org/TR/png/>), its data RFC 1950 and 1951, PPM is
 //! ppm(5) of Netpbm.
 
 const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
@@ -10,6 +10,8 @@ const END: &[u8] = b"\0\0\0\0IEND\xae\x42\x60\x82";
 /// cannot overflow.
 const SIDE_MAX: u32 = 32_767;
 const BYTES_PER_PIXEL: usize = 3;
+/// The most bytes of a stored block (RFC 1951, 3.2.4).
+const BLOCK_BYTES_MAX: usize = 0xffff;
 
 /// Width and height of a PNG that is complete.
 pub(crate) fn size(png: &[u8]) -> Option<(u32, u32)> {
@@ -24,11 +26,13 @@ pub(crate) fn size(png: &[u8]) -> Option<(u32, u32)> {
 pub(crate) fn from_ppm(ppm: &[u8]) -> Option<Vec<u8>> {
     let (width, height, pixels) = read_ppm(ppm)?;
     let mut header = [width.to_be_bytes(), height.to_be_bytes()].concat();
-    // Eight bits a sample, RGB; deflate, filtered by rows, not interlaced.
+    // Eight bits a sample, RGB; not interlaced.
     header.extend([8, 2, 0, 0, 0]);
-    let row_bytes = usize::try_from(width).ok()? * BYTES_PER_PIXEL;
+    // Before each row is the number of its filter, here of none.
+    let rows = pixels.chunks_exact(usize::try_from(width).ok()? * BYTES_PER_PIXEL);
+    let rows = rows.flat_map(|row| [&[0], row].concat()).collect::<Vec<u8>>();
     let mut png = SIGNATURE.to_vec();
-    for (name, content) in [(b"IHDR", header), (b"IDAT", zlib(&filtered(pixels, row_bytes)))] {
+    for (name, content) in [(b"IHDR", header), (b"IDAT", zlib(&rows))] {
         png.extend(u32::try_from(content.len()).ok()?.to_be_bytes());
         let start = png.len();
         png.extend(name);
@@ -61,95 +65,18 @@ fn read_ppm(ppm: &[u8]) -> Option<(u32, u32, &[u8])> {
     (is_picture && samples_max == 255 && pixels.len() == bytes).then_some((width, height, pixels))
 }
 
-/// Replaces each row by its difference to the row above, which is zero for most of a screen, and
-/// puts the number of that filter, `Up`, before it.
-fn filtered(pixels: &[u8], row_bytes: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(pixels.len() + pixels.len() / row_bytes);
-    let mut above = vec![0; row_bytes];
-    for row in pixels.chunks_exact(row_bytes) {
-        out.push(2);
-        out.extend(row.iter().zip(&above).map(|(byte, above)| byte.wrapping_sub(*above)));
-        above.copy_from_slice(row);
-    }
-    out
-}
-
-/// Compresses to one block with the fixed codes of RFC 1951, 3.2.6, in which runs of a byte are
-/// short.
+/// The bytes as a zlib stream of stored blocks.
 fn zlib(bytes: &[u8]) -> Vec<u8> {
-    // A window of 32 KiB, the fastest algorithm, and check bits that make both bytes a multiple of
-    // 31.
-    let mut out = Bits { bytes: vec![0x78, 0x01], free: 0 };
-    // The last block, with fixed codes.
-    out.push(0b011, 3);
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        let run = bytes[at + 1..].iter().take(RUN_MAX).take_while(|next| *next == byte).count();
-        out.push_code(u16::from(*byte));
-        if run >= RUN_MIN {
-            out.push_run(run);
-            at += run;
-        }
-        at += 1;
+    // A window of 32 KiB, the fastest algorithm, and check bits.
+    let mut out = vec![0x78, 0x01];
+    let blocks = bytes.chunks(BLOCK_BYTES_MAX);
+    for (number, block) in (1..).zip(blocks.clone()) {
+        let [low, high, ..] = block.len().to_le_bytes();
+        out.extend([u8::from(number == blocks.len()), low, high, !low, !high]);
+        out.extend(block);
     }
-    out.push_code(END_OF_BLOCK);
-    out.bytes.extend(adler32(bytes).to_be_bytes());
-    out.bytes
-}
-
-const END_OF_BLOCK: u16 = 256;
-const RUN_MIN: usize = 3;
-const RUN_MAX: usize = 258;
-
-/// A stream of bits that fills each byte from its lowest bit.
-struct Bits {
-    bytes: Vec<u8>,
-    /// The number of bits of the last byte that are still unused.
-    free: u8,
-}
-
-impl Bits {
-    /// Appends the lowest `count` bits of `value`, the lowest first.
-    fn push(&mut self, value: usize, count: u8) {
-        for bit in 0..count {
-            if self.free == 0 {
-                self.bytes.push(0);
-                self.free = 8;
-            }
-            if let Some(last) = self.bytes.last_mut() {
-                *last |= u8::from(value >> bit & 1 == 1) << (8 - self.free);
-            }
-            self.free -= 1;
-        }
-    }
-
-    /// Appends the code of a literal byte, a length or [`END_OF_BLOCK`]. Codes have their highest
-    /// bit first.
-    fn push_code(&mut self, symbol: u16) {
-        let (code, length) = match symbol {
-            0..=143 => (0x30 + symbol, 8),
-            144..=255 => (0x190 + symbol - 144, 9),
-            256..=279 => (symbol - 256, 7),
-            _ => (0xc0 + symbol - 280, 8),
-        };
-        self.push(usize::from(code.reverse_bits() >> (16 - length)), length);
-    }
-
-    /// Appends the last byte again, `run` times: a length and the distance 1. Up to 8, each length
-    /// has a code of its own; above that, four codes share the lengths with the same highest bit,
-    /// and `more` bits follow.
-    fn push_run(&mut self, run: usize) {
-        let length = run - RUN_MIN;
-        let more = u8::try_from(length.max(4).ilog2() - 2).unwrap_or_default();
-        match u16::try_from(length >> more) {
-            Ok(high) if run < RUN_MAX => self.push_code(257 + 4 * u16::from(more) + high),
-            _ => self.push_code(285),
-        }
-        if run < RUN_MAX {
-            self.push(length, more);
-        }
-        self.push(0, 5);
-    }
+    out.extend(adler32(bytes).to_be_bytes());
+    out
 }
 
 /// The Adler-32 checksum (RFC 1950, 8.2): sums of bytes modulo the largest prime below 65,536.
@@ -180,57 +107,13 @@ mod tests {
         assert_eq!(adler32(b""), 1);
     }
 
-    /// Reads back what [`zlib`] writes: fixed codes, and runs of the last byte.
-    fn unpacked(zlib: &[u8]) -> Vec<u8> {
-        let mut at = 16;
-        let mut bit = || {
-            at += 1;
-            usize::from(zlib[(at - 1) / 8] >> ((at - 1) % 8) & 1)
-        };
-        assert_eq!([bit(), bit(), bit()], [1, 1, 0]);
-        let mut out: Vec<u8> = Vec::new();
-        loop {
-            let mut code = (0..7).fold(0, |code, _| code << 1 | bit());
-            let symbol = if code <= 0b001_0111 {
-                256 + code
-            } else {
-                code = code << 1 | bit();
-                match code {
-                    0x30..=0xbf => code - 0x30,
-                    0xc0..=0xc7 => 280 + code - 0xc0,
-                    _ => 144 + (code << 1 | bit()) - 0x190,
-                }
-            };
-            if symbol == 256 {
-                break;
-            }
-            if let Ok(byte) = u8::try_from(symbol) {
-                out.push(byte);
-                continue;
-            }
-            // The table of RFC 1951, 3.2.5.
-            let (shortest, more) = match symbol {
-                257..=264 => (symbol - 254, 0),
-                285 => (258, 0),
-                _ => (3 + ((4 + (symbol - 261) % 4) << ((symbol - 261) / 4)), (symbol - 261) / 4),
-            };
-            let run = shortest + (0..more).map(|at| bit() << at).sum::<usize>();
-            assert_eq!((0..5).map(|_| bit()).sum::<usize>(), 0);
-            out.extend(vec![*out.last().unwrap(); run]);
-        }
-        assert_eq!(zlib[zlib.len() - 4..], adler32(&out).to_be_bytes());
-        out
-    }
-
     #[test]
-    fn bytes_come_back() {
-        let all: Vec<u8> = (0..=255).collect();
-        let runs: Vec<u8> =
-            (0..600_usize).flat_map(|run| vec![u8::try_from(run % 256).unwrap(); run]).collect();
-        for bytes in [&b""[..], b"a", b"aaa", b"aaaa", &all, &runs] {
-            assert_eq!(unpacked(&zlib(bytes)), bytes);
-        }
-        assert!(zlib(&vec![0; 100_000]).len() < 1100);
+    fn stored_blocks() {
+        assert_eq!(zlib(b"a"), b"\x78\x01\x01\x01\0\xfe\xffa\0\x62\0\x62");
+        let two = zlib(&[7; BLOCK_BYTES_MAX + 2]);
+        assert_eq!(two.len(), 2 + 5 + BLOCK_BYTES_MAX + 5 + 2 + 4);
+        assert_eq!(two[2..8], [0, 0xff, 0xff, 0, 0, 7]);
+        assert_eq!(two[7 + BLOCK_BYTES_MAX..14 + BLOCK_BYTES_MAX], [1, 2, 0, 0xfd, 0xff, 7, 7]);
     }
 
     #[test]
