@@ -34,9 +34,8 @@ mod vm;
 mod words;
 
 use cli::{Outcome, Parsed, Refused, Run};
-use commands::{COMMANDS, complete, help::Help};
+use commands::{COMMANDS, complete, help};
 use error::{Error, Kind};
-use json::Value;
 use report::Report;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -57,7 +56,7 @@ fn main() -> ExitCode {
     match parsed {
         Ok(Parsed::Run(command, args)) => {
             let tell = |outcome: Outcome| match outcome {
-                Ok(report) => print(report.as_ref(), args.json),
+                Ok(report) => print(report, args.json),
                 Err(error) => fail(&error, command.failure_code, args.json),
             };
             let code = match command.run {
@@ -70,8 +69,8 @@ fn main() -> ExitCode {
             };
             ExitCode::from(code)
         }
-        Ok(Parsed::Help { command, json }) => print(&Help(command), json).into(),
-        Ok(Parsed::Version { json }) => print(&Version, json).into(),
+        Ok(Parsed::Help { command, json }) => print(help::report(command), json).into(),
+        Ok(Parsed::Version { json }) => print(version(), json).into(),
         Err(Refused { error, command, json }) => {
             let code = command.map_or(Kind::exit_code as fn(Kind) -> u8, |c| c.failure_code);
             fail(&error, code, json).into()
@@ -82,26 +81,16 @@ fn main() -> ExitCode {
 /// The version in Cargo.toml, which plain rustc does not read. A test keeps the two equal.
 const VERSION: &str = "0.2.0";
 
-struct Version;
-
-impl Report for Version {
-    fn text(&self) -> String {
-        format!("qqmgr {VERSION}\n")
-    }
-
-    fn json(&self) -> Value {
-        Value::object([("version", Value::from(VERSION))])
-    }
+fn version() -> Report {
+    Report::of(format!("qqmgr {VERSION}\n"), [("version", VERSION.into())])
 }
 
 /// Prints the report and gives the exit code.
-fn print(report: &dyn Report, json: bool) -> u8 {
-    if report.is_streamed() {
-        return report.exit_code();
-    }
-    let text = if json { report.json().pretty() } else { report.text() };
+fn print(report: Report, json: bool) -> u8 {
+    let Some(document) = report.json else { return report.exit_code };
+    let text = if json { document.pretty() } else { report.text };
     match out::write(text.as_bytes()) {
-        Ok(_) => report.exit_code(),
+        Ok(_) => report.exit_code,
         Err(error) => fail(&error, Kind::exit_code, false),
     }
 }

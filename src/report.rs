@@ -1,40 +1,141 @@
 //! The result of a command: the same facts as text for people and as JSON for scripts.
 
 use crate::json::Value;
+use std::fmt::{Display, Write as _};
 
-pub(crate) trait Report: Send {
+/// The width of the label of a field, with its colon and the blanks behind it.
+const LABEL_WIDTH: usize = 12;
+
+#[derive(Debug)]
+pub(crate) struct Report {
     /// The text for standard output, with a newline at the end; empty when there is nothing to say.
-    fn text(&self) -> String;
-    fn json(&self) -> Value;
-    /// Whether the output was streamed to standard output, so that nothing is left to print.
-    fn is_streamed(&self) -> bool {
-        false
-    }
+    pub(crate) text: String,
+    /// The document for `--json`; `None` if the command has written its output itself.
+    pub(crate) json: Option<Value>,
     /// The exit code: 0, or that of another program, which is passed on.
-    fn exit_code(&self) -> u8 {
-        0
-    }
-}
-
-/// The result of a command whose output was streamed.
-pub(crate) struct Streamed {
     pub(crate) exit_code: u8,
 }
 
-impl Report for Streamed {
-    fn text(&self) -> String {
-        String::new()
+impl Report {
+    pub(crate) fn new(text: impl Into<String>, json: Value) -> Self {
+        Self { text: text.into(), json: Some(json), exit_code: 0 }
     }
 
-    fn json(&self) -> Value {
-        Value::Null
+    /// Makes a report whose JSON is an object of these members.
+    pub(crate) fn of<'a>(
+        text: impl Into<String>,
+        members: impl IntoIterator<Item = (&'a str, Value)>,
+    ) -> Self {
+        Self::new(text, Value::object(members))
     }
 
-    fn is_streamed(&self) -> bool {
-        true
+    /// Makes a report of names alone: one a line, or an array.
+    pub(crate) fn names(names: impl IntoIterator<Item = String>) -> Self {
+        let names: Vec<String> = names.into_iter().collect();
+        let text = names.iter().flat_map(|name| [name, "\n"]).collect::<String>();
+        Self::new(text, names.into_iter().collect())
     }
 
-    fn exit_code(&self) -> u8 {
-        self.exit_code
+    /// Makes the report of a command that has written its output itself.
+    pub(crate) fn written(exit_code: u8) -> Self {
+        Self { text: String::new(), json: None, exit_code }
+    }
+
+    /// Adds a member to the object.
+    pub(crate) fn with_member(mut self, name: &str, value: Value) -> Self {
+        if let Some(Value::Object(members)) = &mut self.json {
+            members.push((name.to_string(), value));
+        }
+        self
+    }
+
+    pub(crate) fn with_exit_code(self, exit_code: u8) -> Self {
+        Self { exit_code, ..self }
+    }
+}
+
+/// The facts about one thing: lines `label: value` for people, members of an object for scripts.
+#[derive(Default)]
+pub(crate) struct Fields {
+    text: String,
+    members: Vec<(&'static str, Value)>,
+}
+
+impl Fields {
+    /// Adds a fact that reads the same in both.
+    pub(crate) fn both(
+        &mut self,
+        label: &str,
+        key: &'static str,
+        value: impl Display + Into<Value>,
+    ) {
+        self.line(label, &value);
+        self.member(key, value);
+    }
+
+    /// Adds a line for people only.
+    pub(crate) fn line(&mut self, label: &str, value: impl Display) {
+        let _ = writeln!(self.text, "{:LABEL_WIDTH$}{value}", format!("{label}:"));
+    }
+
+    /// Adds a member for scripts only.
+    pub(crate) fn member(&mut self, key: &'static str, value: impl Into<Value>) {
+        self.members.push((key, value.into()));
+    }
+
+    pub(crate) fn report(self) -> Report {
+        Report::of(self.text, self.members)
+    }
+}
+
+/// The alignment of a column.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Align {
+    Left,
+    Right,
+}
+
+/// A list: a row of cells for each element for people, an array of documents for scripts.
+pub(crate) struct Table {
+    /// The heading of each column and its smallest width.
+    columns: Vec<(&'static str, Align, usize)>,
+    rows: Vec<Vec<String>>,
+    documents: Vec<Value>,
+}
+
+impl Table {
+    /// Takes the heading of each column and its smallest width. The last column is never padded.
+    pub(crate) fn new(columns: &[(&'static str, Align, usize)]) -> Self {
+        Self { columns: columns.to_vec(), rows: Vec::new(), documents: Vec::new() }
+    }
+
+    /// Adds an element: a cell for each column, and its document.
+    pub(crate) fn row(&mut self, cells: impl Into<Vec<String>>, document: Value) {
+        self.rows.push(cells.into());
+        self.documents.push(document);
+    }
+
+    pub(crate) fn report(self) -> Report {
+        let widths: Vec<usize> = (0..self.columns.len())
+            .map(|at| {
+                let (heading, _, least) = self.columns[at];
+                let cells = self.rows.iter().map(|row| row[at].chars().count());
+                cells.chain([heading.chars().count(), least]).max().unwrap_or_default()
+            })
+            .collect();
+        let heading: Vec<String> = self.columns.iter().map(|column| column.0.into()).collect();
+        let mut text = String::new();
+        for row in std::iter::once(&heading).chain(&self.rows) {
+            let mut line = String::new();
+            for ((cell, (_, align, _)), width) in row.iter().zip(&self.columns).zip(&widths) {
+                let _ = match align {
+                    Align::Left => write!(line, "{cell:width$}  "),
+                    Align::Right => write!(line, "{cell:>width$}  "),
+                };
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        Report::new(text, Value::Array(self.documents))
     }
 }

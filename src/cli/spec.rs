@@ -29,7 +29,7 @@ pub(crate) struct Command {
 }
 
 /// The result of a command for one of the things that it was asked to do.
-pub(crate) type Outcome = Result<Box<dyn Report>, Error>;
+pub(crate) type Outcome = Result<Report, Error>;
 
 #[derive(Clone, Copy)]
 pub(crate) enum Run {

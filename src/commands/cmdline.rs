@@ -9,7 +9,6 @@ use crate::cli::spec;
 use crate::cli::{Args, Command, Outcome, Run};
 use crate::config::{Choices, Config};
 use crate::error::Kind;
-use crate::json::Value;
 use crate::report::Report;
 use crate::vm::Instance;
 
@@ -24,8 +23,6 @@ pub(crate) static COMMAND: Command = Command {
     run: Run::Once(run),
 };
 
-struct CommandLine(Vec<String>);
-
 fn run(args: &Args) -> Outcome {
     let config = Config::load(args)?;
     let target = Target::new(&config, args, &args.vm(), args.log())?;
@@ -37,18 +34,6 @@ fn run(args: &Args) -> Outcome {
     argv.extend(injected(&target, vm)?);
     let choices = Choices { ssh_port: Some(port), set: extra.set };
     make_reachable(&config, vm, &choices)?;
-    let words = argv.iter().map(|word| word.to_string_lossy().into_owned());
-    Ok(Box::new(CommandLine(words.collect())))
-}
-
-impl Report for CommandLine {
-    fn text(&self) -> String {
-        let mut text = options(&self.0).join(" \\\n    ");
-        text.push('\n');
-        text
-    }
-
-    fn json(&self) -> Value {
-        self.0.iter().map(|word| Value::from(word.as_str())).collect()
-    }
+    let words: Vec<String> = argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    Ok(Report::new(options(&words).join(" \\\n    ") + "\n", words.iter().collect()))
 }

@@ -4,7 +4,6 @@ use crate::cli::complete::{SHELLS, script};
 use crate::cli::spec::{Count, Operand};
 use crate::cli::{Args, Command, Outcome, Run};
 use crate::error::{Error, Kind};
-use crate::json::Value;
 use crate::report::Report;
 
 pub(crate) static COMMAND: Command = Command {
@@ -17,27 +16,9 @@ pub(crate) static COMMAND: Command = Command {
     run: Run::Once(run),
 };
 
-struct Script {
-    shell: String,
-    script: String,
-}
-
 fn run(args: &Args) -> Outcome {
     let shell = args.operands[0].to_string_lossy().into_owned();
     let no_shell = || Error::new(Kind::Usage, format!("`{shell}` has no script"));
     let script = script(&shell).ok_or_else(no_shell)?.to_string();
-    Ok(Box::new(Script { shell, script }))
-}
-
-impl Report for Script {
-    fn text(&self) -> String {
-        self.script.clone()
-    }
-
-    fn json(&self) -> Value {
-        Value::object([
-            ("shell", Value::from(self.shell.as_str())),
-            ("script", self.script.as_str().into()),
-        ])
-    }
+    Ok(Report::of(script.as_str(), [("shell", shell.into()), ("script", script.as_str().into())]))
 }

@@ -84,13 +84,6 @@ enum End {
     Stopped(Ending),
 }
 
-/// The result. Without `--json` the guest's output has been written already.
-struct Talked {
-    name: String,
-    text: String,
-    end: End,
-}
-
 fn run(args: &Args) -> Outcome {
     let typed = io::stdin().is_terminal();
     if args.json && typed {
@@ -122,7 +115,22 @@ fn run(args: &Args) -> Outcome {
             error
         }
     })?;
-    Ok(Box::new(Talked { name: target.name.clone(), text: talk.collected.text(), end }))
+    let (end, reason) = match &end {
+        End::Left => ("left", None),
+        End::Idle => ("idle", None),
+        End::Found => ("text", None),
+        End::Stopped(ending) => ("stopped", ending.reason()),
+    };
+    // Without `--json` the guest's output has been written already.
+    Ok(Report::of(
+        "",
+        [
+            ("name", Value::from(&target.name)),
+            ("text", talk.collected.text().into()),
+            ("end", end.into()),
+            ("reason", reason.into()),
+        ],
+    ))
 }
 
 /// Connects a terminal. Its mode is restored before any further message.
@@ -301,26 +309,5 @@ fn pass_input(mut input: impl Write, typed: bool, events: &SyncSender<Event>) {
             let _ = events.send(event);
             return;
         }
-    }
-}
-
-impl Report for Talked {
-    fn text(&self) -> String {
-        String::new()
-    }
-
-    fn json(&self) -> Value {
-        let (end, reason) = match &self.end {
-            End::Left => ("left", None),
-            End::Idle => ("idle", None),
-            End::Found => ("text", None),
-            End::Stopped(ending) => ("stopped", ending.reason()),
-        };
-        Value::object([
-            ("name", Value::from(self.name.as_str())),
-            ("text", self.text.as_str().into()),
-            ("end", end.into()),
-            ("reason", reason.into()),
-        ])
     }
 }

@@ -79,19 +79,10 @@ pub(crate) static NMI: Command = Command {
 /// How long a reset may take after QEMU has agreed to it: QEMU stops all CPUs first.
 const RESET_WAIT: Duration = Duration::from_secs(10);
 
-/// The result for one VM: what was done, and the state afterwards.
-pub(super) struct Controlled {
-    pub(super) name: String,
-    pub(super) pid: u32,
-    /// The action; `None` if the state alone is enough.
-    pub(super) what: Option<String>,
-    pub(super) state: String,
-}
-
 fn control(target: &Target, command: &str, what: Option<&str>) -> Outcome {
     let mut session = Session::open(&target.name, &target.paths, &target.log)?;
     session.execute(command, None)?;
-    told(target, session, what)
+    report(&target.name, &mut session, what)
 }
 
 /// Resumes a guest. The command depends on its state: `cont` does nothing for a guest that has
@@ -105,7 +96,7 @@ fn resume(target: &Target) -> Outcome {
             .hint(format!("a guest that has shut down needs `qqmgr reset {}` first", target.name)),
         _ => error,
     })?;
-    told(target, session, None)
+    report(&target.name, &mut session, None)
 }
 
 /// Resets the machine. QEMU does it after it has answered. With `-no-reboot` it ends instead, or is
@@ -116,7 +107,7 @@ fn reset(target: &Target) -> Outcome {
     session.await_event(&["RESET", "SHUTDOWN"], RESET_WAIT)?;
     // The guest has forgotten its connections, so the shared one is dead.
     end_shared_connection(&target.name, &target.paths, &target.log)?;
-    told(target, session, Some("reset"))
+    report(&target.name, &mut session, Some("reset"))
 }
 
 fn nmi(target: &Target) -> Outcome {
@@ -126,26 +117,14 @@ fn nmi(target: &Target) -> Outcome {
     })
 }
 
-fn told(target: &Target, mut session: Session, what: Option<&str>) -> Outcome {
+/// Reports what was done to the VM and its state afterwards; `what` is `None` if the state alone is
+/// enough.
+pub(super) fn report(name: &str, session: &mut Session, what: Option<&str>) -> Outcome {
     let (pid, state) = (session.process.pid, session.run_state()?);
-    let (name, what) = (target.name.clone(), what.map(str::to_string));
-    Ok(Box::new(Controlled { name, pid, what, state }))
-}
-
-impl Report for Controlled {
-    fn text(&self) -> String {
-        let Self { name, state, .. } = self;
-        match &self.what {
-            Some(what) => format!("{name}: {what}, {state}\n"),
-            None => format!("{name} is {state}\n"),
-        }
-    }
-
-    fn json(&self) -> Value {
-        Value::object([
-            ("name", Value::from(self.name.as_str())),
-            ("pid", self.pid.into()),
-            ("state", self.state.as_str().into()),
-        ])
-    }
+    let text = match what {
+        Some(what) => format!("{name}: {what}, {state}\n"),
+        None => format!("{name} is {state}\n"),
+    };
+    let members = [("name", Value::from(name)), ("pid", pid.into()), ("state", state.into())];
+    Ok(Report::of(text, members))
 }

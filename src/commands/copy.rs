@@ -34,12 +34,6 @@ pub(crate) static GET: Command = Command {
     run: Run::Once(|args| run(args, |from, to| Copy::Get { from: from.to_vec(), to: to.into() })),
 };
 
-struct Copied {
-    name: String,
-    from: Vec<OsString>,
-    to: OsString,
-}
-
 fn run(args: &Args, direction: fn(&[OsString], OsString) -> Copy) -> Outcome {
     let [_, from @ .., to] = args.operands.as_slice() else {
         return Err(Error::failed("nothing to copy"));
@@ -51,21 +45,14 @@ fn run(args: &Args, direction: fn(&[OsString], OsString) -> Copy) -> Outcome {
     let config = Config::load(args)?;
     let guest = Target::new(&config, args, &args.vm(), args.log())?.guest(true)?;
     copy(&guest, &direction(from, to.clone()), !args.json)?;
-    Ok(Box::new(Copied { name: args.vm().into_owned(), from: from.to_vec(), to: to.clone() }))
-}
-
-impl Report for Copied {
-    /// Prints nothing on success, as cp and scp do.
-    fn text(&self) -> String {
-        String::new()
-    }
-
-    fn json(&self) -> Value {
-        let text = |name: &OsStr| Value::from(&*name.to_string_lossy());
-        Value::object([
-            ("name", Value::from(self.name.as_str())),
-            ("from", self.from.iter().map(|name| text(name)).collect()),
-            ("to", text(&self.to)),
-        ])
-    }
+    let text = |name: &OsStr| Value::from(name.to_string_lossy().into_owned());
+    // Nothing is printed on success, as by cp and scp.
+    Ok(Report::of(
+        "",
+        [
+            ("name", args.vm().into_owned().into()),
+            ("from", from.iter().map(|name| text(name)).collect()),
+            ("to", text(to)),
+        ],
+    ))
 }

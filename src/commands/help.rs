@@ -4,7 +4,6 @@ use super::COMMANDS;
 use crate::cli::spec::{Count, Operand};
 use crate::cli::{Args, Command, Outcome, Run, find_command, help};
 use crate::error::Kind;
-use crate::json::Value;
 use crate::report::Report;
 
 pub(crate) static COMMAND: Command = Command {
@@ -17,21 +16,13 @@ pub(crate) static COMMAND: Command = Command {
     run: Run::Once(run),
 };
 
-/// Help on a command, or the overview.
-pub(crate) struct Help(pub(crate) Option<&'static Command>);
-
 fn run(args: &Args) -> Outcome {
     let name = args.operands.first().map(|name| name.to_string_lossy());
     let command = name.map(|name| find_command(COMMANDS, &name)).transpose()?;
-    Ok(Box::new(Help(command)))
+    Ok(report(command))
 }
 
-impl Report for Help {
-    fn text(&self) -> String {
-        help::text(COMMANDS, self.0)
-    }
-
-    fn json(&self) -> Value {
-        help::json(COMMANDS, self.0)
-    }
+/// Help on a command, or the overview.
+pub(crate) fn report(command: Option<&Command>) -> Report {
+    Report::new(help::text(COMMANDS, command), help::json(COMMANDS, command))
 }

@@ -12,7 +12,7 @@ use crate::report::Report;
 use crate::source::Source;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const NAME: &str = "qqmgr.toml";
 const CONTENT: &str = include_str!("init.toml");
@@ -55,11 +55,6 @@ static CHECKSUM: Flag = Flag::value(
     "The SHA-256 that the base must have",
 );
 
-struct Written {
-    file: PathBuf,
-    image: Option<Image>,
-}
-
 /// The image in the new configuration.
 struct Image {
     base: String,
@@ -80,7 +75,18 @@ fn run(args: &Args) -> Outcome {
     let image = args.image.as_ref().map(|base| Image::new(args, &file, base)).transpose()?;
     let content = image.as_ref().map_or_else(|| CONTENT.to_string(), Image::content);
     write(&file, &content)?;
-    Ok(Box::new(Written { file, image }))
+    let next = match image {
+        None => "edit it, then `qqmgr check` and `qqmgr start dev`",
+        Some(_) => "`qqmgr start dev --wait` and `qqmgr ssh dev` are next",
+    };
+    Ok(Report::of(
+        hint::complete(&format!("wrote {}: {next}\n", file.display())),
+        [
+            ("file", Value::from(&file)),
+            ("base", image.as_ref().map(|image| &image.base).into()),
+            ("sha256", image.as_ref().and_then(|image| image.sha256.as_ref()).into()),
+        ],
+    ))
 }
 
 fn write(file: &Path, content: &str) -> Result<(), Error> {
@@ -162,27 +168,5 @@ impl Image {
             .replace("@BASE@", &base)
             .replace("@SHA256@\n", &sum.unwrap_or_default())
             .replace("@SIZE@", size)
-    }
-}
-
-impl Report for Written {
-    fn text(&self) -> String {
-        let file = self.file.display();
-        let text = match self.image {
-            None => format!("wrote {file}: edit it, then `qqmgr check` and `qqmgr start dev`\n"),
-            Some(_) => {
-                format!("wrote {file}: `qqmgr start dev --wait` and `qqmgr ssh dev` are next\n")
-            }
-        };
-        hint::complete(&text)
-    }
-
-    fn json(&self) -> Value {
-        let image = self.image.as_ref();
-        Value::object([
-            ("file", Value::from(self.file.as_path())),
-            ("base", image.map(|image| image.base.as_str()).into()),
-            ("sha256", image.and_then(|image| image.sha256.as_deref()).into()),
-        ])
     }
 }

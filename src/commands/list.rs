@@ -10,13 +10,15 @@ use crate::error::{Error, Kind};
 use crate::files;
 use crate::json::Value;
 use crate::log::Log;
-use crate::report::Report;
+use crate::report::{
+    Align::{Left, Right},
+    Report, Table,
+};
 use crate::system::ps;
 use crate::vm::events::End;
 use crate::vm::process::{self, CommandLines, Look, Process};
 use crate::vm::state::State;
 use crate::vm::{Instance, Paths};
-use std::fmt::Write as _;
 
 pub(crate) static COMMAND: Command = Command {
     name: "list",
@@ -46,11 +48,6 @@ struct Entry {
     error: Option<Value>,
 }
 
-struct Entries(Vec<Entry>);
-
-/// Only the names, for scripts and for completion.
-pub(super) struct Names(pub(super) Vec<String>);
-
 /// Reports the VMs, and then the errors of those that are broken.
 fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) {
     let config = match Config::load(args) {
@@ -71,7 +68,7 @@ fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) {
 
 fn list(args: &Args, config: &Config) -> Outcome {
     if args.quiet && !args.running {
-        return Ok(Box::new(Names(config.names())));
+        return Ok(Report::names(config.names()));
     }
     ps::check()?;
     files::check_access(config.runtime_dir())?;
@@ -103,9 +100,9 @@ fn list(args: &Args, config: &Config) -> Outcome {
         entries.retain(|entry| entry.state != State::Stopped);
     }
     if args.quiet {
-        return Ok(Box::new(Names(entries.into_iter().map(|entry| entry.name).collect())));
+        return Ok(Report::names(entries.into_iter().map(|entry| entry.name)));
     }
-    Ok(Box::new(Entries(entries)))
+    Ok(report(&entries))
 }
 
 /// Looks for a VM in its directory, if it has one, and more closely if a command line names it.
@@ -161,66 +158,52 @@ fn state(process: &Process, instance: Option<&Instance>, paths: &Paths, log: &Lo
 }
 
 impl Entry {
-    /// Whether the VM runs; `None` if that is unknown.
-    fn is_running(&self) -> Option<bool> {
-        (self.state != State::Unknown).then_some(self.state != State::Stopped)
-    }
-}
-
-impl Report for Names {
-    fn text(&self) -> String {
-        self.0.iter().flat_map(|name| [name, "\n"]).collect()
-    }
-
     fn json(&self) -> Value {
-        self.0.iter().map(|name| Value::from(name.as_str())).collect()
-    }
-}
-
-impl Report for Entries {
-    fn text(&self) -> String {
-        let names = self.0.iter().map(|entry| entry.name.len());
-        let width = names.max().unwrap_or_default().max("NAME".len());
-        let mut text =
-            format!("{:width$}  {:12}  {:>8}  {:>8}\n", "NAME", "STATE", "PID", "SSH PORT");
-        let number = |number: Option<u32>| number.map_or("-".into(), |n| n.to_string());
-        for entry in &self.0 {
-            let (pid, port) = (number(entry.pid), number(entry.ssh_port.map(u32::from)));
-            let is_chosen = entry.configured && entry.error.is_none() && entry.ssh_port.is_none();
-            let port = if is_chosen { "auto" } else { &port };
-            let (name, state) = (&entry.name, entry.state.name());
-            let note = match entry {
-                Entry { configured: false, .. } => "  not configured any more",
-                Entry { error: Some(_), .. } => "  has errors",
-                _ => "",
-            };
-            let end = entry.end.as_ref().map(|end| format!("  {}", ended(end)));
-            let end = end.unwrap_or_default();
-            let _ = writeln!(text, "{name:width$}  {state:12}  {pid:>8}  {port:>8}{note}{end}");
+        if let Some(error) = &self.error {
+            return error.clone();
         }
-        text
+        let is_running = (self.state != State::Unknown).then_some(self.state != State::Stopped);
+        let members = [
+            ("name", Value::from(&self.name)),
+            ("running", is_running.into()),
+            ("state", self.state.name().into()),
+            ("pid", self.pid.into()),
+            ("ssh", Value::object([("port", self.ssh_port.into())])),
+            ("configured", self.configured.into()),
+        ];
+        Value::object(members.into_iter().chain(End::json_members(self.end.as_ref())))
     }
 
-    fn json(&self) -> Value {
-        let one = |entry: &Entry| {
-            if let Some(error) = &entry.error {
-                return error.clone();
-            }
-            let members = [
-                ("name", Value::from(entry.name.as_str())),
-                ("running", entry.is_running().into()),
-                ("state", entry.state.name().into()),
-                ("pid", entry.pid.into()),
-                ("ssh", Value::object([("port", entry.ssh_port.into())])),
-                ("configured", entry.configured.into()),
-            ];
-            Value::object(members.into_iter().chain(End::json_members(entry.end.as_ref())))
+    fn cells(&self) -> Vec<String> {
+        let pid = self.pid.map_or("-".into(), |pid| pid.to_string());
+        let is_valid = self.configured && self.error.is_none();
+        let port = match self.ssh_port {
+            Some(port) => port.to_string(),
+            None if is_valid => "auto".into(),
+            None => "-".into(),
         };
-        self.0.iter().map(one).collect()
+        let note = match self {
+            Self { configured: false, .. } => Some("not configured any more".into()),
+            Self { error: Some(_), .. } => Some("has errors".into()),
+            _ => None,
+        };
+        let notes = note.into_iter().chain(self.end.as_ref().map(ended));
+        let notes = notes.collect::<Vec<_>>().join("  ");
+        vec![self.name.clone(), self.state.name().to_string(), pid, port, notes]
     }
+}
 
-    fn exit_code(&self) -> u8 {
-        let is_broken = self.0.iter().any(|entry| entry.error.is_some());
-        if is_broken { Kind::Config.exit_code() } else { 0 }
+fn report(entries: &[Entry]) -> Report {
+    let mut table = Table::new(&[
+        ("NAME", Left, 0),
+        ("STATE", Left, 12),
+        ("PID", Right, 8),
+        ("SSH PORT", Right, 8),
+        ("", Left, 0),
+    ]);
+    for entry in entries {
+        table.row(entry.cells(), entry.json());
     }
+    let is_broken = entries.iter().any(|entry| entry.error.is_some());
+    table.report().with_exit_code(if is_broken { Kind::Config.exit_code() } else { 0 })
 }

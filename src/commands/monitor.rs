@@ -32,13 +32,6 @@ pub(crate) static COMMAND: Command = Command {
     }),
 };
 
-/// A command and its output, with the line ends of this system.
-struct Said {
-    name: String,
-    command: String,
-    output: String,
-}
-
 fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) -> Result<(), Error> {
     let words: Option<Vec<&str>> = args.operands[1..].iter().map(|word| word.to_str()).collect();
     let not_text = || usage_of(&COMMAND, "QEMU's monitor takes nothing but UTF-8".into());
@@ -72,15 +65,19 @@ fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) -> Result<(), Error> {
 
 fn execute(target: &Target, session: &mut Session, command: &str) -> Outcome {
     let output = ask(target, session, command)?;
-    match Failure::of(&output) {
-        Some(failure) => {
-            let near = failure.near(target, session, command);
-            Err(failure.told(&target.name, command, near.as_deref()))
-        }
-        None => {
-            Ok(Box::new(Said { name: target.name.clone(), command: command.to_string(), output }))
-        }
+    if let Some(failure) = Failure::of(&output) {
+        let near = failure.near(target, session, command);
+        return Err(failure.told(&target.name, command, near.as_deref()));
     }
+    // The guest may control a part of the output.
+    let is_shown = io::stdout().is_terminal();
+    let text = if is_shown { sanitized(&output) } else { output.clone() };
+    let members = [
+        ("name", Value::from(&target.name)),
+        ("command", command.into()),
+        ("output", output.into()),
+    ];
+    Ok(Report::of(text, members))
 }
 
 fn ask(target: &Target, session: &mut Session, command: &str) -> Result<String, Error> {
@@ -140,21 +137,6 @@ impl<'a> Failure<'a> {
             Some(topic) => error.hint(format!("`qqmgr monitor {vm} help {topic}` tells more")),
             None => error,
         }
-    }
-}
-
-impl Report for Said {
-    fn text(&self) -> String {
-        // The guest may control a part of the output.
-        if io::stdout().is_terminal() { sanitized(&self.output) } else { self.output.clone() }
-    }
-
-    fn json(&self) -> Value {
-        Value::object([
-            ("name", Value::from(self.name.as_str())),
-            ("command", self.command.as_str().into()),
-            ("output", self.output.as_str().into()),
-        ])
     }
 }
 

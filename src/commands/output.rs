@@ -14,7 +14,6 @@ use crate::vm::boots;
 use crate::vm::output::Output;
 use crate::vm::process::{self, Process};
 use std::ffi::OsStr;
-use std::path::PathBuf;
 
 /// The number of lines on a terminal without `--lines`: about what it can show at once.
 const TERMINAL_LINES: u64 = 40;
@@ -86,14 +85,6 @@ enum Source {
     Log,
 }
 
-/// The result. Without `--json` everything has been written already.
-struct Shown {
-    name: String,
-    boot: Option<u32>,
-    file: PathBuf,
-    text: String,
-}
-
 fn run(command: &Command, args: &Args, source: Source) -> Outcome {
     if args.follow && args.json {
         let message = "`--follow` cannot be used with `--json`, whose document has an end";
@@ -120,14 +111,18 @@ fn run(command: &Command, args: &Args, source: Source) -> Outcome {
     if let Lines::Last(lines) = args.lines.unwrap_or(default) {
         output.skip_to_last(lines)?;
     }
-    let (name, boot) = (target.name.clone(), (source == Source::Serial).then_some(args.boot));
     let text = if args.json {
         collect(&mut output)?
     } else {
         show(&mut output, process.as_ref(), out::is_terminal() && !args.raw)?;
         String::new()
     };
-    Ok(Box::new(Shown { name, boot, file, text }))
+    let boot = (source == Source::Serial)
+        .then(|| ("boot", Value::Number((-i64::from(args.boot)).to_string())));
+    let name = [("name", Value::from(&target.name))];
+    let rest = [("file", Value::from(&file)), ("text", text.into())];
+    // Without `--json` everything has been written already.
+    Ok(Report::of("", name.into_iter().chain(boot).chain(rest)))
 }
 
 /// Writes the output to standard output, and what is added while the process lives. Ends early if
@@ -170,17 +165,4 @@ fn nothing(target: &Target, source: Source) -> Error {
     let what = if source == Source::Log { "log" } else { "serial output" };
     let error = Error::failed(format!("there is no {what} of VM `{name}` yet"));
     error.hint(format!("`qqmgr start {name}` starts it"))
-}
-
-impl Report for Shown {
-    fn text(&self) -> String {
-        String::new()
-    }
-
-    fn json(&self) -> Value {
-        let boot = self.boot.map(|ago| ("boot", Value::Number((-i64::from(ago)).to_string())));
-        let name = [("name", Value::from(self.name.as_str()))];
-        let rest = [("file", self.file.as_path().into()), ("text", self.text.as_str().into())];
-        Value::object(name.into_iter().chain(boot).chain(rest))
-    }
 }

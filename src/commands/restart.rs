@@ -3,13 +3,12 @@
 use super::fleet::{self, Known};
 use super::plan::Extra;
 use super::start::{ARGS, Started};
-use super::stop::{self, Stopped};
+use super::stop;
 use super::target::Target;
 use super::up::{TIMEOUT_DEFAULT, Up};
 use crate::cli::spec;
 use crate::cli::{Command, Outcome, Run};
 use crate::error::Kind;
-use crate::json::Value;
 use crate::report::Report;
 
 pub(crate) static COMMAND: Command = Command {
@@ -26,11 +25,6 @@ pub(crate) static COMMAND: Command = Command {
     }),
 };
 
-struct Restarted {
-    stopped: Stopped,
-    started: Started,
-}
-
 fn run(target: &Target) -> Outcome {
     let args = target.args;
     let extra = Extra::of(args);
@@ -45,17 +39,7 @@ fn run(target: &Target) -> Outcome {
         if stopped.was_running() { error.after(&done) } else { error }
     })?;
     let started = Started::new(target, running)?;
-    Ok(Box::new(Restarted { stopped, started }))
-}
-
-impl Report for Restarted {
-    fn text(&self) -> String {
-        let stopped = if self.stopped.was_running() { self.stopped.text() } else { String::new() };
-        stopped + &self.started.text()
-    }
-
-    fn json(&self) -> Value {
-        let stopped = ("stopped", Value::object(self.stopped.json_members().into_iter().skip(1)));
-        Value::object(self.started.json_members().into_iter().chain([stopped]))
-    }
+    let report = started.report().with_member("stopped", stopped.json());
+    let before = if stopped.was_running() { stopped.text() } else { String::new() };
+    Ok(Report { text: before + &report.text, ..report })
 }

@@ -85,16 +85,6 @@ fn divided(value: &OsStr) -> Result<(OsString, OsString), String> {
     Ok((OsString::from_vec(from.to_vec()), OsString::from_vec(to.to_vec())))
 }
 
-/// The result of the command.
-struct Ran {
-    name: String,
-    exit_code: u8,
-    /// The command's output, with `--json`; otherwise it is streamed.
-    output: Option<Output>,
-    started: bool,
-    took: Duration,
-}
-
 fn run(args: &Args) -> Outcome {
     let config = Config::load(args)?;
     let target = Target::new(&config, args, &args.vm(), args.log())?;
@@ -115,8 +105,20 @@ fn run(args: &Args) -> Outcome {
         }
         (result, Ok(())) => result?,
     };
-    let name = target.name.clone();
-    Ok(Box::new(Ran { name, exit_code, output, started, took: begin.elapsed() }))
+    let text = |bytes: fn(&Output) -> &Vec<u8>| {
+        let bytes = output.as_ref().map(bytes);
+        Value::from(bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
+    };
+    let members = [
+        ("name", Value::from(&target.name)),
+        ("exit_code", u64::from(exit_code).into()),
+        ("stdout", text(|output| &output.stdout)),
+        ("stderr", text(|output| &output.stderr)),
+        ("started", started.into()),
+        ("seconds", Value::seconds(begin.elapsed())),
+    ];
+    // Without `--json` the command has printed its own output.
+    Ok(Report::of("", members).with_exit_code(exit_code))
 }
 
 struct Job<'a> {
@@ -306,30 +308,4 @@ fn stop_command(config: &Config, name: &str, args: &Args) -> Result<Vec<OsString
     argv.extend(args.fresh.then(|| "--force".into()));
     argv.extend(["--".into(), name.into()]);
     Ok(argv)
-}
-
-impl Report for Ran {
-    /// Prints nothing: the command has printed its own output.
-    fn text(&self) -> String {
-        String::new()
-    }
-
-    fn json(&self) -> Value {
-        let text = |bytes: fn(&Output) -> &Vec<u8>| {
-            let bytes = self.output.as_ref().map(bytes);
-            Value::from(bytes.map(|bytes| String::from_utf8_lossy(bytes)).as_deref())
-        };
-        Value::object([
-            ("name", Value::from(self.name.as_str())),
-            ("exit_code", u64::from(self.exit_code).into()),
-            ("stdout", text(|output| &output.stdout)),
-            ("stderr", text(|output| &output.stderr)),
-            ("started", self.started.into()),
-            ("seconds", Value::seconds(self.took)),
-        ])
-    }
-
-    fn exit_code(&self) -> u8 {
-        self.exit_code
-    }
 }

@@ -6,7 +6,6 @@ use crate::cli::{Args, Command, Outcome, Run};
 use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::files;
-use crate::json::Value;
 use crate::out;
 use crate::png;
 use crate::report::Report;
@@ -50,13 +49,6 @@ static HEAD: Flag = Flag::value(
     "Which of the device's displays (default 0)",
 );
 
-struct Shot {
-    name: String,
-    file: PathBuf,
-    width: u32,
-    height: u32,
-}
-
 fn run(args: &Args) -> Outcome {
     let file = args.operands.get(1).map(Path::new);
     let to_stdout = file.is_some_and(|file| file == Path::new(STDOUT));
@@ -77,7 +69,20 @@ fn run(args: &Args) -> Outcome {
         }
         None => create(&target.name, &png)?,
     };
-    Ok(Box::new(Shot { name: target.name, file, width, height }))
+    let text = if to_stdout {
+        String::new()
+    } else {
+        format!("wrote {}: {width} x {height}\n", file.display())
+    };
+    Ok(Report::of(
+        text,
+        [
+            ("name", target.name.into()),
+            ("file", (&file).into()),
+            ("width", width.into()),
+            ("height", height.into()),
+        ],
+    ))
 }
 
 /// Refuses flags that contradict each other, before QEMU is asked for anything.
@@ -123,23 +128,4 @@ fn create(vm: &str, png: &[u8]) -> Result<PathBuf, Error> {
         }
     }
     Err(Error::failed("no file name is free"))
-}
-
-impl Report for Shot {
-    fn text(&self) -> String {
-        let Self { file, width, height, .. } = self;
-        if *file == Path::new(STDOUT) {
-            return String::new();
-        }
-        format!("wrote {}: {width} x {height}\n", file.display())
-    }
-
-    fn json(&self) -> Value {
-        Value::object([
-            ("name", Value::from(self.name.as_str())),
-            ("file", self.file.as_path().into()),
-            ("width", self.width.into()),
-            ("height", self.height.into()),
-        ])
-    }
 }

@@ -5,7 +5,7 @@
 //! the guest does not fetch (16 bytes in a PS/2 keyboard, some 5 keys). So keys are sent in
 //! portions, with a pause after each that is as long as its keys take.
 
-use super::control::Controlled;
+use super::control;
 use super::target::Target;
 use crate::cli::spec::{self, Count, Flag, Operand};
 use crate::cli::{Args, Command, Outcome, Run, usage_of};
@@ -92,8 +92,7 @@ fn run(args: &Args) -> Outcome {
         1 => "sent 1 key".to_string(),
         count => format!("sent {count} keys"),
     };
-    let (pid, state) = (session.process.pid, session.run_state()?);
-    Ok(Box::new(Controlled { name: target.name, pid, what: Some(what), state }))
+    control::report(&target.name, &mut session, Some(&what))
 }
 
 /// The keys to press. All of them are read before the first is pressed.

@@ -1,7 +1,6 @@
 //! `qqmgr snapshot ACTION VM [TAG]`
 
 use super::confirm::{self, YES};
-use super::list::Names;
 use super::plan::{Extra, own_argv};
 use super::target::Target;
 use super::up::likely_port;
@@ -11,7 +10,10 @@ use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::image::base::qemu_img;
 use crate::json::Value;
-use crate::report::Report;
+use crate::report::{
+    Align::{Left, Right},
+    Report, Table,
+};
 use crate::ssh::end_shared_connection;
 use crate::text::{amount, sanitized, utc};
 use crate::vm::lock::{LOCK_WAIT, Lock, lock};
@@ -23,8 +25,6 @@ use crate::vm::snapshot::settle::Next;
 use crate::vm::snapshot::stopped::Stopped;
 use crate::vm::snapshot::{Disk, Disks, Snapshot, Tag};
 use crate::vm::{Instance, process};
-use std::fmt::Write as _;
-use std::path::PathBuf;
 
 pub(crate) static COMMAND: Command = Command {
     name: "snapshot",
@@ -46,35 +46,10 @@ static QUIET: Flag =
     Flag::switch("quiet", |args| args.quiet = true, "With `list`, print only the tags, one a line")
         .short('q');
 
-const DELETED: &str = "deleted";
-
 /// The VM, running or stopped: it decides who handles the disks.
 enum Machine<'a> {
     Running(Running<'a>),
     Stopped(Stopped<'a>),
-}
-
-/// The result of an action.
-struct Done {
-    name: String,
-    tag: Tag,
-    /// The action: "saved", ...
-    what: &'static str,
-    /// Whether the action included the machine's state.
-    machine: bool,
-    disks: Vec<PathBuf>,
-    state: String,
-}
-
-/// One element of the list.
-struct Entry {
-    snapshot: Snapshot,
-    disks: Vec<String>,
-}
-
-struct Entries {
-    list: Vec<Entry>,
-    dir: PathBuf,
 }
 
 fn run(args: &Args) -> Outcome {
@@ -98,7 +73,7 @@ fn run(args: &Args) -> Outcome {
             change(&target, Next::Other, |machine, disks| save(&target, machine, disks, tag))
         }
         ("load", Some(tag)) => {
-            change(&target, Next::Load, |machine, disks| load(&target, machine, disks, tag))
+            change(&target, Next::Load, |machine, disks| load(&target, machine, disks, &tag))
         }
         ("delete", Some(tag)) => {
             if confirm::is_wanted(args) {
@@ -107,7 +82,7 @@ fn run(args: &Args) -> Outcome {
                 let loss = format!("snapshot `{tag}` of VM `{}` is lost", target.name);
                 confirm::confirm(args, &loss)?;
             }
-            change(&target, Next::Other, |machine, disks| delete(&target, machine, disks, tag))
+            change(&target, Next::Other, |machine, disks| delete(&target, machine, disks, &tag))
         }
         _ => Err(usage_of(&COMMAND, format!("`snapshot {action}` needs the operand TAG"))),
     }
@@ -117,7 +92,7 @@ fn run(args: &Args) -> Outcome {
 fn change(
     target: &Target,
     next: Next,
-    work: impl FnOnce(&mut Machine, &Disks) -> Result<Done, Error>,
+    work: impl FnOnce(&mut Machine, &Disks) -> Outcome,
 ) -> Outcome {
     let Target { name, paths, log, .. } = target;
     let had_dir = paths.dir.exists();
@@ -127,7 +102,7 @@ fn change(
     if !had_dir {
         lock.discard(paths)?;
     }
-    Ok(Box::new(done?))
+    done
 }
 
 /// Opens the VM and its disks. If the VM's lock and the next action are given, anything that a
@@ -158,12 +133,7 @@ fn open<'a>(
     Ok((Machine::Stopped(stopped), disks))
 }
 
-fn save(
-    target: &Target,
-    machine: &mut Machine,
-    disks: &Disks,
-    tag: Option<Tag>,
-) -> Result<Done, Error> {
+fn save(target: &Target, machine: &mut Machine, disks: &Disks, tag: Option<Tag>) -> Outcome {
     let tag = tag.unwrap_or_else(|| disks.free_tag());
     disks.check_save(&tag)?;
     let is_running = match machine {
@@ -179,120 +149,91 @@ fn save(
         Machine::Stopped(stopped) => stopped.save(disks, &tag, &target.paths).map(|()| false),
     }?;
     let saved: Vec<&Disk> = disks.list.iter().collect();
-    Done::new(target, machine, tag, "saved", is_running, &saved)
+    done(target, machine, &tag, "saved", is_running, &saved)
 }
 
-fn load(target: &Target, machine: &mut Machine, disks: &Disks, tag: Tag) -> Result<Done, Error> {
-    let whole = disks.find(&tag)?;
+fn load(target: &Target, machine: &mut Machine, disks: &Disks, tag: &Tag) -> Outcome {
+    let whole = disks.find(tag)?;
     disks.check_load(&whole)?;
     let is_running = match machine {
         Machine::Running(running) => {
-            running.load(disks, &whole, &tag)?;
+            running.load(disks, &whole, tag)?;
             // The guest has forgotten its connections, so the shared one is dead.
             end_shared_connection(&target.name, &target.paths, &target.log).map(|()| true)
         }
-        Machine::Stopped(stopped) => stopped.load(disks, &tag, &target.paths).map(|()| false),
+        Machine::Stopped(stopped) => stopped.load(disks, tag, &target.paths).map(|()| false),
     }?;
     if whole.has_machine() && !is_running {
         let (name, tag) = (&target.name, tag.quoted());
         let how = format!("`qqmgr start {name} -- -loadvm {tag}` starts the VM with it");
         target.log.note(&format!("the machine of the snapshot was not loaded: {how}"));
     }
-    Done::new(target, machine, tag, "loaded", is_running, &whole.disks)
+    done(target, machine, tag, "loaded", is_running, &whole.disks)
 }
 
-fn delete(target: &Target, machine: &mut Machine, disks: &Disks, tag: Tag) -> Result<Done, Error> {
-    let whole = disks.find(&tag)?;
+fn delete(target: &Target, machine: &mut Machine, disks: &Disks, tag: &Tag) -> Outcome {
+    let whole = disks.find(tag)?;
     match machine {
-        Machine::Running(running) => running.delete(disks, &whole, &tag),
-        Machine::Stopped(stopped) => stopped.delete(&whole, &tag, &target.paths),
+        Machine::Running(running) => running.delete(disks, &whole, tag),
+        Machine::Stopped(stopped) => stopped.delete(&whole, tag, &target.paths),
     }?;
-    Done::new(target, machine, tag, DELETED, whole.has_machine(), &whole.disks)
+    done(target, machine, tag, "deleted", whole.has_machine(), &whole.disks)
+}
+
+/// Reports an action on a snapshot; `has_machine` if the action included the machine's state.
+fn done(
+    target: &Target,
+    machine: &mut Machine,
+    tag: &Tag,
+    what: &str,
+    has_machine: bool,
+    disks: &[&Disk],
+) -> Outcome {
+    let state = match machine {
+        Machine::Running(running) => running.run_state()?,
+        Machine::Stopped(_) => "stopped".into(),
+    };
+    let name = &target.name;
+    let alone = if has_machine || what == "deleted" { "" } else { ", the disks alone" };
+    let text = format!("{name} snapshot `{tag}` {what}{alone}: {state}\n");
+    let members = [
+        ("name", Value::from(name)),
+        ("tag", tag.as_str().into()),
+        ("machine", has_machine.into()),
+        ("disks", files(target, disks)),
+        ("state", state.into()),
+    ];
+    Ok(Report::of(text, members))
+}
+
+/// The whole paths of the disks.
+fn files(target: &Target, disks: &[&Disk]) -> Value {
+    disks.iter().map(|disk| Value::from(&target.config.dir().join(&disk.file))).collect()
 }
 
 /// Lists the snapshots. It changes nothing, so it needs no lock.
 fn list(target: &Target) -> Outcome {
     let (_, disks) = open(target, None)?;
-    let list = disks.snapshots().into_iter().map(|whole| Entry {
-        snapshot: whole.main.clone(),
-        disks: whole.disks.iter().map(|disk| disk.file.clone()).collect(),
-    });
-    let entries = Entries { list: list.collect(), dir: target.config.dir().to_path_buf() };
+    let snapshots = disks.snapshots();
     if target.args.quiet {
-        let tags = entries.list.into_iter().map(|entry| entry.snapshot.tag);
-        return Ok(Box::new(Names(tags.collect())));
+        return Ok(Report::names(snapshots.iter().map(|whole| whole.main.tag.clone())));
     }
-    Ok(Box::new(entries))
-}
-
-impl Done {
-    fn new(
-        target: &Target,
-        machine: &mut Machine,
-        tag: Tag,
-        what: &'static str,
-        has_machine: bool,
-        disks: &[&Disk],
-    ) -> Result<Self, Error> {
-        let state = match machine {
-            Machine::Running(running) => running.run_state()?,
-            Machine::Stopped(_) => "stopped".into(),
-        };
-        let dir = target.config.dir();
-        let disks = disks.iter().map(|disk| dir.join(&disk.file)).collect();
-        Ok(Self { name: target.name.clone(), tag, what, machine: has_machine, disks, state })
+    let columns =
+        [("TAG", Left, 0), ("SAVED (UTC)", Left, 19), ("MACHINE", Right, 10), ("DISKS", Left, 0)];
+    let mut table = Table::new(&columns);
+    for whole in snapshots {
+        let Snapshot { tag, saved_at, guest_seconds, machine_bytes, .. } = &whole.main;
+        let machine = if *machine_bytes > 0 { amount(*machine_bytes) } else { "-".into() };
+        let disks: Vec<&str> = whole.disks.iter().map(|disk| disk.file.as_str()).collect();
+        let members = [
+            ("tag", Value::from(tag)),
+            ("saved_at", (*saved_at).into()),
+            ("guest_seconds", (*guest_seconds).into()),
+            ("machine_bytes", (*machine_bytes).into()),
+            ("disks", files(target, &whole.disks)),
+        ];
+        let cells = [sanitized(tag), utc(*saved_at), machine, disks.join(", ")];
+        table.row(cells, Value::object(members));
     }
-}
-
-impl Report for Done {
-    fn text(&self) -> String {
-        let Self { name, tag, what, machine, state, .. } = self;
-        let of = if *machine || *what == DELETED { "" } else { ", the disks alone" };
-        format!("{name} snapshot `{tag}` {what}{of}: {state}\n")
-    }
-
-    fn json(&self) -> Value {
-        Value::object([
-            ("name", Value::from(self.name.as_str())),
-            ("tag", self.tag.as_str().into()),
-            ("machine", self.machine.into()),
-            ("disks", self.disks.iter().map(|disk| Value::from(disk.as_path())).collect()),
-            ("state", self.state.as_str().into()),
-        ])
-    }
-}
-
-impl Report for Entries {
-    fn text(&self) -> String {
-        let shown = |entry: &Entry| sanitized(&entry.snapshot.tag);
-        let widths = self.list.iter().map(|entry| shown(entry).chars().count());
-        let width = widths.max().unwrap_or_default().max("TAG".len());
-        let mut text =
-            format!("{:width$}  {:19}  {:>10}  DISKS\n", "TAG", "SAVED (UTC)", "MACHINE");
-        for entry in &self.list {
-            let Snapshot { machine_bytes, saved_at, .. } = entry.snapshot;
-            let machine = if machine_bytes > 0 { amount(machine_bytes) } else { "-".into() };
-            let (tag, saved, disks) = (shown(entry), utc(saved_at), entry.disks.join(", "));
-            let _ = writeln!(text, "{tag:width$}  {saved}  {machine:>10}  {disks}");
-        }
-        text
-    }
-
-    fn json(&self) -> Value {
-        let disks = |entry: &Entry| {
-            let disks = entry.disks.iter().map(|disk| self.dir.join(disk));
-            disks.map(|disk| Value::from(disk.as_path())).collect::<Value>()
-        };
-        let one = |entry: &Entry| {
-            let snapshot = &entry.snapshot;
-            Value::object([
-                ("tag", Value::from(snapshot.tag.as_str())),
-                ("saved_at", snapshot.saved_at.into()),
-                ("guest_seconds", snapshot.guest_seconds.into()),
-                ("machine_bytes", snapshot.machine_bytes.into()),
-                ("disks", disks(entry)),
-            ])
-        };
-        self.list.iter().map(one).collect()
-    }
+    Ok(table.report())
 }

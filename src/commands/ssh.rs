@@ -23,14 +23,6 @@ pub(crate) static COMMAND: Command = Command {
     run: Run::Once(run),
 };
 
-/// The output of a command; invalid UTF-8 has become U+FFFD.
-struct Ran {
-    name: String,
-    exit_code: u8,
-    stdout: String,
-    stderr: String,
-}
-
 fn run(args: &Args) -> Outcome {
     let words = &args.operands[1..];
     if args.json && words.is_empty() {
@@ -50,34 +42,21 @@ fn run(args: &Args) -> Outcome {
     if guest.shares(words)
         && let Err(stderr) = guest.share()?
     {
-        let (name, exit_code) = (args.vm().into_owned(), FAILURE_CODE);
-        return Ok(Box::new(Ran { name, exit_code, stdout: String::new(), stderr }));
+        return Ok(report(&args.vm(), FAILURE_CODE, "", &stderr));
     }
     let output = capture(guest.users_ssh(words), &guest.limits, &guest.log)?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok(Box::new(Ran {
-        name: args.vm().into_owned(),
-        exit_code: output.exit_code.and_then(|code| code.try_into().ok()).unwrap_or(FAILURE_CODE),
-        stdout: text(&output.stdout),
-        stderr: text(&output.stderr),
-    }))
+    let exit_code = output.exit_code.and_then(|code| code.try_into().ok()).unwrap_or(FAILURE_CODE);
+    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|b| String::from_utf8_lossy(b));
+    Ok(report(&args.vm(), exit_code, &stdout, &stderr))
 }
 
-impl Report for Ran {
-    fn text(&self) -> String {
-        self.stdout.clone()
-    }
-
-    fn json(&self) -> Value {
-        Value::object([
-            ("name", Value::from(self.name.as_str())),
-            ("exit_code", u64::from(self.exit_code).into()),
-            ("stdout", self.stdout.as_str().into()),
-            ("stderr", self.stderr.as_str().into()),
-        ])
-    }
-
-    fn exit_code(&self) -> u8 {
-        self.exit_code
-    }
+/// The output of a command; invalid UTF-8 has become U+FFFD.
+fn report(name: &str, exit_code: u8, stdout: &str, stderr: &str) -> Report {
+    let members = [
+        ("name", Value::from(name)),
+        ("exit_code", u64::from(exit_code).into()),
+        ("stdout", stdout.into()),
+        ("stderr", stderr.into()),
+    ];
+    Report::of(stdout, members).with_exit_code(exit_code)
 }

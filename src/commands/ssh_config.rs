@@ -30,8 +30,6 @@ struct Entry {
     config: Option<String>,
 }
 
-struct Entries(Vec<Entry>);
-
 fn run(args: &Args) -> Outcome {
     let config = Config::load(args)?;
     let names = select(args, &config, Known::Configured)?;
@@ -41,7 +39,7 @@ fn run(args: &Args) -> Outcome {
         let entry = target.and_then(|target| Entry::new(&target));
         entry.map_err(|error| error.of_vm(name, among_others))
     });
-    Ok(Box::new(Entries(entries.collect::<Result<_, Error>>()?)))
+    Ok(report(&entries.collect::<Result<Vec<Entry>, Error>>()?))
 }
 
 impl Entry {
@@ -60,23 +58,18 @@ impl Entry {
     }
 }
 
-impl Report for Entries {
-    fn text(&self) -> String {
-        let one = |entry: &Entry| match &entry.config {
-            Some(config) => config.clone(),
-            None => format!("# The port of the VM {} is chosen at its start.\n", entry.name),
-        };
-        self.0.iter().map(one).collect::<Vec<_>>().join("\n")
-    }
-
-    fn json(&self) -> Value {
-        let one = |entry: &Entry| {
-            Value::object([
-                ("name", Value::from(entry.name.as_str())),
-                ("port", entry.port.into()),
-                ("config", entry.config.as_deref().into()),
-            ])
-        };
-        self.0.iter().map(one).collect()
-    }
+fn report(entries: &[Entry]) -> Report {
+    let text = |entry: &Entry| match &entry.config {
+        Some(config) => config.clone(),
+        None => format!("# The port of the VM {} is chosen at its start.\n", entry.name),
+    };
+    let json = |entry: &Entry| {
+        Value::object([
+            ("name", Value::from(&entry.name)),
+            ("port", entry.port.into()),
+            ("config", entry.config.as_deref().into()),
+        ])
+    };
+    let text = entries.iter().map(text).collect::<Vec<_>>().join("\n");
+    Report::new(text, entries.iter().map(json).collect())
 }

@@ -47,7 +47,7 @@ fn run(target: &Target) -> Outcome {
     }
     let lock = lock(&target.paths, &target.name, COMMAND.name, LOCK_WAIT, &target.log)?;
     let started = Started::new(target, up.under(lock)?)?;
-    Ok(Box::new(started))
+    Ok(started.report())
 }
 
 impl Started {
@@ -60,28 +60,19 @@ impl Started {
         Ok(Self { name: target.name.clone(), running })
     }
 
-    pub(super) fn json_members(&self) -> [(&'static str, Value); 6] {
+    pub(super) fn report(&self) -> Report {
         let Running { ready, ssh_port, built } = &self.running;
-        [
-            ("name", Value::from(self.name.as_str())),
+        let what = if ready.already_running { "is already running" } else { "started" };
+        let (name, state, pid) = (&self.name, &ready.run_state, ready.process.pid);
+        let text = format!("{name} {what}: {state}, pid {pid}, ssh port {ssh_port}\n");
+        let members = [
+            ("name", Value::from(&self.name)),
             ("pid", ready.process.pid.into()),
             ("state", ready.run_state.as_str().into()),
             ("ssh", Value::object([("port", (*ssh_port).into())])),
             ("already_running", ready.already_running.into()),
-            ("built", built.iter().map(|name| Value::from(name.as_str())).collect()),
-        ]
-    }
-}
-
-impl Report for Started {
-    fn text(&self) -> String {
-        let Running { ready, ssh_port, .. } = &self.running;
-        let what = if ready.already_running { "is already running" } else { "started" };
-        let (name, state, pid) = (&self.name, &ready.run_state, ready.process.pid);
-        format!("{name} {what}: {state}, pid {pid}, ssh port {ssh_port}\n")
-    }
-
-    fn json(&self) -> Value {
-        Value::object(self.json_members())
+            ("built", built.iter().collect()),
+        ];
+        Report::of(text, members)
     }
 }

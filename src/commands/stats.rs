@@ -8,11 +8,10 @@ use crate::cli::spec::{self, Flag};
 use crate::cli::{Command, Run};
 use crate::error::{Error, Kind};
 use crate::json::Value;
-use crate::report::Report;
+use crate::report::{Fields, Report};
 use crate::text::sanitized;
 use crate::vm::Instance;
 use crate::vm::stats::{self, Disk, Network, Stats};
-use std::fmt::Write as _;
 use std::time::Duration;
 
 pub(crate) static COMMAND: Command = Command {
@@ -28,7 +27,7 @@ pub(crate) static COMMAND: Command = Command {
             return fleet::together(&COMMAND, args, Known::Running, tell, watching::watch);
         }
         fleet::each(&COMMAND, args, Known::Running, tell, |target| {
-            Ok(Box::new(Used::now(target, None)?))
+            Ok(Used::now(target, None)?.report())
         });
     }),
 };
@@ -70,59 +69,41 @@ fn cpu_percent(stats: &Stats, uptime: Option<Duration>, before: Option<&Stats>) 
     percent.is_finite().then_some(percent)
 }
 
-impl Report for Used {
-    fn text(&self) -> String {
-        let Self { name, stats, .. } = self;
-        let mut text = String::new();
-        let mut line = |name: &str, value: &str| {
-            let _ = writeln!(text, "{:12}{value}", format!("{name}:"));
-        };
-        line("name", name);
-        line("state", stats.state.name());
-        line("pid", &stats.process.pid.to_string());
+impl Used {
+    pub(super) fn report(&self) -> Report {
+        let (stats, machine, mut fields) = (&self.stats, &self.stats.machine, Fields::default());
+        fields.both("name", "name", &self.name);
+        fields.line("state", stats.state.name());
+        fields.both("pid", "pid", stats.process.pid);
+        fields.member("state", stats.state.name());
         if let Some(uptime) = self.uptime {
-            line("uptime", &duration(uptime));
+            fields.line("uptime", duration(uptime));
         }
         if let Some(usage) = stats.usage {
             let percent = self.cpu_percent.map(|percent| format!(", {percent:.1} % of one CPU"));
-            line(
-                "cpu",
-                &format!("{:.1} s{}", usage.cpu.as_secs_f64(), percent.unwrap_or_default()),
-            );
-            line("memory", &size(usage.rss_bytes));
+            let seconds = usage.cpu.as_secs_f64();
+            fields.line("cpu", format!("{seconds:.1} s{}", percent.unwrap_or_default()));
+            fields.line("memory", size(usage.rss_bytes));
         }
-        let machine = &stats.machine;
+        fields.member("uptime_seconds", self.uptime.map(|uptime| uptime.as_secs()));
+        fields.member("cpu_seconds", stats.usage.map(|usage| Value::seconds(usage.cpu)));
+        fields.member("cpu_percent", self.cpu_percent.map(Value::tenths));
+        fields.member("rss_bytes", stats.usage.map(|usage| usage.rss_bytes));
         if let Some(vcpus) = machine.vcpus {
-            line("vcpus", &vcpus.to_string());
+            fields.line("vcpus", vcpus);
         }
         if let Some(memory) = machine.memory_bytes {
-            let balloon =
-                machine.balloon_bytes.map(|left| format!(", balloon leaves {}", size(left)));
-            line("guest has", &format!("{}{}", size(memory), balloon.unwrap_or_default()));
+            let left = machine.balloon_bytes.map(|left| format!(", balloon leaves {}", size(left)));
+            fields.line("guest has", format!("{}{}", size(memory), left.unwrap_or_default()));
         }
-        machine.disks.iter().for_each(|disk| line("disk", &disk_text(disk)));
-        machine.networks.iter().for_each(|network| line("network", &network_text(network)));
-        text
-    }
-
-    fn json(&self) -> Value {
-        let stats = &self.stats;
-        let machine = &stats.machine;
-        let usage = stats.usage;
-        Value::object([
-            ("name", Value::from(self.name.as_str())),
-            ("pid", stats.process.pid.into()),
-            ("state", stats.state.name().into()),
-            ("uptime_seconds", self.uptime.map(|uptime| uptime.as_secs()).into()),
-            ("cpu_seconds", usage.map(|usage| Value::seconds(usage.cpu)).into()),
-            ("cpu_percent", self.cpu_percent.map(Value::tenths).into()),
-            ("rss_bytes", usage.map(|usage| usage.rss_bytes).into()),
-            ("vcpus", machine.vcpus.into()),
-            ("memory_bytes", machine.memory_bytes.into()),
-            ("balloon_bytes", machine.balloon_bytes.into()),
-            ("disks", machine.disks.iter().map(disk_json).collect()),
-            ("networks", machine.networks.iter().map(network_json).collect()),
-        ])
+        fields.member("vcpus", machine.vcpus);
+        fields.member("memory_bytes", machine.memory_bytes);
+        fields.member("balloon_bytes", machine.balloon_bytes);
+        machine.disks.iter().for_each(|disk| fields.line("disk", disk_text(disk)));
+        fields.member("disks", machine.disks.iter().map(disk_json).collect::<Value>());
+        machine.networks.iter().for_each(|network| fields.line("network", network_text(network)));
+        fields.member("networks", machine.networks.iter().map(network_json).collect::<Value>());
+        fields.report()
     }
 }
 

@@ -7,13 +7,12 @@ use crate::cli::spec::{self, Flag};
 use crate::cli::{Command, Outcome, Run};
 use crate::error::Kind;
 use crate::json::Value;
-use crate::report::Report;
+use crate::report::{Fields, Report};
 use crate::vm::console;
 use crate::vm::events::End;
 use crate::vm::process::{self, Look, Process};
 use crate::vm::state::State;
 use crate::vm::{Instance, Paths};
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -58,19 +57,15 @@ struct Status {
     paths: Paths,
 }
 
-/// The result of `--quiet`: the answer is the exit code.
-struct Quiet {
-    name: String,
-    running: bool,
-}
-
 fn run(target: &Target) -> Outcome {
     let Target { config, paths, log, .. } = target;
     let name = target.name.clone();
     let look = process::look_anywhere(paths)?;
     if target.args.quiet {
         let running = matches!(look, Look::Unseen) || look.process()?.is_some();
-        return Ok(Box::new(Quiet { name, running }));
+        let code = if running { 0 } else { Kind::NotRunning.exit_code() };
+        let members = [("name", name.into()), ("running", running.into())];
+        return Ok(Report::of("", members).with_exit_code(code));
     }
     let vm = config.find_vm(&name);
     let instance = if matches!(look, Look::Gone) { None } else { Instance::read(paths)? };
@@ -88,7 +83,7 @@ fn run(target: &Target) -> Outcome {
     };
     let process = process.filter(|_| state != State::Stopped);
     let instance = instance.filter(|_| state != State::Stopped);
-    Ok(Box::new(Status {
+    let status = Status {
         name,
         configured: config.is_declared(&target.name),
         has_console: process.is_some() && console::is_there(paths),
@@ -102,7 +97,8 @@ fn run(target: &Target) -> Outcome {
         process,
         unusual,
         paths: paths.clone(),
-    }))
+    };
+    Ok(status.report())
 }
 
 /// Finds what a restart without options would change.
@@ -123,100 +119,78 @@ pub(super) fn uptime(process: &Process, instance: Option<&Instance>) -> Option<D
 }
 
 impl Status {
-    fn pid(&self) -> Option<u32> {
-        self.process.as_ref().map(|process| process.pid)
+    fn report(&self) -> Report {
+        let (mut fields, paths) = (Fields::default(), &self.paths);
+        self.lines(&mut fields);
+        let pid = self.process.as_ref().map(|process| process.pid);
+        let ssh = Value::object([
+            ("port", self.ssh_port.into()),
+            ("vm_port", self.ssh_vm_port.into()),
+            ("config_file", (&paths.ssh_config).into()),
+        ]);
+        fields.member("name", &self.name);
+        fields.member("pid", pid);
+        fields.member("pid_file", &paths.pid);
+        fields.member("ssh", ssh);
+        fields.member("serial_file", &paths.serial);
+        fields.member("qmp_file", &paths.qmp);
+        fields.member("monitor_file", &paths.monitor);
+        fields.member("running", self.state != State::Stopped);
+        fields.member("state", self.state.name());
+        fields.member("uptime_seconds", self.uptime.map(|uptime| uptime.as_secs()));
+        fields.member("log_file", &paths.log);
+        fields.member("console_file", self.has_console.then_some(&paths.console));
+        fields.member("config_file", &self.config_file);
+        fields.member("configured", self.configured);
+        fields.member("config_changed", self.changes.as_ref().map(|changes| !changes.is_empty()));
+        for (key, value) in End::json_members(self.end.as_ref()) {
+            fields.member(key, value);
+        }
+        let changes = self.changes.iter().flatten().map(Change::json).collect::<Value>();
+        fields.member("changes", changes);
+        fields.report()
     }
-}
 
-impl Report for Status {
-    fn text(&self) -> String {
-        let mut text = String::new();
-        let mut line = |name: &str, value: &dyn std::fmt::Display| {
-            let _ = writeln!(text, "{:12}{value}", format!("{name}:"));
-        };
-        line("name", &self.name);
-        line("state", &self.state.name());
-        if let Some(pid) = self.pid() {
-            line("pid", &pid);
+    /// Adds the lines for people; scripts get other members in another order.
+    fn lines(&self, fields: &mut Fields) {
+        let paths = &self.paths;
+        fields.line("name", &self.name);
+        fields.line("state", self.state.name());
+        if let Some(process) = &self.process {
+            fields.line("pid", process.pid);
         }
         if let Some(uptime) = self.uptime {
-            line("uptime", &duration(uptime));
+            fields.line("uptime", duration(uptime));
         }
         if let Some(end) = &self.end {
-            line("ended", &ended(end));
+            fields.line("ended", ended(end));
         }
         if let Some(port) = self.ssh_port {
-            line("ssh port", &port);
+            fields.line("ssh port", port);
         } else if self.configured {
-            line("ssh port", &"auto");
+            fields.line("ssh port", "auto");
         }
-        line("ssh config", &self.paths.ssh_config.display());
-        line("serial", &self.paths.serial.display());
+        fields.line("ssh config", paths.ssh_config.display());
+        fields.line("serial", paths.serial.display());
         if self.has_console {
-            line("console", &self.paths.console.display());
+            fields.line("console", paths.console.display());
         }
-        line("log", &self.paths.log.display());
-        line("qmp", &self.paths.qmp.display());
-        line("monitor", &self.paths.monitor.display());
-        line("pid file", &self.paths.pid.display());
-        line("config", &self.config_file.display());
+        fields.line("log", paths.log.display());
+        fields.line("qmp", paths.qmp.display());
+        fields.line("monitor", paths.monitor.display());
+        fields.line("pid file", paths.pid.display());
+        fields.line("config", self.config_file.display());
         if let Some(unusual) = self.unusual {
-            line("note", &unusual);
+            fields.line("note", unusual);
         }
         if !self.configured {
-            line("note", &"the configuration has no such VM any more");
+            fields.line("note", "the configuration has no such VM any more");
         } else if self.process.is_some() && self.changes.is_none() {
-            line("note", &"it is not known what a restart would change");
+            fields.line("note", "it is not known what a restart would change");
         }
         for change in self.changes.iter().flatten() {
-            line("note", change);
+            fields.line("note", change);
         }
-        text
-    }
-
-    fn json(&self) -> Value {
-        let path = |path: &PathBuf| Value::from(path.as_path());
-        let members = [
-            ("name", Value::from(self.name.as_str())),
-            ("pid", self.pid().into()),
-            ("pid_file", path(&self.paths.pid)),
-            (
-                "ssh",
-                Value::object([
-                    ("port", self.ssh_port.into()),
-                    ("vm_port", self.ssh_vm_port.into()),
-                    ("config_file", path(&self.paths.ssh_config)),
-                ]),
-            ),
-            ("serial_file", path(&self.paths.serial)),
-            ("qmp_file", path(&self.paths.qmp)),
-            ("monitor_file", path(&self.paths.monitor)),
-            ("running", (self.state != State::Stopped).into()),
-            ("state", self.state.name().into()),
-            ("uptime_seconds", self.uptime.map(|uptime| uptime.as_secs()).into()),
-            ("log_file", path(&self.paths.log)),
-            ("console_file", self.has_console.then(|| path(&self.paths.console)).into()),
-            ("config_file", path(&self.config_file)),
-            ("configured", self.configured.into()),
-            ("config_changed", self.changes.as_ref().map(|changes| !changes.is_empty()).into()),
-        ];
-        let changes = self.changes.iter().flatten().map(Change::json).collect();
-        let end = End::json_members(self.end.as_ref());
-        Value::object(members.into_iter().chain(end).chain([("changes", changes)]))
-    }
-}
-
-impl Report for Quiet {
-    fn text(&self) -> String {
-        String::new()
-    }
-
-    fn json(&self) -> Value {
-        Value::object([("name", Value::from(self.name.as_str())), ("running", self.running.into())])
-    }
-
-    fn exit_code(&self) -> u8 {
-        if self.running { 0 } else { Kind::NotRunning.exit_code() }
     }
 }
 

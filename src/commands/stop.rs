@@ -75,14 +75,14 @@ fn run(target: &Target) -> Outcome {
     }
     if target.args.unused {
         let stop = if target.args.at_eof { stop_as_guard } else { stop_unused_once };
-        return Ok(Box::new(stop(target, force)?));
+        return Ok(stop(target, force)?.report());
     }
     let (paths, name) = (&target.paths, target.name.clone());
     if paths.dir.symlink_metadata().is_err() && process::find_anywhere(paths)?.is_none() {
-        return Ok(Box::new(Stopped::nothing(name)));
+        return Ok(Stopped::nothing(name).report());
     }
     let (stopped, _lock) = stop(target, &COMMAND, force)?;
-    Ok(Box::new(stopped))
+    Ok(stopped.report())
 }
 
 /// How hard to try, according to the flags.
@@ -253,19 +253,26 @@ impl Stopped {
         self.method != Method::None
     }
 
-    pub(super) fn json_members(&self) -> [(&'static str, Value); 5] {
+    fn report(&self) -> Report {
+        let members = [("name", Value::from(&self.name))].into_iter().chain(self.members());
+        Report::of(self.text(), members)
+    }
+
+    /// The stop as a part of the report of `restart`.
+    pub(super) fn json(&self) -> Value {
+        Value::object(self.members())
+    }
+
+    fn members(&self) -> [(&'static str, Value); 4] {
         [
-            ("name", Value::from(self.name.as_str())),
             ("pid", self.pid.into()),
             ("method", self.method.name().into()),
             ("reason", self.ending.reason().into()),
             ("seconds", Value::seconds(self.took)),
         ]
     }
-}
 
-impl Report for Stopped {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let (name, seconds) = (&self.name, self.took.as_secs_f64());
         match self.method {
             Method::None if self.pid.is_some() => format!("{name} is left running\n"),
@@ -275,9 +282,5 @@ impl Report for Stopped {
             Method::Sigkill => format!("{name} ended by SIGKILL in {seconds:.1} s\n"),
             Method::Died => format!("{name} ended in {seconds:.1} s: {}\n", self.ending),
         }
-    }
-
-    fn json(&self) -> Value {
-        Value::object(self.json_members())
     }
 }

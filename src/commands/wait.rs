@@ -9,6 +9,7 @@ use crate::json::Value;
 use crate::report::Report;
 use crate::ssh::login::await_login;
 use crate::ssh::{self, Guest};
+use crate::text::sanitized;
 use crate::vm::events::{self, Ending};
 use crate::vm::process::{self, Process};
 use crate::vm::watch::{self, Watch};
@@ -52,15 +53,6 @@ static FOR: Flag = Flag::value(
 );
 static TIMEOUT: Flag = Flag::timeout("Give up after this long (default: never)");
 
-struct Waited {
-    name: String,
-    waited_for: WaitFor,
-    pid: Option<u32>,
-    /// How the VM ended, for `stopped`.
-    ending: Option<Ending>,
-    took: Duration,
-}
-
 type Limit = Option<(Duration, Instant)>;
 
 fn limit(timeout: Option<Duration>) -> Limit {
@@ -84,9 +76,26 @@ fn run(target: &Target) -> Outcome {
     } else {
         ending = Some(events::ending(&target.paths));
     }
-    let pid = process.map(|process| process.pid);
-    let (name, took) = (target.name.clone(), begin.elapsed());
-    Ok(Box::new(Waited { name, waited_for, pid, ending, took }))
+    let (name, took) = (&target.name, begin.elapsed());
+    let seconds = took.as_secs_f64();
+    let text = match (&waited_for, &ending) {
+        (WaitFor::Stopped, Some(Ending::Unknown) | None) => format!("{name} is stopped\n"),
+        (WaitFor::Stopped, Some(ending)) => format!("{name} is stopped: {ending}\n"),
+        (WaitFor::Ssh, _) => format!("{name} answers ssh after {seconds:.1} s\n"),
+        (WaitFor::Running, _) => format!("{name} is running after {seconds:.1} s\n"),
+        (WaitFor::Serial(text), _) => {
+            let text = sanitized(&String::from_utf8_lossy(text));
+            format!("{name} said `{text}` after {seconds:.1} s\n")
+        }
+    };
+    let members = [
+        ("name", Value::from(name)),
+        ("for", waited_for.name().into()),
+        ("pid", process.map(|process| process.pid).into()),
+        ("reason", ending.as_ref().and_then(Ending::reason).into()),
+        ("seconds", Value::seconds(took)),
+    ];
+    Ok(Report::of(text, members))
 }
 
 /// Finds the VM's process; `None` if it waits for the end of a VM that has already ended. For
@@ -191,31 +200,5 @@ impl WaitFor {
             Self::Running => "running".into(),
             Self::Serial(text) => format!("serial={}", String::from_utf8_lossy(text)),
         }
-    }
-}
-
-impl Report for Waited {
-    fn text(&self) -> String {
-        let (name, seconds) = (&self.name, self.took.as_secs_f64());
-        match (&self.waited_for, &self.ending) {
-            (WaitFor::Stopped, Some(Ending::Unknown) | None) => format!("{name} is stopped\n"),
-            (WaitFor::Stopped, Some(ending)) => format!("{name} is stopped: {ending}\n"),
-            (WaitFor::Ssh, _) => format!("{name} answers ssh after {seconds:.1} s\n"),
-            (WaitFor::Running, _) => format!("{name} is running after {seconds:.1} s\n"),
-            (WaitFor::Serial(text), _) => {
-                let text = String::from_utf8_lossy(text);
-                format!("{name} said `{}` after {seconds:.1} s\n", crate::text::sanitized(&text))
-            }
-        }
-    }
-
-    fn json(&self) -> Value {
-        Value::object([
-            ("name", Value::from(self.name.as_str())),
-            ("for", self.waited_for.name().as_str().into()),
-            ("pid", self.pid.into()),
-            ("reason", self.ending.as_ref().and_then(Ending::reason).into()),
-            ("seconds", Value::seconds(self.took)),
-        ])
     }
 }

@@ -7,7 +7,6 @@ use crate::cli::Outcome;
 use crate::error::{Error, Kind};
 use crate::out::{self, Reader};
 use crate::redraw::Redraw;
-use crate::report::Report as _;
 use crate::vm::stats::Stats;
 use crate::vm::wait::poll_long;
 use std::thread;
@@ -51,7 +50,9 @@ pub(super) fn watch(targets: Vec<Target>, tell: &mut dyn FnMut(Outcome)) {
             match look {
                 Ok(used) if one.is_of_another(&used) => {}
                 Ok(used) => {
-                    shown.push(if json { used.json().compact() } else { used.text() });
+                    let report = used.report();
+                    let json = report.json.filter(|_| json);
+                    shown.push(json.map_or(report.text, |json| json.compact()));
                     one.last = Some(used.stats);
                     left.push(one);
                 }

@@ -101,6 +101,28 @@ impl Findings {
         self.found.push(Finding { severity: Severity::Warning, vms, names_them: true, problem });
     }
 
+    pub(super) fn report(&self) -> Report {
+        let (mut text, mut documents) = (String::new(), Vec::new());
+        for (Finding { severity, vms, names_them, problem }, position) in self.placed() {
+            let place = (self.source.as_ref(), position);
+            let own = [("severity", Value::from(severity.name())), ("vms", vms.iter().collect())];
+            documents.push(Value::object(own.into_iter().chain(problem_json(problem, place))));
+            let mut shown = problem.clone();
+            // Several VMs may share the place.
+            if self.vms != Some(1) && !names_them {
+                shown.message = format!("{}: {}", listed(vms), problem.message);
+            }
+            text += &STDOUT.problem(severity.name(), &shown, place);
+            text.push('\n');
+        }
+        let has_error = self.count(Severity::Error) > 0;
+        Report::new(text + &self.summary(), Value::Array(documents)).with_exit_code(if has_error {
+            Kind::Config.exit_code()
+        } else {
+            0
+        })
+    }
+
     pub(super) fn sorted(mut self) -> Self {
         self.found.sort_by_key(|finding| finding.problem.span.start);
         self
@@ -138,35 +160,6 @@ impl Severity {
             Self::Error => "error",
             Self::Warning => "warning",
         }
-    }
-}
-
-impl Report for Findings {
-    fn text(&self) -> String {
-        let one = |(finding, position): (&Finding, Position)| {
-            let Finding { severity, vms, names_them, problem } = finding;
-            let mut problem = problem.clone();
-            // Several VMs may share the place.
-            if self.vms != Some(1) && !names_them {
-                problem.message = format!("{}: {}", listed(vms), problem.message);
-            }
-            STDOUT.problem(severity.name(), &problem, (&self.source, position)) + "\n"
-        };
-        self.placed().map(one).collect::<String>() + &self.summary()
-    }
-
-    fn json(&self) -> Value {
-        let one = |(Finding { severity, vms, problem, .. }, position): (&Finding, Position)| {
-            let vms = vms.iter().map(|name| Value::from(name.as_str())).collect();
-            let own = [("severity", Value::from(severity.name())), ("vms", vms)];
-            let place = (self.source.as_ref(), position);
-            Value::object(own.into_iter().chain(problem_json(problem, place)))
-        };
-        self.placed().map(one).collect()
-    }
-
-    fn exit_code(&self) -> u8 {
-        if self.count(Severity::Error) > 0 { Kind::Config.exit_code() } else { 0 }
     }
 }
 

@@ -49,12 +49,12 @@ struct Subject<'a> {
 fn run(args: &Args) -> Outcome {
     let (config, problems) = match Config::load_what_is_right(args).map_err(Error::into_located) {
         Ok(loaded) => loaded,
-        Err(Ok(located)) => return Ok(Box::new(Findings::of_file(located))),
+        Err(Ok(located)) => return Ok(Findings::of_file(located).report()),
         Err(Err(error)) => return Err(error),
     };
     if !problems.is_empty() || config.vms().is_empty() && !config.broken().is_empty() {
         let problems = config.all_problems(problems);
-        return Ok(Box::new(all_errors(&config, problems)));
+        return Ok(all_errors(&config, problems).report());
     }
     let chosen = chosen(args, &config)?;
     let is_chosen = |name: &str| chosen.contains(name);
@@ -91,7 +91,7 @@ fn run(args: &Args) -> Outcome {
     let shared = shared.into_iter().flatten();
     let shared = shared.filter(|(vms, _)| vms.iter().any(|name| is_chosen(name)));
     shared.for_each(|one| findings.add_shared(one));
-    Ok(Box::new(findings.sorted()))
+    Ok(findings.sorted().report())
 }
 
 /// The findings of the whole file, if some of them make it unusable.

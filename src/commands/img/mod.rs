@@ -12,7 +12,6 @@ use crate::error::{Error, Kind};
 use crate::image::build::{Maker, reachable};
 use crate::image::fetch::PATIENCE_DEFAULT;
 use crate::image::look;
-use crate::json::Value;
 use crate::report::Report;
 
 pub(crate) static COMMAND: Command = Command {
@@ -144,28 +143,6 @@ fn check_unused(maker: &Maker, name: &str) -> Result<(), Error> {
     }
 }
 
-/// The result of one action on one image.
-struct Done {
-    text: String,
-    json: Value,
-}
-
-impl Done {
-    fn new<'a>(text: String, members: impl IntoIterator<Item = (&'a str, Value)>) -> Self {
-        Self { text, json: Value::object(members) }
-    }
-}
-
-impl Report for Done {
-    fn text(&self) -> String {
-        self.text.clone()
-    }
-
-    fn json(&self) -> Value {
-        self.json.clone()
-    }
-}
-
 fn build(maker: &Maker, name: &str) -> Outcome {
     let declared = declared(maker, name)?;
     let paths = maker.config.image_paths(name)?;
@@ -180,15 +157,15 @@ fn build(maker: &Maker, name: &str) -> Outcome {
         maker.log.note(&format!("hint: {hint}"));
     }
     let what = if made { "built" } else { "is there already" };
-    Ok(Box::new(Done::new(
+    Ok(Report::of(
         format!("{name} {what}: {}\n", paths.disk.display()),
         [
             ("name", name.into()),
             ("path", paths.disk.as_path().into()),
             ("built", made.into()),
-            ("changed", look.changed.iter().map(|key| Value::from(*key)).collect()),
+            ("changed", look.changed.iter().copied().collect()),
         ],
-    )))
+    ))
 }
 
 /// Reports where the files for QEMU are.
@@ -200,7 +177,7 @@ fn path(maker: &Maker, name: &str) -> Outcome {
     }
     let key = declared.has_own_key().then_some(paths.key.as_path());
     let seed = declared.seed.is_some().then_some(paths.seed.as_path());
-    Ok(Box::new(Done::new(
+    Ok(Report::of(
         format!("{}\n", paths.disk.display()),
         [
             ("name", name.into()),
@@ -208,7 +185,7 @@ fn path(maker: &Maker, name: &str) -> Outcome {
             ("seed", seed.into()),
             ("key", key.into()),
         ],
-    )))
+    ))
 }
 
 fn reset(maker: &Maker, name: &str) -> Outcome {
@@ -217,7 +194,7 @@ fn reset(maker: &Maker, name: &str) -> Outcome {
     maker.reset(&declared)?;
     let disk = maker.config.image_paths(name)?.disk;
     let text = format!("{name} is as new: {}\n", disk.display());
-    Ok(Box::new(Done::new(text, [("name", name.into()), ("path", disk.as_path().into())])))
+    Ok(Report::of(text, [("name", name.into()), ("path", disk.as_path().into())]))
 }
 
 /// Removes an image, even one that is no longer declared.
@@ -229,5 +206,5 @@ fn remove(maker: &Maker, name: &str) -> Outcome {
     let removed = maker.remove(name)?;
     let what = if removed { "removed" } else { "was not built" };
     let text = format!("{name} {what}\n");
-    Ok(Box::new(Done::new(text, [("name", name.into()), ("removed", removed.into())])))
+    Ok(Report::of(text, [("name", name.into()), ("removed", removed.into())]))
 }

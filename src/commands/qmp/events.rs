@@ -5,7 +5,7 @@ use crate::cli::Outcome;
 use crate::error::Error;
 use crate::json::Value;
 use crate::out::{self, Reader};
-use crate::report::Streamed;
+use crate::report::Report;
 use crate::text::{did_you_mean, nearest};
 use crate::vm::events::Follow;
 use crate::vm::schema::Schema;
@@ -32,7 +32,7 @@ pub(super) fn print(target: &Target, names: &[String], limit: Option<Duration>) 
     ended.unwrap_or_else(|| {
         write(&mut story, names).map(|written| written.unwrap_or(Reader::There))
     })?;
-    Ok(Box::new(Streamed { exit_code: 0 }))
+    Ok(Report::written(0))
 }
 
 /// Writes the new events, piece by piece: QEMU may write faster than this reads.

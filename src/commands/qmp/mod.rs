@@ -17,7 +17,6 @@ use crate::cli::spec::{self, Count, Flag, Operand};
 use crate::cli::{Args, Command, Outcome, Run, usage_of};
 use crate::config::Config;
 use crate::error::{Error, Kind};
-use crate::json::Value;
 use crate::report::Report;
 use crate::vm::session::Session;
 use std::time::Duration;
@@ -57,8 +56,6 @@ static FOR: Flag = Flag::value(
     },
     "Print events for this long only",
 );
-
-struct Returned(Value);
 
 fn run(args: &Args) -> Outcome {
     let usage = |message: &str| Err(usage_of(&COMMAND, message.into()));
@@ -100,16 +97,6 @@ fn once(target: &Target, limit: Duration, command: &str, words: &[String]) -> Ou
     let mut session = Session::open(&target.name, &target.paths, &target.log)?;
     let answer = session.try_execute(limit, command, arguments.as_ref());
     answer
-        .map(|value| -> Box<dyn Report> { Box::new(Returned(value)) })
+        .map(|value| Report::new(value.pretty(), value))
         .map_err(|error| refusal(&mut session, limit, command, &error))
-}
-
-impl Report for Returned {
-    fn text(&self) -> String {
-        self.0.pretty()
-    }
-
-    fn json(&self) -> Value {
-        self.0.clone()
-    }
 }

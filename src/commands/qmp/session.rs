@@ -6,7 +6,7 @@ use super::{arguments, refusal};
 use crate::cli::Outcome;
 use crate::json::{self, Value};
 use crate::out::{self, Reader};
-use crate::report::Streamed;
+use crate::report::Report;
 use crate::vm::process;
 use crate::vm::qmp::{self, Refusal};
 use crate::vm::session::Session;
@@ -57,7 +57,7 @@ pub(super) fn serve(target: &Target, limit: Duration) -> Outcome {
             break;
         }
     }
-    Ok(Box::new(Streamed { exit_code }))
+    Ok(Report::written(exit_code))
 }
 
 /// Reads a line in the form of QMP, or in that of the command line.
