@@ -4,7 +4,8 @@
 //! `QQMGR_FAULTS=N` makes the tests that try their luck N times as long.
 
 use crate::harness::{
-    Project, fake_qemu, free_port, real_qemu, signal, wait_until, with_default_signals,
+    Project, fake_qemu, free_port, has_tool, is_root, real_qemu, signal, wait_until,
+    with_default_signals,
 };
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,16 +20,6 @@ const QQMGR: &str = env!("CARGO_BIN_EXE_qqmgr");
 /// What a loaded machine may add.
 const A_MOMENT: Duration = Duration::from_millis(500);
 const A_WHILE: Duration = Duration::from_secs(20);
-
-/// Whether the program that a test needs is there; where it is not, the test is left out.
-fn skip_unless(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
-    if !found {
-        eprintln!("skipped: no {program}");
-    }
-    found
-}
 
 fn factor() -> u32 {
     std::env::var("QQMGR_FAULTS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
@@ -301,7 +292,7 @@ fn in_a_terminal(project: &Project, line: &str, typed: &[u8], until: impl Fn() -
 #[test]
 fn a_vm_outlives_its_terminal() {
     let Some(project) = real() else { return };
-    if !skip_unless("script") {
+    if !has_tool("script") {
         return;
     }
     let up = || project.vm_path("vm", "instance.json").exists() && !qemus(&project).is_empty();
@@ -317,7 +308,7 @@ fn a_vm_outlives_its_terminal() {
 fn control_c_ends_start_and_not_the_vm() {
     let project = Project::new();
     project.fake_vm("late-greeting,ms=1000");
-    if !skip_unless("script") {
+    if !has_tool("script") {
         return;
     }
     in_a_terminal(&project, "exec \"$QQMGR\" start vm", b"\x03", || {
@@ -330,7 +321,7 @@ fn control_c_ends_start_and_not_the_vm() {
 
 /// `qqmgr` as a user who is not root, with nothing but a project that it may read.
 fn as_nobody(project: &Project, script: &str) -> Option<std::process::Output> {
-    if !skip_unless("setpriv") || !is_root() {
+    if !has_tool("setpriv") || !is_root() {
         return None;
     }
     let open = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
@@ -345,12 +336,6 @@ fn as_nobody(project: &Project, script: &str) -> Option<std::process::Output> {
     command.current_dir(project.path("")).env("QQMGR", program).env("HOME", "/nonexistent");
     command.env_remove("XDG_RUNTIME_DIR").env_remove("XDG_CONFIG_HOME");
     Some(command.stdin(Stdio::null()).output().unwrap())
-}
-
-fn is_root() -> bool {
-    let user =
-        fs::metadata("/proc/self").map(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata));
-    user.is_ok_and(|user| user == 0)
 }
 
 fn told(output: &std::process::Output) -> String {
@@ -442,7 +427,7 @@ fn a_planted_short_directory_is_refused() {
 /// A tmpfs in a mount namespace of its own, full but for the configuration.
 #[test]
 fn a_full_disk_is_an_error_that_leaves_no_process() {
-    if !skip_unless("unshare") || !is_root() {
+    if !has_tool("unshare") || !is_root() {
         return;
     }
     let project = Project::new();

@@ -2,7 +2,7 @@
 //! the real curl, wget and qemu-img from a server on loopback.
 
 use crate::harness::{
-    Output, Project, fake_qemu, free_port, has_tool, program, signal, wait_until,
+    Output, Project, fake_qemu, free_port, has_tool, left_out, program, signal, wait_until,
 };
 use crate::http::Server;
 use std::fmt::Write as _;
@@ -619,7 +619,7 @@ fn a_disk_that_is_too_full() {
                       `[ROOT]/.qqmgr/img.a`: it takes 2 MiB, and [..] are free\n";
         project.sh(script).run().stdout("lock\n").stderr(stderr).code(1);
     } else {
-        eprintln!("skipped: no user namespaces");
+        left_out("no user namespaces");
     }
     assert_eq!(project.qqmgr(&["img", "build"]).run().status, Some(0));
 }

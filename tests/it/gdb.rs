@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::guest;
 use crate::harness::{
-    Project, Run, free_port, has_program, has_tool, real_qemu, wait_until, with_default_signals,
+    Project, Run, free_port, has_program, has_tool, left_out, real_qemu, wait_until,
+    with_default_signals,
 };
 use crate::real_qemu::NO_MACHINE;
 
@@ -305,7 +306,7 @@ fn a_qemu_that_runs_is_attached_to_and_lives_on() {
     let Some(project) = project(NO_MACHINE, "") else { return };
     let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
     if !["", "0"].contains(&scope.trim()) {
-        eprintln!("skipped: kernel.yama.ptrace_scope is {}", scope.trim());
+        left_out(&format!("kernel.yama.ptrace_scope is {}", scope.trim()));
         return;
     }
     start(&project);

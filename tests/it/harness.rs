@@ -11,8 +11,9 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{ErrorKind, Read, Write as _};
+use std::io::{self, ErrorKind, Read, Write as _};
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitStatus, Stdio};
@@ -358,7 +359,7 @@ impl<'p> Running<'p> {
 
 /// The ends that a run comes to, in any order.
 enum End {
-    Process(std::io::Result<ExitStatus>),
+    Process(io::Result<ExitStatus>),
     Stdout(String),
     Stderr(String),
 }
@@ -561,7 +562,7 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let directories = env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
     let mut files = directories.map(|directory| directory.join(name));
-    files.find(|file| file.is_file()).or_else(|| skip(&format!("no {name}")))
+    files.find(|file| file.is_file()).or_else(|| skip(&format!("there is no {name}")))
 }
 
 /// A directory with `vmlinuz`, `initrd` and `id_ed25519` of a guest that boots and takes ssh.
@@ -584,9 +585,18 @@ pub(crate) fn has_tool(name: &str) -> bool {
     if !found {
         let required = env::var_os("QQMGR_REQUIRE_TOOLS").is_some_and(|value| value == "1");
         assert!(!required, "QQMGR_REQUIRE_TOOLS=1, but there is no {name}");
-        eprintln!("skipped: no {name}");
+        left_out(&format!("there is no {name}"));
     }
     found
+}
+
+/// Whether the tests run as root, who may mount and give files away; says so otherwise.
+pub(crate) fn is_root() -> bool {
+    let is_root = fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0);
+    if !is_root {
+        left_out("only root can do it");
+    }
+    is_root
 }
 
 pub(crate) fn has_program(name: &str) -> bool {
@@ -598,8 +608,17 @@ pub(crate) fn has_program(name: &str) -> bool {
 fn skip<T>(reason: &str) -> Option<T> {
     let required = env::var_os("QQMGR_REQUIRE_QEMU") == Some(OsString::from("1"));
     assert!(!required, "QQMGR_REQUIRE_QEMU=1, but {reason}");
-    eprintln!("skipped: {reason}");
+    left_out(reason);
     None
+}
+
+/// Says on standard error that a test, or part of one, is left out, and why. `eprintln` would show
+/// it only if the test failed.
+pub(crate) fn left_out(reason: &str) {
+    let test = thread::current();
+    let line = format!("left out: {}: {reason}\n", test.name().unwrap_or_default());
+    // Nothing reads it where standard error is closed.
+    let _ = io::stderr().write_all(line.as_bytes());
 }
 
 /// A port that nobody listens on. Each is given out once in a run, from below those that the

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::harness::{Project, free_port, has_tool, signal, wait_until};
+use crate::harness::{Project, free_port, has_tool, is_root, left_out, signal, wait_until};
 use crate::real_qemu;
 
 const NO_MACHINE: &str = "-nodefaults -machine none -display none";
@@ -21,10 +21,6 @@ fn running() -> Option<(Project, u32)> {
     project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
     let pid = project.pid("vm");
     Some((project, pid))
-}
-
-fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }
 
 /// What is in the VM's directory and what its record says, which nobody may touch.
@@ -303,7 +299,7 @@ fn a_vm_is_stopped_on_a_file_system_that_became_read_only() {
         );
         let run = project.sh(&format!("exec unshare -m sh -c '{script}'")).run();
         if run.status == Some(77) {
-            eprintln!("skipped: no mount");
+            left_out("no mount");
             return;
         }
         assert!(!project.runs(pid), "{command}: {}", run.stderr);

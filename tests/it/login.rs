@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Project, fake_qemu, free_port, program, wait_until};
+use crate::harness::{Project, fake_qemu, free_port, has_tool, is_root, program, wait_until};
 use crate::surroundings::Sshd;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -65,7 +65,7 @@ fn a_jump_host_that_is_not_there() {
     let project = Project::new();
     let Some(_sshd) = Sshd::new(&project) else { return };
     let others = TcpListener::bind("127.0.0.1:0").unwrap();
-    let jump = format!("ProxyJump = 'jump@127.0.0.1:{}'", free_port());
+    let jump = format!("ProxyXump = 'jump@127.0.0.1:{}'", free_port());
     fake(&project, others.local_addr().unwrap().port(), &jump);
     let late = project.qqmgr(&["start", "--wait=1.5", "vm"]).run();
     late.stderr("qqmgr: error: `ssh` says: [..]: waited 1.5 s for the ssh server[..]\n...\n")
@@ -73,6 +73,33 @@ fn a_jump_host_that_is_not_there() {
     others.set_nonblocking(true).unwrap();
     assert!(others.accept().is_err(), "nobody connects to the port of this host");
     stop(&project);
+}
+
+/// The jump host is this host's sshd, which takes the account's own key. That key and the known
+/// hosts stand in a home directory that is mounted for the test alone.
+#[test]
+fn a_guest_behind_a_jump_host() {
+    let project = Project::new();
+    let Some(sshd) = Sshd::new(&project) else { return };
+    if !has_tool("unshare") || !is_root() {
+        return;
+    }
+    // The jump host looks the guest's name up; here it is an address at which nothing listens.
+    project.write("hosts", "127.0.0.9 localhost\n");
+    let ssh = format!("ProxyJump = \"127.0.0.1:{}\"\nHostName = \"localhost\"", sshd.port);
+    fake(&project, sshd.port, &ssh);
+    let with_home = |command: &str| {
+        let script = format!(
+            "exec unshare --mount sh -c 'home=$(getent passwd 0 | cut -d: -f6) && \
+             mount -t tmpfs none \"$home\" && mkdir -m 700 \"$home/.ssh\" && \
+             cp known_hosts \"$home/.ssh\" && cp user_key \"$home/.ssh/id_ed25519\" && \
+             mount --bind hosts /etc/hosts && exec \"$QQMGR\" {command}'"
+        );
+        project.sh(&script).run()
+    };
+    with_home("run --wait=40 vm -- echo hi").stdout("hi\n").success();
+    let log = fs::read_to_string(project.path("sshd.log")).unwrap();
+    assert!(log.matches("Accepted publickey").count() >= 2, "the jump host and the guest: {log}");
 }
 
 // --- a first boot

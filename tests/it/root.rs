@@ -4,7 +4,7 @@
 //! directory of `scripts/package`; `scripts/test` sets both, and without them nothing is tested.
 //! Each test has mounts and process ids of its own (unshare(1)), so that nothing it starts is left.
 
-use crate::harness::{Project, Run, guest_dir, program};
+use crate::harness::{Project, Run, guest_dir, left_out, program};
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
@@ -85,7 +85,7 @@ impl Root {
     fn new() -> Option<Self> {
         let dir = |variable| env::var_os(variable).map(PathBuf::from);
         let (Some(root), Some(package)) = (dir("QQMGR_ROOT"), dir("QQMGR_PACKAGE")) else {
-            eprintln!("skipped: QQMGR_ROOT and QQMGR_PACKAGE name no directories");
+            left_out("QQMGR_ROOT and QQMGR_PACKAGE name no directories");
             return None;
         };
         let (guest, _) = (guest_dir()?, program("unshare")?);

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::guest;
-use crate::harness::{Project, free_port, has_tool, real_qemu};
+use crate::harness::{Project, free_port, has_tool, left_out, real_qemu};
 
 /// Two displays, and a guest that changes nothing on them.
 const DISPLAYS: &str = "-nodefaults -machine pc -m 32 -S -display none \
@@ -197,7 +197,7 @@ fn what_another_user_has_put_there_is_not_written_through() {
     project.sh("mkfifo shared/pipe").run().success();
     let theirs = |file: &str| std::os::unix::fs::lchown(project.path(file), Some(SOMEBODY), None);
     if theirs("shared/link").and_then(|()| theirs("shared/pipe")).is_err() {
-        eprintln!("skipped: only root can give files away");
+        left_out("only root can give files away");
         return;
     }
     for (file, what) in [
