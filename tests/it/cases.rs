@@ -1,5 +1,5 @@
-//! Runs the scenarios in `tests/cases/*.txt`: commands and their output as text, as Go's testscript
-//! and age's `testdata` do it.
+//! Runs the scenarios in the `.txt` files below `tests/cases`: commands and their output as text, as
+//! Go's testscript and age's `testdata` do it.
 //!
 //! A scenario has a title, commands with what they must give, and the files that it starts with:
 //!
@@ -31,15 +31,19 @@
 //! `UPDATE=1 cargo test --test it cases::` writes what came in place of what did not match.
 //! `CASE=x` runs only the scenarios with `x` in their file's name or title.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use crate::expect;
-use crate::harness::{Output, Project, fake_qemu, free_port, guest_dir, has_tool, real_qemu};
+use crate::harness::{
+    Output, Project, fake_qemu, files_below, free_port, guest_dir, has_tool, real_qemu,
+};
 
 const SEPARATOR: &str = "======";
 const NO_NEWLINE: &str = "\\ no newline";
@@ -50,15 +54,20 @@ const THREADS: usize = 4;
 fn every_scenario_holds() {
     let wanted = std::env::var("CASE").unwrap_or_default();
     let update = std::env::var("UPDATE").is_ok_and(|value| value == "1");
-    let mut files = scenario_files();
-    files.reverse();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let files: Vec<File> = scenario_files(&directory).map(File::read).collect();
     assert!(!files.is_empty(), "there are scenarios");
-    let (queue, failures) = (Mutex::new(files), Mutex::new(Vec::new()));
+    let jobs = files.iter().flat_map(|file| {
+        scenarios(&file.text).into_iter().map(move |(line, part)| (file, line, part))
+    });
+    let jobs: Vec<_> = jobs.collect();
+    let (next, results) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     let work = || {
         loop {
-            let Some(file) = queue.lock().unwrap().pop() else { return };
-            let failed = run_file(&file, &wanted, update);
-            failures.lock().unwrap().extend(failed);
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some((file, line, part)) = jobs.get(number) else { return };
+            let result = file.run(part, *line, &wanted);
+            results.lock().unwrap().insert(number, result);
         }
     };
     thread::scope(|scope| {
@@ -66,52 +75,57 @@ fn every_scenario_holds() {
             scope.spawn(work);
         }
     });
-    let failures = failures.into_inner().unwrap();
-    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
-}
-
-fn scenario_files() -> Vec<PathBuf> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
-    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<PathBuf> = entries
-        .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
-        .collect();
-    files.sort();
-    files
-}
-
-/// Runs the scenarios of a file; gives what failed.
-fn run_file(file: &Path, wanted: &str, update: bool) -> Vec<String> {
-    let name = file.file_name().unwrap().to_string_lossy().into_owned();
-    let text = fs::read_to_string(file).unwrap();
-    let (mut failures, mut rewritten) = (Vec::new(), String::new());
-    for (position, (line, part)) in scenarios(&text).into_iter().enumerate() {
-        if position > 0 {
-            let _ = writeln!(rewritten, "{SEPARATOR}");
-        }
-        let title = part.lines().next().unwrap_or_default();
-        let result = if format!("{name} {title}").contains(wanted) {
-            // A failed assertion of the harness must not keep the others from running.
-            panic::catch_unwind(AssertUnwindSafe(|| Scenario::parse(part, line).run()))
-                .unwrap_or_else(|payload| {
-                    let told = payload.downcast_ref::<String>().cloned().unwrap_or_default();
-                    Err(Failed { told, rewritten: None })
-                })
-        } else {
-            Ok(())
-        };
-        match result {
-            Ok(()) => rewritten += part,
-            Err(failed) => {
-                rewritten += failed.rewritten.as_deref().unwrap_or(part);
-                failures.push(format!("tests/cases/{name}:{line}: {title}\n{}", failed.told));
-            }
+    let mut results = results.into_inner().unwrap();
+    let mut rewritten: BTreeMap<&Path, Vec<String>> = BTreeMap::new();
+    let mut failures = String::new();
+    for (number, (file, _, part)) in jobs.iter().enumerate() {
+        let failed = results.remove(&number).and_then(Result::err);
+        let shown = failed.as_ref().and_then(|failed| failed.rewritten.clone());
+        rewritten.entry(&file.path).or_default().push(shown.unwrap_or_else(|| part.to_string()));
+        failures += &failed.map_or(String::new(), |failed| format!("\n{}", failed.told));
+    }
+    if update {
+        for file in &files {
+            fs::write(&file.path, rewritten[&*file.path].join(&format!("{SEPARATOR}\n"))).unwrap();
         }
     }
-    if update && rewritten != text {
-        fs::write(file, rewritten).unwrap();
+    assert!(failures.is_empty(), "\n{failures}");
+}
+
+fn scenario_files(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    let files = files_below(directory).into_iter();
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
+}
+
+struct File {
+    path: PathBuf,
+    /// Its path in the repository.
+    name: String,
+    text: String,
+}
+
+impl File {
+    fn read(path: PathBuf) -> Self {
+        let text = fs::read_to_string(&path).unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let name = path.strip_prefix(root).unwrap().display().to_string();
+        Self { path, name, text }
     }
-    failures
+
+    /// Runs one scenario of the file, which begins on this line.
+    fn run(&self, part: &str, line: usize, wanted: &str) -> Result<(), Failed> {
+        let (name, title) = (&self.name, part.lines().next().unwrap_or_default());
+        if !format!("{name} {title}").contains(wanted) {
+            return Ok(());
+        }
+        // A failed assertion of the harness must not keep the others from running.
+        let run = AssertUnwindSafe(|| Scenario::parse(part, line).run(name));
+        let result = panic::catch_unwind(run).unwrap_or_else(|payload| {
+            let told = payload.downcast_ref::<String>().cloned().unwrap_or_default();
+            Err(Failed { told: format!("{name}:{line}: {told}"), rewritten: None })
+        });
+        result.map_err(|failed| Failed { told: format!("{title}\n{}", failed.told), ..failed })
+    }
 }
 
 /// The scenarios of a file, each with the number of its first line.
@@ -191,7 +205,8 @@ impl<'a> Scenario<'a> {
         scenario
     }
 
-    fn run(&self) -> Result<(), Failed> {
+    /// Runs it; `name` is the file for messages.
+    fn run(&self, name: &str) -> Result<(), Failed> {
         if !self.head.iter().filter_map(|line| line.strip_prefix("% ")).all(is_there) {
             return Ok(());
         }
@@ -207,7 +222,7 @@ impl<'a> Scenario<'a> {
             let difference = step.difference(&output, &project, &names);
             rewritten += &step.shown(&output, difference.is_some(), &names);
             if let Some(difference) = difference {
-                let _ = writeln!(told, "line {}: {}\n{difference}", step.number, step.lines[0]);
+                let _ = writeln!(told, "{name}:{}: {}\n{difference}", step.number, step.lines[0]);
             }
         }
         rewritten += self.tail;
@@ -397,7 +412,7 @@ y
 
     #[test]
     fn a_scenario_that_holds_is_not_rewritten() {
-        assert!(Scenario::parse(TEXT, 1).run().is_ok());
+        assert!(Scenario::parse(TEXT, 1).run("x.txt").is_ok());
     }
 
     #[test]
@@ -411,7 +426,7 @@ y
             ("-- f --\nx", "-- f --\nz"),
         ] {
             let broken = TEXT.replacen(from, to, 1);
-            let failed = Scenario::parse(&broken, 1).run().expect_err(from);
+            let failed = Scenario::parse(&broken, 1).run("x.txt").expect_err(from);
             if !from.starts_with("--") && !from.ends_with("...") {
                 assert_eq!(failed.rewritten.as_deref(), Some(TEXT), "{from}: {}", failed.told);
             }

@@ -522,7 +522,7 @@ fn inherited_descriptors() -> Vec<u32> {
 }
 
 /// Everything below a directory, sorted; links are listed and not followed.
-fn files_below(directory: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_below(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut pending = vec![directory.to_owned()];
     while let Some(directory) = pending.pop() {
