@@ -1,5 +1,5 @@
-//! Runs the scenarios in the `.txt` files below `tests/cases`: commands and their output as text, as
-//! Go's testscript and age's `testdata` do it.
+//! Runs the scenarios in the `.txt` files below `tests/cases`: commands and their output as text,
+//! as Go's testscript and age's `testdata` do it.
 //!
 //! A scenario has a title, commands with what they must give, and the files that it starts with:
 //!
