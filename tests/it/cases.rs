@@ -20,7 +20,8 @@
 //! - `1> LINE` and `2> LINE` are its standard output and standard error, which are empty otherwise,
 //!   with the patterns of [`crate::expect`]. `...` stands for any lines of the stream before it.
 //!   After `\ no newline` the stream's last line has no end.
-//! - `# TEXT` explains; `% qemu`, `% guest` and `% tool NAME` say what the scenario needs.
+//! - `# TEXT` explains; `% qemu`, `% guest`, `% tool NAME` and `% chown` (the right to give files
+//!   away) say what the scenario needs.
 //! - `-- PATH --` begins a file that is there at the start; the lines up to the next file are its
 //!   content. It lasts to the end of the scenario.
 //! - `======` alone on a line ends a scenario, and another one follows.
@@ -34,6 +35,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::chown;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -324,6 +326,7 @@ fn is_there(need: &str) -> bool {
         Some(("tool", name)) => has_tool(name),
         _ if need == "qemu" => real_qemu().is_some(),
         _ if need == "guest" => guest_dir().is_some(),
+        _ if need == "chown" => chown(Project::new().path(""), Some(54_321), None).is_ok(),
         _ => panic!("`% {need}`: there is no such need"),
     }
 }

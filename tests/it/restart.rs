@@ -6,8 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
-use crate::config_files::given;
-use crate::harness::{Project, fake_qemu, wait_until};
+use crate::harness::{Project, fake_qemu, given, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
 

@@ -3,8 +3,7 @@
 
 use std::fs;
 
-use crate::config_files::given;
-use crate::harness::{Project, fake_qemu, free_port};
+use crate::harness::{Project, fake_qemu, free_port, given};
 
 const CONFIG: &str = r#"
 [qemu]
