@@ -9,14 +9,13 @@ use crate::config::model::Vm;
 use crate::error::{Error, Kind};
 use crate::files;
 use crate::json::Value;
-use crate::log::Log;
 use crate::report::{
     Align::{Left, Right},
     Report, Table,
 };
 use crate::system::ps;
 use crate::vm::events::End;
-use crate::vm::process::{self, CommandLines, Look, Process};
+use crate::vm::process::{self, CommandLines, Look};
 use crate::vm::state::State;
 use crate::vm::{Instance, Paths};
 
@@ -85,7 +84,7 @@ fn list(args: &Args, config: &Config) -> Outcome {
             log.note(&format!("warning: {name}: {}", error.message()));
         }
         let vm = config.vm(name);
-        let entry = Entry::new(name, vm.as_ref().ok().copied(), &paths, look, &log);
+        let entry = Entry::new(name, vm.as_ref().ok().copied(), &paths, look);
         let error = vm.err().map(|error| error.of_vm(name, true).json());
         Entry { configured: true, error, ..entry }
     });
@@ -93,7 +92,7 @@ fn list(args: &Args, config: &Config) -> Outcome {
     let running = others.filter_map(|name| {
         let paths = Paths::new(config.vm_dir(name));
         let look = || process::look(&paths);
-        runs_unconfigured(config, &paths).then(|| Entry::new(name, None, &paths, look(), &log))
+        runs_unconfigured(config, &paths).then(|| Entry::new(name, None, &paths, look()))
     });
     let mut entries: Vec<Entry> = configured.chain(running).collect();
     if args.running {
@@ -115,19 +114,13 @@ fn look(paths: &Paths, has_dir: bool, lines: &CommandLines) -> Result<Look, Erro
 
 impl Entry {
     /// Makes an entry. `vm` is `None` for a VM that is no longer configured.
-    fn new(
-        name: &str,
-        vm: Option<&Vm>,
-        paths: &Paths,
-        look: Result<Look, Error>,
-        log: &Log,
-    ) -> Self {
+    fn new(name: &str, vm: Option<&Vm>, paths: &Paths, look: Result<Look, Error>) -> Self {
         let may_run = !matches!(look, Ok(Look::Gone));
         let instance = may_run.then(|| Instance::read(paths).ok()?).flatten();
         let recorded = instance.as_ref().map(|instance| instance.ssh_port);
         let (state, process) = match look {
             Ok(Look::Here(process)) => {
-                (state(&process, instance.as_ref(), paths, log), Some(process))
+                (State::at_a_glance(paths, Some(&process), instance.as_ref()), Some(process))
             }
             Ok(Look::Gone) => (State::Stopped, None),
             Ok(Look::Unseen) => (State::Qemu("running".into()), None),
@@ -142,18 +135,6 @@ impl Entry {
             configured: vm.is_some(),
             error: None,
         }
-    }
-}
-
-/// The state of a VM, without asking QEMU unless the record says that the VM is starting: the
-/// record may be wrong after a start on a full disk, or if a debugger started QEMU.
-fn state(process: &Process, instance: Option<&Instance>, paths: &Paths, log: &Log) -> State {
-    match State::at_a_glance(Some(process), instance) {
-        State::Starting => match State::ask(paths, Some(process), instance, log) {
-            Ok(State::Qemu(_)) => State::Qemu("running".into()),
-            state => state.unwrap_or(State::Starting),
-        },
-        state => state,
     }
 }
 

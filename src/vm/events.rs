@@ -3,24 +3,31 @@
 //!
 //! QEMU writes the file itself, so any number of readers can read all events, even after QEMU has
 //! ended. The file belongs to a QMP session over `-qmp pipe:`, whose two ends need not be FIFOs
-//! (`chardev/char-pipe.c` opens any existing file). The session's input is a file that negotiates
-//! and then ends; QEMU keeps sending events (`monitor_qmp_event` in `monitor/qmp.c`; seen on 7.2).
+//! (`chardev/char-pipe.c` opens any existing file). The session's input is a file that negotiates,
+//! asks for the run state and then ends; QEMU keeps sending events (`monitor_qmp_event` in
+//! `monitor/qmp.c`; seen on 7.2). The answer shows that QEMU is ready ([`answer`]).
 
 use super::Paths;
 use super::output::Output;
 use crate::error::Error;
 use crate::files;
 use crate::json::{self, Value};
+use crate::text::sanitized;
 use std::fmt;
 use std::fs::File;
 use std::time::{Duration, UNIX_EPOCH};
 
-pub(super) const NEGOTIATION: &str = "{\"execute\": \"qmp_capabilities\"}\n";
+/// The input of the session, one command per line.
+pub(super) const QUESTIONS: &str =
+    "{\"execute\": \"qmp_capabilities\"}\n{\"execute\": \"query-status\"}\n";
 /// The part at the end of a long log that is read: hundreds of events.
 const READ_BYTES_MAX: u64 = 64 * 1024;
 
 /// The longest line that is parsed. QEMU's longest events are some hundred bytes.
 const LINE_BYTES_MAX: usize = 1024 * 1024;
+
+/// How much of a line that is not QMP an error shows.
+const SHOWN_CHARS_MAX: usize = 80;
 
 /// The part of the log that is searched for the end of a job: a guest can reset a hundred thousand
 /// times after the job before its end is no longer found.
@@ -30,8 +37,9 @@ const JOB_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// images or hangs. A 7.2 may hang when the guest panics while QEMU answers a command.
 pub(super) const EXIT_WAIT: Duration = Duration::from_secs(2);
 
-/// The greeting and the first answer together are shorter than this.
-const START_BYTES_MAX: u64 = 4096;
+/// The part at the start of the log that is searched for the answers. Each takes some hundred
+/// bytes, and few events can come between them.
+const ANSWERS_BYTES_MAX: u64 = 64 * 1024;
 
 /// QEMU's reason for an end when the guest has powered itself off.
 const POWERED_OFF: &str = "guest-shutdown";
@@ -100,7 +108,7 @@ impl fmt::Display for Ending {
 
 /// Makes the two files of the event log for a QEMU that is about to be started.
 pub(crate) fn prepare(paths: &Paths) -> Result<(), Error> {
-    files::write_private(&paths.events_in, NEGOTIATION)?;
+    files::write_private(&paths.events_in, QUESTIONS)?;
     let made = files::create_private(&paths.events_out);
     made.map(|_| ()).map_err(|error| Error::io("create", &paths.events_out, &error))
 }
@@ -297,23 +305,52 @@ pub(crate) fn told(paths: &Paths) -> u64 {
     paths.events_out.metadata().map_or(0, |metadata| metadata.len())
 }
 
-/// How far QEMU is with the QMP session of its event log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    Nothing,
-    Greeted,
-    /// Its main loop runs, and all its monitors exist, since this session's monitor is made last.
-    Negotiated,
+/// QEMU's answer to the `query-status` in its own session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// QEMU has not answered so far.
+    Missing,
+    /// QEMU is ready: its main loop runs, and all its monitors exist, since this session's monitor
+    /// is made last. The text is the guest's run state in QEMU's own words.
+    RunState(String),
+    /// QEMU cannot be managed; the text says why.
+    Wrong(String),
 }
 
-pub(crate) fn stage(paths: &Paths) -> Stage {
-    let told = files::read_start(&paths.events_out, START_BYTES_MAX).unwrap_or_default();
-    // There is one more part after the last line end.
-    match told.split(|byte| *byte == b'\n').count() {
-        0 | 1 => Stage::Nothing,
-        2 => Stage::Greeted,
-        _ => Stage::Negotiated,
+/// Reads QEMU's answer from the event log. Whoever has to wait for a QEMU that is starting reads
+/// it here and connects to no socket: while QEMU makes its monitors, two of its threads see a
+/// client, which may be greeted twice or never.
+pub(crate) fn answer(paths: &Paths) -> Answer {
+    answer_in(&files::read_start(&paths.events_out, ANSWERS_BYTES_MAX).unwrap_or_default())
+}
+
+fn answer_in(log: &[u8]) -> Answer {
+    let wrong = |why: String| Answer::Wrong(format!("its QMP session speaks no QMP: {why}"));
+    let mut lines = log.split_inclusive(|byte| *byte == b'\n');
+    while let Some(line) = lines.next().filter(|line| line.ends_with(b"\n")) {
+        let value = match json::parse(line) {
+            Ok(value) => value,
+            Err(error) => return wrong(format!("{error}: {}", shown(line))),
+        };
+        let desc = |error: &Value| Some(error.get("desc")?.as_str()?.to_string());
+        if let Some(error) = value.get("error") {
+            return Answer::Wrong(format!("`query-status`: {}", desc(error).unwrap_or_default()));
+        }
+        let state = value.get("return").and_then(|answer| answer.get("status")?.as_str());
+        if let Some(state) = state {
+            return Answer::RunState(state.to_string());
+        }
     }
+    if log.len() as u64 == ANSWERS_BYTES_MAX {
+        return wrong(format!("no answer in {} KiB", ANSWERS_BYTES_MAX >> 10));
+    }
+    Answer::Missing
+}
+
+/// The start of a line for an error message.
+fn shown(line: &[u8]) -> String {
+    let text: String = String::from_utf8_lossy(line).chars().take(SHOWN_CHARS_MAX).collect();
+    sanitized(text.trim_end())
 }
 
 /// Parses the lines of a log. A line that is cut off at its start or end is ignored.
@@ -345,6 +382,37 @@ mod tests {
     }
 
     const RETURN: &str = r#"{"return": {}}"#;
+
+    /// The lines are as QEMU 7.2 writes them.
+    #[test]
+    fn qemu_is_ready_when_it_has_answered() {
+        let greeting = r#"{"QMP": {"version": {}, "capabilities": ["oob"]}}"#;
+        let event = r#"{"event": "RESUME"}"#;
+        let status = r#"{"return": {"status": "running", "singlestep": false, "running": true}}"#;
+        let refused = r#"{"error": {"class": "GenericError", "desc": "no"}}"#;
+        let answer_to = |lines: &[&str]| answer_in(lines.join("\r\n").as_bytes());
+        let wrong = |why: &str| Answer::Wrong(why.to_string());
+        for (lines, expected) in [
+            (&[""][..], Answer::Missing),
+            (&[greeting, RETURN, ""], Answer::Missing),
+            (&[greeting, RETURN, &status[..40]], Answer::Missing),
+            (&[greeting, RETURN, status], Answer::Missing),
+            (&[greeting, RETURN, event, status, event, ""], Answer::RunState("running".into())),
+            (&[greeting, RETURN, refused, ""], wrong("`query-status`: no")),
+            (
+                &["220 ready", ""],
+                wrong(
+                    "its QMP session speaks no QMP: unexpected text after the value at byte 4: \
+                     220 ready",
+                ),
+            ),
+        ] {
+            assert_eq!(answer_to(lines), expected, "{lines:?}");
+        }
+        let long = vec![b'x'; ANSWERS_BYTES_MAX as usize];
+        let expected = "its QMP session speaks no QMP: no answer in 64 KiB";
+        assert_eq!(answer_in(&long), Answer::Wrong(expected.into()));
+    }
 
     /// The lines are as QEMU 7.2 writes them.
     #[test]

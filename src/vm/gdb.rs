@@ -6,7 +6,7 @@
 //! difference.
 
 use super::Paths;
-use super::events::NEGOTIATION;
+use super::events::QUESTIONS;
 use super::session::Session;
 use crate::error::Error;
 use crate::files;
@@ -75,7 +75,7 @@ impl Gdb {
     ) -> Self {
         let boots = boots.to_string();
         let wrapper = [OsStr::new("sh"), OsStr::new("-c"), OsStr::new(WRAPPER)];
-        let story = [paths.dir.as_os_str(), boots.as_ref(), NEGOTIATION.trim_end().as_ref()];
+        let story = [paths.dir.as_os_str(), boots.as_ref(), QUESTIONS.trim_end().as_ref()];
         self.command("set cwd ", dir.as_os_str().as_bytes())
             .command("set exec-wrapper ", &quoted(wrapper.into_iter().chain(story)))
             .command(PASS_SIGNALS, b"")

@@ -2,6 +2,7 @@
 //! the configuration, which may have changed since.
 
 use super::Paths;
+use super::events::{self, Answer};
 use super::process::{self, Process};
 use crate::error::Error;
 use crate::files;
@@ -96,6 +97,12 @@ impl Instance {
             return Err(Error::newer_record(&paths.instance));
         }
         Ok(Self::from_json(&value))
+    }
+
+    /// Whether QEMU has answered at least once, so that it can be asked. The record may say less
+    /// than the event log: a `start` may have been killed, or gdb runs QEMU.
+    pub(crate) fn has_answered(&self, paths: &Paths) -> bool {
+        self.ready || events::answer(paths) != Answer::Missing
     }
 
     /// Reads the record of a VM that is running here.

@@ -1,12 +1,13 @@
 //! TRUSTED CORE: starts QEMU and waits until it answers, or ends it again.
 //!
-//! The existence of a socket file proves nothing: with much memory to allocate, the greeting comes
-//! many seconds later. So a VM counts as up only when QMP answers `query-status`.
+//! The existence of a socket file proves nothing: with much memory to allocate, QEMU answers many
+//! seconds later. So a VM counts as up only when QEMU has answered `query-status` in the session of
+//! its event log ([`events::answer`]).
 
 use super::boots::Rotation;
-use super::events::{self, Ending};
+use super::events::{self, Answer, Ending};
 use super::process::{self, Process};
-use super::qmp::{self, Qmp};
+use super::state::State;
 use super::tail::tail;
 use super::{Paths, causes, last_words, shutdown, wait};
 use crate::error::{Error, Kind};
@@ -23,10 +24,9 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// After this long, `start` says what it waits for. If QEMU is silent, a new connection is made
-/// then, and again after twice that time: a QEMU that is just starting may lose a client between
-/// two of its threads, and never greet it (seen on 7.2, once in thousands of starts).
-pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+/// After this long, `start` says what it waits for, and a QEMU that another `start` has spawned is
+/// asked over its socket: that `start` may have had an event log of its own.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a QEMU that is about to end may keep its pid file, and how often to check.
 const OTHER_WAIT: Duration = Duration::from_secs(5);
 const OTHER_RETRY: Duration = Duration::from_millis(200);
@@ -91,7 +91,8 @@ enum NotReady {
     TimedOut,
     /// QEMU has reported the guest's end, but it stays and does not answer.
     GuestEnded,
-    Garbled(qmp::Error),
+    /// QEMU cannot be managed, for this reason.
+    Wrong(String),
 }
 
 /// Starts QEMU. A failed start leaves nothing but its log.
@@ -127,7 +128,7 @@ fn launch_once(
     let mut child = spawn(launch)?;
     (launch.spawned)(child.id());
     let mut ended = || child.try_wait().ok().flatten().map(Some);
-    match wait_until_ready(launch.paths, &mut ended, deadline, launch.log) {
+    match wait_until_ready(launch.paths, &mut ended, &|| None, deadline, launch.log) {
         Ok(run_state) => match process::of_pid_file(launch.paths) {
             Ok(Some(process)) => {
                 keep(child);
@@ -161,11 +162,11 @@ fn launch_once(
         }
         Err(NotReady::TimedOut) => {
             let seconds = launch.timeout.as_secs_f64();
-            let message = format!("QEMU did not answer on its QMP socket within {seconds} s");
+            let message = format!("QEMU was not ready within {seconds} s");
             Err(give_up(launch, child, &message).of_kind(Kind::TimedOut).into())
         }
-        Err(NotReady::Garbled(error)) => {
-            let message = format!("cannot manage this QEMU: {error}");
+        Err(NotReady::Wrong(why)) => {
+            let message = format!("cannot manage this QEMU: {why}");
             Err(give_up(launch, child, &message).into())
         }
     }
@@ -220,21 +221,24 @@ pub(crate) fn wait_for_running(
     log: &Log,
 ) -> Result<Ready, Error> {
     let mut ended = || (!process.is_alive()).then_some(None);
-    let result = wait_until_ready(paths, &mut ended, Instant::now() + timeout, log);
+    let ask = || match State::of_qemu(paths, log) {
+        Ok(Some(State::Qemu(run_state))) => Some(run_state),
+        _ => None,
+    };
+    let result = wait_until_ready(paths, &mut ended, &ask, Instant::now() + timeout, log);
     let pid = process.pid;
     match result {
         Ok(run_state) => Ok(Ready { process: process.clone(), run_state, already_running: true }),
         Err(NotReady::Died(_) | NotReady::GuestEnded) => {
             Err(last_words::error(&format!("before it was ready (pid {pid})"), None, paths))
         }
-        Err(NotReady::Garbled(error)) => {
-            let message = format!("cannot manage the QEMU that runs (pid {pid}): {error}");
+        Err(NotReady::Wrong(why)) => {
+            let message = format!("cannot manage the QEMU that runs (pid {pid}): {why}");
             Err(Error::failed(message).hint(format!("`qqmgr stop {}` ends it", paths.vm_name())))
         }
         Err(NotReady::TimedOut) => {
             let seconds = timeout.as_secs_f64();
-            let message =
-                format!("QEMU runs (pid {pid}), and did not answer within {seconds:.1} s");
+            let message = format!("QEMU runs (pid {pid}), and was not ready within {seconds:.1} s");
             let hint = format!("`qqmgr stop {}` ends it", paths.vm_name());
             Err(Error::new(Kind::TimedOut, message).hint(hint))
         }
@@ -278,63 +282,40 @@ fn not_run(paths: &Paths, failed: Error) -> Error {
     paths.clean_for_start().err().unwrap_or(failed)
 }
 
-/// Waits until QMP reports the run state. `ended` reports that QEMU has ended.
+/// Waits until QEMU has answered, and returns the guest's run state. `ended` reports that QEMU has
+/// ended. `ask` is called after [`PATIENCE`], for the run state of a QEMU without an event log.
 fn wait_until_ready(
     paths: &Paths,
     ended: &mut dyn FnMut() -> Option<Option<ExitStatus>>,
+    ask: &dyn Fn() -> Option<String>,
     deadline: Instant,
     log: &Log,
 ) -> Result<String, NotReady> {
-    let socket = paths.reachable(&paths.ctl).map_err(|_| NotReady::TimedOut)?;
     let begin = Instant::now();
-    let (mut patience, mut said, mut over) = (PATIENCE, false, None);
+    let (mut said, mut over) = (false, None);
     let outcome = wait::poll(deadline, || {
         if let Some(status) = ended() {
             return Some(Err(NotReady::Died(status)));
         }
-        if begin.elapsed() < hesitation(paths) {
-            return None;
+        match events::answer(paths) {
+            Answer::RunState(state) => return Some(Ok(state)),
+            Answer::Wrong(why) => return Some(Err(NotReady::Wrong(why))),
+            Answer::Missing => {}
         }
         if let Ending::Told { .. } = events::ending(paths)
             && over.get_or_insert_with(Instant::now).elapsed() >= events::EXIT_WAIT
         {
             return Some(Err(NotReady::GuestEnded));
         }
-        let now = Instant::now();
-        let (greeted_by, answered_by) = (now + patience, now + 2 * patience);
-        let asked = Qmp::open(&socket, deadline.min(greeted_by), log)
-            .and_then(|mut qmp| qmp.run_state(deadline.min(answered_by)));
-        let error = match asked {
-            Ok(run_state) => return Some(Ok(run_state)),
-            Err(error @ (qmp::Error::Garbled(_) | qmp::Error::Refused { .. })) => {
-                return Some(Err(NotReady::Garbled(error)));
-            }
-            Err(error) => error,
-        };
-        let silent = matches!(error, qmp::Error::Silent);
-        if silent {
-            patience *= 2;
+        if begin.elapsed() < PATIENCE {
+            return None;
         }
-        if !said && begin.elapsed() >= PATIENCE && Instant::now() < deadline {
-            said = true;
-            let what = if silent { "QEMU's QMP greeting" } else { "QEMU to open its QMP socket" };
-            log.note(&format!("waiting for {what}"));
+        if !std::mem::replace(&mut said, true) {
+            log.note("waiting for QEMU to answer");
         }
-        None
+        ask().map(Ok)
     });
     outcome.unwrap_or(Err(NotReady::TimedOut))
-}
-
-/// How long to wait after QEMU's start before a connection is made. While QEMU sets its monitors
-/// up, two of its threads see a client, which may be greeted twice or never; and once, in tens of
-/// thousands of starts, a QEMU 7.2 hung after such an early connection. Some QEMUs write no event
-/// log, and some take long.
-fn hesitation(paths: &Paths) -> Duration {
-    match events::stage(paths) {
-        events::Stage::Nothing => Duration::from_millis(100),
-        events::Stage::Greeted => Duration::from_secs(1),
-        events::Stage::Negotiated => Duration::ZERO,
-    }
 }
 
 /// Ends a QEMU that did not come up. The error contains its output.

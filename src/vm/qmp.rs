@@ -82,14 +82,6 @@ enum Message {
     Return { id: Option<u64>, result: Result<Value, Refusal> },
 }
 
-/// The answer to a command.
-enum Answer {
-    /// The value that it returned, or QEMU's refusal.
-    Result(Result<Value, Refusal>),
-    /// QEMU greeted again, and may have dropped the command.
-    Greeting,
-}
-
 impl Qmp {
     /// Connects, waits for the greeting, and negotiates.
     pub(crate) fn open(socket: &Path, deadline: Instant, log: &Log) -> Result<Self, Error> {
@@ -99,7 +91,7 @@ impl Qmp {
         let mut qmp = Self { stream, buffer, searched: 0, events, last_id, log: log.clone() };
         // Replies to an earlier client may come first: QEMU sends them to the current one.
         while !matches!(qmp.message(deadline)?, Message::Greeting) {}
-        qmp.negotiate(deadline)?;
+        qmp.execute("qmp_capabilities", deadline)?;
         Ok(qmp)
     }
 
@@ -115,15 +107,8 @@ impl Qmp {
         arguments: Option<&Value>,
         deadline: Instant,
     ) -> Result<Value, Error> {
-        loop {
-            match self.ask(command, arguments, deadline)? {
-                Answer::Result(result) => {
-                    let command = command.to_string();
-                    return result.map_err(|reason| Error::Refused { command, reason });
-                }
-                Answer::Greeting => self.negotiate(deadline)?,
-            }
-        }
+        self.request(command, arguments, deadline)?;
+        self.answer(command, deadline)
     }
 
     /// Executes a command that may take long. After each `pause` without a message from QEMU,
@@ -138,33 +123,10 @@ impl Qmp {
         self.request(command, arguments, Instant::now() + pause)?;
         loop {
             match self.answer(command, Instant::now() + pause) {
-                Ok(Answer::Result(result)) => {
-                    let command = command.to_string();
-                    return result.map_err(|reason| Error::Refused { command, reason });
-                }
-                Ok(Answer::Greeting) => return Err(Error::Garbled("a second greeting".into())),
                 Err(Error::Silent) if wait_on() => {}
-                Err(error) => return Err(error),
+                result => return result,
             }
         }
-    }
-
-    /// Leaves the mode in which QEMU accepts no command but this. A QEMU that is just starting may
-    /// greet twice (two of its threads see the connection), and then negotiates again; a needless
-    /// negotiation is not an error.
-    fn negotiate(&mut self, deadline: Instant) -> Result<(), Error> {
-        while let Answer::Greeting = self.ask("qmp_capabilities", None, deadline)? {}
-        Ok(())
-    }
-
-    fn ask(
-        &mut self,
-        command: &str,
-        arguments: Option<&Value>,
-        deadline: Instant,
-    ) -> Result<Answer, Error> {
-        self.request(command, arguments, deadline)?;
-        self.answer(command, deadline)
     }
 
     fn request(
@@ -180,16 +142,17 @@ impl Qmp {
         self.send(&Value::object(request).compact(), deadline)
     }
 
-    /// Waits for the answer to the last request.
-    fn answer(&mut self, command: &str, deadline: Instant) -> Result<Answer, Error> {
+    /// Waits for the answer to the last request: its value, or QEMU's refusal.
+    fn answer(&mut self, command: &str, deadline: Instant) -> Result<Value, Error> {
         loop {
             match self.message(deadline)? {
                 Message::Event(event) => self.keep(event),
-                Message::Greeting => return Ok(Answer::Greeting),
+                Message::Greeting => return Err(Error::Garbled("a second greeting".into())),
                 Message::Return { id, result } if id == Some(self.last_id) => {
-                    return Ok(Answer::Result(result));
+                    let command = command.to_string();
+                    return result.map_err(|reason| Error::Refused { command, reason });
                 }
-                // A reply to an earlier client, or to a command before a second greeting.
+                // A reply to an earlier client.
                 Message::Return { id: Some(_), .. } => {}
                 Message::Return { id: None, .. } => {
                     return Err(Error::Garbled(format!("a reply to `{command}` without its `id`")));

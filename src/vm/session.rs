@@ -1,10 +1,10 @@
 //! A QMP session with a running VM, for commands that query or control QEMU. Its errors are in the
 //! user's words, and every answer has a deadline.
 
-use super::Paths;
 use super::process::{self, Process};
 use super::qmp::{self, Qmp};
 use super::schema::Schema;
+use super::{Instance, Paths, wait};
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::linux;
@@ -49,8 +49,14 @@ impl Session {
 
     fn connect(process: Process, name: &str, paths: &Paths, log: &Log) -> Result<Self, Error> {
         let socket = paths.reachable(&paths.ctl)?;
-        let qmp = Qmp::open(&socket, Instant::now() + ANSWER_WAIT, log)
-            .map_err(|error| told(&error, name, &process))?;
+        let deadline = Instant::now() + ANSWER_WAIT;
+        let record = Instance::read(paths)?;
+        let is_starting = || record.as_ref().is_some_and(|record| !record.has_answered(paths));
+        let qmp = match wait::poll(deadline, || (!is_starting()).then_some(())) {
+            Some(()) => Qmp::open(&socket, deadline, log),
+            None => Err(qmp::Error::Silent),
+        };
+        let qmp = qmp.map_err(|error| told(&error, name, &process))?;
         Ok(Self { name: name.to_string(), process, qmp })
     }
 

@@ -5,10 +5,9 @@
 //! polling.
 
 use super::events;
-use super::launch::PATIENCE;
 use super::process::Process;
 use super::qmp::{self, Qmp};
-use super::{Paths, wait};
+use super::{Instance, Paths, wait};
 use crate::error::{Error, Kind, is_shortage};
 use crate::log::Log;
 use std::path::Path;
@@ -160,10 +159,9 @@ fn power_off(
     }
 }
 
-/// Connects to the QMP socket. QEMU may still make room for us after another client or when it is
-/// less busy, so a connection waits in the queue, each longer than the last. Each is new, since a
-/// QEMU that was just started may forget one. Only a socket that does not exist is tried again; for
-/// a QEMU that is about to end, until the deadline. A socket without a directory will not appear.
+/// Connects to the QMP socket, once QEMU has answered in its own session. Other clients may come
+/// first: the connection waits in the queue. A socket that does not exist is tried again, until the
+/// deadline for a QEMU that is about to end. A socket without a directory will not appear.
 fn connect(
     process: &Process,
     paths: &Paths,
@@ -171,19 +169,15 @@ fn connect(
     deadline: Instant,
     log: &Log,
 ) -> Result<Qmp, qmp::Error> {
+    let comes = || process.is_alive() && paths.dir.exists();
+    // If the record cannot be read, the socket shows whether QEMU answers.
+    let record = Instance::read(paths).ok().flatten();
+    let is_starting = || record.as_ref().is_some_and(|record| !record.has_answered(paths));
+    wait::poll(deadline, || (!is_starting() || !comes()).then_some(()));
     let retry_until = if process.exiting { deadline } else { Instant::now() + SOCKET_WAIT };
-    let mut patience = PATIENCE;
-    let connected = wait::poll(deadline, || {
-        let now = Instant::now();
-        let comes = || now < retry_until && process.is_alive() && paths.dir.exists();
-        match Qmp::open(socket, deadline.min(now + patience), log) {
-            Err(qmp::Error::Unreachable(_)) if comes() => None,
-            Err(qmp::Error::Silent) if Instant::now() < deadline => {
-                patience *= 2;
-                None
-            }
-            result => Some(result),
-        }
+    let connected = wait::poll(deadline, || match Qmp::open(socket, deadline, log) {
+        Err(qmp::Error::Unreachable(_)) if Instant::now() < retry_until && comes() => None,
+        result => Some(result),
     });
     connected.unwrap_or(Err(qmp::Error::Silent))
 }

@@ -61,36 +61,42 @@ impl State {
         })
     }
 
-    /// The state as the system reports it, without asking QEMU: a live process is `running`.
-    pub(crate) fn at_a_glance(process: Option<&Process>, instance: Option<&Instance>) -> Self {
+    /// The state as the system and QEMU's event log report it, without asking QEMU: a process that
+    /// has been ready is `running`.
+    pub(crate) fn at_a_glance(
+        paths: &Paths,
+        process: Option<&Process>,
+        instance: Option<&Instance>,
+    ) -> Self {
         match process {
             None => Self::Stopped,
             Some(process) if process.frozen || process.exiting || process.lost => {
                 Self::Unresponsive
             }
-            Some(_) if instance.is_some_and(|instance| !instance.ready) => Self::Starting,
+            Some(_) if instance.is_some_and(|instance| !instance.has_answered(paths)) => {
+                Self::Starting
+            }
             Some(_) => Self::Qemu("running".into()),
         }
     }
 
-    /// The state as QEMU itself reports it, if it answers within [`ANSWER_WAIT`].
+    /// The state as QEMU itself reports it, if it answers within [`ANSWER_WAIT`]. A QEMU that is
+    /// starting is not asked.
     pub(crate) fn ask(
         paths: &Paths,
         process: Option<&Process>,
         instance: Option<&Instance>,
         log: &Log,
     ) -> Result<Self, Error> {
-        let glance = Self::at_a_glance(process, instance);
-        if matches!(glance, Self::Stopped | Self::Unresponsive) {
+        let glance = Self::at_a_glance(paths, process, instance);
+        if !matches!(glance, Self::Qemu(_)) {
             return Ok(glance);
         }
-        let state = Self::of_qemu(paths, log)?;
-        Ok(match (state, glance) {
-            (Some(state), _) => state,
-            (None, Self::Starting) => Self::Starting,
+        Ok(match Self::of_qemu(paths, log)? {
+            Some(state) => state,
             // The process may have ended while it was asked.
-            (None, _) if process.is_some_and(|process| !process.is_alive()) => Self::Stopped,
-            (None, _) => Self::Unresponsive,
+            None if process.is_some_and(|process| !process.is_alive()) => Self::Stopped,
+            None => Self::Unresponsive,
         })
     }
 

@@ -71,7 +71,7 @@ pub(crate) struct Network {
 pub(crate) fn look(name: &str, paths: &Paths, log: &Log) -> Result<Stats, Error> {
     let process = process::running(name, paths)?;
     let (at, usage) = (Instant::now(), usage(process.pid));
-    let glance = State::at_a_glance(Some(&process), Instance::read(paths)?.as_ref());
+    let glance = State::at_a_glance(paths, Some(&process), Instance::read(paths)?.as_ref());
     if glance == State::Unresponsive {
         return Ok(Stats { at, process, usage, state: glance, machine: Machine::default() });
     }

@@ -2,6 +2,7 @@
 //!
 //! It takes a real QEMU command line, of which it reads `-pidfile`, every `-qmp unix:...`,
 //! `-monitor unix:...`, `-serial file:...` and `-name fake=SCENARIO[,ms=N]`; the rest is ignored.
+//! `-qmp pipe:...` is a session of its own, whose input is not read: it is always the same.
 //! Every QMP line received is appended to `fake.log` beside the pid file, as it came.
 //! `fake.pid` beside it holds the true pid in every scenario, so that the harness can end it.
 //!
@@ -26,23 +27,21 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const SCENARIOS: &[&str] = &[
-    "deep-nesting",         // the reply to query-status is nested 100,000 deep
+    "deep-nesting",         // the reply to query-status is nested 30,000 deep
     "early-powerdown-lost", // ignores the first powerdown and honours the second
     "error-reply",          // query-status gives an error
-    "event-flood",          // 10,000 events between each command and its reply
+    "event-flood",          // 3,000 events between each command and its reply
     "exits-slowly",         // on exit closes QMP at once and lives for ms more
     "exits-with-error",     // an image is missing
     "exits-with-success",   // exits at once and says nothing
     "garbage",              // lines that are no JSON and no UTF-8, then silence
-    "greets-twice",         // and negotiates anew, as QEMU does that is just starting
     "guest-panicked",       // has panicked and was stopped; after cont it ignores powerdown
     "freezes-in-savevm",    // stops itself when a snapshot is to be saved
     "half-line",            // exits with 1 in the middle of the greeting
     "half-reply",           // falls silent in the middle of the reply to query-status
     "huge-line",            // endless bytes instead of a greeting
     "ignores-powerdown",    // as a guest without ACPI does
-    "late-greeting",        // greets ms after the connect
-    "lost-greeting",        // never greets one client, the first or that of ms, as QEMU may
+    "late-greeting",        // is ready after ms, and greets nobody before
     "no-qmp",               // lives, but has no sockets
     "no-shutdown",          // stays after the guest's shutdown, as with -no-shutdown
     "normal",               // powers down when asked
@@ -51,7 +50,7 @@ const SCENARIOS: &[&str] = &[
     "ports-refused",        // finds the SSH port in use, ms times, and then works
     "port-taken",           // the SSH port is in use; leaves its sockets, as the real one does
     "prelaunch",            // runs after cont, as with -S
-    "qemu-4.2",             // says that it is of that version, and tells events over -qmp pipe:
+    "qemu-4.2",             // says that it is of that version
     "shutdown",             // stays after the guest's shutdown, which was earlier
     "saves-slowly",         // a snapshot is saved after ms
     "silent-qmp",           // accepts, and never says a word
@@ -114,8 +113,10 @@ const PORT_TAKEN: &str = concat!(
     "Could not set up host forwarding rule 'tcp:127.0.0.1:2089-:22'",
 );
 
-const FLOOD_EVENTS: usize = 10_000;
-const NESTING_LEVELS: usize = 100_000;
+const FLOOD_EVENTS: usize = 3_000;
+const NESTING_LEVELS: usize = 30_000;
+/// More than anybody reads.
+const HUGE_BYTES: usize = 1024 * 1024;
 /// A fake whose test was killed does not stay for ever.
 const LIFETIME_MAX: Duration = Duration::from_secs(600);
 
@@ -136,7 +137,9 @@ fn main() -> ExitCode {
         ("port-taken", _) => refuse(PORT_TAKEN),
         ("ports-refused", _) if arguments.refusals() < arguments.ms => arguments.refuse_port(),
         (_, Ok(listeners)) => {
-            run(&Arc::new(Machine::new(arguments)), listeners);
+            let machine = Arc::new(Machine::new(arguments));
+            machine.begin_events();
+            run(&machine, listeners);
             return ExitCode::FAILURE;
         }
     };
@@ -145,8 +148,13 @@ fn main() -> ExitCode {
 }
 
 fn refuse(message: &str) -> ExitCode {
-    eprintln!("qemu-system-x86_64: {message}");
+    refuse_with(message);
     ExitCode::FAILURE
+}
+
+fn refuse_with(message: &str) -> i32 {
+    eprintln!("qemu-system-x86_64: {message}");
+    1
 }
 
 /// What is read of the command line.
@@ -307,14 +315,12 @@ struct Machine {
 struct State {
     status: &'static str,
     powerdowns: usize,
-    /// Clients so far.
-    connections: u32,
-    greeted_again: bool,
     /// Their tags.
     snapshots: Vec<String>,
     closed: bool,
     /// A session of its own, whose client is a file.
     events: Option<File>,
+    is_old: bool,
     /// The clients that have done `qmp_capabilities`, by socket; each gets every event.
     clients: BTreeMap<usize, UnixStream>,
 }
@@ -349,7 +355,7 @@ impl State {
             _ if !negotiated => {
                 not_found("Expecting capabilities negotiation with 'qmp_capabilities'")
             }
-            "query-version" if self.events.is_some() => Ok(VERSION_4_2.to_owned()),
+            "query-version" if self.is_old => Ok(VERSION_4_2.to_owned()),
             "query-version" => Ok(VERSION.to_owned()),
             "query-status" => {
                 let status = self.status;
@@ -432,13 +438,9 @@ impl State {
 
 impl Machine {
     fn new(arguments: Arguments) -> Self {
-        let events = arguments.events.as_ref().filter(|_| arguments.is_old());
-        let mut events = events.and_then(|path| File::create(path).ok());
-        if let Some(file) = &mut events {
-            let _ = write!(file, "{}\r\n{{\"return\": {{}}}}\r\n", arguments.greeting());
-        }
         let state = Mutex::new(State {
-            events,
+            events: None,
+            is_old: arguments.is_old(),
             status: match arguments.scenario {
                 status @ ("paused" | "prelaunch" | "guest-panicked" | "shutdown" | "suspended") => {
                     status
@@ -446,8 +448,6 @@ impl Machine {
                 _ => "running",
             },
             powerdowns: 0,
-            connections: 0,
-            greeted_again: false,
             snapshots: vec!["refused".to_owned()],
             closed: false,
             clients: BTreeMap::new(),
@@ -457,6 +457,60 @@ impl Machine {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers in the session whose client is a file, before it serves anybody.
+    fn begin_events(&self) {
+        let Some(path) = &self.arguments.events else { return };
+        // The real one opens the file, and neither makes nor empties it.
+        let file = OpenOptions::new().write(true).open(path).unwrap_or_else(|error| {
+            process::exit(refuse_with(&format!("-qmp pipe:{}: {error}", path.display())))
+        });
+        let _ = self.answer_in(file);
+    }
+
+    fn answer_in(&self, mut file: File) -> io::Result<()> {
+        let greeting = self.arguments.greeting();
+        let before = format!("{greeting}\r\n{{\"return\": {{}}}}\r\n");
+        let mut state = self.state();
+        let status = state.status;
+        let running = status == "running";
+        let reply = format!(
+            r#"{{"return": {{"status": "{status}", "singlestep": false, "running": {running}}}}}"#
+        );
+        match self.arguments.scenario {
+            "silent-qmp" | "no-qmp" => return Ok(()),
+            "half-line" => {
+                file.write_all(&greeting.as_bytes()[..greeting.len() / 2])?;
+                self.arguments.remove_pid_file();
+                process::exit(1);
+            }
+            "garbage" => return file.write_all(GARBAGE),
+            "huge-line" => {
+                file.write_all(b"{\"QMP\": \"")?;
+                return file.write_all(&vec![b'x'; HUGE_BYTES]);
+            }
+            "half-reply" => {
+                return write!(file, "{before}{}", &reply[..reply.len() / 2]);
+            }
+            "deep-nesting" => {
+                let nested = "[".repeat(NESTING_LEVELS) + &"]".repeat(NESTING_LEVELS);
+                return write!(file, "{before}{{\"return\": {nested}}}\r\n");
+            }
+            "error-reply" => {
+                let error = reply_line(generic("fake-qemu was told to fail"), None);
+                return write!(file, "{before}{error}");
+            }
+            "late-greeting" => self.arguments.sleep(),
+            _ => {}
+        }
+        write!(file, "{before}{reply}\r\n")?;
+        state.events = Some(file);
+        if self.arguments.scenario == "shutdown" {
+            state.send(POWERED_OFF);
+            state.send(r#""event": "STOP""#);
+        }
+        Ok(())
     }
 
     /// Serves one client after the other; those who come meanwhile wait in the queue.
@@ -493,15 +547,7 @@ impl Machine {
                 stream.write_all(b"{\"QMP\": \"")?;
                 io::copy(&mut io::repeat(b'x'), &mut stream)?;
             }
-            "lost-greeting" if u64::from(self.connected()) == self.arguments.ms.max(1) => {
-                silent = true;
-            }
-            scenario => {
-                if scenario == "late-greeting" {
-                    self.arguments.sleep();
-                }
-                write!(stream, "{}\r\n", self.arguments.greeting())?;
-            }
+            _ => write!(stream, "{}\r\n", self.arguments.greeting())?,
         }
         let mut reader = BufReader::new(stream.try_clone()?);
         let mut line = Vec::new();
@@ -514,13 +560,6 @@ impl Machine {
             line.clear();
         }
         Ok(())
-    }
-
-    /// How many clients there have been, with a new one.
-    fn connected(&self) -> u32 {
-        let mut state = self.state();
-        state.connections += 1;
-        state.connections
     }
 
     fn log(&self, line: &[u8]) -> io::Result<()> {
@@ -577,12 +616,6 @@ impl Machine {
         let granted = answer.is_ok();
         stream.write_all(reply_line(answer, member(line, "id")).as_bytes())?;
         match name {
-            "qmp_capabilities"
-                if granted && self.arguments.scenario == "greets-twice" && !state.greeted_again =>
-            {
-                state.greeted_again = true;
-                write!(stream, "{GREETING}\r\n")?;
-            }
             "qmp_capabilities" if granted => {
                 state.clients.insert(index, stream.try_clone()?);
             }

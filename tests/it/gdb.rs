@@ -98,7 +98,8 @@ fn gdb_gets_the_command_line_of_a_vm_that_does_not_run() {
         .run()
         .stdout(format!(
             "-ex set cwd [ROOT] -ex set exec-wrapper sh -c [..] \
-             [ROOT]/.qqmgr/vm.vm 5 \\{{\\\"execute\\\":\\ \\\"qmp_capabilities\\\"\\}} \
+             [ROOT]/.qqmgr/vm.vm 5 \\{{\\\"execute\\\":\\ \\\"qmp_capabilities\\\"\\}}'\n\
+             '\\{{\\\"execute\\\":\\ \\\"query-status\\\"\\}} \
              -ex {SIGNALS} -ex set args {arguments} {injected} {qemu} -ex break main --json\n"
         ))
         .success();
@@ -211,7 +212,7 @@ fn qemu_in_gdb_is_the_vm() {
             .stdout(format!("vm is already running: running, pid {pid}, ssh port [PORT]\n"))
             .success();
         let story = project.vm_file("vm", "events.out");
-        assert_eq!(story.lines().count(), 2, "{story}");
+        assert_eq!(story.lines().count(), 3, "{story}");
         stop(&project);
         let story = project.vm_file("vm", "events.out");
         assert!(story.contains("\"reason\": \"host-signal\""), "{story}");

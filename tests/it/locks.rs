@@ -68,13 +68,3 @@ fn force_waits_for_who_takes_turns() {
     let expected = stop.stderr.clone();
     stop.stdout(FORCED).stderr(expected).success();
 }
-
-/// As it may one that it gets while it starts. This one forgets its second, the first of `stop`.
-#[test]
-fn a_qemu_that_forgot_a_connection_is_asked_anew() {
-    let project = Project::new();
-    project.fake_vm("lost-greeting,ms=2");
-    project.qqmgr(&["start", "vm"]).run().stdout("vm started: [..]\n").success();
-    let stop = project.qqmgr(&["stop", "vm", "--timeout", "55"]).run();
-    stop.stdout("vm powered off in [SECONDS] s\n").success();
-}

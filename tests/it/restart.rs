@@ -79,12 +79,13 @@ fn restart_as_json() {
   "stopped": {{
     "pid": {stopped},
     "method": "{method}",
-    "reason": null,
+    "reason": {},
     "seconds": [SECONDS]
   }}
 }}
 "#,
-            project.pid("vm")
+            project.pid("vm"),
+            if method == "powerdown" { "\"guest-shutdown\"" } else { "null" }
         )
     };
     let run = project.qqmgr(&["restart", "vm", "--json"]).run();

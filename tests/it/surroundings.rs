@@ -352,7 +352,7 @@ fn start_in_vain(scenario: &str, days: u64) {
     });
     start
         .stderr(
-            "qqmgr: error: QEMU did not answer on its QMP socket within 2 s, and said nothing\n\
+            "qqmgr: error: QEMU was not ready within 2 s, and said nothing\n\
              qqmgr: hint: its log is `[ROOT]/.qqmgr/vm.vm/qemu.log`\n",
         )
         .code(4);
