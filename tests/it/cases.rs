@@ -35,6 +35,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::mem;
 use std::os::unix::fs::chown;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
@@ -156,6 +157,8 @@ struct Scenario<'a> {
 
 /// A command and what it must give.
 struct Step<'a> {
+    /// The first line of the command, with its mark.
+    command: &'a str,
     /// The lines of the command and its standard input, with their marks, and comments.
     lines: Vec<&'a str>,
     expected: Expected<'a>,
@@ -182,6 +185,7 @@ impl<'a> Scenario<'a> {
     fn parse(text: &'a str, first: usize) -> Self {
         let is_file = |line: &str| line.starts_with("-- ") && line.trim_end().ends_with(" --");
         let mut scenario = Self { head: Vec::new(), steps: Vec::new(), tail: "" };
+        let mut comments = Vec::new();
         let mut at = 0;
         for (raw, number) in text.split_inclusive('\n').zip(first..) {
             if is_file(raw) {
@@ -191,10 +195,17 @@ impl<'a> Scenario<'a> {
             at += raw.len();
             let line = raw.trim_end_matches('\n');
             if line.starts_with("$ ") {
+                let lines = [mem::take(&mut comments), vec![line]].concat();
                 let expected = Expected::default();
-                scenario.steps.push(Step { lines: vec![line], expected, number });
+                scenario.steps.push(Step { command: line, lines, expected, number });
             } else if let Some(step) = scenario.steps.last_mut() {
-                step.take(line);
+                if line.starts_with("# ") {
+                    // It is about the next command, if there is one.
+                    comments.push(line);
+                } else {
+                    step.lines.append(&mut comments);
+                    step.take(line);
+                }
             } else {
                 assert!(
                     line.is_empty() || line.starts_with("# ") || line.starts_with("% "),
@@ -203,7 +214,9 @@ impl<'a> Scenario<'a> {
                 scenario.head.push(line);
             }
         }
-        assert!(!scenario.steps.is_empty(), "line {first}: a scenario has a command");
+        let last = scenario.steps.last_mut();
+        let last = last.unwrap_or_else(|| panic!("line {first}: a scenario has a command"));
+        last.lines.append(&mut comments);
         scenario
     }
 
@@ -224,7 +237,7 @@ impl<'a> Scenario<'a> {
             let difference = step.difference(&output, &project, &names);
             rewritten += &step.shown(&output, difference.is_some(), &names);
             if let Some(difference) = difference {
-                let _ = writeln!(told, "{name}:{}: {}\n{difference}", step.number, step.lines[0]);
+                let _ = writeln!(told, "{name}:{}: {}\n{difference}", step.number, step.command);
             }
         }
         rewritten += self.tail;
@@ -247,7 +260,7 @@ impl<'a> Step<'a> {
             expected.is_open[expected.last] = true;
         } else {
             assert!(
-                line.is_empty() || ["+ ", "< ", "# "].iter().any(|mark| line.starts_with(mark)),
+                line.is_empty() || ["+ ", "< "].iter().any(|mark| line.starts_with(mark)),
                 "`{line}` is no line of a scenario"
             );
             self.lines.push(line);
@@ -405,6 +418,7 @@ $ printf 'a\\nb'; cat >&2; exit 3
 1> b
 \\ no newline
 2> in
+# The file as it is.
 $ cat f
 1> x
 ...

@@ -2,8 +2,6 @@
 
 mod audit;
 mod cases;
-mod check;
-mod check_all;
 mod completions;
 mod console;
 mod control;
