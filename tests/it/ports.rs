@@ -5,7 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::thread;
 
-use crate::harness::{Project, fake_qemu, free_port, real_qemu};
+use crate::harness::{Project, fake_qemu};
 
 /// QEMU's, that makes it take the port.
 const FORWARDS: &str = "hostfwd=tcp:127.0.0.1:{{.vm.ssh.port}}-:{{.vm.ssh.vm_port}}";
@@ -123,16 +123,6 @@ fn everybody_knows_the_port_of_a_vm_that_runs() {
     assert!(!run.stdout.contains("note:"), "{}", run.stdout);
 }
 
-/// Not even while that VM does not run.
-#[test]
-fn the_configured_port_of_another_vm_is_never_chosen() {
-    let one = project(&[auto("vm", "normal")]);
-    let port = likely(&one, "vm");
-    let text = fs::read_to_string(one.path("qqmgr.toml")).unwrap();
-    one.config(&format!("{text}[vm.other]\ncmd = \"\"\nssh.port = {port}\n"));
-    assert_ne!(start(&one, "vm"), port);
-}
-
 /// All want the same one, at the same time, and none is taken when they choose: the fake QEMU
 /// forwards nothing.
 #[test]
@@ -163,82 +153,4 @@ fn all_differ(project: &Project, names: &[String]) {
         |name: &String| number_behind("hostfwd=tcp:127.0.0.1:", &command_line(project, name));
     let ports: BTreeSet<u16> = names.iter().map(port).collect();
     assert_eq!(ports.len(), names.len(), "{ports:?}");
-}
-
-/// One does not know what the other has chosen; but it is taken.
-#[test]
-fn two_configurations() {
-    let Some(qemu) = real_qemu() else { return };
-    let project = Project::new();
-    let config = |port: &str| {
-        format!(
-            "[qemu]\nbin = \"{qemu}\"\n[vm.vm]\ncmd = \"-nodefaults -machine none -display none \
-             -netdev user,id=n,{FORWARDS}\"\nssh.port = {port}\n"
-        )
-    };
-    project.write("two/qqmgr.toml", config("\"auto\""));
-    let output = project.qqmgr(&["-c", "two/qqmgr.toml", "cmdline", "vm"]).run();
-    let port = number_behind("hostfwd=tcp:127.0.0.1:", &output.stdout);
-    project.config(&config(&port.to_string()));
-    let stdout = format!("vm started: running, pid [PID], ssh port {port}\n");
-    project.qqmgr(&["start", "vm"]).run().stdout(stdout).success();
-    let output = project.qqmgr(&["-c", "two/qqmgr.toml", "start", "vm"]).run();
-    assert_ne!(number_behind("ssh port ", &output.stdout), port);
-    output.stdout("vm started: running, pid [PID], ssh port [PORT]\n").success();
-    let output = project.qqmgr(&["-c", "two/qqmgr.toml", "stop", "vm", "--force"]).run();
-    output.stdout("vm ended by SIGTERM in [SECONDS] s\n").success();
-}
-
-// --- somebody is faster
-
-/// Between the choice and QEMU's taking it.
-#[test]
-fn a_port_that_qemu_finds_taken_is_not_the_end() {
-    for times in [1, 3] {
-        let project = project(&[auto("vm", &format!("ports-refused,ms={times}"))]);
-        let first = likely(&project, "vm");
-        let port = start(&project, "vm");
-        let refused = project.vm_file("vm", "fake.refused");
-        let refused: Vec<u16> =
-            refused.lines().map(|rule| number_behind("127.0.0.1:", rule)).collect();
-        assert_eq!(refused.len(), times);
-        assert_eq!(refused[0], first);
-        let all: BTreeSet<u16> = refused.iter().copied().chain([port]).collect();
-        assert_eq!(all.len(), times + 1, "each is tried once: {refused:?}, {port}");
-        let conf = format!("...\n    Port {port}\n...\n");
-        project.sh("cat .qqmgr/vm.vm/ssh.conf").run().stdout(conf).success();
-        // Nothing of the failures is in the way or in the log.
-        assert_eq!(project.vm_file("vm", "qemu.log"), "");
-        project.qqmgr(&["status", "-q", "vm"]).run().success();
-    }
-}
-
-#[test]
-fn at_some_point_it_is_the_end() {
-    let project = project(&[auto("vm", "ports-refused,ms=99")]);
-    let stderr = "qqmgr: error: QEMU exited with status 1 before it was ready:\n\
-                  qemu-system-x86_64: -nic user,hostfwd=tcp:127.0.0.1:[PORT]-:22: Could not set up \
-                  host forwarding rule 'tcp:127.0.0.1:[PORT]-:22'\n\
-                  qqmgr: hint: port [PORT] is taken: choose another [..]\n";
-    project.qqmgr(&["start", "vm"]).run().stderr(stderr).code(1);
-    assert_eq!(project.vm_file("vm", "fake.refused").lines().count(), 11);
-    assert_eq!(project.vm_files("vm"), "events.out lock qemu.log serial");
-    project.qqmgr(&["status", "-q", "vm"]).run().code(3);
-}
-
-/// One that the user wrote down is not exchanged for another, nor is any other port of theirs.
-#[test]
-fn another_port_of_the_user_that_is_taken() {
-    let stderr = "qqmgr: error: QEMU exited with status 1 before it was ready:\n...\n\
-                  qqmgr: hint: port [PORT] is taken: choose another [..]\n";
-    // It complains of 2089.
-    let one = project(&[auto("vm", "port-taken")]);
-    let run = one.qqmgr(&["-v", "start", "vm"]).run();
-    assert_eq!(run.stderr.matches("qqmgr: exec ").count(), 1, "{}", run.stderr);
-    run.stderr(format!("...\n{stderr}")).code(1);
-    let port = free_port();
-    let fixed = auto("vm", "ports-refused,ms=99").replace("\"auto\"", &port.to_string());
-    let one = project(&[fixed]);
-    one.qqmgr(&["start", "vm"]).run().stderr(stderr).code(1);
-    assert_eq!(one.vm_file("vm", "fake.refused"), format!("tcp:127.0.0.1:{port}-:22\n"));
 }
