@@ -1,10 +1,10 @@
 //! `qqmgr cmdline VM`
 
 use super::images::make_reachable;
-use super::plan::{Extra, injected, options, own_argv};
 use super::start::ARGS;
+use super::start::changes::options;
+use super::start::plan::{StartOptions, injected, likely_port, own_argv};
 use super::target::Target;
-use super::up::likely_port;
 use crate::cli::spec;
 use crate::cli::{Args, Command, Outcome, Run};
 use crate::config::{Choices, Config};
@@ -29,10 +29,10 @@ fn run(args: &Args) -> Outcome {
     let vm = target.vm()?;
     let running = Instance::of_running(&target.paths)?.map(|instance| instance.ssh_port);
     let port = vm.port.fixed().or(running).unwrap_or_else(|| likely_port(&config, vm));
-    let extra = Extra::of(args);
-    let mut argv = own_argv(&target, vm, &extra, port)?;
+    let start = StartOptions::of(args);
+    let mut argv = own_argv(&target, vm, &start, port)?;
     argv.extend(injected(&target, vm)?);
-    let choices = Choices { ssh_port: Some(port), set: extra.set };
+    let choices = Choices { ssh_port: Some(port), set: start.set };
     make_reachable(&config, vm, &choices)?;
     let words: Vec<String> = argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     Ok(Report::new(options(&words).join(" \\\n    ") + "\n", words.iter().collect()))

@@ -5,9 +5,8 @@
 //! the headers of disks. It runs no program, asks no QEMU, and prints nothing on an error.
 
 use super::COMMANDS;
-use super::plan::{Extra, own_argv};
+use super::start::plan::{StartOptions, likely_port, own_argv};
 use super::target::Target;
-use super::up::likely_port;
 use crate::cli::Args;
 use crate::cli::complete::bash::Line;
 use crate::cli::complete::{Kind, Place, place};
@@ -131,7 +130,8 @@ fn tags(place: &Place) -> Option<Vec<String>> {
         instance.own_argv().to_vec()
     } else {
         let vm = target.vm().ok()?;
-        let argv = own_argv(&target, vm, &Extra::default(), likely_port(&config, vm)).ok()?;
+        let argv =
+            own_argv(&target, vm, &StartOptions::default(), likely_port(&config, vm)).ok()?;
         argv.into_iter().map(|word| word.to_string_lossy().into_owned()).collect()
     };
     let mut tags: Vec<String> = Vec::new();

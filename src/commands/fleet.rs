@@ -1,6 +1,6 @@
 //! Work on several VMs: which ones are meant, and the same work on each, in parallel.
 
-use super::plan::check_arguments;
+use super::start::plan::check_arguments;
 use super::target::{Target, check_name, may_run, unconfigured};
 use crate::cli::{Args, Command, Outcome, usage_of};
 use crate::config::Config;
@@ -48,7 +48,11 @@ pub(super) fn each(
     work: Work,
 ) {
     match chosen(command, args, known) {
-        Ok((config, names)) => Fleet { config: &config, args, work, names }.run(tell),
+        Ok((config, names)) => {
+            let stays = command.name == "start" && args.wait.is_some();
+            let remark = if stays { "; Ctrl-C leaves the VMs running" } else { "" };
+            Fleet { config: &config, args, work, names, remark }.run(tell);
+        }
         Err(errors) => errors.into_iter().for_each(|error| tell(Err(error))),
     }
 }
@@ -167,6 +171,8 @@ struct Fleet<'a> {
     args: &'a Args,
     work: Work,
     names: Vec<String>,
+    /// The end of the progress line.
+    remark: &'static str,
 }
 
 impl Fleet<'_> {
@@ -193,7 +199,8 @@ impl Fleet<'_> {
 
     /// Reports outcomes until all workers have ended. A person also sees how many are missing.
     fn tell_all(&self, outcomes: &Receiver<Outcome>, tell: &mut dyn FnMut(Outcome)) {
-        let (log, begin, mut left) = (self.args.log(), Instant::now(), self.names.len());
+        let (begin, mut left) = (Instant::now(), self.names.len());
+        let log = self.args.log().with_remark(self.remark);
         loop {
             match outcomes.recv_timeout(PROGRESS_INTERVAL) {
                 Ok(outcome) => {

@@ -1,8 +1,8 @@
 //! `qqmgr gdb VM [-- ARGS...]`: becomes gdb, so that every signal and terminal mode is gdb's own.
 
-use super::plan::{Extra, own_argv};
+use super::start::begin::{Debuggee, Start};
+use super::start::plan::StartOptions;
 use super::target::Target;
-use super::up::{Prepared, TIMEOUT_DEFAULT, Up};
 use crate::cli::spec::{self, Count, Flag, Operand};
 use crate::cli::{Args, Command, Outcome, Run};
 use crate::config::Config;
@@ -52,17 +52,13 @@ fn qemu(gdb: Gdb, target: &Target) -> Result<Gdb, Error> {
     if let Some(process) = process::find(paths)?.filter(|process| !process.exiting) {
         return Ok(gdb.attached_to(process.pid));
     }
-    let mut up = Up::new(target, Extra::default(), TIMEOUT_DEFAULT)?;
-    up.check()?;
-    let argv = own_argv(target, up.vm, &up.extra, up.likely_port())?;
-    let bin = gdb::binary(&argv[0])?;
-    up.build_images(&|| None)?;
+    let mut start = Start::new(target, StartOptions::default())?;
+    let bin = gdb::binary(&start.plan()?.argv[0])?;
+    start.prepare(&|| None)?;
+    let boots = config.boots(start.vm);
     let lock = lock(paths, name, COMMAND.name, LOCK_WAIT, log)?;
-    match up.without_qemu(lock)? {
-        Prepared::Runs(process) => Ok(gdb.attached_to(process.pid)),
-        Prepared::Argv(argv) => {
-            let boots = config.boots(up.vm);
-            Ok(gdb.with_qemu(&bin, &argv[1..], config.dir(), paths, boots))
-        }
+    match start.for_debugger(lock)? {
+        Debuggee::Process(process) => Ok(gdb.attached_to(process.pid)),
+        Debuggee::Argv(argv) => Ok(gdb.with_qemu(&bin, &argv[1..], config.dir(), paths, boots)),
     }
 }

@@ -2,7 +2,6 @@
 //! the VMs that use an image.
 
 use super::target::{Target, may_run};
-use super::up::Up;
 use crate::config::model::Vm;
 use crate::config::{Choices, Config};
 use crate::error::Error;
@@ -18,43 +17,35 @@ pub(super) struct Images {
     /// The names of the images that had to be made.
     pub(super) built: Vec<String>,
     /// While these are held, no other command can reset an image that QEMU is about to open.
-    held: Vec<Held>,
+    _held: Vec<Held>,
 }
 
-impl Up<'_> {
-    /// Makes the VM's missing images, which may take long, and reports it.
-    pub(super) fn images(&self, exceeded: Exceeded) -> Result<Images, Error> {
-        let Target { config, log, .. } = self.target;
-        let maker = Maker { config, patience: PATIENCE_DEFAULT, exceeded, log };
-        let mut images = Images { built: Vec::new(), held: Vec::new() };
-        for image in config.images_of(self.vm, &self.choices()) {
-            let (held, made) = maker.use_image(&config.declared(image)?)?;
-            images.held.push(held);
-            if made {
-                log.note(&format!("built image `{}`", image.name));
-                images.built.push(image.name.clone());
-            }
+/// Makes the VM's missing images, which may take long, and reports it. Warns about images that
+/// differ from their current declaration.
+pub(super) fn hold(
+    target: &Target,
+    vm: &Vm,
+    choices: &Choices,
+    exceeded: Exceeded,
+) -> Result<Images, Error> {
+    let Target { config, log, .. } = target;
+    let maker = Maker { config, patience: PATIENCE_DEFAULT, exceeded, log };
+    let (mut built, mut held) = (Vec::new(), Vec::new());
+    for image in config.images_of(vm, choices) {
+        let declared = config.declared(image)?;
+        let look = look(config, &declared, &config.image_paths(&image.name)?);
+        if let Some((warning, hint)) = look.warning(&image.name) {
+            log.note(&format!("warning: {warning}"));
+            log.note(&format!("hint: {hint}"));
         }
-        Ok(images)
-    }
-
-    /// Warns about the VM's images that differ from their current declaration.
-    pub(super) fn warn_of_changed_images(&self) -> Result<(), Error> {
-        let Target { config, log, .. } = self.target;
-        for image in config.images_of(self.vm, &self.choices()) {
-            let declared = config.declared(image)?;
-            let look = look(config, &declared, &config.image_paths(&image.name)?);
-            if let Some((warning, hint)) = look.warning(&image.name) {
-                log.note(&format!("warning: {warning}"));
-                log.note(&format!("hint: {hint}"));
-            }
+        let (image_held, made) = maker.use_image(&declared)?;
+        held.push(image_held);
+        if made {
+            log.note(&format!("built image `{}`", image.name));
+            built.push(image.name.clone());
         }
-        Ok(())
     }
-
-    fn choices(&self) -> Choices<'_> {
-        Choices { ssh_port: Some(self.likely_port()), set: self.extra.set }
-    }
+    Ok(Images { built, _held: held })
 }
 
 /// Makes the links by which QEMU reaches images, for a user who runs QEMU directly.

@@ -1,6 +1,6 @@
 //! The commands, one file each: a row for the table, what the command does, and what it reports.
-//! Shared parts are the choice of VMs ([`fleet`], [`target`]), what a VM is started with
-//! ([`plan`]), its images ([`images`]), and the start itself ([`up`]).
+//! Shared parts are the choice of VMs ([`fleet`], [`target`]), a VM's images ([`images`]),
+//! what it is started with and its start ([`start`]).
 
 mod check;
 mod cmdline;
@@ -20,7 +20,6 @@ mod input;
 mod list;
 mod monitor;
 mod output;
-mod plan;
 mod qmp;
 mod restart;
 mod run;
@@ -34,7 +33,6 @@ mod stats;
 mod status;
 mod stop;
 mod target;
-mod up;
 mod wait;
 mod watching;
 

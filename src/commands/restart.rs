@@ -1,11 +1,11 @@
 //! `qqmgr restart VM...`: stops and starts under one lock, so that no other command comes between.
 
 use super::fleet::{self, Known};
-use super::plan::Extra;
+use super::start::begin::{Start, TIMEOUT_DEFAULT};
+use super::start::plan::StartOptions;
 use super::start::{ARGS, Started};
 use super::stop;
 use super::target::Target;
-use super::up::{TIMEOUT_DEFAULT, Up};
 use crate::cli::spec;
 use crate::cli::{Command, Outcome, Run};
 use crate::error::Kind;
@@ -27,14 +27,13 @@ pub(crate) static COMMAND: Command = Command {
 
 fn run(target: &Target) -> Outcome {
     let args = target.args;
-    let extra = Extra::of(args);
-    let mut up = Up::new(target, extra, TIMEOUT_DEFAULT)?;
-    up.check_restart()?;
-    up.build_images(&|| None)?;
+    let mut start = Start::new(target, StartOptions::of(args))?;
+    start.check_restart()?;
+    start.prepare(&|| None)?;
     let force = stop::force(args);
     let (stopped, lock) = stop::stop(target, &COMMAND, force)?;
     let lock = lock.map_or_else(|| stop::lock_for(target, &COMMAND), Ok)?;
-    let running = up.under(lock).map_err(|error| {
+    let running = start.begin(lock, TIMEOUT_DEFAULT).map_err(|error| {
         let done = format!("VM `{}` was stopped, and does not start again", target.name);
         if stopped.was_running() { error.after(&done) } else { error }
     })?;

@@ -1,9 +1,9 @@
 //! `qqmgr run VM -- COMMAND...`: runs one job on a VM that is started for it.
 
-use super::plan::{Extra, own_argv};
+use super::start::begin::{Start, TIMEOUT_DEFAULT};
+use super::start::plan::StartOptions;
 use super::stop::{self, Unused};
 use super::target::Target;
-use super::up::{TIMEOUT_DEFAULT, Up, likely_port};
 use super::wait;
 use crate::cli::spec::{self, Count, Flag, Operand};
 use crate::cli::{Args, Command, Outcome, Run};
@@ -150,14 +150,13 @@ impl<'a> Job<'a> {
     fn start(&mut self) -> Result<Ready, Error> {
         let Target { config, args, name, paths, log } = self.target;
         let arguments = if args.fresh { vec![SNAPSHOT.into()] } else { Vec::new() };
-        let extra = Extra { set: &args.set, arguments, on_demand: !args.keep };
-        let mut up = Up::new(self.target, extra, self.limits.left(TIMEOUT_DEFAULT))?;
+        let options = StartOptions { set: &args.set, arguments, on_demand: !args.keep };
+        let mut start = Start::new(self.target, options)?;
         if args.fresh {
-            self.check_blockdevs()?;
+            check_blockdevs(name, start.plan()?.own_argv())?;
         }
         if process::find_anywhere(paths)?.is_none() {
-            up.check()?;
-            up.build_images(&|| self.limits.exceeded())?;
+            start.prepare(&|| self.limits.exceeded())?;
         }
         let lock = lock(paths, name, COMMAND.name, self.limits.left(LOCK_WAIT), log)?;
         if let Some(process) = process::find_anywhere(paths)?.filter(|process| !process.exiting) {
@@ -172,26 +171,11 @@ impl<'a> Job<'a> {
             let stop = stop_command(config, name, args)?;
             self.guard = Some(Guard::new(&stop, stop::WAITS_FOR_EOF, Stdio::null(), log)?);
         }
-        up.timeout = self.limits.left(TIMEOUT_DEFAULT);
-        let ready = up.under(lock)?.ready;
+        let ready = start.begin(lock, self.limits.left(TIMEOUT_DEFAULT))?.ready;
         if ready.already_running && !self.is_on_demand() {
             self.disarm();
         }
         Ok(ready)
-    }
-
-    /// Refuses a `-blockdev` that would be written. QEMU's `-snapshot` is for `-drive` and its
-    /// short forms only (`system/vl.c`: the default of `drive_add`).
-    fn check_blockdevs(&self) -> Result<(), Error> {
-        let Target { config, name, .. } = self.target;
-        let vm = self.target.vm()?;
-        let extra = Extra { set: &self.target.args.set, ..Extra::default() };
-        let argv = own_argv(self.target, vm, &extra, likely_port(config, vm))?;
-        if argv.iter().any(|word| word == "-blockdev" || word == "--blockdev") {
-            let message = format!("`--fresh` does not cover the `-blockdev` of VM `{name}`");
-            return Err(Error::failed(message).hint("use `-drive`, or give the node an overlay"));
-        }
-        Ok(())
     }
 
     /// Refuses a running VM that would keep writes with `--fresh`, or forget them without it.
@@ -298,6 +282,16 @@ impl<'a> Job<'a> {
         let record = Instance::read(&self.target.paths);
         record.is_ok_and(|record| record.is_some_and(|instance| instance.on_demand))
     }
+}
+
+/// Refuses a `-blockdev` that would be written. QEMU's `-snapshot` is for `-drive` and its short
+/// forms only (`system/vl.c`: the default of `drive_add`).
+fn check_blockdevs(name: &str, argv: &[OsString]) -> Result<(), Error> {
+    if argv.iter().any(|word| word == "-blockdev" || word == "--blockdev") {
+        let message = format!("`--fresh` does not cover the `-blockdev` of VM `{name}`");
+        return Err(Error::failed(message).hint("use `-drive`, or give the node an overlay"));
+    }
+    Ok(())
 }
 
 /// The command that stops the VM as this `run` would.

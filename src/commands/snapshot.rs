@@ -1,9 +1,8 @@
 //! `qqmgr snapshot ACTION VM [TAG]`
 
 use super::confirm::{self, YES};
-use super::plan::{Extra, own_argv};
+use super::start::plan::{StartOptions, likely_port, own_argv};
 use super::target::Target;
-use super::up::likely_port;
 use crate::cli::spec::{self, Count, Flag, Operand};
 use crate::cli::{Args, Command, Outcome, Run, usage_of};
 use crate::config::Config;
@@ -122,7 +121,7 @@ fn open<'a>(
         return Ok((Machine::Running(running), disks));
     }
     let vm = target.vm()?;
-    let argv = own_argv(target, vm, &Extra::default(), likely_port(config, vm))?;
+    let argv = own_argv(target, vm, &StartOptions::default(), likely_port(config, vm))?;
     let argv: Vec<_> = argv.iter().map(|word| word.to_string_lossy()).collect();
     let lock = change.map(|(lock, _)| lock);
     let stopped = Stopped { qemu_img: qemu_img(config)?, dir: config.dir(), log, lock };

@@ -1,7 +1,8 @@
 //! `qqmgr status VM`
 
 use super::fleet::{self, Known};
-use super::plan::{Change, Extra, changes, features, own_argv};
+use super::start::changes::{Change, changes};
+use super::start::plan::{StartOptions, features, own_argv};
 use super::target::Target;
 use crate::cli::spec::{self, Flag};
 use crate::cli::{Command, Outcome, Run};
@@ -106,7 +107,7 @@ fn changed(target: &Target, instance: &Instance) -> Option<Vec<Change>> {
     let vm = target.vm().ok()?;
     // A port that was chosen would be chosen again, and is no change.
     let port = vm.port.fixed().unwrap_or(instance.ssh_port);
-    let own_argv = own_argv(target, vm, &Extra::default(), port).ok()?;
+    let own_argv = own_argv(target, vm, &StartOptions::default(), port).ok()?;
     Some(changes(instance, &own_argv, port, features(target, vm)))
 }
 

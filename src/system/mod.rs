@@ -11,6 +11,7 @@ pub(crate) mod left_out;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod ps;
+pub(crate) mod qemu;
 pub(crate) mod question;
 pub(crate) mod scratch;
 pub(crate) mod second_name;

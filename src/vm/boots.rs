@@ -56,7 +56,7 @@ impl<'a> Rotation<'a> {
     }
 
     /// Restores the names after a start that failed, unless the new boot has written any output.
-    pub(crate) fn undo(self) -> Result<(), Error> {
+    pub(crate) fn undo(&self) -> Result<(), Error> {
         if self.moved == 0 || files::has_content(&self.paths.serial) {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! TRUSTED CORE: starts QEMU and waits until it answers, or ends it again.
+//! Waits until a QEMU that was spawned answers, or ends it again.
 //!
 //! The existence of a socket file proves nothing: with much memory to allocate, QEMU answers many
 //! seconds later. So a VM counts as up only when QEMU has answered `query-status` in the session of
@@ -9,19 +9,16 @@ use super::events::{self, Answer, Ending};
 use super::process::{self, Process};
 use super::state::State;
 use super::tail::tail;
+use super::wait::Deadline;
 use super::{Paths, causes, last_words, shutdown, wait};
 use crate::error::{Error, Kind};
 use crate::files;
 use crate::log::Log;
 use crate::programs;
-use crate::system::inherited;
-use crate::text::command_line;
-use std::ffi::OsString;
+use crate::system::qemu::{self, Qemu};
 use std::fs::File;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
-use std::sync::Mutex;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 /// After this long, `start` says what it waits for, and a QEMU that another `start` has spawned is
@@ -47,19 +44,42 @@ pub(crate) fn program(bin: &str, dir: &Path) -> Result<PathBuf, Error> {
     })
 }
 
+/// The wait for a QEMU that was spawned, over all tries of one start.
 pub(crate) struct Launch<'a> {
-    /// The whole command line; the first word is the program.
-    pub(crate) argv: &'a [OsString],
-    pub(crate) current_dir: &'a Path,
-    pub(crate) paths: &'a Paths,
-    /// The port of this host that is forwarded to the guest's ssh server.
-    pub(crate) ssh_port: u16,
-    /// Called with the pid of the spawned process, at once.
-    pub(crate) spawned: &'a dyn Fn(u32),
-    pub(crate) timeout: Duration,
+    /// The directory in which QEMU runs.
+    dir: &'a Path,
+    paths: &'a Paths,
+    deadline: Deadline,
     /// The number of earlier boots whose serial outputs are kept.
-    pub(crate) boots: u32,
-    pub(crate) log: &'a Log,
+    boots: u32,
+    log: &'a Log,
+    /// How often another QEMU was in the way, and until when to wait for its end.
+    rivals: u32,
+    rival_until: Instant,
+}
+
+/// The files of a new boot: the log, the event log, and room for the serial output.
+pub(crate) struct Boot<'a> {
+    paths: &'a Paths,
+    rotation: Rotation<'a>,
+    /// QEMU's output.
+    pub(crate) log: File,
+}
+
+impl<'a> Boot<'a> {
+    pub(crate) fn new(paths: &'a Paths) -> Result<Self, Error> {
+        let rotation = Rotation::new(paths).map_err(|error| not_run(paths, error))?;
+        match new_files(paths) {
+            Ok(log) => Ok(Self { paths, rotation, log }),
+            Err(error) => Err(rotation.undo().err().unwrap_or(error)),
+        }
+    }
+
+    /// Undoes the boot of a QEMU that could not be run, and gives the error for that.
+    pub(crate) fn not_run(&self, failed: Error) -> Error {
+        let undone = self.rotation.undo();
+        not_run(self.paths, undone.err().unwrap_or(failed))
+    }
 }
 
 /// A QEMU that answers, and its run state.
@@ -95,129 +115,147 @@ enum NotReady {
     Wrong(String),
 }
 
-/// Starts QEMU. A failed start leaves nothing but its log.
-pub(crate) fn launch(launch: &Launch) -> Result<Ready, Failed> {
-    let deadline = Instant::now() + launch.timeout;
-    let mut locked = Locked { tries: 0, until: deadline.min(Instant::now() + OTHER_WAIT) };
-    loop {
-        let rotation = Rotation::new(launch.paths).map_err(|error| not_run(launch.paths, error))?;
-        let tried = launch_once(launch, deadline, &mut locked);
-        let is_new = matches!(&tried, Ok(Some(ready)) if !ready.already_running);
-        let settled = if is_new { rotation.finish(launch.boots) } else { rotation.undo() };
-        if let Err(error) = settled {
-            launch.log.note(error.message());
+impl<'a> Launch<'a> {
+    pub(crate) fn new(
+        dir: &'a Path,
+        paths: &'a Paths,
+        deadline: Deadline,
+        boots: u32,
+        log: &'a Log,
+    ) -> Self {
+        let rival_until = deadline.at.min(Instant::now() + OTHER_WAIT);
+        Self { dir, paths, deadline, boots, log, rivals: 0, rival_until }
+    }
+
+    /// Waits until the QEMU is ready. A QEMU that fails leaves nothing but its log. `None` when
+    /// another QEMU that is about to end was in the way: the caller tries again.
+    pub(crate) fn settle(
+        &mut self,
+        boot: Boot,
+        qemu: Qemu,
+        ssh_port: u16,
+    ) -> Result<Option<Ready>, Failed> {
+        let settled = self.await_ready(qemu, ssh_port);
+        let is_new = matches!(&settled, Ok(Some(ready)) if !ready.already_running);
+        let Boot { rotation, .. } = boot;
+        let rotated = if is_new { rotation.finish(self.boots) } else { rotation.undo() };
+        if let Err(error) = rotated {
+            self.log.note(error.message());
         }
-        if let Some(ready) = tried? {
-            return Ok(ready);
+        settled
+    }
+
+    fn await_ready(&mut self, mut qemu: Qemu, ssh_port: u16) -> Result<Option<Ready>, Failed> {
+        let (paths, deadline) = (self.paths, self.deadline);
+        let mut ended = || qemu.exit_status().map(Some);
+        match wait_until_ready(paths, &mut ended, &|| None, deadline.at, self.log) {
+            Ok(run_state) => match process::of_pid_file(paths) {
+                Ok(Some(process)) => {
+                    qemu.keep();
+                    Ok(Some(Ready { process, run_state, already_running: false }))
+                }
+                // QEMU removes that file when it ends.
+                Ok(None)
+                    if !paths.pid.exists()
+                        && let Some(status) = wait::poll(Instant::now() + OTHER_WAIT, ended) =>
+                {
+                    Err(self.died(status, ssh_port)?)
+                }
+                Ok(None) => Err(self.give_up(qemu, "QEMU did not write its pid file").into()),
+                Err(error) => Err(self.give_up(qemu, error.message()).into()),
+            },
+            Err(NotReady::Died(_)) if tail(&paths.log).contains(PID_FILE_LOCKED) => {
+                Ok(self.rival()?)
+            }
+            Err(NotReady::Died(status)) => Err(self.died(status, ssh_port)?),
+            Err(NotReady::GuestEnded) => {
+                self.take_back(qemu)?;
+                Err(self.died(None, ssh_port)?)
+            }
+            Err(NotReady::TimedOut) => {
+                let seconds = deadline.limit.as_secs_f64();
+                let message = format!("QEMU was not ready within {seconds} s");
+                Err(self.give_up(qemu, &message).of_kind(Kind::TimedOut).into())
+            }
+            Err(NotReady::Wrong(why)) => {
+                let message = format!("cannot manage this QEMU: {why}");
+                Err(self.give_up(qemu, &message).into())
+            }
         }
     }
-}
 
-/// How often another QEMU was in the way, and until when to wait for it.
-struct Locked {
-    tries: u32,
-    until: Instant,
-}
-
-/// Tries once to start QEMU. `None` when another QEMU that is about to end is in the way.
-fn launch_once(
-    launch: &Launch,
-    deadline: Instant,
-    locked: &mut Locked,
-) -> Result<Option<Ready>, Failed> {
-    let mut child = spawn(launch)?;
-    (launch.spawned)(child.id());
-    let mut ended = || child.try_wait().ok().flatten().map(Some);
-    match wait_until_ready(launch.paths, &mut ended, &|| None, deadline, launch.log) {
-        Ok(run_state) => match process::of_pid_file(launch.paths) {
-            Ok(Some(process)) => {
-                keep(child);
-                Ok(Some(Ready { process, run_state, already_running: false }))
-            }
-            // QEMU removes that file when it ends.
-            Ok(None)
-                if !launch.paths.pid.exists()
-                    && let Some(status) = wait::poll(Instant::now() + OTHER_WAIT, ended) =>
-            {
-                Err(died(launch, status)?)
-            }
-            Ok(None) => Err(give_up(launch, child, "QEMU did not write its pid file").into()),
-            Err(error) => Err(give_up(launch, child, error.message()).into()),
-        },
-        Err(NotReady::Died(status)) => {
-            if !tail(&launch.paths.log).contains(PID_FILE_LOCKED) {
-                return Err(died(launch, status)?);
-            }
-            locked.tries += 1;
-            if locked.tries == TRIES_TOLD {
-                launch
-                    .log
-                    .note("another QEMU has the VM's pid file, waiting for it to answer or to end");
-            }
-            Ok(other_of_this_vm(launch, locked.until, deadline)?)
+    /// Handles another QEMU that has the pid file. If a `start` that was killed has started it, it
+    /// is the VM. If it is about to end, the start is tried again (`None`). If it cannot be seen
+    /// from here (in a container, for example), that is an error.
+    fn rival(&mut self) -> Result<Option<Ready>, Error> {
+        let Self { paths, log, rival_until: until, .. } = *self;
+        self.rivals += 1;
+        if self.rivals == TRIES_TOLD {
+            log.note("another QEMU has the VM's pid file, waiting for it to answer or to end");
         }
-        Err(NotReady::GuestEnded) => {
-            take_back(launch, child)?;
-            Err(died(launch, None)?)
-        }
-        Err(NotReady::TimedOut) => {
-            let seconds = launch.timeout.as_secs_f64();
-            let message = format!("QEMU was not ready within {seconds} s");
-            Err(give_up(launch, child, &message).of_kind(Kind::TimedOut).into())
-        }
-        Err(NotReady::Wrong(why)) => {
-            let message = format!("cannot manage this QEMU: {why}");
-            Err(give_up(launch, child, &message).into())
+        let is_it = |process: &Process| !process.exiting;
+        let seen = || process::find_anywhere(paths).map(|seen| seen.filter(is_it)).transpose();
+        match wait::poll(until.min(Instant::now() + OTHER_RETRY), seen) {
+            Some(Err(error)) => Err(error),
+            Some(Ok(process)) => wait_for_running(&process, paths, self.deadline, log).map(Some),
+            None if Instant::now() < until => Ok(None),
+            None => {
+                let message = "the VM runs in a QEMU that cannot be seen from here";
+                Err(Error::failed(message).hint("is it in a container, or on another host?"))
+            }
         }
     }
-}
 
-/// The QEMUs that this process has started, kept to learn how they end.
-static STARTED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+    /// Ends a QEMU that did not come up. The error contains its output.
+    fn give_up(&self, qemu: Qemu, message: &str) -> Error {
+        let paths = self.paths;
+        match self.take_back(qemu).and_then(|()| paths.clean()) {
+            Ok(()) => Error::failed(with_log(message, &tail(&paths.log)))
+                .hint(format!("its log is `{}`", paths.log.display())),
+            Err(error) => error,
+        }
+    }
 
-fn keep(child: Child) {
-    if let Ok(mut started) = STARTED.lock() {
-        started.push(child);
+    /// Ends a QEMU that did not come up.
+    fn take_back(&self, mut qemu: Qemu) -> Result<(), Error> {
+        let ended = process::find(self.paths).and_then(|started| {
+            started.map_or(Ok(()), |process| shutdown::terminate(&process, self.log).map(|_| ()))
+        });
+        // The child must be reaped, and may still exist if its pid file names another process.
+        let until = Instant::now() + shutdown::TERM_WAIT;
+        if wait::poll(until, || qemu.exit_status()).is_none() {
+            qemu.end();
+        }
+        ended
+    }
+
+    fn died(&self, status: Option<ExitStatus>, ssh_port: u16) -> Result<Failed, Error> {
+        let said = tail(&self.paths.log);
+        let error = last_words::error("before it was ready", status, self.paths);
+        let start = causes::Start { dir: self.dir, ssh_port };
+        let error = match causes::hint(&said, &start) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        };
+        self.paths.clean()?;
+        Ok(Failed { error, port_taken: causes::port_taken(&said) })
     }
 }
 
 /// How a QEMU that this process has started ended.
 pub(super) fn exit_status(pid: u32) -> Option<ExitStatus> {
-    let mut started = STARTED.lock().ok()?;
-    let child = started.iter_mut().find(|child| child.id() == pid)?;
-    // Its command line disappears a moment before the process can be waited for.
-    wait::poll(Instant::now() + OTHER_WAIT, || child.try_wait().ok().flatten())
-}
-
-/// Handles another QEMU that has the pid file. If a `start` that was killed has started it, it is
-/// the VM. If it is about to end, the start is tried again (`None`). If it cannot be seen from here
-/// (in a container, for example), that is an error.
-fn other_of_this_vm(
-    launch: &Launch,
-    until: Instant,
-    deadline: Instant,
-) -> Result<Option<Ready>, Error> {
-    let is_it = |process: &Process| !process.exiting;
-    let seen = || process::find_anywhere(launch.paths).map(|seen| seen.filter(is_it)).transpose();
-    match wait::poll(until.min(Instant::now() + OTHER_RETRY), seen) {
-        Some(Err(error)) => Err(error),
-        Some(Ok(process)) => {
-            let left = deadline.saturating_duration_since(Instant::now());
-            wait_for_running(&process, launch.paths, left, launch.log).map(Some)
-        }
-        None if Instant::now() < until => Ok(None),
-        None => {
-            let message = "the VM runs in a QEMU that cannot be seen from here";
-            Err(Error::failed(message).hint("is it in a container, or on another host?"))
-        }
+    if !qemu::is_kept(pid) {
+        return None;
     }
+    // Its command line disappears a moment before the process can be waited for.
+    wait::poll(Instant::now() + OTHER_WAIT, || qemu::exit_status_of(pid))
 }
 
 /// Waits for a QEMU that another process has started.
 pub(crate) fn wait_for_running(
     process: &Process,
     paths: &Paths,
-    timeout: Duration,
+    deadline: Deadline,
     log: &Log,
 ) -> Result<Ready, Error> {
     let mut ended = || (!process.is_alive()).then_some(None);
@@ -225,7 +263,7 @@ pub(crate) fn wait_for_running(
         Ok(Some(State::Qemu(run_state))) => Some(run_state),
         _ => None,
     };
-    let result = wait_until_ready(paths, &mut ended, &ask, Instant::now() + timeout, log);
+    let result = wait_until_ready(paths, &mut ended, &ask, deadline.at, log);
     let pid = process.pid;
     match result {
         Ok(run_state) => Ok(Ready { process: process.clone(), run_state, already_running: true }),
@@ -237,32 +275,12 @@ pub(crate) fn wait_for_running(
             Err(Error::failed(message).hint(format!("`qqmgr stop {}` ends it", paths.vm_name())))
         }
         Err(NotReady::TimedOut) => {
-            let seconds = timeout.as_secs_f64();
-            let message = format!("QEMU runs (pid {pid}), and was not ready within {seconds:.1} s");
+            let seconds = deadline.limit.as_secs_f64();
+            let message = format!("QEMU runs (pid {pid}), and was not ready within {seconds} s");
             let hint = format!("`qqmgr stop {}` ends it", paths.vm_name());
             Err(Error::new(Kind::TimedOut, message).hint(hint))
         }
     }
-}
-
-/// Spawns QEMU in a process group of its own, so that neither Ctrl-C nor a closed terminal ends the
-/// VM.
-fn spawn(launch: &Launch) -> Result<Child, Error> {
-    let program = launch.argv.first().ok_or_else(|| Error::failed("no QEMU"))?;
-    launch.log.verbose(|| format!("exec {}", command_line(launch.argv)));
-    let paths = launch.paths;
-    let log = new_files(paths)?;
-    let spawned =
-        log.try_clone().map_err(|error| Error::io("open", &paths.log, &error)).and_then(|stdout| {
-            let mut command = inherited::command(launch.argv, launch.log);
-            command.current_dir(launch.current_dir).process_group(0);
-            command.stdin(Stdio::null()).stdout(stdout).stderr(log);
-            command.spawn().map_err(|error| {
-                Error::io("run", Path::new(program), &error)
-                    .hint("`bin` in `[qemu]` says which QEMU is run")
-            })
-        });
-    spawned.map_err(|failed| not_run(paths, failed))
 }
 
 /// Makes the log and the event log, which are new for every start, whichever program runs QEMU;
@@ -316,43 +334,6 @@ fn wait_until_ready(
         ask().map(Ok)
     });
     outcome.unwrap_or(Err(NotReady::TimedOut))
-}
-
-/// Ends a QEMU that did not come up. The error contains its output.
-fn give_up(launch: &Launch, child: Child, message: &str) -> Error {
-    match take_back(launch, child).and_then(|()| launch.paths.clean()) {
-        Ok(()) => Error::failed(with_log(message, &tail(&launch.paths.log)))
-            .hint(format!("its log is `{}`", launch.paths.log.display())),
-        Err(error) => error,
-    }
-}
-
-/// Ends a QEMU that did not come up.
-fn take_back(launch: &Launch, mut child: Child) -> Result<(), Error> {
-    let ended = process::find(launch.paths).and_then(|started| {
-        started.map_or(Ok(()), |process| shutdown::terminate(&process, launch.log).map(|_| ()))
-    });
-    // The child must be reaped, and may still exist if its pid file names another process.
-    let reaped = wait::poll(Instant::now() + shutdown::TERM_WAIT, || {
-        matches!(child.try_wait(), Ok(Some(_))).then_some(())
-    });
-    if reaped.is_none() {
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-    ended
-}
-
-fn died(launch: &Launch, status: Option<ExitStatus>) -> Result<Failed, Error> {
-    let said = tail(&launch.paths.log);
-    let error = last_words::error("before it was ready", status, launch.paths);
-    let start = causes::Start { dir: launch.current_dir, ssh_port: launch.ssh_port };
-    let error = match causes::hint(&said, &start) {
-        Some(hint) => error.hint(hint),
-        None => error,
-    };
-    launch.paths.clean()?;
-    Ok(Failed { error, port_taken: causes::port_taken(&said) })
 }
 
 fn with_log(message: &str, said: &str) -> String {

@@ -9,6 +9,20 @@ const PAUSE_MAX: Duration = Duration::from_millis(4);
 /// A pause that is still too short for a person to notice; a look costs some 50 microseconds.
 const LONG_PAUSE_MAX: Duration = Duration::from_millis(40);
 
+/// A limit as it was given, and the time when it is reached.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    pub(crate) limit: Duration,
+    pub(crate) at: Instant,
+}
+
+impl Deadline {
+    /// The deadline that is reached in `limit` from now.
+    pub(crate) fn after(limit: Duration) -> Self {
+        Self { limit, at: Instant::now() + limit }
+    }
+}
+
 /// Polls `ready` with pauses of 1 to 4 ms until it returns something; `None` at the deadline, if
 /// there is one. The clock is monotonic: setting the time of day neither prolongs nor cuts a wait.
 pub(crate) fn poll<T>(

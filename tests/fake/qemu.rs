@@ -52,6 +52,7 @@ const SCENARIOS: &[&str] = &[
     "prelaunch",            // runs after cont, as with -S
     "qemu-4.2",             // says that it is of that version
     "shutdown",             // stays after the guest's shutdown, which was earlier
+    "refuses-slowly",       // finds the SSH port in use, after ms
     "saves-slowly",         // a snapshot is saved after ms
     "silent-qmp",           // accepts, and never says a word
     "stale-reply",          // a reply to nothing comes before the one to query-status
@@ -135,6 +136,10 @@ fn main() -> ExitCode {
         ("exits-with-error", _) => refuse(IMAGE_MISSING),
         (_, Err(error)) => refuse(&error.to_string()),
         ("port-taken", _) => refuse(PORT_TAKEN),
+        ("refuses-slowly", _) => {
+            arguments.sleep();
+            arguments.refuse_port()
+        }
         ("ports-refused", _) if arguments.refusals() < arguments.ms => arguments.refuse_port(),
         (_, Ok(listeners)) => {
             let machine = Arc::new(Machine::new(arguments));

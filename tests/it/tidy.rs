@@ -156,7 +156,7 @@ fn timeouts_go_by_a_clock_that_nobody_sets() {
         .filter(|source| source.code.contains("SystemTime"))
         .map(|source| source.name)
         .collect();
-    assert_eq!(telling, ["src/commands/status.rs", "src/commands/up.rs"]);
+    assert_eq!(telling, ["src/commands/start/plan.rs", "src/commands/status.rs"]);
 }
 
 #[test]

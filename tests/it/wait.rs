@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use crate::guest;
 use crate::harness::{
-    Project, Running, freeze, has_tool, real_qemu, signal, wait_until, with_default_signals,
+    Project, Running, fake_qemu, free_port, freeze, has_tool, real_qemu, signal, wait_until,
+    with_default_signals,
 };
 use crate::real_qemu::{BUTTON, NO_MACHINE, OFF, PANICS, Qmp, SAYS_READY, WAITS};
 use crate::real_qemu::{await_ready, guest as boot_sector, project};
@@ -634,6 +635,24 @@ fn a_person_sees_a_line_of_progress_that_goes_away() {
     let expected = "\r\x1b[Kqqmgr: waiting for VM `vm` to be started (0 s) \r\x1b[K\
                     qqmgr: error: waited 0.1 s for VM `vm` to be started\r\n";
     assert_eq!(said, expected);
+}
+
+#[test]
+fn a_person_who_waits_for_several_vms_is_told_that_they_stay() {
+    if !has_tool("script") {
+        return;
+    }
+    let project = Project::new();
+    let vm = |name| {
+        let port = free_port();
+        let nic = format!("-nic user,hostfwd=tcp:127.0.0.1:{port}-:22");
+        format!("[vm.{name}]\nssh.port = {port}\ncmd = \"{nic}\"\n")
+    };
+    let qemu = format!("[qemu]\nbin = \"{}\"\n", fake_qemu().display());
+    project.config(&(qemu + &vm("a") + &vm("b")));
+    let said = on_a_terminal(&project, "exec \"$QQMGR\" start --all --wait=2");
+    let line = "waiting for 2 of 2 VMs (1 s); Ctrl-C leaves the VMs running\r\x1b[K";
+    assert!(said.contains(line), "{said:?}");
 }
 
 /// A pipe sees nothing of that: here it is compared in full.

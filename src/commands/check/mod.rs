@@ -10,7 +10,7 @@ mod machine;
 mod network;
 
 use super::fleet::meant;
-use super::up::likely_port;
+use super::start::plan::likely_port;
 use crate::cli::spec;
 use crate::cli::{Args, Command, Outcome, Run};
 use crate::config::model::{Image, Vm};

@@ -1,9 +1,12 @@
-//! `qqmgr start VM...`
+//! `qqmgr start VM...`: what a VM is started with ([`plan`]), how that differs from what it runs
+//! with ([`changes`]), and the start itself ([`begin`]).
+
+pub(crate) mod begin;
+pub(crate) mod changes;
+pub(crate) mod plan;
 
 use super::fleet::{self, Known};
-use super::plan::Extra;
 use super::target::Target;
-use super::up::{Running, TIMEOUT_DEFAULT, Up};
 use super::wait;
 use crate::cli::spec::{self, Count, Flag, Operand};
 use crate::cli::{Command, Outcome, Run};
@@ -12,6 +15,8 @@ use crate::json::Value;
 use crate::report::Report;
 use crate::vm::lock::{LOCK_WAIT, lock};
 use crate::vm::process;
+use begin::{Running, Start, TIMEOUT_DEFAULT};
+use plan::StartOptions;
 use std::time::Instant;
 
 pub(crate) static COMMAND: Command = Command {
@@ -27,32 +32,31 @@ pub(crate) static COMMAND: Command = Command {
     }),
 };
 
-pub(super) const ARGS: Operand = Operand::new("ARGS", Count::Words { required: false });
+pub(crate) const ARGS: Operand = Operand::new("ARGS", Count::Words { required: false });
 
 static TIMEOUT: Flag = Flag::timeout("Give up on QEMU after this long (default 60)");
 
-pub(super) struct Started {
+pub(crate) struct Started {
     name: String,
     running: Running,
 }
 
 fn run(target: &Target) -> Outcome {
     let args = target.args;
-    let extra = Extra::of(args);
-    let mut up = Up::new(target, extra, args.timeout.unwrap_or(TIMEOUT_DEFAULT))?;
+    let mut start = Start::new(target, StartOptions::of(args))?;
     // A VM that is already running is left alone, and its configuration may have become wrong.
     if process::find_anywhere(&target.paths)?.is_none() {
-        up.check()?;
-        up.build_images(&|| None)?;
+        start.prepare(&|| None)?;
     }
     let lock = lock(&target.paths, &target.name, COMMAND.name, LOCK_WAIT, &target.log)?;
-    let started = Started::new(target, up.under(lock)?)?;
+    let running = start.begin(lock, args.timeout.unwrap_or(TIMEOUT_DEFAULT))?;
+    let started = Started::new(target, running)?;
     Ok(started.report())
 }
 
 impl Started {
     /// Waits for the guest, if that was asked for.
-    pub(super) fn new(target: &Target, running: Running) -> Result<Self, Error> {
+    pub(crate) fn new(target: &Target, running: Running) -> Result<Self, Error> {
         let target = &target.with_remark("; Ctrl-C leaves the VM running");
         if let Some(wait) = target.args.wait {
             wait::for_ssh(target, (wait, Instant::now() + wait))?;
@@ -60,7 +64,7 @@ impl Started {
         Ok(Self { name: target.name.clone(), running })
     }
 
-    pub(super) fn report(&self) -> Report {
+    pub(crate) fn report(&self) -> Report {
         let Running { ready, ssh_port, built } = &self.running;
         let what = if ready.already_running { "is already running" } else { "started" };
         let (name, state, pid) = (&self.name, &ready.run_state, ready.process.pid);

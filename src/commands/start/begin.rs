@@ -1,0 +1,337 @@
+//! Starts a VM: a plan, its record, QEMU, its answer. `start`, `restart`, `run` and `gdb` use it.
+
+use super::plan::{Plan, StartOptions, likely_port};
+use crate::commands::images::{self, Images};
+use crate::commands::target::{Target, may_run};
+use crate::config::Choices;
+use crate::config::model::Vm;
+use crate::error::{Error, Kind};
+use crate::image::base::qemu_img;
+use crate::image::hold::Exceeded;
+use crate::ssh;
+use crate::system::qemu;
+use crate::vm::launch::{self, Boot, Failed, Launch, Ready};
+use crate::vm::lock::{Lock, lock_dir};
+use crate::vm::process::{self, Process};
+use crate::vm::snapshot::journal::Journal;
+use crate::vm::snapshot::settle::Next;
+use crate::vm::snapshot::stopped::Stopped;
+use crate::vm::state::State;
+use crate::vm::wait::Deadline;
+use crate::vm::{Instance, Paths, port};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::time::{Duration, Instant};
+
+/// How long QEMU may take to answer, by default.
+pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// How long a QEMU that does not answer is given to show that it is ending.
+const ENDING_WAIT: Duration = Duration::from_millis(400);
+/// How often to choose another port if another program takes it before QEMU does.
+const PORT_TRIES: usize = 10;
+
+/// A start that was asked for.
+pub(crate) struct Start<'a> {
+    target: &'a Target<'a>,
+    pub(crate) vm: &'a Vm,
+    options: StartOptions<'a>,
+    plan: Option<Plan>,
+    images: Option<Images>,
+}
+
+/// A VM that runs.
+pub(crate) struct Running {
+    pub(crate) ready: Ready,
+    pub(crate) ssh_port: u16,
+    /// The images that were made for this start.
+    pub(crate) built: Vec<String>,
+}
+
+/// A VM for a debugger: its process, or the command line of QEMU if it is not running.
+pub(crate) enum Debuggee {
+    Process(Process),
+    Argv(Vec<OsString>),
+}
+
+impl<'a> Start<'a> {
+    pub(crate) fn new(target: &'a Target<'a>, options: StartOptions<'a>) -> Result<Self, Error> {
+        Ok(Self { target, vm: target.vm()?, options, plan: None, images: None })
+    }
+
+    /// Plans the start on the port that the VM most likely has, and finds the errors of the
+    /// configuration before anything is made or stopped.
+    pub(crate) fn plan(&mut self) -> Result<&Plan, Error> {
+        self.plan_on(likely_port(self.target.config, self.vm))
+    }
+
+    fn plan_on(&mut self, ssh_port: u16) -> Result<&Plan, Error> {
+        let plan = match self.plan.take().filter(|plan| plan.ssh_port == ssh_port) {
+            Some(plan) => plan,
+            None => Plan::new(self.target, self.vm, &self.options, ssh_port)?,
+        };
+        Ok(self.plan.insert(plan))
+    }
+
+    /// Plans the start, and makes the VM's missing images before another command has to wait for
+    /// its lock. The images are held from then on.
+    pub(crate) fn prepare(&mut self, exceeded: Exceeded) -> Result<(), Error> {
+        self.plan()?;
+        self.hold_images(exceeded)
+    }
+
+    fn hold_images(&mut self, exceeded: Exceeded) -> Result<(), Error> {
+        if self.images.is_none() {
+            let ssh_port = Some(likely_port(self.target.config, self.vm));
+            let choices = Choices { ssh_port, set: self.options.set };
+            self.images = Some(images::hold(self.target, self.vm, &choices, exceeded)?);
+        }
+        Ok(())
+    }
+
+    /// Checks that the port is free for a VM that is stopped first if it runs, unless the VM has
+    /// that port.
+    pub(crate) fn check_restart(&mut self) -> Result<(), Error> {
+        self.plan()?;
+        let paths = &self.target.paths;
+        let (Some(port), Some(process)) = (self.vm.port.fixed(), process::find(paths)?) else {
+            return Ok(());
+        };
+        let has_it = Instance::read(paths)?.is_none_or(|instance| instance.ssh_port == port);
+        if has_it || port::is_held_by(port, process.pid) {
+            return Ok(());
+        }
+        self.check_port()
+    }
+
+    /// Starts the VM if it is not running. The lock is the VM's.
+    pub(crate) fn begin(mut self, lock: Lock, timeout: Duration) -> Result<Running, Error> {
+        if let Some((process, state)) = self.running(timeout)? {
+            return self.already_running(process, state, timeout);
+        }
+        let Target { config, paths, log, .. } = self.target;
+        if let Err(error) = self.clear(&lock) {
+            return Err(not_started(paths, lock, error));
+        }
+        let deadline = Deadline::after(timeout);
+        let (dir, boots) = (config.dir(), config.boots(self.vm));
+        let mut launch = Launch::new(dir, paths, deadline, boots, log);
+        let mut refused = BTreeSet::new();
+        let failed = loop {
+            let (plan, record) = match self.claim(&refused) {
+                Ok(claimed) => claimed,
+                Err(error) => break error,
+            };
+            let ssh_port = plan.ssh_port;
+            let spawned = Boot::new(paths).and_then(|boot| {
+                let qemu = qemu::spawn(&plan.argv, dir, &boot.log, log);
+                Ok((qemu.map_err(|error| boot.not_run(error))?, boot))
+            });
+            let (qemu, boot) = match spawned {
+                Ok(spawned) => spawned,
+                Err(error) => break error,
+            };
+            record.clone().spawned(qemu.id(), paths);
+            match launch.settle(boot, qemu, ssh_port) {
+                Ok(Some(ready)) => return Ok(self.started(ready, record)),
+                // Another QEMU was in the way, and has ended.
+                Ok(None) => {}
+                Err(Failed { port_taken, .. })
+                    if self.vm.port.fixed().is_none()
+                        && port_taken == Some(ssh_port)
+                        && refused.len() < PORT_TRIES =>
+                {
+                    refused.insert(ssh_port);
+                }
+                Err(Failed { error, .. }) => break error,
+            }
+        };
+        Err(not_started(paths, lock, failed))
+    }
+
+    /// Does everything that a start does except running QEMU, for a debugger that will run it, and
+    /// releases the lock. Until QEMU runs, the VM counts as stopped.
+    pub(crate) fn for_debugger(mut self, lock: Lock) -> Result<Debuggee, Error> {
+        if let Some((process, _)) = self.running(TIMEOUT_DEFAULT)? {
+            return Ok(Debuggee::Process(process));
+        }
+        let paths = &self.target.paths;
+        let prepared = self.clear(&lock).and_then(|()| {
+            let (plan, _) = self.claim(&BTreeSet::new())?;
+            launch::new_files(paths)?;
+            Ok(Debuggee::Argv(plan.argv.clone()))
+        });
+        prepared.map_err(|error| not_started(paths, lock, error))
+    }
+
+    /// Removes what the last start has left, settles what a killed `snapshot` left half done, and
+    /// holds the images until QEMU has opened them. Disks that do not match are refused.
+    fn clear(&mut self, lock: &Lock) -> Result<(), Error> {
+        let Target { config, name, paths, log, .. } = self.target;
+        ssh::forget_guest(name, paths, log)?;
+        paths.clean_for_start()?;
+        check_pid_file(paths)?;
+        if Journal::read(paths)?.is_some() {
+            let qemu_img = qemu_img(config)?;
+            let stopped = Stopped { qemu_img, dir: config.dir(), log, lock: Some(lock) };
+            stopped.settle(name, paths, Next::Other)?;
+        }
+        self.hold_images(&|| None)
+    }
+
+    /// Finds the port, and records what the VM is started with: from then on the port is taken.
+    fn claim(&mut self, refused: &BTreeSet<u16>) -> Result<(&Plan, Instance), Error> {
+        let Target { config, name, paths, log, .. } = self.target;
+        // Held while a port is chosen and until the record names its owner.
+        let _choosing;
+        let port = if let Some(port) = self.vm.port.fixed() {
+            self.check_port()?;
+            port
+        } else {
+            _choosing = lock_dir(config.runtime_dir());
+            self.free_port(refused)?
+        };
+        let options = self.options.clone();
+        let plan = self.plan_on(port)?;
+        let record = plan.record(config, &options)?;
+        record.write(paths)?;
+        ssh::write_config(name, &plan.ssh_config, paths, config.dir(), log)?;
+        Ok((plan, record))
+    }
+
+    fn started(&mut self, ready: Ready, mut record: Instance) -> Running {
+        let Target { paths, log, .. } = self.target;
+        record.is_ready(&ready.process);
+        if let Err(error) = record.write(paths) {
+            // The disk may be full, for example. The VM runs, and its pid file shows it.
+            log.note(&format!("the VM runs, but its record is incomplete: {}", error.message()));
+        }
+        Running { ready, ssh_port: record.ssh_port, built: self.built() }
+    }
+
+    fn built(&mut self) -> Vec<String> {
+        self.images.take().map(|images| images.built).unwrap_or_default()
+    }
+
+    /// The VM's process and state, if it runs. Waits for a process that is about to end: it still
+    /// holds its images, and soon the VM is stopped.
+    fn running(&self, timeout: Duration) -> Result<Option<(Process, State)>, Error> {
+        let Target { paths, log, .. } = self.target;
+        let Some(process) = process::find_anywhere(paths)? else { return Ok(None) };
+        if process.lost && !process.ends_by(Instant::now() + ENDING_WAIT) {
+            return Err(process.is_lost(&self.vm.name, paths));
+        }
+        if process.exiting {
+            let pid = process.pid;
+            log.note(&format!("waiting for the VM's last QEMU (pid {pid}) to end"));
+            if process.ends_by(Instant::now() + timeout) {
+                return Ok(None);
+            }
+            let message = format!("the VM's last QEMU (pid {pid}) does not end");
+            let hint = format!("`qqmgr stop {}` ends it", self.vm.name);
+            return Err(Error::new(Kind::TimedOut, message).hint(hint));
+        }
+        let state = State::ask(paths, Some(&process), Instance::read(paths)?.as_ref(), log)?;
+        // A QEMU that got SIGTERM closes its sockets before it removes its pid file and ends.
+        let ended = || process.ends_by(Instant::now() + ENDING_WAIT);
+        let runs = state != State::Stopped && (state != State::Unresponsive || !ended());
+        Ok(runs.then_some((process, state)))
+    }
+
+    fn already_running(
+        mut self,
+        process: Process,
+        mut state: State,
+        timeout: Duration,
+    ) -> Result<Running, Error> {
+        let Target { config, paths, log, .. } = self.target;
+        let instance = Instance::read(paths)?;
+        let recorded = instance.as_ref().map(|instance| instance.ssh_port);
+        let ssh_port = recorded.unwrap_or_else(|| likely_port(config, self.vm));
+        self.check_options(instance.as_ref(), ssh_port)?;
+        if let Some(mut instance) = instance {
+            if matches!(state, State::Starting | State::Qemu(_)) && !instance.ready {
+                // A `start` was killed before it was finished.
+                let deadline = Deadline::after(timeout);
+                let ready = launch::wait_for_running(&process, paths, deadline, log)?;
+                instance.is_ready(&ready.process);
+                state = State::Qemu(ready.run_state);
+            }
+            // If this command wants the VM to stay, it does.
+            instance.on_demand &= self.options.on_demand;
+            instance.write(paths)?;
+        }
+        let run_state = state.name().to_string();
+        let ready = Ready { process, run_state, already_running: true };
+        Ok(Running { ready, ssh_port, built: self.built() })
+    }
+
+    /// Refuses options that differ from what runs: to say "already running" would be wrong.
+    fn check_options(&mut self, instance: Option<&Instance>, ssh_port: u16) -> Result<(), Error> {
+        if self.options.is_none() {
+            return Ok(());
+        }
+        let plan = self.plan_on(ssh_port)?;
+        let wanted = plan.own_argv().iter().map(|word| word.to_string_lossy());
+        let runs = |instance: &Instance| wanted.eq(instance.own_argv().iter().map(String::as_str));
+        if instance.is_some_and(runs) {
+            return Ok(());
+        }
+        let name = &self.vm.name;
+        let error = Error::failed(format!("VM `{name}` runs already, with other arguments"));
+        Err(error.hint(format!("`qqmgr restart {name}` takes the same options")))
+    }
+
+    /// Finds a port that no other VM of this configuration has, running or stopped.
+    fn free_port(&self, refused: &BTreeSet<u16>) -> Result<u16, Error> {
+        let config = self.target.config;
+        let others = config.vms_with_a_dir()?.into_iter().filter(|name| *name != self.vm.name);
+        // A record that is left after a crash reserves a port in vain, which does no harm.
+        let record = |name: String| Instance::read(&Paths::new(config.vm_dir(&name))).ok()?;
+        let recorded = others.filter_map(record);
+        let mut claimed: BTreeSet<u16> = recorded.map(|instance| instance.ssh_port).collect();
+        claimed.extend(config.vms().iter().filter_map(|vm| vm.port.fixed()));
+        claimed.extend(refused);
+        let chosen = port::choose(self.target.paths.dir.as_os_str().as_bytes(), &claimed);
+        chosen.ok_or_else(|| Error::failed("there is no free port for ssh"))
+    }
+
+    /// Checks that the port of the configuration is free: QEMU would say only that it could not set
+    /// up a forwarding rule.
+    fn check_port(&mut self) -> Result<(), Error> {
+        let (config, plan) = (self.target.config, self.plan()?);
+        let port = plan.ssh_port;
+        if !plan.reached_on_host || !port::is_taken(port) {
+            return Ok(());
+        }
+        let holder = config.vms().iter().find(|other| {
+            let paths = Paths::new(config.vm_dir(&other.name));
+            let record = || Instance::read(&paths).ok().flatten();
+            let has_port = || record().is_some_and(|other| other.ssh_port == port);
+            other.name != self.vm.name && may_run(&paths) && has_port()
+        });
+        let (who, hint) = match holder {
+            Some(other) => {
+                (format!("VM `{}`", other.name), "stop that one, or give this one another port")
+            }
+            None => (port::holder(port), "give the VM another `port`, and its `hostfwd` too"),
+        };
+        Err(Error::failed(format!("ssh port {port} is taken by {who}")).hint(hint))
+    }
+}
+
+/// Cleans up after a start that failed, and gives its error. The lock's file goes as well if the VM
+/// has never run.
+fn not_started(paths: &Paths, lock: Lock, failed: Error) -> Error {
+    let cleaned = paths.clean_for_start();
+    let cleaned = if paths.log.exists() { cleaned } else { cleaned.and(lock.discard(paths)) };
+    cleaned.err().unwrap_or(failed)
+}
+
+/// Removes a pid file that is not a regular file: QEMU takes over only those.
+fn check_pid_file(paths: &Paths) -> Result<(), Error> {
+    match paths.pid.symlink_metadata() {
+        Ok(metadata) if !metadata.is_file() => paths.remove_pid_file(),
+        _ => Ok(()),
+    }
+}

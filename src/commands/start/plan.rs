@@ -1,0 +1,144 @@
+//! Everything that a VM is started with, from the configuration and the options of the command.
+
+use crate::cli::Args;
+use crate::commands::target::Target;
+use crate::config::model::Vm;
+use crate::config::{Choices, Config};
+use crate::error::{Error, Kind};
+use crate::source::Span;
+use crate::ssh;
+use crate::vm::argv::{self, Features};
+use crate::vm::instance::Machine;
+use crate::vm::{Instance, launch, port};
+use crate::words::Word;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Options of a start beyond the configuration.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StartOptions<'a> {
+    /// Variables of `--set`.
+    pub(crate) set: &'a [(String, String)],
+    /// Arguments for QEMU after the VM's own.
+    pub(crate) arguments: Vec<OsString>,
+    /// Whether a new VM stops when no `run` uses it any more. If unset, a VM that is
+    /// already running is kept from then on.
+    pub(crate) on_demand: bool,
+}
+
+impl<'a> StartOptions<'a> {
+    /// Reads them from the command line of a command that has these flags.
+    pub(crate) fn of(args: &'a Args) -> Self {
+        Self { set: &args.set, arguments: args.words.clone(), on_demand: false }
+    }
+
+    pub(crate) fn is_none(&self) -> bool {
+        self.set.is_empty() && self.arguments.is_empty()
+    }
+}
+
+/// Everything that a VM is started with, for one ssh port. Nothing is made or looked at for it but
+/// the program.
+pub(crate) struct Plan {
+    /// The whole command line of QEMU.
+    pub(crate) argv: Vec<OsString>,
+    /// The number of words of `argv` that are the user's: the program and its arguments. The words
+    /// that qqmgr adds depend on the environment if the VM's directory is deep.
+    own_words: usize,
+    pub(crate) ssh_port: u16,
+    pub(crate) ssh_config: String,
+    /// Whether ssh connects to a port of this host rather than to an address of the guest's own.
+    pub(crate) reached_on_host: bool,
+}
+
+impl Plan {
+    pub(crate) fn new(
+        target: &Target,
+        vm: &Vm,
+        options: &StartOptions,
+        ssh_port: u16,
+    ) -> Result<Self, Error> {
+        let Target { config, paths, .. } = target;
+        let choices = Choices { ssh_port: Some(ssh_port), set: options.set };
+        let mut argv = own_argv(target, vm, options, ssh_port)?;
+        let own_words = argv.len();
+        argv.extend(injected(target, vm)?);
+        let ssh_options = config.ssh_options(vm, &choices)?;
+        let reached_on_host = ssh::is_by_port(&ssh_options);
+        let ssh_config = ssh::config_text(&vm.name, &ssh_options, paths, ssh_port, config.dir())?;
+        Ok(Self { argv, own_words, ssh_port, ssh_config, reached_on_host })
+    }
+
+    /// The program and the user's arguments.
+    pub(crate) fn own_argv(&self) -> &[OsString] {
+        &self.argv[..self.own_words]
+    }
+
+    /// The record of a start by this plan, before there is a process.
+    pub(crate) fn record(
+        &self,
+        config: &Config,
+        options: &StartOptions,
+    ) -> Result<Instance, Error> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(Instance {
+            pid: None,
+            start: None,
+            machine: Machine::this()?,
+            ready: false,
+            ssh_port: self.ssh_port,
+            config_name: config.name(),
+            started_at: now.as_secs(),
+            set: options.set.to_vec(),
+            argv: self.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+            own_words: self.own_words,
+            on_demand: options.on_demand,
+        })
+    }
+}
+
+/// The port that a VM has, or most likely would have.
+pub(crate) fn likely_port(config: &Config, vm: &Vm) -> u16 {
+    let choice = || port::first_choice(config.vm_dir(&vm.name).as_os_str().as_bytes());
+    vm.port.fixed().unwrap_or_else(choice)
+}
+
+/// The words that qqmgr appends to the VM's own.
+pub(crate) fn injected(target: &Target, vm: &Vm) -> Result<Vec<OsString>, Error> {
+    argv::injected(&target.paths, features(target, vm))
+}
+
+/// The features that the configuration gives this VM beyond what every VM has.
+pub(crate) fn features(target: &Target, vm: &Vm) -> Features {
+    Features { console: target.config.console(vm), gdb: target.config.gdb(vm) }
+}
+
+/// The program, the VM's words and those of `options`.
+pub(crate) fn own_argv(
+    target: &Target,
+    vm: &Vm,
+    options: &StartOptions,
+    ssh_port: u16,
+) -> Result<Vec<OsString>, Error> {
+    let config = target.config;
+    let choices = Choices { ssh_port: Some(ssh_port), set: options.set };
+    let (bin, words) = config.command(vm, &choices)?;
+    argv::check(&words, "in `cmd`").map_err(|problem| config.problem(problem))?;
+    check_arguments(&options.arguments)?;
+    let mut argv = vec![launch::program(&bin, config.dir())?.into_os_string()];
+    argv.extend(words.into_iter().map(|word| OsString::from(word.text)));
+    argv.extend(options.arguments.iter().cloned());
+    Ok(argv)
+}
+
+/// Refuses words after `--` that QEMU must not get, with a usage error.
+pub(crate) fn check_arguments(words: &[OsString]) -> Result<(), Error> {
+    let words = words.iter();
+    let words =
+        words.map(|word| Word { text: word.to_string_lossy().into_owned(), span: Span::default() });
+    argv::check(&words.collect::<Vec<_>>(), "behind `--`").map_err(|problem| {
+        let error = Error::new(Kind::Usage, problem.message);
+        problem.hint.into_iter().fold(error, Error::hint)
+    })
+}

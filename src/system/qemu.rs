@@ -1,0 +1,77 @@
+//! TRUSTED CORE: starts QEMU, and learns how a QEMU that this process has started ends.
+
+use super::inherited;
+use crate::error::Error;
+use crate::log::Log;
+use crate::text::command_line;
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::Mutex;
+
+/// A QEMU that this process has started.
+pub(crate) struct Qemu(Child);
+
+/// The QEMUs that outlive their start, kept to learn how they end.
+static KEPT: Mutex<Vec<Qemu>> = Mutex::new(Vec::new());
+
+/// Spawns QEMU in a process group of its own, so that neither Ctrl-C nor a closed terminal ends the
+/// VM. `argv` begins with the program; `output` is where QEMU writes its messages.
+pub(crate) fn spawn(
+    argv: &[OsString],
+    dir: &Path,
+    output: &File,
+    log: &Log,
+) -> Result<Qemu, Error> {
+    let program = argv.first().ok_or_else(|| Error::failed("no QEMU"))?;
+    log.verbose(|| format!("exec {}", command_line(argv)));
+    let failed = |error| {
+        Error::io("run", Path::new(program), &error)
+            .hint("`bin` in `[qemu]` says which QEMU is run")
+    };
+    let outputs = output.try_clone().and_then(|stdout| Ok((stdout, output.try_clone()?)));
+    let (stdout, stderr) = outputs.map_err(failed)?;
+    let mut command = inherited::command(argv, log);
+    command.current_dir(dir).process_group(0);
+    command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    command.spawn().map(Qemu).map_err(failed)
+}
+
+impl Qemu {
+    /// The pid of the process that was spawned: QEMU, or a wrapper that runs it.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// How it has ended; `None` as long as it runs.
+    pub(crate) fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().ok().flatten()
+    }
+
+    /// Lets it run on. [`exit_status_of`] tells how it ends.
+    pub(crate) fn keep(self) {
+        if let Ok(mut kept) = KEPT.lock() {
+            kept.push(self);
+        }
+    }
+
+    /// Ends it at once, and waits until it is gone.
+    pub(crate) fn end(mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// How a QEMU that this process has started and kept has ended; `None` for any other process, and
+/// as long as it runs.
+pub(crate) fn exit_status_of(pid: u32) -> Option<ExitStatus> {
+    let mut kept = KEPT.lock().ok()?;
+    kept.iter_mut().find(|qemu| qemu.id() == pid)?.exit_status()
+}
+
+/// Whether this process has started and kept the QEMU.
+pub(crate) fn is_kept(pid: u32) -> bool {
+    KEPT.lock().is_ok_and(|kept| kept.iter().any(|qemu| qemu.id() == pid))
+}
