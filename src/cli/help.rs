@@ -44,8 +44,8 @@ fn overview(commands: &[&Command]) -> String {
     format!(
         "qqmgr - Quick QEMU Manager\n\nUsage: qqmgr [OPTIONS] COMMAND ...\n\n\
          Commands:\n{}\nOptions of every command:\n{}\n\
-         `qqmgr help COMMAND` shows the options of a command; qqmgr(1) and qqmgr.toml(5)\n\
-         are the reference.\n",
+         `qqmgr help COMMAND` shows the options of a command; qqmgr(1), qqmgr(7),\n\
+         qqmgr.toml(5) and qqmgr-json(5) are the reference.\n",
         columns(rows.collect()),
         columns(GLOBAL_FLAGS.iter().map(|flag| flag.row()).collect()),
     )

@@ -195,10 +195,10 @@ fn readme_lists_every_program_that_is_executed() {
     assert!(wrong.is_empty(), "\n{wrong}");
 }
 
-/// qqmgr(1) says which command needs which program.
+/// qqmgr(7) says which command needs which program.
 #[test]
 fn the_man_page_lists_every_program_that_is_executed() {
-    let page = include_str!("../../man/qqmgr.1");
+    let page = include_str!("../../man/qqmgr.7");
     let (_, section) = page.split_once("\n.Sh MINIMAL HOSTS\n").unwrap();
     let (table, _) = section.split_once("\n.El\n").unwrap();
     let rows = rows("### Programs that are executed").into_iter();
@@ -208,7 +208,7 @@ fn the_man_page_lists_every_program_that_is_executed() {
         .filter(|name| !table.contains(&format!(" Ta Xr {name} 1 Ta ")))
         .map(|name| format!(".It COMMAND Ta Xr {name} 1 Ta when"))
         .collect();
-    assert!(missed.is_empty(), "qqmgr(1), MINIMAL HOSTS: add to the table\n{}", missed.join("\n"));
+    assert!(missed.is_empty(), "qqmgr(7), MINIMAL HOSTS: add to the table\n{}", missed.join("\n"));
 }
 
 /// Code that runs on the host. What is in a script for guests, those know.

@@ -2,9 +2,11 @@
 //! operands, JSON, exit codes, files, keys and defaults are those that the binary shows, and the
 //! examples run as printed.
 //!
-//! For that the pages keep to a few forms: a command is a `.Ss` of COMMANDS that begins with a
-//! `.D1` of its synopsis, a flag is `.Fl -name`, a member of JSON is `.It Va name Pq type`, an
-//! example is a `.Bd -literal` block, of `sh` in qqmgr(1) and of TOML in qqmgr.toml(5).
+//! For that the pages keep to a few forms. In qqmgr(1), a `.Ss` of COMMANDS names one or more
+//! commands and begins with a `.D1` of the synopsis of each; a flag is `.It Fl -name`. In
+//! qqmgr-json(5), a paragraph of COMMANDS begins with `.Cm command , ... : Va member , ...`, and a
+//! member is `.It Va name Ta type Ta meaning`. An example is a `.Bd -literal` block, of `sh` in
+//! qqmgr(1) and qqmgr(7), and of TOML in qqmgr.toml(5).
 
 use std::collections::BTreeSet;
 use std::env;
@@ -26,7 +28,12 @@ use crate::harness::{
 
 const QQMGR_1: &str = include_str!("../../man/qqmgr.1");
 const README: &str = include_str!("../../README.md");
+const QQMGR_7: &str = include_str!("../../man/qqmgr.7");
+const QQMGR_JSON_5: &str = include_str!("../../man/qqmgr-json.5");
 const QQMGR_TOML_5: &str = include_str!("../../man/qqmgr.toml.5");
+/// Each page with the most lines that it may print at 80 columns.
+const PAGES: [(&str, usize); 4] =
+    [("qqmgr.1", 900), ("qqmgr-json.5", 300), ("qqmgr.toml.5", 650), ("qqmgr.7", 900)];
 const SCRIPT_DURATION_MAX: Duration = Duration::from_secs(200);
 
 /// The one command that cannot do without a flag of its own, and that flag.
@@ -327,40 +334,46 @@ fn path_with_fakes(project: &Project) -> String {
 // ---- the tests ----
 
 #[test]
-fn pages_are_clean_mdoc() {
+fn pages_are_clean_mdoc_and_short_enough_to_read() {
     if !has_tool("mandoc") {
         return;
     }
-    for page in ["qqmgr.1", "qqmgr.toml.5"] {
+    for (page, lines_max) in PAGES {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("man").join(page);
-        let mut mandoc = Command::new("mandoc");
-        let output = mandoc.args(["-T", "lint", "-W", "warning"]).arg(file).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && said.is_empty(), "{page}: {said}");
+        let mandoc = |arguments: &[&str]| {
+            let output = Command::new("mandoc").args(arguments).arg(&file).output().unwrap();
+            (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        assert_eq!(mandoc(&["-T", "lint", "-W", "warning"]), (true, String::new()), "{page}");
+        let lines = mandoc(&["-T", "utf8", "-O", "width=80"]).1.lines().count();
+        assert!(lines > 200 && lines <= lines_max, "{page} prints {lines} lines");
     }
+}
+
+/// The sections of COMMANDS in qqmgr(1): the commands that each is about, and its text.
+fn command_sections(page: &str) -> Vec<(Vec<&str>, &str)> {
+    let sections = parts(part(page, ".Sh", "COMMANDS"), ".Ss").into_iter();
+    sections.map(|(names, text)| (names.split(", ").collect(), text)).collect()
+}
+
+#[track_caller]
+fn command_section<'p>(page: &'p str, command: &str) -> &'p str {
+    let mut sections = command_sections(page).into_iter();
+    sections.find(|(names, _)| names.contains(&command)).expect("every command has a section").1
 }
 
 #[test]
 fn synopses_are_those_of_the_commands() {
-    let project = Project::new();
-    let (commands, _) = help(&project);
-    let expected: Vec<String> = commands.iter().map(Cmd::synopsis).collect();
+    let (commands, _) = help(&Project::new());
     let page = printed(QQMGR_1);
-
-    let synopses = part(&page, ".Sh", "SYNOPSIS");
-    let blocks = synopses.split(".Nm\n").filter(|block| block.starts_with(".Cm "));
-    let of_block = |block: &str| {
-        let lines: Vec<String> = block.lines().take_while(|l| *l != ".Nm").map(rendered).collect();
-        format!("qqmgr {}", lines.join(" "))
-    };
-    assert_eq!(blocks.map(of_block).collect::<Vec<_>>(), expected, "in SYNOPSIS");
-
-    let sections = parts(part(&page, ".Sh", "COMMANDS"), ".Ss");
-    let names: Vec<&str> = sections.iter().map(|(name, _)| *name).collect();
-    assert_eq!(names, commands.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), "in COMMANDS");
-    let first = |text: &str| rendered(text.trim_start().lines().next().unwrap_or_default());
-    let shown: Vec<String> = sections.iter().map(|(_, text)| first(text)).collect();
-    assert_eq!(shown, expected, "below the headers in COMMANDS");
+    let sections = command_sections(&page);
+    let names = sections.iter().flat_map(|(names, _)| names.clone());
+    assert_eq!(names.collect::<Vec<_>>(), commands.iter().map(|c| &c.name).collect::<Vec<_>>());
+    for (names, text) in sections {
+        let of_section = commands.iter().filter(|command| names.contains(&command.name.as_str()));
+        let shown: Vec<String> = lines_after(text, ".D1 ").into_iter().map(rendered).collect();
+        assert_eq!(shown, of_section.map(Cmd::synopsis).collect::<Vec<_>>());
+    }
 }
 
 #[test]
@@ -374,67 +387,118 @@ fn flags_are_those_of_the_commands() {
         let items = lines_after(text, ".It Fl ");
         items.iter().map(|item| rendered(&format!("Fl {item}"))).collect()
     };
-    let rows = |flags: &[Flag]| flags.iter().map(Flag::row).collect::<Vec<_>>();
-    assert_eq!(listed(part(&page, ".Sh", "GLOBAL OPTIONS")), rows(&global), "in GLOBAL OPTIONS");
-
-    let names = |flags: &[Flag]| -> BTreeSet<String> {
-        flags.iter().map(|flag| flag.long.clone()).collect()
-    };
-    let mut all = names(&global);
-    for command in &commands {
-        let text = part(part(&page, ".Sh", "COMMANDS"), ".Ss", &command.name);
-        assert_eq!(listed(text), rows(&command.flags), "of `{}`", command.name);
-        let allowed = &names(&global) | &names(&command.flags);
+    assert_eq!(
+        listed(part(&page, ".Sh", "GLOBAL OPTIONS")),
+        global.iter().map(Flag::row).collect::<Vec<_>>()
+    );
+    let common = part(&page, ".Sh", "COMMON OPTIONS");
+    let common_rows = listed(common);
+    let mut all: BTreeSet<&str> = global.iter().map(|flag| flag.long.as_str()).collect();
+    let global_names = all.clone();
+    let mut common_found = BTreeSet::new();
+    for (names, text) in command_sections(&page) {
+        let of_section = commands.iter().filter(|command| names.contains(&command.name.as_str()));
+        let flags: Vec<&Flag> = of_section.flat_map(|command| &command.flags).collect();
+        let rows = unique(flags.iter().map(|flag| flag.row()));
+        let (shared, own): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|row| common_rows.contains(row));
+        common_found.extend(shared);
+        assert_eq!(listed(text), own, "of {names:?}");
+        let allowed: BTreeSet<&str> = flags.iter().map(|flag| flag.long.as_str()).collect();
         for flag in long_flags(text) {
-            assert!(allowed.contains(flag), "`{}` has no `--{flag}`", command.name);
+            let is_allowed = allowed.contains(flag) || global_names.contains(flag);
+            assert!(is_allowed, "{names:?} has no `--{flag}`");
         }
-        for flag in &command.flags {
+        for flag in flags {
             let Some((_, default)) = flag.help.split_once("(default ") else { continue };
-            let item = text
-                .split("\n.It ")
-                .skip(1)
-                .find(|item| item.contains(&format!("-{} ", flag.long)));
+            let is_its = |item: &&str| {
+                let title = item.lines().next().unwrap_or_default();
+                title.contains(&format!("-{} ", flag.long))
+            };
+            let item = [text, common]
+                .into_iter()
+                .find_map(|text| text.split("\n.It ").skip(1).find(is_its));
             let told = item.is_some_and(|item| item.contains(&format!("(default {default}")));
-            assert!(told, "the default of `{} --{}` is not {default}", command.name, flag.long);
+            assert!(told, "the default of {names:?} --{} is not {default}", flag.long);
         }
-        all.append(&mut names(&command.flags));
+        all.extend(allowed);
     }
-    for page in [&page, &printed(QQMGR_TOML_5)] {
-        for flag in long_flags(page) {
+    assert_eq!(common_found, common_rows.into_iter().collect(), "in COMMON OPTIONS");
+    for page in [QQMGR_1, QQMGR_7, QQMGR_JSON_5, QQMGR_TOML_5].map(printed) {
+        for flag in long_flags(&page) {
             assert!(all.contains(flag), "no command has `--{flag}`");
         }
     }
 }
 
-/// What is documented as `.It Va name Pq type`.
-fn documented(text: &str) -> Vec<(&str, &str)> {
-    let items = lines_after(text, ".It Va ");
-    items.iter().map(|item| item.split_once(" Pq ").expect("a member has a type")).collect()
+/// Name and type of the members that a text lists, as `.It Va name Ta type Ta meaning`.
+fn listed_members(text: &str) -> Vec<(&str, &str)> {
+    let rows = lines_after(text, ".It Va ").into_iter().map(|row| row.split(" Ta"));
+    rows.map(|mut cells| (cells.next().unwrap(), cells.next().expect("a type").trim())).collect()
 }
 
-/// Holds a part of the page to the documents: the same members in the same order, and of the
-/// documented types, each of which occurs.
+/// The paragraph of qqmgr-json(5) on a command: the members that it begins with, and its text.
 #[track_caller]
-fn members_are_documented(what: &str, text: &str, documents: &[String]) {
+fn json_section<'p>(page: &'p str, command: &str) -> (Vec<&'p str>, &'p str) {
+    let commands = part(page, ".Sh", "COMMANDS");
+    let paragraphs = parts(commands, ".Cm").into_iter().filter_map(|(title, text)| {
+        let (commands, members) = title.split_once(" :")?;
+        let members = members.strip_prefix(" Va ").map(|list| list.split(" , ").collect());
+        commands
+            .split(" , ")
+            .any(|name| name == command)
+            .then(|| (members.unwrap_or_default(), text))
+    });
+    let mut found: Vec<_> = paragraphs.collect();
+    assert_eq!(found.len(), 1, "paragraphs of qqmgr-json(5) on `{command}`");
+    found.remove(0)
+}
+
+/// Holds qqmgr-json(5) to the documents of a command: the same members in the same order, and of
+/// the documented types, each of which occurs. Returns what was found of the common members.
+#[track_caller]
+fn members_are_documented(command: &str, documents: &[String]) -> Vec<(String, &'static str)> {
+    let page = printed(QQMGR_JSON_5);
+    let (first, text) = json_section(&page, command);
+    members_are_listed(command, &first, text, documents)
+}
+
+#[track_caller]
+fn members_are_listed(
+    what: &str,
+    first: &[&str],
+    text: &str,
+    documents: &[String],
+) -> Vec<(String, &'static str)> {
+    let page = printed(QQMGR_JSON_5);
+    let common = listed_members(part(&page, ".Sh", "COMMON MEMBERS"));
+    let own = listed_members(text);
     let mut found: Vec<(String, String)> =
         documents.iter().flat_map(|document| members(document)).collect();
     // Its elements are what is documented.
     found.retain(|(_, value)| value != "[]");
     let paths: Vec<&str> = unique(found.iter().map(|(path, _)| path.as_str()));
-    let expected: Vec<String> = documented(text)
-        .iter()
-        .map(|(name, kind)| name.to_string() + if kind.starts_with("array") { "[]" } else { "" })
-        .collect();
+    let expected = unique(first.iter().copied().chain(own.iter().map(|(name, _)| *name)));
     assert_eq!(paths, expected, "members of `{what}`");
-    for (name, kind) in documented(text) {
-        let name = name.to_owned() + if kind.starts_with("array") { "[]" } else { "" };
-        let values = found.iter().filter(|(path, _)| *path == name);
+    let mut types_of_common = Vec::new();
+    for name in expected {
+        let values = found.iter().filter(|(path, _)| path == name);
         let types: BTreeSet<&str> = values.map(|(_, value)| type_of(value)).collect();
-        let allowed: BTreeSet<&str> =
-            kind.split(" or ").map(|kind| kind.trim_start_matches("array of ")).collect();
-        let allowed = allowed.iter().map(|kind| kind.trim_end_matches('s')).collect();
-        assert_eq!(types, allowed, "types of `{name}` in `{what}`");
+        if let Some((_, kind)) = own.iter().find(|(row, _)| *row == name) {
+            assert_eq!(types, types_of(kind), "types of `{name}` in `{what}`");
+        } else {
+            let kind = common.iter().find(|(row, _)| *row == name).expect("a common member").1;
+            assert!(types.is_subset(&types_of(kind)), "types of `{name}` in `{what}`");
+            types_of_common.extend(types.into_iter().map(|kind| (name.to_owned(), kind)));
+        }
     }
+    types_of_common
+}
+
+/// The types that `string?` and the like stand for.
+fn types_of(kind: &str) -> BTreeSet<&str> {
+    let null = kind.ends_with('?').then_some("null");
+    [kind.trim_end_matches('?')].into_iter().chain(null).collect()
 }
 
 fn type_of(value: &str) -> &'static str {
@@ -467,11 +531,10 @@ fn with_ssh_server<T>(port: u16, work: impl FnOnce() -> T) -> T {
 #[test]
 fn json_of_every_command_is_documented() {
     let (project, port) = project();
-    let page = printed(QQMGR_1);
-    let commands = part(&page, ".Sh", "COMMANDS");
     let run = |arguments: &[&str]| json(&project, arguments);
-    let check = |command: &str, documents: &[String]| {
-        members_are_documented(command, part(commands, ".Ss", command), documents);
+    let mut types_of_common = BTreeSet::new();
+    let mut check = |command: &str, documents: &[String]| {
+        types_of_common.extend(members_are_documented(command, documents));
     };
 
     // With a hint and without.
@@ -487,27 +550,24 @@ fn json_of_every_command_is_documented() {
         run(&["-c", "image.toml", "img", "rm", "b"]);
         done
     });
-    check("start", &[run(&["start", "dev"]), run(&["start", "dev"]), builds[0].clone()]);
+    let started = [run(&["start", "dev"]), run(&["start", "dev"])];
     fs::write(project.vm_path("dev", "console.socket"), "").unwrap();
     let configured = [run(&["list"]), run(&["status", "dev"])];
-    check("serial", &[run(&["serial", "dev"])]);
-    check("log", &[run(&["log", "dev"])]);
-    check("ssh", &[run(&["ssh", "dev", "true"])]);
-    check("put", &[run(&["put", "dev", "tests", "qqmgr.toml", "."])]);
-    check("get", &[run(&["get", "dev", "a", "."])]);
+    check("serial", &[run(&["serial", "dev"]), run(&["log", "dev"])]);
+    check("put", &[run(&["put", "dev", "tests", "."]), run(&["get", "dev", "a", "."])]);
     check("monitor", &[run(&["monitor", "dev", "info", "status"])]);
     check("screenshot", &[run(&["screenshot", "dev", "screen.png"])]);
     check("completions", &[run(&["completions", "bash"])]);
     let ran = with_ssh_server(port, || run(&["run", "dev", "--", "true"]));
-    check("run", &[ran]);
+    check("ssh", &[run(&["ssh", "dev", "true"]), ran]);
     check("ssh-config", &[run(&["ssh-config", "dev", "chosen"])]);
     let with_image = run(&["-c", "other.toml", "init", "--image", "disk", "--checksum", SUM]);
     check("init", &[run(&["-c", "first.toml", "init"]), with_image]);
-    images_are_documented(&project, part(commands, ".Ss", "img"));
+    images_are_documented(&project, &mut check);
     let ends = [run(&["wait", "dev", "--for", "running"])];
     told(&project, "dev", true, "guest-shutdown");
     let restarted = [run(&["restart", "dev"]), run(&["restart", "chosen"])];
-    check("restart", &[&builds[1..], &restarted[..]].concat());
+    check("start", &[&started[..], &builds, &restarted].concat());
     told(&project, "chosen", true, "guest-shutdown");
     let stop = run(&["stop", "chosen"]);
     let ended = [run(&["list"]), run(&["status", "chosen"])];
@@ -527,18 +587,18 @@ fn json_of_every_command_is_documented() {
     project.config("");
     fs::remove_file(project.vm_path("dev", "instance.json")).unwrap();
     check("list", &[configured[0].clone(), ended[0].clone(), run(&["list"])]);
-    let (status, quiet) = part(commands, ".Ss", "status").split_once("\nand\n.Fl q :").unwrap();
     let statuses = [&[stopped[0].clone(), run(&["status", "dev"])], &changed[..], &configured[1..]];
-    let statuses = [&statuses.concat(), &ended[1..]];
-    members_are_documented("status", status, &statuses.concat());
-    members_are_documented("status -q", quiet, &[run(&["status", "-q", "dev"])]);
+    check("status", &[&statuses.concat(), &ended[1..]].concat());
+    let quiet = members(&run(&["status", "-q", "dev"]));
+    assert_eq!(quiet.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["name", "running"]);
     check("stop", &[stopped[1].clone(), run(&["stop", "dev"]), stop]);
 
+    let page = printed(QQMGR_JSON_5);
     project.write("first.toml", "[vm.a]\ncmd = '-m 1'\nssh.port = 1\n[qemu]\nbin = '/bin/true'\n");
     for arguments in
         [&["-c", "first.toml", "list", "-q"][..], &["-c", "first.toml", "cmdline", "a"]]
     {
-        let text = part(commands, ".Ss", arguments[2]);
+        let text = json_section(&page, arguments[2]).1.to_ascii_lowercase();
         assert!(text.contains("\nan array of strings: "), "{arguments:?}");
         let strings = members(&run(arguments));
         assert!(strings.iter().all(|(path, value)| path.is_empty() && type_of(value) == "string"));
@@ -546,19 +606,22 @@ fn json_of_every_command_is_documented() {
     }
 
     let overview = run(&["help"]);
-    let text = part(commands, ".Ss", "help");
-    let (one, all) = text.split_once("\nalone:").expect("help is documented in two parts");
     let options_of_all = overview.find("\n  \"flags\"").expect("the options of every command");
     let of_all = format!("{{{}", &overview[options_of_all..]);
-    members_are_documented("help stop", one, &[run(&["help", "stop"]), of_all]);
-    let parts = members(&overview)
-        .into_iter()
-        .map(|(path, _)| path.split_once("[]").map_or(path.clone(), |(array, _)| array.to_owned()));
-    assert_eq!(unique(parts), documented(all).iter().map(|(name, _)| *name).collect::<Vec<_>>());
-
+    check("help COMMAND", &[run(&["help", "stop"]), of_all]);
+    let parts = members(&overview).into_iter();
+    let parts =
+        parts.map(|(path, _)| path.split_once("[]").expect("two arrays").0.to_owned() + "[]");
+    assert_eq!(unique(parts), json_section(&page, "help").0);
     let version = members(&run(&["--version"]));
     assert_eq!(version.len(), 1);
     assert!(page.contains(&format!("prints an object with the member\n.Va {} ,", version[0].0)));
+
+    let mut documented = BTreeSet::new();
+    for (name, kind) in listed_members(part(&page, ".Sh", "COMMON MEMBERS")) {
+        documented.extend(types_of(kind).into_iter().map(|kind| (name.to_owned(), kind)));
+    }
+    assert_eq!(types_of_common, documented);
 }
 
 /// Two images, one of them of a VM.
@@ -576,32 +639,30 @@ fn write_images(project: &Project) {
 
 /// The actions of `img`, each of which gives a document of its own kind.
 #[track_caller]
-fn images_are_documented(project: &Project, text: &str) {
+fn images_are_documented(project: &Project, check: &mut impl FnMut(&str, &[String])) {
     let run =
         |arguments: &[&str]| json(project, &[&["-c", "image.toml", "img"], arguments].concat());
-    let text_of = |action: &str| {
-        let start = format!("\n.Cm {action}\nwith\n.Fl -json ");
-        text.split_once(&start).expect("it is documented").1.split("\n.El").next().unwrap()
-    };
-    let check = |action: &str, documents: &[String]| {
-        members_are_documented(&format!("img {action}"), text_of(action), documents);
-    };
     let missing = [run(&["list"]), run(&["path", "a"]), run(&["path", "b"]), run(&["build", "a"])];
     self::run(project, &["-c", "image.toml", "start", "uses"]);
     project.write("disk", [0; 1024]);
     let changed = [run(&["list"]), run(&["build"]), run(&["reset", "a"])];
-    let undeclared = {
-        project.write("image.toml", "");
-        run(&["list"])
-    };
-    check("list", &[changed[0].clone(), missing[0].clone(), undeclared]);
-    check("path", &missing[1..3]);
-    check("build", &[missing[3].clone(), changed[1].clone()]);
-    check("reset", &changed[2..]);
-    check("rm", &[run(&["rm", "a"])]);
+    project.write("image.toml", "");
+    let undeclared = run(&["list"]);
+    check("img list", &[changed[0].clone(), missing[0].clone(), undeclared]);
+    check("img path", &missing[1..3]);
+    check("img build", &[missing[3].clone(), changed[1].clone()]);
+    check("img reset", &changed[2..]);
+    check("img rm", &[run(&["rm", "a"])]);
+    let page = printed(QQMGR_JSON_5);
     for state in ["missing", "incomplete", "changed", "built"] {
-        assert!(text.contains(&format!("\n.Dv {state}\n")), "{state}");
+        assert!(has_word(json_section(&page, "img list").1, state), "{state}");
     }
+}
+
+/// Whether a text has a word of the program, as `.Dv word`.
+fn has_word(text: &str, word: &str) -> bool {
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    words.windows(2).any(|two| two[1] == word && two[0].ends_with("Dv"))
 }
 
 /// Of a real QEMU, and of one of which nothing is known but that it runs.
@@ -629,9 +690,7 @@ fn json_of_stats_is_documented() {
     fs::remove_file(project.vm_path("dev", "instance.json")).unwrap();
     let unknown = project.qqmgr(&["stats", "dev", "--json"]).env("PATH", path_with_fakes(&project));
     let unknown = unknown.env("QQMGR_TEST_PROC", "/nowhere").run().stdout;
-    let page = printed(QQMGR_1);
-    let text = part(part(&page, ".Sh", "COMMANDS"), ".Ss", "stats");
-    members_are_documented("stats", text, &[known, unknown]);
+    members_are_documented("stats", &[known, unknown]);
 }
 
 /// With a PC: no machine takes an NMI.
@@ -644,13 +703,17 @@ fn json_of_keys_and_buttons_is_documented() {
          [vm.dev]\ncmd = '-nodefaults -machine pc -accel tcg -display none'\nssh.port = {}\n",
         free_port()
     ));
-    let page = printed(QQMGR_1);
-    let commands = part(&page, ".Sh", "COMMANDS");
     assert_eq!(run(&project, &["start", "dev"]).0, 0);
+    let mut pid = json(&project, &["status", "dev"]);
+    pid = members(&pid).into_iter().find(|(name, _)| name == "pid").expect("a pid").1;
     for command in ["pause", "resume", "reset", "powerdown", "nmi", "sendkey"] {
         let keys = if command == "sendkey" { &["ret"][..] } else { &[] };
         let document = json(&project, &[&[command, "dev"], keys].concat());
-        members_are_documented(command, part(commands, ".Ss", command), &[document]);
+        if command == "pause" {
+            let example = literal_blocks(&printed(QQMGR_JSON_5)).concat().replace("4711", &pid);
+            assert_eq!(format!("$ qqmgr pause dev --json\n{document}"), example);
+        }
+        members_are_documented(command, &[document]);
     }
 }
 
@@ -675,9 +738,7 @@ fn json_of_the_console_is_documented() {
     assert_eq!(run(&project, &["stop", "dev", "--force"]).0, 0);
     let ended = "qqmgr: VM `dev` has ended: QEMU was ended by a signal\n";
     let stopped = awaits.end().stdout("{\n...\n}\n").stderr(ended).success().stdout.clone();
-    let page = printed(QQMGR_1);
-    let text = part(part(&page, ".Sh", "COMMANDS"), ".Ss", "console");
-    members_are_documented("console", text, &[idle, stopped]);
+    members_are_documented("console", &[idle, stopped]);
 }
 
 /// Of a VM without a guest, whose disk keeps them.
@@ -697,25 +758,27 @@ fn json_of_snapshots_is_documented() {
     let lists = [snapshot(&["list", "dev"]), snapshot(&["list", "-q", "dev"])];
     let others = [saved, snapshot(&["load", "dev", "a"]), snapshot(&["delete", "dev", "a"])];
 
-    let page = printed(QQMGR_1);
-    let text = part(part(&page, ".Sh", "COMMANDS"), ".Ss", "snapshot");
-    let (changes, list) = text.split_once("\nand\n.Ic list ,\n").expect("`list` is apart");
-    members_are_documented("snapshot", changes, &others);
-    members_are_documented("snapshot list", list, &lists[..1]);
-    assert!(list.contains("\nan array of strings: ") && lists[1] == "[\n  \"a\"\n]\n");
+    members_are_documented("snapshot", &others);
+    members_are_documented("snapshot list", &lists[..1]);
+    let page = printed(QQMGR_JSON_5);
+    assert!(json_section(&page, "snapshot list").1.contains("\nan array of strings: the tags"));
+    assert_eq!(lists[1], "[\n  \"a\"\n]\n");
 }
 
 #[test]
 fn states_and_methods_are_documented() {
     let (project, _) = project();
-    let page = printed(QQMGR_1);
-    let commands = part(&page, ".Sh", "COMMANDS");
+    let page = printed(QQMGR_JSON_5);
+    let common = part(&page, ".Sh", "COMMON MEMBERS");
     let holds = |command: &str, member: &str, arguments: &[&str], expected: &str| {
         let document = members(&json(&project, arguments));
         let value = document.iter().find(|(path, _)| path == member).map(|(_, v)| v.as_str());
         assert_eq!(value, Some(format!("\"{expected}\"").as_str()), "{arguments:?}");
-        let named = part(commands, ".Ss", command).split_ascii_whitespace().collect::<Vec<_>>();
-        assert!(named.windows(2).any(|two| two[1] == expected && two[0].ends_with("Dv")));
+        let text = match member {
+            "state" => part(common, ".Ss", "state"),
+            _ => json_section(&page, command).1,
+        };
+        assert!(has_word(text, expected), "{command}: {expected}");
     };
     holds("status", "state", &["status", "dev"], "stopped");
     holds("stop", "method", &["stop", "dev"], "none");
@@ -727,14 +790,15 @@ fn states_and_methods_are_documented() {
     told(&project, "dev", false, "host-qmp-quit");
     holds("stop", "method", &["stop", "dev"], "died");
 
-    let reasons = lines_after(part(commands, ".Ss", "stop"), ".It Ql ");
+    let reasons = lines_after(part(common, ".Ss", "reason"), ".It Dv ");
     assert!(reasons.len() > 5, "the reasons are not found");
     for reason in reasons {
         told(&project, "dev", false, reason);
         let said = run(&project, &["wait", "dev", "--for", "stopped"]).1;
         assert!(!said.contains(reason), "there are no words for {reason}: {said}");
     }
-    let conditions = lines_after(part(commands, ".Ss", "wait"), ".It Ql ");
+    let page = printed(QQMGR_1);
+    let conditions = lines_after(command_section(&page, "wait"), ".It Ql ");
     let conditions: BTreeSet<String> = conditions.into_iter().map(rendered).collect();
     let refused = json(&project, &["wait", "dev", "--for", "x"]);
     let (_, known) = refused.split_once(": it is `").expect("the conditions are told");
@@ -776,7 +840,8 @@ fn patterns_mean_what_the_page_says() {
 fn errors_and_exit_codes_are_documented() {
     let (project, _) = project();
     let page = printed(QQMGR_1);
-    let output = part(&page, ".Sh", "JSON OUTPUT");
+    let json_page = printed(QQMGR_JSON_5);
+    let errors = part(&json_page, ".Sh", "ERROR DOCUMENTS");
     let bad = "[vm.dev]\ncmd = 1\nports = 1\nssh = { port = 0 }\n";
     project.write("bad.toml", bad);
 
@@ -802,8 +867,8 @@ fn errors_and_exit_codes_are_documented() {
     assert_eq!(code, 1);
     documents.push(refused);
     assert_eq!(run(&project, &["stop", "dev"]).0, 0);
-    members_are_documented("error", output, &documents);
-    let rows = lines_after(output, ".It Dv ");
+    members_are_listed("error", &[], errors, &documents);
+    let rows = lines_after(errors, ".It Dv ");
     let row = |row: &&str| {
         let cells: Vec<&str> = row.split(" Ta ").collect();
         format!("{} {}", cells[0], cells[1])
@@ -860,19 +925,17 @@ fn files_are_documented_with_their_modes() {
         names.filter(|name| name.starts_with("fake.") == fakes).collect()
     };
     assert!(!found(".qqmgr/vm.dev", true).is_empty(), "the fake QEMU has files of its own");
-    for (dir, files, untold) in
-        [(".qqmgr/vm.dev", of_vm, None), ("img.a", of_image, Some("id_ed25519.pub"))]
-    {
+    for (dir, files) in [(".qqmgr/vm.dev", of_vm), ("img.a", of_image)] {
         let items = lines_after(files, ".It Pa ");
-        let listed: Vec<_> = items.iter().filter_map(|item| item.split_once(" Pq ")).collect();
-        let named = listed.iter().map(|(name, _)| name.to_string());
-        let named = named.chain(untold.map(str::to_string)).collect();
+        let listed: Vec<_> = items.iter().filter_map(|item| item.split_once(" Ta ")).collect();
+        let named = listed.iter().map(|(name, _)| name.to_string()).collect();
         assert_eq!(found(dir, false), named);
-        for (name, mode) in &listed {
+        for (name, rest) in &listed {
+            let mode = rest.split(" Ta ").next().expect("a mode");
             let name = name.replace("HASH", &"0".repeat(40));
             let metadata = project.path(dir).join(&name).metadata().unwrap();
             let actual = format!("{:04o}", metadata.permissions().mode() & 0o777);
-            assert!(*mode == "umask" || *mode == actual, "{name}: {actual}");
+            assert!(mode == "umask" || mode == actual, "{name}: {actual}");
         }
     }
     for dir in [".qqmgr", ".qqmgr/vm.dev", "img.a"] {
@@ -881,12 +944,13 @@ fn files_are_documented_with_their_modes() {
     }
 
     assert_eq!(run(&project, &["stop", "dev"]).0, 0);
-    let (_, kept) = of_vm.split_once("remove all but\n").expect("FILES says what stays");
+    let (_, kept) = of_vm.split_once("remove everything but\n").expect("FILES says what stays");
     let (kept, _) = kept.split_once("which are kept").expect("FILES says what stays");
     let kept: BTreeSet<String> =
         lines_after(kept, ".Pa ").iter().map(|name| name.replace(" ,", "")).collect();
     assert_eq!(found(".qqmgr/vm.dev", false), kept);
-    let left = lines_after(part(&page, ".Sh", "GUARANTEES"), ".It stop Ta Pa ");
+    let guarantees = printed(QQMGR_7);
+    let left = lines_after(part(&guarantees, ".Sh", "GUARANTEES"), ".It stop Ta Pa ");
     assert_eq!(left.concat().split(" , ").map(str::to_owned).collect::<BTreeSet<_>>(), kept);
 }
 
@@ -925,9 +989,10 @@ fn guest_project() -> Option<Project> {
 
 #[test]
 fn examples_run_as_printed() {
-    let page = printed(QQMGR_1);
-    let scripts = literal_blocks(part(&page, ".Sh", "EXAMPLES"));
-    assert!(scripts.len() > 15, "the examples are not found");
+    let pages = [QQMGR_1, QQMGR_7].map(printed);
+    let parts = [(&pages[0], "DESCRIPTION"), (&pages[0], "EXAMPLES"), (&pages[1], "RECIPES")];
+    let scripts = parts.map(|(page, title)| literal_blocks(part(page, ".Sh", title))).concat();
+    assert!(scripts.len() > 40, "the examples are not found");
     let (commands, _) = help(&Project::new());
     for command in commands.iter().filter(|command| command.name != "help") {
         let call = format!("qqmgr {} ", command.name);
@@ -947,7 +1012,7 @@ fn examples_run_as_printed() {
             uses_it && !has_program(tool)
         });
         if let Some(tool) = missing {
-            eprintln!("skipped: no {tool}, for an example of qqmgr(1)");
+            eprintln!("skipped: no {tool}, for an example of the man pages");
             continue;
         }
         let is_job = script.contains("qqmgr run ");
@@ -957,7 +1022,7 @@ fn examples_run_as_printed() {
         if script.contains(".changes[]") {
             assert_eq!(run(&project, &["restart", "--force", "dev", "--set", "memory=300"]).0, 0);
         }
-        let (code, stdout, stderr) = shell(&[]);
+        let (code, stdout, stderr) = shell(&["-eu"]);
         let errors: Vec<&str> = stderr.lines().filter(|line| !is_note(line)).collect();
         assert!(code == 0 && errors.is_empty(), "{name} exits with {code}: {stderr}\n{script}");
         check_example(&project, script, &stdout);

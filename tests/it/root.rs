@@ -143,12 +143,14 @@ find /usr/local -type f
 "
     );
     let installed = "/usr/local/bin/qqmgr\n/usr/local/share/man/man1/qqmgr.1\n\
+                     /usr/local/share/man/man5/qqmgr-json.5\n\
                      /usr/local/share/man/man5/qqmgr.toml.5\n\
+                     /usr/local/share/man/man7/qqmgr.7\n\
                      /usr/local/share/bash-completion/completions/qqmgr\n\
                      /usr/local/share/zsh/site-functions/_qqmgr\n\
                      /usr/local/share/fish/vendor_completions.d/qqmgr.fish\n";
     let run = root.run(&script, true).run();
-    run.stdout(format!("{installed}qqmgr N\n{USED}6\n")).success();
+    run.stdout(format!("{installed}qqmgr N\n{USED}8\n")).success();
 }
 
 /// What each command says where there is nothing else: its exit code and its last line.
@@ -182,7 +184,7 @@ const EACH: &[(&str, &str)] = &[
     ("img build scratch", "1 qqmgr: hint: [..]qemu-utils[..]"),
     ("init -c /tmp/new.toml", "0 [..]/tmp/new.toml[..]"),
     ("completions bash", "0 [..]"),
-    ("help", "0 are the reference."),
+    ("help", "0 qqmgr.toml(5) and qqmgr-json(5) are the reference."),
     ("reset none", "0 none: reset, running"),
     ("powerdown none", "0 none: power button pressed, running"),
     ("stop none --force", "0 none ended by SIGTERM in [SECONDS] s"),
@@ -245,13 +247,13 @@ cp /guest/id_ed25519 /root/key
 chmod 600 /root/key
 cd /work/deb
 md5sum -c var/lib/dpkg/info/qqmgr.md5sums >/dev/null
-zcat usr/share/man/man1/qqmgr.1.gz | grep -c '^.Dt QQMGR 1'
+zcat usr/share/man/man[157]/*.gz | grep -c '^.Dt QQMGR'
 zcat usr/share/doc/qqmgr/changelog.Debian.gz | head -n 1
 {USE}
 "
     );
     let run = root.run(&script, true).run();
-    run.stdout(format!("1\nqqmgr (0.2.0-1) unstable; urgency=medium\n{USED}")).success();
+    run.stdout(format!("4\nqqmgr (0.2.0-1) unstable; urgency=medium\n{USED}")).success();
 }
 
 /// Where nothing can be said of processes, nothing is done to any; the rest works.

@@ -53,8 +53,8 @@ Options of every command:
   -h, --help         Show help, of the command if there is one
   -V, --version      Show the version
 
-`qqmgr help COMMAND` shows the options of a command; qqmgr(1) and qqmgr.toml(5)
-are the reference.
+`qqmgr help COMMAND` shows the options of a command; qqmgr(1), qqmgr(7),
+qqmgr.toml(5) and qqmgr-json(5) are the reference.
 ";
 
 const STOP_PAGE: &str = "\
