@@ -1,6 +1,6 @@
 //! Lists every program that is executed on this host. Each is a row of [`NAMED`], or is named by
 //! the user, in `bin` and `img` of `[qemu]` and in `QQMGR_GDB`. Nothing else in `src/` makes a
-//! [`Command`], so this file is the whole list; README.md says when each is run.
+//! [`Command`], so this file is the whole list; src/README.md says when each is run.
 
 use crate::error::Error;
 use std::ffi::OsStr;

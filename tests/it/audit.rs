@@ -1,4 +1,4 @@
-//! What README.md tells an auditor, in "Reading the source", is what the source does. Each failure
+//! What src/README.md tells an auditor is what the source does. Each failure
 //! says which line to write where.
 
 use std::collections::BTreeSet;
@@ -6,14 +6,14 @@ use std::fmt::Write as _;
 
 use crate::tidy::{Source, sources};
 
-const README: &str = include_str!("../../README.md");
+const README: &str = include_str!("../../src/README.md");
 const CORE: &str = "//! TRUSTED CORE: ";
 /// Makes the commands of all programs, and runs none.
 const PROGRAMS: &str = "src/programs.rs";
 /// Knows of Linux.
 const LINUX: &str = "src/linux.rs";
 
-/// Kinds of calls that change something outside of the process: the columns of README's table.
+/// Kinds of calls that change something outside of the process: the columns of the table.
 const EFFECTS: [(&str, &[&str]); 4] = [
     ("starts processes", &[".spawn()", ".output()", ".status()", ".exec()"]),
     ("signals", &[".kill()", "kill -s", ".signal(\""]),
@@ -41,11 +41,11 @@ const EFFECTS: [(&str, &[&str]); 4] = [
     ),
 ];
 
-/// A section of README.md by its whole heading, without what has a heading of its own.
+/// A section of src/README.md by its whole heading, without what has a heading of its own.
 fn section(heading: &str) -> &'static str {
     let start = format!("\n{heading}\n");
     let (_, rest) =
-        README.split_once(&start).unwrap_or_else(|| panic!("no {heading} in README.md"));
+        README.split_once(&start).unwrap_or_else(|| panic!("no {heading} in src/README.md"));
     rest.split("\n#").next().unwrap()
 }
 
@@ -93,7 +93,7 @@ fn effects_are_only_in_files_that_say_so() {
 /// A cell that is empty says that the file has no such call.
 #[test]
 fn readme_says_what_each_file_may_do() {
-    const HEADING: &str = "### What each file may do";
+    const HEADING: &str = "## What each file may do";
     let rows = rows(HEADING);
     let mut wrong = String::new();
     let (core, others): (Vec<Source>, _) = sources().into_iter().partition(has_effects);
@@ -114,12 +114,12 @@ fn readme_says_what_each_file_may_do() {
     }
     assert!(
         wrong.is_empty(),
-        "\nREADME.md, `{HEADING}`: write these rows of the table, in reading order, with a few words \
-         on what the call is for in place of each cell's text:\n\n{wrong}"
+        "\nsrc/README.md, `{HEADING}`: write these rows of the table, in reading order, with a few \
+         words on what the call is for in place of each cell's text:\n\n{wrong}"
     );
     let unknown = |row: &&Vec<&str>| core.iter().all(|s| row[0] != format!("`{}`", inside(s)));
     let gone: Vec<&str> = rows.iter().filter(unknown).map(|row| row[0]).collect();
-    assert!(gone.is_empty(), "README.md, `{HEADING}`: remove the rows of {gone:?}");
+    assert!(gone.is_empty(), "src/README.md, `{HEADING}`: remove the rows of {gone:?}");
     assert!(!others.is_empty());
 
     let lines: usize = core.iter().map(|source| source.code.lines().count()).sum();
@@ -127,14 +127,14 @@ fn readme_says_what_each_file_may_do() {
     let told: usize = before.rsplit(' ').next().unwrap().replace(',', "").parse().unwrap();
     assert!(
         lines.abs_diff(told) * 8 < lines,
-        "README.md says that the trusted core has about {told} lines; now it has {lines}"
+        "src/README.md says that the trusted core has about {told} lines; now it has {lines}"
     );
 }
 
 /// Every file is named in it, or a directory that it is in.
 #[test]
 fn reading_order_leads_to_every_file() {
-    const HEADING: &str = "### The order";
+    const HEADING: &str = "## The order";
     let named: Vec<&str> = section(HEADING).split('`').skip(1).step_by(2).collect();
     let is_named = |file: &str| {
         named.iter().any(|name| *name == file || name.ends_with('/') && file.starts_with(name))
@@ -144,12 +144,15 @@ fn reading_order_leads_to_every_file() {
         .filter(|source| !has_effects(source) && !is_named(inside(source)))
         .map(|source| format!("`{}`", inside(source)))
         .collect();
-    assert!(missed.is_empty(), "README.md, `{HEADING}`: name these where they belong: {missed:?}");
+    assert!(
+        missed.is_empty(),
+        "src/README.md, `{HEADING}`: name these where they belong: {missed:?}"
+    );
 }
 
 #[test]
 fn readme_lists_every_program_that_is_executed() {
-    const HEADING: &str = "### Programs that are executed";
+    const HEADING: &str = "## Programs that are executed";
     let all = sources();
     let mut wrong = String::new();
     for source in all.iter().filter(|source| source.name != PROGRAMS) {
@@ -185,12 +188,12 @@ fn readme_lists_every_program_that_is_executed() {
         if rows.iter().filter(is_its).count() != 1 {
             let _ = writeln!(
                 wrong,
-                "README.md, `{HEADING}`: add the row | {name} | {package} | by which commands |"
+                "src/README.md, `{HEADING}`: add the row | {name} | {package} | by which commands |"
             );
         }
     }
     for row in rows.iter().filter(|row| expected.iter().all(|(name, _)| row[0] != name)) {
-        let _ = writeln!(wrong, "README.md, `{HEADING}`: remove the row of {}", row[0]);
+        let _ = writeln!(wrong, "src/README.md, `{HEADING}`: remove the row of {}", row[0]);
     }
     assert!(wrong.is_empty(), "\n{wrong}");
 }
@@ -201,7 +204,7 @@ fn the_man_page_lists_every_program_that_is_executed() {
     let page = include_str!("../../man/qqmgr.7");
     let (_, section) = page.split_once("\n.Sh MINIMAL HOSTS\n").unwrap();
     let (table, _) = section.split_once("\n.El\n").unwrap();
-    let rows = rows("### Programs that are executed").into_iter();
+    let rows = rows("## Programs that are executed").into_iter();
     let programs = rows.map(|row| row[0]).filter(|name| !name.contains("[qemu]"));
     let missed: Vec<String> = programs
         .filter_map(|name| name.strip_prefix('`')?.strip_suffix('`'))
