@@ -172,7 +172,10 @@ impl<'a> Job<'a> {
             self.guard = Some(Guard::new(&stop, stop::WAITS_FOR_EOF, Stdio::null(), log)?);
         }
         let ready = start.begin(lock, self.limits.left(TIMEOUT_DEFAULT))?.ready;
-        if ready.already_running && !self.is_on_demand() {
+        if args.keep || ready.already_running && !self.is_on_demand() {
+            // A VM that stays needs neither. If it died and another `run` started it anew, that
+            // one's guard would take the mark for somebody who stops the VM.
+            self.using = None;
             self.disarm();
         }
         Ok(ready)

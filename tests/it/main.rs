@@ -22,6 +22,7 @@ mod lifecycle;
 mod locks;
 mod login;
 mod man;
+mod model;
 mod monitor;
 mod orphans;
 mod output;

@@ -466,6 +466,25 @@ fn a_vm_that_is_left_is_stopped_by_the_next_one() {
     stopped(&project);
 }
 
+/// A `run` on a VM that stays is no user of what another `run` starts when that VM has died. Found
+/// by the model of the life cycle.
+#[test]
+fn a_guard_does_not_leave_its_vm_to_a_job_on_an_earlier_one() {
+    let Some((project, _sshd)) = fake("normal") else { return };
+    project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
+    let earlier = Job::new(&project, "earlier", &[]);
+    signal(earlier.running.pid, "STOP");
+    signal(project.pid("vm"), "KILL");
+    let job = Job::new(&project, "job", &[]);
+    let pid = project.pid("vm");
+    job.killed();
+    wait_until("the guard has stopped the VM", SOON, || !project.runs(pid));
+    signal(earlier.running.pid, "CONT");
+    earlier.release();
+    let _ = earlier.running.end();
+    stopped(&project);
+}
+
 // --- on a guest
 
 /// Whether a file came as a whole.
