@@ -2,6 +2,7 @@
 
 mod audit;
 mod cases;
+mod cases_on_qemu;
 mod completions;
 mod console;
 mod control;

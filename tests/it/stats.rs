@@ -99,41 +99,6 @@ fn what_a_machine_uses() {
     project.qqmgr(&["stats", "vm"]).run().stderr(NOT_RUNNING).code(3);
 }
 
-#[test]
-fn several_vms_are_told_one_after_the_other() {
-    let Some(project) = started(&[("vm", NO_MACHINE), ("other", NO_MACHINE)]) else { return };
-    let run = project.qqmgr(&["stats", "--all"]).run();
-    assert_eq!(run.stdout.matches("state:      running\n").count(), 2, "{}", run.stdout);
-    assert_eq!((run.status, run.stderr.as_str()), (Some(0), ""));
-    stop(&project, "other");
-    let down = "qqmgr: error: other: VM `other` is not running\n\
-                qqmgr: hint: `qqmgr start other` starts it\n";
-    project.qqmgr(&["stats", "vm", "other"]).run().stdout(NO_MACHINE_USES).stderr(down).code(3);
-    // Of all there are only those that run, and so it is with patterns.
-    for which in ["--all", "*"] {
-        project.qqmgr(&["stats", which]).run().stdout(NO_MACHINE_USES).success();
-    }
-    project
-        .qqmgr(&["stats", "o*"])
-        .run()
-        .stderr(
-            "qqmgr: error: no VM that runs matches `o*`\n\
-             qqmgr: hint: `qqmgr list --running` shows those that do\n",
-        )
-        .code(3);
-    project
-        .qqmgr(&["stats"])
-        .run()
-        .stderr(
-            "qqmgr: error: `stats` needs a VM, or `--all`\n\
-             qqmgr: hint: usage: qqmgr stats [OPTIONS] [VM...]\n",
-        )
-        .code(2);
-    project.qqmgr(&["stats", "-w", "x*"]).run().stderr("qqmgr: error: no VM [..]\n...\n").code(3);
-    stop(&project, "vm");
-    project.qqmgr(&["stats", "--all"]).run().success();
-}
-
 /// A frozen QEMU, and one whose QMP socket serves somebody else.
 #[test]
 fn of_a_qemu_that_does_not_answer_the_host_tells() {
