@@ -4,8 +4,7 @@
 //! `QQMGR_FAULTS=N` makes the tests that try their luck N times as long.
 
 use crate::harness::{
-    Project, fake_qemu, free_port, has_tool, is_root, real_qemu, signal, wait_until,
-    with_default_signals,
+    Project, fake_qemu, free_port, has_tool, is_root, real_qemu, wait_until, with_default_signals,
 };
 use std::collections::BTreeSet;
 use std::fs;
@@ -213,7 +212,7 @@ fn stop_killed_at_any_point() {
             start.status == Some(0) && settled
         });
         assert_eq!(qemus(&project), BTreeSet::from([project.pid("vm")]), "{delay:?}");
-        // QEMU may take a moment to heed that signal, too.
+        // QEMU may take a moment to heed that too.
         let ended = ["vm ended by SIGTERM in ", "vm was not running\n"];
         answers(&project, &["stop", "vm", "--force"], &ended);
         is_gone(&project);
@@ -450,151 +449,4 @@ fn a_full_disk_is_an_error_that_leaves_no_process() {
     assert!(stderr.starts_with("qqmgr: error: cannot "), "{stderr}");
     assert_eq!(stdout, "exit 1\n");
     assert!(qemus(&project).is_empty());
-}
-
-/// Whatever bytes there are in the path.
-#[test]
-fn a_directory_of_any_name() {
-    let Some(qemu) = real_qemu() else { return };
-    for name in [&b"new\nline"[..], b"not \xff utf-8", b"per%cent$HOME", b"-dash", b"{{.x}}"] {
-        let project = Project::new();
-        let dir = project.path(std::ffi::OsStr::from_bytes(name));
-        fs::create_dir(&dir).unwrap();
-        let config = format!(
-            "[qemu]\nbin = {qemu:?}\n[vm.vm]\n\
-             cmd = \"-nodefaults -machine none -display none\"\nssh.port = {}\n",
-            free_port()
-        );
-        fs::write(dir.join("qqmgr.toml"), config).unwrap();
-        let run = |arguments: &[&str]| {
-            let run = project.qqmgr(arguments).cwd(&dir).run();
-            assert_eq!(run.status, Some(0), "{arguments:?} in {name:?}: {}", run.stderr);
-            run.stdout
-        };
-        run(&["start", "vm"]);
-        assert!(run(&["status", "vm"]).contains("state:      running\n"));
-        let pid = fs::read_to_string(dir.join(".qqmgr/vm.vm/pid")).unwrap();
-        let lines = fs::read_to_string(dir.join(".qqmgr/vm.vm/ssh.conf")).unwrap();
-        assert_eq!(lines.lines().count(), 8, "{lines}");
-        assert!(run(&["stop", "vm", "--force"]).starts_with("vm ended by SIGTERM in "));
-        assert!(!project.runs(pid.trim().parse().unwrap()));
-    }
-}
-
-/// `$(qqmgr start vm)`, a closed standard output, a reader that goes away, cron's empty world.
-#[test]
-fn start_from_everywhere() {
-    for script in [
-        "out=$(\"$QQMGR\" start vm 2>&1) && echo \"$out\" | grep -q started",
-        "\"$QQMGR\" start vm >&- 2>&- <&-",
-        "\"$QQMGR\" start vm | :",
-        "env -i PATH=\"$PATH\" \"$QQMGR\" start vm >/dev/null",
-        "setsid -w \"$QQMGR\" start vm >/dev/null",
-        "( \"$QQMGR\" start vm >/dev/null & wait )",
-    ] {
-        let project = Project::new();
-        project.fake_vm("normal");
-        let run = project.sh(script).run();
-        assert_eq!(run.status, Some(0), "{script}: {}{}", run.stdout, run.stderr);
-        answers(&project, &["status", "vm"], &["name:       vm\nstate:      running\n"]);
-        let pid = project.pid("vm");
-        assert_eq!(qemus(&project), BTreeSet::from([pid]));
-        signal(pid, "KILL");
-    }
-}
-
-/// A pid that was reused by a QEMU of the same user, of another project.
-#[test]
-fn the_qemu_of_another_project_is_never_signalled() {
-    let (Some(ours), Some(theirs)) = (real(), real()) else { return };
-    answers(&theirs, &["start", "vm"], &["vm started: running, pid "]);
-    let pid = theirs.pid("vm");
-    ours.write(".qqmgr/vm.vm/pid", format!("{pid}\n"));
-    answers(&ours, &["status", "vm"], &["name:       vm\nstate:      stopped\n"]);
-    answers(&ours, &["stop", "vm", "--force"], &["vm was not running"]);
-    assert!(theirs.runs(pid));
-    answers(&ours, &["start", "vm"], &["vm started: running, pid "]);
-    assert_ne!(ours.pid("vm"), pid);
-}
-
-/// The project is moved while its VM runs; so is everything that knows of the VM.
-#[test]
-fn a_moved_project_keeps_its_vm() {
-    let Some(project) = real() else { return };
-    let (old, new) = (project.path("old"), project.path("new"));
-    fs::create_dir(&old).unwrap();
-    fs::rename(project.path("qqmgr.toml"), old.join("qqmgr.toml")).unwrap();
-    let run = |arguments: &[&str], dir: &std::path::Path| project.qqmgr(arguments).cwd(dir).run();
-    run(&["start", "vm"], &old).stdout("vm started: [..]\n").success();
-    fs::rename(&old, &new).unwrap();
-    let pid = fs::read_to_string(new.join(".qqmgr/vm.vm/pid")).unwrap();
-    let again = run(&["start", "vm"], &new);
-    again.stdout(format!("vm is already running: running, pid {}, [..]\n", pid.trim())).success();
-    run(&["stop", "vm", "--force"], &new).stdout("vm ended by SIGTERM in [..]\n").success();
-    assert!(!project.runs(pid.trim().parse().unwrap()));
-}
-
-/// What `git clean -fdx` does. The VM is found all the same, and no second one is started.
-#[test]
-fn a_vm_whose_directory_is_removed_is_not_lost() {
-    let Some(project) = real() else { return };
-    answers(&project, &["start", "vm"], &["vm started: running, pid "]);
-    let before = qemus(&project);
-    fs::remove_dir_all(project.path(".qqmgr")).unwrap();
-    let start = project.qqmgr(&["start", "vm"]).run();
-    assert!(start.stderr.contains("files in `") && start.status == Some(1), "{}", start.stderr);
-    assert_eq!(qemus(&project), before);
-    let _ = fs::remove_dir_all(project.path(".qqmgr"));
-    answers(&project, &["stop", "vm"], &["vm ended by SIGTERM in "]);
-    assert!(qemus(&project).is_empty());
-}
-
-/// One runtime directory under two names is one VM.
-#[test]
-fn a_vm_is_the_same_by_another_path() {
-    let Some(project) = real() else { return };
-    fs::create_dir_all(project.path("other")).unwrap();
-    fs::copy(project.path("qqmgr.toml"), project.path("other/qqmgr.toml")).unwrap();
-    answers(&project, &["start", "vm"], &["vm started: running, pid "]);
-    std::os::unix::fs::symlink(project.path(".qqmgr"), project.path("other/.qqmgr")).unwrap();
-    let pid = project.pid("vm");
-    let run = |words: &[&str]| project.qqmgr(words).cwd("other").run();
-    let started = run(&["start", "vm"]);
-    started.stdout(format!("vm is already running: running, pid {pid}, [..]\n")).success();
-    run(&["stop", "vm", "--force"]).stdout("vm ended by SIGTERM in [..]\n").success();
-    assert!(!project.runs(pid));
-    assert!(qemus(&project).is_empty());
-}
-
-/// The kernel cuts a process's name at 15 bytes, here within a character.
-#[test]
-fn a_process_name_that_is_no_text() {
-    let Some(qemu) = real_qemu() else { return };
-    let project = Project::new();
-    project.config(&format!(
-        "[qemu]\nbin = {qemu:?}\n[vm.vm]\ncmd = '-nodefaults -machine none -display none \
-         -name vm,process=ab测试虚拟机'\nssh.port = {}\n",
-        free_port()
-    ));
-    answers(&project, &["start", "vm"], &["vm started: running, pid "]);
-    answers(&project, &["stop", "vm", "--force"], &["vm ended by SIGTERM in "]);
-}
-
-/// As a debugger or a wrapper that was given QEMU's command line.
-#[test]
-fn a_process_that_only_has_the_words_of_a_qemu_is_not_signalled() {
-    let Some(project) = real() else { return };
-    let mut wrapper = Command::new("sh")
-        .args(["-c", "read line", "sh", "-pidfile"])
-        .arg(project.vm_path("vm", "pid"))
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    answers(&project, &["stop", "vm", "--force"], &["vm was not running"]);
-    answers(&project, &["start", "vm"], &["vm started: running, pid "]);
-    answers(&project, &["stop", "vm", "--force"], &["vm ended by SIGTERM in "]);
-    answers(&project, &["stop", "vm", "--force"], &["vm was not running"]);
-    assert!(wrapper.try_wait().unwrap().is_none());
-    drop(wrapper.stdin.take());
-    wrapper.wait().unwrap();
 }

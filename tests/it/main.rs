@@ -5,7 +5,6 @@ mod cases;
 mod cases_on_qemu;
 mod completions;
 mod console;
-mod control;
 mod copies;
 mod debian;
 mod expect;
