@@ -5,7 +5,7 @@
 
 use crate::error::Error;
 use crate::linux;
-use crate::programs;
+use crate::system::programs;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -14,6 +14,7 @@ use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 /// The mode of a directory that only its owner may enter.
 const PRIVATE_DIR: u32 = 0o700;
@@ -163,7 +164,8 @@ pub(crate) fn user_id() -> Result<u32, Error> {
         return Ok(user);
     }
     let mut id = programs::ID.command();
-    let output = id.arg("-u").output().map_err(|error| programs::cannot_run(&id, &error))?;
+    id.arg("-u").stdin(Stdio::null());
+    let output = id.answer()?;
     let said = String::from_utf8_lossy(&output.stdout);
     said.trim().parse().map_err(|_| Error::failed("cannot tell the user: `id -u` gives no number"))
 }

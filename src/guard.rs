@@ -8,12 +8,10 @@
 
 use crate::error::Error;
 use crate::log::Log;
-use crate::programs;
 use crate::system::inherited;
-use crate::text::{command_line, sanitized};
+use crate::text::sanitized;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, Stdio};
 
 /// A signal that is ignored stays ignored in the program. TTOU would stop a process that sets the
@@ -39,14 +37,12 @@ impl Guard {
         stdout: Stdio,
         log: &Log,
     ) -> Result<Self, Error> {
-        log.verbose(|| format!("guard {}", command_line(argv)));
         let failed = |reason: &str| Error::failed(format!("cannot run a guard: {reason}"));
         let words: Vec<OsString> = ["sh", "-c", SCRIPT, "sh"].map(Into::into).into();
         let mut sh = inherited::command(&[&words, argv].concat(), log);
-        sh.process_group(0);
         // If the child held our streams, their readers would wait for it.
         sh.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped());
-        let mut child = sh.spawn().map_err(|error| programs::cannot_run(&sh, &error))?;
+        let mut child = sh.detached(log)?;
         let (Some(pipe), Some(stderr)) = (child.stdin.take(), child.stderr.take()) else {
             return Err(failed("it has no pipes"));
         };

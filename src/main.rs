@@ -19,7 +19,6 @@ mod linux;
 mod log;
 mod out;
 mod png;
-mod programs;
 mod redraw;
 mod report;
 mod source;
@@ -31,6 +30,7 @@ mod text;
 mod toml;
 mod tty;
 mod vm;
+mod wait;
 mod words;
 
 use cli::{Outcome, Parsed, Refused, Run};

@@ -6,10 +6,9 @@
 
 use crate::error::Error;
 use crate::out::{self, Reader};
-use crate::programs;
+use crate::system::programs;
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
-use std::process::Stdio;
 
 /// Rows and columns assumed for a terminal of unknown size.
 const USUAL_SIZE: (usize, usize) = (24, 80);
@@ -57,8 +56,8 @@ fn fitted(text: &str, (rows, columns): (usize, usize)) -> Vec<String> {
 fn size() -> Option<(usize, usize)> {
     let terminal = io::stdout().as_fd().try_clone_to_owned().ok()?;
     let mut stty = programs::STTY.command();
-    stty.arg("size").stdin(Stdio::from(terminal)).stderr(Stdio::null());
-    let output = stty.output().ok()?;
+    stty.arg("size").stdin(terminal);
+    let output = stty.answer().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let (rows, columns) = text.trim().split_once(' ')?;
     let size = (rows.parse().ok()?, columns.parse().ok()?);

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::guard::Guard;
 use crate::log::Log;
-use crate::programs;
+use crate::system::programs;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd as _;
@@ -46,10 +46,9 @@ fn stty(arguments: &[&str], log: &Log) -> Result<String, Error> {
     log.verbose(|| format!("exec stty {}", arguments.join(" ")));
     let mut stty = programs::STTY.command();
     stty.args(arguments).stdin(Stdio::inherit());
-    let output = stty.output().map_err(|error| programs::cannot_run(&stty, &error))?;
+    let output = stty.answer()?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
-        return Err(Error::failed(format!("cannot set the terminal: {said}")));
+        return Err(Error::failed(format!("cannot set the terminal: {}", output.said())));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

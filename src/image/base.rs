@@ -8,14 +8,14 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::files;
 use crate::json;
-use crate::programs;
+use crate::system::programs;
+use crate::system::run::Invocation;
 use crate::text::sanitized;
 use crate::vm::format::{self, Format, Qcow2};
 use std::fs::Metadata;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// A raw image's size is a multiple of this.
 const SECTOR: u64 = 512;
@@ -110,13 +110,13 @@ impl Maker<'_> {
         Err(error.hint(format!("`{}` is the file", disk.display())))
     }
 
-    pub(super) fn qemu_img(&self) -> Result<Command, Error> {
+    pub(super) fn qemu_img(&self) -> Result<Invocation, Error> {
         qemu_img(self.config).map(programs::configured)
     }
 
     pub(super) fn run_qemu_img(
         &self,
-        command: Command,
+        command: Invocation,
         held: Option<&Held>,
     ) -> Result<Said, Error> {
         tools::run(command, held, &mut || (self.exceeded)(), self.log)

@@ -11,11 +11,11 @@ use super::keep::{bases_dir, bases_path};
 use super::tools::{self, Said};
 use crate::error::{Error, Kind};
 use crate::files;
-use crate::programs::{self, Program};
+use crate::system::programs::{self, Program};
+use crate::system::run::Invocation;
 use crate::text::fingerprint;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// How long a server may send nothing before a fetch is given up.
@@ -287,7 +287,7 @@ impl Client {
 
     /// The command that continues where `part` ends. If it outlives this process, it still ends
     /// some time.
-    fn fetch(self, url: &str, part: &Path) -> Command {
+    fn fetch(self, url: &str, part: &Path) -> Invocation {
         match self {
             Self::Curl => {
                 let mut curl = programs::CURL.command();
@@ -305,7 +305,7 @@ impl Client {
         }
     }
 
-    fn head(self, url: &str) -> Command {
+    fn head(self, url: &str) -> Invocation {
         match self {
             Self::Curl => {
                 let mut curl = programs::CURL.command();

@@ -7,15 +7,16 @@ use crate::error::{Error, Kind};
 use crate::files;
 use crate::guard::Guard;
 use crate::log::Log;
-use crate::programs;
 use crate::system::arrivals::{Arrival, Destination};
 use crate::system::departures::{Departure, last_part};
 use crate::system::left_out::{self, LeftOut};
+use crate::system::programs;
+use crate::system::run::Invocation;
 use crate::text::sanitized;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 const METHOD_BYTES_MAX: u64 = 16;
 /// The most characters of a guest's greeting that an error shows.
@@ -234,7 +235,7 @@ fn end_guard(guard: Option<Guard>, dir: Option<&Path>) {
 }
 
 /// Runs scp; `shown` has it show its progress.
-fn run_scp(guest: &Guest, mut scp: Command, shown: bool) -> Result<Output, Error> {
+fn run_scp(guest: &Guest, mut scp: Invocation, shown: bool) -> Result<Output, Error> {
     scp.stdin(Stdio::null());
     let run = if shown { watch } else { capture };
     run(scp, &guest.limits, &guest.log)
@@ -317,7 +318,7 @@ fn greeted(guest: &Guest, error: Error) -> Error {
     greeted.and_then(|asked| greeting(guest, &asked.stdout)).unwrap_or(error)
 }
 
-pub(super) fn ask(guest: &Guest, mut command: Command) -> Result<Output, Error> {
+pub(super) fn ask(guest: &Guest, mut command: Invocation) -> Result<Output, Error> {
     command.stdin(Stdio::null());
     capture(command, &guest.limits, &guest.log)
 }

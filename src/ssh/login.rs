@@ -4,7 +4,7 @@
 use super::run::{Limits, Output, capture};
 use super::{FAILURE_CODE, Guest};
 use crate::error::{Error, Kind};
-use crate::programs;
+use crate::system::programs;
 use crate::vm::wait::poll_long;
 use std::io::IsTerminal as _;
 use std::process::Stdio;

@@ -14,7 +14,8 @@ use crate::config::{Choices, Config, SshSetting};
 use crate::error::Error;
 use crate::files;
 use crate::log::Log;
-use crate::programs::{self, Program};
+use crate::system::programs::{self, Program};
+use crate::system::run::Invocation;
 use crate::vm::{Instance, Paths, process};
 use config::Places;
 use run::Limits;
@@ -22,7 +23,6 @@ pub(crate) use share::{end_shared_connection, forget_guest};
 use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use words::Purpose;
 
 /// The largest `ssh.conf` that is read; this program wrote the file.
@@ -101,7 +101,7 @@ impl Guest {
     }
 
     /// `PROGRAM -F ssh.conf` for a call of qqmgr's own, over the shared connection if there is one.
-    pub(crate) fn command(&self, program: &Program) -> Command {
+    pub(crate) fn command(&self, program: &Program) -> Invocation {
         let mut command = program.command();
         command.arg("-F").arg(&self.paths.ssh_config).args(options(OWN_OPTIONS));
         command.args(self.sharing());
@@ -113,31 +113,31 @@ impl Guest {
     }
 
     /// `ssh -F ssh.conf NAME WORDS...`, for a job of the user's.
-    pub(crate) fn ssh(&self, words: &[OsString]) -> Command {
+    pub(crate) fn ssh(&self, words: &[OsString]) -> Invocation {
         self.ssh_with(options(JOB_OPTIONS).chain(self.sharing()), words)
     }
 
     /// `ssh -F ssh.conf -o ... WORDS...`, for what this program itself does on the guest. `words`
     /// begin with options, if any, and the VM's name.
-    fn own_ssh(&self, words: &[&OsStr]) -> Command {
+    fn own_ssh(&self, words: &[&OsStr]) -> Invocation {
         let mut command = self.command(&programs::SSH);
         command.args(words);
         command
     }
 
     /// A command that runs a script of this program on the guest.
-    fn script(&self, script: &OsStr) -> Command {
+    fn script(&self, script: &OsStr) -> Invocation {
         self.own_ssh(&[OsStr::new(&self.name), script])
     }
 
     /// `ssh` over a connection of its own, which ends with it: the master of a shared connection
     /// would keep the session when this ssh is killed.
-    pub(crate) fn ssh_alone(&self, words: &[OsString]) -> Command {
+    pub(crate) fn ssh_alone(&self, words: &[OsString]) -> Invocation {
         self.ssh_with(options(JOB_OPTIONS).chain(options(&["ControlPath=none"])), words)
     }
 
     /// `ssh` for the user's own `qqmgr ssh`, over a shared connection if that is possible.
-    pub(crate) fn users_ssh(&self, words: &[OsString]) -> Command {
+    pub(crate) fn users_ssh(&self, words: &[OsString]) -> Invocation {
         let purpose = Purpose::of(words);
         let command: &[&str] = if purpose.has_command { &["RemoteCommand=none"] } else { &[] };
         let shared = purpose.may_share() || purpose.is_control;
@@ -156,7 +156,7 @@ impl Guest {
         path.flat_map(|path| ["-o".into(), "ControlMaster=no".into(), "-o".into(), path])
     }
 
-    fn ssh_with(&self, options: impl Iterator<Item = OsString>, words: &[OsString]) -> Command {
+    fn ssh_with(&self, options: impl Iterator<Item = OsString>, words: &[OsString]) -> Invocation {
         let mut command = programs::SSH.command();
         command.arg("-F").arg(&self.paths.ssh_config);
         command.args(options).arg(&self.name).args(words);
@@ -165,7 +165,7 @@ impl Guest {
 
     /// An `ssh -v` whose messages show whether the guest's server answers within this many seconds;
     /// it asks the server for nothing.
-    pub(crate) fn question(&self, seconds: u64) -> Command {
+    pub(crate) fn question(&self, seconds: u64) -> Invocation {
         let mut command = programs::SSH.command();
         command.arg("-F").arg(&self.paths.ssh_config);
         let timeout = format!("ConnectTimeout={seconds}");

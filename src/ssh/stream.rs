@@ -9,14 +9,14 @@ use super::copy::{ask, is_pattern, local};
 use super::run::{MARK, pipe};
 use super::{FAILURE_CODE, Guest};
 use crate::error::Error;
-use crate::programs;
 use crate::system::departures::last_part;
 use crate::system::left_out::LeftOut;
+use crate::system::programs;
+use crate::system::run::Invocation;
 use crate::text::sanitized;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// `$1` is the destination, `$2` the name within the stream, or `.` for a source without a name,
 /// `$3` the number of sources.
@@ -126,7 +126,7 @@ pub(super) fn put(guest: &Guest, from: &[PathBuf], to: &OsStr) -> Result<(), Err
 }
 
 /// The command that sends a source from the guest.
-pub(super) fn sender(guest: &Guest, from: &OsStr) -> Command {
+pub(super) fn sender(guest: &Guest, from: &OsStr) -> Invocation {
     let from = home_relative(from);
     let (dir, name) = match last_part(&from) {
         Some(name) => (parent(Path::new(&from)), name),
@@ -137,14 +137,14 @@ pub(super) fn sender(guest: &Guest, from: &OsStr) -> Command {
 }
 
 /// The command that unpacks a stream into a directory.
-pub(super) fn receiver(dir: &Path) -> Command {
+pub(super) fn receiver(dir: &Path) -> Invocation {
     let mut tar = tar();
     // The guest must not choose owners or set-user-ID bits here.
     tar.args(["--no-same-owner", "--no-same-permissions", "-xf", "-", "-C"]).arg(dir);
     tar
 }
 
-fn tar() -> Command {
+fn tar() -> Invocation {
     let mut tar = programs::TAR.command();
     // The user's options would change what is packed and where it goes; messages are in one
     // language.

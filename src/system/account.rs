@@ -1,7 +1,7 @@
 //! TRUSTED CORE: runs `id`. Looks up users and groups of this host.
 
 use crate::files;
-use crate::programs;
+use crate::system::programs;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -52,7 +52,8 @@ fn table(path: &str) -> Option<String> {
 /// be a server.
 fn id(option: &str) -> Option<String> {
     let mut id = programs::ID.command();
-    let output = id.arg(option).stdin(Stdio::null()).output().ok()?;
+    id.arg(option).stdin(Stdio::null());
+    let output = id.answer().ok()?;
     let said = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| said.trim().to_string())
 }

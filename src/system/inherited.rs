@@ -8,11 +8,12 @@
 
 use crate::linux;
 use crate::log::Log;
-use crate::programs::{self, Program};
+use crate::system::programs::{self, Program};
+use crate::system::run::Invocation;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// Every shell closes descriptors of one digit (POSIX, XCU 2.7); dash closes no others.
 const DIGIT_MAX: u32 = 9;
@@ -23,7 +24,7 @@ const SHELLS: [(&Program, &[&str]); 3] =
 /// The command for `argv`, whose first word is the program. It inherits only the three standard
 /// descriptors and those that its own words name. A warning names a descriptor that stays open
 /// because no shell of this host can close it.
-pub(crate) fn command(argv: &[OsString], log: &Log) -> Command {
+pub(crate) fn command(argv: &[OsString], log: &Log) -> Invocation {
     let mut unwanted = linux::inherited_files();
     unwanted.retain(|fd| !is_named(argv, *fd));
     unwanted.sort_unstable();
@@ -40,7 +41,7 @@ pub(crate) fn command(argv: &[OsString], log: &Log) -> Command {
         warn(&unwanted[closed..], log);
         shell.arg("-c").arg(format!("{}; exec \"$@\"", closing(&unwanted[..closed])));
         shell.arg("sh").args(argv);
-        return shell;
+        return shell.traced_as(argv);
     }
     warn(&unwanted, log);
     let mut command = programs::configured(program);
@@ -49,7 +50,7 @@ pub(crate) fn command(argv: &[OsString], log: &Log) -> Command {
 }
 
 /// Finds a shell, and gives how many of the descriptors it can close, counted from the first.
-fn shell_for(unwanted: &[u32]) -> Option<(Command, usize)> {
+fn shell_for(unwanted: &[u32]) -> Option<(Invocation, usize)> {
     let installed = || SHELLS.into_iter().filter(|(program, _)| program.find().is_some());
     let shell = |(program, arguments): (&Program, &[&str])| {
         let mut shell = program.command();
@@ -66,12 +67,12 @@ fn shell_for(unwanted: &[u32]) -> Option<(Command, usize)> {
 }
 
 /// Whether this shell can close all of them; runs it to find out.
-fn closes(mut shell: Command, unwanted: &[u32]) -> bool {
+fn closes(mut shell: Invocation, unwanted: &[u32]) -> bool {
     let is_closed = |fd: &u32| format!("[ ! -h {}/self/fd/{fd} ]", linux::PROC);
     let all_are: Vec<String> = unwanted.iter().map(is_closed).collect();
     let script = format!("{}; {}", closing(unwanted), all_are.join(" && "));
-    shell.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    shell.status().is_ok_and(|status| status.success())
+    shell.args(["-c", &script]).stdin(Stdio::null());
+    shell.answer().is_ok_and(|answer| answer.status.success())
 }
 
 fn closing(unwanted: &[u32]) -> String {

@@ -6,10 +6,11 @@
 use super::ps::{self, Shown};
 use crate::error::Error;
 use crate::linux::{self, PROC};
-use crate::programs;
+use crate::system::programs;
+use crate::system::run::Output;
 use std::io;
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 
 /// A live process as the system shows it.
 pub(crate) struct Seen {
@@ -29,7 +30,7 @@ pub(crate) fn see(pid: u32) -> Result<Option<Seen>, Error> {
         let Some(stat) = linux::stat(pid).map_err(|error| unseen(&error))? else { return Ok(None) };
         (stat.state, stat.start_ticks.map(|ticks| ticks.to_string()), None)
     } else {
-        let shown = ps::processes(Some(pid)).map_err(|error| unseen(&error))?;
+        let shown = ps::processes(Some(pid))?;
         let Some(shown) = shown.into_iter().find(|shown| shown.pid == pid) else {
             return Ok(None);
         };
@@ -57,6 +58,6 @@ pub(crate) fn signal(pid: u32, name: &str) -> Result<Output, Error> {
     // `kill` is a builtin of every sh; slim images have no program of that name.
     let mut kill = programs::SH.command();
     kill.args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &pid.to_string()]);
-    let output = kill.stdin(Stdio::null()).output();
-    output.map_err(|error| programs::cannot_run(&kill, &error))
+    kill.stdin(Stdio::null());
+    kill.answer()
 }

@@ -7,11 +7,11 @@
 
 use crate::error::Error;
 use crate::linux::{self, PROC, Usage};
-use crate::programs;
-use std::io::ErrorKind;
+use crate::system::programs;
+use crate::system::run::Output;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -68,7 +68,7 @@ pub(crate) fn check() -> Result<(), Error> {
     };
     match processes(Some(own)) {
         Ok(shown) if shown.iter().any(|process| process.pid == own) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
+        Err(_) if programs::PS.find().is_none() => {
             unseen("no `ps`", ", or install ps (Debian: procps)")
         }
         _ => unseen("`ps` does not show them", ", without which that of Linux shows nothing"),
@@ -82,7 +82,7 @@ pub(crate) fn has_shown(pid: u32) -> bool {
 }
 
 /// The process of this pid, if there is one, and possibly others; without a pid, all processes.
-pub(crate) fn processes(pid: Option<u32>) -> std::io::Result<Vec<Shown>> {
+pub(crate) fn processes(pid: Option<u32>) -> Result<Vec<Shown>, Error> {
     let pid_text = pid.map(|pid| pid.to_string());
     let selection = pid_text.as_deref().map_or(vec!["-A"], |pid| vec!["-p", pid]);
     let output = run(&[COLUMNS, &selection].concat())?;
@@ -117,11 +117,12 @@ fn parse_usage(line: &str) -> Option<Usage> {
     Some(Usage { cpu, rss_bytes: rss.trim().parse::<u64>().ok()?.checked_mul(1024)? })
 }
 
-fn run(arguments: &[&str]) -> std::io::Result<Output> {
+fn run(arguments: &[&str]) -> Result<Output, Error> {
     let mut ps = programs::PS.command();
     // Text that is not ASCII is shown unchanged, and lines are as long as BusyBox allows.
     ps.args(arguments).env("LC_ALL", "C.UTF-8").env("COLUMNS", "9999").env("TZ", "UTC0");
-    ps.stdin(Stdio::null()).output()
+    ps.stdin(Stdio::null());
+    ps.answer()
 }
 
 /// Parses `PID UID STAT LSTART ARGS`, or `PID STAT ARGS` if not `full`. Gives `None` for the header

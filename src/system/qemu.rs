@@ -1,12 +1,10 @@
-//! TRUSTED CORE: starts QEMU, and learns how a QEMU that this process has started ends.
+//! Starts QEMU, and learns how a QEMU that this process has started ends.
 
 use super::inherited;
 use crate::error::Error;
 use crate::log::Log;
-use crate::text::command_line;
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Mutex;
@@ -25,18 +23,12 @@ pub(crate) fn spawn(
     output: &File,
     log: &Log,
 ) -> Result<Qemu, Error> {
-    let program = argv.first().ok_or_else(|| Error::failed("no QEMU"))?;
-    log.verbose(|| format!("exec {}", command_line(argv)));
-    let failed = |error| {
-        Error::io("run", Path::new(program), &error)
-            .hint("`bin` in `[qemu]` says which QEMU is run")
-    };
-    let outputs = output.try_clone().and_then(|stdout| Ok((stdout, output.try_clone()?)));
-    let (stdout, stderr) = outputs.map_err(failed)?;
+    let hint = "`bin` in `[qemu]` says which QEMU is run";
     let mut command = inherited::command(argv, log);
-    command.current_dir(dir).process_group(0);
-    command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
-    command.spawn().map(Qemu).map_err(failed)
+    let outputs = output.try_clone().and_then(|stdout| Ok((stdout, output.try_clone()?)));
+    let (stdout, stderr) = outputs.map_err(|error| command.failed(&error))?;
+    command.current_dir(dir).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    command.detached(log).map(Qemu).map_err(|error| error.hint(hint))
 }
 
 impl Qemu {

@@ -12,12 +12,11 @@ use crate::error::Error;
 use crate::files;
 use crate::json::Value;
 use crate::log::Log;
-use crate::programs;
 use crate::system::inherited;
-use crate::text::{command_line, sanitized};
+use crate::system::programs;
+use crate::text::sanitized;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
 /// The variable that names a program to use instead of `gdb`, such as `gdb-multiarch`.
@@ -54,7 +53,7 @@ impl Gdb {
     /// Finds the debugger. Called before any file of the VM is made.
     pub(crate) fn find() -> Result<Self, Error> {
         let chosen = std::env::var_os(PROGRAM_VARIABLE).filter(|name| !name.is_empty());
-        let program = chosen.unwrap_or_else(|| programs::GDB.command().get_program().into());
+        let program = chosen.unwrap_or_else(|| programs::GDB.name().into());
         let name = program.to_string_lossy();
         if !name.contains('/') && programs::find(&name).is_none() {
             let error = Error::failed(format!("there is no program `{name}`"));
@@ -99,9 +98,7 @@ impl Gdb {
         let mut command = inherited::command(&argv, log);
         // gdb runs the wrapper with it, and other shells than sh read words differently.
         command.env("SHELL", "/bin/sh");
-        log.verbose(|| format!("exec {}", command_line(&argv)));
-        let error = command.exec();
-        programs::cannot_run(&command, &error)
+        command.exec(log)
     }
 
     fn word(mut self, word: impl Into<OsString>) -> Self {

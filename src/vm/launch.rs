@@ -14,7 +14,7 @@ use super::{Paths, causes, last_words, shutdown, wait};
 use crate::error::{Error, Kind};
 use crate::files;
 use crate::log::Log;
-use crate::programs;
+use crate::system::programs;
 use crate::system::qemu::{self, Qemu};
 use std::fs::File;
 use std::path::{Path, PathBuf};

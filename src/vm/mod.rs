@@ -25,6 +25,7 @@ pub(crate) mod paths;
 pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod qmp;
+mod question;
 pub(crate) mod schema;
 pub(crate) mod screen;
 pub(crate) mod session;
@@ -33,8 +34,8 @@ pub(crate) mod snapshot;
 pub(crate) mod state;
 pub(crate) mod stats;
 pub(crate) mod tail;
-pub(crate) mod wait;
 pub(crate) mod watch;
 
+pub(crate) use crate::wait;
 pub(crate) use instance::Instance;
 pub(crate) use paths::Paths;

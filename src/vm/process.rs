@@ -198,7 +198,7 @@ pub(crate) enum CommandLines {
 impl CommandLines {
     pub(crate) fn read() -> Result<Self, Error> {
         if !linux::is_there() {
-            return ps::processes(None).map(Self::Shown).map_err(|error| unseen(&error));
+            return ps::processes(None).map(Self::Shown);
         }
         let pids = linux::pids().map_err(|error| unseen(&error))?;
         let lines = pids.into_iter().filter_map(|pid| linux::command_line(pid).transpose());
@@ -241,7 +241,7 @@ fn claims(pid: u32, seen: &Seen, pid_file: &Path) -> Result<bool, Error> {
 /// QEMU's pid file or log open.
 fn search(paths: &Paths) -> Result<Option<Process>, Error> {
     if !linux::is_there() {
-        let shown = ps::processes(None).map_err(|error| unseen(&error))?;
+        let shown = ps::processes(None)?;
         for pid in shown.iter().filter(|p| p.has_words("-pidfile", &paths.pid)).map(|p| p.pid) {
             if let Some(seen) = see(pid)?
                 && claims(pid, &seen, &paths.pid)?

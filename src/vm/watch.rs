@@ -4,18 +4,18 @@
 use super::events::{self, Ending, Story};
 use super::guest::{Guest, Look};
 use super::process::{self, Process};
+use super::question::Questions;
 use super::state::{State, start_again};
 use super::tail::tail;
 use super::{Paths, last_words, launch, wait};
 use crate::error::{Error, Kind};
 use crate::log::Log;
 use crate::system::probe::Probe;
-use crate::system::question::Questions;
+use crate::system::run::Invocation;
 use crate::text::{Search, sanitized};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// How often the progress line is updated.
@@ -153,8 +153,8 @@ impl Watch<'_> {
 
     /// Waits until the guest's ssh server has introduced itself to ssh, which knows how to reach
     /// it.
-    pub(crate) fn ssh_by<F: Fn(u64) -> Command>(&self, command: F) -> Result<(), Error> {
-        let mut questions = Questions::new(command);
+    pub(crate) fn ssh_by<F: Fn(u64) -> Invocation>(&self, command: F) -> Result<(), Error> {
+        let mut questions = Questions::new(command, self.log);
         let result = self.until_ssh(|_| questions.has_answered());
         with_trouble(result, questions.trouble())
     }

@@ -35,8 +35,6 @@ mod log;
 mod out;
 #[path = "../../src/png.rs"]
 mod png;
-#[path = "../../src/programs.rs"]
-mod programs;
 #[path = "../../src/redraw.rs"]
 mod redraw;
 #[path = "../../src/report.rs"]
@@ -59,6 +57,8 @@ mod toml;
 mod tty;
 #[path = "../../src/vm/mod.rs"]
 mod vm;
+#[path = "../../src/wait.rs"]
+mod wait;
 #[path = "../../src/words.rs"]
 mod words;
 

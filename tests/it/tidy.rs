@@ -23,14 +23,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("hint", &["text"]),
     ("error", &["hint", "json", "source"]),
     ("linux", &[]),
-    ("programs", &["error"]),
+    ("wait", &[]),
     ("report", &["json"]),
-    ("guard", &["error", "log", "programs", "system", "text"]),
-    ("tty", &["error", "guard", "log", "programs"]),
-    ("files", &["error", "linux", "programs"]),
+    ("guard", &["error", "log", "system", "text"]),
+    ("tty", &["error", "guard", "log", "system"]),
+    ("files", &["error", "linux", "system"]),
     ("out", &["error"]),
-    ("system", &["error", "files", "linux", "log", "programs", "text"]),
-    ("redraw", &["error", "out", "programs"]),
+    ("system", &["error", "files", "linux", "log", "text", "wait"]),
+    ("redraw", &["error", "out", "system"]),
     ("png", &[]),
     ("cli", &["error", "json", "log", "report", "text"]),
     (
@@ -39,25 +39,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "vm",
-        &[
-            "error", "files", "json", "linux", "log", "programs", "source", "system", "text",
-            "words",
-        ],
+        &["error", "files", "json", "linux", "log", "source", "system", "text", "wait", "words"],
     ),
-    (
-        "image",
-        &["config", "error", "files", "json", "log", "programs", "source", "system", "text", "vm"],
-    ),
-    (
-        "ssh",
-        &["config", "error", "files", "guard", "linux", "log", "programs", "system", "text", "vm"],
-    ),
+    ("image", &["config", "error", "files", "json", "log", "source", "system", "text", "vm"]),
+    ("ssh", &["config", "error", "files", "guard", "linux", "log", "system", "text", "vm"]),
     (
         "commands",
         &[
             "cli", "config", "error", "files", "glob", "guard", "hint", "image", "json", "linux",
-            "log", "out", "png", "programs", "redraw", "report", "source", "ssh", "system",
-            "terminal", "text", "tty", "vm", "words",
+            "log", "out", "png", "redraw", "report", "source", "ssh", "system", "terminal", "text",
+            "tty", "vm", "words",
         ],
     ),
     ("main", &["cli", "commands", "error", "hint", "json", "out", "report"]),
@@ -145,7 +136,7 @@ fn one_place_sleeps() {
         .filter(|source| source.code.contains("sleep("))
         .map(|source| source.name)
         .collect();
-    assert_eq!(sleeping, ["src/vm/wait.rs"]);
+    assert_eq!(sleeping, ["src/wait.rs"]);
 }
 
 /// What tells the time of day is moved by who sets it; only a record of it may be kept.

@@ -7,19 +7,21 @@ use super::{Disk, Disks, Snapshot, Tag, Whole, parse};
 use crate::error::Error;
 use crate::json;
 use crate::log::Log;
-use crate::programs;
-use crate::text::{command_line, sanitized};
+use crate::system::programs;
+use crate::text::sanitized;
 use crate::vm::Paths;
 use crate::vm::format::{self, Format};
 use crate::vm::lock::Lock;
 use crate::vm::named::{Image, images};
 use crate::vm::options::Argument;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 const QCOW2: &str = "qcow2";
+/// The description of a disk with a thousand snapshots has some 300 KiB.
+const OUTPUT_BYTES_MAX: usize = 16 << 20;
 
 /// Access to the disks of a stopped VM.
 pub(crate) struct Stopped<'a> {
@@ -150,13 +152,10 @@ impl Stopped<'_> {
     fn run(&self, file: &str, words: &[&OsStr]) -> Result<Vec<u8>, Error> {
         let mut command = programs::configured(&self.qemu_img);
         let stdin = self.lock.map_or_else(|| Ok(Stdio::null()), Lock::stdin);
-        let stdin = stdin.map_err(|error| programs::cannot_run(&command, &error))?;
+        let stdin = stdin.map_err(|error| command.failed(&error))?;
         command.args(words).current_dir(self.dir).stdin(stdin);
-        self.log.verbose(|| {
-            let words = std::iter::once(command.get_program()).chain(command.get_args());
-            command_line(words.map(OsString::from))
-        });
-        let output = command.output().map_err(|error| programs::cannot_run(&command, &error))?;
+        // A snapshot of a large disk may take minutes, and must not be cut off half done.
+        let output = command.captured(OUTPUT_BYTES_MAX, &mut || None, self.log)?;
         if output.status.success() {
             return Ok(output.stdout);
         }

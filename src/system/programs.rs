@@ -1,13 +1,13 @@
-//! Lists every program that is executed on this host. Each is a row of [`NAMED`], or is named by
-//! the user, in `bin` and `img` of `[qemu]` and in `QQMGR_GDB`. Nothing else in `src/` makes a
-//! [`Command`], so this file is the whole list; src/README.md says when each is run.
+//! Lists every program that is executed on this host. Each is a constant here, or is named by
+//! the user, in `bin` and `img` of `[qemu]` and in `QQMGR_GDB`. Nothing else makes an
+//! [`Invocation`], so this file is the whole list; src/README.md says when each is run.
 
+use super::run::Invocation;
 use crate::error::Error;
 use std::ffi::OsStr;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// The name of a program, which is searched for in `PATH`, and its Debian package.
 pub(crate) struct Program(&'static str, &'static str);
@@ -30,14 +30,13 @@ pub(crate) const STTY: Program = Program("stty", "coreutils");
 pub(crate) const TAR: Program = Program("tar", "tar");
 pub(crate) const WGET: Program = Program("wget", "wget");
 
-const NAMED: &[Program] = &[
-    BASH, BUSYBOX, CURL, DF, GDB, ID, OPENSSL, PS, SCP, SH, SHA256SUM, SHASUM, SSH, SSH_KEYGEN,
-    STTY, TAR, WGET,
-];
-
 impl Program {
-    pub(crate) fn command(&self) -> Command {
-        Command::new(self.0)
+    pub(crate) fn command(&self) -> Invocation {
+        Invocation::new(self.0, Some(self.1))
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.0
     }
 
     pub(crate) fn find(&self) -> Option<PathBuf> {
@@ -46,8 +45,9 @@ impl Program {
 }
 
 /// The command for a program that the user names.
-pub(crate) fn configured(program: impl AsRef<OsStr>) -> Command {
-    Command::new(program)
+pub(crate) fn configured(program: impl AsRef<OsStr>) -> Invocation {
+    let is_sh = program.as_ref() == SH.0;
+    Invocation::new(program, is_sh.then_some(SH.1))
 }
 
 /// Finds the program of this name in `PATH`.
@@ -97,18 +97,5 @@ pub(crate) fn missing(program: &str, dir: &Path, hint: &str) -> Error {
             "it has to be one program: name a script that ends with `exec {program} \"$@\"`"
         )),
         _ => error.hint(hint),
-    }
-}
-
-/// The error for a program that could not be run. For a missing one the hint says what to install.
-pub(crate) fn cannot_run(command: &Command, error: &io::Error) -> Error {
-    let name = command.get_program();
-    let failed = Error::io("run", Path::new(name), error);
-    let known = NAMED.iter().find(|program| name == program.0);
-    match known {
-        Some(Program(_, package)) if error.kind() == ErrorKind::NotFound => {
-            failed.hint(format!("install it (Debian: {package})"))
-        }
-        _ => failed,
     }
 }
