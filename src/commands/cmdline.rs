@@ -10,7 +10,7 @@ use crate::cli::{Args, Command, Outcome, Run};
 use crate::config::{Choices, Config};
 use crate::error::Kind;
 use crate::report::Report;
-use crate::vm::Instance;
+use crate::vm::Look;
 
 pub(crate) static COMMAND: Command = Command {
     name: "cmdline",
@@ -27,7 +27,8 @@ fn run(args: &Args) -> Outcome {
     let config = Config::load(args)?;
     let target = Target::new(&config, args, &args.vm(), args.log())?;
     let vm = target.vm()?;
-    let running = Instance::of_running(&target.paths)?.map(|instance| instance.ssh_port);
+    let running =
+        Look::by_files(&target.paths)?.running_record()?.map(|instance| instance.ssh_port);
     let port = vm.port.fixed().or(running).unwrap_or_else(|| likely_port(&config, vm));
     let start = StartOptions::of(args);
     let mut argv = own_argv(&target, vm, &start, port)?;

@@ -13,7 +13,7 @@ use crate::cli::complete::{Kind, Place, place};
 use crate::config::Config;
 use crate::log::Log;
 use crate::out;
-use crate::vm::Instance;
+use crate::vm::Look;
 use crate::vm::named::images;
 use crate::vm::options::arguments_of;
 use crate::vm::snapshot::header;
@@ -125,7 +125,7 @@ fn tags(place: &Place) -> Option<Vec<String>> {
     let name = vm.to_str().filter(|_| action == "load" || action == "delete")?;
     let (config, args) = (config(place)?, Args::default());
     let target = Target::new(&config, &args, name, Log::new(false)).ok()?;
-    let recorded = Instance::of_running(&target.paths).ok().flatten();
+    let recorded = Look::by_files(&target.paths).and_then(Look::running_record).ok().flatten();
     let argv = if let Some(instance) = recorded {
         instance.own_argv().to_vec()
     } else {

@@ -13,8 +13,8 @@ use crate::text::{Search, sanitized};
 use crate::tty::Raw;
 use crate::vm::console::{self, Console};
 use crate::vm::events::Ending;
+use crate::vm::look;
 use crate::vm::output::Output;
-use crate::vm::process;
 use std::io::{self, ErrorKind, IsTerminal as _, Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
@@ -96,7 +96,7 @@ fn run(args: &Args) -> Outcome {
     }
     let config = Config::load(args)?;
     let target = Target::new(&config, args, &args.vm(), args.log())?;
-    process::running(&target.name, &target.paths)?;
+    look::running(&target.name, &target.paths)?;
     if !console::is_there(&target.paths) {
         return Err(without(&target));
     }

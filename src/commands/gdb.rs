@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::vm::gdb::{self, Gdb};
 use crate::vm::lock::{LOCK_WAIT, lock};
-use crate::vm::process;
+use crate::vm::look;
 use crate::vm::session::Session;
 
 pub(crate) static COMMAND: Command = Command {
@@ -49,7 +49,7 @@ fn guest(gdb: Gdb, target: &Target) -> Result<Gdb, Error> {
 
 fn qemu(gdb: Gdb, target: &Target) -> Result<Gdb, Error> {
     let Target { config, name, paths, log, .. } = target;
-    if let Some(process) = process::find(paths)?.filter(|process| !process.exiting) {
+    if let Some(process) = look::find(paths)?.filter(|process| !process.exiting) {
         return Ok(gdb.attached_to(process.pid));
     }
     let mut start = Start::new(target, StartOptions::default())?;

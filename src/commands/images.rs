@@ -1,7 +1,7 @@
 //! The images that VMs use: they are made before a start, and cannot be reset during it. Also finds
 //! the VMs that use an image.
 
-use super::target::{Target, may_run};
+use super::target::Target;
 use crate::config::model::Vm;
 use crate::config::{Choices, Config};
 use crate::error::Error;
@@ -9,7 +9,7 @@ use crate::image::build::{Maker, reachable};
 use crate::image::fetch::PATIENCE_DEFAULT;
 use crate::image::hold::{Exceeded, Held};
 use crate::image::look;
-use crate::vm::{Instance, Paths};
+use crate::vm::{Look, Paths};
 use std::path::Path;
 
 /// The images of a VM, complete.
@@ -69,11 +69,11 @@ pub(super) struct User {
 pub(super) fn users(config: &Config) -> Result<Vec<User>, Error> {
     let running = config.vms_with_a_dir()?.into_iter().filter_map(|name| {
         let paths = Paths::new(config.vm_dir(&name));
-        if !may_run(&paths) {
-            return None;
+        match Look::by_files(&paths) {
+            Ok(look) if look.place.is_gone() => None,
+            Ok(look) => Some(Ok(User { argv: look.record?.argv, name })),
+            Err(error) => Some(Err(error)),
         }
-        let record = Instance::read(&paths).transpose()?;
-        Some(record.map(|record| User { argv: record.argv, name }))
     });
     running.collect()
 }

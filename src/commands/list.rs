@@ -15,9 +15,10 @@ use crate::report::{
 };
 use crate::system::ps;
 use crate::vm::events::End;
-use crate::vm::process::{self, CommandLines, Look};
+use crate::vm::look::Place;
+use crate::vm::search::CommandLines;
 use crate::vm::state::State;
-use crate::vm::{Instance, Paths};
+use crate::vm::{Look, Paths};
 
 pub(crate) static COMMAND: Command = Command {
     name: "list",
@@ -91,7 +92,7 @@ fn list(args: &Args, config: &Config) -> Outcome {
     let others = with_a_dir.iter().filter(|name| !config.is_declared(name));
     let running = others.filter_map(|name| {
         let paths = Paths::new(config.vm_dir(name));
-        let look = || process::look(&paths);
+        let look = || Look::by_files(&paths);
         runs_unconfigured(config, &paths).then(|| Entry::new(name, None, &paths, look()))
     });
     let mut entries: Vec<Entry> = configured.chain(running).collect();
@@ -106,26 +107,28 @@ fn list(args: &Args, config: &Config) -> Outcome {
 
 /// Looks for a VM in its directory, if it has one, and more closely if a command line names it.
 fn look(paths: &Paths, has_dir: bool, lines: &CommandLines) -> Result<Look, Error> {
-    match if has_dir { process::look(paths)? } else { Look::Gone } {
-        Look::Gone if lines.name(&paths.pid) => process::look_anywhere(paths),
-        look => Ok(look),
+    let look = if has_dir { Look::by_files(paths)? } else { Look::nothing() };
+    if look.place.is_gone() && lines.name(&paths.pid) {
+        return Look::everywhere(paths);
     }
+    Ok(look)
 }
 
 impl Entry {
     /// Makes an entry. `vm` is `None` for a VM that is no longer configured.
     fn new(name: &str, vm: Option<&Vm>, paths: &Paths, look: Result<Look, Error>) -> Self {
-        let may_run = !matches!(look, Ok(Look::Gone));
-        let instance = may_run.then(|| Instance::read(paths).ok()?).flatten();
-        let recorded = instance.as_ref().map(|instance| instance.ssh_port);
-        let (state, process) = match look {
-            Ok(Look::Here(process)) => {
-                (State::at_a_glance(paths, Some(&process), instance.as_ref()), Some(process))
+        let (record, place) = look.map(|look| (look.record, look.place)).ok().unzip();
+        let record = record.flatten();
+        let (state, process) = match place {
+            Some(Place::Here(process)) => {
+                (State::at_a_glance(paths, Some(&process), record.as_ref()), Some(process))
             }
-            Ok(Look::Gone) => (State::Stopped, None),
-            Ok(Look::Unseen) => (State::Qemu("running".into()), None),
-            Ok(Look::OtherHost(_)) | Err(_) => (State::Unknown, None),
+            Some(Place::Gone) => (State::Stopped, None),
+            Some(Place::Unseen) => (State::Qemu("running".into()), None),
+            Some(Place::OtherHost(_)) | None => (State::Unknown, None),
         };
+        let record = record.filter(|_| state != State::Stopped);
+        let recorded = record.map(|record| record.ssh_port);
         Self {
             name: name.to_string(),
             end: if state == State::Stopped { End::of(paths) } else { None },

@@ -12,7 +12,7 @@ use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::Report;
 use crate::text::{did_you_mean, nearest, sanitized};
-use crate::vm::process;
+use crate::vm::look;
 use crate::vm::session::Session;
 use std::io::{self, IsTerminal as _};
 
@@ -43,7 +43,7 @@ fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) -> Result<(), Error> {
         tell(execute(&target, &mut session, &command));
         return Ok(());
     }
-    let process = process::running(&target.name, &target.paths)?;
+    let process = look::running(&target.name, &target.paths)?;
     let input = Input::new("(qemu) ");
     while let Some(line) = input.next(&process)? {
         let command = String::from_utf8(line).map_err(|_| not_text())?;

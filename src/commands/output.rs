@@ -11,8 +11,9 @@ use crate::out::{self, Collected, Reader};
 use crate::report::Report;
 use crate::terminal::Filter;
 use crate::vm::boots;
+use crate::vm::look;
 use crate::vm::output::Output;
-use crate::vm::process::{self, Process};
+use crate::vm::process::Process;
 use std::ffi::OsStr;
 
 /// The number of lines on a terminal without `--lines`: about what it can show at once.
@@ -98,7 +99,7 @@ fn run(command: &Command, args: &Args, source: Source) -> Outcome {
     let target = Target::new(&config, args, &args.vm(), args.log())?;
     // Look for the process before the file: a new start replaces the file, which then belongs to
     // another process.
-    let process = process::find_anywhere(&target.paths)?.filter(|_| args.follow && args.boot == 0);
+    let process = look::find_anywhere(&target.paths)?.filter(|_| args.follow && args.boot == 0);
     let file = match source {
         Source::Serial => boots::path(&target.paths, args.boot),
         Source::Log => target.paths.log.clone(),

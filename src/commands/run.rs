@@ -20,7 +20,7 @@ use crate::vm::launch::Ready;
 use crate::vm::lock::{LOCK_WAIT, Use, lock};
 use crate::vm::process::Process;
 use crate::vm::shutdown::{self, Force};
-use crate::vm::{Instance, events, process};
+use crate::vm::{Instance, events, look};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -155,11 +155,11 @@ impl<'a> Job<'a> {
         if args.fresh {
             check_blockdevs(name, start.plan()?.own_argv())?;
         }
-        if process::find_anywhere(paths)?.is_none() {
+        if look::find_anywhere(paths)?.is_none() {
             start.prepare(&|| self.limits.exceeded())?;
         }
         let lock = lock(paths, name, COMMAND.name, self.limits.left(LOCK_WAIT), log)?;
-        if let Some(process) = process::find_anywhere(paths)?.filter(|process| !process.exiting) {
+        if let Some(process) = look::find_anywhere(paths)?.filter(|process| !process.exiting) {
             if process.lost {
                 // The process does not belong to this `run`, which must not stop it at its end.
                 return Err(process.is_lost(name, paths));

@@ -14,7 +14,7 @@ use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::text::{did_you_mean, nearest};
 use crate::vm::keys::{self, Chord};
-use crate::vm::process;
+use crate::vm::look;
 use crate::vm::schema::Schema;
 use crate::vm::session::Session;
 use crate::vm::wait;
@@ -70,7 +70,7 @@ fn run(args: &Args) -> Outcome {
     let chords = asked(args)?;
     let config = Config::load(args)?;
     let target = Target::new(&config, args, &args.vm(), args.log())?;
-    let process = process::running(&target.name, &target.paths)?;
+    let process = look::running(&target.name, &target.paths)?;
     let open = || Session::open_with(&process, &target.name, &target.paths, &target.log);
     let hold = args.hold.unwrap_or(HOLD_DEFAULT);
     check(&mut open()?, &target.name, &chords)?;

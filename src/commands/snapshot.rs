@@ -23,7 +23,7 @@ use crate::vm::snapshot::running::Running;
 use crate::vm::snapshot::settle::Next;
 use crate::vm::snapshot::stopped::Stopped;
 use crate::vm::snapshot::{Disk, Disks, Snapshot, Tag};
-use crate::vm::{Instance, process};
+use crate::vm::{Instance, look};
 
 pub(crate) static COMMAND: Command = Command {
     name: "snapshot",
@@ -111,7 +111,7 @@ fn open<'a>(
     change: Option<(&'a Lock, Next)>,
 ) -> Result<(Machine<'a>, Disks), Error> {
     let Target { config, name, paths, log, .. } = target;
-    if process::find_anywhere(paths)?.is_some() {
+    if look::find_anywhere(paths)?.is_some() {
         let session = Session::open(name, paths, log)?;
         let mut running = Running::new(session, paths, config.dir(), log)?;
         let mut disks = running.disks(name)?;

@@ -9,7 +9,7 @@ use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::Report;
 use crate::ssh;
-use crate::vm::Instance;
+use crate::vm::Look;
 
 pub(crate) static COMMAND: Command = Command {
     name: "ssh-config",
@@ -46,7 +46,7 @@ impl Entry {
     fn new(target: &Target) -> Result<Self, Error> {
         let Target { config, name, paths, .. } = target;
         let vm = target.vm()?;
-        let instance = Instance::of_running(paths)?;
+        let instance = Look::by_files(paths)?.running_record()?;
         let choices = ssh::choices(instance.as_ref());
         let port = choices.ssh_port.or(vm.port.fixed());
         let config = port.map(|port| {

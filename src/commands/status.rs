@@ -11,9 +11,10 @@ use crate::json::Value;
 use crate::report::{Fields, Report};
 use crate::vm::console;
 use crate::vm::events::End;
-use crate::vm::process::{self, Look, Process};
+use crate::vm::look::Place;
+use crate::vm::process::Process;
 use crate::vm::state::State;
-use crate::vm::{Instance, Paths};
+use crate::vm::{Instance, Look, Paths};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -61,29 +62,25 @@ struct Status {
 fn run(target: &Target) -> Outcome {
     let Target { config, paths, log, .. } = target;
     let name = target.name.clone();
-    let look = process::look_anywhere(paths)?;
+    let look = Look::everywhere(paths)?;
     if target.args.quiet {
-        let running = matches!(look, Look::Unseen) || look.process()?.is_some();
+        let running = matches!(look.place, Place::Unseen) || look.process()?.is_some();
         let code = if running { 0 } else { Kind::NotRunning.exit_code() };
         let members = [("name", name.into()), ("running", running.into())];
         return Ok(Report::of("", members).with_exit_code(code));
     }
     let vm = config.find_vm(&name);
-    let instance = if matches!(look, Look::Gone) { None } else { Instance::read(paths)? };
-    let (state, process, unusual) = match look {
-        Look::Unseen => {
-            let state = State::of_qemu(paths, log)?.unwrap_or(State::Unresponsive);
-            (state, None, Some("it runs where its process cannot be seen, as in a container"))
-        }
-        look => {
-            let process = look.process()?;
-            let unusual = process.as_ref().filter(|process| process.lost);
-            let unusual = unusual.map(|_| "its files were removed; `stop` ends it");
-            (State::ask(paths, process.as_ref(), instance.as_ref(), log)?, process, unusual)
-        }
+    let (state, process, unusual) = if matches!(look.place, Place::Unseen) {
+        let state = State::of_qemu(paths, log)?.unwrap_or(State::Unresponsive);
+        (state, None, Some("it runs where its process cannot be seen, as in a container"))
+    } else {
+        let process = look.process()?.cloned();
+        let unusual = process.as_ref().filter(|process| process.lost);
+        let unusual = unusual.map(|_| "its files were removed; `stop` ends it");
+        (State::ask(&look, paths, log)?, process, unusual)
     };
     let process = process.filter(|_| state != State::Stopped);
-    let instance = instance.filter(|_| state != State::Stopped);
+    let instance = look.record.filter(|_| state != State::Stopped);
     let status = Status {
         name,
         configured: config.is_declared(&target.name),

@@ -10,10 +10,10 @@ use crate::report::Report;
 use crate::ssh::forget_guest;
 use crate::vm::events::{self, Ending};
 use crate::vm::lock::{self, LOCK_WAIT, Lock, Use, lock, lock_if_there};
-use crate::vm::process::Look;
+use crate::vm::look::{self, Place};
 use crate::vm::shutdown::{self, Force, Method};
 use crate::vm::wait::pause;
-use crate::vm::{Instance, process};
+use crate::vm::{Instance, Look};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -78,7 +78,7 @@ fn run(target: &Target) -> Outcome {
         return Ok(stop(target, force)?.report());
     }
     let (paths, name) = (&target.paths, target.name.clone());
-    if paths.dir.symlink_metadata().is_err() && process::find_anywhere(paths)?.is_none() {
+    if paths.dir.symlink_metadata().is_err() && look::find_anywhere(paths)?.is_none() {
         return Ok(Stopped::nothing(name).report());
     }
     let (stopped, _lock) = stop(target, &COMMAND, force)?;
@@ -109,16 +109,17 @@ pub(super) fn stop(
         stopped.took = begin.elapsed();
         return Ok((stopped, None));
     }
-    let process = match process::look_anywhere(paths)? {
-        Look::OtherHost(host) if force.at_once => {
+    let look = Look::everywhere(paths)?;
+    let process = match &look.place {
+        Place::OtherHost(host) if force.at_once => {
             log.note(&format!("clearing the record of a start on the host `{host}`"));
             None
         }
-        look => look.process()?,
+        _ => look.process()?,
     };
     if let Some(process) = process {
         stopped.pid = Some(process.pid);
-        stopped.method = shutdown::shut_down(&process, paths, force, log)?;
+        stopped.method = shutdown::shut_down(process, paths, force, log)?;
         stopped.ending = events::ending(paths);
     }
     stopped.took = begin.elapsed();
@@ -150,7 +151,7 @@ fn lock_by_force(
         };
         if lock::holder(&paths.lock) == holder {
             // A `start` that waits for this QEMU sees that it has ended, and releases the lock.
-            let process = process::find(paths)?.ok_or(error)?;
+            let process = look::find(paths)?.ok_or(error)?;
             stopped.pid = Some(process.pid);
             stopped.method = shutdown::terminate(&process, log)?;
             stopped.ending = events::ending(paths);
@@ -173,7 +174,7 @@ fn stop_as_guard(target: &Target, force: Force) -> Result<Stopped, Error> {
             Err(error) => error,
             stopped => return stopped,
         };
-        if matches!(process::look_anywhere(&target.paths), Ok(Look::Gone)) {
+        if matches!(Look::everywhere(&target.paths), Ok(look) if look.place.is_gone()) {
             return Err(error);
         }
         target.log.note(error.message());
@@ -215,10 +216,10 @@ pub(super) fn stop_unused(
     let lock = lock_if_there(paths, name, command.name, unused.lock_wait, log)?;
     let on_demand = Instance::read(paths)?.map_or(unused.on_demand, |instance| instance.on_demand);
     if !on_demand || lock.as_ref().is_some_and(|lock| !Use::is_over(paths, lock)) {
-        stopped.pid = process::find(paths)?.map(|process| process.pid);
+        stopped.pid = look::find(paths)?.map(|process| process.pid);
         return Ok(stopped);
     }
-    let find = if unused.was_killed { process::find_started } else { process::find_anywhere };
+    let find = if unused.was_killed { look::find_started } else { look::find_anywhere };
     while let Some(process) = find(paths)? {
         stopped.pid = Some(process.pid);
         stopped.method = shutdown::shut_down(&process, paths, force, log)?;

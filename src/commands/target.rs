@@ -9,9 +9,8 @@ use crate::files;
 use crate::log::Log;
 use crate::ssh::Guest;
 use crate::system::ps;
-use crate::vm::process::{self, Look};
 use crate::vm::state::State;
-use crate::vm::{Instance, Paths};
+use crate::vm::{Look, Paths};
 use std::time::Instant;
 
 pub(super) struct Target<'a> {
@@ -72,8 +71,8 @@ impl<'a> Target<'a> {
     pub(super) fn held(&self) -> Option<(State, Error)> {
         let Self { name, paths, log, .. } = self;
         // If this fails here, the caller's next step reports it.
-        let (process, instance) = (process::find(paths).ok()?, Instance::read(paths).ok()?);
-        let state = State::ask(paths, process.as_ref(), instance.as_ref(), log).ok()?;
+        let look = Look::by_files(paths).ok()?;
+        let state = State::ask(&look, paths, log).ok()?;
         let way_on = state.way_on(name)?;
         let message = format!("VM `{name}` is {}: its guest does not run", state.name());
         Some((state, Error::failed(message).hint(way_on)))
@@ -101,13 +100,16 @@ pub(super) fn check_name(config: &Config, args: &Args, name: &str) -> Result<(),
 /// Whether a VM runs, as far as can be known. A VM that cannot be looked at may run; the command
 /// that works on it reports why it cannot.
 pub(super) fn may_run(paths: &Paths) -> bool {
-    !matches!(process::look(paths), Ok(Look::Gone))
+    !matches!(Look::by_files(paths), Ok(look) if look.place.is_gone())
 }
 
 /// Whether a VM runs that this configuration had when it was started, and no longer has.
 pub(super) fn runs_unconfigured(config: &Config, paths: &Paths) -> bool {
-    let record = Instance::read(paths).ok().flatten();
-    record.is_none_or(|instance| instance.config_name == config.name()) && may_run(paths)
+    match Look::by_files(paths) {
+        Ok(look) if look.place.is_gone() => false,
+        Ok(Look { record: Some(record), .. }) => record.config_name == config.name(),
+        Ok(_) | Err(_) => true,
+    }
 }
 
 /// The VMs that run, or are about to, but are no longer in the configuration; sorted.

@@ -11,7 +11,8 @@ use crate::ssh::login::await_login;
 use crate::ssh::{self, Guest};
 use crate::text::sanitized;
 use crate::vm::events::{self, Ending};
-use crate::vm::process::{self, Process};
+use crate::vm::look;
+use crate::vm::process::Process;
 use crate::vm::watch::{self, Watch};
 use crate::vm::{Instance, forward, options, port};
 use std::os::unix::ffi::OsStrExt as _;
@@ -102,12 +103,12 @@ fn run(target: &Target) -> Outcome {
 /// `running`, the VM may be started later.
 fn find(target: &Target, waited_for: &WaitFor, limit: Limit) -> Result<Option<Process>, Error> {
     let Target { name, paths, log, .. } = target;
-    match (process::find_anywhere(paths)?, waited_for) {
+    match (look::find_anywhere(paths)?, waited_for) {
         (Some(process), _) if process.lost => Err(process.is_lost(name, paths)),
         (Some(process), _) => Ok(Some(process)),
         (None, WaitFor::Stopped) => Ok(None),
         (None, WaitFor::Running) => watch::started(name, paths, limit, log).map(Some),
-        (None, _) => process::running(name, paths).map(Some),
+        (None, _) => look::running(name, paths).map(Some),
     }
 }
 
@@ -124,7 +125,7 @@ fn hint_that_it_runs(target: &Target, error: Error) -> Error {
 
 /// Waits for the ssh server of a VM that runs.
 pub(super) fn for_ssh(target: &Target, limit: (Duration, Instant)) -> Result<Process, Error> {
-    let process = process::running(&target.name, &target.paths)?;
+    let process = look::running(&target.name, &target.paths)?;
     ssh_by(target, &process, limit).map_err(|error| hint_that_it_runs(target, error))?;
     Ok(process)
 }

@@ -16,7 +16,7 @@ use crate::files;
 use crate::log::Log;
 use crate::system::programs::{self, Program};
 use crate::system::run::Invocation;
-use crate::vm::{Instance, Paths, process};
+use crate::vm::{Instance, Look, Paths};
 use config::Places;
 use run::Limits;
 pub(crate) use share::{end_shared_connection, forget_guest};
@@ -76,11 +76,11 @@ impl Guest {
     /// variables are those that the VM was started with; the options are the current ones. If the
     /// VM is not configured any more, the options are those of its start.
     pub(crate) fn of(name: &str, config: &Config, paths: &Paths, log: &Log) -> Result<Self, Error> {
-        process::running(name, paths)?;
+        let look = Look::everywhere(paths)?;
+        look.running(name, paths)?;
         check_client()?;
         if let Some(vm) = config.find_vm(name) {
-            let instance = Instance::read(paths)?;
-            let choices = choices(instance.as_ref());
+            let choices = choices(look.record.as_ref());
             let port = config.ssh_port(vm, &choices)?;
             let text =
                 config_text(name, &config.ssh_options(vm, &choices)?, paths, port, config.dir())?;

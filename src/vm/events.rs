@@ -310,6 +310,8 @@ pub(crate) fn told(paths: &Paths) -> u64 {
 pub(crate) enum Answer {
     /// QEMU has not answered so far.
     Missing,
+    /// QEMU has only negotiated. Versions before 0.2 asked no more; it can be asked on its socket.
+    Negotiated,
     /// QEMU is ready: its main loop runs, and all its monitors exist, since this session's monitor
     /// is made last. The text is the guest's run state in QEMU's own words.
     RunState(String),
@@ -326,6 +328,7 @@ pub(crate) fn answer(paths: &Paths) -> Answer {
 
 fn answer_in(log: &[u8]) -> Answer {
     let wrong = |why: String| Answer::Wrong(format!("its QMP session speaks no QMP: {why}"));
+    let mut answer = Answer::Missing;
     let mut lines = log.split_inclusive(|byte| *byte == b'\n');
     while let Some(line) = lines.next().filter(|line| line.ends_with(b"\n")) {
         let value = match json::parse(line) {
@@ -340,11 +343,14 @@ fn answer_in(log: &[u8]) -> Answer {
         if let Some(state) = state {
             return Answer::RunState(state.to_string());
         }
+        if value.get("return").is_some() {
+            answer = Answer::Negotiated;
+        }
     }
     if log.len() as u64 == ANSWERS_BYTES_MAX {
         return wrong(format!("no answer in {} KiB", ANSWERS_BYTES_MAX >> 10));
     }
-    Answer::Missing
+    answer
 }
 
 /// The start of a line for an error message.
@@ -394,9 +400,10 @@ mod tests {
         let wrong = |why: &str| Answer::Wrong(why.to_string());
         for (lines, expected) in [
             (&[""][..], Answer::Missing),
-            (&[greeting, RETURN, ""], Answer::Missing),
-            (&[greeting, RETURN, &status[..40]], Answer::Missing),
-            (&[greeting, RETURN, status], Answer::Missing),
+            (&[greeting, RETURN], Answer::Missing),
+            (&[greeting, RETURN, ""], Answer::Negotiated),
+            (&[greeting, RETURN, &status[..40]], Answer::Negotiated),
+            (&[greeting, RETURN, status], Answer::Negotiated),
             (&[greeting, RETURN, event, status, event, ""], Answer::RunState("running".into())),
             (&[greeting, RETURN, refused, ""], wrong("`query-status`: no")),
             (

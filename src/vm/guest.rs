@@ -22,8 +22,8 @@ pub(super) struct Guest<'a> {
 }
 
 /// A change in the guest.
-pub(super) enum Look {
-    NoNews,
+pub(super) enum News {
+    None,
     /// The guest does not run until the user lets it continue.
     Held,
     Boots,
@@ -35,7 +35,7 @@ impl<'a> Guest<'a> {
         Self { watch, told: None, ask_at: Some(Instant::now()), noted: false }
     }
 
-    pub(super) fn look(&mut self) -> Look {
+    pub(super) fn news(&mut self) -> News {
         let told = events::told(self.watch.paths);
         let mut news = Vec::new();
         if self.told != Some(told) {
@@ -48,13 +48,13 @@ impl<'a> Guest<'a> {
             self.ask();
         }
         if self.ask_at.is_some() {
-            Look::Held
+            News::Held
         } else if !is_first && (was_held || happened(&["RESET"])) {
-            Look::Boots
+            News::Boots
         } else if happened(&[NETWORK_EVENT]) {
-            Look::NetworkIsUp
+            News::NetworkIsUp
         } else {
-            Look::NoNews
+            News::None
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::Paths;
 use super::events::{self, Answer};
-use super::process::{self, Process};
+use super::process::Process;
 use crate::error::Error;
 use crate::files;
 use crate::json::{self, Value};
@@ -103,11 +103,6 @@ impl Instance {
     /// than the event log: a `start` may have been killed, or gdb runs QEMU.
     pub(crate) fn has_answered(&self, paths: &Paths) -> bool {
         self.ready || events::answer(paths) != Answer::Missing
-    }
-
-    /// Reads the record of a VM that is running here.
-    pub(crate) fn of_running(paths: &Paths) -> Result<Option<Self>, Error> {
-        if process::find(paths)?.is_some() { Self::read(paths) } else { Ok(None) }
     }
 
     fn from_json(value: &Value) -> Option<Self> {

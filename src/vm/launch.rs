@@ -6,11 +6,11 @@
 
 use super::boots::Rotation;
 use super::events::{self, Answer, Ending};
-use super::process::{self, Process};
+use super::process::Process;
 use super::state::State;
 use super::tail::tail;
 use super::wait::Deadline;
-use super::{Paths, causes, last_words, shutdown, wait};
+use super::{Instance, Paths, causes, last_words, look, search, shutdown, wait};
 use crate::error::{Error, Kind};
 use crate::files;
 use crate::log::Log;
@@ -149,7 +149,9 @@ impl<'a> Launch<'a> {
         let (paths, deadline) = (self.paths, self.deadline);
         let mut ended = || qemu.exit_status().map(Some);
         match wait_until_ready(paths, &mut ended, &|| None, deadline.at, self.log) {
-            Ok(run_state) => match process::of_pid_file(paths) {
+            Ok(run_state) => match Instance::read(paths)
+                .and_then(|record| search::by_pid_file(paths, record.as_ref()))
+            {
                 Ok(Some(process)) => {
                     qemu.keep();
                     Ok(Some(Ready { process, run_state, already_running: false }))
@@ -194,7 +196,7 @@ impl<'a> Launch<'a> {
             log.note("another QEMU has the VM's pid file, waiting for it to answer or to end");
         }
         let is_it = |process: &Process| !process.exiting;
-        let seen = || process::find_anywhere(paths).map(|seen| seen.filter(is_it)).transpose();
+        let seen = || look::find_anywhere(paths).map(|seen| seen.filter(is_it)).transpose();
         match wait::poll(until.min(Instant::now() + OTHER_RETRY), seen) {
             Some(Err(error)) => Err(error),
             Some(Ok(process)) => wait_for_running(&process, paths, self.deadline, log).map(Some),
@@ -218,7 +220,7 @@ impl<'a> Launch<'a> {
 
     /// Ends a QEMU that did not come up.
     fn take_back(&self, mut qemu: Qemu) -> Result<(), Error> {
-        let ended = process::find(self.paths).and_then(|started| {
+        let ended = look::find(self.paths).and_then(|started| {
             started.map_or(Ok(()), |process| shutdown::terminate(&process, self.log).map(|_| ()))
         });
         // The child must be reaped, and may still exist if its pid file names another process.
@@ -301,7 +303,8 @@ fn not_run(paths: &Paths, failed: Error) -> Error {
 }
 
 /// Waits until QEMU has answered, and returns the guest's run state. `ended` reports that QEMU has
-/// ended. `ask` is called after [`PATIENCE`], for the run state of a QEMU without an event log.
+/// ended. `ask` is called for the run state of a QEMU that was not asked for it in its event log,
+/// or has another one.
 fn wait_until_ready(
     paths: &Paths,
     ended: &mut dyn FnMut() -> Option<Option<ExitStatus>>,
@@ -318,6 +321,11 @@ fn wait_until_ready(
         match events::answer(paths) {
             Answer::RunState(state) => return Some(Ok(state)),
             Answer::Wrong(why) => return Some(Err(NotReady::Wrong(why))),
+            Answer::Negotiated => {
+                if let Some(state) = ask() {
+                    return Some(Ok(state));
+                }
+            }
             Answer::Missing => {}
         }
         if let Ending::Told { .. } = events::ending(paths)

@@ -1,7 +1,7 @@
-//! One virtual machine: its files ([`paths`]), its process ([`process`]) and the record of its
-//! start ([`instance`]); how to query it ([`qmp`], [`session`]), debug it ([`gdb`]), start it
-//! ([`launch`]) and stop it ([`shutdown`]); its state ([`state`]) and the resources that it uses
-//! ([`stats`]).
+//! One virtual machine: its files ([`paths`]), the record of its start ([`instance`]), its process
+//! ([`process`]) and one look at both ([`look`]); how to query it ([`qmp`], [`session`]), debug it
+//! ([`gdb`]), start it ([`launch`]) and stop it ([`shutdown`]); its state ([`state`]) and the
+//! resources that it uses ([`stats`]).
 
 pub(crate) mod argv;
 pub(crate) mod boots;
@@ -18,6 +18,7 @@ pub(crate) mod kvm;
 pub(crate) mod last_words;
 pub(crate) mod launch;
 pub(crate) mod lock;
+pub(crate) mod look;
 pub(crate) mod named;
 pub(crate) mod options;
 pub(crate) mod output;
@@ -28,6 +29,7 @@ pub(crate) mod qmp;
 mod question;
 pub(crate) mod schema;
 pub(crate) mod screen;
+pub(crate) mod search;
 pub(crate) mod session;
 pub(crate) mod shutdown;
 pub(crate) mod snapshot;
@@ -38,4 +40,5 @@ pub(crate) mod watch;
 
 pub(crate) use crate::wait;
 pub(crate) use instance::Instance;
+pub(crate) use look::Look;
 pub(crate) use paths::Paths;

@@ -1,10 +1,10 @@
 //! A QMP session with a running VM, for commands that query or control QEMU. Its errors are in the
 //! user's words, and every answer has a deadline.
 
-use super::process::{self, Process};
+use super::process::Process;
 use super::qmp::{self, Qmp};
 use super::schema::Schema;
-use super::{Instance, Paths, wait};
+use super::{Instance, Look, Paths, wait};
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::linux;
@@ -31,8 +31,18 @@ impl Session {
     /// Opens a session with the VM `name`: an error of [`Kind::NotRunning`] when it is not running,
     /// and of [`Kind::TimedOut`] when QEMU does not serve us within two seconds.
     pub(crate) fn open(name: &str, paths: &Paths, log: &Log) -> Result<Self, Error> {
-        let process = process::running(name, paths)?;
-        Self::connect(process, name, paths, log)
+        Self::open_at(&Look::everywhere(paths)?, name, paths, log)
+    }
+
+    /// Opens a session with the VM that was found by `look`.
+    pub(crate) fn open_at(
+        look: &Look,
+        name: &str,
+        paths: &Paths,
+        log: &Log,
+    ) -> Result<Self, Error> {
+        let process = look.running(name, paths)?.clone();
+        Self::connect(process, look.record.as_ref(), name, paths, log)
     }
 
     /// Opens a session with this process, but not with another one that was started since.
@@ -42,16 +52,22 @@ impl Session {
         paths: &Paths,
         log: &Log,
     ) -> Result<Self, Error> {
-        let found = process::find(paths)?.filter(|found| found.pid == process.pid);
-        let process = found.ok_or_else(|| ended(name))?;
-        Self::connect(process, name, paths, log)
+        let look = Look::by_files(paths)?;
+        let found = look.process()?.filter(|found| found.pid == process.pid);
+        let process = found.ok_or_else(|| ended(name))?.clone();
+        Self::connect(process, look.record.as_ref(), name, paths, log)
     }
 
-    fn connect(process: Process, name: &str, paths: &Paths, log: &Log) -> Result<Self, Error> {
+    fn connect(
+        process: Process,
+        record: Option<&Instance>,
+        name: &str,
+        paths: &Paths,
+        log: &Log,
+    ) -> Result<Self, Error> {
         let socket = paths.reachable(&paths.ctl)?;
         let deadline = Instant::now() + ANSWER_WAIT;
-        let record = Instance::read(paths)?;
-        let is_starting = || record.as_ref().is_some_and(|record| !record.has_answered(paths));
+        let is_starting = || record.is_some_and(|record| !record.has_answered(paths));
         let qmp = match wait::poll(deadline, || (!is_starting()).then_some(())) {
             Some(()) => Qmp::open(&socket, deadline, log),
             None => Err(qmp::Error::Silent),

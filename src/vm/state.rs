@@ -2,7 +2,7 @@
 
 use super::process::Process;
 use super::qmp::{self, Qmp};
-use super::{Instance, Paths};
+use super::{Instance, Look, Paths};
 use crate::error::{Error, is_shortage};
 use crate::log::Log;
 use std::time::{Duration, Instant};
@@ -82,13 +82,9 @@ impl State {
 
     /// The state as QEMU itself reports it, if it answers within [`ANSWER_WAIT`]. A QEMU that is
     /// starting is not asked.
-    pub(crate) fn ask(
-        paths: &Paths,
-        process: Option<&Process>,
-        instance: Option<&Instance>,
-        log: &Log,
-    ) -> Result<Self, Error> {
-        let glance = Self::at_a_glance(paths, process, instance);
+    pub(crate) fn ask(look: &Look, paths: &Paths, log: &Log) -> Result<Self, Error> {
+        let process = look.process()?;
+        let glance = Self::at_a_glance(paths, process, look.record.as_ref());
         if !matches!(glance, Self::Qemu(_)) {
             return Ok(glance);
         }

@@ -4,10 +4,10 @@
 //! QEMU is asked for everything, and what it does not know is left out: a QEMU without a balloon
 //! refuses `query-balloon`, and an old one has fewer commands.
 
-use super::process::{self, Process};
+use super::process::Process;
 use super::session::Session;
 use super::state::State;
-use super::{Instance, Paths, qmp};
+use super::{Look, Paths, qmp};
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::linux::{self, Usage};
@@ -69,13 +69,14 @@ pub(crate) struct Network {
 /// Measures the VM `name`: an error of [`Kind::NotRunning`] when it is not running. A QEMU that
 /// does not answer is not an error.
 pub(crate) fn look(name: &str, paths: &Paths, log: &Log) -> Result<Stats, Error> {
-    let process = process::running(name, paths)?;
+    let look = Look::everywhere(paths)?;
+    let process = look.running(name, paths)?.clone();
     let (at, usage) = (Instant::now(), usage(process.pid));
-    let glance = State::at_a_glance(paths, Some(&process), Instance::read(paths)?.as_ref());
+    let glance = State::at_a_glance(paths, Some(&process), look.record.as_ref());
     if glance == State::Unresponsive {
         return Ok(Stats { at, process, usage, state: glance, machine: Machine::default() });
     }
-    let answered = Session::open(name, paths, log).and_then(|mut session| {
+    let answered = Session::open_at(&look, name, paths, log).and_then(|mut session| {
         let answers = Answers { deadline: at + ANSWERS_WAIT, session: &mut session }.all();
         answers.map_err(|error| session.told(&error))
     });

@@ -2,8 +2,9 @@
 //! Reads only; [`crate::system::probe`] connects to the ssh server.
 
 use super::events::{self, Ending, Story};
-use super::guest::{Guest, Look};
-use super::process::{self, Process};
+use super::guest::{Guest, News};
+use super::look::{self, Look};
+use super::process::Process;
 use super::question::Questions;
 use super::state::{State, start_again};
 use super::tail::tail;
@@ -34,7 +35,7 @@ pub(crate) fn started(
     let mut progress = Progress::new(&what, log);
     let found = wait::poll_long(limit.map(|(_, deadline)| deadline), || {
         progress.show(String::new);
-        process::find(paths).transpose()
+        look::find(paths).transpose()
     });
     found.unwrap_or_else(|| {
         let seconds = limit.map_or(0.0, |(limit, _)| limit.as_secs_f64());
@@ -140,11 +141,11 @@ impl Watch<'_> {
     /// Waits until the guest's ssh server has introduced itself on this port.
     pub(crate) fn ssh(&self, host: &str, port: u16) -> Result<(), Error> {
         let mut probe = Probe::new(host, port);
-        let result = self.until_ssh(|look| {
-            match look {
-                Look::Boots => probe.guest_boots(Instant::now()),
-                Look::NetworkIsUp => probe.network_is_up(Instant::now()),
-                Look::Held | Look::NoNews => {}
+        let result = self.until_ssh(|news| {
+            match news {
+                News::Boots => probe.guest_boots(Instant::now()),
+                News::NetworkIsUp => probe.network_is_up(Instant::now()),
+                News::Held | News::None => {}
             }
             probe.has_answered()
         });
@@ -161,12 +162,12 @@ impl Watch<'_> {
 
     /// Waits until the ssh server has answered. It is not asked while the guest does not run, since
     /// all those connections would reach the server at once when the guest continues.
-    fn until_ssh(&self, mut has_answered: impl FnMut(&Look) -> bool) -> Result<(), Error> {
+    fn until_ssh(&self, mut has_answered: impl FnMut(&News) -> bool) -> Result<(), Error> {
         let what = format!("the ssh server of VM `{}`", self.name);
         let mut guest = Guest::new(self);
         self.until(&what, || {
-            let look = guest.look();
-            !matches!(look, Look::Held) && has_answered(&look)
+            let news = guest.news();
+            !matches!(news, News::Held) && has_answered(&news)
         })
     }
 
@@ -195,8 +196,8 @@ impl Watch<'_> {
     /// The VM's current state. The process is looked at again, since one that was frozen may
     /// continue.
     pub(super) fn state(&self) -> State {
-        let process = process::find(self.paths).ok().flatten();
-        let state = State::ask(self.paths, process.as_ref(), None, self.log);
+        let look = Look::by_files(self.paths);
+        let state = look.and_then(|look| State::ask(&look, self.paths, self.log));
         state.unwrap_or(State::Unresponsive)
     }
 

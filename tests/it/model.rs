@@ -58,7 +58,7 @@ const KINDS: [Kind; 5] = [Kind::Start, Kind::Stop, Kind::StopForce, Kind::Restar
 enum Step {
     /// `system::lock`: waits for the VM's lock.
     Lock,
-    /// `vm::process::find`: whether the VM runs, and in which process.
+    /// `vm::look::Look`: whether the VM runs, and in which process.
     Look,
     /// `vm::lock::Use::new`: a mark that a `run` uses the VM.
     Use,
@@ -164,7 +164,7 @@ impl World {
         }
     }
 
-    /// `vm::process::find`: by the pid file, then by the record, then among all processes.
+    /// `vm::look::Look`: by the pid file, then by the record, then among all processes.
     fn find(&self, broken: Broken) -> Option<usize> {
         let recorded = self.record.and_then(|record| record.qemu);
         let all = (0..QEMUS_MAX).filter(|_| broken != Broken::Search);

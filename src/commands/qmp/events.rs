@@ -10,13 +10,13 @@ use crate::text::{did_you_mean, nearest};
 use crate::vm::events::Follow;
 use crate::vm::schema::Schema;
 use crate::vm::session::Session;
-use crate::vm::{process, wait};
+use crate::vm::{look, wait};
 use std::time::{Duration, Instant};
 
 /// Prints the events of these names, or all, until the VM ends or the time is over.
 pub(super) fn print(target: &Target, names: &[String], limit: Option<Duration>) -> Outcome {
     let deadline = limit.map(|limit| Instant::now() + limit);
-    let process = process::running(&target.name, &target.paths)?;
+    let process = look::running(&target.name, &target.paths)?;
     // Open this before the names are checked: events that happen meanwhile count.
     let mut story = Follow::open(&target.paths)?;
     check(target, names)?;

@@ -7,7 +7,7 @@ use crate::cli::Outcome;
 use crate::json::{self, Value};
 use crate::out::{self, Reader};
 use crate::report::Report;
-use crate::vm::process;
+use crate::vm::look;
 use crate::vm::qmp::{self, Refusal};
 use crate::vm::session::Session;
 use crate::words;
@@ -30,7 +30,7 @@ struct Unread {
 
 /// Serves until the end of the input or of the VM. After a command that fails, the next one is run.
 pub(super) fn serve(target: &Target, limit: Duration) -> Outcome {
-    let process = process::running(&target.name, &target.paths)?;
+    let process = look::running(&target.name, &target.paths)?;
     let input = Input::new("(qmp) ");
     let mut exit_code = 0;
     while let Some(line) = input.next(&process)? {

@@ -2,7 +2,7 @@
 
 use super::plan::{Plan, StartOptions, likely_port};
 use crate::commands::images::{self, Images};
-use crate::commands::target::{Target, may_run};
+use crate::commands::target::Target;
 use crate::config::Choices;
 use crate::config::model::Vm;
 use crate::error::{Error, Kind};
@@ -12,13 +12,13 @@ use crate::ssh;
 use crate::system::qemu;
 use crate::vm::launch::{self, Boot, Failed, Launch, Ready};
 use crate::vm::lock::{Lock, lock_dir};
-use crate::vm::process::{self, Process};
+use crate::vm::process::Process;
 use crate::vm::snapshot::journal::Journal;
 use crate::vm::snapshot::settle::Next;
 use crate::vm::snapshot::stopped::Stopped;
 use crate::vm::state::State;
 use crate::vm::wait::Deadline;
-use crate::vm::{Instance, Paths, port};
+use crate::vm::{Instance, Look, Paths, port};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
@@ -94,10 +94,11 @@ impl<'a> Start<'a> {
     pub(crate) fn check_restart(&mut self) -> Result<(), Error> {
         self.plan()?;
         let paths = &self.target.paths;
-        let (Some(port), Some(process)) = (self.vm.port.fixed(), process::find(paths)?) else {
+        let look = Look::by_files(paths)?;
+        let (Some(port), Some(process)) = (self.vm.port.fixed(), look.process()?) else {
             return Ok(());
         };
-        let has_it = Instance::read(paths)?.is_none_or(|instance| instance.ssh_port == port);
+        let has_it = look.record.as_ref().is_none_or(|record| record.ssh_port == port);
         if has_it || port::is_held_by(port, process.pid) {
             return Ok(());
         }
@@ -106,8 +107,8 @@ impl<'a> Start<'a> {
 
     /// Starts the VM if it is not running. The lock is the VM's.
     pub(crate) fn begin(mut self, lock: Lock, timeout: Duration) -> Result<Running, Error> {
-        if let Some((process, state)) = self.running(timeout)? {
-            return self.already_running(process, state, timeout);
+        if let Some((process, record, state)) = self.running(timeout)? {
+            return self.already_running(process, record, state, timeout);
         }
         let Target { config, paths, log, .. } = self.target;
         if let Err(error) = self.clear(&lock) {
@@ -152,7 +153,7 @@ impl<'a> Start<'a> {
     /// Does everything that a start does except running QEMU, for a debugger that will run it, and
     /// releases the lock. Until QEMU runs, the VM counts as stopped.
     pub(crate) fn for_debugger(mut self, lock: Lock) -> Result<Debuggee, Error> {
-        if let Some((process, _)) = self.running(TIMEOUT_DEFAULT)? {
+        if let Some((process, ..)) = self.running(TIMEOUT_DEFAULT)? {
             return Ok(Debuggee::Process(process));
         }
         let paths = &self.target.paths;
@@ -213,11 +214,15 @@ impl<'a> Start<'a> {
         self.images.take().map(|images| images.built).unwrap_or_default()
     }
 
-    /// The VM's process and state, if it runs. Waits for a process that is about to end: it still
-    /// holds its images, and soon the VM is stopped.
-    fn running(&self, timeout: Duration) -> Result<Option<(Process, State)>, Error> {
+    /// The VM's process, record and state, if it runs. Waits for a process that is about to end: it
+    /// still holds its images, and soon the VM is stopped.
+    fn running(
+        &self,
+        timeout: Duration,
+    ) -> Result<Option<(Process, Option<Instance>, State)>, Error> {
         let Target { paths, log, .. } = self.target;
-        let Some(process) = process::find_anywhere(paths)? else { return Ok(None) };
+        let look = Look::everywhere(paths)?;
+        let Some(process) = look.process()? else { return Ok(None) };
         if process.lost && !process.ends_by(Instant::now() + ENDING_WAIT) {
             return Err(process.is_lost(&self.vm.name, paths));
         }
@@ -231,35 +236,35 @@ impl<'a> Start<'a> {
             let hint = format!("`qqmgr stop {}` ends it", self.vm.name);
             return Err(Error::new(Kind::TimedOut, message).hint(hint));
         }
-        let state = State::ask(paths, Some(&process), Instance::read(paths)?.as_ref(), log)?;
+        let state = State::ask(&look, paths, log)?;
         // A QEMU that got SIGTERM closes its sockets before it removes its pid file and ends.
         let ended = || process.ends_by(Instant::now() + ENDING_WAIT);
         let runs = state != State::Stopped && (state != State::Unresponsive || !ended());
-        Ok(runs.then_some((process, state)))
+        Ok(runs.then(|| (process.clone(), look.record.clone(), state)))
     }
 
     fn already_running(
         mut self,
         process: Process,
+        record: Option<Instance>,
         mut state: State,
         timeout: Duration,
     ) -> Result<Running, Error> {
         let Target { config, paths, log, .. } = self.target;
-        let instance = Instance::read(paths)?;
-        let recorded = instance.as_ref().map(|instance| instance.ssh_port);
+        let recorded = record.as_ref().map(|record| record.ssh_port);
         let ssh_port = recorded.unwrap_or_else(|| likely_port(config, self.vm));
-        self.check_options(instance.as_ref(), ssh_port)?;
-        if let Some(mut instance) = instance {
-            if matches!(state, State::Starting | State::Qemu(_)) && !instance.ready {
+        self.check_options(record.as_ref(), ssh_port)?;
+        if let Some(mut record) = record {
+            if matches!(state, State::Starting | State::Qemu(_)) && !record.ready {
                 // A `start` was killed before it was finished.
                 let deadline = Deadline::after(timeout);
                 let ready = launch::wait_for_running(&process, paths, deadline, log)?;
-                instance.is_ready(&ready.process);
+                record.is_ready(&ready.process);
                 state = State::Qemu(ready.run_state);
             }
             // If this command wants the VM to stay, it does.
-            instance.on_demand &= self.options.on_demand;
-            instance.write(paths)?;
+            record.on_demand &= self.options.on_demand;
+            record.write(paths)?;
         }
         let run_state = state.name().to_string();
         let ready = Ready { process, run_state, already_running: true };
@@ -267,14 +272,14 @@ impl<'a> Start<'a> {
     }
 
     /// Refuses options that differ from what runs: to say "already running" would be wrong.
-    fn check_options(&mut self, instance: Option<&Instance>, ssh_port: u16) -> Result<(), Error> {
+    fn check_options(&mut self, record: Option<&Instance>, ssh_port: u16) -> Result<(), Error> {
         if self.options.is_none() {
             return Ok(());
         }
         let plan = self.plan_on(ssh_port)?;
         let wanted = plan.own_argv().iter().map(|word| word.to_string_lossy());
-        let runs = |instance: &Instance| wanted.eq(instance.own_argv().iter().map(String::as_str));
-        if instance.is_some_and(runs) {
+        let runs = |record: &Instance| wanted.eq(record.own_argv().iter().map(String::as_str));
+        if record.is_some_and(runs) {
             return Ok(());
         }
         let name = &self.vm.name;
@@ -305,10 +310,11 @@ impl<'a> Start<'a> {
             return Ok(());
         }
         let holder = config.vms().iter().find(|other| {
-            let paths = Paths::new(config.vm_dir(&other.name));
-            let record = || Instance::read(&paths).ok().flatten();
-            let has_port = || record().is_some_and(|other| other.ssh_port == port);
-            other.name != self.vm.name && may_run(&paths) && has_port()
+            let has_port = |look: Look| {
+                !look.place.is_gone() && look.record.is_some_and(|record| record.ssh_port == port)
+            };
+            let look = || Look::by_files(&Paths::new(config.vm_dir(&other.name)));
+            other.name != self.vm.name && look().is_ok_and(has_port)
         });
         let (who, hint) = match holder {
             Some(other) => {

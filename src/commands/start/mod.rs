@@ -14,7 +14,7 @@ use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::Report;
 use crate::vm::lock::{LOCK_WAIT, lock};
-use crate::vm::process;
+use crate::vm::look;
 use begin::{Running, Start, TIMEOUT_DEFAULT};
 use plan::StartOptions;
 use std::time::Instant;
@@ -45,7 +45,7 @@ fn run(target: &Target) -> Outcome {
     let args = target.args;
     let mut start = Start::new(target, StartOptions::of(args))?;
     // A VM that is already running is left alone, and its configuration may have become wrong.
-    if process::find_anywhere(&target.paths)?.is_none() {
+    if look::find_anywhere(&target.paths)?.is_none() {
         start.prepare(&|| None)?;
     }
     let lock = lock(&target.paths, &target.name, COMMAND.name, LOCK_WAIT, &target.log)?;

@@ -1,0 +1,221 @@
+//! Searches for the process that is a VM's QEMU.
+//!
+//! The record has the process's pid and start time. A pid file alone proves nothing: after a crash
+//! or a reboot its number may be another process's.
+
+use super::Paths;
+use super::instance::Instance;
+use super::process::Process;
+use crate::error::Error;
+use crate::files;
+use crate::linux;
+use crate::system::process::{Seen, same_start, see, unseen};
+use crate::system::ps;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+/// The maximum size of a pid file. A pid has at most 7 digits on Linux.
+const PID_BYTES_MAX: u64 = 16;
+
+/// The process that the VM's pid file names, if it is the VM's.
+pub(super) fn by_pid_file(
+    paths: &Paths,
+    record: Option<&Instance>,
+) -> Result<Option<Process>, Error> {
+    let Some(pid) = read_pid(&paths.pid)? else { return Ok(None) };
+    let Some(seen) = see(pid)? else { return Ok(None) };
+    let recorded = record.filter(|record| record.pid == Some(pid));
+    let start = recorded.and_then(|record| record.start.as_deref());
+    let is_it = same_start(start, seen.start.as_deref()).map_or_else(
+        // QEMU holds its pid file open as long as it lives.
+        || Ok(holds_open(pid, &paths.pid)? || claims(pid, &seen, &paths.pid)?),
+        Ok,
+    );
+    Ok(is_it?.then(|| Process::new(pid, seen, paths)))
+}
+
+/// The VM's process, by its pid file or its record. The pids in those must be of this machine.
+pub(super) fn visible(paths: &Paths, record: Option<&Instance>) -> Result<Option<Process>, Error> {
+    let by_file = by_pid_file(paths, record)?;
+    let (None, Some(record)) = (&by_file, record) else { return Ok(by_file) };
+    let Some(pid) = record.pid else { return search(paths) };
+    let Some(seen) = see(pid)? else { return Ok(None) };
+    let is_it = match same_start(record.start.as_deref(), seen.start.as_deref()) {
+        Some(same) => same,
+        None => claims(pid, &seen, &paths.pid)?,
+    };
+    let exiting = record.ready;
+    Ok(is_it.then(|| Process { exiting, ..Process::new(pid, seen, paths) }))
+}
+
+/// The command lines of all processes, to find the VMs whose files were removed, many at once.
+pub(crate) enum CommandLines {
+    /// The words of each command line, with a NUL after each word.
+    Words(Vec<Vec<u8>>),
+    Shown(Vec<ps::Shown>),
+}
+
+impl CommandLines {
+    pub(crate) fn read() -> Result<Self, Error> {
+        if !linux::is_there() {
+            return ps::processes(None).map(Self::Shown);
+        }
+        let pids = linux::pids().map_err(|error| unseen(&error))?;
+        let lines = pids.into_iter().filter_map(|pid| linux::command_line(pid).transpose());
+        lines.collect::<Result<_, _>>().map(Self::Words).map_err(|error| unseen(&error))
+    }
+
+    /// Whether one of the command lines may be that of the VM's QEMU, which the caller then checks.
+    pub(crate) fn name(&self, pid_file: &Path) -> bool {
+        match self {
+            Self::Words(lines) => lines.iter().any(|line| names(line, pid_file)),
+            Self::Shown(shown) => shown.iter().any(|shown| shown.has_words("-pidfile", pid_file)),
+        }
+    }
+}
+
+/// Whether the words of a command line name the pid file.
+fn names(line: &[u8], pid_file: &Path) -> bool {
+    let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+    words.windows(2).any(|two| two == [b"-pidfile", pid_file.as_os_str().as_bytes()])
+}
+
+/// Whether the process claims to be the VM's: its command line names the pid file. Any user can
+/// give a process any command line, so the process must belong to the owner of the directory.
+pub(super) fn claims(pid: u32, seen: &Seen, pid_file: &Path) -> Result<bool, Error> {
+    let directory = pid_file.parent().and_then(|dir| dir.metadata().ok());
+    let owner = directory.map(|metadata| metadata.uid());
+    if let Some(shown) = &seen.shown {
+        let is_of_owner = shown.user.is_none() || owner.is_none() || shown.user == owner;
+        return Ok(is_of_owner && shown.has_words("-pidfile", pid_file));
+    }
+    let Some(line) = linux::command_line(pid).map_err(|error| unseen(&error))? else {
+        return Ok(false);
+    };
+    Ok(names(&line, pid_file) && linux::owner(pid) == owner.or_else(linux::user_id))
+}
+
+/// Searches all processes for one whose command line names the pid file: one of a `start` that was
+/// killed before it could record it, or of a VM whose directory was removed. A debugger or a
+/// wrapper of QEMU also has that command line; so if there is a `/proc`, the process must have
+/// QEMU's pid file or log open.
+pub(super) fn search(paths: &Paths) -> Result<Option<Process>, Error> {
+    if !linux::is_there() {
+        let shown = ps::processes(None)?;
+        for pid in shown.iter().filter(|p| p.has_words("-pidfile", &paths.pid)).map(|p| p.pid) {
+            if let Some(seen) = see(pid)?
+                && claims(pid, &seen, &paths.pid)?
+            {
+                return Ok(Some(Process::new(pid, seen, paths)));
+            }
+        }
+        return Ok(None);
+    }
+    for pid in linux::pids().map_err(|error| unseen(&error))? {
+        let Some(seen) = see(pid)? else { continue };
+        if claims(pid, &seen, &paths.pid)?
+            && (linux::holds(pid, &paths.pid).map_err(|error| unseen(&error))?
+                || linux::holds(pid, &paths.log).map_err(|error| unseen(&error))?)
+        {
+            return Ok(Some(Process::new(pid, seen, paths)));
+        }
+    }
+    Ok(None)
+}
+
+fn holds_open(pid: u32, path: &Path) -> Result<bool, Error> {
+    linux::has_open(pid, path).map_err(|error| unseen(&error))
+}
+
+fn read_pid(pid_file: &Path) -> Result<Option<u32>, Error> {
+    let bytes = files::read_if_there(pid_file, PID_BYTES_MAX)?;
+    Ok(bytes.and_then(|bytes| str::from_utf8(&bytes).ok()?.trim().parse().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vm::wait;
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    /// A directory for one test, removed when it is dropped.
+    struct Dir(Paths);
+
+    impl Dir {
+        fn new(test: &str) -> Self {
+            let name = format!("qqmgr-search-{test}-{}", std::process::id());
+            let dir = std::env::temp_dir().join(name);
+            std::fs::create_dir(&dir).unwrap();
+            Self(Paths::new(dir))
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0.dir);
+        }
+    }
+
+    #[test]
+    fn a_process_is_the_recorded_one_by_its_start() {
+        let Dir(paths) = &Dir::new("start");
+        let mut child =
+            Command::new("sh").args(["-c", "read line"]).stdin(Stdio::piped()).spawn().unwrap();
+        let pid = Some(child.id());
+        let start = see(child.id()).unwrap().unwrap().start;
+        let mut record = Instance { pid, start, ready: true, ..Instance::default() };
+        let found = visible(paths, Some(&record)).unwrap().unwrap();
+        assert_eq!((Some(found.pid), found.exiting), (pid, true));
+        std::fs::write(&paths.pid, format!("{}\n", child.id())).unwrap();
+        assert!(!visible(paths, Some(&record)).unwrap().unwrap().exiting);
+        // Without a record, its command line would have to name the pid file.
+        assert_eq!(visible(paths, None).unwrap(), None);
+        // The pid belonged to another process before.
+        record.start = Some("1".into());
+        assert_eq!(visible(paths, Some(&record)).unwrap(), None);
+        child.kill().unwrap();
+        // The child has not been waited for: a zombie is not a running VM.
+        assert!(found.ends_by(Instant::now() + Duration::from_secs(10)));
+        child.wait().unwrap();
+        assert!(!found.is_alive());
+    }
+
+    #[test]
+    fn a_command_line_names_the_pid_file() {
+        let Dir(paths) = &Dir::new("words");
+        let mut child = Command::new("sh")
+            .args(["-c", "read line", "sh", "-pidfile"])
+            .arg(&paths.pid)
+            .arg("-x")
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let claims_it = |pid_file: &Path| {
+            let seen = see(child.id()).unwrap().unwrap();
+            claims(child.id(), &seen, pid_file).unwrap()
+        };
+        // For a moment after it is run, a program has no command line.
+        let soon = Instant::now() + Duration::from_secs(10);
+        assert!(wait::poll(soon, || claims_it(&paths.pid).then_some(())).is_some());
+        assert!(!claims_it(&paths.dir.join("pi")));
+        // It has none of QEMU's files open.
+        assert_eq!(search(paths).unwrap(), None);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_pid_file_is_a_number_and_nothing_else() {
+        let Dir(paths) = &Dir::new("pid");
+        for (content, expected) in
+            [("12\n", Some(12)), ("", None), ("x", None), ("-1", None), ("99999999999", None)]
+        {
+            std::fs::write(&paths.pid, content).unwrap();
+            assert_eq!(read_pid(&paths.pid).unwrap(), expected, "{content:?}");
+        }
+        assert_eq!(read_pid(&paths.dir).unwrap(), None);
+        assert_eq!(read_pid(&paths.lock).unwrap(), None);
+    }
+}
