@@ -1,4 +1,4 @@
-//! `qmp` on a real QEMU: one command, a session, events.
+//! `qmp` on a real QEMU: what takes time, or another process. The rest is in `tests/cases/qmp.txt`.
 
 use crate::guest;
 use crate::harness::{Project, Running, freeze, signal, wait_until};
@@ -28,199 +28,6 @@ fn returns(project: &Project, words: &[&str], expected: &str) {
     project.qqmgr(&[&["qmp", "vm"], words].concat()).run().stdout(expected).success();
 }
 
-#[track_caller]
-fn refuses(project: &Project, words: &[&str], expected: &str) {
-    let refused = project.qqmgr(&[&["qmp", "vm"], words].concat()).run();
-    refused.stderr(format!("qqmgr: error: {expected}\n")).code(1);
-}
-
-/// The same with all that is given, as a session.
-#[track_caller]
-fn answers(project: &Project, input: &str, expected: &str, code: i32) {
-    project.qqmgr(&["qmp", "vm"]).stdin(input).run().stdout(expected).code(code);
-}
-
-#[test]
-fn a_command_and_its_arguments() {
-    let Some(project) = started("") else { return };
-    let paused = "{\n  \"status\": \"paused\",\n...\n  \"running\": false\n}\n";
-    returns(&project, &["stop"], "{}\n");
-    returns(&project, &["query-status"], paused);
-    // Text, which looks like a number; a number; an object, in two ways; nothing.
-    returns(
-        &project,
-        &["object-add", "qom-type=memory-backend-ram", "id=m", "size:=65536"],
-        "{}\n",
-    );
-    returns(&project, &["qom-get", "path=/objects/m", "property=size"], "65536\n");
-    let disk = ["driver=raw", "node-name=d", "file.driver=null-co", "file.size:=4096"];
-    returns(&project, &[&["blockdev-add"], &disk[..]].concat(), "{}\n");
-    returns(&project, &["blockdev-add", r#"{"driver": "null-co", "node-name": "e"}"#], "{}\n");
-    let named = project.qqmgr(&["qmp", "vm", "query-named-block-nodes", "flat:=true"]).run();
-    assert_eq!(named.stdout.matches("\"node-name\": \"d\"").count(), 1, "{}", named.stdout);
-    assert_eq!(named.stdout.matches("\"virtual-size\": 4096").count(), 2, "{}", named.stdout);
-    returns(
-        &project,
-        &["qom-get", "{\"path\": \"/objects/m\", \"property\": \"type\"}"],
-        "\"memory-backend-ram\"\n",
-    );
-    // The return value is the document, with `--json` and without.
-    project.qqmgr(&["--json", "qmp", "vm", "query-status"]).run().stdout(paused).success();
-    // A flag behind the command is qqmgr's, and a negative number no flag.
-    returns(&project, &["query-status", "--timeout", "30"], paused);
-    refuses(
-        &project,
-        &["qom-set", "path=/objects/m", "property=nope", "value:=-1"],
-        "QEMU refuses `qom-set`: Property 'memory-backend-ram.nope' not found (GenericError)",
-    );
-}
-
-#[test]
-fn what_is_refused_and_what_was_meant() {
-    let Some(project) = started("") else { return };
-    for (words, expected) in [
-        (
-            &["query-statu"][..],
-            "`query-statu`: The command query-statu has not been found (CommandNotFound), \
-             did you mean `query-status`?",
-        ),
-        (&["x"], "`x`: The command x has not been found (CommandNotFound)"),
-        (
-            &["qmp_capabilities"],
-            "`qmp_capabilities`: Capabilities negotiation is already complete, command ignored \
-             (CommandNotFound)",
-        ),
-        (
-            &["set-action", "rebot=reset"],
-            "`set-action`: Parameter 'rebot' is unexpected (GenericError), did you mean `reboot`?",
-        ),
-        (
-            &["set-action", "reboot=rest"],
-            "`set-action`: Parameter 'reboot' does not accept value 'rest' (GenericError), \
-             did you mean `reset`?",
-        ),
-        (
-            &["set-action", "reboot=x"],
-            "`set-action`: Parameter 'reboot' does not accept value 'x' (GenericError)\n\
-             qqmgr: hint: `reboot` is one of reset, shutdown",
-        ),
-        (
-            &["query-status", "x=y"],
-            "`query-status`: Parameter 'x' is unexpected (GenericError)\n\
-             qqmgr: hint: `query-status` takes no arguments",
-        ),
-        (
-            &["send-key"],
-            "`send-key`: Parameter 'keys' is missing (GenericError)\n\
-             qqmgr: hint: `send-key` takes keys, [hold-time]",
-        ),
-        (
-            &["balloon", "value=1"],
-            "`balloon`: Invalid parameter type for 'value', expected: integer (GenericError)\n\
-             qqmgr: hint: `value=TEXT` is text, `value:=JSON` anything else",
-        ),
-        (
-            &["device_add", "driver=x"],
-            "`device_add`: 'x' is not a valid device model name (GenericError)",
-        ),
-        (&["device_del", "id=x"], "`device_del`: Device 'x' not found (DeviceNotFound)"),
-    ] {
-        refuses(&project, words, &format!("QEMU refuses {expected}"));
-    }
-    project
-        .qqmgr(&["--json", "qmp", "vm", "device_del", "id=x"])
-        .run()
-        .stdout(
-            "{\n  \"error\": {\n    \"kind\": \"failed\",\n    \
-             \"message\": \"QEMU refuses `device_del`: Device 'x' not found (DeviceNotFound)\",\n    \
-             \"hint\": null,\n    \"class\": \"DeviceNotFound\"\n  }\n}\n",
-        )
-        .stderr("...\n")
-        .code(1);
-}
-
-#[test]
-fn words_that_are_no_arguments() {
-    let Some(project) = project(NO_MACHINE) else { return };
-    let usage = "qqmgr: hint: usage: qqmgr qmp [OPTIONS] VM [NAME] [ARGUMENT...]\n";
-    for (words, expected) in [
-        (&["stop", "x"][..], "`x` is no argument: it is `key=TEXT`, `key:=JSON` or one `{...}`"),
-        (&["stop", "{"], "`{` is no JSON: expected a name in double quotes at byte 1"),
-        (&["--for", "1"], "`--for` needs `--events`"),
-        (&["--events", "--timeout", "1"], "`--timeout` is for commands; `--for` ends `--events`"),
-    ] {
-        // The VM need not run to say so.
-        let refused = project.qqmgr(&[&["qmp", "vm"], words].concat()).run();
-        refused.stderr(format!("qqmgr: error: {expected}\n{usage}")).code(2);
-    }
-    project
-        .qqmgr(&["qmp", "vm", "{\"execute\": \"stop\"}"])
-        .run()
-        .stderr(
-            "qqmgr: error: `{\"execute\": \"stop\"}` is no name of a command\nqqmgr: hint: \
-             a whole command in JSON is a line of standard input: `qqmgr qmp VM <FILE`\n",
-        )
-        .code(2);
-    let not_running =
-        "qqmgr: error: VM `vm` is not running\nqqmgr: hint: `qqmgr start vm` starts it\n";
-    for words in [&["stop"][..], &[], &["--events"], &["--events", "nope"]] {
-        let words = [&["qmp", "vm"], words].concat();
-        project.qqmgr(&words).run().stderr(not_running).code(3);
-    }
-}
-
-#[test]
-fn a_session_answers_each_line() {
-    let Some(project) = started("") else { return };
-    answers(
-        &project,
-        "{\"execute\": \"stop\", \"id\": {\"a\": [1, null]}}\n\
-         query-status\r\n\
-         \n  \t\n\
-         {\"execute\":\"qom-get\",\"arguments\":{\"path\":\"/machine\",\"property\":\"type\"},\"id\":\"x\"}\n\
-         qom-get path=/machine 'property=type'\n\
-         cont",
-        "{\"return\": {}, \"id\": {\"a\": [1, null]}}\n\
-         {\"return\": {\"status\": \"paused\", [..]\"running\": false}}\n\
-         {\"return\": \"none-machine\", \"id\": \"x\"}\n\
-         {\"return\": \"none-machine\"}\n\
-         {\"return\": {}}\n",
-        0,
-    );
-    // What fails is told, and the rest goes on.
-    answers(
-        &project,
-        "{\"execute\": \"nope\", \"id\": 7}\n\
-         {\"execute\": \n\
-         {\"execute\": 5, \"id\": 8}\n\
-         {\"execute\": \"stop\", \"argument\": {}}\n\
-         {\"execute\": \"stop\", \"arguments\": []}\n\
-         stop x\n\
-         'stop\n\
-         set-action reboot=x\n\
-         query-name\n",
-        "{\"error\": {\"class\": \"CommandNotFound\", \
-         \"desc\": \"The command nope has not been found\"}, \"id\": 7}\n\
-         {\"error\": {\"class\": \"GenericError\", \"desc\": \"no JSON: [..] at byte 12\"}}\n\
-         {\"error\": {\"class\": \"GenericError\", \
-         \"desc\": \"`execute` must be there, a string\"}, \"id\": 8}\n\
-         {\"error\": {\"class\": \"GenericError\", \
-         \"desc\": \"`argument` is none of `execute`, `arguments` and `id`\"}}\n\
-         {\"error\": {\"class\": \"GenericError\", \"desc\": \"`arguments` must be an object\"}}\n\
-         {\"error\": {\"class\": \"GenericError\", \"desc\": \"`x` is no argument: [..]\"}}\n\
-         {\"error\": {\"class\": \"GenericError\", \"desc\": \"unclosed single quote\"}}\n\
-         {\"error\": {\"class\": \"GenericError\", \
-         \"desc\": \"Parameter 'reboot' does not accept value 'x'\"}}\n\
-         {\"return\": {}}\n",
-        1,
-    );
-    answers(&project, "", "", 0);
-    let bytes = project.qqmgr(&["qmp", "vm"]).stdin(b"\xff\n").run();
-    bytes
-        .stdout("{\"error\": {\"class\": \"GenericError\", \"desc\": \"invalid utf-8 [..]\"}}\n")
-        .code(1);
-}
-
 /// A session that waits for its next line keeps nobody from the VM, and ends with it.
 #[test]
 fn a_session_holds_nothing_between_its_lines() {
@@ -242,16 +49,6 @@ fn a_session_holds_nothing_between_its_lines() {
     // It does not wait for the line that will never come.
     project.write("end", "\n");
     session.end().stdout("{\"return\": {}}\n{\"return\": {[..]}}\n").success();
-}
-
-#[test]
-fn a_session_ends_with_its_vm() {
-    let Some(project) = started("") else { return };
-    answers(&project, "quit\n", "{\"return\": {}}\n", 0);
-    start(&project);
-    // What comes too late was not done, and is not done to the next QEMU of that VM.
-    let late = project.qqmgr(&["qmp", "vm"]).stdin("quit\nstop\n").run();
-    late.stdout("{\"return\": {}}\n").stderr("qqmgr: error: VM `vm` has just ended\n").code(3);
 }
 
 /// Events, once they are followed.
@@ -315,25 +112,10 @@ fn events_as_they_come() {
     some.end().stdout(format!("{reset}{shutdown}")).success();
 }
 
+/// It ends at the next event.
 #[test]
-fn events_for_a_time_and_by_name() {
+fn events_that_nobody_reads_any_more() {
     let Some(project) = started("") else { return };
-    project.qqmgr(&["pause", "vm"]).run().stdout("vm is paused\n").success();
-    // What was before is not told.
-    project.qqmgr(&["qmp", "vm", "--events", "--for", "0.1"]).run().success();
-    project.qqmgr(&["qmp", "vm", "--events", "--for=0", "STOP", "RESUME"]).run().success();
-    let unknown = |name: &str| project.qqmgr(&["qmp", "vm", "--events", "STOP", name]).run();
-    for (name, near) in [("reset", "RESET"), ("SHUTDOWM", "SHUTDOWN")] {
-        unknown(name)
-            .stderr(format!("qqmgr: error: QEMU has no event `{name}`, did you mean `{near}`?\n"))
-            .code(1);
-    }
-    let other = unknown("OTHER").stderr(
-        "qqmgr: error: QEMU has no event `OTHER`\n\
-         qqmgr: hint: it has [..], RESET, RESUME, [..], SHUTDOWN, [..]\n",
-    );
-    other.code(1);
-    // Nobody reads any more: it ends at the next event.
     let run = project.sh("\"$QQMGR\" qmp vm --events | head -n 1").start();
     wait_until("an event was read", SOON, || {
         assert_eq!(project.qqmgr(&["resume", "vm"]).run().status, Some(0));
