@@ -71,6 +71,11 @@ impl Position {
 }
 
 impl Source {
+    /// The text at a span.
+    pub(crate) fn at(&self, span: Span) -> &str {
+        &self.text[span.start..span.end]
+    }
+
     pub(crate) fn position(&self, offset: usize) -> Position {
         Position::FIRST.after(&self.text[..offset])
     }

@@ -154,7 +154,7 @@ fn on_terminal(console: &mut Console, talk: &mut Talk) -> Result<Option<End>, Er
 /// The error of a VM that was started without a console.
 fn without(target: &Target) -> Error {
     let name = &target.name;
-    let configured = target.vm().is_ok_and(|vm| target.config.console(vm));
+    let configured = target.vm().is_ok_and(|vm| vm.console);
     let error = Error::failed(format!("VM `{name}` runs without a console"));
     error.hint(if configured {
         format!("it is configured by now: `qqmgr restart {name}` gives the VM one")

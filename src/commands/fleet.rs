@@ -4,6 +4,8 @@ use super::start::plan::check_arguments;
 use super::target::{Target, check_name, may_run, unconfigured};
 use crate::cli::{Args, Command, Outcome, usage_of};
 use crate::config::Config;
+use crate::config::resolve::Resolver;
+use crate::config::scope::Choices;
 use crate::error::{Error, Kind};
 use crate::glob;
 use crate::linux;
@@ -94,8 +96,9 @@ fn chosen(
     check_arguments(&args.words).map_err(alone)?;
     let config = Config::load(args).map_err(alone)?;
     let names = select(args, &config, known).map_err(alone)?;
+    let choices = Choices { set: &args.set, ..Choices::default() };
     let check = |name: &String| match config.find_vm(name) {
-        Some(vm) => config.check_set(vm, &args.set),
+        Some(vm) => Resolver::new(&config, vm, &choices).check_set(),
         None if known == Known::Configured => config.vm(name).map(|_| ()),
         None => Ok(()),
     };

@@ -2,8 +2,11 @@
 //! the VMs that use an image.
 
 use super::target::Target;
-use crate::config::model::Vm;
-use crate::config::{Choices, Config};
+use crate::config::Config;
+use crate::config::declared::Declared;
+use crate::config::resolve::Resolver;
+use crate::config::scope::Choices;
+use crate::config::vm::Vm;
 use crate::error::Error;
 use crate::image::build::{Maker, reachable};
 use crate::image::fetch::PATIENCE_DEFAULT;
@@ -31,8 +34,8 @@ pub(super) fn hold(
     let Target { config, log, .. } = target;
     let maker = Maker { config, patience: PATIENCE_DEFAULT, exceeded, log };
     let (mut built, mut held) = (Vec::new(), Vec::new());
-    for image in config.images_of(vm, choices) {
-        let declared = config.declared(image)?;
+    for image in Resolver::new(config, vm, choices).images() {
+        let declared = Declared::new(config, image)?;
         let look = look(config, &declared, &config.image_paths(&image.name)?);
         if let Some((warning, hint)) = look.warning(&image.name) {
             log.note(&format!("warning: {warning}"));
@@ -50,7 +53,7 @@ pub(super) fn hold(
 
 /// Makes the links by which QEMU reaches images, for a user who runs QEMU directly.
 pub(super) fn make_reachable(config: &Config, vm: &Vm, choices: &Choices) -> Result<(), Error> {
-    for image in config.images_of(vm, choices) {
+    for image in Resolver::new(config, vm, choices).images() {
         let paths = config.image_paths(&image.name)?;
         if paths.dir.exists() {
             reachable(&paths)?;

@@ -2,7 +2,9 @@
 
 use crate::cli::spec::Flag;
 use crate::cli::{Args, Command, Outcome, Run, usage_of};
-use crate::config::{Config, is_url, sha256};
+use crate::config::Config;
+use crate::config::schema::with_comments;
+use crate::config::values::{is_url, sha256};
 use crate::error::{Error, Kind};
 use crate::hint;
 use crate::image::build::Maker;
@@ -74,6 +76,7 @@ fn run(args: &Args) -> Outcome {
     }
     let image = args.image.as_ref().map(|base| Image::new(args, &file, base)).transpose()?;
     let content = image.as_ref().map_or_else(|| CONTENT.to_string(), Image::content);
+    let content = with_comments(&content);
     write(&file, &content)?;
     let next = match image {
         None => "edit it, then `qqmgr check` and `qqmgr start dev`",

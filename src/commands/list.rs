@@ -5,7 +5,7 @@ use super::target::runs_unconfigured;
 use crate::cli::spec::Flag;
 use crate::cli::{Args, Command, Outcome, Run};
 use crate::config::Config;
-use crate::config::model::Vm;
+use crate::config::vm::Vm;
 use crate::error::{Error, Kind};
 use crate::files;
 use crate::json::Value;

@@ -4,7 +4,9 @@ use super::fleet::{Known, select};
 use super::target::Target;
 use crate::cli::spec;
 use crate::cli::{Args, Command, Outcome, Run};
-use crate::config::{Choices, Config};
+use crate::config::Config;
+use crate::config::resolve::Resolver;
+use crate::config::scope::Choices;
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::Report;
@@ -51,7 +53,7 @@ impl Entry {
         let port = choices.ssh_port.or(vm.port.fixed());
         let config = port.map(|port| {
             let choices = Choices { ssh_port: Some(port), ..choices };
-            let options = config.ssh_options(vm, &choices)?;
+            let options = Resolver::new(config, vm, &choices).ssh_options()?;
             ssh::config_text(name, &options, paths, port, config.dir())
         });
         Ok(Self { name: name.clone(), port, config: config.transpose()? })

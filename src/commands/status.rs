@@ -105,7 +105,7 @@ fn changed(target: &Target, instance: &Instance) -> Option<Vec<Change>> {
     // A port that was chosen would be chosen again, and is no change.
     let port = vm.port.fixed().unwrap_or(instance.ssh_port);
     let own_argv = own_argv(target, vm, &StartOptions::default(), port).ok()?;
-    Some(changes(instance, &own_argv, port, features(target, vm)))
+    Some(changes(instance, &own_argv, port, features(vm)))
 }
 
 /// How long the process has run, from the system, or from the record if the system does not say.

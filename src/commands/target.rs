@@ -2,8 +2,9 @@
 
 use super::wait;
 use crate::cli::Args;
-use crate::config::model::Vm;
-use crate::config::{Config, is_vm_name};
+use crate::config::Config;
+use crate::config::values::is_vm_name;
+use crate::config::vm::Vm;
 use crate::error::Error;
 use crate::files;
 use crate::log::Log;

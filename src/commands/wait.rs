@@ -4,6 +4,7 @@ use super::fleet::{self, Known};
 use super::target::Target;
 use crate::cli::spec::{self, Flag, WaitFor};
 use crate::cli::{Command, Outcome, Run, usage_of};
+use crate::config::resolve::Resolver;
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::Report;
@@ -154,11 +155,11 @@ fn ssh_of(target: &Target, watch: &Watch) -> Result<(), Error> {
         watch.ssh_by(|seconds| guest.question(seconds))
     };
     let Some(vm) = config.find_vm(name) else { return by_ssh() };
-    let options = config.ssh_options(vm, &choices)?;
+    let options = Resolver::new(config, vm, &choices).ssh_options()?;
     if ssh::is_proxied(&options) {
         return by_ssh();
     }
-    let port = config.ssh_port(vm, &choices)?;
+    let port = Resolver::new(config, vm, &choices).ssh_port()?;
     match (ssh::host(&options), &instance) {
         (Some(host), _) => watch.ssh(host, port),
         (None, Some(instance)) if !is_led_to(instance, port) => {

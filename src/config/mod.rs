@@ -1,41 +1,38 @@
-//! The configuration: found ([`locate`]), read, checked ([`decode`]) into a typed [`model`], and
-//! its placeholders resolved for one VM ([`scope`]) with what it takes over from others
-//! ([`extends`]). Reads one file and changes nothing.
+//! The configuration: found ([`locate`]), read, and checked against the [`schema`]. Its strings
+//! stay as they are written until a VM is used ([`resolve`]) or an image is made ([`declared`]).
+//! Reads one file and changes nothing.
 
-mod decode;
-mod decode_img;
-mod extends;
-mod images;
+pub(crate) mod declared;
+pub(crate) mod image;
 mod locate;
-pub(crate) mod model;
-mod scope;
+mod problems;
+pub(crate) mod resolve;
+pub(crate) mod schema;
+pub(crate) mod scope;
 pub(crate) mod ssh_keywords;
+mod ssh_options;
 #[cfg(test)]
 mod tests;
+pub(crate) mod values;
+pub(crate) mod vm;
 
 use crate::cli::Args;
 use crate::error::{Error, Kind};
 use crate::source::{Problem, Source, Span};
-use crate::template::Template;
 use crate::text::{did_you_mean, nearest};
-use crate::toml;
-use crate::words::{self, Word};
-pub(crate) use decode::is_vm_name;
-pub(crate) use decode_img::{is_image_name, is_url, sha256};
-pub(crate) use images::{Declared, DeclaredBase, ImagePaths, Location, Seed};
-use model::{Broken, Literal, Model, Setting, Vm};
-use scope::Scope;
+use crate::toml::{self, Table, Value};
+use image::{DIR_PREFIX, Image, ImagePaths};
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use values::{is_image_name, is_vm_name};
+use vm::{Broken, Vm};
 
 /// Limit of the file; a thousand VMs take about 300 KiB.
 const CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const VM_DIR_PREFIX: &str = "vm.";
-/// Limit for exact places: in a longer string with escapes, an error points at the whole string.
-const EXACT_BYTES_MAX: usize = 16 * 1024;
 /// The most known VMs that an error about an unknown one names.
 const VMS_SHOWN_MAX: usize = 8;
 
@@ -48,30 +45,11 @@ pub(crate) struct Config {
     /// The directory of the VMs' directories, as [`locate::Location::runtime`].
     runtime: PathBuf,
     pub(crate) source: Arc<Source>,
-    model: Model,
+    root: Table,
+    vms: Vec<Vm>,
+    broken: Vec<Broken>,
+    images: Vec<Image>,
 }
-
-/// Choices of a start in addition to the file; none by default.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Choices<'a> {
-    /// The port of a VM that has no fixed one. The port that a running VM was started with wins
-    /// over the configured one.
-    pub(crate) ssh_port: Option<u16>,
-    /// Variables by the names that placeholders have, with their values, in which nothing is
-    /// replaced. They win over those of the file; if a name is set twice, the last value counts.
-    pub(crate) set: &'a [(String, String)],
-}
-
-impl Choices<'_> {
-    fn port(&self, vm: &Vm) -> Option<u16> {
-        self.ssh_port.or(vm.port.fixed())
-    }
-}
-
-/// The QEMU binary, and the words of `cmd`, placeholders replaced.
-pub(crate) type Invocation = (String, Vec<Word>);
-/// An ssh option, placeholders replaced: its name and its values.
-pub(crate) type SshSetting = (String, Vec<String>);
 
 impl Config {
     /// Finds, reads and checks the configuration that `args` and the environment name. A VM with a
@@ -106,7 +84,7 @@ impl Config {
     /// All problems of the file, each once, in file order; `shared` are those that belong to no VM.
     pub(crate) fn all_problems(&self, shared: Vec<Problem>) -> Vec<Problem> {
         let mut all = shared;
-        for problem in self.model.broken.iter().flat_map(|vm| &vm.problems) {
+        for problem in self.broken.iter().flat_map(|vm| &vm.problems) {
             if !all.contains(problem) {
                 all.push(problem.clone());
             }
@@ -117,13 +95,13 @@ impl Config {
 
     /// The VMs that have a problem, in file order.
     pub(crate) fn broken(&self) -> &[Broken] {
-        &self.model.broken
+        &self.broken
     }
 
     /// The names of all VMs, including broken ones, in file order.
     pub(crate) fn names(&self) -> Vec<String> {
-        let sound = self.model.vms.iter().map(|vm| (vm.span.start, &vm.name));
-        let broken = self.model.broken.iter().map(|vm| (vm.span.start, &vm.name));
+        let sound = self.vms.iter().map(|vm| (vm.span.start, &vm.name));
+        let broken = self.broken.iter().map(|vm| (vm.span.start, &vm.name));
         let mut all: Vec<(usize, &String)> = sound.chain(broken).collect();
         all.sort_by_key(|(start, _)| *start);
         all.into_iter().map(|(_, name)| name.clone()).collect()
@@ -131,7 +109,7 @@ impl Config {
 
     /// Whether the file has a VM of this name, broken or not.
     pub(crate) fn is_declared(&self, name: &str) -> bool {
-        self.find_vm(name).is_some() || self.model.broken.iter().any(|vm| vm.name == name)
+        self.find_vm(name).is_some() || self.broken.iter().any(|vm| vm.name == name)
     }
 
     /// Checks a configuration that was read from `file`; `runtime` is for the VMs' directories.
@@ -149,8 +127,24 @@ impl Config {
         let source = Arc::new(source);
         let root =
             toml::parse(&source.text).map_err(|problem| Error::config(&source, vec![problem]))?;
-        let (model, problems) = decode::decode(&source, &root);
-        Ok((Self { file, runtime, source, model }, problems))
+        let mut problems = schema::check_table(&source, &root, "", "");
+        let table = |name: &str| root.get(name).and_then(Value::as_table);
+        let (vars, all_images) = (table("vars"), table("img"));
+        let unclear = problems_of_names(&source, vars, all_images);
+        // Without all names, it is not known whether a placeholder is right.
+        let can_be_named = unclear.is_empty()
+            && vars.is_some() == root.get("vars").is_some()
+            && all_images.is_some() == root.get("img").is_some();
+        problems.extend(unclear);
+        problems.sort_by_key(|problem| problem.span.start);
+        let images = all_images.into_iter().flat_map(Table::iter);
+        let images =
+            images.map(|(key, _)| Image { name: key.name.clone(), span: key.span }).collect();
+        let (mut vms, broken) = table("vm").map(|all| vm::read(&source, all)).unwrap_or_default();
+        if !can_be_named {
+            vms.clear();
+        }
+        Ok((Self { file, runtime, source, root, vms, broken, images }, problems))
     }
 
     /// The directory that relative paths in `cmd` start from.
@@ -165,12 +159,12 @@ impl Config {
 
     /// The VMs, in file order.
     pub(crate) fn vms(&self) -> &[Vm] {
-        &self.model.vms
+        &self.vms
     }
 
     pub(crate) fn vm(&self, name: &str) -> Result<&Vm, Error> {
         self.find_vm(name).ok_or_else(|| {
-            let broken = self.model.broken.iter().find(|vm| vm.name == name);
+            let broken = self.broken.iter().find(|vm| vm.name == name);
             match broken.filter(|vm| !vm.problems.is_empty()) {
                 Some(vm) => Error::config(&self.source, vm.problems.clone()),
                 None => self.unknown_vm(name),
@@ -179,7 +173,7 @@ impl Config {
     }
 
     pub(crate) fn find_vm(&self, name: &str) -> Option<&Vm> {
-        self.model.vms.iter().find(|vm| vm.name == name)
+        self.vms.iter().find(|vm| vm.name == name)
     }
 
     fn unknown_vm(&self, name: &str) -> Error {
@@ -207,143 +201,74 @@ impl Config {
 
     /// The names of the VMs that have a directory, configured or not, sorted.
     pub(crate) fn vms_with_a_dir(&self) -> Result<BTreeSet<String>, Error> {
+        let names = self.names_of_dirs(VM_DIR_PREFIX)?.into_iter();
+        Ok(names.filter(|name| is_vm_name(name)).collect())
+    }
+
+    /// The names with this prefix in the runtime directory, without it.
+    fn names_of_dirs(&self, prefix: &str) -> Result<Vec<String>, Error> {
         let entries = match std::fs::read_dir(&self.runtime) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Error::io("read", &self.runtime, &error));
             }
             entries => entries.into_iter().flatten().flatten(),
         };
-        let names = entries.filter_map(|entry| {
-            Some(entry.file_name().to_str()?.strip_prefix(VM_DIR_PREFIX)?.to_string())
-        });
-        Ok(names.filter(|name| is_vm_name(name)).collect())
+        let name = |entry: std::fs::DirEntry| {
+            Some(entry.file_name().to_str()?.strip_prefix(prefix)?.to_string())
+        };
+        Ok(entries.filter_map(name).collect())
     }
 
-    /// The port on this host where ssh reaches the VM; an error when it is still to be chosen.
-    pub(crate) fn ssh_port(&self, vm: &Vm, choices: &Choices) -> Result<u16, Error> {
-        choices.port(vm).ok_or_else(|| self.problem(Problem::new(vm.span, no_port(vm))))
+    /// The images, in file order.
+    pub(crate) fn images(&self) -> &[Image] {
+        &self.images
     }
 
-    /// Returns a usage error unless each name of `set` is that of a variable: the file sets it, in
-    /// `[vars]` or for this VM, or a placeholder of this VM asks for it.
-    pub(crate) fn check_set(&self, vm: &Vm, set: &[(String, String)]) -> Result<(), Error> {
-        if set.is_empty() {
-            return Ok(());
-        }
-        let choices = Choices::default();
-        let scope = self.scope(vm, &choices);
-        let literals = self.literals(vm).into_iter();
-        let asked = scope.asked(literals.map(|literal| literal.text.as_str()).collect());
-        set.iter().try_for_each(|(name, _)| scope.check_set(name, &asked))
+    pub(crate) fn image(&self, name: &str) -> Result<&Image, Error> {
+        self.images.iter().find(|image| image.name == name).ok_or_else(|| {
+            let near = nearest(name, self.images.iter().map(|image| image.name.as_str()));
+            let message = format!("there is no image `{name}` in `{}`", self.source.name);
+            let error = Error::new(Kind::Config, did_you_mean(&message, near));
+            match near {
+                Some(_) => error,
+                None if self.images.is_empty() => error.hint("it has no `[img.NAME]` at all"),
+                None => error.hint("`qqmgr img list` shows the images that it has"),
+            }
+        })
     }
 
-    /// All strings that the VM is started with.
-    fn literals<'a>(&'a self, vm: &'a Vm) -> Vec<&'a Literal> {
-        let ssh = self.model.ssh(vm).into_iter().flat_map(|option| &option.values);
-        let ssh = ssh.filter_map(|value| match value {
-            Setting::Text(literal) => Some(literal),
-            Setting::AsWritten(_) => None,
-        });
-        let programs = self.model.qemu(vm).into_iter().chain(&self.model.qemu_img);
-        self.model.cmd(vm).into_iter().flatten().chain(ssh).chain(programs).collect()
+    /// The paths of an image with this name, declared or not.
+    pub(crate) fn image_paths(&self, name: &str) -> Result<ImagePaths, Error> {
+        ImagePaths::new(&self.runtime, name)
     }
 
-    /// The QEMU binary, and the words of `cmd`, placeholders replaced. A name in `choices.set` that
-    /// is not a variable is a usage error.
-    pub(crate) fn command(&self, vm: &Vm, choices: &Choices) -> Result<Invocation, Error> {
-        self.check_set(vm, choices.set)?;
-        let (command, problems) = self.examine(vm, choices);
-        self.checked(problems, command)
+    /// The names of the images that have a directory and are not declared any more, sorted.
+    pub(crate) fn undeclared_images(&self) -> BTreeSet<String> {
+        let is_declared = |name: &str| self.images.iter().any(|image| image.name == name);
+        let names = self.names_of_dirs(DIR_PREFIX).unwrap_or_default().into_iter();
+        names.filter(|name| is_image_name(name) && !is_declared(name)).collect()
     }
 
-    /// The command line of the VM, as far as it has no problems, and all problems.
-    pub(crate) fn examine(&self, vm: &Vm, choices: &Choices) -> (Invocation, Vec<Problem>) {
-        let scope = self.scope(vm, choices);
-        let mut problems = Problems::default();
-        let bin = self.model.qemu(vm).map(|bin| problems.keep(scope.render(bin)));
-        if let Some(img) = &self.model.qemu_img {
-            problems.keep(scope.render(img));
-        }
-        let bin = bin.map_or_else(|| model::QEMU_BIN.to_string(), Option::unwrap_or_default);
-        let cmd = self.model.cmd(vm);
-        if cmd.is_none() {
-            let problem = Problem::new(vm.span, format!("VM `{}` has no `cmd`", vm.name));
-            let hint = "`cmd` has QEMU's arguments: a list of strings, or one string";
-            problems.0.push(problem.hint(hint));
-        }
-        let mut words = Vec::new();
-        for literal in cmd.into_iter().flatten() {
-            let place = |span| literal.place(&self.source, span);
-            let template = Template { text: &literal.text, place: &place };
-            let split = words::split(&template, &mut |placeholder| scope.value(placeholder));
-            words.extend(problems.keep(split).unwrap_or_default());
-        }
-        ((bin, words), problems.0)
+    /// The table of an image.
+    fn image_table(&self, image: &Image) -> Option<&Value> {
+        self.root.get("img")?.get(&image.name)
     }
 
-    /// The options of the VM's generated file, placeholders replaced.
-    pub(crate) fn ssh_options(&self, vm: &Vm, choices: &Choices) -> Result<Vec<SshSetting>, Error> {
-        let scope = self.scope(vm, choices);
-        let mut problems = Problems::default();
-        let mut options = Vec::new();
-        for option in self.model.ssh(vm) {
-            let values = option.values.iter().filter_map(|value| match value {
-                Setting::Text(literal) => problems.keep(scope.render_line(literal)),
-                Setting::AsWritten(text) => Some(text.clone()),
-            });
-            options.push((option.name.clone(), values.collect()));
-        }
-        self.add_image_options(vm, choices, &mut options)?;
-        self.checked(problems.0, options)
+    /// The table about the first boot of a guest on this image.
+    fn cloud_init(&self, image: &Image) -> Option<&Value> {
+        self.image_table(image)?.get("cloud_init")
     }
 
-    /// The strings that an option of ssh is set to, and their places. [`Self::ssh_options`] reports
-    /// the problems in them.
-    pub(crate) fn ssh_texts(
-        &self,
-        vm: &Vm,
-        choices: &Choices,
-        keyword: &str,
-    ) -> Vec<(String, Span)> {
-        let scope = self.scope(vm, choices);
-        let options = self.model.ssh(vm).into_iter();
-        let values = options
-            .filter(|option| option.name.eq_ignore_ascii_case(keyword))
-            .flat_map(|option| &option.values);
-        let texts = values.filter_map(|value| match value {
-            Setting::Text(literal) => Some((scope.render_line(literal).ok()?, literal.span)),
-            Setting::AsWritten(_) => None,
-        });
-        texts.collect()
-    }
-
-    /// Whether the VM's serial line is interactive.
-    pub(crate) fn console(&self, vm: &Vm) -> bool {
-        self.model.console(vm)
-    }
-
-    /// How many serial outputs of earlier boots are kept.
-    pub(crate) fn boots(&self, vm: &Vm) -> u32 {
-        self.model.boots(vm)
-    }
-
-    /// Whether the VM's QEMU listens for a debugger.
-    pub(crate) fn gdb(&self, vm: &Vm) -> bool {
-        self.model.gdb(vm)
+    /// The table of the VM, that of the VM that it extends, and so on.
+    fn line(&self, vm: &Vm) -> Vec<&Value> {
+        let table = |name: &str| self.root.get("vm")?.get(name);
+        let next = |last: &&Value| table(vm::extended(last)?.0);
+        std::iter::successors(table(&vm.name), next).collect()
     }
 
     /// An error about one place of the file, for a rule that is not the configuration's own.
     pub(crate) fn problem(&self, problem: Problem) -> Error {
         Error::config(&self.source, vec![problem])
-    }
-
-    /// The place where the file says which QEMU this VM runs, if it does.
-    pub(crate) fn bin_place(&self, vm: &Vm) -> Option<Span> {
-        self.model.qemu(vm).map(|bin| bin.span)
-    }
-
-    fn scope<'a>(&'a self, vm: &'a Vm, choices: &'a Choices<'a>) -> Scope<'a> {
-        Scope::new(self, vm, choices)
     }
 
     fn checked<T>(&self, problems: Vec<Problem>, value: T) -> Result<T, Error> {
@@ -354,55 +279,23 @@ impl Config {
     }
 }
 
-/// The message about a port that is not chosen; only a caller without a choice sees it.
-fn no_port(vm: &Vm) -> String {
-    format!("the ssh port of VM `{}` is chosen at start", vm.name)
-}
-
-/// Collects problems, each once, so that all are reported together.
-#[derive(Default)]
-struct Problems(Vec<Problem>);
-
-impl Problems {
-    fn keep<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
-        match result {
-            Ok(value) => Some(value),
-            Err(problem) => {
-                if !self.0.contains(&problem) {
-                    self.0.push(problem);
-                }
-                None
-            }
+/// The problems that leave it open which names placeholders can have: in `[img]`, and in `[vars]`
+/// with names that have a meaning of their own.
+fn problems_of_names(
+    source: &Source,
+    vars: Option<&Table>,
+    images: Option<&Table>,
+) -> Vec<Problem> {
+    let mut problems = images.map(|images| image::problems(source, images)).unwrap_or_default();
+    let vm = Some(("vm", "`{{.vm.…}}` is what `[vm.NAME.vars]` holds"));
+    let img = images.map(|_| ("img", "`{{.img.…}}` are the images that `[img.NAME]` makes"));
+    for (name, hint) in [vm, img].into_iter().flatten() {
+        if let Some((key, _)) = vars.and_then(|vars| vars.entry(name)) {
+            let message = format!("`{name}` in `[vars]` is taken");
+            problems.push(Problem::new(key.span, message).hint(hint));
         }
     }
-}
-
-impl Literal {
-    /// Converts a range of bytes of the decoded string to its place in the file.
-    fn place(&self, source: &Source, span: Span) -> Span {
-        let start = match self.verbatim_start(&source.text) {
-            Some(start) => start,
-            // Each conversion decodes the literal from its start.
-            None if self.text.len() > EXACT_BYTES_MAX => return self.span,
-            None => {
-                let at = |index| toml::offset_in_string(&source.text, self.span, index);
-                return Span { start: at(span.start), end: at(span.end) };
-            }
-        };
-        Span { start: start + span.start, end: start + span.end }
-    }
-
-    /// The start of the text, if the file has it byte for byte. Escapes are longer than what they
-    /// stand for, so without them only the quotes, and the line end after them, make the
-    /// difference.
-    fn verbatim_start(&self, source: &str) -> Option<usize> {
-        let written = &source[self.span.start..self.span.end];
-        let quotes =
-            if written.starts_with("\"\"\"") || written.starts_with("'''") { 3 } else { 1 };
-        let trimmed = usize::from(quotes == 3 && written[3..].starts_with('\n'));
-        let is_verbatim = written.len() == self.text.len() + 2 * quotes + trimmed;
-        is_verbatim.then_some(self.span.start + quotes + trimmed)
-    }
+    problems
 }
 
 fn read(file: &Path, shown: String) -> Result<Source, Error> {

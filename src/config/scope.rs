@@ -1,13 +1,12 @@
 //! The variables that one VM's strings can use. Each is resolved once, when it is asked for.
 
-use super::model::{Literal, Vm};
-use super::{Choices, Config};
+use super::Config;
+use super::vm::Vm;
 use crate::error::{Error, Kind};
 use crate::source::Problem;
 use crate::template::{Placeholder, Template, render};
 use crate::text::{did_you_mean, nearest};
 use crate::toml::{self, Table, Value};
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -25,12 +24,36 @@ const FACTS: &[(&str, &str)] = &[
     ("vm.ssh.vm_port", "the guest's port is `vm_port` in `[vm.NAME.ssh]`"),
 ];
 
+/// Choices of a start in addition to the file; none by default.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Choices<'a> {
+    /// The port of a VM that has no fixed one. The port that a running VM was started with wins
+    /// over the configured one.
+    pub(crate) ssh_port: Option<u16>,
+    /// Variables by the names that placeholders have, with their values, in which nothing is
+    /// replaced. They win over those of the file; if a name is set twice, the last value counts.
+    pub(crate) set: &'a [(String, String)],
+}
+
+impl Choices<'_> {
+    pub(super) fn port(&self, vm: &Vm) -> Option<u16> {
+        self.ssh_port.or(vm.port.fixed())
+    }
+}
+
+/// The message about a port that is not chosen; only a caller without a choice sees it.
+pub(super) fn no_port(vm: &Vm) -> String {
+    format!("the ssh port of VM `{}` is chosen at start", vm.name)
+}
+
 pub(super) struct Scope<'a> {
     config: &'a Config,
     /// Absent for strings that belong to no VM: those of images.
     vm: Option<&'a Vm>,
-    /// The VM's own variables, and those that it takes over.
-    vars: Cow<'a, Table>,
+    /// The tables of the VM's variables, its own first, then those that it takes over.
+    vm_vars: Vec<&'a Table>,
+    /// The table of the variables of all VMs, if there is one.
+    vars: Vec<&'a Table>,
     choices: &'a Choices<'a>,
     resolved: RefCell<HashMap<String, Rc<str>>>,
     /// The variables that are being resolved, each used by the one before it.
@@ -48,13 +71,16 @@ enum Found<'a> {
 
 impl<'a> Scope<'a> {
     pub(super) fn new(config: &'a Config, vm: &'a Vm, choices: &'a Choices<'a>) -> Self {
-        Self { vm: Some(vm), vars: config.model.vars(vm), ..Self::global(config, choices) }
+        let tables = config.line(vm).into_iter();
+        let vm_vars = tables.filter_map(|table| table.get("vars")?.as_table()).collect();
+        Self { vm: Some(vm), vm_vars, ..Self::global(config, choices) }
     }
 
     /// The scope of strings that belong to no VM.
     pub(super) fn global(config: &'a Config, choices: &'a Choices<'a>) -> Self {
-        let (resolved, pending, images) = Default::default();
-        Self { config, vm: None, vars: Cow::default(), choices, resolved, pending, images }
+        let (resolved, pending, images, vm_vars) = Default::default();
+        let vars = config.root.get("vars").and_then(Value::as_table).into_iter().collect();
+        Self { config, vm: None, vm_vars, vars, choices, resolved, pending, images }
     }
 
     /// The names of the images whose paths are part of what has been rendered.
@@ -62,19 +88,11 @@ impl<'a> Scope<'a> {
         self.images.borrow().clone()
     }
 
-    pub(super) fn render(&self, literal: &Literal) -> Result<String, Problem> {
-        let place = |span| literal.place(&self.config.source, span);
-        let template = Template { text: &literal.text, place: &place };
+    /// Replaces the placeholders in a string of the file.
+    pub(super) fn render(&self, string: &Value) -> Result<String, Problem> {
+        let place = string.places(&self.config.source.text);
+        let template = Template { text: string.as_str().unwrap_or_default(), place: &place };
         render(&template, &mut |placeholder| self.value(placeholder))
-    }
-
-    /// Renders a value for one line of a file.
-    pub(super) fn render_line(&self, literal: &Literal) -> Result<String, Problem> {
-        let value = self.render(literal)?;
-        if value.contains(['\n', '\r', '\0']) {
-            return Err(Problem::new(literal.span, "an ssh option cannot contain a line break"));
-        }
-        Ok(value)
     }
 
     /// The value of a placeholder, as text.
@@ -112,11 +130,9 @@ impl<'a> Scope<'a> {
             Found::Set(value) => value,
         };
         match &value.kind {
-            toml::Kind::String(text) => {
-                self.render(&Literal { text: text.clone(), span: value.span })
-            }
+            toml::Kind::String(_) => self.render(value),
             toml::Kind::Integer(_) | toml::Kind::Float(_) | toml::Kind::Boolean(_) => {
-                Ok(self.config.source.text[value.span.start..value.span.end].to_string())
+                Ok(self.config.source.at(value.span).to_string())
             }
             toml::Kind::Array(_) | toml::Kind::Table(_) => {
                 let message = format!("`{}` is {}", placeholder.name, value.kind.type_name());
@@ -141,8 +157,8 @@ impl<'a> Scope<'a> {
 
     fn in_file(&self, name: &str) -> Option<&Value> {
         match name.strip_prefix("vm.") {
-            Some(of_vm) => walk(&self.vars, of_vm),
-            None => walk(&self.config.model.vars, name),
+            Some(of_vm) => lookup(&self.vm_vars, of_vm),
+            None => lookup(&self.vars, name),
         }
     }
 
@@ -189,10 +205,14 @@ impl<'a> Scope<'a> {
         Err(if near.is_some() { error } else { error.hint(hint) })
     }
 
-    /// The names of the file's variables.
+    /// Collects the names of the file's variables.
     fn names(&self, out: &mut Vec<String>) {
-        names(&self.config.model.vars, "", out);
-        names(&self.vars, "vm.", out);
+        let mut found = Vec::new();
+        self.vars.iter().for_each(|table| names(table, "", &mut found));
+        self.vm_vars.iter().for_each(|table| names(table, "vm.", &mut found));
+        // A table of this VM may hide what another VM has at the same name.
+        found.retain(|name| self.in_file(name).is_some());
+        out.append(&mut found);
     }
 
     fn built_in(&self, placeholder: &Placeholder) -> Result<String, Problem> {
@@ -207,7 +227,7 @@ impl<'a> Scope<'a> {
             ("vm.dir", Some(vm)) => utf8(&self.config.vm_dir(&vm.name)),
             ("vm.ssh.port", Some(vm)) => match self.choices.port(vm) {
                 Some(port) => Ok(port.to_string()),
-                None => Err(Problem::new(placeholder.span, super::no_port(vm))),
+                None => Err(Problem::new(placeholder.span, no_port(vm))),
             },
             ("vm.ssh.vm_port", Some(vm)) => Ok(vm.vm_port.to_string()),
             ("config_dir", _) => utf8(self.config.dir()),
@@ -225,11 +245,10 @@ impl<'a> Scope<'a> {
             Some(name) => (name, true),
             None => (name, false),
         };
-        let images = &self.config.model.images;
-        let Some(image) = images.iter().find(|image| image.name == name) else {
+        let Some(image) = self.config.images().iter().find(|image| image.name == name) else {
             return Err(self.unknown(placeholder));
         };
-        if is_seed && image.cloud_init.is_none() {
+        if is_seed && self.config.cloud_init(image).is_none() {
             let message = format!("image `{name}` has no seed");
             let hint = format!("`[img.{name}.cloud_init]` says what is in it");
             return Err(Problem::new(placeholder.span, message).hint(hint));
@@ -242,19 +261,19 @@ impl<'a> Scope<'a> {
 
     /// A hint about a key with dots in it: in a placeholder, dots lead into tables.
     fn quoted(&self, name: &str) -> Option<String> {
-        let (table, key, header) = match name.strip_prefix("vm.") {
-            Some(of_vm) => (self.vars.as_ref(), of_vm, "[vm.NAME.vars]"),
-            None => (&self.config.model.vars, name, "[vars]"),
+        let (tables, key, header) = match name.strip_prefix("vm.") {
+            Some(of_vm) => (&self.vm_vars, of_vm, "[vm.NAME.vars]"),
+            None => (&self.vars, name, "[vars]"),
         };
-        let is_there = key.contains('.') && table.get(key).is_some();
+        let is_there = key.contains('.') && tables.iter().any(|table| table.get(key).is_some());
         is_there
             .then(|| format!("in `{header}`, write `{key} = ...` without quotes around the key"))
     }
 
     fn unknown(&self, placeholder: &Placeholder) -> Problem {
         let mut known: Vec<String> = BUILT_IN.iter().map(ToString::to_string).collect();
-        known.extend(self.config.model.images.iter().flat_map(|image| {
-            let seed = image.cloud_init.as_ref().map(|_| format!("img.{}.seed", image.name));
+        known.extend(self.config.images().iter().flat_map(|image| {
+            let seed = self.config.cloud_init(image).map(|_| format!("img.{}.seed", image.name));
             seed.into_iter().chain([format!("img.{}", image.name)])
         }));
         self.names(&mut known);
@@ -275,13 +294,13 @@ impl<'a> Scope<'a> {
     }
 }
 
-fn walk<'t>(table: &'t Table, name: &str) -> Option<&'t Value> {
-    match name.split_once('.') {
-        None => table.get(name),
-        Some((first, rest)) => match &table.get(first)?.kind {
-            toml::Kind::Table(inner) => walk(inner, rest),
-            _ => None,
-        },
+/// The value at a dotted name in tables that are merged key by key, the first one winning.
+fn lookup<'t>(tables: &[&'t Table], name: &str) -> Option<&'t Value> {
+    let (key, rest) = name.split_once('.').map_or((name, None), |(key, rest)| (key, Some(rest)));
+    let mut found = tables.iter().filter_map(|table| table.get(key));
+    match rest {
+        None => found.next(),
+        Some(rest) => lookup(&found.map_while(Value::as_table).collect::<Vec<_>>(), rest),
     }
 }
 
@@ -307,4 +326,38 @@ fn environment(variable: &str, placeholder: &Placeholder) -> Result<String, Prob
         Problem::new(placeholder.span, message)
             .hint(format!("set it, or `{variable}` in `[vars.env]`, which goes before it"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first table wins key by key; what is no table hides a table behind it, and is hidden by
+    /// one before it.
+    #[test]
+    fn tables_are_merged_key_by_key() {
+        let parsed = ["t.y.z = 'own'\na = 'own'\nu.x = 1\nv = 'own'\n", "u = 1\nt.y.n = 1\n"]
+            .into_iter()
+            .chain(["a = 1\nt.x = 1\nt.y.z = 1\nu.old = 1\nv.w = 1\nk = 1\n"])
+            .map(|text| toml::parse(text).unwrap())
+            .collect::<Vec<Table>>();
+        let tables: Vec<&Table> = parsed.iter().collect();
+        for (name, expected) in [
+            ("a", Some("a string")),
+            ("k", Some("an integer")),
+            ("t", Some("a table")),
+            ("t.x", Some("an integer")),
+            ("t.y.z", Some("a string")),
+            ("t.y.n", Some("an integer")),
+            ("u.x", Some("an integer")),
+            ("u.old", None),
+            ("v", Some("a string")),
+            ("v.w", None),
+            ("n", None),
+            ("a.b", None),
+        ] {
+            let found = lookup(&tables, name).map(|value| value.kind.type_name());
+            assert_eq!(found, expected, "{name}");
+        }
+    }
 }

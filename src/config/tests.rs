@@ -1,7 +1,10 @@
 //! Tests of choices that callers make and a file does not.
 
-use super::{Choices, Config, SshSetting};
-use crate::error::Kind;
+use super::Config;
+use super::resolve::{Resolver, SshSetting};
+use super::scope::Choices;
+use super::vm::Vm;
+use crate::error::{Error, Kind};
 use crate::source::Source;
 
 fn config(text: &str) -> Config {
@@ -12,12 +15,17 @@ fn config(text: &str) -> Config {
 /// The words of the VM `vm`, or the errors.
 fn words(config: &Config, choices: &Choices) -> Result<String, String> {
     let vm = config.vm("vm").map_err(|error| error.text())?;
-    let (_, words) = config.command(vm, choices).map_err(|error| error.text())?;
+    let (_, words) = Resolver::new(config, vm, choices).command().map_err(|error| error.text())?;
     Ok(words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join("|"))
 }
 
+fn check_set(config: &Config, vm: &Vm, set: &[(String, String)]) -> Result<(), Error> {
+    let choices = Choices { set, ..Choices::default() };
+    Resolver::new(config, vm, &choices).check_set()
+}
+
 fn options(config: &Config, choices: &Choices) -> Vec<SshSetting> {
-    config.ssh_options(config.vm("vm").unwrap(), choices).unwrap_or_default()
+    Resolver::new(config, config.vm("vm").unwrap(), choices).ssh_options().unwrap_or_default()
 }
 
 #[test]
@@ -39,7 +47,7 @@ qqmgr: error: the ssh port of VM `vm` is chosen at start
 "
     );
     assert_eq!(
-        auto.ssh_port(auto.vm("vm").unwrap(), &none).unwrap_err().text(),
+        Resolver::new(&auto, auto.vm("vm").unwrap(), &none).ssh_port().unwrap_err().text(),
         "\
 qqmgr: error: the ssh port of VM `vm` is chosen at start
  --> f:1:5
@@ -58,7 +66,7 @@ fn a_chosen_port_wins_over_the_configured_one() {
     assert_eq!(words(&fixed, &Choices::default()).as_deref(), Ok("1"));
     let chosen = Choices { ssh_port: Some(7), ..Choices::default() };
     assert_eq!(words(&fixed, &chosen).as_deref(), Ok("7"));
-    assert_eq!(fixed.ssh_port(fixed.vm("vm").unwrap(), &chosen).unwrap(), 7);
+    assert_eq!(Resolver::new(&fixed, fixed.vm("vm").unwrap(), &chosen).ssh_port().unwrap(), 7);
 }
 
 const VARIABLES: &str = "
@@ -97,12 +105,13 @@ fn variables_that_are_set_at_start() {
         (&[("vm.disk.size", "2"), ("unused", "2"), ("list", "")], "a|/home/u/i|k"),
     ] {
         let set = set(&[&needed[..], more].concat());
-        config.check_set(config.vm("vm").unwrap(), &set).unwrap_or_else(|e| panic!("{}", e.text()));
+        check_set(&config, config.vm("vm").unwrap(), &set)
+            .unwrap_or_else(|e| panic!("{}", e.text()));
         let choices = Choices { set: &set, ..Choices::default() };
         assert_eq!(words(&config, &choices).as_deref(), Ok(expected), "{more:?}");
     }
     let set = set(&[("vm.user", "root")]);
-    config.check_set(config.vm("vm").unwrap(), &set).unwrap();
+    check_set(&config, config.vm("vm").unwrap(), &set).unwrap();
     let choices = Choices { set: &set, ..Choices::default() };
     assert_eq!(options(&config, &choices), [("User".to_string(), vec!["root".to_string()])]);
 }
@@ -143,7 +152,7 @@ fn variables_that_cannot_be_set_at_start() {
             "the guest's port is `vm_port` in `[vm.NAME.ssh]`",
         ),
     ] {
-        let error = config.check_set(vm, &set(&[("home", "/x"), (name, "x")])).unwrap_err();
+        let error = check_set(&config, vm, &set(&[("home", "/x"), (name, "x")])).unwrap_err();
         let hint = if hint.is_empty() { String::new() } else { format!("qqmgr: hint: {hint}\n") };
         assert_eq!(error.text(), format!("qqmgr: error: {message}\n{hint}"));
         assert_eq!(error.kind, Kind::Usage);
@@ -158,7 +167,7 @@ fn variables_of_another_vm_are_none_of_this_ones() {
          [vm.b]\ncmd = '{{.vm.b}}'\nssh.port = 1\nvars.bb = 1\n",
     );
     for (name, fine) in [("vm.a", true), ("vm.b", false), ("vm.bb", false)] {
-        let checked = config.check_set(config.vm("vm").unwrap(), &set(&[(name, "")]));
+        let checked = check_set(&config, config.vm("vm").unwrap(), &set(&[(name, "")]));
         assert_eq!(checked.is_ok(), fine, "{name}");
     }
 }
@@ -171,6 +180,9 @@ fn rings_and_errors_do_not_hide_a_name() {
          [vm.vm]\ncmd = ['{{.no}} {{.d}}', \"'{{.a}}\"]\nssh.port = 1\n",
     );
     for name in ["a", "b", "c", "d", "no"] {
-        assert!(config.check_set(config.vm("vm").unwrap(), &set(&[(name, "")])).is_ok(), "{name}");
+        assert!(
+            check_set(&config, config.vm("vm").unwrap(), &set(&[(name, "")])).is_ok(),
+            "{name}"
+        );
     }
 }

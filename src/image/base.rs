@@ -4,7 +4,7 @@
 use super::build::Maker;
 use super::hold::Held;
 use super::tools::{self, Said};
-use crate::config::Config;
+use crate::config::{Config, declared};
 use crate::error::Error;
 use crate::files;
 use crate::json;
@@ -125,7 +125,7 @@ impl Maker<'_> {
 
 /// The program that makes images, as the configuration names it.
 pub(crate) fn qemu_img(config: &Config) -> Result<PathBuf, Error> {
-    let img = config.qemu_img()?;
+    let img = declared::qemu_img(config)?;
     programs::locate(&img, config.dir()).ok_or_else(|| {
         let hint = "install it (Debian: qemu-utils), or set `img` in `[qemu]` to where it is";
         programs::missing(&img, config.dir(), hint)

@@ -1,7 +1,8 @@
 //! Forgets the host keys of guests whose disk is made again: the next guest has other keys.
 
 use super::build::Maker;
-use crate::config::Choices;
+use crate::config::resolve::Resolver;
+use crate::config::scope::Choices;
 use crate::error::Error;
 use crate::files;
 use crate::vm::Paths;
@@ -13,10 +14,9 @@ impl Maker<'_> {
     /// Forgets the host keys of every VM that uses the image.
     pub(super) fn forget_guests(&self, image: &str) -> Result<(), Error> {
         let choices = Choices { ssh_port: Some(ANY_PORT), ..Choices::default() };
-        let users =
-            self.config.vms().iter().filter(|vm| {
-                self.config.images_of(vm, &choices).iter().any(|used| used.name == image)
-            });
+        let users = self.config.vms().iter().filter(|vm| {
+            Resolver::new(self.config, vm, &choices).images().iter().any(|used| used.name == image)
+        });
         users
             .map(|vm| Paths::new(self.config.vm_dir(&vm.name)).known_hosts)
             .try_for_each(|known_hosts| files::remove(&known_hosts))

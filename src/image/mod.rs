@@ -17,7 +17,9 @@ pub(crate) mod seed;
 mod tools;
 mod yaml;
 
-use crate::config::{Config, Declared, ImagePaths, Location};
+use crate::config::Config;
+use crate::config::declared::{Declared, Location};
+use crate::config::image::ImagePaths;
 use crate::vm::format;
 use record::Record;
 use std::path::PathBuf;

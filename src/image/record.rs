@@ -1,7 +1,9 @@
 //! `image.json`: what a disk was made from, to see whether the declaration has changed since.
 
 use super::{SIZE, seed, shown};
-use crate::config::{Config, Declared, DeclaredBase, ImagePaths, Location};
+use crate::config::Config;
+use crate::config::declared::{Declared, DeclaredBase, Location};
+use crate::config::image::ImagePaths;
 use crate::error::Error;
 use crate::files;
 use crate::json::{self, Value};

@@ -2,7 +2,10 @@
 //! system with the label `cidata`. Reads the files that it is made from, and writes none.
 
 use super::{fat, yaml};
-use crate::config::{Config, ImagePaths, Seed};
+use crate::config::Config;
+use crate::config::declared::Seed;
+use crate::config::declared::render_file;
+use crate::config::image::ImagePaths;
 use crate::error::{Error, io_reason};
 use crate::files;
 use crate::json::Value;
@@ -42,7 +45,7 @@ pub(super) fn content(
         Seed::File((file, span)) => {
             let text = read(file, USER_DATA_BYTES_MAX as u64);
             let text = text.map_err(|error| config.problem(error.at(*span)))?;
-            (config.render_file(file, &text)?, None)
+            (render_file(config, file, &text)?, None)
         }
         Seed::Keys { authorized_keys, hostname, .. } => {
             let keys = match authorized_keys {

@@ -1,7 +1,7 @@
 //! The text of a VM's `ssh.conf`, by ssh_config(5). Pure.
 
 use super::THIS_HOST;
-use crate::config::SshSetting;
+use crate::config::resolve::SshSetting;
 use crate::config::ssh_keywords::{Form, form, is_in};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -10,7 +10,10 @@ mod share;
 mod stream;
 mod words;
 
-use crate::config::{Choices, Config, SshSetting};
+use crate::config::Config;
+use crate::config::resolve::Resolver;
+use crate::config::resolve::SshSetting;
+use crate::config::scope::Choices;
 use crate::error::Error;
 use crate::files;
 use crate::log::Log;
@@ -81,9 +84,14 @@ impl Guest {
         check_client()?;
         if let Some(vm) = config.find_vm(name) {
             let choices = choices(look.record.as_ref());
-            let port = config.ssh_port(vm, &choices)?;
-            let text =
-                config_text(name, &config.ssh_options(vm, &choices)?, paths, port, config.dir())?;
+            let port = Resolver::new(config, vm, &choices).ssh_port()?;
+            let text = config_text(
+                name,
+                &Resolver::new(config, vm, &choices).ssh_options()?,
+                paths,
+                port,
+                config.dir(),
+            )?;
             write_config(name, &text, paths, config.dir(), log)?;
         }
         // Without a short path to the directory, the names of sockets may be too long.

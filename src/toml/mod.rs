@@ -17,7 +17,6 @@ use std::collections::BTreeMap;
 use crate::source::Span;
 
 pub(crate) use parse::parse;
-pub(crate) use string::offset_in_string;
 
 /// The limit of keys and `[` around a value, whether the keys come from headers, dotted keys or
 /// inline tables; the arrays that `[[headers]]` make come on top. It bounds the recursion here and
@@ -48,6 +47,47 @@ pub(crate) enum Kind {
     Boolean(bool),
     Array(Vec<Value>),
     Table(Table),
+}
+
+impl Value {
+    pub(crate) fn as_str(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_integer(&self) -> Option<i64> {
+        match self.kind {
+            Kind::Integer(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_table(&self) -> Option<&Table> {
+        match &self.kind {
+            Kind::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+
+    /// The value of a key, if this is a table that has it.
+    pub(crate) fn get(&self, key: &str) -> Option<&Self> {
+        self.as_table()?.get(key)
+    }
+
+    /// Maps ranges of bytes of a string's text to their places in the source that it was read from.
+    pub(crate) fn places(&self, source: &str) -> impl Fn(Span) -> Span {
+        string::places(source, self.span)
+    }
+
+    /// The elements of an array; any other value counts as an array of itself.
+    pub(crate) fn items(&self) -> &[Self] {
+        match &self.kind {
+            Kind::Array(items) => items,
+            _ => std::slice::from_ref(self),
+        }
+    }
 }
 
 impl Kind {
@@ -109,28 +149,13 @@ impl Table {
         self.entries.iter().map(|(key, value)| (key, value))
     }
 
-    /// Adds the entries of `over`, which take precedence; a table in both is merged in the same
-    /// way.
-    pub(crate) fn merge(&mut self, over: &Table) {
-        for (key, value) in over.iter() {
-            let Some(position) = self.position(&key.name) else {
-                self.insert(key.clone(), value.clone());
-                continue;
-            };
-            let (old_key, old) = &mut self.entries[position];
-            if let (Kind::Table(old), Kind::Table(new)) = (&mut old.kind, &value.kind) {
-                old.merge(new);
-            } else {
-                (*old_key, *old) = (key.clone(), value.clone());
-            }
-        }
+    /// The key of that name, with its place, and its value.
+    pub(crate) fn entry(&self, name: &str) -> Option<(&Key, &Value)> {
+        self.entries.get(self.position(name)?).map(|(key, value)| (key, value))
     }
 
-    fn entry(&self, name: &str) -> Option<&(Key, Value)> {
-        self.entries.get(self.position(name)?)
-    }
-
-    fn position(&self, name: &str) -> Option<usize> {
+    /// The index of a key among all keys.
+    pub(crate) fn position(&self, name: &str) -> Option<usize> {
         if self.entries.len() <= UNINDEXED_ENTRIES_MAX {
             return self.entries.iter().position(|(key, _)| key.name == name);
         }

@@ -22,33 +22,29 @@ pub(super) fn string(cursor: &mut Cursor) -> Result<(String, Span), Problem> {
     Ok((value, cursor.span_from(start)))
 }
 
-/// The byte offset in `source` of the byte `index` of the value of the string literal at `span`,
-/// past escapes, trimmed line ends and line-ending backslashes.
-///
-/// An index at or past the end of the value gives the place of the closing quotes. A byte of an
-/// escape gives the escape's backslash. `span` may also be that of a bare key, which is its own
-/// value.
-pub(crate) fn offset_in_string(source: &str, span: Span, index: usize) -> usize {
-    let start = Cursor { source, position: span.start };
-    if !matches!(start.peek(), Some(b'"' | b'\'')) {
-        return span.end.min(span.start.saturating_add(index));
-    }
-    let mut decoder = Decoder::new(start);
-    let mut before = 0;
+/// Maps ranges of bytes of the value of the string literal at `span` to their places in the source,
+/// past escapes, trimmed line ends and line-ending backslashes. An escape is a place as a whole; an
+/// index at or past the end of the value is the place of the closing quotes.
+pub(super) fn places(source: &str, span: Span) -> impl Fn(Span) -> Span {
+    let mut decoder = Decoder::new(Cursor { source, position: span.start });
+    // For each piece, its index in the value and its offset in the source.
+    let (mut pieces, mut index) = (Vec::new(), 0);
     while let Ok(Some(piece)) = decoder.next() {
-        let length = match piece {
-            Piece::Text(text) => text.end - text.start,
-            Piece::Character(character, _) => character.len_utf8(),
+        let (offset, length) = match piece {
+            Piece::Text(text) => (text.start, text.end - text.start),
+            Piece::Character(character, offset) => (offset, character.len_utf8()),
         };
-        if index < before + length {
-            return match piece {
-                Piece::Text(text) => text.start + (index - before),
-                Piece::Character(_, place) => place,
-            };
-        }
-        before += length;
+        pieces.push((index, offset));
+        index += length;
     }
-    span.end.saturating_sub(decoder.delimiter.len())
+    let end = span.end.saturating_sub(decoder.delimiter.len());
+    pieces.push((index, end));
+    let place = move |index: usize| {
+        let next = pieces.partition_point(|(start, _)| *start <= index);
+        let (start, offset) = pieces.get(next.wrapping_sub(1)).copied().unwrap_or((index, end));
+        offset.saturating_add(index - start).min(end)
+    };
+    move |span| Span { start: place(span.start), end: place(span.end) }
 }
 
 /// A part of a string's value.

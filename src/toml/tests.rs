@@ -239,7 +239,12 @@ fn offsets(source: &str) -> Vec<usize> {
     let (_, value) = table.iter().next().unwrap();
     let Kind::String(text) = &value.kind else { panic!("{source:?} has no string") };
     let indexes = text.char_indices().map(|(index, _)| index).chain([text.len()]);
-    indexes.map(|index| offset_in_string(source, value.span, index)).collect()
+    indexes.map(|index| offset(source, value.span, index)).collect()
+}
+
+/// The place of a byte of the string at `span`.
+fn offset(source: &str, span: Span, index: usize) -> usize {
+    string::places(source, span)(Span { start: index, end: index }).start
 }
 
 #[test]
@@ -273,15 +278,12 @@ fn offsets_in_strings_are_exact() {
 fn offsets_never_leave_the_source() {
     let source = "\"é\\n\" = 1 # \"";
     let span = Span { start: 0, end: 6 };
-    let found: Vec<usize> = (0..5).map(|index| offset_in_string(source, span, index)).collect();
+    let found: Vec<usize> = (0..5).map(|index| offset(source, span, index)).collect();
     assert_eq!(found, [1, 2, 3, 5, 5]);
-    assert_eq!(offset_in_string(source, span, usize::MAX), 5);
-    let bare = Span { start: 9, end: 10 };
-    assert_eq!(offset_in_string(source, bare, 1), 10);
-    assert_eq!(offset_in_string(source, bare, usize::MAX), 10);
+    assert_eq!(offset(source, span, usize::MAX), 5);
     let unclosed = Span { start: 13, end: 14 };
-    assert_eq!(offset_in_string(source, unclosed, 7), 13);
-    assert_eq!(offset_in_string("", Span::default(), 7), 0);
+    assert_eq!(offset(source, unclosed, 7), 13);
+    assert_eq!(offset("", Span::default(), 7), 0);
 }
 
 /// Parses a document of any kind; panics unless all spans and offsets are sound.
@@ -298,7 +300,7 @@ fn check_sound(source: &str) {
         if let Kind::String(text) = &value.kind {
             let mut last = value.span.start;
             for index in text.char_indices().map(|(index, _)| index).chain([text.len()]) {
-                let offset = offset_in_string(source, value.span, index);
+                let offset = offset(source, value.span, index);
                 assert!(offset > last && offset < value.span.end, "{source:?} {index}");
                 assert!(source.is_char_boundary(offset), "{source:?} {index}");
                 last = offset;
@@ -394,38 +396,5 @@ fn large_documents_take_linear_time() {
             text_at(document, problem.span);
             assert!(problem.message.len() < 200, "{}", problem.message);
         }
-    }
-}
-
-/// Merges into a small table, and into a table that has an index.
-#[test]
-fn merging_adds_and_replaces_by_key() {
-    let more = (0..20).map(|number| format!("k{number} = 1\n")).collect::<Vec<_>>().concat();
-    let all = |table: &Table| -> Vec<String> {
-        table
-            .iter()
-            .map(|(key, value)| format!("{}={}", key.name, value.kind.type_name()))
-            .collect()
-    };
-    for more in ["", &more] {
-        let mut table =
-            parse(&format!("a = 1\nt.x = 1\nt.y.z = 1\nu = 1\nv.w = 1\n{more}")).unwrap();
-        let before = all(&table);
-        table.merge(&Table::default());
-        assert_eq!(all(&table), before);
-        table.merge(
-            &parse("t = { y = { z = '' }, n = 1 }\na = ''\nu.x = 1\nv = 1\nnew = 1\n").unwrap(),
-        );
-        let mut after = before.clone();
-        after[0] = "a=a string".into();
-        after[2] = "u=a table".into();
-        after[3] = "v=an integer".into();
-        after.push("new=an integer".into());
-        assert_eq!(all(&table), after);
-        for name in after.iter().filter_map(|entry| entry.split('=').next()) {
-            assert!(table.get(name).is_some(), "{name}");
-        }
-        let Some(Kind::Table(inner)) = table.get("t").map(|value| &value.kind) else { panic!() };
-        assert_eq!(all(inner), ["x=an integer", "y=a table", "n=an integer"]);
     }
 }

@@ -3,9 +3,11 @@
 
 use crate::cli::{self, Parsed};
 use crate::commands::COMMANDS;
-use crate::config::{Choices, Config};
+use crate::config::Config;
+use crate::config::resolve::Resolver;
+use crate::config::scope::Choices;
 use crate::json;
-use crate::source::Source;
+use crate::source::{Source, Span};
 use crate::ssh::config::{Places, render};
 use crate::template::{self, Template};
 use crate::terminal::Filter;
@@ -93,8 +95,10 @@ fn toml_rules(input: &[u8]) {
             assert!(text.get(key.span.start..key.span.end).is_some());
             assert!(text.get(value.span.start..value.span.end).is_some());
             if let toml::Kind::String(string) = &value.kind {
+                let places = value.places(text);
                 for (index, _) in string.char_indices() {
-                    assert!(text.is_char_boundary(toml::offset_in_string(text, value.span, index)));
+                    let place = places(Span { start: index, end: index });
+                    assert!(text.is_char_boundary(place.start));
                 }
             }
         }),
@@ -112,13 +116,14 @@ fn config_rules(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else { return };
     let source = Source { name: "f".into(), text: text.into() };
     if let Ok(config) = Config::parse(source, "/c/f".into(), "/c".into()) {
+        let choices = Choices::default();
         for vm in config.vms() {
-            if let Ok(options) = config.ssh_options(vm, &Choices::default()) {
+            if let Ok(options) = Resolver::new(&config, vm, &choices).ssh_options() {
                 let lines = render(&vm.name, 1, &options, &places());
                 let repeated: usize = options.iter().map(|(_, values)| values.len()).sum();
                 assert!(lines.lines().count() <= 9 + repeated, "{lines}");
             }
-            if let Ok((_, words)) = config.command(vm, &Choices::default()) {
+            if let Ok((_, words)) = Resolver::new(&config, vm, &choices).command() {
                 assert!(
                     words.iter().all(|word| text.get(word.span.start..word.span.end).is_some())
                 );

@@ -4,7 +4,8 @@
 use super::Subject;
 use super::findings::{Findings, Severity};
 use crate::config::Config;
-use crate::config::model::Image;
+use crate::config::declared::Declared;
+use crate::config::image::Image;
 use crate::error::Error;
 use crate::image::build::obstacles;
 use crate::image::{State, look};
@@ -45,7 +46,7 @@ fn of_image(config: &Config, image: &Image) -> (Vec<Problem>, Option<Problem>) {
 }
 
 fn look_at(config: &Config, image: &Image) -> Result<(Vec<Problem>, Option<Problem>), Error> {
-    let declared = config.declared(image)?;
+    let declared = Declared::new(config, image)?;
     let paths = config.image_paths(&declared.name)?;
     let (look, name) = (look(config, &declared, &paths), &declared.name);
     let warning = |message: String, hint: String| Problem::new(declared.span, message).hint(hint);

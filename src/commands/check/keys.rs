@@ -1,7 +1,9 @@
 //! Rules about the key files that ssh's options name: they must exist, and ssh must accept them.
 
-use crate::config::model::Vm;
-use crate::config::{Choices, Config};
+use crate::config::Config;
+use crate::config::resolve::Resolver;
+use crate::config::scope::Choices;
+use crate::config::vm::Vm;
 use crate::files;
 use crate::source::Problem;
 use std::fs::File;
@@ -20,8 +22,9 @@ const OTHERS: u32 = 0o077;
 
 pub(super) fn problems(config: &Config, vm: &Vm, choices: &Choices) -> Vec<Problem> {
     let mut problems = Vec::new();
+    let resolver = Resolver::new(config, vm, choices);
     for keyword in KEYWORDS {
-        for (value, place) in config.ssh_texts(vm, choices, keyword) {
+        for (value, place) in resolver.ssh_texts(keyword) {
             let Some(path) = path(config.dir(), &value) else { continue };
             if let Some((message, hint)) = fault(keyword, &value, &path) {
                 problems.push(Problem::new(place, message).hint(hint));

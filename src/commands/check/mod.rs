@@ -13,8 +13,11 @@ use super::fleet::meant;
 use super::start::plan::likely_port;
 use crate::cli::spec;
 use crate::cli::{Args, Command, Outcome, Run};
-use crate::config::model::{Image, Vm};
-use crate::config::{Choices, Config};
+use crate::config::Config;
+use crate::config::image::Image;
+use crate::config::resolve::Resolver;
+use crate::config::scope::Choices;
+use crate::config::vm::Vm;
 use crate::error::{Error, Kind, Located};
 use crate::source::{Problem, Span};
 use crate::ssh;
@@ -126,10 +129,11 @@ impl<'a> Subject<'a> {
     fn new(config: &'a Config, vm: &'a Vm, no_place: Span) -> (Option<Self>, Vec<Problem>) {
         let ssh_port = likely_port(config, vm);
         let choices = Choices { ssh_port: Some(ssh_port), ..Choices::default() };
-        let ((bin, words), mut problems) = config.examine(vm, &choices);
+        let resolver = Resolver::new(config, vm, &choices);
+        let ((bin, words), mut problems) = resolver.examine();
         let is_whole = problems.is_empty();
         problems.extend(argv::problems(&words, "in `cmd`"));
-        let by_port = match config.ssh_options(vm, &choices) {
+        let by_port = match resolver.ssh_options() {
             Ok(options) => ssh::is_by_port(&options),
             Err(error) => {
                 problems.extend(error.into_located().map(|all| all.problems).unwrap_or_default());
@@ -140,9 +144,9 @@ impl<'a> Subject<'a> {
             return (None, problems);
         }
         if let Err(error) = launch::program(&bin, config.dir()) {
-            problems.push(error.at(config.bin_place(vm).unwrap_or(no_place)));
+            problems.push(error.at(resolver.bin_place().unwrap_or(no_place)));
         }
-        let images = config.images_of(vm, &choices);
+        let images = resolver.images();
         (Some(Self { vm, ssh_port, by_port, arguments: arguments(words), images }), problems)
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::commands::images::{users, users_of};
 use crate::config::Config;
+use crate::config::declared::Declared;
 use crate::error::Error;
 use crate::image::{base, look};
 use crate::json::Value;
@@ -29,7 +30,7 @@ pub(super) fn run(config: &Config, quiet: bool) -> Result<Report, Error> {
     for name in declared.chain(config.undeclared_images()) {
         let paths = config.image_paths(&name)?;
         let image = config.images().iter().find(|image| image.name == name);
-        let declared = image.map(|image| config.declared(image)).transpose()?;
+        let declared = image.map(|image| Declared::new(config, image)).transpose()?;
         let look = declared.map(|declared| look(config, &declared, &paths));
         let state = look.as_ref().map(|look| look.state().name());
         let changed = look.map(|look| look.changed).unwrap_or_default();

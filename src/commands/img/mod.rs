@@ -7,7 +7,9 @@ use super::images::{users, users_of};
 use super::list::QUIET;
 use crate::cli::spec::{Count, Flag, Operand};
 use crate::cli::{Args, Command, Outcome, Run, usage_of};
-use crate::config::{Config, Declared, is_image_name};
+use crate::config::Config;
+use crate::config::declared::Declared;
+use crate::config::values::is_image_name;
 use crate::error::{Error, Kind};
 use crate::image::build::{Maker, reachable};
 use crate::image::fetch::PATIENCE_DEFAULT;
@@ -130,7 +132,7 @@ fn ask(args: &Args, maker: &Maker, names: &[String]) -> Result<(), Error> {
 }
 
 fn declared(maker: &Maker, name: &str) -> Result<Declared, Error> {
-    maker.config.declared(maker.config.image(name)?)
+    Declared::new(maker.config, maker.config.image(name)?)
 }
 
 /// An error if a VM that runs has the image open.

@@ -3,8 +3,8 @@
 use super::plan::{Plan, StartOptions, likely_port};
 use crate::commands::images::{self, Images};
 use crate::commands::target::Target;
-use crate::config::Choices;
-use crate::config::model::Vm;
+use crate::config::scope::Choices;
+use crate::config::vm::Vm;
 use crate::error::{Error, Kind};
 use crate::image::base::qemu_img;
 use crate::image::hold::Exceeded;
@@ -115,7 +115,7 @@ impl<'a> Start<'a> {
             return Err(not_started(paths, lock, error));
         }
         let deadline = Deadline::after(timeout);
-        let (dir, boots) = (config.dir(), config.boots(self.vm));
+        let (dir, boots) = (config.dir(), self.vm.boots);
         let mut launch = Launch::new(dir, paths, deadline, boots, log);
         let mut refused = BTreeSet::new();
         let failed = loop {

@@ -2,8 +2,10 @@
 
 use crate::cli::Args;
 use crate::commands::target::Target;
-use crate::config::model::Vm;
-use crate::config::{Choices, Config};
+use crate::config::Config;
+use crate::config::resolve::Resolver;
+use crate::config::scope::Choices;
+use crate::config::vm::Vm;
 use crate::error::{Error, Kind};
 use crate::source::Span;
 use crate::ssh;
@@ -64,7 +66,7 @@ impl Plan {
         let mut argv = own_argv(target, vm, options, ssh_port)?;
         let own_words = argv.len();
         argv.extend(injected(target, vm)?);
-        let ssh_options = config.ssh_options(vm, &choices)?;
+        let ssh_options = Resolver::new(config, vm, &choices).ssh_options()?;
         let reached_on_host = ssh::is_by_port(&ssh_options);
         let ssh_config = ssh::config_text(&vm.name, &ssh_options, paths, ssh_port, config.dir())?;
         Ok(Self { argv, own_words, ssh_port, ssh_config, reached_on_host })
@@ -106,12 +108,12 @@ pub(crate) fn likely_port(config: &Config, vm: &Vm) -> u16 {
 
 /// The words that qqmgr appends to the VM's own.
 pub(crate) fn injected(target: &Target, vm: &Vm) -> Result<Vec<OsString>, Error> {
-    argv::injected(&target.paths, features(target, vm))
+    argv::injected(&target.paths, features(vm))
 }
 
 /// The features that the configuration gives this VM beyond what every VM has.
-pub(crate) fn features(target: &Target, vm: &Vm) -> Features {
-    Features { console: target.config.console(vm), gdb: target.config.gdb(vm) }
+pub(crate) fn features(vm: &Vm) -> Features {
+    Features { console: vm.console, gdb: vm.gdb }
 }
 
 /// The program, the VM's words and those of `options`.
@@ -123,7 +125,7 @@ pub(crate) fn own_argv(
 ) -> Result<Vec<OsString>, Error> {
     let config = target.config;
     let choices = Choices { ssh_port: Some(ssh_port), set: options.set };
-    let (bin, words) = config.command(vm, &choices)?;
+    let (bin, words) = Resolver::new(config, vm, &choices).command()?;
     argv::check(&words, "in `cmd`").map_err(|problem| config.problem(problem))?;
     check_arguments(&options.arguments)?;
     let mut argv = vec![launch::program(&bin, config.dir())?.into_os_string()];

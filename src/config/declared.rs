@@ -1,0 +1,175 @@
+//! An image as it is to be made: the table of the file with its placeholders replaced.
+
+use super::Config;
+use super::image::{Image, SHA256_HINT, SHA256_MISSING, user};
+use super::problems::Problems;
+use super::schema::default;
+use super::scope::{Choices, Scope};
+use super::values::{is_url, sha256, size};
+use crate::error::Error;
+use crate::files;
+use crate::source::{Problem, Source, Span};
+use crate::template::{Template, render_dotted};
+use crate::toml::Value;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// An image as the configuration declares it.
+#[derive(Debug)]
+pub(crate) struct Declared {
+    pub(crate) name: String,
+    /// The place of the name in the file.
+    pub(crate) span: Span,
+    pub(crate) base: Option<DeclaredBase>,
+    /// The bytes that the guest sees, and where the file says so; by default those of the base.
+    pub(crate) size: Option<(u64, Span)>,
+    pub(crate) seed: Option<Seed>,
+}
+
+/// The content of an image before anything is written to it.
+#[derive(Debug)]
+pub(crate) struct DeclaredBase {
+    pub(crate) location: Location,
+    /// The expected sum in lower case; a URL has one.
+    pub(crate) sha256: Option<String>,
+    pub(crate) span: Span,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Location {
+    Url(String),
+    /// Absolute.
+    File(PathBuf),
+}
+
+/// An absolute path, and where the configuration names it.
+pub(crate) type NamedFile = (PathBuf, Span);
+
+/// The data for cloud-init.
+#[derive(Debug)]
+pub(crate) enum Seed {
+    /// A file of the user's own.
+    File(NamedFile),
+    Keys {
+        user: String,
+        /// The files of public keys; `None` for a key pair of the image's own.
+        authorized_keys: Option<Vec<NamedFile>>,
+        hostname: String,
+        packages: Vec<String>,
+        run: Vec<String>,
+    },
+}
+
+impl Declared {
+    /// Replaces the placeholders in the image's table.
+    pub(crate) fn new(config: &Config, image: &Image) -> Result<Self, Error> {
+        let choices = Choices::default();
+        let scope = Scope::global(config, &choices);
+        let mut strings = Strings { config, scope: &scope, problems: Problems::default() };
+        let get = |name: &str| config.image_table(image)?.get(name);
+        let base = get("base").map(|value| strings.base(value, get("sha256")));
+        let declared = Self {
+            name: image.name.clone(),
+            span: image.span,
+            base,
+            size: get("size").and_then(|value| Some((size(value)?, value.span))),
+            seed: get("cloud_init").map(|table| strings.seed(table, image)),
+        };
+        config.checked(strings.problems.0, declared)
+    }
+
+    /// Whether the guest accepts the key of the image's own pair.
+    pub(crate) fn has_own_key(&self) -> bool {
+        matches!(self.seed, Some(Seed::Keys { authorized_keys: None, .. }))
+    }
+}
+
+/// Renders strings of an image, and collects the problems in them.
+struct Strings<'a> {
+    config: &'a Config,
+    scope: &'a Scope<'a>,
+    problems: Problems,
+}
+
+impl Strings<'_> {
+    fn text(&mut self, value: &Value) -> String {
+        let text = self.problems.keep(self.scope.render(value)).unwrap_or_default();
+        if text.contains('\0') {
+            let problem = Problem::new(value.span, "a NUL character cannot be here");
+            self.problems.keep::<()>(Err(problem));
+        }
+        text
+    }
+
+    fn texts(&mut self, value: Option<&Value>) -> Vec<String> {
+        value.map_or(&[][..], Value::items).iter().map(|item| self.text(item)).collect()
+    }
+
+    /// The file that a string names: it starts from the configuration's directory, or with `~/`
+    /// from the home directory.
+    fn file(&mut self, value: &Value) -> NamedFile {
+        let text = self.text(value);
+        let path = match text.strip_prefix("~/") {
+            None => Ok(self.config.dir().join(&text)),
+            Some(rest) => files::home().map(|home| home.join(rest)).ok_or_else(|| {
+                let message = format!("`{text}` starts from a home directory that is not known");
+                Problem::new(value.span, message).hint("set `HOME` to an absolute path")
+            }),
+        };
+        (self.problems.keep(path).unwrap_or_default(), value.span)
+    }
+
+    fn base(&mut self, value: &Value, sum: Option<&Value>) -> DeclaredBase {
+        let (text, span) = (self.text(value), value.span);
+        let sha256 = sum.and_then(Value::as_str).and_then(sha256);
+        if !is_url(&text) {
+            return DeclaredBase { location: Location::File(self.file(value).0), sha256, span };
+        }
+        if sha256.is_none() {
+            let problem = Problem::new(span, SHA256_MISSING).hint(SHA256_HINT);
+            self.problems.keep::<()>(Err(problem));
+        }
+        DeclaredBase { location: Location::Url(text), sha256, span }
+    }
+
+    fn seed(&mut self, table: &Value, image: &Image) -> Seed {
+        if let Some(file) = table.get("user_data") {
+            return Seed::File(self.file(file));
+        }
+        let keys = table.get("authorized_keys");
+        Seed::Keys {
+            user: user(table).to_string(),
+            authorized_keys: keys
+                .map(|keys| keys.items().iter().map(|key| self.file(key)).collect()),
+            hostname: match table.get("hostname") {
+                Some(hostname) => self.text(hostname),
+                // A host name cannot contain `_`.
+                None => image.name.replace('_', "-"),
+            },
+            packages: self.texts(table.get("packages")),
+            run: self.texts(table.get("run")),
+        }
+    }
+}
+
+/// The program that makes images: a name, or a path from the configuration's directory.
+pub(crate) fn qemu_img(config: &Config) -> Result<String, Error> {
+    let Some(img) = config.root.get("qemu").and_then(|qemu| qemu.get("img")) else {
+        return Ok(default("[qemu]", "img").to_string());
+    };
+    let rendered = Scope::global(config, &Choices::default()).render(img);
+    rendered.map_err(|problem| config.problem(problem))
+}
+
+/// Replaces the placeholders of an image's strings in the text of a file. The file may also hold
+/// other programs' templates: nothing without a dot behind the delimiter is ours.
+pub(crate) fn render_file(config: &Config, file: &Path, text: &str) -> Result<String, Error> {
+    let choices = Choices::default();
+    let scope = Scope::global(config, &choices);
+    let template = Template { text, place: &|span| span };
+    let rendered = render_dotted(&template, &mut |placeholder| scope.value(placeholder));
+    rendered.map_err(|problem| {
+        let source = Source { name: file.display().to_string(), text: text.to_string() };
+        Error::config(&Arc::new(source), vec![problem])
+    })
+}

@@ -1,0 +1,114 @@
+//! The images that the file declares: the rules about their keys, and where their files are.
+
+use super::schema::{check, default, header};
+use super::values::{NAME_BYTES_MAX, is_image_name, is_url};
+use crate::error::Error;
+use crate::files;
+use crate::source::{Problem, Source, Span};
+use crate::system::short_way;
+use crate::toml::{Key, Table, Value};
+use std::path::{Path, PathBuf};
+
+pub(super) const DIR_PREFIX: &str = "img.";
+pub(super) const SHA256_MISSING: &str = "a `base` that is a URL needs its `sha256`";
+pub(super) const SHA256_HINT: &str = "its publisher tells it, often in a file `SHA256SUMS` beside it; `qqmgr init --image URL` \
+     computes it";
+const USER_DATA: &str = "user_data";
+
+/// A disk that is made when it is needed, by its name in the file.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub(crate) name: String,
+    /// The place of the name.
+    pub(crate) span: Span,
+}
+
+/// The places of an image's files.
+#[derive(Clone, Debug)]
+pub(crate) struct ImagePaths {
+    /// `$RUNTIME_DIR/img.NAME`
+    pub(crate) dir: PathBuf,
+    /// This and `seed` are the paths that QEMU gets: in the directory, or by a short way to it if
+    /// its path has anything that an option list or a shell would read as something else.
+    pub(crate) disk: PathBuf,
+    pub(crate) seed: PathBuf,
+    /// The private key of the image's own pair.
+    pub(crate) key: PathBuf,
+    /// The record of what the disk was made from.
+    pub(crate) record: PathBuf,
+    pub(crate) lock: PathBuf,
+}
+
+impl ImagePaths {
+    /// The paths of an image with this name, declared or not.
+    pub(super) fn new(runtime: &Path, name: &str) -> Result<Self, Error> {
+        let dir = runtime.join(format!("{DIR_PREFIX}{name}"));
+        let way = if files::is_plain(&dir) { dir.clone() } else { short_way::short_link(&dir)? };
+        Ok(Self {
+            disk: way.join("disk.qcow2"),
+            seed: way.join("seed.img"),
+            key: dir.join("id_ed25519"),
+            record: dir.join("image.json"),
+            lock: dir.join("lock"),
+            dir,
+        })
+    }
+}
+
+/// The user that cloud-init makes, by the table `[img.NAME.cloud_init]`.
+pub(super) fn user(cloud_init: &Value) -> &str {
+    let user = cloud_init.get("user").and_then(Value::as_str);
+    user.unwrap_or_else(|| default("[img.NAME.cloud_init]", "user"))
+}
+
+/// The problems in `[img]`.
+pub(super) fn problems(source: &Source, all: &Table) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (key, value) in all.iter() {
+        if !is_image_name(&key.name) {
+            let message = format!("`{}` cannot be the name of an image", key.name.escape_debug());
+            problems.push(Problem::new(key.span, message).hint(format!(
+                "up to {NAME_BYTES_MAX} letters, digits, `_` and `-`, a letter or digit first"
+            )));
+        }
+        let shown = header("[img]", &key.name);
+        problems.extend(check(source, value, "[img.NAME]", &shown));
+        if let Some(table) = value.as_table() {
+            check_base(key, table, &shown, &mut problems);
+            check_user_data(table, &mut problems);
+        }
+    }
+    problems
+}
+
+/// Checks that a URL has a sum, and that an empty disk has a size and nothing that reads a seed.
+fn check_base(key: &Key, table: &Table, shown: &str, problems: &mut Vec<Problem>) {
+    if let Some(base) = table.get("base") {
+        if base.as_str().is_some_and(is_url) && table.get("sha256").is_none() {
+            problems.push(Problem::new(base.span, SHA256_MISSING).hint(SHA256_HINT));
+        }
+        return;
+    }
+    if table.get("size").is_none() {
+        let message = format!("`{shown}` has neither `base` nor `size`");
+        let hint =
+            "with `base` it is a copy that only takes what is written; with `size` alone, empty";
+        problems.push(Problem::new(key.span, message).hint(hint));
+    }
+    for (key, _) in ["sha256", "cloud_init"].iter().filter_map(|name| table.entry(name)) {
+        let message = format!("`{}` without a `base`", key.name);
+        problems.push(Problem::new(key.span, message).hint("an empty disk has none"));
+    }
+}
+
+fn check_user_data(table: &Table, problems: &mut Vec<Problem>) {
+    let Some(cloud_init) = table.get("cloud_init").and_then(Value::as_table) else { return };
+    if cloud_init.get(USER_DATA).is_none() {
+        return;
+    }
+    for (key, _) in cloud_init.iter().filter(|(key, _)| key.name != USER_DATA) {
+        let message = format!("`{}` beside `{USER_DATA}`", key.name);
+        let hint = format!("the file that `{USER_DATA}` names is all that there is then");
+        problems.push(Problem::new(key.span, message).hint(hint));
+    }
+}

@@ -1,0 +1,199 @@
+//! Resolves what a VM is started with and reached by: its strings, with all placeholders replaced.
+
+use super::image::{Image, user};
+use super::problems::Problems;
+use super::schema::default;
+use super::scope::{Choices, Scope, no_port};
+use super::vm::{SSH_KEYS, Vm};
+use super::{Config, ssh_options};
+use crate::error::Error;
+use crate::source::{Problem, Span};
+use crate::template::Template;
+use crate::toml::{Kind, Value};
+use crate::words::{self, Word};
+
+/// The QEMU binary, and the words of `cmd`, placeholders replaced.
+pub(crate) type Invocation = (String, Vec<Word>);
+/// An ssh option, placeholders replaced: its name and its values.
+pub(crate) type SshSetting = (String, Vec<String>);
+
+/// A VM with the choices of a start, which decide what placeholders stand for.
+pub(crate) struct Resolver<'a, 'c> {
+    config: &'a Config,
+    vm: &'a Vm,
+    choices: &'c Choices<'c>,
+    scope: Scope<'c>,
+    /// The VM's table, that of the VM that it extends, and so on.
+    line: Vec<&'a Value>,
+}
+
+impl<'a: 'c, 'c> Resolver<'a, 'c> {
+    pub(crate) fn new(config: &'a Config, vm: &'a Vm, choices: &'c Choices<'c>) -> Self {
+        let (scope, line) = (Scope::new(config, vm, choices), config.line(vm));
+        Self { config, vm, choices, scope, line }
+    }
+
+    /// The port on this host where ssh reaches the VM; an error when it is still to be chosen.
+    pub(crate) fn ssh_port(&self) -> Result<u16, Error> {
+        let problem = || self.config.problem(Problem::new(self.vm.span, no_port(self.vm)));
+        self.choices.port(self.vm).ok_or_else(problem)
+    }
+
+    /// Returns a usage error unless each name that is set is that of a variable: the file sets it,
+    /// in `[vars]` or for this VM, or a placeholder of this VM asks for it.
+    pub(crate) fn check_set(&self) -> Result<(), Error> {
+        if self.choices.set.is_empty() {
+            return Ok(());
+        }
+        let asked = self.scope.asked(self.strings().filter_map(Value::as_str).collect());
+        self.choices.set.iter().try_for_each(|(name, _)| self.scope.check_set(name, &asked))
+    }
+
+    /// The QEMU binary, and the words of `cmd`, placeholders replaced. A name that is set and is
+    /// not a variable is a usage error.
+    pub(crate) fn command(&self) -> Result<Invocation, Error> {
+        self.check_set()?;
+        let (command, problems) = self.examine();
+        self.config.checked(problems, command)
+    }
+
+    /// The command line of the VM, as far as it has no problems, and all problems.
+    pub(crate) fn examine(&self) -> (Invocation, Vec<Problem>) {
+        let mut problems = Problems::default();
+        let bin = match self.bin() {
+            Some(bin) => problems.keep(self.scope.render(bin)).unwrap_or_default(),
+            None => default("[qemu]", "bin").to_string(),
+        };
+        if let Some(img) = self.config.root.get("qemu").and_then(|qemu| qemu.get("img")) {
+            problems.keep(self.scope.render(img));
+        }
+        let cmd = self.cmd();
+        if cmd.is_none() {
+            let problem = Problem::new(self.vm.span, format!("VM `{}` has no `cmd`", self.vm.name));
+            problems
+                .add(problem.hint("`cmd` has QEMU's arguments: a list of strings, or one string"));
+        }
+        let mut words = Vec::new();
+        for string in cmd.into_iter().flatten() {
+            let place = string.places(&self.config.source.text);
+            let template = Template { text: string.as_str().unwrap_or_default(), place: &place };
+            let split = words::split(&template, &mut |placeholder| self.scope.value(placeholder));
+            words.extend(problems.keep(split).unwrap_or_default());
+        }
+        ((bin, words), problems.0)
+    }
+
+    /// The place where the file says which QEMU this VM runs, if it does.
+    pub(crate) fn bin_place(&self) -> Option<Span> {
+        self.bin().map(|bin| bin.span)
+    }
+
+    /// The options of the VM's generated file, placeholders replaced.
+    pub(crate) fn ssh_options(&self) -> Result<Vec<SshSetting>, Error> {
+        let mut problems = Problems::default();
+        let mut options = Vec::new();
+        for (name, value) in self.options() {
+            let values = value.items().iter();
+            let values = values.filter_map(|value| problems.keep(self.ssh_value(value)));
+            options.push((name.to_string(), values.collect()));
+        }
+        self.add_image_options(&mut options)?;
+        self.config.checked(problems.0, options)
+    }
+
+    /// The strings that an option of ssh is set to, and their places. [`Self::ssh_options`] reports
+    /// the problems in them.
+    pub(crate) fn ssh_texts(&self, keyword: &str) -> Vec<(String, Span)> {
+        let options = self.options().into_iter();
+        let values = options
+            .filter(|(name, _)| name.eq_ignore_ascii_case(keyword))
+            .flat_map(|(_, value)| value.items())
+            .filter(|value| value.as_str().is_some());
+        values.filter_map(|value| Some((self.ssh_value(value).ok()?, value.span))).collect()
+    }
+
+    /// The images whose paths are part of what the VM is started with, in file order. Problems in a
+    /// string are reported when it is used.
+    pub(crate) fn images(&self) -> Vec<&'a Image> {
+        if self.config.images().is_empty() {
+            return Vec::new();
+        }
+        for string in self.strings() {
+            let _ = self.scope.render(string);
+        }
+        let asked = self.scope.images_asked();
+        self.config.images().iter().filter(|image| asked.contains(image.name.as_str())).collect()
+    }
+
+    /// The QEMU of the VM, or that of all VMs, if the file says it.
+    fn bin(&self) -> Option<&'a Value> {
+        let own = self.line.iter().find_map(|table| table.get("qemu"));
+        own.or_else(|| self.config.root.get("qemu")?.get("bin"))
+    }
+
+    /// The nearest `cmd` and what is appended to it from there on; `None` when there is neither.
+    fn cmd(&self) -> Option<Vec<&'a Value>> {
+        let mut parts = Vec::new();
+        for table in &self.line {
+            parts.extend(table.get("cmd_append"));
+            if let Some(cmd) = table.get("cmd") {
+                parts.push(cmd);
+                break;
+            }
+        }
+        let words = parts.iter().rev().flat_map(|part| part.items()).collect();
+        (!parts.is_empty()).then_some(words)
+    }
+
+    /// The options of `[ssh]` and of the VM, the VM's own winning.
+    fn options(&self) -> Vec<(&'a str, &'a Value)> {
+        let tables = self.line.iter().rev().map(|table| table.get("ssh"));
+        let tables = [self.config.root.get("ssh")].into_iter().chain(tables);
+        ssh_options::merged(tables.flatten().filter_map(Value::as_table), SSH_KEYS)
+    }
+
+    /// The value of an option as ssh reads it.
+    fn ssh_value(&self, value: &Value) -> Result<String, Problem> {
+        match value.kind {
+            Kind::Boolean(on) => return Ok(if on { "yes" } else { "no" }.to_string()),
+            Kind::Integer(_) => return Ok(self.config.source.at(value.span).to_string()),
+            _ => {}
+        }
+        let text = self.scope.render(value)?;
+        if text.contains(['\n', '\r', '\0']) {
+            return Err(Problem::new(value.span, "an ssh option cannot contain a line break"));
+        }
+        Ok(text)
+    }
+
+    /// All strings that the VM is started with.
+    fn strings(&self) -> impl Iterator<Item = &'a Value> {
+        let options = self.options().into_iter().flat_map(|(_, value)| value.items());
+        let img = self.config.root.get("qemu").and_then(|qemu| qemu.get("img"));
+        let strings = self.cmd().into_iter().flatten().chain(options).chain(self.bin()).chain(img);
+        strings.filter(|value| value.as_str().is_some())
+    }
+
+    /// Adds the ssh options for the key and the user of the VM's first image with keys, where the
+    /// configuration sets none.
+    fn add_image_options(&self, options: &mut Vec<SshSetting>) -> Result<(), Error> {
+        let mut tables = self.images().into_iter().map(|it| (it, self.config.cloud_init(it)));
+        let Some((image, table)) = tables.find_map(|(image, table)| {
+            Some((image, table.filter(|table| table.get("user_data").is_none())?))
+        }) else {
+            return Ok(());
+        };
+        let is_set = |name: &str| options.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
+        let mut ours = Vec::new();
+        if !is_set("User") {
+            ours.push(("User", user(table).to_string()));
+        }
+        if table.get("authorized_keys").is_none() && !is_set("IdentityFile") {
+            // ssh's own spelling of `%` is `%%`.
+            let key = self.config.image_paths(&image.name)?.key;
+            ours.push(("IdentityFile", key.display().to_string().replace('%', "%%")));
+        }
+        options.extend(ours.into_iter().map(|(name, value)| (name.to_string(), vec![value])));
+        Ok(())
+    }
+}

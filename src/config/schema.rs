@@ -1,0 +1,239 @@
+//! The keys of qqmgr.toml, in one table, and the walker that checks a file against it. The rows
+//! also feed the hints about unknown keys, the list of keys in qqmgr.toml(5) and the comments of
+//! `init`.
+
+use super::ssh_options;
+use super::values::{AUTO, Port, is_user_name, sha256, size, wrong_type};
+use crate::source::{Problem, Source};
+use crate::text::nearest;
+use crate::toml::{self, Kind, Table, Value};
+
+/// A key that has a meaning of its own.
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    form: Form,
+    /// The value if the file sets none; empty if there is none.
+    default: &'static str,
+    /// A sentence for a comment on the key, without a full stop.
+    about: &'static str,
+}
+
+/// The type that a value must have, and its range.
+#[derive(Clone, Copy)]
+enum Form {
+    /// A table with the keys that [`TABLES`] has for it.
+    Table,
+    /// A table with names of the user's own.
+    Names,
+    Boolean,
+    /// An integer from 0 to this maximum.
+    Integer(i64),
+    Port,
+    SshPort,
+    Text,
+    /// One string, or a list of strings.
+    Texts,
+    UserName,
+    Sha256,
+    Size,
+}
+
+use Form::{Boolean, Integer, Names, Sha256, Size, SshPort, Text, Texts, UserName};
+
+const fn key(name: &'static str, form: Form, default: &'static str, about: &'static str) -> Key {
+    Key { name, form, default, about }
+}
+
+/// Every table that has keys of its own, by its header.
+pub(crate) const TABLES: &[(&str, &[Key])] = &[
+    (
+        "",
+        &[
+            key("qemu", Form::Table, "", "The programs that are run"),
+            key(
+                "vars",
+                Names,
+                "",
+                "Variables, as {{.NAME}} in strings; `start --set NAME=VALUE` sets one",
+            ),
+            key("ssh", Form::Table, "", "Options of ssh_config(5) for every VM"),
+            key("img", Names, "", "Disks that are made when a VM needs them"),
+            key("vm", Names, "", "The VMs"),
+        ],
+    ),
+    (
+        "[qemu]",
+        &[
+            key("bin", Text, "qemu-system-x86_64", "The QEMU of every VM without its own `qemu`"),
+            key("img", Text, "qemu-img", "The program that makes images"),
+        ],
+    ),
+    ("[ssh]", &[]),
+    (
+        "[img.NAME]",
+        &[
+            key("base", Text, "", "A file or URL; it is read and never written"),
+            key("sha256", Sha256, "", "The checksum of the base"),
+            key("size", Size, "", "What the guest sees; the disk can grow, not shrink"),
+            key("cloud_init", Form::Table, "", "What cloud-init does when the guest first boots"),
+        ],
+    ),
+    (
+        "[img.NAME.cloud_init]",
+        &[
+            key("user", UserName, "dev", "The guest's user, who may use sudo"),
+            key("authorized_keys", Texts, "", "Public keys, in place of a key pair made for it"),
+            key("hostname", Text, "", "The guest's name, by default that of the image"),
+            key("packages", Texts, "", "Packages to install"),
+            key("run", Texts, "", "Commands that root runs at the end of the first boot"),
+            key("user_data", Text, "", "A file of your own, in place of all other keys"),
+        ],
+    ),
+    (
+        "[vm.NAME]",
+        &[
+            key("extends", Text, "", "Another VM, which gives all that is not set here"),
+            key("qemu", Text, "", "The QEMU of this VM"),
+            key("cmd", Texts, "", "QEMU's arguments, split into words as a shell does"),
+            key("cmd_append", Texts, "", "More arguments, after those of `cmd`"),
+            key("console", Boolean, "false", "Whether `qqmgr console` can type on the serial line"),
+            key("gdb", Boolean, "false", "Whether `qqmgr gdb` can debug the guest's kernel"),
+            key("boots", Integer(99), "5", "How many serial outputs of earlier boots are kept"),
+            key("vars", Names, "", "Variables, as {{.vm.NAME}} in strings"),
+            key("ssh", Form::Table, "", "How ssh reaches the guest, and options of ssh_config(5)"),
+        ],
+    ),
+    (
+        "[vm.NAME.ssh]",
+        &[
+            key("port", SshPort, "", "A free port of this host, chosen at each start; or a number"),
+            key("vm_port", Form::Port, "22", "Where the guest's ssh server listens"),
+        ],
+    ),
+];
+
+/// The keys of the table with this header.
+fn keys(table: &str) -> &'static [Key] {
+    TABLES.iter().find(|(header, _)| *header == table).map_or(&[], |(_, keys)| keys)
+}
+
+/// The default of a key, as text.
+pub(super) fn default(table: &str, name: &str) -> &'static str {
+    keys(table).iter().find(|key| key.name == name).map_or("", |key| key.default)
+}
+
+/// Replaces `@[TABLE] KEY@` in a text by a comment with what [`TABLES`] says about that key.
+pub(crate) fn with_comments(text: &str) -> String {
+    let rows = TABLES.iter().flat_map(|(table, keys)| keys.iter().map(move |key| (table, key)));
+    rows.fold(text.to_string(), |text, (table, key)| {
+        text.replace(&format!("@{table} {}@", key.name), &format!("# {}", key.about))
+    })
+}
+
+/// The header of a table inside the one with the header `outer`; empty for the top level.
+pub(super) fn header(outer: &str, name: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    let is_bare = !name.is_empty() && name.chars().all(bare);
+    let name = if is_bare { name.to_string() } else { format!("{name:?}") };
+    match outer.strip_suffix(']') {
+        Some(outer) => format!("{outer}.{name}]"),
+        None => format!("[{name}]"),
+    }
+}
+
+/// Checks a value that must be a table, and everything in it. `known` is the header in [`TABLES`],
+/// and `shown` the one that the file has.
+pub(super) fn check(source: &Source, value: &Value, known: &str, shown: &str) -> Vec<Problem> {
+    let Kind::Table(table) = &value.kind else {
+        return vec![wrong_type(value, shown, "a table")];
+    };
+    check_table(source, table, known, shown)
+}
+
+/// Checks everything in a table, as [`check`] does.
+pub(super) fn check_table(
+    source: &Source,
+    table: &Table,
+    known: &str,
+    shown: &str,
+) -> Vec<Problem> {
+    let keys = keys(known);
+    let names: Vec<&str> = keys.iter().map(|key| key.name).collect();
+    let takes_options = known.ends_with("ssh]");
+    let mut problems = Vec::new();
+    for (key, value) in table.iter() {
+        let Some(row) = keys.iter().find(|row| row.name == key.name) else {
+            if !takes_options {
+                problems.push(unknown(key, &names, shown));
+            }
+            continue;
+        };
+        let (inner, inner_shown) = (header(known, row.name), header(shown, row.name));
+        match (row.form, &value.kind) {
+            (Form::Table, _) => problems.extend(check(source, value, &inner, &inner_shown)),
+            (Names, Kind::Table(_)) => {}
+            (Names, _) => problems.push(wrong_type(value, &inner_shown, "a table")),
+            (Texts, Kind::Array(items)) => {
+                let element = format!("an element of `{}`", row.name);
+                problems
+                    .extend(items.iter().filter_map(|item| fault(source, Text, item, &element)));
+            }
+            _ => problems.extend(fault(source, row.form, value, row.name)),
+        }
+    }
+    if takes_options {
+        problems.extend(ssh_options::check(table, &names, shown));
+    }
+    problems
+}
+
+fn unknown(key: &toml::Key, names: &[&str], shown: &str) -> Problem {
+    let place = if shown.is_empty() { "at the top level".into() } else { format!("in `{shown}`") };
+    let hint = format!("the keys {place} are `{}`", names.join("`, `"));
+    let problem = Problem::new(key.span, format!("unknown key `{}`", key.name.escape_debug()));
+    problem.hint(hint).did_you_mean(nearest(&key.name, names.iter().copied()))
+}
+
+/// The problem with a value that is not a table, if it has one; `name` is that of its key.
+fn fault(source: &Source, form: Form, value: &Value, name: &str) -> Option<Problem> {
+    let problem = |message: String| Problem::new(value.span, message);
+    match (form, &value.kind) {
+        (Boolean, Kind::Boolean(_)) | (Text | Texts, Kind::String(_)) => None,
+        (Integer(max), Kind::Integer(number)) => (!(0..=max).contains(number))
+            .then(|| problem(format!("`{name}` is {number}, and must be 0 to {max}"))),
+        (Form::Port | SshPort, Kind::Integer(number)) => Port::new(*number)
+            .is_none()
+            .then(|| problem(format!("`{name}` is {number}, and a port is 1 to 65535"))),
+        (SshPort, Kind::String(text)) => (text != AUTO).then(|| {
+            problem(format!("`{name}` is a string, and must be an integer"))
+                .hint(format!("a number has no quotes; `{name} = \"{AUTO}\"` takes a free one"))
+        }),
+        (UserName, Kind::String(text)) => (!is_user_name(text)).then(|| {
+            problem(format!("`{}` cannot be the name of a user", text.escape_debug()))
+                .hint("lower-case letters, digits, `_` and `-`, a letter or `_` first")
+        }),
+        (Sha256, Kind::String(text)) => sha256(text).is_none().then(|| {
+            problem(format!("`{name}` is 64 hexadecimal digits")).hint("`sha256sum FILE` prints it")
+        }),
+        (Size, Kind::String(_) | Kind::Integer(_)) => size(value).is_none().then(|| {
+            problem(format!("`{name}` is {}, and that is no size", source.at(value.span)))
+                .hint("a number of bytes, or with a unit, like `\"512M\"` or `\"20G\"`")
+        }),
+        _ => Some(wrong_type(value, name, form.expected())),
+    }
+}
+
+impl Form {
+    /// The type with its article, for messages.
+    fn expected(self) -> &'static str {
+        match self {
+            Self::Table | Self::Names => "a table",
+            Self::Boolean => "true or false",
+            Self::Integer(_) | Self::Port => "an integer",
+            Self::SshPort => "an integer or \"auto\"",
+            Self::Text | Self::UserName | Self::Sha256 => "a string",
+            Self::Texts => "a string or an array of strings",
+            Self::Size => "a string or an integer",
+        }
+    }
+}

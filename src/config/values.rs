@@ -1,0 +1,160 @@
+//! The values that keys of qqmgr.toml have beyond TOML's types: names, ports, sizes, sums. Pure.
+
+use crate::source::Problem;
+use crate::toml::{Kind, Value};
+use std::fmt;
+use std::num::NonZeroU16;
+
+/// Limit of a name: directories and sockets are named after it; file systems stop at 255 bytes.
+pub(super) const NAME_BYTES_MAX: usize = 64;
+/// The value of `port` in `[vm.NAME.ssh]` for a port that is chosen at each start.
+pub(super) const AUTO: &str = "auto";
+const SHA256_DIGITS: usize = 64;
+/// The units of a size, like those of qemu-img: letters for powers of 1024.
+const SIZE_UNITS: &str = "KMGTPE";
+/// The largest size: file offsets are signed.
+const SIZE_BYTES_MAX: u64 = i64::MAX as u64;
+
+/// A TCP port, 1 to 65535.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Port(NonZeroU16);
+
+impl Port {
+    pub(crate) fn new(number: i64) -> Option<Self> {
+        u16::try_from(number).ok().and_then(NonZeroU16::new).map(Self)
+    }
+
+    pub(crate) fn get(self) -> u16 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The value of `port` in a VM's ssh table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SshPort {
+    Fixed(Port),
+    /// Chosen at each start.
+    Auto,
+}
+
+impl SshPort {
+    pub(crate) fn fixed(self) -> Option<u16> {
+        match self {
+            Self::Fixed(port) => Some(port.get()),
+            Self::Auto => None,
+        }
+    }
+}
+
+/// Whether a VM may have this name. Names become paths, `Host` patterns and words of messages.
+pub(crate) fn is_vm_name(name: &str) -> bool {
+    is_name(name, "._-")
+}
+
+/// Whether an image may have this name. Names become paths and parts of placeholders, where dots
+/// separate.
+pub(crate) fn is_image_name(name: &str) -> bool {
+    is_name(name, "_-")
+}
+
+fn is_name(name: &str, others: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || others.contains(c);
+    let first = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    first && name.chars().all(allowed) && name.len() <= NAME_BYTES_MAX
+}
+
+/// Whether a user may have this name, by the rules of useradd(8) of Debian and others.
+pub(super) fn is_user_name(name: &str) -> bool {
+    let first = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c);
+    first && name.chars().all(allowed) && name.len() <= 32
+}
+
+/// Whether a `base` is a URL, which is fetched.
+pub(crate) fn is_url(base: &str) -> bool {
+    let scheme = base.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    scheme.is_some_and(|scheme| ["http", "https"].contains(&scheme.as_str()))
+}
+
+/// The SHA-256 in lower case, if `text` is one.
+pub(crate) fn sha256(text: &str) -> Option<String> {
+    let is_sum = text.len() == SHA256_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_sum.then(|| text.to_ascii_lowercase())
+}
+
+/// The size of a disk in bytes, from a number or from a text with a unit; 0 is not a size.
+pub(super) fn size(value: &Value) -> Option<u64> {
+    let bytes = match &value.kind {
+        Kind::Integer(bytes) => u64::try_from(*bytes).ok(),
+        Kind::String(text) => bytes(text),
+        _ => None,
+    };
+    bytes.filter(|bytes| (1..=SIZE_BYTES_MAX).contains(bytes))
+}
+
+/// Converts `512M` to bytes.
+fn bytes(text: &str) -> Option<u64> {
+    let (digits, unit) = match text.char_indices().next_back() {
+        Some((at, unit)) if !unit.is_ascii_digit() => {
+            (&text[..at], Some(unit.to_ascii_uppercase()))
+        }
+        _ => (text, None),
+    };
+    let power = match unit {
+        None | Some('B') => 0,
+        Some(unit) => SIZE_UNITS.find(unit)? + 1,
+    };
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse::<u64>().ok()?.checked_mul(1 << (10 * power))
+}
+
+/// The problem of a value whose type is not `expected`; `name` is a key, a header or a description.
+pub(super) fn wrong_type(value: &Value, name: &str, expected: &str) -> Problem {
+    let name = if name.contains(' ') { name.to_string() } else { format!("`{name}`") };
+    let message = format!("{name} is {}, and must be {expected}", value.kind.type_name());
+    Problem::new(value.span, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, expected) in [
+            ("1", Some(1)),
+            ("512", Some(512)),
+            ("1k", Some(1024)),
+            ("20G", Some(20 << 30)),
+            ("7E", Some(7 << 60)),
+            ("4096B", Some(4096)),
+            ("16E", None),
+            ("", None),
+            ("G", None),
+            ("1.5G", None),
+            ("-1G", None),
+            ("+1G", None),
+            ("1 G", None),
+            ("1GiB", None),
+            ("1GB", None),
+            ("0x10", None),
+            ("1é", None),
+        ] {
+            assert_eq!(bytes(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn urls() {
+        assert!(is_url("http://a/b") && is_url("HTTPS://a"));
+        assert!(!is_url("ftp://a") && !is_url("a/b") && !is_url("http:/a") && !is_url("~/http://"));
+    }
+}
