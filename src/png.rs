@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn stored_blocks() {
         assert_eq!(zlib(b"a"), b"\x78\x01\x01\x01\0\xfe\xffa\0\x62\0\x62");
-        let two = zlib(&[7; BLOCK_BYTES_MAX + 2]);
+        let two = zlib(&vec![7; BLOCK_BYTES_MAX + 2]);
         assert_eq!(two.len(), 2 + 5 + BLOCK_BYTES_MAX + 5 + 2 + 4);
         assert_eq!(two[2..8], [0, 0xff, 0xff, 0, 0, 7]);
         assert_eq!(two[7 + BLOCK_BYTES_MAX..14 + BLOCK_BYTES_MAX], [1, 2, 0, 0xfd, 0xff, 7, 7]);

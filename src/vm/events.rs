@@ -416,7 +416,7 @@ mod tests {
         ] {
             assert_eq!(answer_to(lines), expected, "{lines:?}");
         }
-        let long = vec![b'x'; ANSWERS_BYTES_MAX as usize];
+        let long = vec![b'x'; usize::try_from(ANSWERS_BYTES_MAX).unwrap()];
         let expected = "its QMP session speaks no QMP: no answer in 64 KiB";
         assert_eq!(answer_in(&long), Answer::Wrong(expected.into()));
     }
