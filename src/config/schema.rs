@@ -237,3 +237,62 @@ impl Form {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    const PAGE: &str = include_str!("../../man/qqmgr.toml.5");
+
+    /// The tables, keys and types that qqmgr.toml(5) lists are those of [`TABLES`], and so are the
+    /// defaults.
+    #[test]
+    fn the_man_page_lists_the_keys() {
+        let mut listed = BTreeSet::new();
+        let mut table = "";
+        for line in PAGE.lines() {
+            if let Some(header) = line.strip_prefix(".Ss ").or(line.strip_prefix(".Sh ")) {
+                table = header;
+            }
+            let has_keys = TABLES.iter().any(|(header, _)| *header == table);
+            if let Some(item) = line.strip_prefix(".It Cm ").filter(|_| has_keys) {
+                let (name, text) = item.split_once(" Pq ").unwrap();
+                let (kind, rest) = text.split_once(", ").unwrap_or((text, ""));
+                let default = rest.strip_prefix("default ").unwrap_or_default();
+                let default = default.strip_prefix("Dq ").unwrap_or(default);
+                let default =
+                    if default.contains(' ') || name == "hostname" { "" } else { default };
+                listed.insert(format!("{table} {name}: {kind} {default}"));
+            }
+        }
+        let mut known = BTreeSet::new();
+        for (table, key) in
+            TABLES.iter().skip(1).flat_map(|(table, keys)| keys.iter().map(move |key| (table, key)))
+        {
+            let kind = key.form.expected().replace("true or false", "a boolean");
+            let kind = kind.replace("a ", "").replace("an ", "").replace("array", "list");
+            let kind = kind.replace('"', "\\(dq");
+            let default = if key.default == "false" { "" } else { key.default };
+            known.insert(format!("{table} {}: {kind} {default}", key.name));
+        }
+        assert_eq!(listed, known);
+    }
+
+    #[test]
+    fn init_writes_comments_of_keys() {
+        assert_eq!(
+            with_comments("@[vm.NAME.ssh] port@\n@x@"),
+            format!("# {}\n@x@", keys("[vm.NAME.ssh]")[0].about)
+        );
+        for text in
+            [include_str!("../commands/init.toml"), include_str!("../commands/init-image.toml")]
+        {
+            let left = with_comments(text)
+                .replace("@BASE@", "")
+                .replace("@SHA256@", "")
+                .replace("@SIZE@", "");
+            assert!(!left.contains('@'), "{left}");
+        }
+    }
+}

@@ -131,7 +131,7 @@ impl<'a> Scope<'a> {
         };
         match &value.kind {
             toml::Kind::String(_) => self.render(value),
-            toml::Kind::Integer(_) | toml::Kind::Float(_) | toml::Kind::Boolean(_) => {
+            toml::Kind::Integer(_) | toml::Kind::Float | toml::Kind::Boolean(_) => {
                 Ok(self.config.source.at(value.span).to_string())
             }
             toml::Kind::Array(_) | toml::Kind::Table(_) => {

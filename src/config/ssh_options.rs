@@ -54,7 +54,7 @@ fn value_problem(name: &str, value: &Value) -> Option<Problem> {
         return Some(Problem::new(second.span, message).hint(hint));
     }
     let is_wrong =
-        |item: &&Value| matches!(item.kind, Kind::Float(_) | Kind::Array(_) | Kind::Table(_));
+        |item: &&Value| matches!(item.kind, Kind::Float | Kind::Array(_) | Kind::Table(_));
     let expected = "a string, an integer, a boolean or a list of them";
     items.iter().find(is_wrong).map(|item| wrong_type(item, name, expected))
 }

@@ -1,8 +1,8 @@
-//! A parser for TOML 1.0 (<https://toml.io/en/v1.0.0>) without date-times. It turns a source text
-//! into a table in which every key and value knows its place.
+//! A parser for TOML 1.0 (<https://toml.io/en/v1.0.0>) without date-times and arrays of tables. It
+//! turns a source text into a table in which every key and value knows its place.
 //!
 //! Every document that is accepted means what TOML says; everything else is a problem with its
-//! place. Date-times are refused with a message of their own. Pure; knows nothing of VMs or files.
+//! place. Date-times and arrays of tables are refused by name. Pure; knows nothing of VMs or files.
 
 mod cursor;
 mod define;
@@ -19,8 +19,7 @@ use crate::source::Span;
 pub(crate) use parse::parse;
 
 /// The limit of keys and `[` around a value, whether the keys come from headers, dotted keys or
-/// inline tables; the arrays that `[[headers]]` make come on top. It bounds the recursion here and
-/// in code that walks the result.
+/// inline tables. It bounds the recursion here and in code that walks the result.
 const DEPTH_MAX: usize = 64;
 
 /// The size up to which a table is searched entry by entry. Most tables are that small and need no
@@ -30,8 +29,8 @@ const UNINDEXED_ENTRIES_MAX: usize = 8;
 /// The number of characters of the source that a message repeats.
 const SHOWN_CHARS_MAX: usize = 60;
 
-/// A value and the span it was written in. A string's span includes its quotes. A table or array
-/// made by a header or by dotted keys has the span of the part of that key that names it.
+/// A value and the span it was written in. A string's span includes its quotes. A table made by
+/// a header or by dotted keys has the span of the part of that key that names it.
 #[derive(Clone, Debug)]
 pub(crate) struct Value {
     pub(crate) kind: Kind,
@@ -42,8 +41,8 @@ pub(crate) struct Value {
 pub(crate) enum Kind {
     String(String),
     Integer(i64),
-    #[cfg_attr(not(test), expect(dead_code, reason = "a number is shown as it was written"))]
-    Float(f64),
+    /// A float is only shown as it is written, so its value is not kept.
+    Float,
     Boolean(bool),
     Array(Vec<Value>),
     Table(Table),
@@ -96,7 +95,7 @@ impl Kind {
         match self {
             Kind::String(_) => "a string",
             Kind::Integer(_) => "an integer",
-            Kind::Float(_) => "a float",
+            Kind::Float => "a float",
             Kind::Boolean(_) => "a boolean",
             Kind::Array(_) => "an array",
             Kind::Table(_) => "a table",
@@ -127,7 +126,7 @@ enum Origin {
     /// It was only named on the way to another table, as `a` in `[a.b]`, and may still be defined
     /// once.
     Implicit,
-    /// It was made by a `[header]` or `[[header]]` of its own.
+    /// It was made by a `[header]` of its own.
     Header,
     /// It was made as `a` in `a.b = 1`, and is open to more dotted keys and to headers of tables
     /// below it.

@@ -1,21 +1,21 @@
 //! The grammar: lines, headers, keys, arrays and inline tables.
 
 use super::cursor::Cursor;
-use super::define::{self, Header, Path};
+use super::define::{self, Path};
 use super::{DEPTH_MAX, Key, Kind, Origin, Table, Value, number, shown, string};
 use crate::source::{Problem, Span};
 
 /// Reads a whole document, including a byte order mark at its start.
 ///
-/// Fails on the first thing that TOML 1.0 does not allow, on date-times, and on values inside more
-/// than 64 keys and arrays.
+/// Fails on the first thing that TOML 1.0 does not allow, on date-times and arrays of tables, and on
+/// values inside more than 64 keys and arrays.
 pub(crate) fn parse(source: &str) -> Result<Table, Problem> {
     let mut cursor = Cursor::new(source);
     let mut root = Table::new(Origin::Header);
     lines(&mut cursor, &mut root, 0)?;
     while !cursor.at_end() {
-        let (path, header) = header(&mut cursor)?;
-        let table = define::by_header(source, &mut root, &path, header)?;
+        let path = header(&mut cursor)?;
+        let table = define::by_header(source, &mut root, &path)?;
         lines(&mut cursor, table, path.len())?;
     }
     Ok(root)
@@ -33,20 +33,21 @@ fn lines(cursor: &mut Cursor, table: &mut Table, depth: usize) -> Result<(), Pro
     }
 }
 
-fn header(cursor: &mut Cursor) -> Result<(Path, Header), Problem> {
-    let (header, close) = if cursor.eat("[[") {
-        (Header::Array, "]]")
-    } else {
-        cursor.eat("[");
-        (Header::Table, "]")
-    };
+/// Reads the header at the cursor, which is at a `[`.
+fn header(cursor: &mut Cursor) -> Result<Path, Problem> {
+    let start = cursor.position;
+    if cursor.eat("[[") {
+        let problem = Problem::new(cursor.span_from(start), "arrays of tables are not supported");
+        return Err(problem.hint("a table with a name of its own has a header like `[vm.NAME]`"));
+    }
+    cursor.eat("[");
     cursor.skip_blanks();
     let path = path(cursor, 0)?;
-    if !cursor.eat(close) {
-        return Err(cursor.expected(&format!("`{close}` after the name in a header")));
+    if !cursor.eat("]") {
+        return Err(cursor.expected("`]` after the name in a header"));
     }
     cursor.end_line("the header")?;
-    Ok((path, header))
+    Ok(path)
 }
 
 /// Reads `key = value` into the table, or into the table inside it that the key's dots lead to.

@@ -12,7 +12,7 @@ fn rendered(kind: &Kind) -> String {
     match kind {
         Kind::String(text) => format!("{text:?}"),
         Kind::Integer(number) => number.to_string(),
-        Kind::Float(number) => format!("{number:?}"),
+        Kind::Float => "float".into(),
         Kind::Boolean(truth) => truth.to_string(),
         Kind::Array(elements) => {
             let elements: Vec<String> = elements.iter().map(|it| rendered(&it.kind)).collect();
@@ -114,14 +114,13 @@ fn hints_say_what_to_do() {
         ("\n\na = 1\na = 2", "first defined on line 3, as an integer"),
         ("[x]\r\n[a]\r\n[a]", "first defined on line 2, as a table with a header of its own"),
         ("a.b = 1\n[a]", "first defined on line 1, as a table made by dotted keys"),
-        ("\n[a.b]\n[[a]]", "first defined on line 2, as a table"),
-        ("[[a]]\n[[a]]\n[a]", "first defined on line 1, as an array of tables"),
+        ("[[a]]", "a table with a name of its own has a header like `[vm.NAME]`"),
         ("a = {}\n[a]", "first defined on line 1, as an inline table"),
         ("[a.b]\n\n[a]\n[a]", "first defined on line 3, as a table with a header of its own"),
         ("b = 1\na = {}\na.b = 1", "first defined on line 2"),
         ("a = 07:32:00", "write it as a string: \"07:32:00\""),
         ("a = True", "booleans are `true` and `false`, in lower case"),
-        ("a = 7.2.22", "a string needs quotes around it"),
+        ("a = x7", "a string needs quotes around it"),
         ("a/b = 1", "put quotes around the key"),
         ("a = \"\\u00\"", "`\\u` takes 4 hexadecimal digits"),
         ("a = \"\\U00\"", "`\\U` takes 8 hexadecimal digits"),
@@ -139,15 +138,6 @@ fn hints_say_what_to_do() {
 }
 
 #[test]
-fn not_a_number_keeps_its_sign() {
-    for (source, is_negative) in [("a = nan", false), ("a = +nan", false), ("a = -nan", true)] {
-        let table = parse(source).unwrap();
-        let Some(Kind::Float(number)) = table.get("a").map(|value| &value.kind) else { panic!() };
-        assert!(number.is_nan() && number.is_sign_negative() == is_negative, "{source}");
-    }
-}
-
-#[test]
 fn types_are_named_with_their_article() {
     let table = parse("a = ['', 1, 1.0, true, [], {}]").unwrap();
     let Some(Kind::Array(elements)) = table.get("a").map(|value| &value.kind) else { panic!() };
@@ -157,7 +147,7 @@ fn types_are_named_with_their_article() {
 
 #[test]
 fn spans_are_those_of_keys_and_values_as_written() {
-    let cases: [(&str, &[(&str, &str)]); 12] = [
+    let cases: [(&str, &[(&str, &str)]); 10] = [
         ("\u{feff}é = 1", &[]),
         ("\u{feff}a = 1_0 # c", &[("a", "1_0")]),
         (" 'a b'\t= 'c' ", &[("'a b'", "'c'")]),
@@ -177,8 +167,6 @@ fn spans_are_those_of_keys_and_values_as_written() {
         ("[ a . b ]\nc = {}", &[("a", "a"), ("b", "a . b"), ("c", "{}")]),
         ("[ a.b ]\n[ 'a' ] # c", &[("'a'", "'a'"), ("b", "a.b")]),
         ("[\"é\".b]\nc=''", &[("\"é\"", "\"é\""), ("b", "\"é\".b"), ("c", "''")]),
-        ("[[ a ]]\n[[\"a\"]]\n", &[("a", "a"), ("-", "a"), ("-", "\"a\"")]),
-        ("[[a]]\n[a.b]", &[("a", "a"), ("-", "a"), ("b", "a.b")]),
     ];
     for (source, expected) in cases {
         let mut found = Vec::new();
@@ -211,12 +199,11 @@ fn tables_keep_the_order_of_the_source_and_find_any_of_many_keys() {
 fn depth_is_limited_however_it_is_made() {
     let max = DEPTH_MAX;
     let keys = |count: usize| vec!["k"; count].join(".");
-    let cases: [(&str, &dyn Fn(usize) -> String); 8] = [
+    let cases: [(&str, &dyn Fn(usize) -> String); 7] = [
         ("arrays", &|n| format!("a = {}1{}", "[".repeat(n - 1), "]".repeat(n - 1))),
         ("inline tables", &|n| format!("a = {}1{}", "{a = ".repeat(n - 1), "}".repeat(n - 1))),
         ("dotted keys", &|n| format!("{} = 1", keys(n))),
         ("a header", &|n| format!("[{}]", keys(n))),
-        ("a header of an array", &|n| format!("[[{}]]", keys(n))),
         ("a header and dots", &|n| format!("[{}]\nk.k.k = 1", keys(n - 3))),
         ("a header, dots, and an array", &|n| format!("[{}]\nk.k = [[1]]", keys(n - 4))),
         ("dots in inline tables", &|n| format!("k = {{{} = {{k = 1}}}}", keys(n - 2))),
@@ -358,8 +345,8 @@ fn every_short_sequence_of_lines_is_sound() {
         "[a]\n",
         "[a.b]\n",
         "[a.b.c]\n",
-        "[[a]]\n",
-        "[[a.b]]\n",
+        "[c]\n",
+        "[a.c]\n",
         "[b]\n",
         "a = \"\"\"",
         "a = [",
@@ -387,7 +374,6 @@ fn large_documents_take_linear_time() {
         format!("a = 1{}", "_1".repeat(n)),
         format!("{0} = 1\n{0} = 1", "x".repeat(n)),
         "\n#".repeat(n),
-        "[[a.b]]\nc.d = 1\n".repeat(n / 4),
         (0..n / 4).map(|number| format!("[a.k{number}]\n")).collect::<Vec<_>>().concat(),
         format!("{}a = 1\na = 1", "\n".repeat(n)),
     ];
