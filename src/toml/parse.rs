@@ -7,8 +7,8 @@ use crate::source::{Problem, Span};
 
 /// Reads a whole document, including a byte order mark at its start.
 ///
-/// Fails on the first thing that TOML 1.0 does not allow, on date-times and arrays of tables, and on
-/// values inside more than 64 keys and arrays.
+/// Fails on the first thing that TOML 1.0 does not allow, on date-times and arrays of tables, and
+/// on values inside more than 64 keys and arrays.
 pub(crate) fn parse(source: &str) -> Result<Table, Problem> {
     let mut cursor = Cursor::new(source);
     let mut root = Table::new(Origin::Header);
