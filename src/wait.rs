@@ -21,6 +21,20 @@ impl Deadline {
     pub(crate) fn after(limit: Duration) -> Self {
         Self { limit, at: Instant::now() + limit }
     }
+
+    pub(crate) fn is_over(self) -> bool {
+        Instant::now() >= self.at
+    }
+
+    /// The time that is left; zero when it is over.
+    pub(crate) fn left(self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
+    }
+
+    /// The limit in seconds, for messages.
+    pub(crate) fn seconds(self) -> f64 {
+        self.limit.as_secs_f64()
+    }
 }
 
 /// Polls `ready` with pauses of 1 to 4 ms until it returns something; `None` at the deadline, if

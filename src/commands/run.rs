@@ -20,19 +20,18 @@ use crate::vm::launch::Ready;
 use crate::vm::lock::{LOCK_WAIT, Use, lock};
 use crate::vm::process::Process;
 use crate::vm::shutdown::{self, Force};
+use crate::vm::wait::Deadline;
 use crate::vm::{Instance, events, look};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The exit code of timeout(1) for a timeout.
 const TIMED_OUT_CODE: u8 = 124;
 /// QEMU's option for `--fresh`.
 const SNAPSHOT: &str = "-snapshot";
-/// After ssh has failed, a QEMU that is the reason ends within this time.
-const ENDING_WAIT: Duration = Duration::from_millis(300);
 
 pub(crate) static COMMAND: Command = Command {
     name: "run",
@@ -141,7 +140,7 @@ impl<'a> Job<'a> {
             let dir = Path::new(".").join(local.parent().unwrap_or(local));
             dir.metadata().map_err(|error| Error::io("write", local, &error))?;
         }
-        let deadline = args.timeout.map(|timeout| (timeout, Instant::now() + timeout));
+        let deadline = args.timeout.map(Deadline::after);
         let limits = Limits { deadline, guest: None };
         Ok(Self { target, limits, guard: None, using: None })
     }
@@ -199,9 +198,8 @@ impl<'a> Job<'a> {
     /// Runs the command, and returns its exit code and, if wanted, its output.
     fn work(&self, process: &Process) -> Result<(u8, Option<Output>), Error> {
         let Target { args, config, name, paths, log } = self.target;
-        let wait = args.wait.unwrap_or(spec::WAIT_DEFAULT);
-        let of_wait = (wait, Instant::now() + wait);
-        let limit = self.limits.deadline.filter(|(_, end)| *end < of_wait.1).unwrap_or(of_wait);
+        let of_wait = Deadline::after(args.wait.unwrap_or(spec::WAIT_DEFAULT));
+        let deadline = self.limits.deadline.filter(|all| all.at < of_wait.at).unwrap_or(of_wait);
         // If the guest has ended, the wait gives a better error.
         if args.wait.is_none()
             && let Some((state, error)) = self.target.held()
@@ -210,12 +208,12 @@ impl<'a> Job<'a> {
             let hint = format!("`--wait` waits until `qqmgr resume {name}` lets it go on");
             return Err(error.hint(hint));
         }
-        wait::ssh_by(self.target, process, limit)?;
+        wait::ssh_by(self.target, process, deadline)?;
 
         let guest = Some((paths.clone(), events::told(paths)));
         let limits = Limits { guest, ..self.limits.clone() };
         let guest = Guest::of(name, config, paths, log)?.within(limits);
-        wait::for_login(self.target, &guest, process, limit)?;
+        wait::for_login(self.target, &guest, process, deadline)?;
         for (local, remote) in &args.put {
             let to = Copy::Put { from: vec![PathBuf::from(local)], to: remote.clone() };
             copy(&guest, &to, false)?;
@@ -233,7 +231,7 @@ impl<'a> Job<'a> {
             (run_attached(ssh, &guest.limits, log)?, None)
         };
         let exit_code = exit_code.and_then(|code| code.try_into().ok()).unwrap_or(FAILURE_CODE);
-        if exit_code == FAILURE_CODE && process.ends_by(Instant::now() + ENDING_WAIT) {
+        if exit_code == FAILURE_CODE && process.is_ending() {
             return Err(wait::ended(self.target, process));
         }
         let got = args.get.iter().try_for_each(|(remote, local)| {

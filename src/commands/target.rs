@@ -11,8 +11,8 @@ use crate::log::Log;
 use crate::ssh::Guest;
 use crate::system::ps;
 use crate::vm::state::State;
+use crate::vm::wait::Deadline;
 use crate::vm::{Look, Paths};
-use std::time::Instant;
 
 pub(super) struct Target<'a> {
     pub(super) config: &'a Config,
@@ -53,12 +53,12 @@ impl<'a> Target<'a> {
     /// The guest over ssh. With `--wait`, waits for its ssh server and, if `login`, until it
     /// accepts us.
     pub(super) fn guest(&self, login: bool) -> Result<Guest, Error> {
-        let limit = self.args.wait.map(|timeout| (timeout, Instant::now() + timeout));
-        let process = limit.map(|limit| wait::for_ssh(self, limit)).transpose()?;
+        let deadline = self.args.wait.map(Deadline::after);
+        let process = deadline.map(|deadline| wait::for_ssh(self, deadline)).transpose()?;
         self.check_guest_runs()?;
         let guest = Guest::of(&self.name, self.config, &self.paths, &self.log)?;
-        if let (Some(process), Some(limit), true) = (process, limit, login) {
-            wait::for_login(self, &guest, &process, limit)?;
+        if let (Some(process), Some(deadline), true) = (process, deadline, login) {
+            wait::for_login(self, &guest, &process, deadline)?;
         }
         Ok(guest)
     }

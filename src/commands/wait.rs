@@ -14,10 +14,11 @@ use crate::text::sanitized;
 use crate::vm::events::{self, Ending};
 use crate::vm::look;
 use crate::vm::process::Process;
+use crate::vm::wait::Deadline;
 use crate::vm::watch::{self, Watch};
 use crate::vm::{Instance, forward, options, port};
 use std::os::unix::ffi::OsStrExt as _;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub(crate) static COMMAND: Command = Command {
     name: "wait",
@@ -55,19 +56,13 @@ static FOR: Flag = Flag::value(
 );
 static TIMEOUT: Flag = Flag::timeout("Give up after this long (default: never)");
 
-type Limit = Option<(Duration, Instant)>;
-
-fn limit(timeout: Option<Duration>) -> Limit {
-    timeout.map(|timeout| (timeout, Instant::now() + timeout))
-}
-
 fn run(target: &Target) -> Outcome {
-    let (begin, limit) = (Instant::now(), limit(target.args.timeout));
+    let (begin, deadline) = (Instant::now(), target.args.timeout.map(Deadline::after));
     let waited_for = target.args.wait_for.clone().unwrap_or(WaitFor::Running);
-    let process = find(target, &waited_for, limit)?;
+    let process = find(target, &waited_for, deadline)?;
     let mut ending = None;
     if let Some(process) = &process {
-        let watch = watch(target, process, limit);
+        let watch = watch(target, process, deadline);
         let result = match &waited_for {
             WaitFor::Ssh => ssh_of(target, &watch),
             WaitFor::Running => watch.running(),
@@ -102,19 +97,23 @@ fn run(target: &Target) -> Outcome {
 
 /// Finds the VM's process; `None` if it waits for the end of a VM that has already ended. For
 /// `running`, the VM may be started later.
-fn find(target: &Target, waited_for: &WaitFor, limit: Limit) -> Result<Option<Process>, Error> {
+fn find(
+    target: &Target,
+    waited_for: &WaitFor,
+    deadline: Option<Deadline>,
+) -> Result<Option<Process>, Error> {
     let Target { name, paths, log, .. } = target;
     match (look::find_anywhere(paths)?, waited_for) {
         (Some(process), _) if process.lost => Err(process.is_lost(name, paths)),
         (Some(process), _) => Ok(Some(process)),
         (None, WaitFor::Stopped) => Ok(None),
-        (None, WaitFor::Running) => watch::started(name, paths, limit, log).map(Some),
+        (None, WaitFor::Running) => watch::started(name, paths, deadline, log).map(Some),
         (None, _) => look::running(name, paths).map(Some),
     }
 }
 
-fn watch<'a>(target: &'a Target, process: &'a Process, limit: Limit) -> Watch<'a> {
-    Watch { name: &target.name, paths: &target.paths, process, limit, log: &target.log }
+fn watch<'a>(target: &'a Target, process: &'a Process, deadline: Option<Deadline>) -> Watch<'a> {
+    Watch { name: &target.name, paths: &target.paths, process, deadline, log: &target.log }
 }
 
 fn hint_that_it_runs(target: &Target, error: Error) -> Error {
@@ -125,9 +124,9 @@ fn hint_that_it_runs(target: &Target, error: Error) -> Error {
 }
 
 /// Waits for the ssh server of a VM that runs.
-pub(super) fn for_ssh(target: &Target, limit: (Duration, Instant)) -> Result<Process, Error> {
+pub(super) fn for_ssh(target: &Target, deadline: Deadline) -> Result<Process, Error> {
     let process = look::running(&target.name, &target.paths)?;
-    ssh_by(target, &process, limit).map_err(|error| hint_that_it_runs(target, error))?;
+    ssh_by(target, &process, deadline).map_err(|error| hint_that_it_runs(target, error))?;
     Ok(process)
 }
 
@@ -136,12 +135,8 @@ pub(super) fn ended(target: &Target, process: &Process) -> Error {
     watch(target, process, None).ended("the command ran")
 }
 
-pub(super) fn ssh_by(
-    target: &Target,
-    process: &Process,
-    limit: (Duration, Instant),
-) -> Result<(), Error> {
-    ssh_of(target, &watch(target, process, Some(limit)))
+pub(super) fn ssh_by(target: &Target, process: &Process, deadline: Deadline) -> Result<(), Error> {
+    ssh_of(target, &watch(target, process, Some(deadline)))
 }
 
 /// Waits for ssh where ssh itself would connect: at the port of the VM's start, or as its options
@@ -186,10 +181,10 @@ pub(super) fn for_login(
     target: &Target,
     guest: &Guest,
     process: &Process,
-    limit: (Duration, Instant),
+    deadline: Deadline,
 ) -> Result<(), Error> {
-    await_login(guest, limit, &|| {
-        let watch = watch(target, process, Some(limit));
+    await_login(guest, deadline, &|| {
+        let watch = watch(target, process, Some(deadline));
         (!process.is_alive()).then(|| watch.ended("waiting for a login"))
     })
 }

@@ -5,6 +5,7 @@ use super::run::{Limits, Output, capture};
 use super::{FAILURE_CODE, Guest};
 use crate::error::{Error, Kind};
 use crate::system::programs;
+use crate::vm::wait::Deadline;
 use crate::vm::wait::poll_long;
 use std::io::IsTerminal as _;
 use std::process::Stdio;
@@ -59,11 +60,11 @@ impl Answer {
 /// VM is gone.
 pub(crate) fn await_login(
     guest: &Guest,
-    limit: (Duration, Instant),
+    deadline: Deadline,
     ended: &dyn Fn() -> Option<Error>,
 ) -> Result<(), Error> {
     let begin = Instant::now();
-    let limits = Limits { deadline: Some(limit), guest: guest.limits.guest.clone() };
+    let limits = Limits { deadline: Some(deadline), guest: guest.limits.guest.clone() };
     loop {
         let mut ssh = guest.ssh(&["true".into()]);
         ssh.stdin(Stdio::null());
@@ -74,15 +75,15 @@ pub(crate) fn await_login(
             Answer::Refused => REFUSED_PAUSE,
         };
         let next = Instant::now() + pause;
-        if pause == REFUSED_PAUSE && next > limit.1.min(begin + REFUSED_WAIT) {
+        if pause == REFUSED_PAUSE && next > deadline.at.min(begin + REFUSED_WAIT) {
             return Err(refused(guest, &output));
         }
         guest.log.verbose(|| format!("not yet: {}", output.said()));
-        if let Some(error) = poll_long(Some(next.min(limit.1)), ended) {
+        if let Some(error) = poll_long(Some(next.min(deadline.at)), ended) {
             return Err(error);
         }
-        if Instant::now() >= limit.1 {
-            let (name, seconds) = (&guest.name, limit.0.as_secs_f64());
+        if deadline.is_over() {
+            let (name, seconds) = (&guest.name, deadline.seconds());
             let said = output.said();
             let message = format!("waited {seconds} s for a login on VM `{name}`: {said}");
             return Err(Error::new(Kind::TimedOut, message));

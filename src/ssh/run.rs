@@ -5,11 +5,12 @@ use crate::log::Log;
 use crate::system::run::{self, Invocation};
 use crate::text::sanitized;
 use crate::vm::tail::tail;
+use crate::vm::wait::Deadline;
 use crate::vm::{Paths, events};
 use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Limit for each of a program's two output streams, where it is kept.
 const OUTPUT_BYTES_MAX: usize = 64 << 20;
@@ -23,8 +24,7 @@ const SIGPIPE: i32 = 13;
 /// When to end a program that has not ended by itself.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Limits {
-    /// The time limit as it was given, and the moment when it is over.
-    pub(crate) deadline: Option<(Duration, Instant)>,
+    pub(crate) deadline: Option<Deadline>,
     /// The VM whose guest must live on, and how many bytes its event log had before: ssh notices
     /// late, or never, that the guest has ended.
     pub(crate) guest: Option<(Paths, u64)>,
@@ -34,16 +34,14 @@ impl Limits {
     /// The time that is left, and at most `most`; rounded up to tenths of a second, since errors
     /// show it.
     pub(crate) fn left(&self, most: Duration) -> Duration {
-        let Some((_, deadline)) = self.deadline else { return most };
-        let left = deadline.saturating_duration_since(Instant::now()).as_secs_f64();
+        let Some(deadline) = self.deadline else { return most };
+        let left = deadline.left().as_secs_f64();
         Duration::from_secs_f64((left * 10.0).ceil() / 10.0).min(most)
     }
 
     pub(crate) fn exceeded(&self) -> Option<Error> {
-        if let Some((limit, deadline)) = self.deadline
-            && Instant::now() >= deadline
-        {
-            let message = format!("gave up after {} s", limit.as_secs_f64());
+        if let Some(deadline) = self.deadline.filter(|deadline| deadline.is_over()) {
+            let message = format!("gave up after {} s", deadline.seconds());
             return Some(Error::new(Kind::TimedOut, message));
         }
         let (paths, told) = self.guest.as_ref()?;

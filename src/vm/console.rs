@@ -23,8 +23,6 @@ const CONNECT_WAIT: Duration = Duration::from_secs(2);
 /// If the guest accepts no input for this long and its buffers are full, typed input is lost, as on
 /// a real serial line. The user can still leave the console.
 const TYPING_WAIT: Duration = Duration::from_secs(1);
-/// A QEMU that closed the console ends within this time.
-const ENDING_WAIT: Duration = Duration::from_secs(5);
 
 const OTHER: &str = "another program";
 
@@ -76,7 +74,7 @@ impl Console {
 
     /// Why QEMU has ended, after it has closed the console; `None` if QEMU is still running.
     pub(crate) fn ending(&mut self) -> Option<Ending> {
-        let has_ended = self.process.ends_by(Instant::now() + ENDING_WAIT);
+        let has_ended = self.process.has_ended();
         let ending = self.story.as_mut().map_or(Ending::Unknown, Story::ending);
         (has_ended || ending.reason().is_some()).then_some(ending)
     }

@@ -33,10 +33,6 @@ const SHOWN_CHARS_MAX: usize = 80;
 /// times after the job before its end is no longer found.
 const JOB_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// QEMU ends within this time after it has reported the end, unless it has much to write to its
-/// images or hangs. A 7.2 may hang when the guest panics while QEMU answers a command.
-pub(super) const EXIT_WAIT: Duration = Duration::from_secs(2);
-
 /// The part at the start of the log that is searched for the answers. Each takes some hundred
 /// bytes, and few events can come between them.
 const ANSWERS_BYTES_MAX: u64 = 64 * 1024;

@@ -6,7 +6,7 @@
 
 use super::boots::Rotation;
 use super::events::{self, Answer, Ending};
-use super::process::Process;
+use super::process::{ENDING_WAIT, Process};
 use super::state::State;
 use super::tail::tail;
 use super::wait::Deadline;
@@ -329,7 +329,7 @@ fn wait_until_ready(
             Answer::Missing => {}
         }
         if let Ending::Told { .. } = events::ending(paths)
-            && over.get_or_insert_with(Instant::now).elapsed() >= events::EXIT_WAIT
+            && over.get_or_insert_with(Instant::now).elapsed() >= ENDING_WAIT
         {
             return Some(Err(NotReady::GuestEnded));
         }

@@ -10,6 +10,13 @@ use crate::system::ps;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+/// QEMU ends within this time after it has shown that it does, by an event or a closed connection,
+/// unless it has much to write to its images or hangs. A 7.2 may hang when the guest panics while
+/// QEMU answers a command.
+pub(crate) const ENDING_WAIT: Duration = Duration::from_secs(2);
+/// A QEMU that does not answer because it is ending is gone within this time.
+const MOMENT: Duration = Duration::from_millis(400);
+
 /// A live QEMU that is known to be this VM's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Process {
@@ -65,6 +72,17 @@ impl Process {
     /// Whether the process ended before the deadline.
     pub(crate) fn ends_by(&self, deadline: Instant) -> bool {
         wait::poll(deadline, || (!self.is_alive()).then_some(())).is_some()
+    }
+
+    /// Whether a process that does not answer turns out to be ending: waits a moment for its end.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ends_by(Instant::now() + MOMENT)
+    }
+
+    /// Whether a process that has shown its end has ended; waits for that as long as it takes a
+    /// QEMU that has nothing to write to its images.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ends_by(Instant::now() + ENDING_WAIT)
     }
 
     /// Sends `TERM` or `KILL`, after checking once more that the process is ours.

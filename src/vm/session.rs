@@ -15,9 +15,6 @@ use std::time::{Duration, Instant};
 /// How long to wait for an answer. QEMU answers within milliseconds, unless it is busy, frozen, or
 /// serves another client.
 const ANSWER_WAIT: Duration = Duration::from_millis(1900);
-/// A QEMU that closed the connection ends within this time.
-const ENDING_WAIT: Duration = Duration::from_secs(2);
-
 /// How often a long wait checks whether to go on.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -162,9 +159,7 @@ impl Session {
     /// The guest's run state in QEMU's own words, or `stopped` when QEMU has just ended.
     pub(crate) fn run_state(&mut self) -> Result<String, Error> {
         match self.qmp.run_state(Instant::now() + ANSWER_WAIT) {
-            Err(qmp::Error::Closed) if self.process.ends_by(Instant::now() + ENDING_WAIT) => {
-                Ok("stopped".into())
-            }
+            Err(qmp::Error::Closed) if self.process.has_ended() => Ok("stopped".into()),
             state => state.map_err(|error| self.told(&error)),
         }
     }
@@ -189,11 +184,7 @@ fn told(error: &qmp::Error, name: &str, process: &Process) -> Error {
                 .hint("QEMU is busy or still starting, or serves another `qqmgr`; try again")
         }
         // QEMU removes its sockets some time before it is gone.
-        qmp::Error::Closed | qmp::Error::Unreachable(_)
-            if process.ends_by(Instant::now() + ENDING_WAIT) =>
-        {
-            ended(name)
-        }
+        qmp::Error::Closed | qmp::Error::Unreachable(_) if process.has_ended() => ended(name),
         error => Error::failed(format!("VM `{name}` cannot be asked: {error}")),
     }
 }

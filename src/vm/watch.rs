@@ -4,7 +4,8 @@
 use super::events::{self, Ending, Story};
 use super::guest::{Guest, News};
 use super::look::{self, Look};
-use super::process::Process;
+use super::output::Output;
+use super::process::{ENDING_WAIT, Process};
 use super::question::Questions;
 use super::state::{State, start_again};
 use super::tail::tail;
@@ -14,9 +15,7 @@ use crate::log::Log;
 use crate::system::probe::Probe;
 use crate::system::run::Invocation;
 use crate::text::{Search, sanitized};
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::{Path, PathBuf};
+use crate::wait::Deadline;
 use std::time::{Duration, Instant};
 
 /// How often the progress line is updated.
@@ -28,17 +27,17 @@ pub(super) const ASK_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) fn started(
     name: &str,
     paths: &Paths,
-    limit: Option<(Duration, Instant)>,
+    deadline: Option<Deadline>,
     log: &Log,
 ) -> Result<Process, Error> {
     let what = format!("VM `{name}` to be started");
     let mut progress = Progress::new(&what, log);
-    let found = wait::poll_long(limit.map(|(_, deadline)| deadline), || {
+    let found = wait::poll_long(deadline.map(|deadline| deadline.at), || {
         progress.show(String::new);
         look::find(paths).transpose()
     });
     found.unwrap_or_else(|| {
-        let seconds = limit.map_or(0.0, |(limit, _)| limit.as_secs_f64());
+        let seconds = deadline.map_or(0.0, Deadline::seconds);
         Err(Error::new(Kind::TimedOut, format!("waited {seconds} s for {what}")))
     })
 }
@@ -77,13 +76,12 @@ impl Drop for Progress<'_> {
     }
 }
 
-/// A VM, and the limit of a wait for something that happens to it.
+/// A VM, and the deadline of a wait for something that happens to it.
 pub(crate) struct Watch<'a> {
     pub(crate) name: &'a str,
     pub(crate) paths: &'a Paths,
     pub(crate) process: &'a Process,
-    /// The limit as it was given, and the time when it is reached.
-    pub(crate) limit: Option<(Duration, Instant)>,
+    pub(crate) deadline: Option<Deadline>,
     pub(crate) log: &'a Log,
 }
 
@@ -109,7 +107,7 @@ impl Watch<'_> {
             }
             // QEMU usually ends soon after that.
             let (ending, since) = over.as_ref()?;
-            let stays = since.elapsed() >= events::EXIT_WAIT;
+            let stays = since.elapsed() >= ENDING_WAIT;
             stays.then(|| Err(self.guest_ended(&format!("{ending} while waiting for {what}"))))
         })
     }
@@ -121,7 +119,7 @@ impl Watch<'_> {
         mut outcome: impl FnMut() -> Option<Result<(), Error>>,
     ) -> Result<(), Error> {
         let mut progress = Progress::new(what, self.log);
-        let deadline = self.limit.map(|(_, deadline)| deadline);
+        let deadline = self.deadline.map(|deadline| deadline.at);
         let result = wait::poll_long(deadline, || {
             // In this order, so that QEMU's last output is there when it has ended.
             let alive = self.process.is_alive();
@@ -175,8 +173,8 @@ impl Watch<'_> {
     pub(crate) fn serial(&self, text: &[u8]) -> Result<(), Error> {
         let shown = sanitized(&String::from_utf8_lossy(text));
         let what = format!("`{shown}` on the serial output of VM `{}`", self.name);
-        let mut search = FileSearch::new(&self.paths.serial, text);
-        self.until(&what, || search.has_found())
+        let (mut search, mut output) = (Search::new(text), Output::open(&self.paths.serial)?);
+        self.until(&what, || has_found(&mut search, &mut output))
     }
 
     /// Waits until QEMU runs the guest.
@@ -238,7 +236,7 @@ impl Watch<'_> {
     }
 
     fn timed_out(&self, what: &str) -> Error {
-        let seconds = self.limit.map_or(0.0, |(limit, _)| limit.as_secs_f64());
+        let seconds = self.deadline.map_or(0.0, Deadline::seconds);
         let said = last_words::of_guest(self.paths);
         let message = format!("waited {seconds} s for {what}{said}");
         Error::new(Kind::TimedOut, message)
@@ -253,65 +251,44 @@ fn with_trouble(result: Result<(), Error>, trouble: Option<String>) -> Result<()
     }
 }
 
-const SEARCH_CHUNK_BYTES: u64 = 64 * 1024;
 /// The maximum time of one search, so that a wait ends in time while much is left to search.
 const SEARCH_WAIT: Duration = Duration::from_millis(200);
 
-/// A search for a text in a file that grows.
-struct FileSearch<'a> {
-    path: PathBuf,
-    searched: u64,
-    search: Search<'a>,
-}
-
-impl<'a> FileSearch<'a> {
-    fn new(path: &Path, text: &'a [u8]) -> Self {
-        Self { path: path.to_path_buf(), searched: 0, search: Search::new(text) }
-    }
-
-    /// Continues the search, for at most [`SEARCH_WAIT`] at a time. A file that cannot be read
-    /// counts as empty.
-    fn has_found(&mut self) -> bool {
-        let begin = Instant::now();
-        while begin.elapsed() < SEARCH_WAIT
-            && let Ok(chunk) = self.chunk()
-            && !chunk.is_empty()
-        {
-            self.searched += chunk.len() as u64;
-            if self.search.has_found(&chunk) {
-                return true;
-            }
+/// Continues the search in output that grows, for at most [`SEARCH_WAIT`] at a time. Output that
+/// cannot be read counts as none.
+fn has_found(search: &mut Search, output: &mut Output) -> bool {
+    let begin = Instant::now();
+    while begin.elapsed() < SEARCH_WAIT
+        && let Ok(piece) = output.piece()
+        && !piece.is_empty()
+    {
+        if search.has_found(&piece) {
+            return true;
         }
-        false
     }
-
-    fn chunk(&self) -> std::io::Result<Vec<u8>> {
-        let mut file = File::open(&self.path)?;
-        file.seek(SeekFrom::Start(self.searched))?;
-        let mut chunk = Vec::new();
-        file.take(SEARCH_CHUNK_BYTES).read_to_end(&mut chunk)?;
-        Ok(chunk)
-    }
+    false
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
     use std::io::Write as _;
 
     #[test]
     fn a_text_is_found_across_chunks_as_the_file_grows() {
         let path = std::env::temp_dir().join(format!("qqmgr-search-{}", std::process::id()));
         let _ = std::fs::remove_file(&path);
-        let mut search = FileSearch::new(&path, b"login: ");
-        assert!(!search.has_found());
+        let (mut search, mut output) = (Search::new(b"login: "), Output::open(&path).unwrap());
+        let mut has_found = || has_found(&mut search, &mut output);
+        assert!(!has_found());
         let mut file = File::create(&path).unwrap();
         file.write_all(&vec![b'l'; 70_000]).unwrap();
-        assert!(!search.has_found());
+        assert!(!has_found());
         file.write_all(b"ogin").unwrap();
-        assert!(!search.has_found());
+        assert!(!has_found());
         file.write_all(b": ").unwrap();
-        assert!(search.has_found());
+        assert!(has_found());
         std::fs::remove_file(path).unwrap();
     }
 }

@@ -26,8 +26,6 @@ use std::time::{Duration, Instant};
 
 /// How long QEMU may take to answer, by default.
 pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
-/// How long a QEMU that does not answer is given to show that it is ending.
-const ENDING_WAIT: Duration = Duration::from_millis(400);
 /// How often to choose another port if another program takes it before QEMU does.
 const PORT_TRIES: usize = 10;
 
@@ -223,7 +221,7 @@ impl<'a> Start<'a> {
         let Target { paths, log, .. } = self.target;
         let look = Look::everywhere(paths)?;
         let Some(process) = look.process()? else { return Ok(None) };
-        if process.lost && !process.ends_by(Instant::now() + ENDING_WAIT) {
+        if process.lost && !process.is_ending() {
             return Err(process.is_lost(&self.vm.name, paths));
         }
         if process.exiting {
@@ -238,8 +236,8 @@ impl<'a> Start<'a> {
         }
         let state = State::ask(&look, paths, log)?;
         // A QEMU that got SIGTERM closes its sockets before it removes its pid file and ends.
-        let ended = || process.ends_by(Instant::now() + ENDING_WAIT);
-        let runs = state != State::Stopped && (state != State::Unresponsive || !ended());
+        let runs =
+            state != State::Stopped && (state != State::Unresponsive || !process.is_ending());
         Ok(runs.then(|| (process.clone(), look.record.clone(), state)))
     }
 

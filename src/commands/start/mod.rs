@@ -15,9 +15,9 @@ use crate::json::Value;
 use crate::report::Report;
 use crate::vm::lock::{LOCK_WAIT, lock};
 use crate::vm::look;
+use crate::vm::wait::Deadline;
 use begin::{Running, Start, TIMEOUT_DEFAULT};
 use plan::StartOptions;
-use std::time::Instant;
 
 pub(crate) static COMMAND: Command = Command {
     name: "start",
@@ -59,7 +59,7 @@ impl Started {
     pub(crate) fn new(target: &Target, running: Running) -> Result<Self, Error> {
         let target = &target.with_remark("; Ctrl-C leaves the VM running");
         if let Some(wait) = target.args.wait {
-            wait::for_ssh(target, (wait, Instant::now() + wait))?;
+            wait::for_ssh(target, Deadline::after(wait))?;
         }
         Ok(Self { name: target.name.clone(), running })
     }
