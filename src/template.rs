@@ -96,7 +96,7 @@ pub(crate) fn placeholder_at(
         Err(hint) => {
             let shown = rest[..len].escape_debug();
             let hint = format!("{hint}, like `{open}.name{close}` or `{open}.vm.name{close}`");
-            Err(Problem::new(span, format!("`{shown}` is no placeholder")).hint(hint))
+            Err(Problem::new(span, format!("`{shown}` is not a placeholder")).hint(hint))
         }
     }
 }
@@ -143,12 +143,12 @@ mod tests {
         for (text, message, start, end) in [
             ("a{{.b", "`{{` is not closed by `}}`", 1, 5),
             ("<<.b}}\nc", "`<<` is not closed by `>>`", 0, 6),
-            ("{{b}}", "`{{b}}` is no placeholder", 0, 5),
-            ("{{.}}", "`{{.}}` is no placeholder", 0, 5),
-            ("{{.a..b}}", "`{{.a..b}}` is no placeholder", 0, 9),
-            ("{{.a b}}", "`{{.a b}}` is no placeholder", 0, 8),
-            ("{{{.a}}}", "`{{{.a}}` is no placeholder", 0, 7),
-            ("{{.a\n}}", "`{{.a\\n}}` is no placeholder", 0, 7),
+            ("{{b}}", "`{{b}}` is not a placeholder", 0, 5),
+            ("{{.}}", "`{{.}}` is not a placeholder", 0, 5),
+            ("{{.a..b}}", "`{{.a..b}}` is not a placeholder", 0, 9),
+            ("{{.a b}}", "`{{.a b}}` is not a placeholder", 0, 8),
+            ("{{{.a}}}", "`{{{.a}}` is not a placeholder", 0, 7),
+            ("{{.a\n}}", "`{{.a\\n}}` is not a placeholder", 0, 7),
             ("ä{{.missing}}", "missing", 2, 14),
         ] {
             let problem = rendered(text).unwrap_err();

@@ -70,7 +70,7 @@ pub(crate) fn nearest<'a>(
 
 /// Adds the near name to the message, if there is one.
 pub(crate) fn did_you_mean(message: &str, near: Option<&str>) -> String {
-    let question = near.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default();
+    let question = near.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
     format!("{message}{question}")
 }
 

@@ -87,7 +87,7 @@ fn help_and_version_win_over_what_is_missing() {
 fn refused() {
     for (words, expected) in [
         (&[][..], "no command given (json false)"),
-        (&["strat"], "unknown command `strat`, did you mean `start`? (json false)"),
+        (&["strat"], "unknown command `strat`; did you mean `start`? (json false)"),
         (&["--json", ""], "unknown command `` (json true)"),
         (&["ssh"], "`ssh` needs the operand VM (json false)"),
         (&["put", "a", "b"], "`put` needs the operand REMOTE (json false)"),
@@ -96,7 +96,7 @@ fn refused() {
         (&["--force", "list"], "`list` has no flag `--force` (json false)"),
         (
             &["stop", "--forec"],
-            "`stop` has no flag `--forec`, did you mean `--force`? (json false)",
+            "`stop` has no flag `--forec`; did you mean `--force`? (json false)",
         ),
         (&["-x"], "unknown flag `-x` (json false)"),
         (&["list", "--json=1"], "`--json` takes no value (json false)"),

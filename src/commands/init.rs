@@ -107,8 +107,8 @@ fn write(file: &Path, content: &str) -> Result<(), Error> {
 }
 
 fn is_there(file: &Path) -> Error {
-    let error = Error::failed(format!("`{}` is there already", file.display()));
-    error.hint("`qqmgr check` tells whether it is right")
+    let error = Error::failed(format!("`{}` exists already", file.display()));
+    error.hint("`qqmgr check` finds mistakes in it")
 }
 
 impl Image {

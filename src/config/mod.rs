@@ -179,7 +179,7 @@ impl Config {
     fn unknown_vm(&self, name: &str) -> Error {
         let names = self.names();
         let near = nearest(name, names.iter().map(String::as_str));
-        let message = format!("there is no VM `{name}` in `{}`", self.source.name);
+        let message = format!("no such VM in `{}`: `{name}`", self.source.name);
         let error = Error::new(Kind::UnknownVm, did_you_mean(&message, near));
         match names.len() {
             _ if near.is_some() => error,
@@ -227,7 +227,7 @@ impl Config {
     pub(crate) fn image(&self, name: &str) -> Result<&Image, Error> {
         self.images.iter().find(|image| image.name == name).ok_or_else(|| {
             let near = nearest(name, self.images.iter().map(|image| image.name.as_str()));
-            let message = format!("there is no image `{name}` in `{}`", self.source.name);
+            let message = format!("no such image in `{}`: `{name}`", self.source.name);
             let error = Error::new(Kind::Config, did_you_mean(&message, near));
             match near {
                 Some(_) => error,
@@ -291,7 +291,7 @@ fn problems_of_names(
     let img = images.map(|_| ("img", "`{{.img.…}}` are the images that `[img.NAME]` makes"));
     for (name, hint) in [vm, img].into_iter().flatten() {
         if let Some((key, _)) = vars.and_then(|vars| vars.entry(name)) {
-            let message = format!("`{name}` in `[vars]` is taken");
+            let message = format!("`{name}` is reserved in `[vars]`");
             problems.push(Problem::new(key.span, message).hint(hint));
         }
     }

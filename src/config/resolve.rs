@@ -128,7 +128,9 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
     /// The QEMU of the VM, or that of all VMs, if the file says it.
     fn bin(&self) -> Option<&'a Value> {
         let own = self.line.iter().find_map(|table| table.get("qemu"));
-        own.or_else(|| self.config.root.get("qemu")?.get("bin"))
+        let shared = || self.config.root.get("qemu")?.get("bin");
+        // `check` looks at VMs even if `bin` is wrong.
+        own.or_else(shared).filter(|bin| bin.as_str().is_some())
     }
 
     /// The nearest `cmd` and what is appended to it from there on; `None` when there is neither.

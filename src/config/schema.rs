@@ -216,7 +216,7 @@ fn fault(source: &Source, form: Form, value: &Value, name: &str) -> Option<Probl
             problem(format!("`{name}` is 64 hexadecimal digits")).hint("`sha256sum FILE` prints it")
         }),
         (Size, Kind::String(_) | Kind::Integer(_)) => size(value).is_none().then(|| {
-            problem(format!("`{name}` is {}, and that is no size", source.at(value.span)))
+            problem(format!("invalid value `{}` for `{name}`", source.at(value.span)))
                 .hint("a number of bytes, or with a unit, like `\"512M\"` or `\"20G\"`")
         }),
         _ => Some(wrong_type(value, name, form.expected())),

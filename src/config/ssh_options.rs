@@ -38,9 +38,9 @@ fn name_problem(key: &Key, own: &[&str], seen: &[&str], shown: &str) -> Option<P
         // No option of ssh has a name this near to one of qqmgr's own.
         Some(problem(format!("unknown key `{name}`")).did_you_mean(Some(near)))
     } else if !name.chars().all(|c| c.is_ascii_alphanumeric()) || name.is_empty() {
-        Some(problem(format!("`{}` is no option of ssh_config(5)", name.escape_debug())))
+        Some(problem(format!("`{}` is not an option of ssh_config(5)", name.escape_debug())))
     } else if is_in(seen, name) {
-        Some(problem(format!("`{name}` is set twice; ssh's options have no case")))
+        Some(problem(format!("`{name}` is set twice: ssh ignores case in the names of options")))
     } else {
         None
     }

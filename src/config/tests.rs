@@ -122,12 +122,12 @@ fn variables_that_cannot_be_set_at_start() {
     let vm = config.vm("vm").unwrap();
     let nobodys = "the configuration neither sets it nor uses it in a placeholder of this VM";
     for (name, message, hint) in [
-        ("vm.kernl", "VM `vm` has no variable `vm.kernl`, did you mean `vm.kernel`?", ""),
-        ("hme", "VM `vm` has no variable `hme`, did you mean `home`?", ""),
-        ("images.bsae", "VM `vm` has no variable `images.bsae`, did you mean `images.base`?", ""),
-        ("tolls", "VM `vm` has no variable `tolls`, did you mean `tools`?", ""),
-        ("kernel", "VM `vm` has no variable `kernel`, did you mean `vm.kernel`?", ""),
-        ("vm.home", "VM `vm` has no variable `vm.home`, did you mean `home`?", ""),
+        ("vm.kernl", "VM `vm` has no variable `vm.kernl`; did you mean `vm.kernel`?", ""),
+        ("hme", "VM `vm` has no variable `hme`; did you mean `home`?", ""),
+        ("images.bsae", "VM `vm` has no variable `images.bsae`; did you mean `images.base`?", ""),
+        ("tolls", "VM `vm` has no variable `tolls`; did you mean `tools`?", ""),
+        ("kernel", "VM `vm` has no variable `kernel`; did you mean `vm.kernel`?", ""),
+        ("vm.home", "VM `vm` has no variable `vm.home`; did you mean `home`?", ""),
         ("vm.ssh.prot", "VM `vm` has no variable `vm.ssh.prot`", nobodys),
         ("", "VM `vm` has no variable ``", nobodys),
         ("images", "VM `vm` has no variable `images`", nobodys),

@@ -7,7 +7,7 @@
 //! # an unknown key has a near name
 //! $ qqmgr list
 //! ! exit 5
-//! 2> qqmgr: error: unknown key `prot`, did you mean `port`?
+//! 2> qqmgr: error: unknown key `prot`; did you mean `port`?
 //! ...
 //! -- qqmgr.toml --
 //! [vm.a]

@@ -265,7 +265,7 @@ fn the_worst_exit_code_wins_and_the_others_go_on() {
 #[test]
 fn an_error_names_its_vm_among_several() {
     let project = troubles();
-    let missing = "qqmgr: error: there is no VM `nosuch` in `qqmgr.toml`\n\
+    let missing = "qqmgr: error: no such VM in `qqmgr.toml`: `nosuch`\n\
                    qqmgr: hint: it has `fine`, `fails`, `silent`, `also-fine`\n";
     project.qqmgr(&["start", "nosuch"]).run().stderr(missing).code(5);
     project.qqmgr(&["start", "nosuch", "nosuch"]).run().stderr(missing).code(5);

@@ -147,7 +147,7 @@ fn what_is_wrong_is_told_before_anything_is_made() {
     let echo = |words: &[&str]| run(words).env("QQMGR_GDB", "echo").run();
     echo(&["--guest", "vm"]).stderr(NOT_RUNNING).code(3);
     echo(&["mv"])
-        .stderr("qqmgr: error: there is no VM `mv` in `qqmgr.toml`, did you mean `vm`?\n")
+        .stderr("qqmgr: error: no such VM in `qqmgr.toml`: `mv`; did you mean `vm`?\n")
         .code(5);
     project.write("qemu", "#!/bin/sh\nexec qemu-system-x86_64 \"$@\"\n");
     project.config("[qemu]\nbin = './qemu'\n[vm.vm]\ncmd = ''\nssh.port = 1\n");

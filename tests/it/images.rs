@@ -363,17 +363,17 @@ fn declarations_that_are_refused() {
         ),
         (
             "[img.a]\nsize = '1.5G'",
-            "`size` is '1.5G', and that is no size",
+            "invalid value `'1.5G'` for `size`",
             "a number of bytes, or with a unit, like `\"512M\"` or `\"20G\"`",
         ),
         (
             "[img.a]\nsize = 0",
-            "`size` is 0, and that is no size",
+            "invalid value `0` for `size`",
             "a number of bytes, or with a unit, like `\"512M\"` or `\"20G\"`",
         ),
         (
             "[img.a]\nsize = -1",
-            "`size` is -1, and that is no size",
+            "invalid value `-1` for `size`",
             "a number of bytes, or with a unit, like `\"512M\"` or `\"20G\"`",
         ),
         ("[img.a]\nsize = true", "`size` is a boolean, and must be a string or an integer", ""),
@@ -398,10 +398,10 @@ fn declarations_that_are_refused() {
             "`cloud_init` without a `base`",
             "an empty disk has none",
         ),
-        ("[img.a]\nbase = 'x'\nsizes = 1", "unknown key `sizes`, did you mean `size`?", ""),
+        ("[img.a]\nbase = 'x'\nsizes = 1", "unknown key `sizes`; did you mean `size`?", ""),
         (
             "[img.a]\nbase = 'x'\ncloud_init.users = 'x'",
-            "unknown key `users`, did you mean `user`?",
+            "unknown key `users`; did you mean `user`?",
             "",
         ),
         (
@@ -416,7 +416,7 @@ fn declarations_that_are_refused() {
         ),
         (
             "[vars]\nimg = 1\n[img.a]\nsize = 1",
-            "`img` in `[vars]` is taken",
+            "`img` is reserved in `[vars]`",
             "`{{.img.…}}` are the images that `[img.NAME]` makes",
         ),
     ] {
@@ -438,7 +438,7 @@ fn declarations_that_are_refused() {
 fn placeholders_of_images() {
     let project = Project::new();
     for (cmd, message, hint) in [
-        ("{{.img.scartch}}", "there is no variable `img.scartch`, did you mean `img.scratch`?", ""),
+        ("{{.img.scartch}}", "there is no variable `img.scartch`; did you mean `img.scratch`?", ""),
         ("{{.img.zzz}}", "there is no variable `img.zzz`", "images are declared in `[img.NAME]`"),
         (
             "{{.img.scratch.seed}}",
@@ -523,7 +523,7 @@ fn what_is_lost_is_made_again() {
                  debian   not declared        8M      19[..]K  -\n\
                  scratch  not declared        1G      19[..]K  -\n";
     project.qqmgr(&["img", "list"]).run().stdout(table).success();
-    let stderr = "qqmgr: error: there is no image `debian` in `qqmgr.toml`\n\
+    let stderr = "qqmgr: error: no such image in `qqmgr.toml`: `debian`\n\
                   qqmgr: hint: it has no `[img.NAME]` at all\n";
     project.qqmgr(&["img", "reset", "debian"]).run().stderr(stderr).code(5);
     project.qqmgr(&["img", "rm", "debian"]).run().stdout("debian removed\n").success();
@@ -639,7 +639,7 @@ fn init_with_an_image() {
     let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
     assert!(config.contains("[img.dev]\nbase = \"base.img\"\nsize = \"20G\""), "{config}");
     project.qqmgr(&["img", "build"]).run().stdout("dev built: [..]\n").success();
-    let stderr = "qqmgr: error: `qqmgr.toml` is there already\n...\n";
+    let stderr = "qqmgr: error: `qqmgr.toml` exists already\n...\n";
     project.qqmgr(&["init", "--image", "base.img"]).run().stderr(stderr).code(1);
     // In another directory a relative path means something else.
     let stdout = "wrote home/vms.toml: [..]\n";
@@ -694,13 +694,12 @@ fn usage_of_img() {
         let stderr = format!("qqmgr: error: {message}\n{hint}");
         project.qqmgr(&[&["img"], arguments].concat()).run().stderr(stderr).code(2);
     }
-    let stderr = "qqmgr: error: `biuld` is no ACTION of `img`, did you mean `build`?\n";
+    let stderr = "qqmgr: error: `biuld` is no ACTION of `img`; did you mean `build`?\n";
     project.qqmgr(&["img", "biuld"]).run().stderr(stderr).code(2);
-    let stderr =
-        "qqmgr: error: there is no image `debain` in `qqmgr.toml`, did you mean `debian`?\n";
+    let stderr = "qqmgr: error: no such image in `qqmgr.toml`: `debain`; did you mean `debian`?\n";
     project.qqmgr(&["img", "build", "debain"]).run().stderr(stderr).code(5);
     project.qqmgr(&["img", "list", "-q"]).run().stdout("debian\nscratch\n").success();
-    let stderr = "qqmgr: error: there is no image `../x` in `qqmgr.toml`\n...\n";
+    let stderr = "qqmgr: error: no such image in `qqmgr.toml`: `../x`\n...\n";
     project.qqmgr(&["img", "rm", "../x"]).run().stderr(stderr).code(5);
 }
 

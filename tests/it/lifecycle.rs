@@ -1653,7 +1653,7 @@ vm     running       {pid:>8}  {port:>8}  not configured any more
              note:       the configuration has no such VM any more\n"
         ))
         .success();
-    let unknown = "qqmgr: error: there is no VM `vm` in `qqmgr.toml`\n\
+    let unknown = "qqmgr: error: no such VM in `qqmgr.toml`: `vm`\n\
                    qqmgr: hint: it has `other`\n";
     project.qqmgr(&["start", "vm"]).run().stderr(unknown).code(5);
     stop_ends_by("powerdown", &project, pid, &[]);

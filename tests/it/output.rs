@@ -124,7 +124,7 @@ fn what_is_not_there() {
     }
     let hint = "qqmgr: hint: `--boot` goes down to -1\n";
     fails("serial vm --boot -2", 1, &format!("{boot}{hint}"));
-    let unknown = "qqmgr: error: there is no VM `vn` in `qqmgr.toml`, did you mean `vm`?\n";
+    let unknown = "qqmgr: error: no such VM in `qqmgr.toml`: `vn`; did you mean `vm`?\n";
     fails("serial vn", 5, unknown);
 
     let help = "qqmgr: hint: `qqmgr help serial` shows how it is used\n";

@@ -205,7 +205,7 @@ fn what_is_wrong_is_told_first() {
     let nothing = project.qqmgr(&["run", "vm"]).run();
     nothing.stderr("qqmgr: error: `run` needs the operand COMMAND\n...").code(255);
     let unknown = project.qqmgr(&["run", "other", "--", "true"]).run();
-    unknown.stderr("qqmgr: error: there is no VM `other` in `qqmgr.toml`\n...").code(255);
+    unknown.stderr("qqmgr: error: no such VM in `qqmgr.toml`: `other`\n...").code(255);
     nothing_is_left(&project);
 }
 

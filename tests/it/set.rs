@@ -91,7 +91,7 @@ fn a_value_is_taken_as_it_is() {
 #[test]
 fn variables_that_there_are_not() {
     let near = |name: &str, near: &str| {
-        format!("qqmgr: error: VM `vm` has no variable `{name}`, did you mean `{near}`?\n")
+        format!("qqmgr: error: VM `vm` has no variable `{name}`; did you mean `{near}`?\n")
     };
     refused(&["--set", "memroy=1"], &near("memroy", "memory"));
     refused(&["--set", "cpus=1"], &near("cpus", "vm.cpus"));
@@ -184,7 +184,7 @@ fn what_was_asked_for_must_be_what_runs() {
         project.qqmgr(arguments).run().stderr(stderr).code(1);
     }
     let unknown = ["start", "vm", "--set", "memroy=4G"];
-    let message = "qqmgr: error: VM `vm` has no variable `memroy`, did you mean `memory`?\n";
+    let message = "qqmgr: error: VM `vm` has no variable `memroy`; did you mean `memory`?\n";
     project.qqmgr(&unknown).run().stderr(message).code(2);
     assert_eq!(project.pid("vm"), pid);
     assert!(project.runs(pid));

@@ -20,7 +20,7 @@ fn quiet_status_is_the_exit_code() {
     project.qqmgr(&["status", "-q", "a", "gone"]).run().success();
     project.qqmgr(&["status", "-q", "a", "b"]).run().code(3);
     project.qqmgr(&["status", "-q", "--all"]).run().code(3);
-    let stderr = "qqmgr: error: there is no VM `nosuch` in `qqmgr.toml`\n\
+    let stderr = "qqmgr: error: no such VM in `qqmgr.toml`: `nosuch`\n\
                   qqmgr: hint: it has `a`, `b`\n";
     project.qqmgr(&["status", "-q", "nosuch"]).run().stderr(stderr).code(5);
     let stderr = stderr.replace("error: ", "error: nosuch: ");
@@ -202,7 +202,7 @@ fn a_command_line_that_there_is_not() {
     let project = Project::new();
     project.config("[vm.vm]\ncmd = \"\"\nssh.port = 2222\nqemu = \"no-such-qemu\"\n");
     for (arguments, code, stderr) in [
-        (&["cmdline", "nosuch"][..], 5, "there is no VM `nosuch` in `qqmgr.toml`"),
+        (&["cmdline", "nosuch"][..], 5, "no such VM in `qqmgr.toml`: `nosuch`"),
         (&["cmdline", "vm"], 1, "there is no program `no-such-qemu`"),
         (&["cmdline", "vm", "--set", "x=1"], 2, "VM `vm` has no variable `x`"),
         (&["cmdline", "vm", "--", "-qmp", "x"], 2, "`-qmp` cannot be used behind `--`"),
@@ -278,7 +278,7 @@ fn an_ssh_configuration_for_all_or_some() {
         .run()
         .stdout([unknown, "\n", FIXED].concat())
         .success();
-    let stderr = "qqmgr: error: nosuch: there is no VM `nosuch` in `qqmgr.toml`\n\
+    let stderr = "qqmgr: error: nosuch: no such VM in `qqmgr.toml`: `nosuch`\n\
                   qqmgr: hint: it has `fixed`, `chosen`\n";
     project.qqmgr(&["ssh-config", "fixed", "nosuch"]).run().stderr(stderr).code(5);
     assert_eq!(project.files(""), ["home", "qqmgr.toml"]);
@@ -382,8 +382,8 @@ fn what_is_there_is_never_overwritten() {
     let project = Project::new();
     let there = |file: &str| {
         format!(
-            "qqmgr: error: `{file}` is there already\n\
-             qqmgr: hint: `qqmgr check` tells whether it is right\n"
+            "qqmgr: error: `{file}` exists already\n\
+             qqmgr: hint: `qqmgr check` finds mistakes in it\n"
         )
     };
     for content in ["", "mine\n"] {

@@ -391,7 +391,7 @@ fn words_that_are_refused() {
     fails(&project, &["list", "vm", "t"], 2, &format!("{takes}{usage}"));
     let quiet = "qqmgr: error: `--quiet` is not for `snapshot save`\n";
     fails(&project, &["save", "vm", "-q"], 2, &format!("{quiet}{usage}"));
-    let action = "qqmgr: error: `sav` is no ACTION of `snapshot`, did you mean `save`?\n";
+    let action = "qqmgr: error: `sav` is no ACTION of `snapshot`; did you mean `save`?\n";
     fails(&project, &["sav", "vm"], 2, action);
 
     let none = "qqmgr: error: VM `vm` has no snapshot `first`\n\
@@ -402,7 +402,7 @@ fn words_that_are_refused() {
         &["save", "vm", "first"],
         "vm snapshot `first` saved, the disks alone: stopped\n",
     );
-    let near = "qqmgr: error: VM `vm` has no snapshot `frist`, did you mean `first`?\n";
+    let near = "qqmgr: error: VM `vm` has no snapshot `frist`; did you mean `first`?\n";
     fails(&project, &["delete", "vm", "frist"], 1, near);
     let known = "qqmgr: error: VM `vm` has no snapshot `other`\nqqmgr: hint: it has `first`\n";
     fails(&project, &["delete", "vm", "other"], 1, known);

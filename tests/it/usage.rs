@@ -140,9 +140,9 @@ fn no_arguments() {
 
 #[test]
 fn unknown_commands() {
-    refused_with_near_name(&["strat", "vm"], "unknown command `strat`, did you mean `start`?");
-    refused_with_near_name(&["satus", "vm"], "unknown command `satus`, did you mean `status`?");
-    refused_with_near_name(&["help", "lst"], "unknown command `lst`, did you mean `list`?");
+    refused_with_near_name(&["strat", "vm"], "unknown command `strat`; did you mean `start`?");
+    refused_with_near_name(&["satus", "vm"], "unknown command `satus`; did you mean `status`?");
+    refused_with_near_name(&["help", "lst"], "unknown command `lst`; did you mean `list`?");
     refused(&["frobnicate"], 2, "unknown command `frobnicate`", HELP);
     refused(&["frobnicate", "--help"], 2, "unknown command `frobnicate`", HELP);
     refused(&[""], 2, "unknown command ``", HELP);
@@ -153,11 +153,11 @@ fn unknown_commands() {
 fn unknown_flags() {
     refused_with_near_name(
         &["list", "--jsno"],
-        "`list` has no flag `--jsno`, did you mean `--json`?",
+        "`list` has no flag `--jsno`; did you mean `--json`?",
     );
     refused_with_near_name(
         &["--verbos", "list"],
-        "unknown flag `--verbos`, did you mean `--verbose`?",
+        "unknown flag `--verbos`; did you mean `--verbose`?",
     );
     refused(
         &["start", "vm", "--frobnicate"],
@@ -286,12 +286,7 @@ fn every_failure_of_ssh_is_255() {
     refused(&["ssh", "-c"], 255, "`-c` needs a value: `-c FILE`", help);
     refused(&["--force", "ssh", "vm"], 255, "`ssh` has no flag `--force`", usage);
     refused(&["ssh", "vm", "true"], 255, "VM `vm` is not running", "`qqmgr start vm` starts it");
-    refused(
-        &["ssh", "other", "true"],
-        255,
-        "there is no VM `other` in `qqmgr.toml`",
-        "it has `vm`",
-    );
+    refused(&["ssh", "other", "true"], 255, "no such VM in `qqmgr.toml`: `other`", "it has `vm`");
     let project = Project::new();
     project.config("x");
     let stderr = "\
@@ -347,12 +342,12 @@ fn wrong_usage_as_json() {
     let stdout = r#"{
   "error": {
     "kind": "usage",
-    "message": "unknown command `strat`, did you mean `start`?",
+    "message": "unknown command `strat`; did you mean `start`?",
     "hint": null
   }
 }
 "#;
-    let stderr = "qqmgr: error: unknown command `strat`, did you mean `start`?\n";
+    let stderr = "qqmgr: error: unknown command `strat`; did you mean `start`?\n";
     // What makes the JSON may stand behind the mistake.
     project.qqmgr(&["strat", "vm", "--json"]).run().stdout(stdout).stderr(stderr).code(2);
     // Not so behind the end of flags.
@@ -388,8 +383,7 @@ fn flags_stand_before_or_after_the_command_and_its_operands() {
 #[test]
 fn flags_end_at_two_dashes() {
     let project = project();
-    let stderr =
-        "qqmgr: error: there is no VM `--json` in `qqmgr.toml`\nqqmgr: hint: it has `vm`\n";
+    let stderr = "qqmgr: error: no such VM in `qqmgr.toml`: `--json`\nqqmgr: hint: it has `vm`\n";
     project.qqmgr(&["status", "--", "--json"]).run().stderr(stderr).code(5);
 }
 
@@ -426,14 +420,14 @@ fn a_configuration_may_have_any_name() {
 #[test]
 fn arguments_that_are_not_utf_8() {
     let project = project();
-    let near = "qqmgr: error: unknown command `sta\u{fffd}rt`, did you mean `start`?\n";
-    let json = "qqmgr: error: `list` has no flag `--js\u{fffd}on`, did you mean `--json`?\n";
+    let near = "qqmgr: error: unknown command `sta\u{fffd}rt`; did you mean `start`?\n";
+    let json = "qqmgr: error: `list` has no flag `--js\u{fffd}on`; did you mean `--json`?\n";
     let short = "qqmgr: error: `list` has no flag `-\u{fffd}`\n\
                  qqmgr: hint: `qqmgr help list` shows how it is used\n";
     let seconds = "qqmgr: error: `\u{fffd}1` is no value for `--timeout`: it takes a number of \
                    seconds, like `20` or `0.5`\n\
                    qqmgr: hint: `qqmgr help stop` shows how it is used\n";
-    let vm = "qqmgr: error: there is no VM `v\u{fffd}m` in `qqmgr.toml`, did you mean `vm`?\n";
+    let vm = "qqmgr: error: no such VM in `qqmgr.toml`: `v\u{fffd}m`; did you mean `vm`?\n";
     for (arguments, code, stderr) in [
         (&[&b"sta\xffrt"[..], b"vm"][..], 2, near),
         (&[b"list", b"--js\xffon"], 2, json),
