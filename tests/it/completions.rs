@@ -699,6 +699,6 @@ fn conditions_are_those_of_wait() {
     for condition in ["ssh", "running", "serial=x", "stopped"] {
         // Refused for the VM, not for the condition.
         let run = project.qqmgr(&["wait", "--for", condition, "nobody"]).run();
-        run.stderr("qqmgr: error: there is no VM `nobody` [..]\n...\n").code(5);
+        run.stderr("qqmgr: error: no such VM in [..]\n...\n").code(5);
     }
 }
