@@ -2,23 +2,28 @@
 //!
 //! argv -> `cli` (one table of commands) -> `commands` (load, act, give a report) -> `config`
 //! (`toml` -> model -> `template`, `words`) -> `vm` and `ssh` -> report -> printed here, once.
-//! Nothing flows back up. The files that start with TRUSTED CORE are the ones that start or
-//! signal a process, write or delete a file, or open a socket.
+//! Nothing flows back up. Only `system` starts or signals a process, opens a socket, or creates,
+//! changes or removes a file.
 
+mod access;
 mod cli;
 mod commands;
 mod config;
+mod descriptors;
+mod destination;
 mod error;
-mod files;
 mod glob;
-mod guard;
 mod hint;
 mod image;
 mod json;
+mod left_out;
 mod linux;
 mod log;
+mod lookup;
 mod out;
 mod png;
+mod ps;
+mod reading;
 mod redraw;
 mod report;
 mod source;
@@ -28,7 +33,6 @@ mod template;
 mod terminal;
 mod text;
 mod toml;
-mod tty;
 mod vm;
 mod wait;
 mod words;

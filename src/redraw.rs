@@ -1,4 +1,4 @@
-//! TRUSTED CORE: runs `stty` for the size of the terminal. Draws a text again and again in the same
+//! Draws a text again and again in the same
 //! place, for a person who watches it.
 //!
 //! Only the text itself is overwritten (ECMA-48: CUU, EL, ED). So nothing flickers, earlier output
@@ -6,9 +6,8 @@
 
 use crate::error::Error;
 use crate::out::{self, Reader};
-use crate::system::programs;
+use crate::system::tty;
 use std::io::{self, IsTerminal as _};
-use std::os::fd::AsFd as _;
 
 /// Rows and columns assumed for a terminal of unknown size.
 const USUAL_SIZE: (usize, usize) = (24, 80);
@@ -27,7 +26,7 @@ impl Redraw {
     /// Draws the text over the previous one. Lines that would wrap are cut, and lines that do not
     /// fit on the screen are left out: the start of the text could not be found again.
     pub(crate) fn draw(&mut self, text: &str) -> Result<Reader, Error> {
-        let lines = fitted(text, size().unwrap_or(USUAL_SIZE));
+        let lines = fitted(text, tty::size().unwrap_or(USUAL_SIZE));
         let up = if self.drawn > 0 { format!("\x1b[{}A", self.drawn) } else { String::new() };
         self.drawn = lines.len();
         let mut screen = format!("\r{up}");
@@ -50,19 +49,6 @@ fn fitted(text: &str, (rows, columns): (usize, usize)) -> Vec<String> {
         lines.push(format!("... {hidden} more lines").chars().take(columns).collect());
     }
     lines
-}
-
-/// The rows and columns of the terminal that is standard output.
-fn size() -> Option<(usize, usize)> {
-    let terminal = io::stdout().as_fd().try_clone_to_owned().ok()?;
-    let mut stty = programs::STTY.command();
-    stty.arg("size").stdin(terminal);
-    let output = stty.answer().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    let (rows, columns) = text.trim().split_once(' ')?;
-    let size = (rows.parse().ok()?, columns.parse().ok()?);
-    // Where no size is set, it is 0.
-    (size.0 > 0 && size.1 > 0).then_some(size)
 }
 
 #[cfg(test)]

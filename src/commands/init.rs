@@ -1,4 +1,4 @@
-//! TRUSTED CORE: writes a new file. `qqmgr init`
+//! Writes a new file. `qqmgr init`
 
 use crate::cli::spec::Flag;
 use crate::cli::{Args, Command, Outcome, Run, usage_of};
@@ -12,8 +12,8 @@ use crate::image::fetch::{PATIENCE_DEFAULT, Wanted};
 use crate::json::Value;
 use crate::report::Report;
 use crate::source::Source;
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write as _};
+use crate::system::files;
+use std::io::ErrorKind;
 use std::path::Path;
 
 const NAME: &str = "qqmgr.toml";
@@ -93,16 +93,9 @@ fn run(args: &Args) -> Outcome {
 }
 
 fn write(file: &Path, content: &str) -> Result<(), Error> {
-    let opened = OpenOptions::new().write(true).create_new(true).open(file);
-    let mut opened = opened.map_err(|error| match error.kind() {
+    files::create(file, content.as_bytes()).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => is_there(file),
         _ => Error::io("create", file, &error),
-    })?;
-    let written = opened.write_all(content.as_bytes());
-    written.map_err(|error| {
-        // Half a configuration is worse than none, so it is removed.
-        let _ = std::fs::remove_file(file);
-        Error::io("write", file, &error)
     })
 }
 

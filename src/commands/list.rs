@@ -7,17 +7,17 @@ use crate::cli::{Args, Command, Outcome, Run};
 use crate::config::Config;
 use crate::config::vm::Vm;
 use crate::error::{Error, Kind};
-use crate::files;
 use crate::json::Value;
 use crate::report::{
     Align::{Left, Right},
     Report, Table,
 };
-use crate::system::ps;
+use crate::system::files;
 use crate::vm::events::End;
 use crate::vm::look::Place;
 use crate::vm::search::CommandLines;
 use crate::vm::state::State;
+use crate::vm::visible;
 use crate::vm::{Look, Paths};
 
 pub(crate) static COMMAND: Command = Command {
@@ -70,7 +70,7 @@ fn list(args: &Args, config: &Config) -> Outcome {
     if args.quiet && !args.running {
         return Ok(Report::names(config.names()));
     }
-    ps::check()?;
+    visible::check()?;
     files::check_access(config.runtime_dir())?;
     let log = args.log();
     // One look at the directory saves two for each VM that has never run.

@@ -15,7 +15,7 @@ use crate::report::{
 };
 use crate::ssh::end_shared_connection;
 use crate::text::{amount, sanitized, utc};
-use crate::vm::lock::{LOCK_WAIT, Lock, lock};
+use crate::vm::lock::{self, LOCK_WAIT, Lock, lock};
 use crate::vm::named::forgets;
 use crate::vm::options::arguments_of;
 use crate::vm::session::Session;
@@ -99,7 +99,7 @@ fn change(
     let done = open(target, Some((&lock, next)))
         .and_then(|(mut machine, disks)| work(&mut machine, &disks));
     if !had_dir {
-        lock.discard(paths)?;
+        lock::discard(lock, paths)?;
     }
     done
 }

@@ -6,11 +6,11 @@ use crate::config::Config;
 use crate::config::values::is_vm_name;
 use crate::config::vm::Vm;
 use crate::error::Error;
-use crate::files;
 use crate::log::Log;
 use crate::ssh::Guest;
-use crate::system::ps;
+use crate::system::files;
 use crate::vm::state::State;
+use crate::vm::visible;
 use crate::vm::wait::Deadline;
 use crate::vm::{Look, Paths};
 
@@ -31,7 +31,7 @@ impl<'a> Target<'a> {
         name: &str,
         log: Log,
     ) -> Result<Self, Error> {
-        ps::check()?;
+        visible::check()?;
         let paths = Paths::new(config.vm_dir(name));
         files::check_access(&paths.dir)?;
         check_name(config, args, name)?;

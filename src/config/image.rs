@@ -3,8 +3,8 @@
 use super::schema::{check, default, header};
 use super::values::{NAME_BYTES_MAX, is_image_name, is_url};
 use crate::error::Error;
-use crate::files;
 use crate::source::{Problem, Source, Span};
+use crate::system::files;
 use crate::system::short_way;
 use crate::toml::{Key, Table, Value};
 use std::path::{Path, PathBuf};

@@ -3,9 +3,10 @@
 //! A configuration is a program. The user did not choose a file above the current directory by
 //! standing beside it, so it counts only if no one but this user and root could have put it there.
 
+use super::account;
 use crate::error::{Error, Kind, io_reason};
-use crate::files;
-use crate::system::account;
+use crate::system::account::user_id;
+use crate::system::files;
 use crate::text::fingerprint;
 use std::env;
 use std::ffi::OsStr;
@@ -147,7 +148,7 @@ fn above(current_dir: &Path, passed_over: &mut Vec<String>) -> Option<(PathBuf, 
 /// Returns all reasons why another user could have put the file there, or could change it. For a
 /// symbolic link, they include those of its target.
 fn check_trust(dir: &Path, file: &Path) -> Result<(), String> {
-    let user = files::user_id().map_err(|error| error.message().to_string())?;
+    let user = user_id().map_err(|error| error.message().to_string())?;
     let mut reasons = Vec::new();
     let mut check = |path: &Path, name: &str| match path.metadata() {
         Ok(metadata) => {

@@ -2,6 +2,7 @@
 //! stay as they are written until a VM is used ([`resolve`]) or an image is made ([`declared`]).
 //! Reads one file and changes nothing.
 
+mod account;
 pub(crate) mod declared;
 pub(crate) mod image;
 mod locate;

@@ -10,7 +10,7 @@ use super::hold::{For, Held, hold};
 use super::keep::{bases_dir, bases_path};
 use super::tools::{self, Said};
 use crate::error::{Error, Kind};
-use crate::files;
+use crate::system::files;
 use crate::system::programs::{self, Program};
 use crate::system::run::Invocation;
 use crate::text::fingerprint;

@@ -4,7 +4,7 @@ use super::build::Maker;
 use crate::config::resolve::Resolver;
 use crate::config::scope::Choices;
 use crate::error::Error;
-use crate::files;
+use crate::system::files;
 use crate::vm::Paths;
 
 /// The port for configurations that use it in an image's path, if any does.

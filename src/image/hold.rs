@@ -5,19 +5,11 @@
 //! this process, it keeps the next command from working on the same file until it ends.
 
 use crate::error::Error;
-use crate::files;
 use crate::log::Log;
-use crate::vm::wait;
-use std::fs::{File, TryLockError};
-use std::io;
+pub(crate) use crate::system::lock::Lock as Held;
+use crate::system::lock::{Lock, Missing, Mode};
+use std::io::ErrorKind;
 use std::path::Path;
-use std::process::Stdio;
-use std::time::Instant;
-
-/// A lock, held until it is dropped here and in the programs that have it.
-pub(crate) struct Held {
-    file: File,
-}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum For {
@@ -38,53 +30,14 @@ pub(super) fn hold(
     exceeded: Exceeded,
     log: &Log,
 ) -> Result<Held, Error> {
-    let failed = |error: io::Error| Error::io("lock", path, &error);
-    let mut said = false;
-    loop {
-        make_dir()?;
-        let file = match files::open_lock(path) {
-            // Its directory was removed in between.
-            Err(error)
-                if error.kind() == io::ErrorKind::NotFound
-                    && path.parent().is_some_and(|dir| !dir.exists()) =>
-            {
-                continue;
-            }
-            opened => opened.map_err(failed)?,
-        };
-        if !try_lock(&file, how).map_err(failed)? {
-            if !said {
-                said = true;
-                log.note(&format!("waiting for another command that has {what}"));
-            }
-            let waited = wait::poll_long(None::<Instant>, || match try_lock(&file, how) {
-                Ok(false) => exceeded().map(Err),
-                Ok(true) => Some(Ok(())),
-                Err(error) => Some(Err(failed(error))),
-            });
-            waited.transpose()?;
+    let mut has_noted = false;
+    let mut waiting = || {
+        if !std::mem::replace(&mut has_noted, true) {
+            log.note(&format!("waiting for another command that has {what}"));
         }
-        if files::is_at(&file, path) {
-            return Ok(Held { file });
-        }
-    }
-}
-
-impl Held {
-    /// The lock as standard input for a program that works on what is locked.
-    pub(super) fn stdin(&self) -> io::Result<Stdio> {
-        self.file.try_clone().map(Stdio::from)
-    }
-}
-
-fn try_lock(file: &File, how: For) -> io::Result<bool> {
-    let locked = match how {
-        For::Use => file.try_lock_shared(),
-        For::Change => file.try_lock(),
+        exceeded()
     };
-    match locked {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
+    let mode = if how == For::Use { Mode::Shared } else { Mode::Exclusive };
+    let lock = Lock::take(path, mode, Missing::Made(make_dir), &mut waiting)?;
+    lock.ok_or_else(|| Error::io("lock", path, &ErrorKind::NotFound.into()))
 }

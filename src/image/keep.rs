@@ -13,7 +13,7 @@ use crate::config::declared::{Declared, Location};
 use crate::config::image::ImagePaths;
 use crate::config::values::sha256;
 use crate::error::Error;
-use crate::files;
+use crate::system::files;
 use crate::system::second_name;
 use crate::vm::format;
 use std::path::{Path, PathBuf};

@@ -7,8 +7,8 @@ use crate::config::declared::Seed;
 use crate::config::declared::render_file;
 use crate::config::image::ImagePaths;
 use crate::error::{Error, io_reason};
-use crate::files;
 use crate::json::Value;
+use crate::system::files;
 use crate::text::fingerprint;
 use std::path::Path;
 

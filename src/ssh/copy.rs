@@ -1,15 +1,16 @@
 //! `put` and `get`: by `scp`, which speaks sftp, or as a tar stream for a guest without an sftp
 //! server, such as a small one with dropbear.
 
+use super::departures::{Departure, last_part};
 use super::run::{Output, capture, pipe, replace_by, watch};
 use super::{FAILURE_CODE, Guest, stream};
+use crate::destination::Destination;
 use crate::error::{Error, Kind};
-use crate::files;
-use crate::guard::Guard;
+use crate::left_out::{self, LeftOut};
 use crate::log::Log;
-use crate::system::arrivals::{Arrival, Destination};
-use crate::system::departures::{Departure, last_part};
-use crate::system::left_out::{self, LeftOut};
+use crate::system::arrivals::Arrival;
+use crate::system::files;
+use crate::system::guard::Guard;
 use crate::system::programs;
 use crate::system::run::Invocation;
 use crate::text::sanitized;
@@ -131,7 +132,7 @@ fn get(guest: &Guest, from: &[OsString], to: &Path, exec: bool) -> Result<Vec<Le
     let mut left = Vec::new();
     let mut result = Ok(());
     for (method, path) in &sources {
-        let arrival = destination.arrival()?;
+        let arrival = Arrival::new(&destination)?;
         let dir = arrival.dir().to_path_buf();
         let guard = guard(&dir, &guest.log);
         let got = get_one(guest, *method, path, (arrival, &destination, to), exec);

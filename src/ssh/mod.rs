@@ -3,7 +3,9 @@
 //! It takes OpenSSH's client.
 
 pub(crate) mod config;
+mod control_sockets;
 pub(crate) mod copy;
+mod departures;
 pub(crate) mod login;
 pub(crate) mod run;
 mod share;
@@ -15,8 +17,8 @@ use crate::config::resolve::Resolver;
 use crate::config::resolve::SshSetting;
 use crate::config::scope::Choices;
 use crate::error::Error;
-use crate::files;
 use crate::log::Log;
+use crate::system::files;
 use crate::system::programs::{self, Program};
 use crate::system::run::Invocation;
 use crate::vm::{Instance, Look, Paths};

@@ -2,14 +2,15 @@
 //! if a call began it for itself, the master would keep the caller's pipe open for a minute, and
 //! ten calls at once would each try to begin one.
 
+use super::control_sockets::{self, Seats, Turn};
 use super::run::{briefly, run_attached};
 use super::{Guest, config};
 use crate::error::Error;
-use crate::files;
 use crate::linux;
 use crate::log::Log;
-use crate::system::control_sockets::{self, Seats, Turn};
+use crate::system::files;
 use crate::system::programs;
+use crate::system::temporary;
 use crate::text::sanitized;
 use crate::vm::named::forgets;
 use crate::vm::options::arguments_of;
@@ -81,7 +82,9 @@ impl Guest {
         ssh.arg("-F").arg(&self.paths.ssh_config).args(["-o", "ControlMaster=yes", "-o"]);
         ssh.arg(control_path(dir, number)).args(["-o", &format!("ControlPersist={PERSIST}")]);
         ssh.args(super::options(super::OWN_OPTIONS)).args(["-f", "-N", &self.name]);
-        let mut said = control_sockets::scratch(&self.paths.dir)?;
+        let path = self.paths.dir.join("ssh.said");
+        let said = temporary::nameless(&path);
+        let mut said = said.map_err(|error| Error::io("create", &path, &error))?;
         let stderr = said.try_clone().map_or_else(|_| Stdio::null(), Stdio::from);
         ssh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         let exit_code = run_attached(ssh, &self.limits, &self.log)?;

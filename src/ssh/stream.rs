@@ -6,11 +6,11 @@
 //! file under it. An existing directory is copied into, as `scp -r` does.
 
 use super::copy::{ask, is_pattern, local};
+use super::departures::last_part;
 use super::run::{MARK, pipe};
 use super::{FAILURE_CODE, Guest};
 use crate::error::Error;
-use crate::system::departures::last_part;
-use crate::system::left_out::LeftOut;
+use crate::left_out::LeftOut;
 use crate::system::programs;
 use crate::system::run::Invocation;
 use crate::text::sanitized;

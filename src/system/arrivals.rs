@@ -1,4 +1,4 @@
-//! TRUSTED CORE: receives what a guest sends, in a directory of its own, and moves it to where the
+//! Receives what a guest sends, in a directory of its own, and moves it to where the
 //! user wants it.
 //!
 //! A guest decides what arrives, and may be hostile. So each source arrives in a fresh directory
@@ -6,17 +6,17 @@
 //! symbolic link below the destination is followed: a directory is opened, compared with the one
 //! that was looked at, and from then on reached through the open descriptor.
 
-use super::left_out::LeftOut;
-use super::scratch::{fresh_dir, remove_tree};
+use super::temporary::{PRIVATE_FILE, fresh_dir, remove_tree, replace};
+use crate::destination::{Destination, Place, id};
 use crate::error::Error;
+use crate::left_out::LeftOut;
 use crate::linux;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, FileType, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{
-    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _,
-    PermissionsExt as _,
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
 };
 use std::path::{Path, PathBuf};
 
@@ -28,56 +28,21 @@ const INBOX: &str = "in";
 const PERMISSIONS: u32 = 0o777;
 /// The permissions that this user needs to list, empty and move a directory.
 const OWNER: u32 = 0o700;
-/// The number of links in a row that Linux follows.
-const LINKS_MAX: usize = 40;
-
-/// The place that files are copied to: the path that the user named, with symbolic links followed.
-pub(crate) struct Destination {
-    named: PathBuf,
-    place: Place,
+/// One source that is being copied. Dropping it removes its directory.
+pub(crate) struct Arrival {
+    dir: PathBuf,
+    /// Directories in the inbox whose permissions keep out even their owner, with these
+    /// permissions.
+    modes: Vec<(PathBuf, u32)>,
+    left: Vec<LeftOut>,
 }
 
-enum Place {
-    /// Files go into this directory, each under its own name.
-    Into(PathBuf),
-    /// The file gets this path, in place of any file that has it.
-    As(PathBuf),
-    /// The content is written to this FIFO or device.
-    To(PathBuf),
-}
-
-impl Destination {
-    pub(crate) fn new(named: &Path) -> Result<Self, Error> {
-        let failed = |error| Error::io("write", named, &error);
-        let path = Path::new(".").join(named);
-        let place = match fs::metadata(&path) {
-            Ok(found) if found.is_dir() => Place::Into(path.canonicalize().map_err(failed)?),
-            Ok(found) if !found.is_file() => Place::To(path),
-            Ok(found) => match path.canonicalize() {
-                Ok(file) if fs::metadata(&file).is_ok_and(|it| id(&it) == id(&found)) => {
-                    Place::As(file)
-                }
-                // This is an open file without a name, reached through `/dev/stdout`.
-                _ => Place::To(path),
-            },
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                Place::As(link_target(path).map_err(failed)?)
-            }
-            Err(error) => return Err(failed(error)),
-        };
-        Ok(Self { named: named.to_path_buf(), place })
-    }
-
-    /// Whether the destination can take several files.
-    pub(crate) fn is_dir(&self) -> bool {
-        matches!(self.place, Place::Into(_))
-    }
-
+impl Arrival {
     /// Makes a fresh directory beside the destination, on the same file system, or inside it where
     /// that is impossible.
-    pub(crate) fn arrival(&self) -> Result<Arrival, Error> {
-        let failed = |error| Error::io("write", &self.named, &error);
-        let dir = match &self.place {
+    pub(crate) fn new(to: &Destination) -> Result<Self, Error> {
+        let failed = |error| Error::io("write", &to.named, &error);
+        let dir = match &to.place {
             Place::To(_) => fresh_dir(&std::env::temp_dir(), NAME),
             Place::As(path) => fresh_dir(path.parent().unwrap_or(path), NAME),
             Place::Into(dir) => {
@@ -91,32 +56,11 @@ impl Destination {
                 }
             }
         };
-        let arrival = Arrival { dir: dir.map_err(failed)?, modes: Vec::new(), left: Vec::new() };
+        let arrival = Self { dir: dir.map_err(failed)?, modes: Vec::new(), left: Vec::new() };
         DirBuilder::new().mode(OWNER).create(arrival.inbox()).map_err(failed)?;
         Ok(arrival)
     }
-}
 
-/// Resolves a path that does not exist, or a symbolic link whose target does not exist.
-fn link_target(mut path: PathBuf) -> io::Result<PathBuf> {
-    for _ in 0..LINKS_MAX {
-        let Ok(target) = fs::read_link(&path) else { break };
-        path = path.parent().unwrap_or(Path::new(".")).join(target);
-    }
-    let name = path.file_name().ok_or(ErrorKind::NotFound)?;
-    Ok(path.parent().unwrap_or(Path::new(".")).canonicalize()?.join(name))
-}
-
-/// One source that is being copied. Dropping it removes its directory.
-pub(crate) struct Arrival {
-    dir: PathBuf,
-    /// Directories in the inbox whose permissions keep out even their owner, with these
-    /// permissions.
-    modes: Vec<(PathBuf, u32)>,
-    left: Vec<LeftOut>,
-}
-
-impl Arrival {
     /// The fresh directory, which is removed with its content at the end.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
@@ -341,16 +285,12 @@ impl Dir {
     }
 }
 
-/// Copies a file to another file system, under a temporary name that is then renamed.
+/// Copies a file to another file system.
 fn copy(from: &Path, dir: &Dir, name: &OsStr, mode: u32) -> io::Result<()> {
     let new = dir.path.join(format!("{NAME}.{}", std::process::id()));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    let copied = File::open(from)
-        .and_then(|mut from| io::copy(&mut from, &mut file))
-        .and_then(|_| file.set_permissions(Permissions::from_mode(mode)))
-        .and_then(|()| fs::rename(&new, dir.path.join(name)));
-    copied.inspect_err(|_| {
-        let _ = fs::remove_file(&new);
+    let mut from = File::open(from)?;
+    replace((&new, &dir.path.join(name)), (PRIVATE_FILE, Some(mode)), |file| {
+        io::copy(&mut from, file).map(|_| ())
     })
 }
 
@@ -360,10 +300,6 @@ fn names(dir: &Path) -> io::Result<Vec<OsString>> {
     let mut names = names.collect::<io::Result<Vec<_>>>()?;
     names.sort();
     Ok(names)
-}
-
-fn id(found: &Metadata) -> (u64, u64) {
-    (found.dev(), found.ino())
 }
 
 /// The kind of a file, for messages.

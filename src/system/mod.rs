@@ -1,20 +1,26 @@
-//! Everything that this program can do to a machine. New code that starts or signals a process,
-//! opens a socket, or creates, changes or removes a file goes here. It decides nothing about VMs,
-//! guests or images; its callers say what they want.
+//! The trusted core: all that this program can do to a machine. Only the files here start or signal
+//! a process, open a socket, or create, change or remove a file; a test holds that. They decide
+//! nothing about VMs, guests or images: their callers say what they want.
+//!
+//! Read them in this order: [`programs`] and [`run`], by which every program is run; [`inherited`],
+//! [`guard`], [`tty`] and [`account`], which use it; [`process`] and [`ps`], which look at
+//! processes and signal them; [`temporary`] and [`files`], then [`lock`], [`short_way`],
+//! [`user_files`], [`second_name`] and [`arrivals`]; [`sockets`].
 
 pub(crate) mod account;
 pub(crate) mod arrivals;
-pub(crate) mod control_sockets;
-pub(crate) mod departures;
+pub(crate) mod files;
+pub(crate) mod guard;
 pub(crate) mod inherited;
-pub(crate) mod left_out;
-pub(crate) mod probe;
+pub(crate) mod lock;
 pub(crate) mod process;
 pub(crate) mod programs;
 pub(crate) mod ps;
 pub(crate) mod qemu;
 pub(crate) mod run;
-pub(crate) mod scratch;
 pub(crate) mod second_name;
 pub(crate) mod short_way;
+pub(crate) mod sockets;
+pub(crate) mod temporary;
+pub(crate) mod tty;
 pub(crate) mod user_files;

@@ -1,11 +1,12 @@
-//! TRUSTED CORE: looks at processes and signals them.
+//! Looks at processes and signals them.
 //!
 //! A pid alone identifies no process, because the system reuses it later. Pid and start together
 //! identify one process for as long as the machine runs.
 
-use super::ps::{self, Shown};
+use super::ps;
 use crate::error::Error;
 use crate::linux::{self, PROC};
+use crate::ps::Shown;
 use crate::system::programs;
 use crate::system::run::Output;
 use std::io;

@@ -221,7 +221,7 @@ impl Invocation {
         let program = self.program().to_os_string();
         let mut child = self.stderr(Stdio::piped()).spawn()?;
         let stream = child.stdout.take().map_or_else(Stdio::null, Stdio::from);
-        let mut source = Running::new(child, program, bytes_max);
+        let mut source = Running::new(child, program, bytes_max)?;
         to.stdin(stream).stdout(Stdio::null());
         // This consumes `to`, which holds the reading end: while that is open, the sender would
         // never learn that the receiver has ended.
@@ -248,7 +248,7 @@ impl Invocation {
     /// Starts the program, and keeps its standard error, and its standard output if that is a pipe.
     fn start(mut self, bytes_max: usize) -> Result<Running, Error> {
         let child = self.stderr(Stdio::piped()).spawn()?;
-        Ok(Running::new(child, self.program().to_os_string(), bytes_max))
+        Running::new(child, self.program().to_os_string(), bytes_max)
     }
 
     /// Starts the program with its output in pipes, and does not wait for it.
@@ -292,16 +292,9 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    fn new(mut child: Child, program: OsString, bytes_max: usize) -> Self {
+    fn new(child: Child, program: OsString, bytes_max: usize) -> Result<Self, Error> {
         let (sender, chunks) = sync_channel(CHUNKS_MAX);
-        if let Some(stdout) = child.stdout.take() {
-            let sender = sender.clone();
-            std::thread::spawn(move || forward(Stream::Out, stdout, &sender));
-        }
-        if let Some(stderr) = child.stderr.take() {
-            std::thread::spawn(move || forward(Stream::Err, stderr, &sender));
-        }
-        Self {
+        let mut running = Self {
             child,
             program,
             bytes_max,
@@ -312,7 +305,12 @@ impl Running {
             is_cut: false,
             status: None,
             heard_at: Instant::now(),
-        }
+        };
+        let (stdout, stderr) = (running.child.stdout.take(), running.child.stderr.take());
+        let out = stdout.map_or(Ok(()), |from| forward(Stream::Out, from, sender.clone()));
+        let forwarded = out.and(stderr.map_or(Ok(()), |from| forward(Stream::Err, from, sender)));
+        forwarded.map_err(|error| cannot_wait(&running.program, &error))?;
+        Ok(running)
     }
 
     /// Waits for the end of the program, for at most `pause`, and gives its output then.
@@ -399,16 +397,24 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// Sends what a program writes, until its end or until the receiver is gone, which closes the pipe.
-fn forward(stream: Stream, mut from: impl Read, to: &SyncSender<(Stream, Vec<u8>)>) {
-    let mut chunk = [0; CHUNK_BYTES];
-    loop {
-        match from.read(&mut chunk) {
-            Ok(count @ 1..) if to.send((stream, chunk[..count].to_vec())).is_ok() => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            _ => return,
+/// Begins to send what a program writes, until its end or until the receiver is gone, which closes
+/// the pipe.
+fn forward(
+    stream: Stream,
+    mut from: impl Read + Send + 'static,
+    to: SyncSender<(Stream, Vec<u8>)>,
+) -> io::Result<()> {
+    let forward = move || {
+        let mut chunk = [0; CHUNK_BYTES];
+        loop {
+            match from.read(&mut chunk) {
+                Ok(count @ 1..) if to.send((stream, chunk[..count].to_vec())).is_ok() => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                _ => return,
+            }
         }
-    }
+    };
+    std::thread::Builder::new().spawn(forward).map(|_| ())
 }
 
 fn cannot_wait(program: &OsStr, error: &io::Error) -> Error {

@@ -1,7 +1,7 @@
-//! TRUSTED CORE: gives a file a second name, for downloaded bases that an old version of qqmgr kept
+//! Gives a file a second name, for downloaded bases that an old version of qqmgr kept
 //! in the cache. The first name stays.
 
-use crate::files;
+use super::account;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,7 +12,7 @@ use std::path::Path;
 /// could be changed by another user.
 pub(crate) fn give(file: &Path, other: &Path, part: &Path) -> io::Result<()> {
     let metadata = fs::symlink_metadata(file)?;
-    let user = files::user_id().map_err(|error| io::Error::other(error.message().to_string()))?;
+    let user = account::user_id().map_err(|error| io::Error::other(error.message().to_string()))?;
     let is_ours = metadata.is_file() && metadata.uid() == user && metadata.mode() & 0o022 == 0;
     if is_ours && fs::hard_link(file, other).is_ok() {
         return Ok(());

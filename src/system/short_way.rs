@@ -1,8 +1,9 @@
-//! TRUSTED CORE: makes short paths to directories with long names, for sockets, whose paths may
+//! Makes short paths to directories with long names, for sockets, whose paths may
 //! have 107 bytes only. They are symbolic links in a directory of the user's own.
 
+use super::account;
+use super::files;
 use crate::error::Error;
-use crate::files;
 use crate::text::fingerprint;
 use std::collections::hash_map::RandomState;
 use std::fs::{self, DirBuilder};
@@ -30,7 +31,7 @@ fn short_parent() -> Result<PathBuf, Error> {
     let fits = |dir: &PathBuf| dir.as_os_str().len() <= 40 && files::is_plain(dir);
     match files::directory_in("XDG_RUNTIME_DIR").filter(|dir| fits(dir) && dir.is_dir()) {
         Some(dir) => Ok(dir.join("qqmgr")),
-        None => short_parent_in_tmp(files::user_id()?),
+        None => short_parent_in_tmp(account::user_id()?),
     }
 }
 

@@ -1,11 +1,12 @@
-//! TRUSTED CORE: writes a file that the user named. Other users may be able to write to its
+//! Writes a file that the user named. Other users may be able to write to its
 //! directory.
 
+use super::account;
+use super::temporary::{self, DEFAULT_FILE};
 use crate::error::Error;
-use crate::files;
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 /// The number of symbolic links that Linux follows.
@@ -16,7 +17,7 @@ const LINKS_MAX: usize = 40;
 /// user has put there is refused: it would decide where the content goes.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
     let failed = |error| Error::io("write", path, &error);
-    let user = files::user_id()?;
+    let user = account::user_id()?;
     check_links(path, user)?;
     let old = fs::metadata(path).ok();
     if let Some(old) = old.as_ref().filter(|old| !old.is_file()) {
@@ -25,16 +26,10 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
         return written.and_then(|mut file| file.write_all(content)).map_err(failed);
     }
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let temporary = files::temporary(&path);
     let mode = old.filter(|old| old.uid() == user).map(|old| old.mode() & 0o777);
-    let written = files::create(&temporary, content).and_then(|()| {
-        let kept = mode
-            .map_or(Ok(()), |mode| fs::set_permissions(&temporary, Permissions::from_mode(mode)));
-        kept.and_then(|()| fs::rename(&temporary, &path)).inspect_err(|_| {
-            let _ = fs::remove_file(&temporary);
-        })
-    });
-    written.map_err(failed)
+    let names = (&*temporary::beside(&path), &*path);
+    let replaced = temporary::replace(names, (DEFAULT_FILE, mode), |file| file.write_all(content));
+    replaced.map_err(failed)
 }
 
 /// Fails if the path, or anything it links to, is a symbolic link of another user.

@@ -4,7 +4,7 @@
 
 use super::Paths;
 use crate::error::Error;
-use crate::files;
+use crate::system::files;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 

@@ -5,16 +5,16 @@
 //! a lock, or any other program, which QEMU reports.
 
 use super::events::{Ending, Story};
-use super::lock::Lock;
+use super::lock::{self, Lock};
 use super::process::Process;
 use super::session::Session;
-use super::{Paths, argv, qmp, wait};
+use super::{Paths, argv, wait};
 use crate::error::{Error, io_reason};
 use crate::json::Value;
 use crate::linux;
 use crate::log::Log;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use crate::system::sockets::Socket;
+use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
 /// QEMU notices within this time that the last client has left.
@@ -32,7 +32,7 @@ pub(crate) fn is_there(paths: &Paths) -> bool {
 }
 
 pub(crate) struct Console {
-    stream: UnixStream,
+    socket: Socket,
     process: Process,
     /// The event log, opened before QEMU ends: another start may follow at once and has its own
     /// log.
@@ -46,30 +46,27 @@ impl Console {
         let mut session = Session::open(name, paths, log)?;
         let on = linux::terminal().map(|tty| format!(" on {}", tty.display())).unwrap_or_default();
         let who = format!("`console` (pid {}{on})", std::process::id());
-        let held = Lock::now(&paths.console_lock, &who)?.map_err(|holder| has_it(&holder, name))?;
+        let held = lock::now(&paths.console_lock, &who)?.map_err(|holder| has_it(&holder, name))?;
         wait_until_free(&mut session, name)?;
         let story = Story::open(paths);
         let deadline = Instant::now() + CONNECT_WAIT;
-        let stream = qmp::connect_by(paths.reachable(&paths.console)?, deadline).map_err(
-            |error| match error {
-                qmp::Error::Unreachable(error) => Error::io("open", &paths.console, &error),
-                _ => has_it(OTHER, name),
-            },
-        )?;
-        Ok(Self { stream, process: session.process.clone(), story, _held: held })
+        let socket = Socket::connect(paths.reachable(&paths.console)?, deadline);
+        let socket = socket.map_err(|error| match error.kind() {
+            ErrorKind::TimedOut => has_it(OTHER, name),
+            _ => Error::io("open", &paths.console, &error),
+        })?;
+        Ok(Self { socket, process: session.process.clone(), story, _held: held })
     }
 
     /// A reader of the guest's output.
     pub(crate) fn mouth(&self) -> Result<impl Read + Send + use<>, Error> {
-        self.stream.try_clone().map_err(|error| broken(&error))
+        self.socket.handle(None).map_err(|error| broken(&error))
     }
 
     /// A writer of the guest's input. Typed input may be lost; other input waits for the guest.
     pub(crate) fn ear(&self, typed: bool) -> Result<impl Write + Send + use<>, Error> {
         let wait = typed.then_some(TYPING_WAIT);
-        let input = self.stream.try_clone();
-        let input = input.and_then(|input| input.set_write_timeout(wait).map(|()| input));
-        input.map_err(|error| broken(&error))
+        self.socket.handle(wait).map_err(|error| broken(&error))
     }
 
     /// Why QEMU has ended, after it has closed the console; `None` if QEMU is still running.

@@ -10,8 +10,8 @@
 use super::Paths;
 use super::output::Output;
 use crate::error::Error;
-use crate::files;
 use crate::json::{self, Value};
+use crate::system::files;
 use crate::text::sanitized;
 use std::fmt;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! TRUSTED CORE: replaces this process with gdb, for QEMU itself or for its guest.
+//! Replaces this process with gdb, for QEMU itself or for its guest.
 //!
 //! For a VM that is not running, gdb gets QEMU's command line in one word, by `set args`. With `gdb
 //! --args` gdb would look like QEMU to everything that recognizes QEMU by its words, as `stop`
@@ -9,9 +9,9 @@ use super::Paths;
 use super::events::QUESTIONS;
 use super::session::Session;
 use crate::error::Error;
-use crate::files;
 use crate::json::Value;
 use crate::log::Log;
+use crate::system::files;
 use crate::system::inherited;
 use crate::system::programs;
 use crate::text::sanitized;

@@ -5,9 +5,9 @@ use super::Paths;
 use super::events::{self, Answer};
 use super::process::Process;
 use crate::error::Error;
-use crate::files;
 use crate::json::{self, Value};
 use crate::linux;
+use crate::system::files;
 use crate::system::process::{see, unseen};
 
 /// The maximum size of the record. QEMU's command line is limited by the kernel, to 2 MiB by

@@ -1,11 +1,12 @@
-//! TRUSTED CORE: opens the KVM device, to see whether this user may, and does nothing with it.
+//! Tries the KVM device, to see whether this user may, and does nothing with it.
 
 use crate::linux::KVM_DEVICE;
-use std::fs::OpenOptions;
+use crate::system::files;
 use std::io;
+use std::path::Path;
 
 /// Whether the device can be opened for reading and writing, as QEMU opens it. Opening has no
 /// effect.
 pub(crate) fn usable() -> io::Result<()> {
-    OpenOptions::new().read(true).write(true).open(KVM_DEVICE).map(|_| ())
+    files::try_to_open(Path::new(KVM_DEVICE))
 }

@@ -4,10 +4,10 @@
 
 use super::instance::{Instance, Machine};
 use super::process::Process;
-use super::qmp::{self, connect_by};
 use super::search::{search, visible};
 use super::{Paths, wait};
 use crate::error::{Error, Kind};
+use crate::system::sockets::Socket;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
@@ -182,13 +182,13 @@ fn is_heard(paths: &Paths) -> Result<bool, Error> {
         Err((ErrorKind::NotFound | ErrorKind::NotADirectory, _)) => return Ok(false),
         Err((_, error)) => return Err(failed(error)),
     }
-    match connect_by(paths.reachable(&paths.ctl)?, Instant::now() + CONNECT_WAIT) {
-        Err(qmp::Error::Unreachable(error)) => match error.kind() {
+    match Socket::connect(paths.reachable(&paths.ctl)?, Instant::now() + CONNECT_WAIT) {
+        Ok(_) => Ok(true),
+        Err(error) => match error.kind() {
             ErrorKind::ConnectionRefused | ErrorKind::NotFound => Ok(false),
-            ErrorKind::WouldBlock => Ok(true),
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Ok(true),
             _ => Err(failed(error)),
         },
-        _ => Ok(true),
     }
 }
 

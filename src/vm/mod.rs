@@ -24,6 +24,7 @@ pub(crate) mod options;
 pub(crate) mod output;
 pub(crate) mod paths;
 pub(crate) mod port;
+mod probe;
 pub(crate) mod process;
 pub(crate) mod qmp;
 mod question;
@@ -36,6 +37,7 @@ pub(crate) mod snapshot;
 pub(crate) mod state;
 pub(crate) mod stats;
 pub(crate) mod tail;
+pub(crate) mod visible;
 pub(crate) mod watch;
 
 pub(crate) use crate::wait;

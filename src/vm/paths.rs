@@ -3,8 +3,8 @@
 //! symbolic link.
 
 use crate::error::Error;
-use crate::files;
 use crate::linux::SOCKET_PATH_BYTES_MAX;
+use crate::system::files;
 use crate::system::short_way;
 use std::path::{Path, PathBuf};
 

@@ -1,18 +1,9 @@
-//! TRUSTED CORE: binds a port of this host for a moment, to see whether it is free.
+//! The port of this host that leads to a guest's ssh server: whether it is free, who has it.
 
 use crate::linux::{self, Listener};
+pub(crate) use crate::system::sockets::is_port_taken as is_taken;
 use crate::text::{hash, sanitized};
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, TcpListener};
-
-/// Whether a program listens on the port of 127.0.0.1 or of all addresses. If the port cannot be
-/// bound for another reason (it is a low port, for example), QEMU reports that itself.
-pub(crate) fn is_taken(port: u16) -> bool {
-    // std sets SO_REUSEADDR, so only a listener counts, and not a connection that has ended.
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-        .is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
-}
 
 /// The range from which ports are chosen. It is below the ports that the kernel gives to
 /// connections (32768 and up on Linux, 49152 elsewhere).

@@ -1,5 +1,5 @@
-//! TRUSTED CORE: opens the QMP socket. A client of the QEMU Machine Protocol, with one JSON text
-//! per line: <https://www.qemu.org/docs/master/interop/qmp-spec.html>.
+//! A client of the QEMU Machine Protocol, with one JSON text per line:
+//! <https://www.qemu.org/docs/master/interop/qmp-spec.html>.
 //!
 //! QEMU serves one client per socket. The kernel accepts further connections, which receive
 //! nothing. A client of a QEMU that is starting or frozen receives nothing either. Every wait has a
@@ -7,11 +7,10 @@
 
 use crate::json::{self, Value};
 use crate::log::Log;
+use crate::system::sockets::Socket;
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::io::{self, ErrorKind};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The maximum length of a line. QEMU's longest reply, to `query-qmp-schema`, is below 1 MiB.
@@ -65,7 +64,7 @@ pub(crate) struct Event {
 }
 
 pub(crate) struct Qmp {
-    stream: UnixStream,
+    socket: Socket,
     /// Bytes that were read and are not a complete line.
     buffer: Vec<u8>,
     /// The length of the start of `buffer` that is known to have no line end.
@@ -85,10 +84,10 @@ enum Message {
 impl Qmp {
     /// Connects, waits for the greeting, and negotiates.
     pub(crate) fn open(socket: &Path, deadline: Instant, log: &Log) -> Result<Self, Error> {
-        let stream = connect_by(socket.to_path_buf(), deadline)?;
+        let socket = Socket::connect(socket.to_path_buf(), deadline).map_err(unreachable)?;
         let (buffer, events) = (Vec::new(), VecDeque::new());
         let last_id = u64::from(std::process::id()) * IDS_OF_A_PROCESS;
-        let mut qmp = Self { stream, buffer, searched: 0, events, last_id, log: log.clone() };
+        let mut qmp = Self { socket, buffer, searched: 0, events, last_id, log: log.clone() };
         // Replies to an earlier client may come first: QEMU sends them to the current one.
         while !matches!(qmp.message(deadline)?, Message::Greeting) {}
         qmp.execute("qmp_capabilities", deadline)?;
@@ -189,9 +188,7 @@ impl Qmp {
 
     fn send(&mut self, line: &str, deadline: Instant) -> Result<(), Error> {
         self.log.verbose(|| format!("qmp -> {line}"));
-        let left = time_left(deadline)?;
-        let sent = self.stream.set_write_timeout(Some(left));
-        sent.and_then(|()| self.stream.write_all(format!("{line}\n").as_bytes())).map_err(broken)
+        self.socket.send(format!("{line}\n").as_bytes(), deadline).map_err(broken)
     }
 
     fn message(&mut self, deadline: Instant) -> Result<Message, Error> {
@@ -208,7 +205,9 @@ impl Qmp {
     /// The next line, without waiting past the deadline even while other lines keep coming.
     fn line(&mut self, deadline: Instant) -> Result<Vec<u8>, Error> {
         loop {
-            let left = time_left(deadline)?;
+            if Instant::now() >= deadline {
+                return Err(Error::Silent);
+            }
             if let Some(end) = self.buffer[self.searched..].iter().position(|b| *b == b'\n') {
                 let rest = self.buffer.split_off(self.searched + end + 1);
                 self.searched = 0;
@@ -220,8 +219,7 @@ impl Qmp {
                 return Err(Error::Garbled(message));
             }
             let mut chunk = [0; 16 * 1024];
-            let read = self.stream.set_read_timeout(Some(left));
-            match read.and_then(|()| self.stream.read(&mut chunk)) {
+            match self.socket.receive(&mut chunk, deadline) {
                 Ok(0) => return Err(Error::Closed),
                 Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -254,28 +252,13 @@ impl Message {
 /// ours, with a reset.
 fn broken(error: io::Error) -> Error {
     match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => Error::Silent,
+        ErrorKind::TimedOut => Error::Silent,
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Error::Closed,
         _ => Error::Unreachable(error),
     }
 }
 
-fn time_left(deadline: Instant) -> Result<Duration, Error> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    // A zero timeout would mean no timeout.
-    if left.is_zero() { Err(Error::Silent) } else { Ok(left.max(Duration::from_millis(1))) }
-}
-
-/// Connects to a socket before the deadline. std's connect has no timeout, and blocks once the
-/// backlog (one, in QEMU) is full; so a thread connects, which is abandoned when it takes too long.
-pub(super) fn connect_by(socket: PathBuf, deadline: Instant) -> Result<UnixStream, Error> {
-    // A starting QEMU has no socket for a while; a thread for each look would be wasteful.
-    socket.symlink_metadata().map_err(Error::Unreachable)?;
-    let (sender, receiver) = mpsc::sync_channel(1);
-    let connect = move || sender.send(UnixStream::connect(socket));
-    std::thread::Builder::new().spawn(connect).map_err(Error::Unreachable)?;
-    match receiver.recv_timeout(time_left(deadline)?) {
-        Ok(stream) => stream.map_err(Error::Unreachable),
-        Err(_) => Err(Error::Silent),
-    }
+/// The error of a connection that was not made.
+fn unreachable(error: io::Error) -> Error {
+    if error.kind() == ErrorKind::TimedOut { Error::Silent } else { Error::Unreachable(error) }
 }

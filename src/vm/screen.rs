@@ -4,8 +4,8 @@
 use super::session::Session;
 use super::{Paths, qmp};
 use crate::error::Error;
-use crate::files;
 use crate::json::Value;
+use crate::system::files;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -7,8 +7,8 @@ use super::Paths;
 use super::instance::Instance;
 use super::process::Process;
 use crate::error::Error;
-use crate::files;
 use crate::linux;
+use crate::system::files;
 use crate::system::process::{Seen, same_start, see, unseen};
 use crate::system::ps;
 use std::os::unix::ffi::OsStrExt as _;
@@ -53,7 +53,7 @@ pub(super) fn visible(paths: &Paths, record: Option<&Instance>) -> Result<Option
 pub(crate) enum CommandLines {
     /// The words of each command line, with a NUL after each word.
     Words(Vec<Vec<u8>>),
-    Shown(Vec<ps::Shown>),
+    Shown(Vec<crate::ps::Shown>),
 }
 
 impl CommandLines {

@@ -1,4 +1,4 @@
-//! TRUSTED CORE: ends a VM in the gentlest way that works.
+//! Ends a VM in the gentlest way that works.
 //!
 //! The steps are the power button over QMP, then SIGTERM, which makes QEMU quit cleanly, then
 //! SIGKILL. The end of the QMP connection shows that QEMU exits, so that no time is lost in

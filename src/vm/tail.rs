@@ -1,6 +1,6 @@
 //! The end of the output of QEMU or the guest, for a message. Reads only.
 
-use crate::files;
+use crate::system::files;
 use crate::text::sanitized;
 use std::path::Path;
 

@@ -1,10 +1,11 @@
 //! Waits for changes of a VM: its ssh server, a text on its serial output, a run state, its end.
-//! Reads only; [`crate::system::probe`] connects to the ssh server.
+//! Reads only; [`crate::vm::probe`] connects to the ssh server.
 
 use super::events::{self, Ending, Story};
 use super::guest::{Guest, News};
 use super::look::{self, Look};
 use super::output::Output;
+use super::probe::Probe;
 use super::process::{ENDING_WAIT, Process};
 use super::question::Questions;
 use super::state::{State, start_again};
@@ -12,7 +13,6 @@ use super::tail::tail;
 use super::{Paths, last_words, launch, wait};
 use crate::error::{Error, Kind};
 use crate::log::Log;
-use crate::system::probe::Probe;
 use crate::system::run::Invocation;
 use crate::text::{Search, sanitized};
 use crate::wait::Deadline;

@@ -7,34 +7,44 @@
 // Only the parsers of these modules are used here.
 #![allow(dead_code, unused_imports)]
 
+#[path = "../../src/access.rs"]
+mod access;
 #[path = "../../src/cli/mod.rs"]
 mod cli;
 #[path = "../../src/commands/mod.rs"]
 mod commands;
 #[path = "../../src/config/mod.rs"]
 mod config;
+#[path = "../../src/descriptors.rs"]
+mod descriptors;
+#[path = "../../src/destination.rs"]
+mod destination;
 #[path = "../../src/error.rs"]
 mod error;
-#[path = "../../src/files.rs"]
-mod files;
 #[path = "../../src/glob.rs"]
 mod glob;
-#[path = "../../src/guard.rs"]
-mod guard;
 #[path = "../../src/hint.rs"]
 mod hint;
 #[path = "../../src/image/mod.rs"]
 mod image;
 #[path = "../../src/json/mod.rs"]
 mod json;
+#[path = "../../src/left_out.rs"]
+mod left_out;
 #[path = "../../src/linux.rs"]
 mod linux;
 #[path = "../../src/log.rs"]
 mod log;
+#[path = "../../src/lookup.rs"]
+mod lookup;
 #[path = "../../src/out.rs"]
 mod out;
 #[path = "../../src/png.rs"]
 mod png;
+#[path = "../../src/ps.rs"]
+mod ps;
+#[path = "../../src/reading.rs"]
+mod reading;
 #[path = "../../src/redraw.rs"]
 mod redraw;
 #[path = "../../src/report.rs"]
@@ -53,8 +63,6 @@ mod terminal;
 mod text;
 #[path = "../../src/toml/mod.rs"]
 mod toml;
-#[path = "../../src/tty.rs"]
-mod tty;
 #[path = "../../src/vm/mod.rs"]
 mod vm;
 #[path = "../../src/wait.rs"]

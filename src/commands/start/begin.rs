@@ -11,7 +11,7 @@ use crate::image::hold::Exceeded;
 use crate::ssh;
 use crate::system::qemu;
 use crate::vm::launch::{self, Boot, Failed, Launch, Ready};
-use crate::vm::lock::{Lock, lock_dir};
+use crate::vm::lock::{self, Lock, lock_dir};
 use crate::vm::process::Process;
 use crate::vm::snapshot::journal::Journal;
 use crate::vm::snapshot::settle::Next;
@@ -328,7 +328,8 @@ impl<'a> Start<'a> {
 /// has never run.
 fn not_started(paths: &Paths, lock: Lock, failed: Error) -> Error {
     let cleaned = paths.clean_for_start();
-    let cleaned = if paths.log.exists() { cleaned } else { cleaned.and(lock.discard(paths)) };
+    let cleaned =
+        if paths.log.exists() { cleaned } else { cleaned.and(lock::discard(lock, paths)) };
     cleaned.err().unwrap_or(failed)
 }
 

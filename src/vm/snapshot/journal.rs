@@ -3,8 +3,8 @@
 //! journal while no command has the VM's lock, a killed command has left that work half done.
 
 use crate::error::Error;
-use crate::files;
 use crate::json::{self, Value};
+use crate::system::files;
 use crate::vm::Paths;
 use std::path::PathBuf;
 

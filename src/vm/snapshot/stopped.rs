@@ -1,4 +1,4 @@
-//! TRUSTED CORE: runs qemu-img. Snapshots of a VM that is not running: of its disks, without a
+//! Runs qemu-img. Snapshots of a VM that is not running: of its disks, without a
 //! machine. The caller holds the VM's lock, so that no other command starts the VM meanwhile.
 //! qemu-img also holds it, since it may outlive the caller.
 

@@ -1,26 +1,28 @@
-//! TRUSTED CORE: creates, overwrites and deletes files in a VM's directory, and writes new files
-//! for the user ([`create`]).
+//! Creates, overwrites and deletes files in a VM's directory, and writes new files for the user
+//! ([`create`]).
 //!
 //! Only this user may enter a VM's directory, because its sockets give full control of the VM.
 
+use super::account::user_id;
+use super::temporary::{self, PRIVATE_FILE};
+use crate::access::{no_access, not_written, whose};
 use crate::error::Error;
-use crate::linux;
-use crate::system::programs;
+use crate::reading::check_regular;
+pub(crate) use crate::reading::{
+    directory_in, end_of, has_content, home, is_at, is_missing, is_plain, names_in, read_end,
+    read_if_there, read_start,
+};
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 /// The mode of a directory that only its owner may enter.
 const PRIVATE_DIR: u32 = 0o700;
-const PRIVATE_FILE: u32 = 0o600;
-/// The initial size of the read buffer, enough for most files that are read here.
-const READ_BYTES: usize = 4096;
 /// The names of files that [`write_private`] replaces, and of the picture that QEMU writes.
 const WRITTEN: &[&str] = &[
     "copy-method",
@@ -39,7 +41,7 @@ const WRITTEN: &[&str] = &[
 pub(crate) fn private_dir(dir: &Path) -> Result<(), Error> {
     check_links(dir)?;
     let made = DirBuilder::new().recursive(true).mode(PRIVATE_DIR).create(dir);
-    made.map_err(|error| no_dir("create", dir, &error))?;
+    made.map_err(|error| no_access("create", dir, &error, user_id().ok()))?;
     let metadata = fs::symlink_metadata(dir).map_err(|error| Error::io("read", dir, &error))?;
     let shown = dir.display();
     if !metadata.is_dir() {
@@ -110,64 +112,15 @@ fn check_links(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// The error for a directory that cannot be made or entered, with a hint that fits the cause.
-fn no_dir(verb: &str, dir: &Path, error: &io::Error) -> Error {
-    let failed = Error::io(verb, dir, error);
-    let elsewhere = "QQMGR_RUNTIME_DIR names another directory for the files of all VMs";
-    match error.kind() {
-        io::ErrorKind::ReadOnlyFilesystem => failed.hint(elsewhere),
-        io::ErrorKind::PermissionDenied => match (owned(dir), user_id()) {
-            (Some((above, owner)), Ok(user)) if owner != user && is_runtime(above) => {
-                failed.hint(whose(above, owner, user))
-            }
-            _ => failed.hint(elsewhere),
-        },
-        _ => failed,
-    }
-}
-
-/// The nearest directory from `dir` upwards that can be looked at, and its owner.
-fn owned(dir: &Path) -> Option<(&Path, u32)> {
-    dir.ancestors().find_map(|dir| Some((dir, fs::symlink_metadata(dir).ok()?.uid())))
-}
-
-/// Whether `dir` is the directory of a VM or an image, or a `.qqmgr` that contains these.
-fn is_runtime(dir: &Path) -> bool {
-    let name = dir.file_name().unwrap_or_default().as_bytes();
-    name.ends_with(b".qqmgr") || name.starts_with(b"vm.") || name.starts_with(b"img.")
-}
-
-/// The hint for a directory of qqmgr that belongs to another user. `sudo qqmgr` makes root's.
-fn whose(dir: &Path, owner: u32, user: u32) -> String {
-    let shown = dir.display();
-    if owner == 0 {
-        format!("it is root's, as after a `sudo`: `sudo chown -R {user} '{shown}'` makes it yours")
-    } else {
-        "who owns the directory controls the VM; use a directory of your own".into()
-    }
-}
-
 /// Fails if the directory exists and cannot be entered, so that a directory that cannot be looked
 /// at is not treated as missing.
 pub(crate) fn check_access(dir: &Path) -> Result<(), Error> {
     match fs::symlink_metadata(dir.join(".")) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            Err(no_dir("enter", dir, &error))
+            Err(no_access("enter", dir, &error, user_id().ok()))
         }
         _ => Ok(()),
     }
-}
-
-/// The effective user of this process, who owns the files that it creates.
-pub(crate) fn user_id() -> Result<u32, Error> {
-    if let Some(user) = linux::user_id() {
-        return Ok(user);
-    }
-    let mut id = programs::ID.command();
-    id.arg("-u").stdin(Stdio::null());
-    let output = id.answer()?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    said.trim().parse().map_err(|_| Error::failed("cannot tell the user: `id -u` gives no number"))
 }
 
 /// Makes `link` a symbolic link to `target`. A link that leads elsewhere is an error.
@@ -185,23 +138,6 @@ pub(crate) fn symlink(target: &Path, link: &Path) -> Result<(), Error> {
     }
 }
 
-/// The directory that an environment variable names. A relative or empty path would mean another
-/// directory in each working directory, so it counts as not set, as the XDG specification requires.
-pub(crate) fn directory_in(variable: &str) -> Option<PathBuf> {
-    std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
-}
-
-/// The user's home directory, by `HOME`.
-pub(crate) fn home() -> Option<PathBuf> {
-    directory_in("HOME")
-}
-
-/// Whether shells, ssh configurations and option lists all read the path literally.
-pub(crate) fn is_plain(path: &Path) -> bool {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(byte);
-    path.as_os_str().as_bytes().iter().all(plain)
-}
-
 /// Replaces a file, 0600, so that a reader sees all of the old or all of the new content. A file
 /// that already has the content is left alone.
 pub(crate) fn write_private(path: &Path, content: &str) -> Result<(), Error> {
@@ -209,14 +145,9 @@ pub(crate) fn write_private(path: &Path, content: &str) -> Result<(), Error> {
     if old.is_ok_and(|old| old == content.as_bytes()) {
         return Ok(());
     }
-    let temporary = temporary(path);
-    let written = create_private(&temporary)
-        .and_then(|mut file| file.write_all(content.as_bytes()))
-        .and_then(|()| fs::rename(&temporary, path));
-    written.map_err(|error| {
-        let _ = fs::remove_file(&temporary);
-        Error::io("write", path, &error)
-    })
+    let fill = |file: &mut File| file.write_all(content.as_bytes());
+    let written = temporary::replace((&temporary::beside(path), path), (PRIVATE_FILE, None), fill);
+    written.map_err(|error| not_written(path, &error))
 }
 
 /// Writes a new file, 0600, in place of any file of that name. The content need not be text.
@@ -224,7 +155,7 @@ pub(crate) fn write_new(path: &Path, content: &[u8]) -> Result<(), Error> {
     let written = create_private(path).and_then(|mut file| file.write_all(content));
     written.map_err(|error| {
         let _ = fs::remove_file(path);
-        Error::io("write", path, &error)
+        not_written(path, &error)
     })
 }
 
@@ -263,20 +194,9 @@ pub(crate) fn create(path: &Path, content: &[u8]) -> io::Result<()> {
     })
 }
 
-/// The name of a temporary file beside `path` that no other process uses.
-pub(crate) fn temporary(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_os_string();
-    name.push(format!(".{}", std::process::id()));
-    PathBuf::from(name)
-}
-
 /// Makes a new, empty file, 0600, in place of any file of that name.
 pub(crate) fn create_private(path: &Path) -> io::Result<File> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(path)
+    temporary::create(path, PRIVATE_FILE)
 }
 
 /// Opens the file for [`File::lock`]; makes it if it is missing and keeps its content. Anything but
@@ -288,23 +208,6 @@ pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(PRIVATE_FILE);
     or_for_reading(options.open(path), path)
-}
-
-/// Fails if the path names something other than a regular file.
-fn check_regular(path: &Path) -> io::Result<()> {
-    let kind = match fs::symlink_metadata(path) {
-        Ok(metadata) if !metadata.is_file() => metadata.file_type(),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => return Ok(()),
-    };
-    let what = if kind.is_symlink() {
-        "it is a symbolic link"
-    } else if kind.is_dir() {
-        "it is a directory"
-    } else {
-        "it is no regular file"
-    };
-    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{what}; remove it")))
 }
 
 /// Opens an existing lock file.
@@ -320,20 +223,9 @@ fn or_for_reading(opened: io::Result<File>, path: &Path) -> io::Result<File> {
     }
 }
 
-/// Whether `path` is a regular file that is not empty. A link to one does not count.
-pub(crate) fn has_content(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0)
-}
-
 /// Renames a file, replacing any file that has the new name.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), Error> {
     fs::rename(from, to).map_err(|error| Error::io("rename", from, &error))
-}
-
-/// The names in a directory that are UTF-8, as all names that this program makes are.
-pub(crate) fn names_in(dir: &Path) -> Vec<String> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 /// Truncates a regular file to nothing, if there is one.
@@ -359,12 +251,6 @@ pub(crate) fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Whether it is certain that there is nothing at the path.
-pub(crate) fn is_missing(path: &Path) -> bool {
-    let found = path.symlink_metadata();
-    found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-}
-
 /// Removes a directory if it is empty, and then its parent if that is a runtime directory, whose
 /// name ends in `.qqmgr`, and is empty.
 pub(crate) fn remove_empty_dir(dir: &Path) {
@@ -377,45 +263,7 @@ pub(crate) fn remove_empty_dir(dir: &Path) {
     }
 }
 
-/// Whether the path leads to the open file.
-pub(crate) fn is_at(file: &File, path: &Path) -> bool {
-    let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-    matches!((file.metadata(), fs::metadata(path)), (Ok(a), Ok(b)) if same(&a, &b))
-}
-
-/// The last `limit` bytes of a file.
-pub(crate) fn read_end(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    end_of(&mut File::open(path)?, limit)
-}
-
-/// The last `limit` bytes of an open file.
-pub(crate) fn end_of(file: &mut File, limit: u64) -> io::Result<Vec<u8>> {
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(limit)))?;
-    let mut bytes = Vec::new();
-    file.take(limit).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// The first `limit` bytes of a regular file. A FIFO or device in its place must not be read: the
-/// read might never end.
-pub(crate) fn read_start(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    let file = File::open(path)?;
-    let mut bytes = Vec::with_capacity(READ_BYTES);
-    file.take(limit).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// The first `limit` bytes of a regular file; `None` when there is no such file. A file that cannot
-/// be read is an error, because its content is unknown.
-pub(crate) fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
-    use io::ErrorKind::{InvalidInput, NotADirectory, NotFound};
-    match read_start(path, limit) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if [InvalidInput, NotADirectory, NotFound].contains(&error.kind()) => Ok(None),
-        Err(error) => Err(Error::io("read", path, &error)),
-    }
+/// Opens a device for reading and writing, as QEMU does, and closes it again, which has no effect.
+pub(crate) fn try_to_open(device: &Path) -> io::Result<()> {
+    OpenOptions::new().read(true).write(true).open(device).map(|_| ())
 }

@@ -1,8 +1,8 @@
-//! TRUSTED CORE: runs `stty`, which changes the terminal's mode and restores it.
+//! Runs `stty`, which tells the terminal's size, changes the terminal's mode and restores it.
 
 use crate::error::Error;
-use crate::guard::Guard;
 use crate::log::Log;
+use crate::system::guard::Guard;
 use crate::system::programs;
 use std::ffi::OsString;
 use std::io;
@@ -51,4 +51,16 @@ fn stty(arguments: &[&str], log: &Log) -> Result<String, Error> {
         return Err(Error::failed(format!("cannot set the terminal: {}", output.said())));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The rows and columns of the terminal that is standard output.
+pub(crate) fn size() -> Option<(usize, usize)> {
+    let terminal = io::stdout().as_fd().try_clone_to_owned().ok()?;
+    let mut stty = programs::STTY.command();
+    stty.arg("size").stdin(terminal);
+    let text = String::from_utf8(stty.answer().ok()?.stdout).ok()?;
+    let (rows, columns) = text.trim().split_once(' ')?;
+    let size = (rows.parse().ok()?, columns.parse().ok()?);
+    // Where no size is set, it is 0.
+    (size.0 > 0 && size.1 > 0).then_some(size)
 }

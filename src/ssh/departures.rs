@@ -1,17 +1,17 @@
-//! TRUSTED CORE: prepares what `put` sends where programs would not send it correctly: a tree whose
+//! Prepares what `put` sends where programs would not send it correctly: a tree whose
 //! symbolic links lead to directories, nowhere or round in circles, or that has files which cannot
 //! be copied.
 //!
 //! Such a tree is rebuilt in a directory of its own, from directories and a link to each file.
 //! `scp` and `tar -h` follow the links to files, and so copy the intended tree.
 
-use super::left_out::LeftOut;
-use super::scratch::{fresh_dir, remove_tree};
 use crate::error::{Error, io_reason};
+use crate::left_out::LeftOut;
+use crate::system::temporary::{Node, fresh_dir, make_tree, remove_tree};
 use std::ffi::OsString;
-use std::fs::{self, Metadata, Permissions};
+use std::fs::{self, Metadata};
 use std::io::ErrorKind;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 /// The limit of names in a tree whose links are followed. Directories with links to each other can
@@ -79,24 +79,13 @@ impl Departure {
     }
 }
 
-/// Rebuilds a tree in a new directory; gives its path, which ends with the last part of the old
-/// one.
+/// Rebuilds a tree in the directory `base`; gives its path, which ends with the last part of the
+/// old one.
 fn lay_out(base: &Path, path: &Path, nodes: &[Node]) -> std::io::Result<PathBuf> {
-    fs::create_dir(base)?;
-    let root = base.join(last_part(path).unwrap_or("tree".into()));
-    for node in nodes {
-        // An empty name would add a slash to the end.
-        let at = root.components().chain(node.inside.components()).collect::<PathBuf>();
-        match &node.file {
-            None => fs::create_dir(&at)?,
-            Some(file) => std::os::unix::fs::symlink(file, &at)?,
-        }
-    }
-    // The innermost come first: with their own permissions, some directories cannot be written to.
-    for node in nodes.iter().rev().filter(|node| node.file.is_none()) {
-        fs::set_permissions(root.join(&node.inside), Permissions::from_mode(node.mode))?;
-    }
-    Ok(if last_part(path).is_some() { root } else { root.join(".") })
+    let name = last_part(path);
+    let root = base.join(name.clone().unwrap_or("tree".into()));
+    make_tree(&root, nodes)?;
+    Ok(if name.is_some() { root } else { root.join(".") })
 }
 
 impl Drop for Departure {
@@ -116,15 +105,6 @@ pub(crate) fn last_part(path: impl AsRef<std::ffi::OsStr>) -> Option<OsString> {
     let name = &bytes[start..end];
     let is_name = ![&b"."[..], b".."].contains(&name) && bytes[..end] != *b"~";
     is_name.then(|| OsString::from_vec(name.to_vec()))
-}
-
-/// A file or directory of a tree.
-struct Node {
-    /// The path in the tree.
-    inside: PathBuf,
-    mode: u32,
-    /// The absolute path of a file.
-    file: Option<PathBuf>,
 }
 
 /// A tree with its links followed.

@@ -1,4 +1,4 @@
-//! TRUSTED CORE: starts a process that outlives this one and does what this one can no longer do:
+//! Starts a process that outlives this one and does what this one can no longer do:
 //! stop a VM, or restore a terminal's mode.
 //!
 //! std has no signal handlers, and none would help against SIGKILL. So a child waits in a process

@@ -1,4 +1,4 @@
-//! TRUSTED CORE: opens connections to the guest's ssh port, to see whether its server answers.
+//! Connects to the guest's ssh port, to see whether its server answers.
 //!
 //! QEMU's user network accepts a connection at once, and asks the guest for it 0, 6, 18 and 42
 //! seconds later, even when this end was closed long before. So the guest sees every connection as
@@ -6,9 +6,9 @@
 //! in (`MaxStartups` and `PerSourcePenalties` of OpenSSH 10). Therefore only few connections are
 //! made, with growing pauses, and more when there is news of the guest's network.
 
+use crate::system::sockets::Listener;
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read as _};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
 /// The start of the line with which ssh servers introduce themselves at once, possibly after lines
@@ -57,7 +57,7 @@ pub(crate) struct Probe {
 }
 
 struct Connection {
-    stream: TcpStream,
+    listener: Listener,
     said: Vec<u8>,
     since: Instant,
 }
@@ -145,16 +145,14 @@ impl Probe {
             self.addresses = found.map(Iterator::collect).unwrap_or_default();
             self.is_unknown = self.addresses.is_empty();
         }
-        let mut addresses = self.addresses.iter();
-        let connected = addresses.find_map(|to| TcpStream::connect_timeout(to, CONNECT_WAIT).ok());
-        let Some(stream) = connected.filter(|stream| stream.set_nonblocking(true).is_ok()) else {
+        let Some(listener) = Listener::connect(&self.addresses, CONNECT_WAIT) else {
             return Instant::now() + REFUSED_PAUSE;
         };
         if let [kept, _] = &self.connections[..] {
             let newest_goes = kept.since.elapsed() < KEPT;
             self.connections.remove(usize::from(newest_goes));
         }
-        self.connections.push(Connection { stream, said: Vec::new(), since: now });
+        self.connections.push(Connection { listener, said: Vec::new(), since: now });
         self.unanswered.push_back(now);
         now + self.pause(now)
     }
@@ -171,9 +169,10 @@ impl Connection {
     /// Reads what has arrived.
     fn listen(&mut self) -> Heard {
         let mut chunk = [0; 512];
-        match self.stream.read(&mut chunk) {
-            Ok(0) => self.end(),
-            Ok(count) => {
+        match self.listener.hear(&mut chunk) {
+            None => Heard::Nothing,
+            Some(0) => self.end(),
+            Some(count) => {
                 self.said.extend_from_slice(&chunk[..count]);
                 if self.has_banner() {
                     Heard::Banner
@@ -183,10 +182,6 @@ impl Connection {
                     Heard::End
                 }
             }
-            Err(error) => match error.kind() {
-                ErrorKind::WouldBlock | ErrorKind::Interrupted => Heard::Nothing,
-                _ => self.end(),
-            },
         }
     }
 

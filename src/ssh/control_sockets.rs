@@ -1,14 +1,15 @@
-//! TRUSTED CORE: manages the sockets of shared ssh connections in a VM's directory: finds those in
+//! The sockets of shared ssh connections in a VM's directory: finds those in
 //! use, decides whose turn it is to begin one, and removes those that no process listens on.
 
 use crate::error::Error;
-use crate::files;
+use crate::system::files;
+use crate::system::lock::try_dir;
+use crate::system::sockets::Socket;
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The start of the names; `%C`, which ssh replaces by a hash of the user and the destination,
 /// follows.
@@ -23,6 +24,8 @@ const SEATS_BYTES_MAX: u64 = 16 * 1024;
 const SEATS_EACH: usize = 8;
 /// The number of shared connections. Calls that find no seat make a connection of their own.
 const CONNECTIONS_MAX: usize = 8;
+/// A master that accepts connections does so at once; one that is stopped counts as listening.
+const CONNECT_WAIT: Duration = Duration::from_secs(1);
 
 /// The value of `ControlPath` for the shared connection with this number, from 0.
 pub(crate) fn path(dir: &Path, number: usize) -> PathBuf {
@@ -46,13 +49,14 @@ fn ending(name: &str) -> Option<&str> {
 /// complain about each of them.
 pub(crate) fn listening(dir: &Path) -> Vec<PathBuf> {
     let mut found = all(dir);
-    found.retain(|socket| match UnixStream::connect(socket) {
+    let deadline = Instant::now() + CONNECT_WAIT;
+    found.retain(|socket| match Socket::connect(socket.clone(), deadline) {
         Ok(_) => true,
         Err(error) => {
             if error.kind() == ErrorKind::ConnectionRefused {
                 let _ = files::remove(socket);
             }
-            false
+            error.kind() == ErrorKind::TimedOut
         }
     });
     found
@@ -128,19 +132,8 @@ impl Turn {
     /// Tries to take the turn and says whether that worked. On a file system without locks it
     /// always works.
     pub(crate) fn is_taken(&self) -> bool {
-        let locked = self.0.as_ref().map(File::try_lock);
-        !matches!(locked, Some(Err(TryLockError::WouldBlock)))
+        self.0.as_ref().is_none_or(try_dir)
     }
-}
-
-/// Makes a file without a name for the output of a program whose streams may outlive it.
-pub(crate) fn scratch(dir: &Path) -> Result<File, Error> {
-    let path = dir.join(format!("ssh.said.{}", std::process::id()));
-    let _ = fs::remove_file(&path);
-    let mut options = OpenOptions::new();
-    let opened = options.read(true).write(true).create_new(true).mode(0o600).open(&path);
-    let removed = opened.and_then(|file| fs::remove_file(&path).map(|()| file));
-    removed.map_err(|error| Error::io("create", &path, &error))
 }
 
 #[cfg(test)]

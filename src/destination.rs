@@ -1,0 +1,69 @@
+//! Where a copy from a guest goes. Only looks.
+
+use crate::error::Error;
+use std::fs::{self, Metadata};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// The number of links in a row that Linux follows.
+const LINKS_MAX: usize = 40;
+
+/// The place that files are copied to: the path that the user named, with symbolic links followed.
+pub(crate) struct Destination {
+    /// The path as the user wrote it, for messages.
+    pub(crate) named: PathBuf,
+    pub(crate) place: Place,
+}
+
+pub(crate) enum Place {
+    /// Files go into this directory, each under its own name.
+    Into(PathBuf),
+    /// The file gets this path, in place of any file that has it.
+    As(PathBuf),
+    /// The content is written to this FIFO or device.
+    To(PathBuf),
+}
+
+impl Destination {
+    pub(crate) fn new(named: &Path) -> Result<Self, Error> {
+        let failed = |error| Error::io("write", named, &error);
+        let path = Path::new(".").join(named);
+        let place = match fs::metadata(&path) {
+            Ok(found) if found.is_dir() => Place::Into(path.canonicalize().map_err(failed)?),
+            Ok(found) if !found.is_file() => Place::To(path),
+            Ok(found) => match path.canonicalize() {
+                Ok(file) if fs::metadata(&file).is_ok_and(|it| id(&it) == id(&found)) => {
+                    Place::As(file)
+                }
+                // This is an open file without a name, reached through `/dev/stdout`.
+                _ => Place::To(path),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Place::As(link_target(path).map_err(failed)?)
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        Ok(Self { named: named.to_path_buf(), place })
+    }
+
+    /// Whether the destination can take several files.
+    pub(crate) fn is_dir(&self) -> bool {
+        matches!(self.place, Place::Into(_))
+    }
+}
+
+/// Resolves a path that does not exist, or a symbolic link whose target does not exist.
+fn link_target(mut path: PathBuf) -> io::Result<PathBuf> {
+    for _ in 0..LINKS_MAX {
+        let Ok(target) = fs::read_link(&path) else { break };
+        path = path.parent().unwrap_or(Path::new(".")).join(target);
+    }
+    let name = path.file_name().ok_or(ErrorKind::NotFound)?;
+    Ok(path.parent().unwrap_or(Path::new(".")).canonicalize()?.join(name))
+}
+
+/// Identifies a file, whatever its name.
+pub(crate) fn id(found: &Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
+}
