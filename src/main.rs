@@ -37,8 +37,8 @@ mod vm;
 mod wait;
 mod words;
 
-use cli::{Outcome, Parsed, Refused, Run};
-use commands::{COMMANDS, complete, help};
+use cli::{Parsed, Refused};
+use commands::{complete, help};
 use error::{Error, Kind};
 use report::Report;
 use std::io::{self, Write as _};
@@ -51,27 +51,19 @@ fn main() -> ExitCode {
     {
         return complete::run(words);
     }
-    let parsed = cli::parse(COMMANDS, argv);
-    if let Ok(Parsed::Run(_, args)) = &parsed
-        && let Some(file) = &args.config
-    {
-        hint::repeat_config(file);
-    }
-    match parsed {
+    match cli::parse(&commands::table(), argv) {
         Ok(Parsed::Run(command, args)) => {
-            let tell = |outcome: Outcome| match outcome {
-                Ok(report) => print(report, args.json),
-                Err(error) => fail(&error, command.failure_code, args.json),
-            };
-            let code = match command.run {
-                Run::Once(run) => tell(run(&args)),
-                Run::Each(run) => {
-                    let mut worst = 0;
-                    run(&args, &mut |outcome| worst = worst.max(tell(outcome)));
-                    worst
-                }
-            };
-            ExitCode::from(code)
+            if let Some(file) = args.config() {
+                hint::repeat_config(&file);
+            }
+            let (json, mut worst) = (args.json(), 0);
+            commands::run(command, &args, &mut |outcome| {
+                worst = worst.max(match outcome {
+                    Ok(report) => print(report, json),
+                    Err(error) => fail(&error, command.failure_code, json),
+                });
+            });
+            ExitCode::from(worst)
         }
         Ok(Parsed::Help { command, json }) => print(help::report(command), json).into(),
         Ok(Parsed::Version { json }) => print(version(), json).into(),

@@ -1,10 +1,14 @@
 //! The result of a command: the same facts as text for people and as JSON for scripts.
 
+use crate::error::Error;
 use crate::json::Value;
 use std::fmt::{Display, Write as _};
 
 /// The width of the label of a field, with its colon and the blanks behind it.
 const LABEL_WIDTH: usize = 12;
+
+/// The result of a command for one of the things that it was asked to do.
+pub(crate) type Outcome = Result<Report, Error>;
 
 #[derive(Debug)]
 pub(crate) struct Report {

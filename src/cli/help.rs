@@ -1,6 +1,7 @@
 //! Help, from the table of commands: the overview and one command's page, as text and as JSON.
 
-use super::spec::{Command, Count, Flag, FlagKind, GLOBAL_FLAGS, Operand};
+use super::flag::{AnyFlag, Info, Takes};
+use super::spec::{Command, Count, GLOBAL_FLAGS, Operand, Table};
 use crate::json::Value;
 use std::fmt::Write as _;
 
@@ -11,33 +12,33 @@ pub(crate) fn synopsis(command: &Command) -> String {
 }
 
 /// The page of one command, or the overview of all.
-pub(crate) fn text(commands: &[&Command], command: Option<&Command>) -> String {
+pub(crate) fn text(commands: Table, command: Option<&Command>) -> String {
     match command {
         Some(command) => page(command),
         None => overview(commands),
     }
 }
 
-pub(crate) fn json(commands: &[&Command], command: Option<&Command>) -> Value {
+pub(crate) fn json(commands: Table, command: Option<&Command>) -> Value {
     let one = |command: &Command| {
         Value::object([
             ("name", Value::from(command.name)),
             ("about", command.about.into()),
-            ("usage", synopsis(command).as_str().into()),
-            ("flags", command.flags.iter().map(|flag| flag.json()).collect()),
+            ("usage", synopsis(command).into()),
+            ("flags", flags_json(command.flags)),
         ])
     };
     match command {
         Some(command) => one(command),
         None => Value::object([
             ("commands", commands.iter().map(|command| one(command)).collect()),
-            ("flags", GLOBAL_FLAGS.iter().map(|flag| flag.json()).collect()),
+            ("flags", flags_json(GLOBAL_FLAGS)),
         ]),
     }
 }
 
-fn overview(commands: &[&Command]) -> String {
-    let rows = commands.iter().map(|command| {
+fn overview(commands: Table) -> String {
+    let lines = commands.iter().map(|command| {
         let operands = command.operands.iter().map(|operand| format!(" {}", operand.usage()));
         (format!("{}{}", command.name, operands.collect::<String>()), command.about)
     });
@@ -46,8 +47,8 @@ fn overview(commands: &[&Command]) -> String {
          Commands:\n{}\nOptions of every command:\n{}\n\
          `qqmgr help COMMAND` shows the options of a command; qqmgr(1), qqmgr(7),\n\
          qqmgr.toml(5) and qqmgr-json(5) are the reference.\n",
-        columns(rows.collect()),
-        columns(GLOBAL_FLAGS.iter().map(|flag| flag.row()).collect()),
+        columns(lines.collect()),
+        columns(rows(GLOBAL_FLAGS)),
     )
 }
 
@@ -60,11 +61,9 @@ fn page(command: &Command) -> String {
         let _ = write!(text, "\n{}\n", command.details);
     }
     if !command.flags.is_empty() {
-        let rows = command.flags.iter().map(|flag| flag.row()).collect();
-        let _ = write!(text, "\nOptions:\n{}", columns(rows));
+        let _ = write!(text, "\nOptions:\n{}", columns(rows(command.flags)));
     }
-    let rows = GLOBAL_FLAGS.iter().map(|flag| flag.row()).collect();
-    let _ = write!(text, "\nOptions of every command:\n{}", columns(rows));
+    let _ = write!(text, "\nOptions of every command:\n{}", columns(rows(GLOBAL_FLAGS)));
     text
 }
 
@@ -92,14 +91,22 @@ impl Operand {
     }
 }
 
-impl Flag {
+fn rows(flags: &[&dyn AnyFlag]) -> Vec<(String, &'static str)> {
+    flags.iter().map(|flag| flag.info().row()).collect()
+}
+
+fn flags_json(flags: &[&dyn AnyFlag]) -> Value {
+    flags.iter().map(|flag| flag.info().json()).collect()
+}
+
+impl Info {
     /// `-c, --config FILE` and its help text.
     fn row(&self) -> (String, &'static str) {
         let short = self.short.map_or("    ".into(), |letter| format!("-{letter}, "));
-        let value = match self.kind {
-            FlagKind::Switch(_) => String::new(),
-            FlagKind::Value { name, .. } | FlagKind::List { name, .. } => format!(" {name}"),
-            FlagKind::Optional { name, .. } => format!("[={name}]"),
+        let value = match self.takes {
+            Takes::Nothing => String::new(),
+            Takes::Value(name) | Takes::Values(name) => format!(" {name}"),
+            Takes::Optional { name, .. } => format!("[={name}]"),
         };
         (format!("{short}--{}{value}", self.long), self.help)
     }
@@ -107,10 +114,10 @@ impl Flag {
     fn json(&self) -> Value {
         Value::object([
             ("long", Value::from(self.long)),
-            ("short", self.short.map(|letter| letter.to_string()).as_deref().into()),
-            ("value", self.kind.value_name().into()),
-            ("value_required", self.kind.requires_value().into()),
-            ("repeatable", matches!(self.kind, FlagKind::List { .. }).into()),
+            ("short", self.short.map(String::from).into()),
+            ("value", self.value_name().into()),
+            ("value_required", self.requires_value().into()),
+            ("repeatable", matches!(self.takes, Takes::Values(_)).into()),
             ("help", self.help.into()),
         ])
     }

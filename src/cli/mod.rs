@@ -1,8 +1,10 @@
-//! The command line: it takes a table of commands ([`spec`]) and gives typed arguments
-//! ([`parse()`]), and the help and the completion that come from the same table ([`help`],
+//! The command line: it takes a table of commands ([`spec`]) with their flags ([`flag`]) and gives
+//! arguments ([`args`]), and the help and the completion that come from the same table ([`help`],
 //! [`complete`]). It touches no file and no environment.
 
+mod args;
 pub(crate) mod complete;
+pub(crate) mod flag;
 pub(crate) mod help;
 mod lex;
 mod parse;
@@ -10,5 +12,6 @@ pub(crate) mod spec;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use args::Args;
 pub(crate) use parse::{Parsed, Refused, find_command, parse, usage_of};
-pub(crate) use spec::{Args, Command, Outcome, Run};
+pub(crate) use spec::Command;

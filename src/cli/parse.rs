@@ -1,20 +1,19 @@
 //! Turns tokens and the table into a command and its [`Args`], or a usage error.
 //!
-//! Flags may come before the command, so they are kept until it is known and then applied. A name
+//! Flags may come before the command, so they are kept until it is known and then checked. A name
 //! has the same meaning in every command that has it (a test checks this).
 
-use super::help::one_of;
+use super::args::{Args, Detached};
+use super::flag::{AnyFlag, Takes};
+use super::help::{one_of, synopsis};
 use super::lex::{Lexer, Token};
-use super::spec::{
-    Args, CONTRADICTIONS, Command, Count, Detached, Flag, FlagKind, GLOBAL_FLAGS, HELP, JSON,
-    Operand, VERSION,
-};
+use super::spec::{ALL, Command, Count, GLOBAL_FLAGS, HELP, JSON, Operand, Table, VERSION};
 use crate::error::{Error, Kind};
 use crate::text::{did_you_mean, nearest};
 use std::ffi::{OsStr, OsString};
 
 pub(crate) enum Parsed {
-    Run(&'static Command, Box<Args>),
+    Run(&'static Command, Args),
     Help { command: Option<&'static Command>, json: bool },
     Version { json: bool },
 }
@@ -26,17 +25,12 @@ pub(crate) struct Refused {
     pub(crate) json: bool,
 }
 
-type Table = &'static [&'static Command];
-
 /// Parses `argv`, which does not include the program's name.
 pub(crate) fn parse(commands: Table, argv: Vec<OsString>) -> Result<Parsed, Refused> {
     let json = argv.iter().take_while(|word| *word != "--").any(|word| word == "--json");
     let mut words = Words::new(commands);
-    words.read(Lexer::new(argv)).and_then(|()| words.finish()).map_err(|error| Refused {
-        error,
-        command: words.command,
-        json,
-    })
+    let parsed = words.read(Lexer::new(argv)).and_then(|()| words.finish());
+    parsed.map_err(|error| Refused { error, command: words.command, json })
 }
 
 /// Finds the command of that name.
@@ -48,20 +42,15 @@ pub(crate) fn find_command(commands: Table, name: &str) -> Result<&'static Comma
 }
 
 /// The words of a command line that have been read so far.
-pub(super) struct Words {
-    pub(super) commands: Table,
+pub(super) struct Words<'a> {
+    pub(super) commands: Table<'a>,
     pub(super) command: Option<&'static Command>,
-    pub(super) flags: Vec<(&'static Flag, Option<OsString>)>,
-    pub(super) operands: Vec<OsString>,
-    /// The words after `--`, for `Count::Words`.
-    behind_dashes: Vec<OsString>,
-    detached: Option<Detached>,
+    pub(super) args: Args,
 }
 
-impl Words {
-    pub(super) fn new(commands: Table) -> Self {
-        let (flags, operands, behind_dashes) = (Vec::new(), Vec::new(), Vec::new());
-        Self { commands, command: None, flags, operands, behind_dashes, detached: None }
+impl<'a> Words<'a> {
+    pub(super) fn new(commands: Table<'a>) -> Self {
+        Self { commands, command: None, args: Args::default() }
     }
 
     fn read(&mut self, mut lexer: Lexer) -> Result<(), Error> {
@@ -70,68 +59,63 @@ impl Words {
                 Token::Word(word) => self.word(word)?,
                 Token::Long(name) => self.flag(&mut lexer, &format!("--{name}"))?,
                 Token::Short(letter) => self.flag(&mut lexer, &format!("-{letter}"))?,
-                Token::End if self.takes_words() => self.behind_dashes = lexer.rest(),
+                Token::End if self.takes_words() => self.args.words = lexer.rest(),
                 Token::End => {}
             }
             if self.rest_follows() {
-                self.operands.extend(lexer.rest());
+                self.args.operands.extend(lexer.rest());
             }
         }
         Ok(())
     }
 
     pub(super) fn word(&mut self, word: OsString) -> Result<(), Error> {
-        if self.command.is_some() {
-            self.operands.push(word);
-            return Ok(());
+        match self.command {
+            Some(_) => self.args.operands.push(word),
+            None => self.command = Some(find_command(self.commands, &word.to_string_lossy())?),
         }
-        self.command = Some(find_command(self.commands, &word.to_string_lossy())?);
         Ok(())
     }
 
     fn flag(&mut self, lexer: &mut Lexer, spelled: &str) -> Result<(), Error> {
+        let refused = |message: String| Err(usage(self.command, &message, None));
         let Some(flag) = self.find_flag(spelled) else {
             return Err(self.unknown_flag(spelled));
         };
-        let value = match flag.kind {
-            FlagKind::Value { name, .. } | FlagKind::List { name, .. } => {
-                Some(lexer.value().ok_or_else(|| {
-                    let message = format!("`{spelled}` needs a value: `{spelled} {name}`");
-                    usage(self.command, &message, None)
-                })?)
+        let info = flag.info();
+        let value = match info.takes {
+            Takes::Value(name) | Takes::Values(name) => match lexer.value() {
+                Some(value) => value,
+                None => return refused(format!("`{spelled}` needs a value: `{spelled} {name}`")),
+            },
+            Takes::Nothing if lexer.attached_value().is_some() => {
+                return refused(format!("`{spelled}` takes no value"));
             }
-            FlagKind::Switch(_) if lexer.attached_value().is_some() => {
-                let message = format!("`{spelled}` takes no value");
-                return Err(usage(self.command, &message, None));
-            }
-            FlagKind::Switch(_) => None,
-            FlagKind::Optional { set, .. } => {
-                let attached = lexer.attached_value();
-                let follows = lexer.peek().filter(|_| attached.is_none());
-                let is_value = |word: &&OsStr| set(&mut Args::default(), Some(word)).is_ok();
-                if let Some(word) = follows.filter(is_value) {
-                    self.detached = Some(Detached { flag: flag.long, word: word.to_os_string() });
-                }
-                attached
-            }
+            Takes::Nothing => OsString::new(),
+            Takes::Optional { default, .. } => lexer.attached_value().unwrap_or_else(|| {
+                let follows = lexer.peek().filter(|word| flag.check(word).is_ok());
+                let detached = |word: &OsStr| Detached { flag: info.long, word: word.into() };
+                self.args.detached = follows.map(detached);
+                default.into()
+            }),
         };
-        let once = matches!(flag.kind, FlagKind::Value { .. } | FlagKind::Optional { .. });
-        if once && self.has(flag) {
-            return Err(usage(self.command, &format!("`{spelled}` is given twice"), None));
+        let once = matches!(info.takes, Takes::Value(_) | Takes::Optional { .. });
+        if once && self.args.flags.iter().any(|(given, _)| *given == info.long) {
+            return refused(format!("`{spelled}` is given twice"));
         }
-        self.flags.push((flag, value));
+        self.args.flags.push((info.long, value));
         Ok(())
     }
 
     /// Finds the flag that `spelled`, dashes included, names here.
-    pub(super) fn find_flag(&self, spelled: &str) -> Option<&'static Flag> {
+    pub(super) fn find_flag(&self, spelled: &str) -> Option<&'static dyn AnyFlag> {
         let known = known_flags(self.commands, self.command);
-        known.into_iter().find(|flag| flag.is_spelled(spelled))
+        known.into_iter().find(|flag| flag.info().is_spelled(spelled))
     }
 
     fn unknown_flag(&self, spelled: &str) -> Error {
-        let known = known_flags(self.commands, self.command);
-        let longs: Vec<String> = known.iter().map(|flag| format!("--{}", flag.long)).collect();
+        let known = known_flags(self.commands, self.command).into_iter();
+        let longs: Vec<String> = known.map(|flag| format!("--{}", flag.info().long)).collect();
         let near = nearest(spelled, longs.iter().map(String::as_str));
         let message = match self.command {
             Some(command) => format!("`{}` has no flag `{spelled}`", command.name),
@@ -141,100 +125,52 @@ impl Words {
     }
 
     pub(super) fn rest_follows(&self) -> bool {
-        self.command.is_some_and(|command| {
-            command.operands.get(self.operands.len()).is_some_and(|next| next.count == Count::Rest)
-        })
+        let next = |command: &Command| {
+            command.operands.get(self.args.operands.len()).map(|operand| operand.count)
+        };
+        self.command.and_then(next) == Some(Count::Rest)
     }
 
     pub(super) fn takes_words(&self) -> bool {
-        let words = |operand: &Operand| matches!(operand.count, Count::Words { .. });
-        self.command.is_some_and(|command| command.operands.iter().any(words))
-    }
-
-    fn has(&self, flag: &Flag) -> bool {
-        self.flags.iter().any(|(given, _)| given.long == flag.long)
+        self.command.is_some_and(|command| command.operands.iter().any(Operand::is_words))
     }
 
     fn finish(&mut self) -> Result<Parsed, Error> {
-        let json = self.has(&JSON);
-        if self.has(&HELP) {
+        let args = std::mem::take(&mut self.args);
+        let json = args.has(&JSON);
+        if args.has(&HELP) {
             return Ok(Parsed::Help { command: self.command, json });
         }
-        if self.has(&VERSION) {
+        if args.has(&VERSION) {
             return Ok(Parsed::Version { json });
         }
         let Some(command) = self.command else {
             let error = Error::new(Kind::Usage, "no command given");
             return Err(error.hint("`qqmgr help` lists the commands"));
         };
-        let detached = self.detached.take();
-        check_counts(command, &self.operands, &self.behind_dashes).map_err(
-            |error| match &detached {
-                Some(detached) => error.hint(detached.hint()),
-                None => error,
-            },
-        )?;
-        self.check_contradictions()?;
-        let mut args = Args {
-            operands: std::mem::take(&mut self.operands),
-            words: std::mem::take(&mut self.behind_dashes),
-            detached,
-            ..Args::default()
-        };
-        for (flag, value) in self.flags.drain(..) {
-            let mut own = command.flags.iter().chain(GLOBAL_FLAGS);
-            let Some(own) = own.find(|own| own.long == flag.long) else {
-                let message = format!("`{}` has no flag `--{}`", command.name, flag.long);
+        check_operands(command, &args).map_err(|error| match &args.detached {
+            Some(detached) => error.hint(detached.hint()),
+            None => error,
+        })?;
+        for (long, value) in &args.flags {
+            let Some(own) = command.flag(|name| name == *long) else {
+                let message = format!("`{}` has no flag `--{long}`", command.name);
                 return Err(usage_of(command, message));
             };
-            own.apply(command, &mut args, value)?;
+            own.check(value).map_err(|reason| {
+                let shown = value.to_string_lossy();
+                let message = format!("invalid value `{shown}` for `--{long}`: {reason}");
+                usage(Some(command), &message, None)
+            })?;
         }
-        Ok(Parsed::Run(command, Box::new(args)))
-    }
-}
-
-impl Words {
-    fn check_contradictions(&self) -> Result<(), Error> {
-        let given = |long: &str| self.flags.iter().any(|(flag, _)| flag.long == long);
-        match CONTRADICTIONS.iter().find(|(one, other)| given(one) && given(other)) {
-            None => Ok(()),
-            Some((one, other)) => {
-                let message = format!("`--{one}` and `--{other}` contradict each other");
-                Err(Error::new(Kind::Usage, message))
-            }
+        (command.check)(&args)?;
+        let takes_all = command.flag(|name| name == ALL.info().long).is_some();
+        if takes_all && args.has(&ALL) != args.operands.is_empty() {
+            let (both, none) = ("takes VMs or `--all`, not both", "needs a VM, or `--all`");
+            let what = if args.has(&ALL) { both } else { none };
+            return Err(usage_of(command, format!("`{}` {what}", command.name)));
         }
-    }
-}
-
-impl Flag {
-    /// Whether `spelled`, dashes included, names this flag.
-    fn is_spelled(&self, spelled: &str) -> bool {
-        spelled.strip_prefix("--").is_some_and(|name| name == self.long)
-            || self.short.is_some_and(|letter| spelled == format!("-{letter}"))
-    }
-
-    fn apply(
-        &self,
-        command: &Command,
-        args: &mut Args,
-        value: Option<OsString>,
-    ) -> Result<(), Error> {
-        let result = match self.kind {
-            FlagKind::Switch(set) => {
-                set(args);
-                Ok(())
-            }
-            FlagKind::Value { set, .. } | FlagKind::List { set, .. } => {
-                set(args, value.as_deref().unwrap_or_default())
-            }
-            FlagKind::Optional { set, .. } => set(args, value.as_deref()),
-        };
-        result.map_err(|reason| {
-            let shown = value.unwrap_or_default();
-            let shown = shown.to_string_lossy();
-            let message = format!("`{shown}` is no value for `--{}`: {reason}", self.long);
-            usage(Some(command), &message, None)
-        })
+        Ok(Parsed::Run(command, args))
     }
 }
 
@@ -242,20 +178,14 @@ impl Flag {
 pub(super) fn known_flags(
     commands: Table,
     command: Option<&'static Command>,
-) -> Vec<&'static Flag> {
-    let own = |command: &'static Command| command.flags.iter().copied();
-    let flags: Vec<&Flag> = match command {
-        Some(command) => own(command).collect(),
-        None => commands.iter().copied().flat_map(own).collect(),
-    };
-    flags.into_iter().chain(GLOBAL_FLAGS.iter().copied()).collect()
+) -> Vec<&'static dyn AnyFlag> {
+    let rows = command.as_slice();
+    let rows = if rows.is_empty() { commands } else { rows };
+    rows.iter().flat_map(|row| row.flags).chain(GLOBAL_FLAGS).copied().collect()
 }
 
-fn check_counts(
-    command: &'static Command,
-    operands: &[OsString],
-    words: &[OsString],
-) -> Result<(), Error> {
+fn check_operands(command: &Command, args: &Args) -> Result<(), Error> {
+    let Args { operands, words, .. } = args;
     let missing = |operand: &Operand| {
         usage_of(command, format!("`{}` needs the operand {}", command.name, operand.name))
     };
@@ -263,23 +193,18 @@ fn check_counts(
     if let Some(operand) = command.operands.iter().filter(needed).nth(operands.len()) {
         return Err(missing(operand));
     }
-    let is_words = |o: &&Operand| matches!(o.count, Count::Words { .. });
-    let limit = command.operands.iter().filter(|o| !is_words(o)).count();
+    let limit = command.operands.iter().filter(|operand| !operand.is_words()).count();
     let unlimited = |o: &Operand| matches!(o.count, Count::Any | Count::Many | Count::Rest);
     if let Some(extra) = operands.get(limit)
         && !command.operands.iter().any(unlimited)
     {
-        let extra = extra.to_string_lossy();
-        return Err(usage_of(
-            command,
-            format!("unexpected operand `{extra}` of `{}`", command.name),
-        ));
+        let message = format!("unexpected operand `{}` of `{}`", extra.display(), command.name);
+        return Err(usage_of(command, message));
     }
     check_choices(command, operands)?;
-    match command.operands.iter().find(is_words) {
-        Some(operand) if operand.count == (Count::Words { required: true }) && words.is_empty() => {
-            Err(missing(operand))
-        }
+    let required = Count::Words { required: true };
+    match command.operands.iter().find(|operand| operand.count == required) {
+        Some(operand) if words.is_empty() => Err(missing(operand)),
         _ => Ok(()),
     }
 }
@@ -291,7 +216,7 @@ fn check_choices(command: &Command, operands: &[OsString]) -> Result<(), Error> 
             continue;
         }
         let near = nearest(&given, choices.iter().copied());
-        let message = format!("`{given}` is no {} of `{}`", operand.name, command.name);
+        let message = format!("unknown {} `{given}` of `{}`", operand.name, command.name);
         let error = Error::new(Kind::Usage, did_you_mean(&message, near));
         let known = format!("{} is {}", operand.name, one_of(choices));
         return Err(if near.is_some() { error } else { error.hint(known) });
@@ -309,6 +234,6 @@ fn usage(command: Option<&Command>, message: &str, near: Option<&str>) -> Error 
 }
 
 /// A usage error that shows how the command is used.
-pub(crate) fn usage_of(command: &Command, message: String) -> Error {
-    Error::new(Kind::Usage, message).hint(format!("usage: {}", super::help::synopsis(command)))
+pub(crate) fn usage_of(command: &Command, message: impl Into<String>) -> Error {
+    Error::new(Kind::Usage, message).hint(format!("usage: {}", synopsis(command)))
 }

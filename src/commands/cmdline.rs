@@ -3,14 +3,12 @@
 use super::images::make_reachable;
 use super::start::ARGS;
 use super::start::changes::options;
-use super::start::plan::{StartOptions, injected, likely_port, own_argv};
+use super::start::plan::{StartOptions, check_arguments, injected, likely_port, own_argv};
 use super::target::Target;
+use crate::cli::Command;
 use crate::cli::spec;
-use crate::cli::{Args, Command, Outcome, Run};
-use crate::config::Config;
 use crate::config::scope::Choices;
-use crate::error::Kind;
-use crate::report::Report;
+use crate::report::{Outcome, Report};
 use crate::vm::Look;
 
 pub(crate) static COMMAND: Command = Command {
@@ -20,22 +18,21 @@ pub(crate) static COMMAND: Command = Command {
               that is chosen at start is the one that the VM has, or most likely would have.",
     operands: &[spec::VM, ARGS],
     flags: &[&spec::SET],
-    failure_code: Kind::exit_code,
-    run: Run::Once(run),
+    check: |args| check_arguments(&args.words),
+    ..Command::DEFAULT
 };
 
-fn run(args: &Args) -> Outcome {
-    let config = Config::load(args)?;
-    let target = Target::new(&config, args, &args.vm(), args.log())?;
+pub(super) fn run(target: &Target) -> Outcome {
+    let config = target.config;
     let vm = target.vm()?;
     let running =
         Look::by_files(&target.paths)?.running_record()?.map(|instance| instance.ssh_port);
-    let port = vm.port.fixed().or(running).unwrap_or_else(|| likely_port(&config, vm));
-    let start = StartOptions::of(args);
-    let mut argv = own_argv(&target, vm, &start, port)?;
-    argv.extend(injected(&target, vm)?);
-    let choices = Choices { ssh_port: Some(port), set: start.set };
-    make_reachable(&config, vm, &choices)?;
+    let port = vm.port.fixed().or(running).unwrap_or_else(|| likely_port(config, vm));
+    let start = StartOptions::of(target.args);
+    let mut argv = own_argv(target, vm, &start, port)?;
+    argv.extend(injected(target, vm)?);
+    let choices = Choices { ssh_port: Some(port), set: &start.set };
+    make_reachable(config, vm, &choices)?;
     let words: Vec<String> = argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     Ok(Report::new(options(&words).join(" \\\n    ") + "\n", words.iter().collect()))
 }

@@ -4,8 +4,8 @@
 //! Each line is a word, followed by a tab and its meaning. The command reads the configuration and
 //! the headers of disks. It runs no program, asks no QEMU, and prints nothing on an error.
 
-use super::COMMANDS;
 use super::start::plan::{StartOptions, likely_port, own_argv};
+use super::table;
 use super::target::Target;
 use crate::cli::Args;
 use crate::cli::complete::bash::Line;
@@ -86,7 +86,7 @@ struct Offer {
 }
 
 fn offer(before: &[OsString], current: &OsStr) -> Option<Offer> {
-    let place = place(COMMANDS, before.to_vec(), current)?;
+    let place = place(&table(), before.to_vec(), current)?;
     let prefix = place.prefix.as_bytes().to_vec();
     let named = |names: Vec<String>, help| {
         let others = |name: &String| !place.operands.iter().any(|operand| operand == &**name);

@@ -2,21 +2,19 @@
 
 use crate::cli::complete::{SHELLS, script};
 use crate::cli::spec::{Count, Operand};
-use crate::cli::{Args, Command, Outcome, Run};
+use crate::cli::{Args, Command};
 use crate::error::{Error, Kind};
-use crate::report::Report;
+use crate::report::{Outcome, Report};
 
 pub(crate) static COMMAND: Command = Command {
     name: "completions",
     about: "Print what completes command lines in a shell",
     details: "Names of VMs are completed as they are configured at the time.",
     operands: &[Operand::new("SHELL", Count::One).one_of(SHELLS)],
-    flags: &[],
-    failure_code: Kind::exit_code,
-    run: Run::Once(run),
+    ..Command::DEFAULT
 };
 
-fn run(args: &Args) -> Outcome {
+pub(super) fn run(args: &Args) -> Outcome {
     let shell = args.operands[0].to_string_lossy().into_owned();
     let no_shell = || Error::new(Kind::Usage, format!("`{shell}` has no script"));
     let script = script(&shell).ok_or_else(no_shell)?.to_string();

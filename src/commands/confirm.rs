@@ -1,19 +1,18 @@
 //! Asks a person before a user's data is destroyed. A script is never asked.
 
 use crate::cli::Args;
-use crate::cli::spec::Flag;
+use crate::cli::flag::Flag;
 use crate::error::{Error, io_reason};
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 
 /// The longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 1024;
 
-pub(super) static YES: Flag =
-    Flag::switch("yes", |args| args.yes = true, "Do not ask before data is destroyed").short('y');
+pub(super) static YES: Flag = Flag::switch("yes", "Do not ask before data is destroyed").short('y');
 
 /// Whether to ask: there is a person at a terminal, and `--yes` was not given.
 pub(super) fn is_wanted(args: &Args) -> bool {
-    !args.yes && io::stdin().is_terminal() && io::stderr().is_terminal()
+    !args.has(&YES) && io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
 /// Asks whether to go on, if [`is_wanted`] says so. `loss` is a sentence without its full stop that

@@ -2,13 +2,13 @@
 
 use super::output::show;
 use super::target::Target;
-use crate::cli::spec::{self, Flag};
-use crate::cli::{Args, Command, Outcome, Run, usage_of};
-use crate::config::Config;
+use crate::cli::flag::{Flag, Takes};
+use crate::cli::spec;
+use crate::cli::{Args, Command, usage_of};
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::out::{self, Collected, Reader};
-use crate::report::Report;
+use crate::report::{Outcome, Report};
 use crate::system::tty::Raw;
 use crate::text::{Search, sanitized};
 use crate::vm::console::{self, Console};
@@ -39,29 +39,23 @@ pub(crate) static COMMAND: Command = Command {
               `console = true`.",
     operands: &[spec::VM],
     flags: &[&IDLE_FLAG, &UNTIL, &TIMEOUT],
-    failure_code: Kind::exit_code,
-    run: Run::Once(run),
+    check,
+    ..Command::DEFAULT
 };
 
-static IDLE_FLAG: Flag = Flag::value(
-    "idle",
-    "SECONDS",
-    |args, value| {
-        args.idle = Some(spec::seconds(value)?);
-        Ok(())
-    },
-    "After the input, leave at such a silence (default 1)",
-);
-static UNTIL: Flag = Flag::value(
+static IDLE_FLAG: Flag<Duration> =
+    Flag::seconds("idle", "After the input, leave at such a silence (default 1)");
+static UNTIL: Flag<Vec<u8>> = Flag::new(
     "until",
-    "TEXT",
-    |args, value| {
-        args.until = value.as_bytes().to_vec();
-        if value.is_empty() { Err("the text is empty".into()) } else { Ok(()) }
+    Takes::Value("TEXT"),
+    |value| match value.as_bytes() {
+        [] => Err("the text is empty".into()),
+        text => Ok(text.to_vec()),
     },
     "After the input, leave when the guest has said TEXT",
 );
-static TIMEOUT: Flag = Flag::timeout("Give up after this long (default: never)");
+static TIMEOUT: Flag<Duration> =
+    Flag::seconds("timeout", "Give up after this long (default: never)");
 
 /// An event at one of the two ends.
 enum Event {
@@ -84,32 +78,35 @@ enum End {
     Stopped(Ending),
 }
 
-fn run(args: &Args) -> Outcome {
-    let typed = io::stdin().is_terminal();
-    if args.json && typed {
+fn check(args: &Args) -> Result<(), Error> {
+    if args.json() && io::stdin().is_terminal() {
         let message = "`--json` needs a standard input that ends, and no terminal";
-        return Err(usage_of(&COMMAND, message.into()));
+        return Err(usage_of(&COMMAND, message));
     }
-    if args.idle.is_some() && !args.until.is_empty() {
-        let message = "`console` takes `--idle` or `--until`, not both";
-        return Err(usage_of(&COMMAND, message.into()));
+    if args.has(&IDLE_FLAG) && args.has(&UNTIL) {
+        return Err(usage_of(&COMMAND, "`console` takes `--idle` or `--until`, not both"));
     }
-    let config = Config::load(args)?;
-    let target = Target::new(&config, args, &args.vm(), args.log())?;
+    Ok(())
+}
+
+pub(super) fn run(target: &Target) -> Outcome {
+    let (args, typed) = (target.args, io::stdin().is_terminal());
     look::running(&target.name, &target.paths)?;
     if !console::is_there(&target.paths) {
-        return Err(without(&target));
+        return Err(without(target));
     }
     let mut console = Console::open(&target.name, &target.paths, &target.log)?;
-    let mut talk = Talk::new(&target);
-    let end = if typed { on_terminal(&mut console, &mut talk) } else { talk.run(&console, false) };
+    let until = args.value(&UNTIL);
+    let mut dialog = Dialog::new(target, until.as_deref());
+    let end =
+        if typed { on_terminal(&mut console, &mut dialog) } else { dialog.run(&console, false) };
     let end = end.and_then(|end| match end {
         Some(end) => Ok(end),
-        None => talk.ended(&mut console).map(End::Stopped),
+        None => dialog.ended(&mut console).map(End::Stopped),
     });
     let end = end.map_err(|error| {
-        let text = talk.collected.text();
-        if args.json {
+        let text = dialog.collected.text();
+        if args.json() {
             error.after_reading("text", &text).of_vm(&target.name, false)
         } else {
             error
@@ -126,7 +123,7 @@ fn run(args: &Args) -> Outcome {
         "",
         [
             ("name", Value::from(&target.name)),
-            ("text", talk.collected.text().into()),
+            ("text", dialog.collected.text().into()),
             ("end", end.into()),
             ("reason", reason.into()),
         ],
@@ -134,12 +131,12 @@ fn run(args: &Args) -> Outcome {
 }
 
 /// Connects a terminal. Its mode is restored before any further message.
-fn on_terminal(console: &mut Console, talk: &mut Talk) -> Result<Option<End>, Error> {
-    let Target { name, log, .. } = talk.target;
+fn on_terminal(console: &mut Console, dialog: &mut Dialog) -> Result<Option<End>, Error> {
+    let Target { name, log, .. } = dialog.target;
     log.note(&format!("this is the console of VM `{name}`; Ctrl-] leaves it"));
-    talk.show_tail()?;
+    dialog.show_tail()?;
     let raw = Raw::new(log)?;
-    let end = talk.run(console, true);
+    let end = dialog.run(console, true);
     raw.restore()?;
     // The guest's last line may be incomplete.
     if out::is_terminal() {
@@ -157,13 +154,13 @@ fn without(target: &Target) -> Error {
     let configured = target.vm().is_ok_and(|vm| vm.console);
     let error = Error::failed(format!("VM `{name}` runs without a console"));
     error.hint(if configured {
-        format!("it is configured by now: `qqmgr restart {name}` gives the VM one")
+        format!("the configuration has one now: `qqmgr restart {name}` gives the VM one")
     } else {
         format!("put `console = true` into `[vm.{name}]`, and restart the VM")
     })
 }
 
-struct Talk<'a> {
+struct Dialog<'a> {
     target: &'a Target<'a>,
     deadline: Option<Instant>,
     /// Finds the text that is waited for, if there is one.
@@ -172,12 +169,17 @@ struct Talk<'a> {
     collected: Collected,
 }
 
-impl<'a> Talk<'a> {
-    fn new(target: &'a Target<'a>) -> Self {
+impl<'a> Dialog<'a> {
+    fn new(target: &'a Target<'a>, until: Option<&'a [u8]>) -> Self {
         let args = target.args;
-        let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
-        let search = Some(args.until.as_slice()).filter(|text| !text.is_empty()).map(Search::new);
-        Self { target, deadline, search, found: false, collected: Collected::default() }
+        let deadline = args.value(&TIMEOUT).map(|timeout| Instant::now() + timeout);
+        Self {
+            target,
+            deadline,
+            search: until.map(Search::new),
+            found: false,
+            collected: Collected::default(),
+        }
     }
 
     /// Shows the end of the earlier output. The terminal would answer a query in it now, so those
@@ -194,7 +196,7 @@ impl<'a> Talk<'a> {
     /// Runs until the session is over; `None` if QEMU has closed the console.
     fn run(&mut self, console: &Console, typed: bool) -> Result<Option<End>, Error> {
         let (sender, events) = mpsc::sync_channel(PIECES_MAX);
-        let (output, input) = (console.mouth()?, console.ear(typed)?);
+        let (output, input) = (console.reader()?, console.writer(typed)?);
         let of_input = sender.clone();
         // The threads end with this process at the latest.
         let started = thread::Builder::new().spawn(move || pass_output(output, &sender));
@@ -209,7 +211,7 @@ impl<'a> Talk<'a> {
 
     fn listen(&mut self, events: &Receiver<Event>) -> Result<Option<End>, Error> {
         let args = self.target.args;
-        let idle = self.search.is_none().then(|| args.idle.unwrap_or(IDLE));
+        let idle = self.search.is_none().then(|| args.value(&IDLE_FLAG).unwrap_or(IDLE));
         // Set when the input ends.
         let mut idle_at = None;
         let mut input_ended = false;
@@ -227,7 +229,7 @@ impl<'a> Talk<'a> {
                 Ok(Event::OutputEnded) | Err(RecvTimeoutError::Disconnected) => return Ok(None),
                 Err(RecvTimeoutError::Timeout) => {
                     if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                        let seconds = args.timeout.unwrap_or_default().as_secs_f64();
+                        let seconds = args.value(&TIMEOUT).unwrap_or_default().as_secs_f64();
                         let message = format!("waited {seconds} s for {}", self.awaited());
                         return Err(Error::new(Kind::TimedOut, message));
                     }
@@ -244,7 +246,7 @@ impl<'a> Talk<'a> {
     /// Takes output of the guest: writes it, or collects it for `--json`.
     fn take(&mut self, bytes: &[u8]) -> Result<Reader, Error> {
         self.found |= self.search.as_mut().is_some_and(|search| search.has_found(bytes));
-        if !self.target.args.json {
+        if !self.target.args.json() {
             return out::write(bytes);
         }
         self.collected.add(bytes).map(|()| Reader::There)

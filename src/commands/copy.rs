@@ -2,11 +2,10 @@
 
 use super::target::Target;
 use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command, Outcome, Run};
-use crate::config::Config;
+use crate::cli::{Args, Command};
 use crate::error::{Error, Kind};
 use crate::json::Value;
-use crate::report::Report;
+use crate::report::{Outcome, Report};
 use crate::ssh::copy::{Copy, copy};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -17,10 +16,8 @@ pub(crate) static PUT: Command = Command {
     details: "REMOTE starts from the guest user's home, unless it is absolute.",
     operands: &[spec::VM, Operand::new("LOCAL", Count::Many), Operand::new("REMOTE", Count::One)],
     flags: &[&spec::WAIT],
-    failure_code: Kind::exit_code,
-    run: Run::Once(|args| {
-        run(args, |from, to| Copy::Put { from: from.iter().map(PathBuf::from).collect(), to })
-    }),
+    check,
+    ..Command::DEFAULT
 };
 
 pub(crate) static GET: Command = Command {
@@ -30,27 +27,40 @@ pub(crate) static GET: Command = Command {
               are expanded there.",
     operands: &[spec::VM, Operand::new("REMOTE", Count::Many), Operand::new("LOCAL", Count::One)],
     flags: &[&spec::WAIT],
-    failure_code: Kind::exit_code,
-    run: Run::Once(|args| run(args, |from, to| Copy::Get { from: from.to_vec(), to: to.into() })),
+    check,
+    ..Command::DEFAULT
 };
 
-fn run(args: &Args, direction: fn(&[OsString], OsString) -> Copy) -> Outcome {
-    let [_, from @ .., to] = args.operands.as_slice() else {
-        return Err(Error::failed("nothing to copy"));
-    };
-    if let Some(detached) = args.detached.as_ref().filter(|detached| detached.word == *to) {
+fn check(args: &Args) -> Result<(), Error> {
+    let to = args.operands.last();
+    if let (Some(detached), Some(to)) = (&args.detached, to)
+        && detached.word == *to
+    {
         let message = format!("`{}` may be meant for `--{}`", to.display(), detached.flag);
         return Err(Error::new(Kind::Usage, message).hint(detached.hint()));
     }
-    let config = Config::load(args)?;
-    let guest = Target::new(&config, args, &args.vm(), args.log())?.guest(true)?;
-    copy(&guest, &direction(from, to.clone()), !args.json)?;
+    Ok(())
+}
+
+pub(super) fn put(target: &Target) -> Outcome {
+    run(target, |from, to| Copy::Put { from: from.iter().map(PathBuf::from).collect(), to })
+}
+
+pub(super) fn get(target: &Target) -> Outcome {
+    run(target, |from, to| Copy::Get { from: from.to_vec(), to: to.into() })
+}
+
+fn run(target: &Target, direction: fn(&[OsString], OsString) -> Copy) -> Outcome {
+    let [_, from @ .., to] = target.args.operands.as_slice() else {
+        return Err(Error::failed("nothing to copy"));
+    };
+    copy(&target.guest(true)?, &direction(from, to.clone()), !target.args.json())?;
     let text = |name: &OsStr| Value::from(name.to_string_lossy().into_owned());
     // Nothing is printed on success, as by cp and scp.
     Ok(Report::of(
         "",
         [
-            ("name", args.vm().into_owned().into()),
+            ("name", (&target.name).into()),
             ("from", from.iter().map(|name| text(name)).collect()),
             ("to", text(to)),
         ],

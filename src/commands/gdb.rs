@@ -3,10 +3,11 @@
 use super::start::begin::{Debuggee, Start};
 use super::start::plan::StartOptions;
 use super::target::Target;
-use crate::cli::spec::{self, Count, Flag, Operand};
-use crate::cli::{Args, Command, Outcome, Run};
-use crate::config::Config;
+use crate::cli::flag::Flag;
+use crate::cli::spec::{self, Count, Operand};
+use crate::cli::{Args, Command};
 use crate::error::{Error, Kind};
+use crate::report::Outcome;
 use crate::vm::gdb::{self, Gdb};
 use crate::vm::lock::{LOCK_WAIT, lock};
 use crate::vm::look;
@@ -19,26 +20,25 @@ pub(crate) static COMMAND: Command = Command {
               `run` starts it. ARGS go to gdb. The exit code is gdb's.",
     operands: &[spec::VM, Operand::new("ARGS", Count::Words { required: false })],
     flags: &[&GUEST],
-    failure_code: Kind::exit_code,
-    run: Run::Once(run),
+    check,
+    ..Command::DEFAULT
 };
 
-static GUEST: Flag = Flag::switch(
-    "guest",
-    |args| args.guest = true,
-    "Attach to the guest of a VM that runs, and not to QEMU",
-);
+static GUEST: Flag =
+    Flag::switch("guest", "Attach to the guest of a VM that runs, and not to QEMU");
 
-fn run(args: &Args) -> Outcome {
-    if args.json {
+fn check(args: &Args) -> Result<(), Error> {
+    if args.json() {
         return Err(Error::new(Kind::Usage, "`gdb` has no result that could be JSON")
             .hint("`qqmgr gdb VM -- -batch -ex COMMAND` prints what gdb says of it"));
     }
+    Ok(())
+}
+
+pub(super) fn run(target: &Target) -> Outcome {
     let gdb = Gdb::find()?;
-    let config = Config::load(args)?;
-    let target = Target::new(&config, args, &args.vm(), args.log())?;
-    let gdb = if args.guest { guest(gdb, &target)? } else { qemu(gdb, &target)? };
-    Err(gdb.replace_us(&args.words, &target.log))
+    let gdb = if target.args.has(&GUEST) { guest(gdb, target)? } else { qemu(gdb, target)? };
+    Err(gdb.replace_us(&target.args.words, &target.log))
 }
 
 fn guest(gdb: Gdb, target: &Target) -> Result<Gdb, Error> {

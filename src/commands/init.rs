@@ -1,16 +1,16 @@
 //! Writes a new file. `qqmgr init`
 
-use crate::cli::spec::Flag;
-use crate::cli::{Args, Command, Outcome, Run, usage_of};
+use crate::cli::flag::{Flag, Takes, utf8};
+use crate::cli::{Args, Command, usage_of};
 use crate::config::Config;
 use crate::config::schema::with_comments;
 use crate::config::values::{is_url, sha256};
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::hint;
 use crate::image::build::Maker;
 use crate::image::fetch::{PATIENCE_DEFAULT, Wanted};
 use crate::json::Value;
-use crate::report::Report;
+use crate::report::{Outcome, Report};
 use crate::source::Source;
 use crate::system::files;
 use std::io::ErrorKind;
@@ -28,31 +28,29 @@ pub(crate) static COMMAND: Command = Command {
     details: "Into the current directory, or to the FILE of `-c`. A file that is there is\n\
               never overwritten. With `--image`, `qqmgr start dev --wait` and `qqmgr ssh dev`\n\
               are all that it takes from there.",
-    operands: &[],
     flags: &[&IMAGE, &CHECKSUM],
-    failure_code: Kind::exit_code,
-    run: Run::Once(run),
+    check,
+    ..Command::DEFAULT
 };
 
-static IMAGE: Flag = Flag::value(
+static IMAGE: Flag<String> = Flag::new(
     "image",
-    "FILE_OR_URL",
-    |args, value| {
-        let text = value.to_str().ok_or("it is not UTF-8")?;
-        args.image = Some(text.to_string());
+    Takes::Value("FILE_OR_URL"),
+    |value| {
+        let text = utf8(value)?;
         if ["{{", "<<", "\n"].iter().any(|special| text.contains(special)) {
             return Err("a configuration would read it as something else".into());
         }
-        if text.is_empty() { Err("the name is empty".into()) } else { Ok(()) }
+        if text.is_empty() { Err("the name is empty".into()) } else { Ok(text) }
     },
     "With a disk on this base, an image with cloud-init",
 );
-static CHECKSUM: Flag = Flag::value(
+static CHECKSUM: Flag<String> = Flag::new(
     "checksum",
-    "SUM",
-    |args, value| {
-        args.sha256 = sha256(&value.to_string_lossy());
-        args.sha256.as_ref().map(|_| ()).ok_or("it takes 64 hexadecimal digits".into())
+    Takes::Value("SUM"),
+    |value| {
+        let sum = sha256(&value.to_string_lossy());
+        sum.ok_or_else(|| "it takes 64 hexadecimal digits".into())
     },
     "The SHA-256 that the base must have",
 );
@@ -65,16 +63,20 @@ struct Image {
     virtual_bytes: Option<u64>,
 }
 
-fn run(args: &Args) -> Outcome {
-    let file = args.config.clone().unwrap_or_else(|| NAME.into());
-    if args.sha256.is_some() && args.image.is_none() {
-        return Err(usage_of(&COMMAND, "`--checksum` is that of an `--image`".into()));
+fn check(args: &Args) -> Result<(), Error> {
+    if args.has(&CHECKSUM) && !args.has(&IMAGE) {
+        return Err(usage_of(&COMMAND, "`--checksum` is that of an `--image`"));
     }
+    Ok(())
+}
+
+pub(super) fn run(args: &Args) -> Outcome {
+    let file = args.config().unwrap_or_else(|| NAME.into());
     // Checked before anything is fetched.
     if file.symlink_metadata().is_ok() {
         return Err(is_there(&file));
     }
-    let image = args.image.as_ref().map(|base| Image::new(args, &file, base)).transpose()?;
+    let image = args.value(&IMAGE).map(|base| Image::new(args, &file, &base)).transpose()?;
     let content = image.as_ref().map_or_else(|| CONTENT.to_string(), Image::content);
     let content = with_comments(&content);
     write(&file, &content)?;
@@ -114,7 +116,8 @@ impl Image {
         let config = Config::parse(source, here.join(NAME), here.clone())?;
         let maker =
             Maker { config: &config, patience: PATIENCE_DEFAULT, exceeded: &|| None, log: &log };
-        let mut sum = args.sha256.clone();
+        let expected = args.value(&CHECKSUM);
+        let mut sum = expected.clone();
         let local = match (is_url(base), &sum) {
             (false, _) => Some(here.join(base)),
             (true, Some(_)) => None,
@@ -128,7 +131,7 @@ impl Image {
                 Some(fetched.file)
             }
         };
-        if let (Some(file), Some(sum)) = (&local, &args.sha256) {
+        if let (Some(file), Some(sum)) = (&local, &expected) {
             maker.verify(file, sum)?;
         }
         let looked_at = local.as_deref().map(|local| {

@@ -2,15 +2,15 @@
 
 use super::status::ended;
 use super::target::runs_unconfigured;
-use crate::cli::spec::Flag;
-use crate::cli::{Args, Command, Outcome, Run};
+use crate::cli::flag::Flag;
+use crate::cli::{Args, Command};
 use crate::config::Config;
 use crate::config::vm::Vm;
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::{
     Align::{Left, Right},
-    Report, Table,
+    Outcome, Report, Table,
 };
 use crate::system::files;
 use crate::vm::events::End;
@@ -26,15 +26,13 @@ pub(crate) static COMMAND: Command = Command {
     details: "Those of the configuration in its order, then those that run without being in\n\
               it any more. With `-q` alone those of the configuration only. A live VM is\n\
               `running` here whatever its guest does; `status` asks QEMU.",
-    operands: &[],
     flags: &[&QUIET, &RUNNING],
-    failure_code: Kind::exit_code,
-    run: Run::Each(run),
+    ..Command::DEFAULT
 };
 
 pub(super) static QUIET: Flag =
-    Flag::switch("quiet", |args| args.quiet = true, "Print only the names, one a line").short('q');
-static RUNNING: Flag = Flag::switch("running", |args| args.running = true, "Only the VMs that run");
+    Flag::switch("quiet", "Print only the names, one a line").short('q');
+static RUNNING: Flag = Flag::switch("running", "Only the VMs that run");
 
 struct Entry {
     name: String,
@@ -49,7 +47,7 @@ struct Entry {
 }
 
 /// Reports the VMs, and then the errors of those that are broken.
-fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) {
+pub(super) fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) {
     let config = match Config::load(args) {
         Ok(config) => config,
         Err(error) => return tell(Err(error)),
@@ -57,8 +55,8 @@ fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) {
     let problems = config.all_problems(Vec::new());
     let errors = (!problems.is_empty()).then(|| Error::config(&config.source, problems));
     match errors {
-        Some(errors) if config.vms().is_empty() && !args.quiet => tell(Err(errors)),
-        Some(errors) if !args.quiet && !args.json => {
+        Some(errors) if config.vms().is_empty() && !args.has(&QUIET) => tell(Err(errors)),
+        Some(errors) if !args.has(&QUIET) && !args.json() => {
             tell(list(args, &config));
             tell(Err(errors));
         }
@@ -67,7 +65,7 @@ fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) {
 }
 
 fn list(args: &Args, config: &Config) -> Outcome {
-    if args.quiet && !args.running {
+    if args.has(&QUIET) && !args.has(&RUNNING) {
         return Ok(Report::names(config.names()));
     }
     visible::check()?;
@@ -96,10 +94,10 @@ fn list(args: &Args, config: &Config) -> Outcome {
         runs_unconfigured(config, &paths).then(|| Entry::new(name, None, &paths, look()))
     });
     let mut entries: Vec<Entry> = configured.chain(running).collect();
-    if args.running {
+    if args.has(&RUNNING) {
         entries.retain(|entry| entry.state != State::Stopped);
     }
-    if args.quiet {
+    if args.has(&QUIET) {
         return Ok(Report::names(entries.into_iter().map(|entry| entry.name)));
     }
     Ok(report(&entries))

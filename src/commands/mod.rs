@@ -1,6 +1,6 @@
-//! The commands, one file each: a row for the table, what the command does, and what it reports.
-//! Shared parts are the choice of VMs ([`fleet`], [`target`]), a VM's images ([`images`]),
-//! what it is started with and its start ([`start`]).
+//! The commands, one file each: its name, flags and help, what it does, and what it reports. The
+//! table says which VMs each works on. Shared parts are the choice of VMs ([`vms`], [`target`]), a
+//! VM's images ([`images`]), what it is started with and its start ([`start`]).
 
 mod check;
 mod cmdline;
@@ -10,7 +10,6 @@ mod confirm;
 mod console;
 mod control;
 mod copy;
-mod fleet;
 mod gdb;
 pub(crate) mod help;
 mod images;
@@ -20,6 +19,7 @@ mod input;
 mod list;
 mod monitor;
 mod output;
+mod parallel;
 mod qmp;
 mod restart;
 mod run;
@@ -33,43 +33,81 @@ mod stats;
 mod status;
 mod stop;
 mod target;
+mod vms;
 mod wait;
 mod watching;
 
-use crate::cli::Command;
+use crate::cli::{Args, Command};
+use crate::report::Outcome;
+use Run::{AllAtOnce, Plain, Several, Vm, Vms};
+use target::Target;
+use vms::Scope;
+
+/// How a command is run, and on which VMs.
+enum Run {
+    /// On no VM, or on VMs that it finds by itself.
+    Plain(fn(&Args) -> Outcome),
+    /// On the VM that the first operand names.
+    Vm(fn(&Target) -> Outcome),
+    /// On each VM that the operands or `--all` name, on several at the same time.
+    Vms(Scope, fn(&Target) -> Outcome),
+    /// On each VM that the operands or `--all` name, on all of them at the same time.
+    AllAtOnce(Scope, fn(&Target) -> Outcome),
+    /// Like `Plain`, for a command that gives several outcomes.
+    Several(fn(&Args, &mut dyn FnMut(Outcome))),
+}
 
 /// All commands, in help order.
-pub(crate) static COMMANDS: &[&Command] = &[
-    &start::COMMAND,
-    &stop::COMMAND,
-    &restart::COMMAND,
-    &status::COMMAND,
-    &stats::COMMAND,
-    &list::COMMAND,
-    &wait::COMMAND,
-    &output::SERIAL,
-    &output::LOG,
-    &console::COMMAND,
-    &control::PAUSE,
-    &control::RESUME,
-    &control::RESET,
-    &control::POWERDOWN,
-    &control::NMI,
-    &sendkey::COMMAND,
-    &qmp::COMMAND,
-    &monitor::COMMAND,
-    &snapshot::COMMAND,
-    &screenshot::COMMAND,
-    &ssh::COMMAND,
-    &copy::PUT,
-    &copy::GET,
-    &run::COMMAND,
-    &gdb::COMMAND,
-    &check::COMMAND,
-    &cmdline::COMMAND,
-    &ssh_config::COMMAND,
-    &img::COMMAND,
-    &init::COMMAND,
-    &completions::COMMAND,
-    &help::COMMAND,
+static COMMANDS: &[(&Command, Run)] = &[
+    (&start::COMMAND, Vms(Scope::Configured, start::run)),
+    (&stop::COMMAND, Vms(Scope::All, stop::run)),
+    (&restart::COMMAND, Vms(Scope::Configured, restart::run)),
+    (&status::COMMAND, Vms(Scope::All, status::run)),
+    (&stats::COMMAND, Several(stats::run)),
+    (&list::COMMAND, Several(list::run)),
+    // An event of one VM is reported without waiting for the others.
+    (&wait::COMMAND, AllAtOnce(Scope::All, wait::run)),
+    (&output::SERIAL, Vm(output::serial)),
+    (&output::LOG, Vm(output::log)),
+    (&console::COMMAND, Vm(console::run)),
+    (&control::PAUSE, Vms(Scope::Running, control::pause)),
+    (&control::RESUME, Vms(Scope::Running, control::resume)),
+    (&control::RESET, Vms(Scope::Running, control::reset)),
+    (&control::POWERDOWN, Vms(Scope::Running, control::powerdown)),
+    (&control::NMI, Vms(Scope::Running, control::nmi)),
+    (&sendkey::COMMAND, Vm(sendkey::run)),
+    (&qmp::COMMAND, Vm(qmp::run)),
+    (&monitor::COMMAND, Several(monitor::run)),
+    (&snapshot::COMMAND, Plain(snapshot::run)),
+    (&screenshot::COMMAND, Vm(screenshot::run)),
+    (&ssh::COMMAND, Vm(ssh::run)),
+    (&copy::PUT, Vm(copy::put)),
+    (&copy::GET, Vm(copy::get)),
+    (&run::COMMAND, Vm(run::run)),
+    (&gdb::COMMAND, Vm(gdb::run)),
+    (&check::COMMAND, Plain(check::run)),
+    (&cmdline::COMMAND, Vm(cmdline::run)),
+    (&ssh_config::COMMAND, Plain(ssh_config::run)),
+    (&img::COMMAND, Several(img::run)),
+    (&init::COMMAND, Plain(init::run)),
+    (&completions::COMMAND, Plain(completions::run)),
+    (&help::COMMAND, Plain(help::run)),
 ];
+
+/// The commands as [`crate::cli`] needs them.
+pub(crate) fn table() -> Vec<&'static Command> {
+    COMMANDS.iter().map(|(command, _)| *command).collect()
+}
+
+/// Runs the command, and reports each outcome as it comes.
+pub(crate) fn run(command: &Command, args: &Args, tell: &mut dyn FnMut(Outcome)) {
+    let row = COMMANDS.iter().find(|(row, _)| row.name == command.name);
+    match row.map(|(_, run)| run) {
+        Some(Plain(run)) => tell(run(args)),
+        Some(Vm(run)) => tell(vms::one(args, &args.vm(), run)),
+        Some(Vms(scope, run)) => vms::each(args, *scope, vms::parallel_max(), tell, *run),
+        Some(AllAtOnce(scope, run)) => vms::each(args, *scope, usize::MAX, tell, *run),
+        Some(Several(run)) => run(args, tell),
+        None => {}
+    }
+}

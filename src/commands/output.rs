@@ -2,13 +2,13 @@
 //! logged.
 
 use super::target::Target;
-use crate::cli::spec::{self, Flag, Lines};
-use crate::cli::{Args, Command, Outcome, Run, usage_of};
-use crate::config::Config;
-use crate::error::{Error, Kind};
+use crate::cli::flag::{Flag, Takes};
+use crate::cli::spec;
+use crate::cli::{Args, Command, usage_of};
+use crate::error::Error;
 use crate::json::Value;
 use crate::out::{self, Collected, Reader};
-use crate::report::Report;
+use crate::report::{Outcome, Report};
 use crate::terminal::Filter;
 use crate::vm::boots;
 use crate::vm::look;
@@ -25,8 +25,8 @@ pub(crate) static SERIAL: Command = Command {
     details: "All of it, or on a terminal the last 40 lines; of a VM that was stopped, too.",
     operands: &[spec::VM],
     flags: &[&FOLLOW, &LINES, &BOOT, &RAW],
-    failure_code: Kind::exit_code,
-    run: Run::Once(|args| run(&SERIAL, args, Source::Serial)),
+    check: |args| check(&SERIAL, args),
+    ..Command::DEFAULT
 };
 
 pub(crate) static LOG: Command = Command {
@@ -35,49 +35,50 @@ pub(crate) static LOG: Command = Command {
     details: "All of it, or on a terminal the last 40 lines; of a VM that was stopped, too.",
     operands: &[spec::VM],
     flags: &[&FOLLOW, &LINES, &RAW],
-    failure_code: Kind::exit_code,
-    run: Run::Once(|args| run(&LOG, args, Source::Log)),
+    check: |args| check(&LOG, args),
+    ..Command::DEFAULT
 };
 
-static FOLLOW: Flag = Flag::switch(
-    "follow",
-    |args| args.follow = true,
-    "Go on with what is added, until the VM is gone",
-)
-.short('f');
-static LINES: Flag = Flag::value(
+static FOLLOW: Flag =
+    Flag::switch("follow", "Go on with what is added, until the VM is gone").short('f');
+static LINES: Flag<Lines> = Flag::new(
     "lines",
-    "LINES",
-    |args, value| {
-        args.lines = Some(match value.to_str() {
-            Some("all") => Lines::All,
-            _ => Lines::Last(number(value).ok_or("it takes a number of lines, or `all`")?),
-        });
-        Ok(())
+    Takes::Value("LINES"),
+    |value| match value.to_str() {
+        Some("all") => Ok(Lines::All),
+        _ => match number(value) {
+            Some(count) => Ok(Lines::Last(count)),
+            None => Err("it takes a number of lines, or `all`".into()),
+        },
     },
     "Begin with the last LINES lines, or with `all`",
 )
 .short('n');
-static BOOT: Flag = Flag::value(
+/// The boot to show, counted back from the last one, which is 0.
+static BOOT: Flag<u32> = Flag::new(
     "boot",
-    "BOOT",
-    |args, value| {
+    Takes::Value("BOOT"),
+    |value| {
         let ago = value.to_str().and_then(|text| match text {
             "0" => Some(0),
             _ => number(OsStr::new(text.strip_prefix('-')?)),
         });
         let ago = ago.and_then(|ago| ago.try_into().ok());
-        args.boot = ago.ok_or("0 is the last boot, -1 the one before, and so on")?;
-        Ok(())
+        ago.ok_or_else(|| "0 is the last boot, -1 the one before, and so on".into())
     },
     "Show an earlier boot: -1 is the one before (default 0)",
 );
-static RAW: Flag =
-    Flag::switch("raw", |args| args.raw = true, "Keep no control sequences from a terminal");
+static RAW: Flag = Flag::switch("raw", "Keep no control sequences from a terminal");
 
 fn number(value: &OsStr) -> Option<u64> {
     let digits = |text: &&str| text.chars().all(|c| c.is_ascii_digit());
     value.to_str().filter(digits)?.parse().ok()
+}
+
+/// How many lines of an output, counted from its end.
+enum Lines {
+    All,
+    Last(u64),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,40 +87,51 @@ enum Source {
     Log,
 }
 
-fn run(command: &Command, args: &Args, source: Source) -> Outcome {
-    if args.follow && args.json {
-        let message = "`--follow` cannot be used with `--json`, whose document has an end";
-        return Err(usage_of(command, message.into()));
-    }
-    if args.follow && args.boot > 0 {
-        let message = "`--follow` is for the last boot: an earlier one gets no more output";
-        return Err(usage_of(command, message.into()));
-    }
-    let config = Config::load(args)?;
-    let target = Target::new(&config, args, &args.vm(), args.log())?;
+fn check(command: &Command, args: &Args) -> Result<(), Error> {
+    let wrong = match args.has(&FOLLOW) {
+        true if args.json() => "`--follow` cannot be used with `--json`, whose document has an end",
+        true if args.value(&BOOT).is_some_and(|boot| boot > 0) => {
+            "`--follow` is for the last boot: an earlier one gets no more output"
+        }
+        _ => return Ok(()),
+    };
+    Err(usage_of(command, wrong))
+}
+
+pub(super) fn serial(target: &Target) -> Outcome {
+    run(target, Source::Serial)
+}
+
+pub(super) fn log(target: &Target) -> Outcome {
+    run(target, Source::Log)
+}
+
+fn run(target: &Target, source: Source) -> Outcome {
+    let args = target.args;
+    let boot = args.value(&BOOT).unwrap_or(0);
     // Look for the process before the file: a new start replaces the file, which then belongs to
     // another process.
-    let process = look::find_anywhere(&target.paths)?.filter(|_| args.follow && args.boot == 0);
+    let process = look::find_anywhere(&target.paths)?.filter(|_| args.has(&FOLLOW) && boot == 0);
     let file = match source {
-        Source::Serial => boots::path(&target.paths, args.boot),
+        Source::Serial => boots::path(&target.paths, boot),
         Source::Log => target.paths.log.clone(),
     };
     let mut output = Output::open(&file)?;
     if !output.is_there() && process.is_none() {
-        return Err(nothing(&target, source));
+        return Err(missing(target, source, boot));
     }
     let default = if out::is_terminal() { Lines::Last(TERMINAL_LINES) } else { Lines::All };
-    if let Lines::Last(lines) = args.lines.unwrap_or(default) {
+    if let Lines::Last(lines) = args.value(&LINES).unwrap_or(default) {
         output.skip_to_last(lines)?;
     }
-    let text = if args.json {
+    let text = if args.json() {
         collect(&mut output)?
     } else {
-        show(&mut output, process.as_ref(), out::is_terminal() && !args.raw)?;
+        show(&mut output, process.as_ref(), out::is_terminal() && !args.has(&RAW))?;
         String::new()
     };
-    let boot = (source == Source::Serial)
-        .then(|| ("boot", Value::Number((-i64::from(args.boot)).to_string())));
+    let boot =
+        (source == Source::Serial).then(|| ("boot", Value::Number((-i64::from(boot)).to_string())));
     let name = [("name", Value::from(&target.name))];
     let rest = [("file", Value::from(&file)), ("text", text.into())];
     // Without `--json` everything has been written already.
@@ -152,13 +164,12 @@ fn collect(output: &mut Output) -> Result<String, Error> {
 }
 
 /// The error of an output that does not exist.
-fn nothing(target: &Target, source: Source) -> Error {
-    let (name, args) = (&target.name, target.args);
-    if source == Source::Serial && args.boot > 0 {
-        let boot = args.boot;
+fn missing(target: &Target, source: Source, boot: u32) -> Error {
+    let name = &target.name;
+    if boot > 0 {
         let message = format!("the serial output of boot -{boot} of VM `{name}` is not there");
         let hint = boots::kept(&target.paths).last().map_or_else(
-            || "none of an earlier boot is kept".into(),
+            || "no output of an earlier boot is kept".into(),
             |oldest| format!("`--boot` goes down to -{oldest}"),
         );
         return Error::failed(message).hint(hint);

@@ -1,15 +1,13 @@
 //! `qqmgr restart VM...`: stops and starts under one lock, so that no other command comes between.
 
-use super::fleet::{self, Known};
 use super::start::begin::{Start, TIMEOUT_DEFAULT};
-use super::start::plan::StartOptions;
+use super::start::plan::{StartOptions, check_arguments};
 use super::start::{ARGS, Started};
 use super::stop;
 use super::target::Target;
+use crate::cli::Command;
 use crate::cli::spec;
-use crate::cli::{Command, Outcome, Run};
-use crate::error::Kind;
-use crate::report::Report;
+use crate::report::{Outcome, Report};
 
 pub(crate) static COMMAND: Command = Command {
     name: "restart",
@@ -19,13 +17,11 @@ pub(crate) static COMMAND: Command = Command {
               the VM's own arguments, for this start.",
     operands: &[spec::VMS, ARGS],
     flags: &[&spec::ALL, &spec::WAIT, &spec::SET, &stop::TIMEOUT, &stop::FORCE, &stop::NO_KILL],
-    failure_code: Kind::exit_code,
-    run: Run::Each(|args, tell| {
-        fleet::each(&COMMAND, args, Known::Configured, tell, run);
-    }),
+    check: |args| stop::check(args).and_then(|()| check_arguments(&args.words)),
+    ..Command::DEFAULT
 };
 
-fn run(target: &Target) -> Outcome {
+pub(super) fn run(target: &Target) -> Outcome {
     let args = target.args;
     let mut start = Start::new(target, StartOptions::of(args))?;
     start.check_restart()?;

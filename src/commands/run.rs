@@ -5,12 +5,13 @@ use super::start::plan::StartOptions;
 use super::stop::{self, Unused};
 use super::target::Target;
 use super::wait;
-use crate::cli::spec::{self, Count, Flag, Operand};
-use crate::cli::{Args, Command, Outcome, Run};
+use crate::cli::flag::{Flag, Takes};
+use crate::cli::spec::{self, Count, Operand};
+use crate::cli::{Args, Command};
 use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::json::Value;
-use crate::report::Report;
+use crate::report::{Outcome, Report};
 use crate::ssh::copy::{Copy, copy};
 use crate::ssh::run::{Limits, Output, capture, run_attached};
 use crate::ssh::{FAILURE_CODE, Guest, end_shared_connection};
@@ -26,12 +27,15 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The exit code of timeout(1) for a timeout.
 const TIMED_OUT_CODE: u8 = 124;
 /// QEMU's option for `--fresh`.
 const SNAPSHOT: &str = "-snapshot";
+
+/// How long to wait for the guest's ssh server without `--wait`, which has the same default.
+const WAIT_DEFAULT: Duration = Duration::from_secs(300);
 
 pub(crate) static COMMAND: Command = Command {
     name: "run",
@@ -44,34 +48,25 @@ pub(crate) static COMMAND: Command = Command {
     operands: &[spec::VM, Operand::new("COMMAND", Count::Words { required: true })],
     flags: &[&spec::WAIT, &spec::SET, &PUT, &GET, &KEEP, &FRESH, &TIMEOUT],
     failure_code: |kind| if kind == Kind::TimedOut { TIMED_OUT_CODE } else { FAILURE_CODE },
-    run: Run::Once(run),
+    ..Command::DEFAULT
 };
 
-static PUT: Flag = Flag::list(
+static PUT: Flag<(OsString, OsString)> = Flag::new(
     "put",
-    "LOCAL:REMOTE",
-    |args, value| {
-        args.put.push(divided(value)?);
-        Ok(())
-    },
+    Takes::Values("LOCAL:REMOTE"),
+    divided,
     "Copy to the guest before the command",
 );
-static GET: Flag = Flag::list(
+static GET: Flag<(OsString, OsString)> = Flag::new(
     "get",
-    "REMOTE:LOCAL",
-    |args, value| {
-        args.get.push(divided(value)?);
-        Ok(())
-    },
+    Takes::Values("REMOTE:LOCAL"),
+    divided,
     "Copy from the guest after the command",
 );
-static KEEP: Flag = Flag::switch("keep", |args| args.keep = true, "Leave the VM running");
-static FRESH: Flag = Flag::switch(
-    "fresh",
-    |args| args.fresh = true,
-    "Forget what is written to disks (QEMU's -snapshot)",
-);
-static TIMEOUT: Flag = Flag::timeout("Give up on all of it after this long (default: never)");
+static KEEP: Flag = Flag::switch("keep", "Leave the VM running");
+static FRESH: Flag = Flag::switch("fresh", "Forget what is written to disks (QEMU's -snapshot)");
+static TIMEOUT: Flag<Duration> =
+    Flag::seconds("timeout", "Give up on all of it after this long (default: never)");
 
 /// Splits at the first colon; neither side may be empty.
 fn divided(value: &OsStr) -> Result<(OsString, OsString), String> {
@@ -84,10 +79,8 @@ fn divided(value: &OsStr) -> Result<(OsString, OsString), String> {
     Ok((OsString::from_vec(from.to_vec()), OsString::from_vec(to.to_vec())))
 }
 
-fn run(args: &Args) -> Outcome {
-    let config = Config::load(args)?;
-    let target = Target::new(&config, args, &args.vm(), args.log())?;
-    let mut job = Job::new(&target)?;
+pub(super) fn run(target: &Target) -> Outcome {
+    let mut job = Job::new(target)?;
     let begin = Instant::now();
     // The job's own error is reported even if the VM cannot be stopped, which is reported as well.
     let result = job.start().and_then(|ready| {
@@ -133,14 +126,16 @@ impl<'a> Job<'a> {
     /// Makes a job, and reports the errors that can be found before anything is started.
     fn new(target: &'a Target<'a>) -> Result<Self, Error> {
         let args = target.args;
-        for local in args.put.iter().map(|(local, _)| Path::new(local)) {
+        for (local, _) in &args.all(&PUT) {
+            let local = Path::new(local);
             local.metadata().map_err(|error| Error::io("read", local, &error))?;
         }
-        for local in args.get.iter().map(|(_, local)| Path::new(local)) {
+        for (_, local) in &args.all(&GET) {
+            let local = Path::new(local);
             let dir = Path::new(".").join(local.parent().unwrap_or(local));
             dir.metadata().map_err(|error| Error::io("write", local, &error))?;
         }
-        let deadline = args.timeout.map(Deadline::after);
+        let deadline = args.value(&TIMEOUT).map(Deadline::after);
         let limits = Limits { deadline, guest: None };
         Ok(Self { target, limits, guard: None, using: None })
     }
@@ -148,10 +143,11 @@ impl<'a> Job<'a> {
     /// Starts the VM if it is not running.
     fn start(&mut self) -> Result<Ready, Error> {
         let Target { config, args, name, paths, log } = self.target;
-        let arguments = if args.fresh { vec![SNAPSHOT.into()] } else { Vec::new() };
-        let options = StartOptions { set: &args.set, arguments, on_demand: !args.keep };
+        let arguments = if args.has(&FRESH) { vec![SNAPSHOT.into()] } else { Vec::new() };
+        let set = args.all(&spec::SET);
+        let options = StartOptions { set, arguments, on_demand: !args.has(&KEEP) };
         let mut start = Start::new(self.target, options)?;
-        if args.fresh {
+        if args.has(&FRESH) {
             check_blockdevs(name, start.plan()?.own_argv())?;
         }
         if look::find_anywhere(paths)?.is_none() {
@@ -166,12 +162,12 @@ impl<'a> Job<'a> {
             self.check_freshness()?;
         }
         self.using = Some(Use::new(paths, &lock)?);
-        if !args.keep {
+        if !args.has(&KEEP) {
             let stop = stop_command(config, name, args)?;
             self.guard = Some(Guard::new(&stop, stop::WAITS_FOR_EOF, Stdio::null(), log)?);
         }
         let ready = start.begin(lock, self.limits.left(TIMEOUT_DEFAULT))?.ready;
-        if args.keep || ready.already_running && !self.is_on_demand() {
+        if args.has(&KEEP) || ready.already_running && !self.is_on_demand() {
             // A VM that stays needs neither. If it died and another `run` started it anew, that
             // one's guard would take the mark for somebody who stops the VM.
             self.using = None;
@@ -183,7 +179,7 @@ impl<'a> Job<'a> {
     /// Refuses a running VM that would keep writes with `--fresh`, or forget them without it.
     fn check_freshness(&self) -> Result<(), Error> {
         let Target { args, name, paths, .. } = self.target;
-        let (fresh, instance) = (args.fresh, Instance::read(paths)?);
+        let (fresh, instance) = (args.has(&FRESH), Instance::read(paths)?);
         let of_a_run = instance.filter(|instance| instance.on_demand);
         let is_fresh = of_a_run.is_some_and(|vm| vm.own_argv().iter().any(|word| word == SNAPSHOT));
         let why = match (fresh, is_fresh) {
@@ -198,10 +194,11 @@ impl<'a> Job<'a> {
     /// Runs the command, and returns its exit code and, if wanted, its output.
     fn work(&self, process: &Process) -> Result<(u8, Option<Output>), Error> {
         let Target { args, config, name, paths, log } = self.target;
-        let of_wait = Deadline::after(args.wait.unwrap_or(spec::WAIT_DEFAULT));
+        let given = args.value(&spec::WAIT);
+        let of_wait = Deadline::after(given.unwrap_or(WAIT_DEFAULT));
         let deadline = self.limits.deadline.filter(|all| all.at < of_wait.at).unwrap_or(of_wait);
         // If the guest has ended, the wait gives a better error.
-        if args.wait.is_none()
+        if given.is_none()
             && let Some((state, error)) = self.target.held()
             && !state.is_over()
         {
@@ -214,7 +211,7 @@ impl<'a> Job<'a> {
         let limits = Limits { guest, ..self.limits.clone() };
         let guest = Guest::of(name, config, paths, log)?.within(limits);
         wait::for_login(self.target, &guest, process, deadline)?;
-        for (local, remote) in &args.put {
+        for (local, remote) in &args.all(&PUT) {
             let to = Copy::Put { from: vec![PathBuf::from(local)], to: remote.clone() };
             copy(&guest, &to, false)?;
         }
@@ -224,7 +221,7 @@ impl<'a> Job<'a> {
             guest.begin_sharing()?;
         }
         let ssh = if may_be_killed { guest.ssh_alone(&words) } else { guest.ssh(&words) };
-        let (exit_code, output) = if args.json {
+        let (exit_code, output) = if args.json() {
             let output = capture(ssh, &guest.limits, log)?;
             (output.exit_code, Some(output))
         } else {
@@ -234,7 +231,7 @@ impl<'a> Job<'a> {
         if exit_code == FAILURE_CODE && process.is_ending() {
             return Err(wait::ended(self.target, process));
         }
-        let got = args.get.iter().try_for_each(|(remote, local)| {
+        let got = args.all(&GET).iter().try_for_each(|(remote, local)| {
             let from = Copy::Get { from: vec![remote.clone()], to: local.into() };
             copy(&guest, &from, false)
         });
@@ -263,10 +260,10 @@ impl<'a> Job<'a> {
     fn end(&mut self) -> Result<(), Error> {
         self.using = None;
         if self.guard.is_some() {
-            let (timeout, at_once) = (shutdown::TIMEOUT, self.target.args.fresh);
+            let (timeout, at_once) = (shutdown::TIMEOUT, self.target.args.has(&FRESH));
             // A guest whose writes are forgotten has nothing to lose.
             let force = Force { timeout, at_once, kill: true };
-            stop::stop_unused(self.target, &COMMAND, force, Unused::DONE)?;
+            stop::stop_unused(self.target, &COMMAND, force, Unused::RunEnded)?;
         }
         self.disarm();
         Ok(())
@@ -300,7 +297,7 @@ fn stop_command(config: &Config, name: &str, args: &Args) -> Result<Vec<OsString
     let program = programs::own().map_err(|error| Error::io("find", Path::new("qqmgr"), &error))?;
     let mut argv = vec![program.into_os_string(), "-c".into(), config.file.clone().into()];
     argv.extend(["stop".into(), "--unused".into(), "--at-eof".into()]);
-    argv.extend(args.fresh.then(|| "--force".into()));
+    argv.extend(args.has(&FRESH).then(|| "--force".into()));
     argv.extend(["--".into(), name.into()]);
     Ok(argv)
 }

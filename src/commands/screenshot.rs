@@ -1,13 +1,13 @@
 //! `qqmgr screenshot VM [FILE]`
 
 use super::target::Target;
-use crate::cli::spec::{self, Count, Flag, Operand};
-use crate::cli::{Args, Command, Outcome, Run};
-use crate::config::Config;
+use crate::cli::flag::{Flag, Takes, utf8};
+use crate::cli::spec::{self, Count, Operand};
+use crate::cli::{Args, Command};
 use crate::error::{Error, Kind};
 use crate::out;
 use crate::png;
-use crate::report::Report;
+use crate::report::{Outcome, Report};
 use crate::system::files;
 use crate::system::user_files;
 use crate::vm::screen::{self, Display, Picture};
@@ -25,38 +25,33 @@ pub(crate) static COMMAND: Command = Command {
               needs a display device, but no window: `-display none` is fine.",
     operands: &[spec::VM, Operand::new("FILE", Count::Optional)],
     flags: &[&DEVICE, &HEAD],
-    failure_code: Kind::exit_code,
-    run: Run::Once(run),
+    check,
+    ..Command::DEFAULT
 };
 
-static DEVICE: Flag = Flag::value(
+static DEVICE: Flag<String> = Flag::new(
     "device",
-    "ID",
-    |args, value| {
-        args.device = Some(value.to_str().ok_or("it is not UTF-8")?.to_string());
-        Ok(())
-    },
+    Takes::Value("ID"),
+    utf8,
     "The display device with this `id`, not the first one",
 );
-static HEAD: Flag = Flag::value(
+static HEAD: Flag<u32> = Flag::new(
     "head",
-    "NUMBER",
-    |args, value| {
+    Takes::Value("NUMBER"),
+    |value| {
         let number = value.to_str().and_then(|text| text.parse().ok());
-        args.head = Some(number.ok_or("it takes a number, from 0 on")?);
-        Ok(())
+        number.ok_or_else(|| "it takes a number, from 0 on".into())
     },
     "Which of the device's displays (default 0)",
 );
 
-fn run(args: &Args) -> Outcome {
+pub(super) fn run(target: &Target) -> Outcome {
+    let args = target.args;
     let file = args.operands.get(1).map(Path::new);
-    let to_stdout = file.is_some_and(|file| file == Path::new(STDOUT));
-    check(args, to_stdout)?;
-    let config = Config::load(args)?;
-    let target = Target::new(&config, args, &args.vm(), args.log())?;
+    let to_stdout = is_to_stdout(args);
     let mut session = Session::open(&target.name, &target.paths, &target.log)?;
-    let display = Display { device: args.device.as_deref(), head: args.head };
+    let device = args.value(&DEVICE);
+    let display = Display { device: device.as_deref(), head: args.value(&HEAD) };
     let (png, (width, height)) = picture(screen::capture(&mut session, &target.paths, display)?)?;
     let file = match file {
         _ if to_stdout => {
@@ -77,7 +72,7 @@ fn run(args: &Args) -> Outcome {
     Ok(Report::of(
         text,
         [
-            ("name", target.name.into()),
+            ("name", (&target.name).into()),
             ("file", (&file).into()),
             ("width", width.into()),
             ("height", height.into()),
@@ -85,13 +80,18 @@ fn run(args: &Args) -> Outcome {
     ))
 }
 
-/// Refuses flags that contradict each other, before QEMU is asked for anything.
-fn check(args: &Args, to_stdout: bool) -> Result<(), Error> {
+fn is_to_stdout(args: &Args) -> bool {
+    args.operands.get(1).is_some_and(|file| file == STDOUT)
+}
+
+/// Refuses flags that contradict each other.
+fn check(args: &Args) -> Result<(), Error> {
+    let to_stdout = is_to_stdout(args);
     let usage = |message: &str, hint: &str| Err(Error::new(Kind::Usage, message).hint(hint));
-    if args.head.is_some() && args.device.is_none() {
+    if args.has(&HEAD) && !args.has(&DEVICE) {
         return usage("`--head` needs `--device`", "heads are those of one display device");
     }
-    if to_stdout && args.json {
+    if to_stdout && args.json() {
         return usage("`--json` and a picture both go to standard output", "name a FILE");
     }
     if to_stdout && std::io::stdout().is_terminal() {

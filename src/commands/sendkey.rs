@@ -7,11 +7,12 @@
 
 use super::control;
 use super::target::Target;
-use crate::cli::spec::{self, Count, Flag, Operand};
-use crate::cli::{Args, Command, Outcome, Run, usage_of};
-use crate::config::Config;
-use crate::error::{Error, Kind};
+use crate::cli::flag::{Flag, Takes, seconds, utf8};
+use crate::cli::spec::{self, Count, Operand};
+use crate::cli::{Args, Command, usage_of};
+use crate::error::Error;
 use crate::json::Value;
+use crate::report::Outcome;
 use crate::text::{did_you_mean, nearest};
 use crate::vm::keys::{self, Chord};
 use crate::vm::look;
@@ -28,29 +29,22 @@ pub(crate) static COMMAND: Command = Command {
               or `shift-a`; several are pressed one after the other.",
     operands: &[spec::VM, Operand::new("KEYS", Count::Any)],
     flags: &[&TEXT, &HOLD],
-    failure_code: Kind::exit_code,
-    run: Run::Once(run),
+    check: |args| chords(args).map(|_| ()),
+    ..Command::DEFAULT
 };
 
-static TEXT: Flag = Flag::value(
+static TEXT: Flag<Vec<Chord>> = Flag::new(
     "text",
-    "TEXT",
-    |args, value| {
-        let text = value.to_str().ok_or("it is not UTF-8")?;
-        keys::typed(text)?;
-        args.text = Some(text.to_string());
-        Ok(())
-    },
+    Takes::Value("TEXT"),
+    |value| keys::typed(&utf8(value)?),
     "Type this on a US keyboard; \\n, \\t, \\e, \\\\ as in C",
 );
-static HOLD: Flag = Flag::value(
+static HOLD: Flag<Duration> = Flag::new(
     "hold",
-    "SECONDS",
-    |args, value| {
-        let hold = spec::seconds(value)?;
-        let range = Duration::from_millis(1)..=HOLD_MAX;
-        args.hold = Some(hold);
-        if range.contains(&hold) { Ok(()) } else { Err("it takes 0.001 to 10".into()) }
+    Takes::Value("SECONDS"),
+    |value| {
+        let (hold, range) = (seconds(value)?, Duration::from_millis(1)..=HOLD_MAX);
+        if range.contains(&hold) { Ok(hold) } else { Err("it takes 0.001 to 10".into()) }
     },
     "How long each key is down, and then up (default 0.05)",
 );
@@ -66,13 +60,12 @@ const PORTION: usize = 16;
 /// up, and each time there is an end and a pause.
 const KEYS_OF_CHORD_MAX: usize = 8;
 
-fn run(args: &Args) -> Outcome {
-    let chords = asked(args)?;
-    let config = Config::load(args)?;
-    let target = Target::new(&config, args, &args.vm(), args.log())?;
+pub(super) fn run(target: &Target) -> Outcome {
+    let args = target.args;
+    let chords = chords(args)?;
     let process = look::running(&target.name, &target.paths)?;
     let open = || Session::open_with(&process, &target.name, &target.paths, &target.log);
-    let hold = args.hold.unwrap_or(HOLD_DEFAULT);
+    let hold = args.value(&HOLD).unwrap_or(HOLD_DEFAULT);
     check(&mut open()?, &target.name, &chords)?;
     for (number, portion) in chords.chunks(PORTION).enumerate() {
         let before = number * PORTION;
@@ -96,9 +89,9 @@ fn run(args: &Args) -> Outcome {
 }
 
 /// The keys to press. All of them are read before the first is pressed.
-fn asked(args: &Args) -> Result<Vec<Chord>, Error> {
+fn chords(args: &Args) -> Result<Vec<Chord>, Error> {
     let words = &args.operands[1..];
-    let usage = |message: &str| usage_of(&COMMAND, message.into());
+    let usage = |message: &str| usage_of(&COMMAND, message);
     let chord = |word: &OsString| {
         let keys = keys::chord(&word.to_string_lossy()).map_err(|why| usage(&why))?;
         if keys.len() > KEYS_OF_CHORD_MAX {
@@ -106,9 +99,9 @@ fn asked(args: &Args) -> Result<Vec<Chord>, Error> {
         }
         Ok(keys)
     };
-    match &args.text {
+    match args.value(&TEXT) {
         Some(_) if !words.is_empty() => Err(usage("`sendkey` takes KEYS or `--text`, not both")),
-        Some(text) => keys::typed(text).map_err(|why| usage(&why)),
+        Some(chords) => Ok(chords),
         None if words.is_empty() => Err(usage("`sendkey` needs KEYS or `--text`")),
         None => words.iter().map(chord).collect(),
     }

@@ -3,15 +3,16 @@
 use super::confirm::{self, YES};
 use super::start::plan::{StartOptions, likely_port, own_argv};
 use super::target::Target;
-use crate::cli::spec::{self, Count, Flag, Operand};
-use crate::cli::{Args, Command, Outcome, Run, usage_of};
-use crate::config::Config;
-use crate::error::{Error, Kind};
+use super::vms;
+use crate::cli::flag::Flag;
+use crate::cli::spec::{self, Count, Operand};
+use crate::cli::{Args, Command, usage_of};
+use crate::error::Error;
 use crate::image::base::qemu_img;
 use crate::json::Value;
 use crate::report::{
     Align::{Left, Right},
-    Report, Table,
+    Outcome, Report, Table,
 };
 use crate::ssh::end_shared_connection;
 use crate::text::{amount, sanitized, utc};
@@ -37,13 +38,12 @@ pub(crate) static COMMAND: Command = Command {
         Operand::new("TAG", Count::Optional),
     ],
     flags: &[&QUIET, &YES],
-    failure_code: Kind::exit_code,
-    run: Run::Once(run),
+    check: |args| action(args).map(|_| ()),
+    ..Command::DEFAULT
 };
 
 static QUIET: Flag =
-    Flag::switch("quiet", |args| args.quiet = true, "With `list`, print only the tags, one a line")
-        .short('q');
+    Flag::switch("quiet", "With `list`, print only the tags, one a line").short('q');
 
 /// The VM, running or stopped: it decides who handles the disks.
 enum Machine<'a> {
@@ -51,40 +51,54 @@ enum Machine<'a> {
     Stopped(Stopped<'a>),
 }
 
-fn run(args: &Args) -> Outcome {
-    let [action, name, tag @ ..] = args.operands.as_slice() else {
-        return Err(usage_of(&COMMAND, "`snapshot` needs an ACTION and a VM".into()));
-    };
-    let (action, name) = (action.to_string_lossy(), name.to_string_lossy());
-    if args.quiet && action != "list" {
-        return Err(usage_of(&COMMAND, format!("`--quiet` is not for `snapshot {action}`")));
+enum Action {
+    Save(Option<Tag>),
+    Load(Tag),
+    Delete(Tag),
+    List,
+}
+
+/// Reads the action, and refuses flags and a TAG that it does not take.
+fn action(args: &Args) -> Result<Action, Error> {
+    let usage = |message: String| Err(usage_of(&COMMAND, message));
+    let action = args.operands[0].to_string_lossy();
+    if args.has(&QUIET) && action != "list" {
+        return usage(format!("`--quiet` is not for `snapshot {action}`"));
     }
-    if args.yes && action != "delete" {
-        return Err(usage_of(&COMMAND, "`--yes` is for `snapshot delete`".into()));
+    if args.has(&YES) && action != "delete" {
+        return usage("`--yes` is for `snapshot delete`".into());
     }
-    let tag = tag.first().map(|tag| Tag::new(tag)).transpose()?;
-    let config = Config::load(args)?;
-    let target = Target::new(&config, args, &name, args.log())?;
+    let tag = args.operands.get(2).map(|tag| Tag::new(tag)).transpose()?;
     match (&*action, tag) {
-        ("list", None) => list(&target),
-        ("list", Some(_)) => Err(usage_of(&COMMAND, "`snapshot list` takes no TAG".into())),
-        ("save", tag) => {
-            change(&target, Next::Other, |machine, disks| save(&target, machine, disks, tag))
+        ("save", tag) => Ok(Action::Save(tag)),
+        ("load", Some(tag)) => Ok(Action::Load(tag)),
+        ("delete", Some(tag)) => Ok(Action::Delete(tag)),
+        ("list", None) => Ok(Action::List),
+        ("list", Some(_)) => usage("`snapshot list` takes no TAG".into()),
+        _ => usage(format!("`snapshot {action}` needs the operand TAG")),
+    }
+}
+
+pub(super) fn run(args: &Args) -> Outcome {
+    let action = action(args)?;
+    vms::one(args, &args.operands[1].to_string_lossy(), |target| match action {
+        Action::Save(tag) => {
+            change(target, Next::Other, |machine, disks| save(target, machine, disks, tag))
         }
-        ("load", Some(tag)) => {
-            change(&target, Next::Load, |machine, disks| load(&target, machine, disks, &tag))
+        Action::Load(tag) => {
+            change(target, Next::Load, |machine, disks| load(target, machine, disks, &tag))
         }
-        ("delete", Some(tag)) => {
+        Action::Delete(tag) => {
             if confirm::is_wanted(args) {
                 // The lock is not held while a person thinks.
-                open(&target, None)?.1.find(&tag)?;
+                open(target, None)?.1.find(&tag)?;
                 let loss = format!("snapshot `{tag}` of VM `{}` is lost", target.name);
                 confirm::confirm(args, &loss)?;
             }
-            change(&target, Next::Other, |machine, disks| delete(&target, machine, disks, &tag))
+            change(target, Next::Other, |machine, disks| delete(target, machine, disks, &tag))
         }
-        _ => Err(usage_of(&COMMAND, format!("`snapshot {action}` needs the operand TAG"))),
-    }
+        Action::List => list(target),
+    })
 }
 
 /// Does `work` under the VM's lock, so that nothing starts or stops the VM meanwhile.
@@ -96,12 +110,12 @@ fn change(
     let Target { name, paths, log, .. } = target;
     let had_dir = paths.dir.exists();
     let lock = lock(paths, name, COMMAND.name, LOCK_WAIT, log)?;
-    let done = open(target, Some((&lock, next)))
-        .and_then(|(mut machine, disks)| work(&mut machine, &disks));
+    let opened = open(target, Some((&lock, next)));
+    let outcome = opened.and_then(|(mut machine, disks)| work(&mut machine, &disks));
     if !had_dir {
         lock::discard(lock, paths)?;
     }
-    done
+    outcome
 }
 
 /// Opens the VM and its disks. If the VM's lock and the next action are given, anything that a
@@ -148,7 +162,7 @@ fn save(target: &Target, machine: &mut Machine, disks: &Disks, tag: Option<Tag>)
         Machine::Stopped(stopped) => stopped.save(disks, &tag, &target.paths).map(|()| false),
     }?;
     let saved: Vec<&Disk> = disks.list.iter().collect();
-    done(target, machine, &tag, "saved", is_running, &saved)
+    report(target, machine, &tag, "saved", is_running, &saved)
 }
 
 fn load(target: &Target, machine: &mut Machine, disks: &Disks, tag: &Tag) -> Outcome {
@@ -167,7 +181,7 @@ fn load(target: &Target, machine: &mut Machine, disks: &Disks, tag: &Tag) -> Out
         let how = format!("`qqmgr start {name} -- -loadvm {tag}` starts the VM with it");
         target.log.note(&format!("the machine of the snapshot was not loaded: {how}"));
     }
-    done(target, machine, tag, "loaded", is_running, &whole.disks)
+    report(target, machine, tag, "loaded", is_running, &whole.disks)
 }
 
 fn delete(target: &Target, machine: &mut Machine, disks: &Disks, tag: &Tag) -> Outcome {
@@ -176,11 +190,11 @@ fn delete(target: &Target, machine: &mut Machine, disks: &Disks, tag: &Tag) -> O
         Machine::Running(running) => running.delete(disks, &whole, tag),
         Machine::Stopped(stopped) => stopped.delete(&whole, tag, &target.paths),
     }?;
-    done(target, machine, tag, "deleted", whole.has_machine(), &whole.disks)
+    report(target, machine, tag, "deleted", whole.has_machine(), &whole.disks)
 }
 
 /// Reports an action on a snapshot; `has_machine` if the action included the machine's state.
-fn done(
+fn report(
     target: &Target,
     machine: &mut Machine,
     tag: &Tag,
@@ -214,7 +228,7 @@ fn files(target: &Target, disks: &[&Disk]) -> Value {
 fn list(target: &Target) -> Outcome {
     let (_, disks) = open(target, None)?;
     let snapshots = disks.snapshots();
-    if target.args.quiet {
+    if target.args.has(&QUIET) {
         return Ok(Report::names(snapshots.iter().map(|whole| whole.main.tag.clone())));
     }
     let columns =

@@ -2,11 +2,10 @@
 
 use super::target::Target;
 use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command, Outcome, Run};
-use crate::config::Config;
+use crate::cli::{Args, Command};
 use crate::error::{Error, Kind};
 use crate::json::Value;
-use crate::report::Report;
+use crate::report::{Outcome, Report};
 use crate::ssh::FAILURE_CODE;
 use crate::ssh::run::{capture, replace_by};
 use std::os::unix::ffi::OsStrExt as _;
@@ -19,21 +18,25 @@ pub(crate) static COMMAND: Command = Command {
               failed.",
     operands: &[spec::VM, Operand::new("WORD", Count::Rest)],
     flags: &[&spec::WAIT],
+    check,
     failure_code: |_| FAILURE_CODE,
-    run: Run::Once(run),
 };
 
-fn run(args: &Args) -> Outcome {
-    let words = &args.operands[1..];
-    if args.json && words.is_empty() {
+fn check(args: &Args) -> Result<(), Error> {
+    if args.json() && args.operands.len() == 1 {
         return Err(Error::new(Kind::Usage, "`ssh --json` needs a command")
             .hint("a shell is for people: its output is no result"));
     }
-    let config = Config::load(args)?;
+    Ok(())
+}
+
+pub(super) fn run(target: &Target) -> Outcome {
+    let (name, args) = (&target.name, target.args);
+    let words = &args.operands[1..];
     // With its own options, ssh may log in as another user.
     let has_options = words.first().is_some_and(|word| word.as_bytes().starts_with(b"-"));
-    let guest = Target::new(&config, args, &args.vm(), args.log())?.guest(!has_options)?;
-    if !args.json {
+    let guest = target.guest(!has_options)?;
+    if !args.json() {
         if guest.shares(words) {
             guest.begin_sharing()?;
         }
@@ -42,12 +45,12 @@ fn run(args: &Args) -> Outcome {
     if guest.shares(words)
         && let Err(stderr) = guest.share()?
     {
-        return Ok(report(&args.vm(), FAILURE_CODE, "", &stderr));
+        return Ok(report(name, FAILURE_CODE, "", &stderr));
     }
     let output = capture(guest.users_ssh(words), &guest.limits, &guest.log)?;
     let exit_code = output.exit_code.and_then(|code| code.try_into().ok()).unwrap_or(FAILURE_CODE);
     let [stdout, stderr] = [&output.stdout, &output.stderr].map(|b| String::from_utf8_lossy(b));
-    Ok(report(&args.vm(), exit_code, &stdout, &stderr))
+    Ok(report(name, exit_code, &stdout, &stderr))
 }
 
 /// The output of a command; invalid UTF-8 has become U+FFFD.

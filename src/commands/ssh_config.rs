@@ -1,15 +1,15 @@
 //! `qqmgr ssh-config [VM...]`: prints what ssh itself, rsync, Ansible and editors need to know.
 
-use super::fleet::{Known, select};
 use super::target::Target;
+use super::vms::{Scope, select};
 use crate::cli::spec;
-use crate::cli::{Args, Command, Outcome, Run};
+use crate::cli::{Args, Command};
 use crate::config::Config;
 use crate::config::resolve::Resolver;
 use crate::config::scope::Choices;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::json::Value;
-use crate::report::Report;
+use crate::report::{Outcome, Report};
 use crate::ssh;
 use crate::vm::Look;
 
@@ -20,9 +20,7 @@ pub(crate) static COMMAND: Command = Command {
               of ssh, scp and others: a `Host` for each VM, all paths absolute. A port that\n\
               is chosen at start is known while the VM runs.",
     operands: &[spec::VMS],
-    flags: &[],
-    failure_code: Kind::exit_code,
-    run: Run::Once(run),
+    ..Command::DEFAULT
 };
 
 struct Entry {
@@ -32,9 +30,9 @@ struct Entry {
     config: Option<String>,
 }
 
-fn run(args: &Args) -> Outcome {
+pub(super) fn run(args: &Args) -> Outcome {
     let config = Config::load(args)?;
-    let names = select(args, &config, Known::Configured)?;
+    let names = select(args, &config, Scope::Configured)?;
     let among_others = names.len() > 1;
     let entries = names.iter().map(|name| {
         let target = Target::new(&config, args, name, args.log());

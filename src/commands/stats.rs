@@ -1,14 +1,14 @@
 //! `qqmgr stats VM...`
 
-use super::fleet::{self, Known};
 use super::status::{duration, uptime};
 use super::target::Target;
+use super::vms::{self, Scope};
 use super::watching;
-use crate::cli::spec::{self, Flag};
-use crate::cli::{Command, Run};
-use crate::error::{Error, Kind};
+use crate::cli::{Args, Command};
+use crate::cli::{flag::Flag, spec};
+use crate::error::Error;
 use crate::json::Value;
-use crate::report::{Fields, Report};
+use crate::report::{Fields, Outcome, Report};
 use crate::text::sanitized;
 use crate::vm::Instance;
 use crate::vm::stats::{self, Disk, Network, Stats};
@@ -21,20 +21,19 @@ pub(crate) static COMMAND: Command = Command {
               last second.",
     operands: &[spec::VMS],
     flags: &[&spec::ALL, &WATCH],
-    failure_code: Kind::exit_code,
-    run: Run::Each(|args, tell| {
-        if args.watch {
-            return fleet::together(&COMMAND, args, Known::Running, tell, watching::watch);
-        }
-        fleet::each(&COMMAND, args, Known::Running, tell, |target| {
-            Ok(Used::now(target, None)?.report())
-        });
-    }),
+    ..Command::DEFAULT
 };
 
-static WATCH: Flag =
-    Flag::switch("watch", |args| args.watch = true, "Again each second, as long as the VMs run")
-        .short('w');
+static WATCH: Flag = Flag::switch("watch", "Again each second, as long as the VMs run").short('w');
+
+pub(super) fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) {
+    if args.has(&WATCH) {
+        return vms::together(args, Scope::Running, tell, watching::watch);
+    }
+    vms::each(args, Scope::Running, vms::parallel_max(), tell, |target| {
+        Ok(Used::now(target, None)?.report())
+    });
+}
 
 /// The resources that a VM uses.
 pub(super) struct Used {

@@ -1,14 +1,13 @@
 //! `qqmgr status VM`
 
-use super::fleet::{self, Known};
 use super::start::changes::{Change, changes};
 use super::start::plan::{StartOptions, features, own_argv};
 use super::target::Target;
-use crate::cli::spec::{self, Flag};
-use crate::cli::{Command, Outcome, Run};
+use crate::cli::Command;
+use crate::cli::{flag::Flag, spec};
 use crate::error::Kind;
 use crate::json::Value;
-use crate::report::{Fields, Report};
+use crate::report::{Fields, Outcome, Report};
 use crate::vm::console;
 use crate::vm::events::End;
 use crate::vm::look::Place;
@@ -21,21 +20,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub(crate) static COMMAND: Command = Command {
     name: "status",
     about: "Show the state of VMs, their ports and files",
-    details: "",
     operands: &[spec::VMS],
     flags: &[&spec::ALL, &QUIET],
-    failure_code: Kind::exit_code,
-    run: Run::Each(|args, tell| {
-        fleet::each(&COMMAND, args, Known::All, tell, run);
-    }),
+    ..Command::DEFAULT
 };
 
-static QUIET: Flag = Flag::switch(
-    "quiet",
-    |args| args.quiet = true,
-    "Print nothing; exit with 0 if running, with 3 if not",
-)
-.short('q');
+static QUIET: Flag =
+    Flag::switch("quiet", "Print nothing; exit with 0 if running, with 3 if not").short('q');
 
 struct Status {
     name: String,
@@ -59,11 +50,11 @@ struct Status {
     paths: Paths,
 }
 
-fn run(target: &Target) -> Outcome {
+pub(super) fn run(target: &Target) -> Outcome {
     let Target { config, paths, log, .. } = target;
     let name = target.name.clone();
     let look = Look::everywhere(paths)?;
-    if target.args.quiet {
+    if target.args.has(&QUIET) {
         let running = matches!(look.place, Place::Unseen) || look.process()?.is_some();
         let code = if running { 0 } else { Kind::NotRunning.exit_code() };
         let members = [("name", name.into()), ("running", running.into())];

@@ -1,12 +1,11 @@
 //! `qqmgr stop VM...`
 
-use super::fleet::{self, Known};
 use super::target::Target;
-use crate::cli::spec::{self, Flag};
-use crate::cli::{Args, Command, Outcome, Run};
+use crate::cli::{Args, Command};
+use crate::cli::{flag::Flag, spec};
 use crate::error::{Error, Kind};
 use crate::json::Value;
-use crate::report::Report;
+use crate::report::{Outcome, Report};
 use crate::ssh::forget_guest;
 use crate::vm::events::{self, Ending};
 use crate::vm::lock::{self, LOCK_WAIT, Lock, Use, lock, lock_if_there};
@@ -32,28 +31,17 @@ pub(crate) static COMMAND: Command = Command {
               Stopping a stopped VM is success, and cleans up what a crash left.",
     operands: &[spec::VMS],
     flags: &[&spec::ALL, &TIMEOUT, &FORCE, &NO_KILL, &UNUSED, &AT_EOF],
-    failure_code: Kind::exit_code,
-    run: Run::Each(|args, tell| {
-        fleet::each(&COMMAND, args, Known::All, tell, run);
-    }),
+    check,
+    ..Command::DEFAULT
 };
 
-pub(super) static TIMEOUT: Flag =
-    Flag::timeout("Give the guest this long to power off (default 20)");
-pub(super) static FORCE: Flag =
-    Flag::switch("force", |args| args.force = true, "End QEMU at once, without asking the guest");
-pub(super) static NO_KILL: Flag = Flag::switch(
-    "no-kill",
-    |args| args.no_kill = true,
-    "Leave QEMU running when the guest does not power off",
-);
-static UNUSED: Flag = Flag::switch(
-    "unused",
-    |args| args.unused = true,
-    "Only what `run` started and no `run` uses any more",
-);
-static AT_EOF: Flag =
-    Flag::switch("at-eof", |args| args.at_eof = true, "Wait for the end of standard input first");
+pub(super) static TIMEOUT: Flag<Duration> =
+    Flag::seconds("timeout", "Give the guest this long to power off (default 20)");
+pub(super) static FORCE: Flag = Flag::switch("force", "End QEMU at once, without asking the guest");
+pub(super) static NO_KILL: Flag =
+    Flag::switch("no-kill", "Leave QEMU running when the guest does not power off");
+static UNUSED: Flag = Flag::switch("unused", "Only what `run` started and no `run` uses any more");
+static AT_EOF: Flag = Flag::switch("at-eof", "Wait for the end of standard input first");
 
 /// The message of `--at-eof` before the wait.
 pub(super) const WAITS_FOR_EOF: &str = "waiting for the end of standard input";
@@ -66,16 +54,29 @@ pub(super) struct Stopped {
     took: Duration,
 }
 
-fn run(target: &Target) -> Outcome {
+/// Refuses two flags that contradict each other.
+pub(super) fn check(args: &Args) -> Result<(), Error> {
+    if args.has(&FORCE) && args.has(&NO_KILL) {
+        let message = "`--force` and `--no-kill` contradict each other";
+        return Err(Error::new(Kind::Usage, message));
+    }
+    Ok(())
+}
+
+pub(super) fn run(target: &Target) -> Outcome {
     let force = force(target.args);
-    if target.args.at_eof {
+    if target.args.has(&AT_EOF) {
         target.log.note(WAITS_FOR_EOF);
         // A read error counts as the end of the input.
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
     }
-    if target.args.unused {
-        let stop = if target.args.at_eof { stop_as_guard } else { stop_unused_once };
-        return Ok(stop(target, force)?.report());
+    if target.args.has(&UNUSED) {
+        let stopped = if target.args.has(&AT_EOF) {
+            stop_as_guard(target, force)
+        } else {
+            stop_unused(target, &COMMAND, force, Unused::Asked)
+        };
+        return Ok(stopped?.report());
     }
     let (paths, name) = (&target.paths, target.name.clone());
     if paths.dir.symlink_metadata().is_err() && look::find_anywhere(paths)?.is_none() {
@@ -87,8 +88,8 @@ fn run(target: &Target) -> Outcome {
 
 /// How hard to try, according to the flags.
 pub(super) fn force(args: &Args) -> Force {
-    let timeout = args.timeout.unwrap_or(shutdown::TIMEOUT);
-    Force { timeout, at_once: args.force, kill: !args.no_kill }
+    let timeout = args.value(&TIMEOUT).unwrap_or(shutdown::TIMEOUT);
+    Force { timeout, at_once: args.has(&FORCE), kill: !args.has(&NO_KILL) }
 }
 
 /// Stops the VM if it runs, and returns the lock under which it did so. With force, it works
@@ -170,7 +171,7 @@ fn lock_by_force(
 /// tries until the VM is gone or is needed again.
 fn stop_as_guard(target: &Target, force: Force) -> Result<Stopped, Error> {
     loop {
-        let error = match stop_unused(target, &COMMAND, force, Unused::KILLED) {
+        let error = match stop_unused(target, &COMMAND, force, Unused::RunKilled) {
             Err(error) => error,
             stopped => return stopped,
         };
@@ -182,25 +183,15 @@ fn stop_as_guard(target: &Target, force: Force) -> Result<Stopped, Error> {
     }
 }
 
-fn stop_unused_once(target: &Target, force: Force) -> Result<Stopped, Error> {
-    let unused = Unused { on_demand: false, was_killed: false, lock_wait: LOCK_WAIT };
-    stop_unused(target, &COMMAND, force, unused)
-}
-
-/// Facts about a VM that may not be needed any more.
-#[derive(Clone, Copy)]
-pub(super) struct Unused {
-    /// Whether the VM was started on demand, for the case that its record is gone.
-    on_demand: bool,
-    /// Whether the `run` that started it may have been killed in the middle of the start.
-    was_killed: bool,
-    lock_wait: Duration,
-}
-
-impl Unused {
-    /// The case of a `run` that is at its end.
-    pub(super) const DONE: Self = Self { on_demand: true, was_killed: false, lock_wait: LOCK_WAIT };
-    const KILLED: Self = Self { on_demand: true, was_killed: true, lock_wait: GUARD_LOCK_WAIT };
+/// The reason why a VM may not be needed any more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unused {
+    /// `stop --unused` was called.
+    Asked,
+    /// The `run` that uses the VM is at its end.
+    RunEnded,
+    /// The `run` was killed, maybe in the middle of the start.
+    RunKilled,
 }
 
 /// Stops a VM on demand that no `run` uses. Its directory may be about to be removed, so no file is
@@ -213,13 +204,16 @@ pub(super) fn stop_unused(
 ) -> Result<Stopped, Error> {
     let Target { name, paths, log, .. } = target;
     let (mut stopped, begin) = (Stopped::nothing(name.clone()), Instant::now());
-    let lock = lock_if_there(paths, name, command.name, unused.lock_wait, log)?;
-    let on_demand = Instance::read(paths)?.map_or(unused.on_demand, |instance| instance.on_demand);
+    let (by_run, was_killed) = (unused != Unused::Asked, unused == Unused::RunKilled);
+    let lock_wait = if was_killed { GUARD_LOCK_WAIT } else { LOCK_WAIT };
+    let lock = lock_if_there(paths, name, command.name, lock_wait, log)?;
+    // If the record is gone, the VM is the one that the `run` started.
+    let on_demand = Instance::read(paths)?.map_or(by_run, |instance| instance.on_demand);
     if !on_demand || lock.as_ref().is_some_and(|lock| !Use::is_over(paths, lock)) {
         stopped.pid = look::find(paths)?.map(|process| process.pid);
         return Ok(stopped);
     }
-    let find = if unused.was_killed { look::find_started } else { look::find_anywhere };
+    let find = if was_killed { look::find_started } else { look::find_anywhere };
     while let Some(process) = find(paths)? {
         stopped.pid = Some(process.pid);
         stopped.method = shutdown::shut_down(&process, paths, force, log)?;

@@ -1,7 +1,7 @@
 //! The VM that a command works on, and everything that it would be started with now.
 
 use super::wait;
-use crate::cli::Args;
+use crate::cli::{Args, spec};
 use crate::config::Config;
 use crate::config::values::is_vm_name;
 use crate::config::vm::Vm;
@@ -53,7 +53,7 @@ impl<'a> Target<'a> {
     /// The guest over ssh. With `--wait`, waits for its ssh server and, if `login`, until it
     /// accepts us.
     pub(super) fn guest(&self, login: bool) -> Result<Guest, Error> {
-        let deadline = self.args.wait.map(Deadline::after);
+        let deadline = self.args.value(&spec::WAIT).map(Deadline::after);
         let process = deadline.map(|deadline| wait::for_ssh(self, deadline)).transpose()?;
         self.check_guest_runs()?;
         let guest = Guest::of(&self.name, self.config, &self.paths, &self.log)?;

@@ -1,13 +1,13 @@
 //! `qqmgr wait VM... --for CONDITION`
 
-use super::fleet::{self, Known};
 use super::target::Target;
-use crate::cli::spec::{self, Flag, WaitFor};
-use crate::cli::{Command, Outcome, Run, usage_of};
+use crate::cli::flag::{Flag, Takes};
+use crate::cli::spec;
+use crate::cli::{Args, Command, usage_of};
 use crate::config::resolve::Resolver;
 use crate::error::{Error, Kind};
 use crate::json::Value;
-use crate::report::Report;
+use crate::report::{Outcome, Report};
 use crate::ssh::login::await_login;
 use crate::ssh::{self, Guest};
 use crate::text::sanitized;
@@ -17,8 +17,9 @@ use crate::vm::process::Process;
 use crate::vm::wait::Deadline;
 use crate::vm::watch::{self, Watch};
 use crate::vm::{Instance, forward, options, port};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(crate) static COMMAND: Command = Command {
     name: "wait",
@@ -27,38 +28,47 @@ pub(crate) static COMMAND: Command = Command {
               the serial output), `running`, or `stopped`, which tells why.",
     operands: &[spec::VMS],
     flags: &[&spec::ALL, &FOR, &TIMEOUT],
-    failure_code: Kind::exit_code,
-    run: Run::Each(|args, tell| {
-        if args.wait_for.is_none() {
-            let message = "`wait` needs `--for`: what to wait for";
-            return tell(Err(usage_of(&COMMAND, message.into())));
-        }
-        fleet::each(&COMMAND, args, Known::All, tell, run);
-    }),
+    check,
+    ..Command::DEFAULT
 };
 
-static FOR: Flag = Flag::value(
-    "for",
-    "CONDITION",
-    |args, value| {
-        args.wait_for = Some(match value.as_bytes() {
-            b"ssh" => WaitFor::Ssh,
-            b"stopped" => WaitFor::Stopped,
-            b"running" => WaitFor::Running,
-            bytes => match bytes.strip_prefix(b"serial=") {
-                Some(text) if !text.is_empty() => WaitFor::Serial(text.to_vec()),
-                _ => return Err("it is `ssh`, `stopped`, `running` or `serial=TEXT`".into()),
-            },
-        });
-        Ok(())
-    },
-    "What to wait for",
-);
-static TIMEOUT: Flag = Flag::timeout("Give up after this long (default: never)");
+static FOR: Flag<WaitFor> =
+    Flag::new("for", Takes::Value("CONDITION"), condition, "What to wait for");
+static TIMEOUT: Flag<Duration> =
+    Flag::seconds("timeout", "Give up after this long (default: never)");
 
-fn run(target: &Target) -> Outcome {
-    let (begin, deadline) = (Instant::now(), target.args.timeout.map(Deadline::after));
-    let waited_for = target.args.wait_for.clone().unwrap_or(WaitFor::Running);
+/// The condition that is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum WaitFor {
+    Ssh,
+    Stopped,
+    Running,
+    /// These bytes appear on the serial output.
+    Serial(Vec<u8>),
+}
+
+fn condition(value: &OsStr) -> Result<WaitFor, String> {
+    match value.as_bytes() {
+        b"ssh" => Ok(WaitFor::Ssh),
+        b"stopped" => Ok(WaitFor::Stopped),
+        b"running" => Ok(WaitFor::Running),
+        bytes => match bytes.strip_prefix(b"serial=") {
+            Some(text) if !text.is_empty() => Ok(WaitFor::Serial(text.to_vec())),
+            _ => Err("it is `ssh`, `stopped`, `running` or `serial=TEXT`".into()),
+        },
+    }
+}
+
+fn check(args: &Args) -> Result<(), Error> {
+    if args.has(&FOR) {
+        return Ok(());
+    }
+    Err(usage_of(&COMMAND, "`wait` needs `--for`: what to wait for"))
+}
+
+pub(super) fn run(target: &Target) -> Outcome {
+    let (begin, deadline) = (Instant::now(), target.args.value(&TIMEOUT).map(Deadline::after));
+    let waited_for = target.args.value(&FOR).unwrap_or(WaitFor::Running);
     let process = find(target, &waited_for, deadline)?;
     let mut ending = None;
     if let Some(process) = &process {

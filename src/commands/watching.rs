@@ -1,15 +1,15 @@
 //! `stats --watch`: repeats the output each second while a VM runs, in the same place on a
 //! terminal, otherwise one after the other.
 
+use super::parallel;
 use super::stats::Used;
 use super::target::Target;
-use crate::cli::Outcome;
 use crate::error::{Error, Kind};
 use crate::out::{self, Reader};
 use crate::redraw::Redraw;
+use crate::report::Outcome;
 use crate::vm::stats::Stats;
 use crate::vm::wait::poll_long;
-use std::thread;
 use std::time::{Duration, Instant};
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -37,16 +37,19 @@ impl Watched<'_> {
 /// Watches until none of these VMs runs any more or the output has no reader. Reports errors,
 /// except the end of a VM that has been seen.
 pub(super) fn watch(targets: Vec<Target>, tell: &mut dyn FnMut(Outcome)) {
-    let json = targets.first().is_some_and(|target| target.args.json);
+    let json = targets.first().is_some_and(|target| target.args.json());
     let several = targets.len() > 1;
     let mut redraw = Redraw::on_terminal().filter(|_| !json);
     let mut watched: Vec<Watched> =
         targets.into_iter().map(|target| Watched { target, last: None }).collect();
     let mut next = Instant::now();
     while !watched.is_empty() {
+        // In parallel: a VM that does not answer does not delay the others.
+        let mut looks = Vec::new();
+        parallel::each(&watched, usize::MAX, Watched::look, |news| looks.extend(news));
+        looks.sort_by_key(|(at, _)| *at);
         let (mut shown, mut left) = (Vec::new(), Vec::new());
-        let looks = all_at_once(&watched);
-        for (mut one, look) in watched.into_iter().zip(looks) {
+        for (mut one, (_, look)) in watched.into_iter().zip(looks) {
             match look {
                 Ok(used) if one.is_of_another(&used) => {}
                 Ok(used) => {
@@ -84,19 +87,4 @@ fn write(shown: &[String], redraw: &mut Option<Redraw>) -> Result<Reader, Error>
         Some(redraw) => redraw.draw(&text),
         None => out::write(format!("{text}\n").as_bytes()),
     }
-}
-
-/// Looks at all VMs in parallel: a VM that does not answer does not delay the others.
-fn all_at_once(watched: &[Watched]) -> Vec<Result<Used, Error>> {
-    thread::scope(|scope| {
-        let looks: Vec<_> = watched
-            .iter()
-            .map(|one| (one, thread::Builder::new().spawn_scoped(scope, || one.look())))
-            .collect();
-        let look = |(one, thread): (&Watched, std::io::Result<thread::ScopedJoinHandle<_>>)| {
-            // If the system has no more threads, this one does it.
-            thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| one.look())
-        };
-        looks.into_iter().map(look).collect()
-    })
 }

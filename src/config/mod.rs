@@ -64,7 +64,7 @@ impl Config {
 
     /// Finds and reads the configuration. Also returns the problems in the parts that all VMs need.
     pub(crate) fn load_what_is_right(args: &Args) -> Result<(Self, Vec<Problem>), Error> {
-        Self::find(args.config.as_deref(), |text| args.log().note(text))
+        Self::find(args.config().as_deref(), |text| args.log().note(text))
     }
 
     /// Loads the file that is named or found, with its VMs that have no problem, and reports

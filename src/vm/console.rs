@@ -58,13 +58,14 @@ impl Console {
         Ok(Self { socket, process: session.process.clone(), story, _held: held })
     }
 
-    /// A reader of the guest's output.
-    pub(crate) fn mouth(&self) -> Result<impl Read + Send + use<>, Error> {
+    /// Gives a reader of the guest's output.
+    pub(crate) fn reader(&self) -> Result<impl Read + Send + use<>, Error> {
         self.socket.handle(None).map_err(|error| broken(&error))
     }
 
-    /// A writer of the guest's input. Typed input may be lost; other input waits for the guest.
-    pub(crate) fn ear(&self, typed: bool) -> Result<impl Write + Send + use<>, Error> {
+    /// Gives a writer of the guest's input. Typed input may be lost; other input waits for the
+    /// guest.
+    pub(crate) fn writer(&self, typed: bool) -> Result<impl Write + Send + use<>, Error> {
         let wait = typed.then_some(TYPING_WAIT);
         self.socket.handle(wait).map_err(|error| broken(&error))
     }

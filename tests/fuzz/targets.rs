@@ -3,6 +3,7 @@
 
 use crate::cli::{self, Parsed};
 use crate::commands::COMMANDS;
+use crate::commands::table;
 use crate::config::Config;
 use crate::config::resolve::Resolver;
 use crate::config::scope::Choices;
@@ -191,7 +192,7 @@ fn words_rules(input: &[u8]) {
 fn argv_rules(input: &[u8]) {
     let argv: Vec<OsString> =
         input.split(|byte| *byte == b'\n').map(|word| OsString::from_vec(word.into())).collect();
-    match cli::parse(COMMANDS, argv.clone()) {
+    match cli::parse(&table(), argv.clone()) {
         Ok(Parsed::Run(_, args)) => {
             // What is an operand was typed.
             assert!(args.operands.iter().all(|operand| argv.contains(operand)));

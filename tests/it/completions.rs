@@ -682,9 +682,9 @@ fn shells() {
                      eval \"$(qqmgr completions zsh)\"; echo $_comps[qqmgr]'";
         project.sh(check).run().stdout("_qqmgr\n").success();
     }
-    let near = "qqmgr: error: `bahs` is no SHELL of `completions`; did you mean `bash`?\n";
+    let near = "qqmgr: error: unknown SHELL `bahs` of `completions`; did you mean `bash`?\n";
     project.qqmgr(&["completions", "bahs"]).run().stderr(near).code(2);
-    let unknown = "qqmgr: error: `powershell` is no SHELL of `completions`\n\
+    let unknown = "qqmgr: error: unknown SHELL `powershell` of `completions`\n\
                    qqmgr: hint: SHELL is `bash`, `zsh` or `fish`\n";
     project.qqmgr(&["completions", "powershell"]).run().stderr(unknown).code(2);
     let missing = "qqmgr: error: `completions` needs the operand SHELL\n\

@@ -230,7 +230,7 @@ fn a_console_comes_and_goes_with_a_start() {
     refused("put `console = true` into `[vm.vm]`, and restart the VM");
     assert_eq!(status(), "");
     project.config(&with);
-    refused("it is configured by now: `qqmgr restart vm` gives the VM one");
+    refused("the configuration has one now: `qqmgr restart vm` gives the VM one");
     assert_eq!(
         status(),
         "note:       running without `console = true`, which is configured: restart to apply\n\
@@ -264,7 +264,7 @@ fn wrong_usage() {
     let empty = project.qqmgr(&["console", "vm", "--until", ""]).run();
     empty
         .stderr(
-            "qqmgr: error: `` is no value for `--until`: the text is empty\n\
+            "qqmgr: error: invalid value `` for `--until`: the text is empty\n\
              qqmgr: hint: `qqmgr help console` shows how it is used\n",
         )
         .code(2);

@@ -661,7 +661,7 @@ fn init_with_an_image() {
         (
             &["--image", "base.img", "--checksum", "1"],
             2,
-            "qqmgr: error: `1` is no value for `--checksum`: it takes 64 hexadecimal digits\n...\n",
+            "qqmgr: error: invalid value `1` for `--checksum`: it takes 64 hexadecimal digits\n...\n",
         ),
         (
             &["--image", "base.img", "--checksum", &"0".repeat(64)],
@@ -671,7 +671,7 @@ fn init_with_an_image() {
         (
             &["--image", "a{{b"],
             2,
-            "qqmgr: error: `a{{b` is no value for `--image`: a configuration would read it as something else\n...\n",
+            "qqmgr: error: invalid value `a{{b` for `--image`: a configuration would read it as something else\n...\n",
         ),
     ] {
         let arguments = [&["init", "-c", "new.toml"], arguments].concat();
@@ -694,7 +694,7 @@ fn usage_of_img() {
         let stderr = format!("qqmgr: error: {message}\n{hint}");
         project.qqmgr(&[&["img"], arguments].concat()).run().stderr(stderr).code(2);
     }
-    let stderr = "qqmgr: error: `biuld` is no ACTION of `img`; did you mean `build`?\n";
+    let stderr = "qqmgr: error: unknown ACTION `biuld` of `img`; did you mean `build`?\n";
     project.qqmgr(&["img", "biuld"]).run().stderr(stderr).code(2);
     let stderr = "qqmgr: error: no such image in `qqmgr.toml`: `debain`; did you mean `debian`?\n";
     project.qqmgr(&["img", "build", "debain"]).run().stderr(stderr).code(5);

@@ -117,7 +117,7 @@ fn what_is_not_there() {
     }
     fails("log vm", 1, &format!("qqmgr: error: there is no log of VM `vm` yet\n{started}"));
     let boot = "qqmgr: error: the serial output of boot -2 of VM `vm` is not there\n";
-    let none = "qqmgr: hint: none of an earlier boot is kept\n";
+    let none = "qqmgr: hint: no output of an earlier boot is kept\n";
     fails("serial vm --boot -2", 1, &format!("{boot}{none}"));
     for line in ["start vm", "restart vm"] {
         qqmgr(&project, line);
@@ -130,14 +130,14 @@ fn what_is_not_there() {
     let help = "qqmgr: hint: `qqmgr help serial` shows how it is used\n";
     for value in ["1", "-", "-x", "--1", "-1.5", "-99999999999999999999"] {
         let error = format!(
-            "qqmgr: error: `{value}` is no value for `--boot`: 0 is the last boot, -1 the one \
+            "qqmgr: error: invalid value `{value}` for `--boot`: 0 is the last boot, -1 the one \
              before, and so on\n"
         );
         fails(&format!("serial vm --boot={value}"), 2, &format!("{error}{help}"));
     }
     for value in ["", "-1", "+1", "x", "99999999999999999999"] {
         let error = format!(
-            "qqmgr: error: `{value}` is no value for `--lines`: it takes a number of lines, or \
+            "qqmgr: error: invalid value `{value}` for `--lines`: it takes a number of lines, or \
              `all`\n"
         );
         fails(&format!("serial vm --lines={value}"), 2, &format!("{error}{help}"));

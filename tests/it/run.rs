@@ -197,7 +197,7 @@ fn what_is_wrong_is_told_first() {
     refused(&["--get", "a:nope/x"], "cannot write `nope/x`: no such file or directory");
     for value in ["there", "there:", ":there", ":"] {
         let error = format!(
-            "`{value}` is no value for `--put`: it takes two names with a colon between them"
+            "invalid value `{value}` for `--put`: it takes two names with a colon between them"
         );
         refused(&["--put", value], &error);
     }

@@ -129,7 +129,7 @@ fn names_that_are_no_variables() {
         ("a..b=1", "a name has letters, digits, `_` and `-` between dots"),
         ("{{.memory}}=1", "a name has letters, digits, `_` and `-` between dots"),
     ] {
-        let message = format!("`{value}` is no value for `--set`: {reason}");
+        let message = format!("invalid value `{value}` for `--set`: {reason}");
         refused(&["--set", value], &format!("qqmgr: error: {message}\n{hint}"));
     }
 }

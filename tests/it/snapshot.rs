@@ -391,7 +391,7 @@ fn words_that_are_refused() {
     fails(&project, &["list", "vm", "t"], 2, &format!("{takes}{usage}"));
     let quiet = "qqmgr: error: `--quiet` is not for `snapshot save`\n";
     fails(&project, &["save", "vm", "-q"], 2, &format!("{quiet}{usage}"));
-    let action = "qqmgr: error: `sav` is no ACTION of `snapshot`; did you mean `save`?\n";
+    let action = "qqmgr: error: unknown ACTION `sav` of `snapshot`; did you mean `save`?\n";
     fails(&project, &["sav", "vm"], 2, action);
 
     let none = "qqmgr: error: VM `vm` has no snapshot `first`\n\

@@ -31,7 +31,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("lookup", &["error"]),
     ("access", &["error"]),
     ("wait", &[]),
-    ("report", &["json"]),
+    ("report", &["error", "json"]),
     ("out", &["error"]),
     (
         "system",
@@ -52,7 +52,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("redraw", &["error", "out", "system"]),
     ("png", &[]),
-    ("cli", &["error", "json", "log", "report", "text"]),
+    ("cli", &["error", "json", "log", "text"]),
     ("config", &["cli", "error", "log", "source", "system", "template", "text", "toml", "words"]),
     ("vm", &["error", "json", "linux", "log", "ps", "source", "system", "text", "wait", "words"]),
     ("image", &["config", "error", "json", "log", "source", "system", "text", "vm"]),

@@ -239,8 +239,8 @@ fn values_of_flags() {
     let hint = &see("list");
     refused(&["list", "-c"], 2, "`-c` needs a value: `-c FILE`", hint);
     refused(&["list", "--config"], 2, "`--config` needs a value: `--config FILE`", hint);
-    refused(&["list", "--config="], 2, "`` is no value for `--config`: the name is empty", hint);
-    refused(&["list", "-c", ""], 2, "`` is no value for `--config`: the name is empty", hint);
+    refused(&["list", "--config="], 2, "invalid value `` for `--config`: the name is empty", hint);
+    refused(&["list", "-c", ""], 2, "invalid value `` for `--config`: the name is empty", hint);
     refused(&["list", "--verbose=1"], 2, "`--verbose` takes no value", hint);
     refused(
         &["stop", "vm", "--timeout"],
@@ -251,7 +251,7 @@ fn values_of_flags() {
     for value in ["", "x", "-1", "+1", "1e3", "1s", " 1", "inf", "nan", ".", "99999999999"] {
         for command in ["start", "stop"] {
             let message = format!(
-                "`{value}` is no value for `--timeout`: it takes a number of seconds, like `20` \
+                "invalid value `{value}` for `--timeout`: it takes a number of seconds, like `20` \
                  or `0.5`"
             );
             refused(&[command, "vm", "--timeout", value], 2, &message, &see(command));
@@ -424,7 +424,7 @@ fn arguments_that_are_not_utf_8() {
     let json = "qqmgr: error: `list` has no flag `--js\u{fffd}on`; did you mean `--json`?\n";
     let short = "qqmgr: error: `list` has no flag `-\u{fffd}`\n\
                  qqmgr: hint: `qqmgr help list` shows how it is used\n";
-    let seconds = "qqmgr: error: `\u{fffd}1` is no value for `--timeout`: it takes a number of \
+    let seconds = "qqmgr: error: invalid value `\u{fffd}1` for `--timeout`: it takes a number of \
                    seconds, like `20` or `0.5`\n\
                    qqmgr: hint: `qqmgr help stop` shows how it is used\n";
     let vm = "qqmgr: error: no such VM in `qqmgr.toml`: `v\u{fffd}m`; did you mean `vm`?\n";

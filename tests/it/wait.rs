@@ -268,7 +268,7 @@ fn conditions_are_what_they_are() {
     for condition in ["", "up", "SSH", "serial", "serial=", "ssh=1"] {
         let wait = project.qqmgr(&["wait", "vm", "--for", condition]).run();
         wait.stderr(format!(
-            "qqmgr: error: `{condition}` is no value for `--for`: it is `ssh`, `stopped`, `running` or \
+            "qqmgr: error: invalid value `{condition}` for `--for`: it is `ssh`, `stopped`, `running` or \
              `serial=TEXT`\nqqmgr: hint: `qqmgr help wait` shows how it is used\n"
         ))
         .code(2);

@@ -6,9 +6,10 @@
 
 pub(crate) mod bash;
 
+use super::flag::{AnyFlag, Info};
 use super::lex::{Lexer, Token};
 use super::parse::{Words, known_flags};
-use super::spec::{Command, Count, Flag, FlagKind, GLOBAL_FLAGS, Operand};
+use super::spec::{CONFIG, Command, Count, GLOBAL_FLAGS, Operand, Table};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
@@ -50,8 +51,6 @@ pub(crate) struct Place {
     pub(crate) operands: Vec<OsString>,
 }
 
-type Table = &'static [&'static Command];
-
 /// Finds the place of `current`, which follows the words `before`. `None` if nothing is known about
 /// it, or if the word belongs to another program.
 pub(crate) fn place(commands: Table, before: Vec<OsString>, current: &OsStr) -> Option<Place> {
@@ -73,30 +72,26 @@ pub(crate) fn place(commands: Table, before: Vec<OsString>, current: &OsStr) -> 
         }
     }
     let (kind, prefix) = kind(&words, awaited, ended, current)?;
-    let config = words.flags.iter().find(|(flag, _)| flag.long == "config");
-    let config = config.and_then(|(_, value)| value.clone()).map(PathBuf::from);
-    Some(Place { kind, prefix, config, operands: words.operands })
+    let config = words.args.all(&CONFIG).into_iter().next().map(PathBuf::from);
+    Some(Place { kind, prefix, config, operands: words.args.operands })
 }
 
 /// Takes a flag and its value. Returns the flag if its value is the word that follows.
-fn walk_flag(words: &mut Words, lexer: &mut Lexer, spelled: &str) -> Option<&'static Flag> {
+fn walk_flag(words: &mut Words, lexer: &mut Lexer, spelled: &str) -> Option<&'static Info> {
     // A flag that only another command has takes its value as well.
-    let flag =
-        words.find_flag(spelled).or_else(|| Words::new(words.commands).find_flag(spelled))?;
-    let value = match flag.kind {
-        FlagKind::Value { .. } | FlagKind::List { .. } => match lexer.value() {
-            None => return Some(flag),
-            value => value,
-        },
-        FlagKind::Switch(_) | FlagKind::Optional { .. } => lexer.attached_value(),
-    };
-    words.flags.push((flag, value));
+    let elsewhere = || Words::new(words.commands).find_flag(spelled);
+    let flag = words.find_flag(spelled).or_else(elsewhere)?.info();
+    let value = if flag.requires_value() { lexer.value() } else { lexer.attached_value() };
+    if value.is_none() && flag.requires_value() {
+        return Some(flag);
+    }
+    words.args.flags.push((flag.long, value.unwrap_or_default()));
     None
 }
 
 fn kind(
     words: &Words,
-    awaited: Option<&Flag>,
+    awaited: Option<&Info>,
     ended: bool,
     current: &OsStr,
 ) -> Option<(Kind, OsString)> {
@@ -107,12 +102,12 @@ fn kind(
     if !ended && bytes.starts_with(b"--") && bytes.contains(&b'=') {
         let at = bytes.iter().position(|byte| *byte == b'=')?;
         let flag = words.find_flag(current.to_str()?.get(..at)?)?;
-        return Some((of_value(words, flag)?, OsString::from_vec(bytes[..=at].to_vec())));
+        return Some((of_value(words, flag.info())?, OsString::from_vec(bytes[..=at].to_vec())));
     }
     let kind = if !ended && bytes.starts_with(b"-") {
         Kind::Words(flags(words))
     } else if let Some(command) = words.command {
-        of_operand(words.commands, operand_at(command, words.operands.len())?)?
+        of_operand(words.commands, operand_at(command, words.args.operands.len())?)?
     } else {
         commands(words.commands)
     };
@@ -129,7 +124,7 @@ fn flags(words: &Words) -> Vec<(String, &'static str)> {
         Some(command) => known_flags(words.commands, Some(command)),
         None => GLOBAL_FLAGS.to_vec(),
     };
-    let spellings = known.into_iter().flat_map(|flag| {
+    let spellings = known.into_iter().map(AnyFlag::info).flat_map(|flag| {
         let short = flag.short.map(|letter| (format!("-{letter}"), flag.help));
         short.into_iter().chain([(format!("--{}", flag.long), flag.help)])
     });
@@ -138,10 +133,10 @@ fn flags(words: &Words) -> Vec<(String, &'static str)> {
 
 /// Finds what completes the value of that flag. Before the command is known, the flag may come from
 /// the row of another command that has a flag of this name.
-fn of_value(words: &Words, flag: &Flag) -> Option<Kind> {
-    let own = known_flags(words.commands, words.command);
-    let flag = own.into_iter().find(|own| own.long == flag.long)?;
-    of_name(words.commands, flag.kind.value_name()?)
+fn of_value(words: &Words, flag: &Info) -> Option<Kind> {
+    let mut own = known_flags(words.commands, words.command).into_iter().map(AnyFlag::info);
+    let flag = own.find(|own| own.long == flag.long)?;
+    of_name(words.commands, flag.value_name()?)
 }
 
 fn of_operand(table: Table, operand: &Operand) -> Option<Kind> {
@@ -190,11 +185,11 @@ fn operand_at(command: &'static Command, index: usize) -> Option<&'static Operan
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::COMMANDS;
+    use crate::commands::table;
 
     fn at(line: &[&str], current: &str) -> String {
         let before = line.iter().map(OsString::from).collect();
-        let Some(place) = place(COMMANDS, before, OsStr::new(current)) else {
+        let Some(place) = place(&table(), before, OsStr::new(current)) else {
             return "nothing".into();
         };
         let kind = match place.kind {

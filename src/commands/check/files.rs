@@ -46,7 +46,7 @@ fn problem(dir: &Path, named: &Named, place: Span) -> Option<Problem> {
     Some(problem.hint(format!("relative paths in `cmd` start from `{}`", dir.display())))
 }
 
-/// Finds a file name in the same directory that was probably meant.
+/// Finds a file name in the same directory that the user probably meant.
 fn near(path: &Path) -> Option<String> {
     let entries = fs::read_dir(path.parent()?).into_iter().flatten().flatten();
     let names: Vec<String> =

@@ -48,8 +48,7 @@ impl Findings {
         findings.sorted()
     }
 
-    /// Adds findings of one VM. A finding that several VMs have at the same place is reported once,
-    /// with all their names.
+    /// Adds findings of one VM; their messages do not name it.
     pub(super) fn add(
         &mut self,
         severity: Severity,
@@ -57,48 +56,42 @@ impl Findings {
         problems: impl IntoIterator<Item = Problem>,
     ) {
         for problem in problems {
-            let same = |other: &&mut Finding| other.problem == problem;
-            match self.found.iter_mut().find(same) {
-                Some(other) if other.vms.last().is_some_and(|last| last == vm) => {}
-                Some(other) => other.vms.push(vm.into()),
-                None => {
-                    let vms = vec![vm.into()];
-                    self.found.push(Finding { severity, vms, names_them: false, problem });
-                }
-            }
+            self.insert(severity, &[vm], false, problem);
         }
     }
 
-    /// Adds the errors of a VM's own table, which point to their places. An error that several VMs
-    /// inherit is reported once.
-    pub(super) fn add_told(&mut self, vm: &str, problems: &[Problem]) {
+    /// Adds the errors of a VM's own table, which point to their places.
+    pub(super) fn add_broken(&mut self, vm: &str, problems: &[Problem]) {
         for problem in problems {
-            match self.found.iter_mut().find(|other| other.problem == *problem) {
-                Some(other) => other.vms.push(vm.into()),
-                None => self.found.push(Finding {
-                    severity: Severity::Error,
-                    vms: vec![vm.into()],
-                    names_them: true,
-                    problem: problem.clone(),
-                }),
-            }
+            self.insert(Severity::Error, &[vm], true, problem.clone());
         }
     }
 
-    /// Adds findings that belong to no VM.
+    /// Adds errors that belong to no VM.
     pub(super) fn add_unowned(&mut self, problems: Vec<Problem>) {
-        let error = |problem| Finding {
-            severity: Severity::Error,
-            vms: Vec::new(),
-            names_them: true,
-            problem,
-        };
-        self.found.extend(problems.into_iter().map(error));
+        for problem in problems {
+            self.insert(Severity::Error, &[], true, problem);
+        }
     }
 
     pub(super) fn add_shared(&mut self, (vms, problem): (Vec<&str>, Problem)) {
-        let vms = vms.into_iter().map(str::to_string).collect();
-        self.found.push(Finding { severity: Severity::Warning, vms, names_them: true, problem });
+        self.insert(Severity::Warning, &vms, true, problem);
+    }
+
+    /// Inserts a finding. One that several VMs have at the same place is reported once, with all
+    /// their names.
+    fn insert(&mut self, severity: Severity, vms: &[&str], names_them: bool, problem: Problem) {
+        let known = self.found.iter().position(|other| other.problem == problem);
+        let at = known.unwrap_or_else(|| {
+            self.found.push(Finding { severity, vms: Vec::new(), names_them, problem });
+            self.found.len() - 1
+        });
+        let all = &mut self.found[at].vms;
+        for vm in vms {
+            if all.last().is_none_or(|last| last != vm) {
+                all.push((*vm).to_string());
+            }
+        }
     }
 
     pub(super) fn report(&self) -> Report {

@@ -9,16 +9,17 @@ mod keys;
 mod machine;
 mod network;
 
-use super::fleet::meant;
 use super::start::plan::likely_port;
+use super::vms::matching;
 use crate::cli::spec;
-use crate::cli::{Args, Command, Outcome, Run};
+use crate::cli::{Args, Command};
 use crate::config::Config;
 use crate::config::image::Image;
 use crate::config::resolve::Resolver;
 use crate::config::scope::Choices;
 use crate::config::vm::Vm;
-use crate::error::{Error, Kind, Located};
+use crate::error::{Error, Located};
+use crate::report::Outcome;
 use crate::source::{Problem, Span};
 use crate::ssh;
 use crate::vm::options::{Argument, arguments};
@@ -33,9 +34,7 @@ pub(crate) static COMMAND: Command = Command {
     details: "Looks at the whole configuration, at the files that QEMU would open, at ports\n\
               and at KVM. Exits with 5 if there is an error, else with 0.",
     operands: &[spec::VMS],
-    flags: &[],
-    failure_code: Kind::exit_code,
-    run: Run::Once(run),
+    ..Command::DEFAULT
 };
 
 /// A VM as it would be started now.
@@ -49,7 +48,7 @@ struct Subject<'a> {
     images: Vec<&'a Image>,
 }
 
-fn run(args: &Args) -> Outcome {
+pub(super) fn run(args: &Args) -> Outcome {
     let (config, problems) = match Config::load_what_is_right(args).map_err(Error::into_located) {
         Ok(loaded) => loaded,
         Err(Ok(located)) => return Ok(Findings::of_file(located).report()),
@@ -66,7 +65,7 @@ fn run(args: &Args) -> Outcome {
     let first = config.vms().iter().find(|vm| is_chosen(&vm.name)).map(|vm| vm.span);
     let mut subjects = Vec::new();
     for broken in config.broken().iter().filter(|vm| is_chosen(&vm.name)) {
-        findings.add_told(&broken.name, &broken.problems);
+        findings.add_broken(&broken.name, &broken.problems);
     }
     for vm in config.vms() {
         let (subject, problems) = Subject::new(&config, vm, first.unwrap_or(vm.span));
@@ -112,7 +111,7 @@ fn all_errors(config: &Config, problems: Vec<Problem>) -> Findings {
 fn chosen(args: &Args, config: &Config) -> Result<BTreeSet<String>, Error> {
     let mut chosen = BTreeSet::new();
     for operand in &args.operands {
-        for name in meant(operand, config.names().into_iter())? {
+        for name in matching(operand, config.names().into_iter())? {
             if !config.is_declared(&name) {
                 config.vm(&name)?;
             }

@@ -5,16 +5,18 @@ mod list;
 use super::confirm::{self, YES};
 use super::images::{users, users_of};
 use super::list::QUIET;
-use crate::cli::spec::{Count, Flag, Operand};
-use crate::cli::{Args, Command, Outcome, Run, usage_of};
+use crate::cli::flag::Flag;
+use crate::cli::spec::{Count, Operand};
+use crate::cli::{Args, Command, usage_of};
 use crate::config::Config;
 use crate::config::declared::Declared;
 use crate::config::values::is_image_name;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::image::build::{Maker, reachable};
 use crate::image::fetch::PATIENCE_DEFAULT;
 use crate::image::look;
-use crate::report::Report;
+use crate::report::{Outcome, Report};
+use std::time::Duration;
 
 pub(crate) static COMMAND: Command = Command {
     name: "img",
@@ -27,18 +29,18 @@ pub(crate) static COMMAND: Command = Command {
         Operand::new("IMAGE", Count::Any),
     ],
     flags: &[&TIMEOUT, &QUIET, &YES],
-    failure_code: Kind::exit_code,
-    run: Run::Each(run),
+    ..Command::DEFAULT
 };
 
 const ACTIONS: &[&str] = &["build", "list", "path", "reset", "rm"];
 
-static TIMEOUT: Flag = Flag::timeout("Give up on a server silent for this long (default 30)");
+static TIMEOUT: Flag<Duration> =
+    Flag::seconds("timeout", "Give up on a server silent for this long (default 30)");
 
 /// The work on one image, or a report about it.
 type Action = fn(&Maker, &str) -> Outcome;
 
-fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) {
+pub(super) fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) {
     if let Err(error) = all(args, tell) {
         tell(Err(error));
     }
@@ -47,13 +49,13 @@ fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) {
 fn all(args: &Args, tell: &mut dyn FnMut(Outcome)) -> Result<(), Error> {
     let names: Vec<String> =
         args.operands[1..].iter().map(|name| name.to_string_lossy().into_owned()).collect();
-    if args.quiet && args.operands[0] != "list" {
+    if args.has(&QUIET) && args.operands[0] != "list" {
         let action = args.operands[0].display();
         return Err(usage_of(&COMMAND, format!("`--quiet` is not for `img {action}`")));
     }
     let action: Action = match (args.operands[0].to_str(), names.len()) {
         (Some("list"), 0) => {
-            tell(Ok(list::run(&Config::load(args)?, args.quiet)?));
+            tell(Ok(list::run(&Config::load(args)?, args.has(&QUIET))?));
             return Ok(());
         }
         (Some("build"), _) => build,
@@ -71,13 +73,13 @@ fn all(args: &Args, tell: &mut dyn FnMut(Outcome)) -> Result<(), Error> {
         }
     };
     let destroys = ["reset", "rm"].iter().any(|action| args.operands[0] == *action);
-    if args.yes && !destroys {
-        return Err(usage_of(&COMMAND, "`--yes` is for `img reset` and `img rm`".into()));
+    if args.has(&YES) && !destroys {
+        return Err(usage_of(&COMMAND, "`--yes` is for `img reset` and `img rm`"));
     }
     let (config, log) = (Config::load(args)?, args.log());
     let maker = Maker {
         config: &config,
-        patience: args.timeout.unwrap_or(PATIENCE_DEFAULT),
+        patience: args.value(&TIMEOUT).unwrap_or(PATIENCE_DEFAULT),
         exceeded: &|| None,
         log: &log,
     };

@@ -11,7 +11,9 @@ pub(super) fn read(words: &[String]) -> Result<Option<Value>, String> {
         [] => return Ok(None),
         [word] if word.starts_with('{') => {
             let parsed = json::parse(word.as_bytes());
-            return parsed.map(Some).map_err(|error| format!("`{word}` is no JSON: {error}"));
+            return parsed
+                .map(Some)
+                .map_err(|error| format!("`{word}` is not valid JSON: {error}"));
         }
         _ => {}
     }
@@ -30,12 +32,12 @@ pub(super) fn read(words: &[String]) -> Result<Option<Value>, String> {
 /// Splits a word into its key and its value.
 fn pair(word: &str) -> Result<(&str, Value), String> {
     let (key, value) = word.split_once('=').ok_or_else(|| {
-        format!("`{word}` is no argument: it is `key=TEXT`, `key:=JSON` or one `{{...}}`")
+        format!("`{word}` is not an argument: write `key=TEXT`, `key:=JSON` or one `{{...}}`")
     })?;
     let Some(key) = key.strip_suffix(':') else { return Ok((key, value.into())) };
     let value = json::parse(value.as_bytes());
     value.map(|value| (key, value)).map_err(|error| {
-        format!("`{word}` has no JSON behind `:=`: {error}; `{key}=` takes text as it is")
+        format!("`{word}` has no valid JSON after `:=`: {error}; `{key}=` takes any text")
     })
 }
 
@@ -52,7 +54,7 @@ fn put(members: &mut Vec<(String, Value)>, path: &[&str], value: Value) -> Resul
         }
         (Some(Value::Object(inner)), [_, ..]) => put(inner, inside, value)?,
         (Some(_), []) => return Err(format!("`{name}` is given twice")),
-        (Some(_), _) => return Err(format!("`{name}` has a value already that is no object")),
+        (Some(_), _) => return Err(format!("`{name}` already has a value that is not an object")),
     }
     Ok(())
 }
@@ -87,19 +89,22 @@ mod tests {
     #[test]
     fn refused() {
         for (words, expected) in [
-            (&["a"][..], "`a` is no argument: it is `key=TEXT`, `key:=JSON` or one `{...}`"),
+            (&["a"][..], "`a` is not an argument: write `key=TEXT`, `key:=JSON` or one `{...}`"),
             (&["=1"], "`=1` has no whole name before the `=`"),
             (&[":=1"], "`:=1` has no whole name before the `=`"),
             (&["a..b=1"], "`a..b=1` has no whole name before the `=`"),
             (
                 &["a:=x"],
-                "`a:=x` has no JSON behind `:=`: expected a value at byte 0; `a=` takes text as it is",
+                "`a:=x` has no valid JSON after `:=`: expected a value at byte 0; `a=` takes any text",
             ),
             (&["a=1", "a=2"], "`a=2`: `a` is given twice"),
             (&["a.b=1", "a=2"], "`a=2`: `a` is given twice"),
-            (&["a=1", "a.b=2"], "`a.b=2`: `a` has a value already that is no object"),
-            (&["{}", "a=1"], "`{}` is no argument: it is `key=TEXT`, `key:=JSON` or one `{...}`"),
-            (&["{"], "`{` is no JSON: expected a name in double quotes at byte 1"),
+            (&["a=1", "a.b=2"], "`a.b=2`: `a` already has a value that is not an object"),
+            (
+                &["{}", "a=1"],
+                "`{}` is not an argument: write `key=TEXT`, `key:=JSON` or one `{...}`",
+            ),
+            (&["{"], "`{` is not valid JSON: expected a name in double quotes at byte 1"),
         ] {
             assert_eq!(shown(words), Err(expected.to_string()), "{words:?}");
         }

@@ -1,11 +1,10 @@
 //! `qqmgr qmp --events VM [EVENT...]`
 
 use super::super::target::Target;
-use crate::cli::Outcome;
 use crate::error::Error;
 use crate::json::Value;
 use crate::out::{self, Reader};
-use crate::report::Report;
+use crate::report::{Outcome, Report};
 use crate::text::{did_you_mean, nearest};
 use crate::vm::events::Follow;
 use crate::vm::schema::Schema;
@@ -18,31 +17,31 @@ pub(super) fn print(target: &Target, names: &[String], limit: Option<Duration>) 
     let deadline = limit.map(|limit| Instant::now() + limit);
     let process = look::running(&target.name, &target.paths)?;
     // Open this before the names are checked: events that happen meanwhile count.
-    let mut story = Follow::open(&target.paths)?;
+    let mut log = Follow::open(&target.paths)?;
     check(target, names)?;
     let ended = wait::poll_long(deadline, || {
         // Check in this order: once QEMU has ended, its last event is in the file.
         let alive = process.is_alive();
-        match write_all(&mut story, names, deadline) {
+        match write_all(&mut log, names, deadline) {
             Ok(Reader::There) if alive => None,
             other => Some(other),
         }
     });
     // At the deadline, write the events that came just before it.
     ended.unwrap_or_else(|| {
-        write(&mut story, names).map(|written| written.unwrap_or(Reader::There))
+        write(&mut log, names).map(|written| written.unwrap_or(Reader::There))
     })?;
     Ok(Report::written(0))
 }
 
 /// Writes the new events, piece by piece: QEMU may write faster than this reads.
 fn write_all(
-    story: &mut Follow,
+    log: &mut Follow,
     names: &[String],
     deadline: Option<Instant>,
 ) -> Result<Reader, Error> {
     while deadline.is_none_or(|deadline| Instant::now() < deadline) {
-        match write(story, names)? {
+        match write(log, names)? {
             Some(Reader::There) => {}
             Some(Reader::Gone) => return Ok(Reader::Gone),
             None => break,
@@ -52,8 +51,8 @@ fn write_all(
 }
 
 /// Writes the events of the next piece; `None` if there is no new piece.
-fn write(story: &mut Follow, names: &[String]) -> Result<Option<Reader>, Error> {
-    let Some(news) = story.news()? else { return Ok(None) };
+fn write(log: &mut Follow, names: &[String]) -> Result<Option<Reader>, Error> {
+    let Some(news) = log.news()? else { return Ok(None) };
     let is_meant = |event: &&Value| {
         let name = event.get("event").and_then(Value::as_str).unwrap_or_default();
         names.is_empty() || names.iter().any(|one| one == name)

@@ -7,17 +7,15 @@
 
 mod arguments;
 mod events;
-mod refusal;
 mod session;
 
-pub(super) use refusal::told as refusal;
-
 use super::target::Target;
-use crate::cli::spec::{self, Count, Flag, Operand};
-use crate::cli::{Args, Command, Outcome, Run, usage_of};
-use crate::config::Config;
+use crate::cli::flag::Flag;
+use crate::cli::spec::{self, Count, Operand};
+use crate::cli::{Args, Command, usage_of};
 use crate::error::{Error, Kind};
-use crate::report::Report;
+use crate::report::{Outcome, Report};
+use crate::vm::refusal::refusal;
 use crate::vm::session::Session;
 use std::time::Duration;
 
@@ -34,55 +32,56 @@ pub(crate) static COMMAND: Command = Command {
         Operand::new("ARGUMENT", Count::Any),
     ],
     flags: &[&TIMEOUT, &EVENTS, &FOR],
-    failure_code: Kind::exit_code,
-    run: Run::Once(run),
+    check,
+    ..Command::DEFAULT
 };
 
 /// The default of `--timeout`: some commands do much before they answer.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
-pub(super) static TIMEOUT: Flag = Flag::timeout("Wait this long for QEMU's answer (default 60)");
-static EVENTS: Flag = Flag::switch(
-    "events",
-    |args| args.events = true,
-    "Print events as they come, until the VM ends",
-);
-static FOR: Flag = Flag::value(
-    "for",
-    "SECONDS",
-    |args, value| {
-        args.events_for = Some(spec::seconds(value)?);
-        Ok(())
-    },
-    "Print events for this long only",
-);
+pub(super) static TIMEOUT: Flag<Duration> =
+    Flag::seconds("timeout", "Wait this long for QEMU's answer (default 60)");
+static EVENTS: Flag = Flag::switch("events", "Print events as they come, until the VM ends");
+static FOR: Flag<Duration> = Flag::seconds("for", "Print events for this long only");
 
-fn run(args: &Args) -> Outcome {
-    let usage = |message: &str| Err(usage_of(&COMMAND, message.into()));
-    if args.events && args.timeout.is_some() {
-        return usage("`--timeout` is for commands; `--for` ends `--events`");
+fn check(args: &Args) -> Result<(), Error> {
+    if args.has(&EVENTS) && args.has(&TIMEOUT) {
+        let message = "`--timeout` is for commands; `--for` ends `--events`";
+        return Err(usage_of(&COMMAND, message));
     }
-    if args.events_for.is_some() && !args.events {
-        return usage("`--for` needs `--events`");
+    if args.has(&FOR) && !args.has(&EVENTS) {
+        return Err(usage_of(&COMMAND, "`--for` needs `--events`"));
     }
-    let words: Vec<String> = args.operands[1..].iter().map(text).collect::<Result<_, _>>()?;
-    if let Some(name) = words.first().filter(|name| name.starts_with('{')) {
-        return Err(Error::new(Kind::Usage, format!("`{name}` is no name of a command"))
-            .hint("a whole command in JSON is a line of standard input: `qqmgr qmp VM <FILE`"));
-    }
-    let config = Config::load(args)?;
-    let target = Target::new(&config, args, &args.vm(), args.log())?;
-    let limit = limit(args);
+    let words = words(args)?;
     match words.split_first() {
-        _ if args.events => events::print(&target, &words, args.events_for),
-        Some((command, words)) => once(&target, limit, command, words),
-        None => session::serve(&target, limit),
+        Some((name, _)) if name.starts_with('{') => {
+            let hint = "a whole command in JSON is a line of standard input: `qqmgr qmp VM <FILE`";
+            let message = format!("`{name}` is not the name of a command");
+            Err(Error::new(Kind::Usage, message).hint(hint))
+        }
+        Some((_, words)) if !args.has(&EVENTS) => {
+            arguments::read(words).map_err(|message| usage_of(&COMMAND, message)).map(|_| ())
+        }
+        _ => Ok(()),
     }
+}
+
+pub(super) fn run(target: &Target) -> Outcome {
+    let (words, limit) = (words(target.args)?, limit(target.args));
+    match words.split_first() {
+        _ if target.args.has(&EVENTS) => events::print(target, &words, target.args.value(&FOR)),
+        Some((command, words)) => once(target, limit, command, words),
+        None => session::serve(target, limit),
+    }
+}
+
+fn words(args: &Args) -> Result<Vec<String>, Error> {
+    args.operands[1..].iter().map(text).collect()
 }
 
 /// How long an answer may take.
 pub(super) fn limit(args: &Args) -> Duration {
-    args.timeout.unwrap_or(TIMEOUT_DEFAULT)
+    args.value(&TIMEOUT).unwrap_or(TIMEOUT_DEFAULT)
 }
 
 /// Checks that the word is UTF-8, as QMP is.

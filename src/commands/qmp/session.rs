@@ -2,13 +2,13 @@
 
 use super::super::input::Input;
 use super::super::target::Target;
-use super::{arguments, refusal};
-use crate::cli::Outcome;
+use super::arguments;
 use crate::json::{self, Value};
 use crate::out::{self, Reader};
-use crate::report::Report;
+use crate::report::{Outcome, Report};
 use crate::vm::look;
 use crate::vm::qmp::{self, Refusal};
+use crate::vm::refusal::refusal;
 use crate::vm::session::Session;
 use crate::words;
 use std::time::Duration;
@@ -22,7 +22,7 @@ struct Request {
     id: Option<Value>,
 }
 
-/// A line that is no command, with its `id` if it has one.
+/// A line that is not a command, with its `id` if it has one.
 struct Unread {
     why: String,
     id: Option<Value>,
@@ -70,10 +70,10 @@ fn read(line: &[u8]) -> Result<Request, Unread> {
         let arguments = arguments::read(words).map_err(unread)?;
         return Ok(Request { command: command.clone(), arguments, id: None });
     }
-    let value = json::parse(line).map_err(|error| unread(format!("no JSON: {error}")))?;
+    let value = json::parse(line).map_err(|error| unread(format!("not valid JSON: {error}")))?;
     let id = value.get("id").cloned();
     let unread = |why: &str| Err(Unread { why: why.into(), id: id.clone() });
-    let Value::Object(members) = &value else { return unread("no object") };
+    let Value::Object(members) = &value else { return unread("not an object") };
     let known = ["execute", "arguments", "id"];
     if let Some((name, _)) = members.iter().find(|(name, _)| !known.contains(&name.as_str())) {
         return unread(&format!("`{name}` is none of `execute`, `arguments` and `id`"));

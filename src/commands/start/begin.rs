@@ -33,7 +33,7 @@ const PORT_TRIES: usize = 10;
 pub(crate) struct Start<'a> {
     target: &'a Target<'a>,
     pub(crate) vm: &'a Vm,
-    options: StartOptions<'a>,
+    options: StartOptions,
     plan: Option<Plan>,
     images: Option<Images>,
 }
@@ -53,7 +53,7 @@ pub(crate) enum Debuggee {
 }
 
 impl<'a> Start<'a> {
-    pub(crate) fn new(target: &'a Target<'a>, options: StartOptions<'a>) -> Result<Self, Error> {
+    pub(crate) fn new(target: &'a Target<'a>, options: StartOptions) -> Result<Self, Error> {
         Ok(Self { target, vm: target.vm()?, options, plan: None, images: None })
     }
 
@@ -81,7 +81,7 @@ impl<'a> Start<'a> {
     fn hold_images(&mut self, exceeded: Exceeded) -> Result<(), Error> {
         if self.images.is_none() {
             let ssh_port = Some(likely_port(self.target.config, self.vm));
-            let choices = Choices { ssh_port, set: self.options.set };
+            let choices = Choices { ssh_port, set: &self.options.set };
             self.images = Some(images::hold(self.target, self.vm, &choices, exceeded)?);
         }
         Ok(())

@@ -5,19 +5,20 @@ pub(crate) mod begin;
 pub(crate) mod changes;
 pub(crate) mod plan;
 
-use super::fleet::{self, Known};
 use super::target::Target;
 use super::wait;
-use crate::cli::spec::{self, Count, Flag, Operand};
-use crate::cli::{Command, Outcome, Run};
-use crate::error::{Error, Kind};
+use crate::cli::Command;
+use crate::cli::flag::Flag;
+use crate::cli::spec::{self, Count, Operand};
+use crate::error::Error;
 use crate::json::Value;
-use crate::report::Report;
+use crate::report::{Outcome, Report};
 use crate::vm::lock::{LOCK_WAIT, lock};
 use crate::vm::look;
 use crate::vm::wait::Deadline;
 use begin::{Running, Start, TIMEOUT_DEFAULT};
-use plan::StartOptions;
+use plan::{StartOptions, check_arguments};
+use std::time::Duration;
 
 pub(crate) static COMMAND: Command = Command {
     name: "start",
@@ -26,22 +27,21 @@ pub(crate) static COMMAND: Command = Command {
               behind the VM's own arguments, for this start.",
     operands: &[spec::VMS, ARGS],
     flags: &[&spec::ALL, &spec::WAIT, &spec::SET, &TIMEOUT],
-    failure_code: Kind::exit_code,
-    run: Run::Each(|args, tell| {
-        fleet::each(&COMMAND, args, Known::Configured, tell, run);
-    }),
+    check: |args| check_arguments(&args.words),
+    ..Command::DEFAULT
 };
 
 pub(crate) const ARGS: Operand = Operand::new("ARGS", Count::Words { required: false });
 
-static TIMEOUT: Flag = Flag::timeout("Give up on QEMU after this long (default 60)");
+static TIMEOUT: Flag<Duration> =
+    Flag::seconds("timeout", "Give up on QEMU after this long (default 60)");
 
 pub(crate) struct Started {
     name: String,
     running: Running,
 }
 
-fn run(target: &Target) -> Outcome {
+pub(super) fn run(target: &Target) -> Outcome {
     let args = target.args;
     let mut start = Start::new(target, StartOptions::of(args))?;
     // A VM that is already running is left alone, and its configuration may have become wrong.
@@ -49,7 +49,7 @@ fn run(target: &Target) -> Outcome {
         start.prepare(&|| None)?;
     }
     let lock = lock(&target.paths, &target.name, COMMAND.name, LOCK_WAIT, &target.log)?;
-    let running = start.begin(lock, args.timeout.unwrap_or(TIMEOUT_DEFAULT))?;
+    let running = start.begin(lock, args.value(&TIMEOUT).unwrap_or(TIMEOUT_DEFAULT))?;
     let started = Started::new(target, running)?;
     Ok(started.report())
 }
@@ -58,7 +58,7 @@ impl Started {
     /// Waits for the guest, if that was asked for.
     pub(crate) fn new(target: &Target, running: Running) -> Result<Self, Error> {
         let target = &target.with_remark("; Ctrl-C leaves the VM running");
-        if let Some(wait) = target.args.wait {
+        if let Some(wait) = target.args.value(&spec::WAIT) {
             wait::for_ssh(target, Deadline::after(wait))?;
         }
         Ok(Self { name: target.name.clone(), running })

@@ -1,6 +1,6 @@
 //! Everything that a VM is started with, from the configuration and the options of the command.
 
-use crate::cli::Args;
+use crate::cli::{Args, spec};
 use crate::commands::target::Target;
 use crate::config::Config;
 use crate::config::resolve::Resolver;
@@ -19,9 +19,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Options of a start beyond the configuration.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct StartOptions<'a> {
+pub(crate) struct StartOptions {
     /// Variables of `--set`.
-    pub(crate) set: &'a [(String, String)],
+    pub(crate) set: Vec<(String, String)>,
     /// Arguments for QEMU after the VM's own.
     pub(crate) arguments: Vec<OsString>,
     /// Whether a new VM stops when no `run` uses it any more. If unset, a VM that is
@@ -29,10 +29,10 @@ pub(crate) struct StartOptions<'a> {
     pub(crate) on_demand: bool,
 }
 
-impl<'a> StartOptions<'a> {
+impl StartOptions {
     /// Reads them from the command line of a command that has these flags.
-    pub(crate) fn of(args: &'a Args) -> Self {
-        Self { set: &args.set, arguments: args.words.clone(), on_demand: false }
+    pub(crate) fn of(args: &Args) -> Self {
+        Self { set: args.all(&spec::SET), arguments: args.words.clone(), on_demand: false }
     }
 
     pub(crate) fn is_none(&self) -> bool {
@@ -62,7 +62,7 @@ impl Plan {
         ssh_port: u16,
     ) -> Result<Self, Error> {
         let Target { config, paths, .. } = target;
-        let choices = Choices { ssh_port: Some(ssh_port), set: options.set };
+        let choices = Choices { ssh_port: Some(ssh_port), set: &options.set };
         let mut argv = own_argv(target, vm, options, ssh_port)?;
         let own_words = argv.len();
         argv.extend(injected(target, vm)?);
@@ -92,7 +92,7 @@ impl Plan {
             ssh_port: self.ssh_port,
             config_name: config.name(),
             started_at: now.as_secs(),
-            set: options.set.to_vec(),
+            set: options.set.clone(),
             argv: self.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
             own_words: self.own_words,
             on_demand: options.on_demand,
@@ -124,7 +124,7 @@ pub(crate) fn own_argv(
     ssh_port: u16,
 ) -> Result<Vec<OsString>, Error> {
     let config = target.config;
-    let choices = Choices { ssh_port: Some(ssh_port), set: options.set };
+    let choices = Choices { ssh_port: Some(ssh_port), set: &options.set };
     let (bin, words) = Resolver::new(config, vm, &choices).command()?;
     argv::check(&words, "in `cmd`").map_err(|problem| config.problem(problem))?;
     check_arguments(&options.arguments)?;

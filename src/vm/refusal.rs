@@ -1,18 +1,18 @@
 //! QEMU's refusal of a command, with the name that was probably meant, taken from QEMU's own
 //! schema.
 
+use super::qmp::{self, Refusal};
+use super::schema::{Argument, Schema};
+use super::session::Session;
 use crate::error::{Error, Kind};
 use crate::text::{did_you_mean, nearest};
-use crate::vm::qmp::{self, Refusal};
-use crate::vm::schema::{Argument, Schema};
-use crate::vm::session::Session;
 use std::time::Duration;
 
 /// The number of words that a hint names at most.
 const WORDS_MAX: usize = 12;
 
 /// Makes the error for the user. `limit` is how long the command was allowed to take.
-pub(in crate::commands) fn told(
+pub(crate) fn refusal(
     session: &mut Session,
     limit: Duration,
     command: &str,

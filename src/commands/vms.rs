@@ -1,0 +1,184 @@
+//! The VMs that a command works on, and the same work on each of them, in parallel.
+
+use super::parallel;
+use super::target::{Target, check_name, may_run, unconfigured};
+use crate::cli::{Args, spec};
+use crate::config::Config;
+use crate::config::resolve::Resolver;
+use crate::config::scope::Choices;
+use crate::error::{Error, Kind};
+use crate::glob;
+use crate::linux;
+use crate::report::Outcome;
+use crate::vm::Paths;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::time::Instant;
+
+/// How many VMs are worked on at the same time: enough that waiting costs nothing, few enough that
+/// a thousand QEMUs are not started in the same second. A wait watches all of them at once, so that
+/// an event of one VM is reported without waiting for the others.
+const PARALLEL_MAX: usize = 32;
+
+/// How many files the work on one VM has open at a time: its lock, a socket, QEMU's files, pipes.
+const FILES_OF_ONE: usize = 12;
+
+/// The VMs that a pattern or `--all` can match.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    Configured,
+    /// The configured VMs, and those that run but are no longer configured.
+    All,
+    /// Only the VMs that run, configured or not.
+    Running,
+}
+
+/// Does `work` on the VM of that name.
+pub(super) fn one<T>(
+    args: &Args,
+    name: &str,
+    work: impl FnOnce(&Target) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let config = Config::load(args)?;
+    work(&Target::new(&config, args, name, args.log())?)
+}
+
+/// The work that is done on each VM.
+type Work = fn(&Target) -> Outcome;
+
+/// Does `work` on the VMs that `args` name, and reports each outcome as it comes. A person also
+/// sees how many are missing. A failure on one VM does not stop the work on the others.
+pub(super) fn each(
+    args: &Args,
+    scope: Scope,
+    at_once: usize,
+    tell: &mut dyn FnMut(Outcome),
+    work: Work,
+) {
+    let (config, names) = match chosen(args, scope) {
+        Ok(chosen) => chosen,
+        Err(errors) => return errors.into_iter().for_each(|error| tell(Err(error))),
+    };
+    let several = names.len() > 1;
+    let one = |name: &String| {
+        let log = if several { args.log().of_vm(name) } else { args.log() };
+        let target = Target::new(&config, args, name, log);
+        target.and_then(|target| work(&target)).map_err(|error| error.of_vm(name, several))
+    };
+    if let [name] = names.as_slice() {
+        return tell(one(name));
+    }
+    let (log, begin, mut left) = (args.log(), Instant::now(), names.len());
+    parallel::each(&names, at_once, one, |news| match news {
+        Some((_, outcome)) => {
+            log.end_progress();
+            tell(outcome);
+            left -= 1;
+        }
+        None => log.progress(|| {
+            let seconds = begin.elapsed().as_secs();
+            format!("waiting for {left} of {} VMs ({seconds} s)", names.len())
+        }),
+    });
+    log.end_progress();
+}
+
+/// Does `work` once, on all the VMs that `args` name. It gets only those that exist.
+pub(super) fn together(
+    args: &Args,
+    scope: Scope,
+    tell: &mut dyn FnMut(Outcome),
+    work: impl FnOnce(Vec<Target>, &mut dyn FnMut(Outcome)),
+) {
+    let (config, names) = match chosen(args, scope) {
+        Ok(chosen) => chosen,
+        Err(errors) => return errors.into_iter().for_each(|error| tell(Err(error))),
+    };
+    let mut targets = Vec::new();
+    for name in &names {
+        match Target::new(&config, args, name, args.log().of_vm(name)) {
+            Ok(target) => targets.push(target),
+            Err(error) => tell(Err(error.of_vm(name, names.len() > 1))),
+        }
+    }
+    work(targets, tell);
+}
+
+/// The names of the VMs to work on, or everything that is wrong with the operands: then no VM is
+/// touched.
+fn chosen(args: &Args, scope: Scope) -> Result<(Config, Vec<String>), Vec<Error>> {
+    let alone = |error| vec![error];
+    let config = Config::load(args).map_err(alone)?;
+    let names = select(args, &config, scope).map_err(alone)?;
+    let choices = Choices { set: &args.all(&spec::SET), ..Choices::default() };
+    let check = |name: &String| match config.find_vm(name) {
+        Some(vm) => Resolver::new(&config, vm, &choices).check_set(),
+        None if scope == Scope::Configured => config.vm(name).map(|_| ()),
+        None => Ok(()),
+    };
+    // A broken VM is reported when it is its turn: the others are worked on.
+    let is_broken = |name: &str| config.find_vm(name).is_none() && config.is_declared(name);
+    let wrong = names.iter().filter(|name| !is_broken(name)).filter_map(|name| {
+        let checked = check_name(&config, args, name).and_then(|()| check(name));
+        checked.err().map(|error| error.of_vm(name, names.len() > 1))
+    });
+    let wrong: Vec<Error> = wrong.collect();
+    if wrong.is_empty() { Ok((config, names)) } else { Err(wrong) }
+}
+
+/// The names that the operands stand for, each once, in the order given. The matches of a pattern
+/// are in the configuration's order. Without operands, all names. A pattern that matches nothing is
+/// an error. Plain names are not looked up.
+pub(super) fn select(args: &Args, config: &Config, scope: Scope) -> Result<Vec<String>, Error> {
+    let is_pattern = |operand: &OsString| glob::is_pattern(&operand.to_string_lossy());
+    let needs_all = args.operands.is_empty() || args.operands.iter().any(is_pattern);
+    let others =
+        if needs_all && scope != Scope::Configured { unconfigured(config)? } else { Vec::new() };
+    let all = || {
+        let configured = config.names().into_iter();
+        let is_running = |name: &String| may_run(&Paths::new(config.vm_dir(name)));
+        let configured = configured.filter(move |name| scope != Scope::Running || is_running(name));
+        configured.chain(others.iter().cloned())
+    };
+    if args.operands.is_empty() {
+        return Ok(all().collect());
+    }
+    let (mut names, mut seen) = (Vec::new(), BTreeSet::new());
+    for operand in &args.operands {
+        let found = matching(operand, all()).map_err(|error| match scope {
+            Scope::Running => none_runs(operand),
+            Scope::Configured | Scope::All => error,
+        })?;
+        names.extend(found.into_iter().filter(|name| seen.insert(name.clone())));
+    }
+    Ok(names)
+}
+
+/// The error of a pattern that matches no running VM.
+fn none_runs(pattern: &OsStr) -> Error {
+    let message = format!("no VM that runs matches `{}`", pattern.display());
+    Error::new(Kind::NotRunning, message).hint("`qqmgr list --running` shows those that do")
+}
+
+/// The name that the operand is, or the names of `all` that match if it is a pattern.
+pub(super) fn matching(
+    operand: &OsStr,
+    all: impl Iterator<Item = String>,
+) -> Result<Vec<String>, Error> {
+    let operand = operand.to_string_lossy();
+    if !glob::is_pattern(&operand) {
+        return Ok(vec![operand.to_string()]);
+    }
+    let found: Vec<String> = all.filter(|name| glob::matches(&operand, name)).collect();
+    if found.is_empty() {
+        let error = Error::new(Kind::UnknownVm, format!("no VM matches `{operand}`"));
+        return Err(error.hint("`qqmgr list` shows the VMs that there are"));
+    }
+    Ok(found)
+}
+
+/// How many VMs are worked on at the same time: fewer if few files may be open.
+pub(super) fn parallel_max() -> usize {
+    let by_files = linux::files_left().map_or(PARALLEL_MAX, |left| left / FILES_OF_ONE);
+    by_files.clamp(1, PARALLEL_MAX)
+}
