@@ -168,11 +168,13 @@ pub(super) fn check_table(
             }
             continue;
         };
-        let (inner, inner_shown) = (header(known, row.name), header(shown, row.name));
         match (row.form, &value.kind) {
-            (Form::Table, _) => problems.extend(check(source, value, &inner, &inner_shown)),
+            (Form::Table, _) => {
+                let (known, shown) = (header(known, row.name), header(shown, row.name));
+                problems.extend(check(source, value, &known, &shown));
+            }
             (Names, Kind::Table(_)) => {}
-            (Names, _) => problems.push(wrong_type(value, &inner_shown, "a table")),
+            (Names, _) => problems.push(wrong_type(value, &header(shown, row.name), "a table")),
             (Texts, Kind::Array(items)) => {
                 let element = format!("an element of `{}`", row.name);
                 problems

@@ -63,7 +63,7 @@ fn descend<'t>(
 ) -> Result<&'t mut Table, Problem> {
     let made = Kind::Table(Table::new(origin));
     let (first, value) = table.entry_or_insert(key, made, span);
-    let (line, what) = (line_of(source, first.span.start), describe(value));
+    let (first, what) = (first.span.start, describe(value));
     // A header may go on below a table of any kind but an inline one, a dotted key only into one
     // that no header has defined.
     let is_open = |table: &Table| match origin {
@@ -76,6 +76,7 @@ fn descend<'t>(
             let to = if origin == Origin::Dotted { "a dotted key" } else { "a header" };
             let name = shown(source, span);
             let message = format!("`{name}` is {what} and cannot be extended by {to}");
+            let line = line_of(source, first);
             Err(Problem::new(span, message).hint(format!("first defined on line {line}")))
         }
     }
