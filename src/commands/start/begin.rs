@@ -1,6 +1,7 @@
 //! Starts a VM: a plan, its record, QEMU, its answer. `start`, `restart`, `run` and `gdb` use it.
 
 use super::plan::{Plan, StartOptions, likely_port};
+use super::ports;
 use crate::commands::images::{self, Images};
 use crate::commands::target::Target;
 use crate::config::scope::Choices;
@@ -21,7 +22,6 @@ use crate::vm::wait::Deadline;
 use crate::vm::{Instance, Look, Paths, port};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
 
 /// How long QEMU may take to answer, by default.
@@ -100,7 +100,7 @@ impl<'a> Start<'a> {
         if has_it || port::is_held_by(port, process.pid) {
             return Ok(());
         }
-        self.check_port()
+        ports::check(self.target, self.plan()?)
     }
 
     /// Starts the VM if it is not running. The lock is the VM's.
@@ -184,11 +184,11 @@ impl<'a> Start<'a> {
         // Held while a port is chosen and until the record names its owner.
         let _choosing;
         let port = if let Some(port) = self.vm.port.fixed() {
-            self.check_port()?;
+            ports::check(self.target, self.plan()?)?;
             port
         } else {
             _choosing = lock_dir(config.runtime_dir());
-            self.free_port(refused)?
+            ports::free(self.target, refused)?
         };
         let options = self.options.clone();
         let plan = self.plan_on(port)?;
@@ -283,44 +283,6 @@ impl<'a> Start<'a> {
         let name = &self.vm.name;
         let error = Error::failed(format!("VM `{name}` runs already, with other arguments"));
         Err(error.hint(format!("`qqmgr restart {name}` takes the same options")))
-    }
-
-    /// Finds a port that no other VM of this configuration has, running or stopped.
-    fn free_port(&self, refused: &BTreeSet<u16>) -> Result<u16, Error> {
-        let config = self.target.config;
-        let others = config.vms_with_a_dir()?.into_iter().filter(|name| *name != self.vm.name);
-        // A record that is left after a crash reserves a port in vain, which does no harm.
-        let record = |name: String| Instance::read(&Paths::new(config.vm_dir(&name))).ok()?;
-        let recorded = others.filter_map(record);
-        let mut claimed: BTreeSet<u16> = recorded.map(|instance| instance.ssh_port).collect();
-        claimed.extend(config.vms().iter().filter_map(|vm| vm.port.fixed()));
-        claimed.extend(refused);
-        let chosen = port::choose(self.target.paths.dir.as_os_str().as_bytes(), &claimed);
-        chosen.ok_or_else(|| Error::failed("there is no free port for ssh"))
-    }
-
-    /// Checks that the port of the configuration is free: QEMU would say only that it could not set
-    /// up a forwarding rule.
-    fn check_port(&mut self) -> Result<(), Error> {
-        let (config, plan) = (self.target.config, self.plan()?);
-        let port = plan.ssh_port;
-        if !plan.reached_on_host || !port::is_taken(port) {
-            return Ok(());
-        }
-        let holder = config.vms().iter().find(|other| {
-            let has_port = |look: Look| {
-                !look.place.is_gone() && look.record.is_some_and(|record| record.ssh_port == port)
-            };
-            let look = || Look::by_files(&Paths::new(config.vm_dir(&other.name)));
-            other.name != self.vm.name && look().is_ok_and(has_port)
-        });
-        let (who, hint) = match holder {
-            Some(other) => {
-                (format!("VM `{}`", other.name), "stop that one, or give this one another port")
-            }
-            None => (port::holder(port), "give the VM another `port`, and its `hostfwd` too"),
-        };
-        Err(Error::failed(format!("ssh port {port} is taken by {who}")).hint(hint))
     }
 }
 

@@ -4,6 +4,7 @@
 pub(crate) mod begin;
 pub(crate) mod changes;
 pub(crate) mod plan;
+mod ports;
 
 use super::target::Target;
 use super::wait;
