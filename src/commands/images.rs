@@ -8,10 +8,11 @@ use crate::config::resolve::Resolver;
 use crate::config::scope::Choices;
 use crate::config::vm::Vm;
 use crate::error::Error;
-use crate::image::build::{Maker, reachable};
+use crate::image::build::{reachable, use_image};
+use crate::image::context::Context;
 use crate::image::fetch::PATIENCE_DEFAULT;
 use crate::image::hold::{Exceeded, Held};
-use crate::image::look;
+use crate::image::look::look;
 use crate::vm::{Look, Paths};
 use std::path::Path;
 
@@ -32,7 +33,7 @@ pub(super) fn hold(
     exceeded: Exceeded,
 ) -> Result<Images, Error> {
     let Target { config, log, .. } = target;
-    let maker = Maker { config, patience: PATIENCE_DEFAULT, exceeded, log };
+    let context = Context { config, patience: PATIENCE_DEFAULT, exceeded, log };
     let (mut built, mut held) = (Vec::new(), Vec::new());
     for image in Resolver::new(config, vm, choices).images() {
         let declared = Declared::new(config, image)?;
@@ -41,7 +42,7 @@ pub(super) fn hold(
             log.note(&format!("warning: {warning}"));
             log.note(&format!("hint: {hint}"));
         }
-        let (image_held, made) = maker.use_image(&declared)?;
+        let (image_held, made) = use_image(&context, &declared)?;
         held.push(image_held);
         if made {
             log.note(&format!("built image `{}`", image.name));

@@ -7,8 +7,9 @@ use crate::config::schema::with_comments;
 use crate::config::values::{is_url, sha256};
 use crate::error::Error;
 use crate::hint;
-use crate::image::build::Maker;
-use crate::image::fetch::{PATIENCE_DEFAULT, Wanted};
+use crate::image::base::examine;
+use crate::image::context::Context;
+use crate::image::fetch::{PATIENCE_DEFAULT, fetch, verify};
 use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::source::Source;
@@ -114,33 +115,25 @@ impl Image {
         let here = here.map_err(|error| Error::io("find", Path::new("."), &error))?;
         let source = Source { name: NAME.into(), text: String::new() };
         let config = Config::parse(source, here.join(NAME), here.clone())?;
-        let maker =
-            Maker { config: &config, patience: PATIENCE_DEFAULT, exceeded: &|| None, log: &log };
+        let context =
+            Context { config: &config, patience: PATIENCE_DEFAULT, exceeded: &|| None, log: &log };
         let expected = args.value(&CHECKSUM);
         let mut sum = expected.clone();
         let local = match (is_url(base), &sum) {
             (false, _) => Some(here.join(base)),
             (true, Some(_)) => None,
-            (true, None) => {
-                let fetched = maker.fetch(&Wanted { url: base, sha256: None })?;
-                log.note(&format!(
-                    "its SHA-256 is {}: compare it with its publisher's",
-                    fetched.sha256
-                ));
-                sum = Some(fetched.sha256);
-                Some(fetched.file)
-            }
+            (true, None) => fetch(&context, Some(base), None)?.map(|fetched| {
+                let found = fetched.sha256;
+                log.note(&format!("its SHA-256 is {found}: compare it with its publisher's"));
+                sum = Some(found);
+                fetched.file
+            }),
         };
         if let (Some(file), Some(sum)) = (&local, &expected) {
-            maker.verify(file, sum)?;
+            verify(&context, file, sum)?;
         }
-        let looked_at = local.as_deref().map(|local| {
-            if is_url(base) {
-                maker.examine_fetched(local, base, None)
-            } else {
-                maker.examine(local, None)
-            }
-        });
+        let url = is_url(base).then_some(base);
+        let looked_at = local.as_deref().map(|local| examine(&context, local, url, None));
         let looked_at = looked_at.transpose()?;
         // A relative path starts from the directory that the file is in.
         let is_elsewhere = file.parent().is_some_and(|dir| !dir.as_os_str().is_empty());

@@ -8,7 +8,7 @@ use crate::cli::flag::Flag;
 use crate::cli::spec::{self, Count, Operand};
 use crate::cli::{Args, Command, usage_of};
 use crate::error::Error;
-use crate::image::base::qemu_img;
+use crate::image::context::qemu_img;
 use crate::json::Value;
 use crate::report::{
     Align::{Left, Right},

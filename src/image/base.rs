@@ -1,15 +1,12 @@
 //! Examines the file that a disk is based on before it is used: by [`format::read`], and when that
 //! finds nothing wrong by qemu-img(1).
 
-use super::build::Maker;
+use super::context::Context;
 use super::hold::Held;
-use super::tools::{self, Said};
-use crate::config::{Config, declared};
+use super::tools::Said;
 use crate::error::Error;
 use crate::json;
 use crate::system::files;
-use crate::system::programs;
-use crate::system::run::Invocation;
 use crate::text::sanitized;
 use crate::vm::format::{self, Format, Qcow2};
 use std::fs::Metadata;
@@ -21,7 +18,7 @@ use std::path::{Path, PathBuf};
 const SECTOR: u64 = 512;
 /// Part of QEMU's error about an image that another process writes (`raw_check_lock_bytes` of
 /// block/file-posix.c).
-pub(super) const LOCKED: &str = "lock";
+const LOCKED: &str = "lock";
 /// How many files a base may be based on, one on the other.
 const CHAIN_MAX: usize = 16;
 /// The beginnings of files that are not images, although qemu-img takes them for raw ones.
@@ -43,93 +40,77 @@ pub(crate) struct Base {
     pub(crate) virtual_bytes: u64,
 }
 
-impl Maker<'_> {
-    /// Examines an image that was fetched from `url`: its one file must have all its data.
-    pub(crate) fn examine_fetched(
-        &self,
-        file: &Path,
-        url: &str,
-        held: Option<&Held>,
-    ) -> Result<Base, Error> {
-        check_kind(file)?;
-        let format = format::read(file)?;
-        format.check_alone(url)?;
-        self.examine_as(file, &format, held)
+/// Examines an image before a disk is based on it. One that was fetched from `url` must have all
+/// its data in its one file; others may be based on files of this host, which are examined too.
+pub(crate) fn examine(
+    context: &Context,
+    file: &Path,
+    url: Option<&str>,
+    held: Option<&Held>,
+) -> Result<Base, Error> {
+    check_kind(file)?;
+    let mut format = format::read(file)?;
+    match url {
+        Some(url) => format.check_alone(url)?,
+        None => format.check_plain(&file.display().to_string())?,
     }
-
-    /// Examines an image of the user's own and the files that it is based on, which must be files
-    /// of this host.
-    pub(crate) fn examine(&self, file: &Path, held: Option<&Held>) -> Result<Base, Error> {
-        check_kind(file)?;
-        let format = format::read(file)?;
-        format.check_plain(&file.display().to_string())?;
-        let base = self.examine_as(file, &format, held)?;
-        let (mut file, mut format) = (file.to_path_buf(), format);
-        for _ in 0..CHAIN_MAX {
-            let Some(below) = backing(&file, &format)? else { return Ok(base) };
-            (file, format) = below;
-            self.examine_as(&file, &format, held)?;
-        }
-        let message = format!("`{}` is based on too many files", base.file.display());
-        Err(Error::failed(message).hint(format!("{CHAIN_MAX} are the most")))
+    let base = examine_as(context, file, &format, held)?;
+    let mut file = file.to_path_buf();
+    for _ in 0..CHAIN_MAX {
+        let Some(below) = backing(&file, &format)? else { return Ok(base) };
+        (file, format) = below;
+        examine_as(context, &file, &format, held)?;
     }
-
-    /// Has qemu-img examine one file, whose format is known, and no other.
-    fn examine_as(&self, file: &Path, format: &Format, held: Option<&Held>) -> Result<Base, Error> {
-        if *format == Format::Raw {
-            check_raw(file)?;
-        }
-        let mut command = self.qemu_img()?;
-        command.args(["info", "--output=json", "-f", format.name()]).arg(file);
-        let said = self.run_qemu_img(command, held)?;
-        if !said.status.success() {
-            return Err(unusable(file, &said));
-        }
-        let facts = json::parse(&said.stdout).ok();
-        let size = facts.and_then(|facts| facts.get("virtual-size")?.as_u64());
-        let virtual_bytes = size.ok_or_else(|| {
-            let shown = file.display();
-            Error::failed(format!("qemu-img does not tell the size of `{shown}`"))
-        })?;
-        Ok(Base { file: file.to_path_buf(), format: format.name(), virtual_bytes })
-    }
-
-    /// Returns an error if a program has the disk open.
-    pub(super) fn check_unused(&self, name: &str, disk: &Path, held: &Held) -> Result<(), Error> {
-        if !disk.exists() {
-            return Ok(());
-        }
-        let mut command = self.qemu_img()?;
-        command.args(["info", "--output=json", "-f", "qcow2"]).arg(disk);
-        let said = self.run_qemu_img(command, Some(held))?;
-        // A disk that is broken in another way may be thrown away.
-        if said.status.success() || !said.stderr.contains(LOCKED) {
-            return Ok(());
-        }
-        let error = Error::failed(format!("image `{name}` is in use by another program"));
-        Err(error.hint(format!("`{}` is the file", disk.display())))
-    }
-
-    pub(super) fn qemu_img(&self) -> Result<Invocation, Error> {
-        qemu_img(self.config).map(programs::configured)
-    }
-
-    pub(super) fn run_qemu_img(
-        &self,
-        command: Invocation,
-        held: Option<&Held>,
-    ) -> Result<Said, Error> {
-        tools::run(command, held, &mut || (self.exceeded)(), self.log)
-    }
+    let message = format!("`{}` is based on too many files", base.file.display());
+    Err(Error::failed(message).hint(format!("{CHAIN_MAX} are the most")))
 }
 
-/// The program that makes images, as the configuration names it.
-pub(crate) fn qemu_img(config: &Config) -> Result<PathBuf, Error> {
-    let img = declared::qemu_img(config)?;
-    programs::locate(&img, config.dir()).ok_or_else(|| {
-        let hint = "install it (Debian: qemu-utils), or set `img` in `[qemu]` to where it is";
-        programs::missing(&img, config.dir(), hint)
+/// Has qemu-img examine one file, whose format is known, and no other.
+fn examine_as(
+    context: &Context,
+    file: &Path,
+    format: &Format,
+    held: Option<&Held>,
+) -> Result<Base, Error> {
+    if *format == Format::Raw {
+        check_raw(file)?;
+    }
+    let said = info(context, file, format.name(), held)?;
+    if !said.status.success() {
+        return Err(unusable(file, &said));
+    }
+    let facts = json::parse(&said.stdout).ok();
+    let size = facts.and_then(|facts| facts.get("virtual-size")?.as_u64());
+    let virtual_bytes = size.ok_or_else(|| {
+        Error::failed(format!("qemu-img does not tell the size of `{}`", file.display()))
+    })?;
+    Ok(Base { file: file.to_path_buf(), format: format.name(), virtual_bytes })
+}
+
+fn info(context: &Context, file: &Path, format: &str, held: Option<&Held>) -> Result<Said, Error> {
+    context.qemu_img(held, |command| {
+        command.args(["info", "--output=json", "-f", format]).arg(file);
     })
+}
+
+/// Returns an error if a program has the disk open.
+pub(super) fn check_unused(
+    context: &Context,
+    name: &str,
+    disk: &Path,
+    held: &Held,
+) -> Result<(), Error> {
+    // A disk that is broken in another way may be thrown away.
+    if !disk.exists() || !is_locked(&info(context, disk, "qcow2", Some(held))?) {
+        return Ok(());
+    }
+    Err(Error::failed(format!("image `{name}` is in use by another program"))
+        .hint(format!("`{}` is the file", disk.display())))
+}
+
+/// Whether qemu-img failed because another program has the image open.
+pub(super) fn is_locked(said: &Said) -> bool {
+    !said.status.success() && said.stderr.contains(LOCKED)
 }
 
 /// Returns an error unless it is a file or a disk. Opening anything else might take forever.
@@ -150,11 +131,6 @@ pub(super) fn check_kind(file: &Path) -> Result<Metadata, Error> {
 
 fn no_image(file: &Path, what: &str) -> Error {
     Error::failed(format!("`{}` is no disk image: it {what}", file.display()))
-}
-
-/// The size that the guest of a qcow2 image sees.
-pub(crate) fn virtual_bytes(disk: &Path) -> Option<u64> {
-    Some(format::disk(disk)?.virtual_bytes)
 }
 
 /// The file that a qcow2 image is based on, and its format. Neither is guessed.
@@ -209,7 +185,7 @@ fn check_raw(file: &Path) -> Result<(), Error> {
 fn unusable(file: &Path, said: &Said) -> Error {
     let (shown, reason) = (file.display(), said.reason());
     let reason = reason.strip_prefix("qemu-img: ").unwrap_or(&reason);
-    if said.stderr.contains(LOCKED) {
+    if is_locked(said) {
         let error = Error::failed(format!("`{shown}` is being written by another program"));
         return error.hint("a base must not change: stop the VM that has it as its disk");
     }

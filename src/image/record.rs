@@ -1,6 +1,6 @@
 //! `image.json`: what a disk was made from, to see whether the declaration has changed since.
 
-use super::{SIZE, seed, shown};
+use super::seed;
 use crate::config::Config;
 use crate::config::declared::{Declared, DeclaredBase, Location};
 use crate::config::image::ImagePaths;
@@ -11,7 +11,11 @@ use crate::text::fingerprint;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-pub(super) const FILE: &str = "image.json";
+/// The key of the declaration.
+pub(super) const SIZE: &str = "size";
+/// The fingerprint of data that is not known: it could not be put together, or an older version of
+/// this program wrote it in another form.
+const UNKNOWN: &str = "?";
 const BYTES_MAX: u64 = 64 * 1024;
 /// The format of the records that this program writes. Version 0.1 wrote no number; a program that
 /// changes what a field means increases it.
@@ -27,7 +31,7 @@ pub(super) struct Record {
     /// Bytes and time of change of a base without a sum: when the base changes, the disk is broken.
     pub(super) version: Option<String>,
     pub(super) size: Option<u64>,
-    /// A fingerprint of the data for cloud-init; `?` if that cannot be put together.
+    /// A fingerprint of the data for cloud-init.
     pub(super) seed: Option<String>,
 }
 
@@ -37,10 +41,16 @@ impl Record {
         let base = declared.base.as_ref();
         let content = declared.seed.as_ref().map(|seed| {
             let content = seed::content(config, &declared.name, seed, paths);
-            content.map_or_else(|_| "?".into(), |content| fingerprint(content.user_data.as_bytes()))
+            content.map_or_else(
+                |_| UNKNOWN.into(),
+                |content| fingerprint(content.user_data.as_bytes()),
+            )
         });
         Self {
-            base: base.map(|base| shown(&base.location)),
+            base: base.map(|base| match &base.location {
+                Location::Url(url) => url.clone(),
+                Location::File(file) => file.display().to_string(),
+            }),
             sha256: base.and_then(|base| base.sha256.clone()),
             backing: None,
             version: base.and_then(version),
@@ -54,11 +64,13 @@ impl Record {
         let same_base = (&self.base, &self.version) == (&now.base, &now.version);
         // The same content from another place counts as the same base.
         let same_content = self.sha256.is_some() && self.sha256 == now.sha256;
+        let is_old = self.seed.as_deref() == Some(UNKNOWN) && now.seed.is_some();
+        let is_same_seed = is_old || self.seed == now.seed;
         let differences = [
             ("base", !same_base && !same_content),
             ("sha256", self.sha256 != now.sha256 && self.sha256.is_some() && now.sha256.is_some()),
             (SIZE, self.size != now.size),
-            ("cloud_init", self.seed != now.seed),
+            ("cloud_init", !is_same_seed),
         ];
         differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
@@ -92,7 +104,11 @@ impl Record {
                 Value::Null => None,
                 size => Some(size.as_u64()?),
             },
-            seed: text("seed")?,
+            // Older versions wrote the data in another form, and its fingerprint as `seed`.
+            seed: match text("cloud_init") {
+                Some(seed) => seed,
+                None => text("seed")?.map(|_| UNKNOWN.to_string()),
+            },
         })
     }
 
@@ -104,7 +120,7 @@ impl Record {
             ("backing", self.backing.as_deref().and_then(Path::to_str).into()),
             ("version", self.version.as_deref().into()),
             ("size", self.size.into()),
-            ("seed", self.seed.as_deref().into()),
+            ("cloud_init", self.seed.as_deref().into()),
         ]);
         files::write_private(&paths.record, &value.pretty())
     }

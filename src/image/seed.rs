@@ -1,10 +1,10 @@
 //! The data for cloud-init: `user-data` and `meta-data` of its NoCloud data source, in a file
-//! system with the label `cidata`. Reads the files that it is made from, and writes none.
+//! system with the label `cidata`. Reads the files that it is made from, and writes none. What it
+//! puts together is JSON, which YAML has as a part.
 
-use super::{fat, yaml};
+use super::fat;
 use crate::config::Config;
-use crate::config::declared::Seed;
-use crate::config::declared::render_file;
+use crate::config::declared::{Seed, render_file};
 use crate::config::image::ImagePaths;
 use crate::error::{Error, io_reason};
 use crate::json::Value;
@@ -57,7 +57,7 @@ pub(super) fn content(
                 }
                 None => keys(&paths.public_key())?,
             };
-            let document = yaml::document(&cloud_config(seed, &keys));
+            let document = cloud_config(seed, &keys).pretty();
             (format!("{CLOUD_CONFIG}{document}"), Some(hostname.as_str()))
         }
     };
@@ -69,7 +69,7 @@ pub(super) fn content(
     let instance = format!("{name}-{}", fingerprint(user_data.as_bytes()));
     let mut meta_data = vec![("instance-id", Value::from(instance.as_str()))];
     meta_data.extend(hostname.map(|hostname| ("local-hostname", hostname.into())));
-    Ok(Content { user_data, meta_data: yaml::document(&Value::object(meta_data)) })
+    Ok(Content { user_data, meta_data: Value::object(meta_data).pretty() })
 }
 
 /// The configuration for cloud-init, by its own reference. The user is the distribution's first one
@@ -154,12 +154,8 @@ mod tests {
             packages: vec!["git".into()],
             run: vec!["echo \"a: b\" #".into()],
         };
-        let expected = "hostname: \"no\"\nmanage_etc_hosts: \"localhost\"\nusers:\n  - \"default\"\nuser:\n  name: \"dev\"\n  \
-             sudo: \"ALL=(ALL) NOPASSWD:ALL\"\n  lock_passwd: true\n\
-             ssh_authorized_keys:\n  - \"ssh-ed25519 AAAA x\"\ndisable_root: true\n\
-             package_update: true\npackages:\n  - \"git\"\nruncmd:\n  - \"echo \\\"a: b\\\" #\"\n";
-        let value = cloud_config(&seed, &["ssh-ed25519 AAAA x".into()]);
-        assert_eq!(yaml::document(&value), expected);
+        let expected = r#"{"hostname": "no", "manage_etc_hosts": "localhost", "users": ["default"], "user": {"name": "dev", "sudo": "ALL=(ALL) NOPASSWD:ALL", "lock_passwd": true}, "ssh_authorized_keys": ["ssh-ed25519 AAAA x"], "disable_root": true, "package_update": true, "packages": ["git"], "runcmd": ["echo \"a: b\" #"]}"#;
+        assert_eq!(cloud_config(&seed, &["ssh-ed25519 AAAA x".into()]).compact(), expected);
     }
 
     #[test]

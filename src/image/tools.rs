@@ -28,6 +28,14 @@ impl Said {
             None => self.status.to_string(),
         }
     }
+
+    /// Returns an error unless it succeeded. `what` begins the message, as in "cannot make it".
+    pub(super) fn check(self, what: &str) -> Result<Self, Error> {
+        if self.status.success() {
+            return Ok(self);
+        }
+        Err(Error::failed(format!("{what}: {}", self.reason())))
+    }
 }
 
 /// Runs a program to its end, or until `exceeded` returns an error, which ends the program. With

@@ -3,6 +3,9 @@
 use super::Value;
 use std::fmt::Write as _;
 
+/// Characters that JSON may contain and YAML 1.1 may not: the data for cloud-init is both.
+const NOT_IN_YAML: &[char] = &['\u{2028}', '\u{2029}', '\u{feff}', '\u{fffe}', '\u{ffff}'];
+
 impl Value {
     pub(crate) fn compact(&self) -> String {
         let mut out = String::new();
@@ -81,7 +84,7 @@ fn write_string(out: &mut String, text: &str) {
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
             // DEL and C1 are legal in JSON, but a terminal would obey them.
-            c if c.is_control() => {
+            c if c.is_control() || NOT_IN_YAML.contains(&c) => {
                 let _ = write!(out, "\\u{:04x}", u32::from(c));
             }
             c => out.push(c),
@@ -114,5 +117,7 @@ mod tests {
         let text = Value::from("\"\\/\n\r\t\u{0}\u{7f}\u{9b}é\u{1f600}");
         assert_eq!(text.compact(), "\"\\\"\\\\/\\n\\r\\t\\u0000\\u007f\\u009bé\u{1f600}\"");
         assert_eq!(crate::json::parse(text.compact().as_bytes()), Ok(text));
+        let text = Value::from("\u{2028}\u{feff}\u{ffff}");
+        assert_eq!(text.compact(), r#""\u2028\ufeff\uffff""#);
     }
 }

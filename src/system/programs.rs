@@ -13,7 +13,6 @@ pub(crate) struct Program(&'static str, &'static str);
 pub(crate) const BASH: Program = Program("bash", "bash");
 pub(crate) const BUSYBOX: Program = Program("busybox", "busybox");
 pub(crate) const CURL: Program = Program("curl", "curl");
-pub(crate) const DF: Program = Program("df", "coreutils");
 pub(crate) const GDB: Program = Program("gdb", "gdb");
 pub(crate) const ID: Program = Program("id", "coreutils");
 pub(crate) const OPENSSL: Program = Program("openssl", "openssl");

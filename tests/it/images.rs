@@ -571,11 +571,32 @@ fn the_seed_is_a_file_system() {
     if has_tool("mcopy") {
         let copy = "mcopy -i .qqmgr/img.debian/seed.img ::meta-data ::user-data . && cat meta-data && \
                     sed 's/AAAA.*/AAAA/' user-data";
-        let said = "instance-id: \"debian-[..]\"\nlocal-hostname: \"debian\"\n#cloud-config\n\
-                    hostname: \"debian\"\nmanage_etc_hosts: \"localhost\"\nusers:\n  - \"default\"\n\
-                    user:\n  name: \"dev\"\n  sudo: \"ALL=(ALL) NOPASSWD:ALL\"\n  lock_passwd: true\nssh_authorized_keys:\n  \
-                    - \"ssh-ed25519 AAAA\ndisable_root: true\npackage_update: true\npackages:\n  \
-                    - \"git\"\n";
+        let said = r#"{
+  "instance-id": "debian-[..]",
+  "local-hostname": "debian"
+}
+#cloud-config
+{
+  "hostname": "debian",
+  "manage_etc_hosts": "localhost",
+  "users": [
+    "default"
+  ],
+  "user": {
+    "name": "dev",
+    "sudo": "ALL=(ALL) NOPASSWD:ALL",
+    "lock_passwd": true
+  },
+  "ssh_authorized_keys": [
+    "ssh-ed25519 AAAA
+  ],
+  "disable_root": true,
+  "package_update": true,
+  "packages": [
+    "git"
+  ]
+}
+"#;
         project.sh(copy).run().stdout(said).success();
     }
 }

@@ -8,7 +8,8 @@ use crate::config::declared::Declared;
 use crate::config::image::Image;
 use crate::error::Error;
 use crate::image::build::obstacles;
-use crate::image::{State, look};
+use crate::image::look::look;
+use crate::image::state::State;
 use crate::source::Problem;
 use std::path::PathBuf;
 

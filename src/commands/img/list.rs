@@ -4,13 +4,14 @@ use crate::commands::images::{users, users_of};
 use crate::config::Config;
 use crate::config::declared::Declared;
 use crate::error::Error;
-use crate::image::{base, look};
+use crate::image::look::look;
 use crate::json::Value;
 use crate::report::{
     Align::{Left, Right},
     Report, Table,
 };
 use crate::text::amount;
+use crate::vm::format;
 use std::os::unix::fs::MetadataExt as _;
 
 /// Lists the images of the configuration in its order, then those that are no longer declared.
@@ -36,7 +37,7 @@ pub(super) fn run(config: &Config, quiet: bool) -> Result<Report, Error> {
         let changed = look.map(|look| look.changed).unwrap_or_default();
         let used_by = users_of(&users, &paths.disk);
         let disk = paths.dir.join(paths.disk.file_name().unwrap_or_default());
-        let virtual_bytes = base::virtual_bytes(&disk);
+        let virtual_bytes = format::disk(&disk).map(|header| header.virtual_bytes);
         // The space that the disk takes up, without its base.
         let real_bytes = disk.metadata().ok().map(|metadata| metadata.blocks() * 512);
         let size = |bytes: Option<u64>| bytes.map_or("-".into(), amount);

@@ -12,9 +12,10 @@ use crate::config::Config;
 use crate::config::declared::Declared;
 use crate::config::values::is_image_name;
 use crate::error::Error;
-use crate::image::build::{Maker, reachable};
+use crate::image::build::{self, reachable};
+use crate::image::context::Context;
 use crate::image::fetch::PATIENCE_DEFAULT;
-use crate::image::look;
+use crate::image::look::look;
 use crate::report::{Outcome, Report};
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ static TIMEOUT: Flag<Duration> =
     Flag::seconds("timeout", "Give up on a server silent for this long (default 30)");
 
 /// The work on one image, or a report about it.
-type Action = fn(&Maker, &str) -> Outcome;
+type Action = fn(&Context, &str) -> Outcome;
 
 pub(super) fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) {
     if let Err(error) = all(args, tell) {
@@ -77,7 +78,7 @@ fn all(args: &Args, tell: &mut dyn FnMut(Outcome)) -> Result<(), Error> {
         return Err(usage_of(&COMMAND, "`--yes` is for `img reset` and `img rm`"));
     }
     let (config, log) = (Config::load(args)?, args.log());
-    let maker = Maker {
+    let context = Context {
         config: &config,
         patience: args.value(&TIMEOUT).unwrap_or(PATIENCE_DEFAULT),
         exceeded: &|| None,
@@ -94,10 +95,10 @@ fn all(args: &Args, tell: &mut dyn FnMut(Outcome)) -> Result<(), Error> {
         return Ok(());
     }
     if destroys {
-        ask(args, &maker, &names)?;
+        ask(args, &context, &names)?;
     }
     for name in names {
-        tell(action(&maker, &name).map_err(|error| error.of_vm(&name, among_others)));
+        tell(action(&context, &name).map_err(|error| error.of_vm(&name, among_others)));
     }
     Ok(())
 }
@@ -118,11 +119,11 @@ fn is_undeclared(config: &Config, name: &str) -> bool {
 }
 
 /// Asks before data written to images is lost. An image whose action will be refused is left out.
-fn ask(args: &Args, maker: &Maker, names: &[String]) -> Result<(), Error> {
+fn ask(args: &Args, context: &Context, names: &[String]) -> Result<(), Error> {
     let mut lost: Vec<&str> = Vec::new();
     for name in names.iter().filter(|_| confirm::is_wanted(args)) {
-        let is_there = maker.config.image_paths(name)?.disk.exists();
-        if is_there && check_unused(maker, name).is_ok() && !lost.contains(&name.as_str()) {
+        let is_there = context.config.image_paths(name)?.disk.exists();
+        if is_there && check_unused(context, name).is_ok() && !lost.contains(&name.as_str()) {
             lost.push(name);
         }
     }
@@ -133,32 +134,32 @@ fn ask(args: &Args, maker: &Maker, names: &[String]) -> Result<(), Error> {
     confirm::confirm(args, &format!("what was written to `{lost}` is lost, snapshots included"))
 }
 
-fn declared(maker: &Maker, name: &str) -> Result<Declared, Error> {
-    Declared::new(maker.config, maker.config.image(name)?)
+fn declared(context: &Context, name: &str) -> Result<Declared, Error> {
+    Declared::new(context.config, context.config.image(name)?)
 }
 
 /// An error if a VM that runs has the image open.
-fn check_unused(maker: &Maker, name: &str) -> Result<(), Error> {
-    let users = users(maker.config)?;
-    match users_of(&users, &maker.config.image_paths(name)?.disk).first() {
+fn check_unused(context: &Context, name: &str) -> Result<(), Error> {
+    let users = users(context.config)?;
+    match users_of(&users, &context.config.image_paths(name)?.disk).first() {
         None => Ok(()),
         Some(vm) => Err(Error::failed(format!("image `{name}` is in use by VM `{vm}`"))
             .hint(format!("`qqmgr stop {vm}` stops it"))),
     }
 }
 
-fn build(maker: &Maker, name: &str) -> Outcome {
-    let declared = declared(maker, name)?;
-    let paths = maker.config.image_paths(name)?;
-    let before = look(maker.config, &declared, &paths);
-    if before.grows() {
-        check_unused(maker, name)?;
+fn build(context: &Context, name: &str) -> Outcome {
+    let declared = declared(context, name)?;
+    let paths = context.config.image_paths(name)?;
+    let before = look(context.config, &declared, &paths);
+    if before.grows {
+        check_unused(context, name)?;
     }
-    let made = maker.build(&declared)?;
-    let look = look(maker.config, &declared, &paths);
+    let made = build::build(context, &declared)?;
+    let look = look(context.config, &declared, &paths);
     if let Some((warning, hint)) = look.warning(name) {
-        maker.log.note(&format!("warning: {warning}"));
-        maker.log.note(&format!("hint: {hint}"));
+        context.log.note(&format!("warning: {warning}"));
+        context.log.note(&format!("hint: {hint}"));
     }
     let what = if made { "built" } else { "is there already" };
     Ok(Report::of(
@@ -173,9 +174,9 @@ fn build(maker: &Maker, name: &str) -> Outcome {
 }
 
 /// Reports where the files for QEMU are.
-fn path(maker: &Maker, name: &str) -> Outcome {
-    let declared = declared(maker, name)?;
-    let paths = maker.config.image_paths(name)?;
+fn path(context: &Context, name: &str) -> Outcome {
+    let declared = declared(context, name)?;
+    let paths = context.config.image_paths(name)?;
     if paths.dir.exists() {
         reachable(&paths)?;
     }
@@ -192,22 +193,22 @@ fn path(maker: &Maker, name: &str) -> Outcome {
     ))
 }
 
-fn reset(maker: &Maker, name: &str) -> Outcome {
-    let declared = declared(maker, name)?;
-    check_unused(maker, name)?;
-    maker.reset(&declared)?;
-    let disk = maker.config.image_paths(name)?.disk;
+fn reset(context: &Context, name: &str) -> Outcome {
+    let declared = declared(context, name)?;
+    check_unused(context, name)?;
+    build::reset(context, &declared)?;
+    let disk = context.config.image_paths(name)?.disk;
     let text = format!("{name} is as new: {}\n", disk.display());
     Ok(Report::of(text, [("name", name.into()), ("path", disk.as_path().into())]))
 }
 
 /// Removes an image, even one that is no longer declared.
-fn remove(maker: &Maker, name: &str) -> Outcome {
-    if !is_undeclared(maker.config, name) {
-        maker.config.image(name)?;
+fn remove(context: &Context, name: &str) -> Outcome {
+    if !is_undeclared(context.config, name) {
+        context.config.image(name)?;
     }
-    check_unused(maker, name)?;
-    let removed = maker.remove(name)?;
+    check_unused(context, name)?;
+    let removed = build::remove(context, name)?;
     let what = if removed { "removed" } else { "was not built" };
     let text = format!("{name} {what}\n");
     Ok(Report::of(text, [("name", name.into()), ("removed", removed.into())]))

@@ -7,7 +7,7 @@ use crate::commands::target::Target;
 use crate::config::scope::Choices;
 use crate::config::vm::Vm;
 use crate::error::{Error, Kind};
-use crate::image::base::qemu_img;
+use crate::image::context::qemu_img;
 use crate::image::hold::Exceeded;
 use crate::ssh;
 use crate::system::qemu;

@@ -1,0 +1,98 @@
+//! Looks at the files of an image: which are there, and whether they are as declared now.
+
+use super::bases;
+use super::names::{self, DISK, KEY, PUBLIC_KEY, SEED};
+use super::record::{Record, SIZE};
+use super::state::State;
+use crate::config::Config;
+use crate::config::declared::Declared;
+use crate::config::image::ImagePaths;
+use crate::vm::format;
+use std::path::PathBuf;
+
+/// The state of an image's files.
+#[derive(Debug)]
+pub(crate) struct Look {
+    /// The names of the files that have to be made; making them loses nothing.
+    pub(crate) missing: Vec<&'static str>,
+    /// The file that the disk is based on, as its header says.
+    pub(super) base: Option<PathBuf>,
+    /// The base, if that file is gone.
+    pub(crate) lost_base: Option<PathBuf>,
+    /// The disk's header must be changed to where its base is now.
+    pub(super) moves: bool,
+    /// The keys of the declaration that have changed since the disk was made.
+    pub(crate) changed: Vec<&'static str>,
+    /// `img build` makes the image larger: the new `size` is not below that of the disk.
+    pub(crate) grows: bool,
+}
+
+/// Looks at the files of an image, and changes none.
+pub(crate) fn look(config: &Config, declared: &Declared, paths: &ImagePaths) -> Look {
+    let dir = &paths.dir;
+    let needs = [
+        (DISK, true),
+        (SEED, declared.seed.is_some()),
+        (KEY, declared.has_own_key()),
+        (PUBLIC_KEY, declared.has_own_key()),
+    ];
+    let missing = needs.iter().filter(|(name, needed)| *needed && !dir.join(name).is_file());
+    let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
+    if missing.contains(&DISK) {
+        let changed = Vec::new();
+        return Look { missing, base: None, lost_base: None, moves: false, changed, grows: false };
+    }
+    let record = Record::read(paths);
+    let mut changed = match &record {
+        Some(record) => record.differs(&Record::of(config, declared, paths)),
+        None => vec![names::RECORD],
+    };
+    // Without the public key, the data for cloud-init is not known.
+    if declared.has_own_key() && missing.contains(&PUBLIC_KEY) {
+        changed.retain(|key| *key != "cloud_init");
+    }
+    let header = format::disk(&dir.join(DISK)).unwrap_or_default();
+    let base = header.backing.map(PathBuf::from);
+    let is_larger = |(size, _)| size >= header.virtual_bytes && header.virtual_bytes > 0;
+    let grows = changed.contains(&SIZE) && declared.size.is_some_and(is_larger);
+    let moves = base.as_deref().is_some_and(bases::must_move);
+    let lost_base = base.clone().filter(|file| !file.exists());
+    Look { missing, base, lost_base, moves, changed, grows }
+}
+
+impl Look {
+    pub(crate) fn state(&self) -> State {
+        match self {
+            Self { missing, .. } if missing.contains(&DISK) => State::Missing,
+            Self { missing, lost_base, .. } if !missing.is_empty() || lost_base.is_some() => {
+                State::Incomplete
+            }
+            Self { changed, .. } if !changed.is_empty() => State::Changed,
+            _ => State::Built,
+        }
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self.state(), State::Built | State::Changed)
+    }
+
+    /// Whether the image is whole, and its base is where bases are kept.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_whole() && !self.moves
+    }
+
+    /// A warning about an image that was made from another declaration, and a hint what to do.
+    pub(crate) fn warning(&self, name: &str) -> Option<(String, String)> {
+        if self.changed.is_empty() {
+            return None;
+        }
+        let changed = self.changed.join("`, `");
+        let warning = format!("image `{name}` was built before its `{changed}` changed");
+        let hint = if self.grows && self.changed == [SIZE] {
+            format!("`qqmgr img build {name}` grows it")
+        } else {
+            format!("`qqmgr img reset {name}` builds it anew, without what was written to it")
+        };
+        Some((warning, hint))
+    }
+}
