@@ -1,4 +1,5 @@
-//! From a URL to a shell, for real: the Debian of `scripts/image`, served on loopback, under TCG.
+//! From a URL to a shell, for real: the Debian of `tests/fixtures/image`, served on loopback, under
+//! TCG.
 //!
 //! Its two boots take a minute and more, so that it is a step of its own in `scripts/test`, which
 //! says where the image is.

@@ -1,4 +1,4 @@
-//! ssh, put, get and a gentle stop on the real guest of `scripts/guest`, under TCG.
+//! ssh, put, get and a gentle stop on the real guest of `tests/fixtures/guest`, under TCG.
 //!
 //! A boot takes seconds, so that each test makes the most of one guest.
 

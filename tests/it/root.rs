@@ -1,6 +1,6 @@
 //! What is released, installed and used in a root with nothing but BusyBox, ssh and QEMU.
 //!
-//! `QQMGR_ROOT` names the root, which `scripts/minimal-root` makes, and `QQMGR_PACKAGE` the
+//! `QQMGR_ROOT` names the root, which `tests/fixtures/minimal-root` makes, and `QQMGR_PACKAGE` the
 //! directory of `scripts/package`; `scripts/test` sets both, and without them nothing is tested.
 //! Each test has mounts and process ids of its own (unshare(1)), so that nothing it starts is left.
 
