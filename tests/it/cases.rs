@@ -25,10 +25,14 @@
 //!   away) say what the scenario needs.
 //! - `-- PATH --` begins a file that is there at the start; the lines up to the next file are its
 //!   content. It lasts to the end of the scenario.
-//! - `======` alone on a line ends a scenario, and another one follows.
+//! - `======` alone on a line ends a scenario, and another one follows. When there is no command
+//!   before the first such line, every scenario begins with the files that are there.
 //!
 //! In commands, files and expectations `[ROOT]` is the scenario's directory, `[FAKE]` the fake
-//! QEMU, `[GUEST]` the directory of the guest, and `[PORT1]` to `[PORT9]` are free ports.
+//! QEMU, `[GUEST]` the directory of the guest, `[PORT1]` to `[PORT9]` are free ports, and `[TAKEN]`
+//! is a port of 127.0.0.1 that is taken. `[PID1]` to `[PID9]` stand for any number when they come
+//! first, and for the same number from then on. The programs in `tests/cases/bin` are there for the
+//! commands; each says what it does.
 //!
 //! `UPDATE=1 cargo test --test it cases` writes what came in place of what did not match.
 //! `CASE=x` runs only the scenarios with `x` in their file's name or title.
@@ -37,6 +41,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::mem;
+use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
@@ -67,8 +72,7 @@ pub(crate) fn needs_qemu(scenario: &str) -> bool {
 /// Runs the scenarios that are `selected`; fails with all that failed.
 pub(crate) fn hold(selected: fn(&str) -> bool) {
     let wanted = std::env::var("CASE").unwrap_or_default();
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
-    let files: Vec<File> = scenario_files(&directory).map(File::read).collect();
+    let files: Vec<File> = scenario_files(&directory()).map(File::read).collect();
     assert!(!files.is_empty(), "there are scenarios");
     let jobs = files.iter().flat_map(|file| {
         scenarios(&file.text).into_iter().map(move |(line, part)| (file, line, part))
@@ -98,6 +102,10 @@ pub(crate) fn hold(selected: fn(&str) -> bool) {
     }
     let told: Vec<String> = failures.into_values().map(|failed| failed.told).collect();
     assert!(told.is_empty(), "\n\n{}", told.join("\n"));
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
 }
 
 fn scenario_files(directory: &Path) -> impl Iterator<Item = PathBuf> {
@@ -131,17 +139,26 @@ impl File {
     /// Runs one scenario of the file, which begins on this line.
     fn run(&self, part: &str, line: usize, wanted: &str) -> Result<(), Failed> {
         let (name, title) = (&self.name, part.lines().next().unwrap_or_default());
-        if !format!("{name} {title}").contains(wanted) {
+        let shared = shared_files(&self.text);
+        let is_shared = line == 1 && !shared.is_empty();
+        if is_shared || !format!("{name} {title}").contains(wanted) {
             return Ok(());
         }
         // A failed assertion of the harness must not keep the others from running.
-        let run = AssertUnwindSafe(|| Scenario::parse(part, line).run(name));
+        let run = AssertUnwindSafe(|| Scenario::parse(part, line, shared).run(name));
         let result = panic::catch_unwind(run).unwrap_or_else(|payload| {
             let told = payload.downcast_ref::<String>().cloned().unwrap_or_default();
             Err(Failed { told: format!("{name}:{line}: {told}"), rewritten: None })
         });
         result.map_err(|failed| Failed { told: format!("{title}\n{}", failed.told), ..failed })
     }
+}
+
+/// The part of a file that has files for all its scenarios; empty if there is none.
+fn shared_files(text: &str) -> &str {
+    let first = scenarios(text)[0].1;
+    let has_command = first.lines().any(|line| line.starts_with("$ "));
+    if has_command { "" } else { first }
 }
 
 /// The scenarios of a file, each with the number of its first line.
@@ -166,6 +183,8 @@ struct Scenario<'a> {
     steps: Vec<Step<'a>>,
     /// The files, as they stand.
     tail: &'a str,
+    /// Files that all scenarios of the file begin with, behind a head of their own.
+    shared: &'a str,
 }
 
 /// A command and what it must give.
@@ -195,9 +214,9 @@ struct Failed {
 }
 
 impl<'a> Scenario<'a> {
-    fn parse(text: &'a str, first: usize) -> Self {
+    fn parse(text: &'a str, first: usize, shared: &'a str) -> Self {
         let is_file = |line: &str| line.starts_with("-- ") && line.trim_end().ends_with(" --");
-        let mut scenario = Self { head: Vec::new(), steps: Vec::new(), tail: "" };
+        let mut scenario = Self { head: Vec::new(), steps: Vec::new(), tail: "", shared };
         let mut comments = Vec::new();
         let mut at = 0;
         for (raw, number) in text.split_inclusive('\n').zip(first..) {
@@ -239,14 +258,16 @@ impl<'a> Scenario<'a> {
             return Ok(());
         }
         let project = Project::new();
-        let names = Names::new(&project);
-        for (path, content) in files(self.tail) {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut names = Names::new(&project, &taken);
+        for (path, content) in files(self.shared).into_iter().chain(files(self.tail)) {
             project.write(&*names.filled(path), names.filled(&content).as_bytes());
         }
         let (mut told, mut rewritten) = (String::new(), self.head.join("\n"));
         rewritten += if self.head.is_empty() { "" } else { "\n" };
         for step in &self.steps {
             let output = step.run(&project, &names);
+            names.bind(&step.expected, &output, &project.path(""));
             let difference = step.difference(&output, &project, &names);
             rewritten += &step.shown(&output, difference.is_some(), &names);
             if let Some(difference) = difference {
@@ -288,7 +309,8 @@ impl<'a> Step<'a> {
         };
         let binary = Path::new(env!("CARGO_BIN_EXE_qqmgr")).parent().unwrap().to_path_buf();
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = std::env::join_paths([binary].into_iter().chain(std::env::split_paths(&path)));
+        let own = [binary, directory().join("bin")];
+        let path = std::env::join_paths(own.into_iter().chain(std::env::split_paths(&path)));
         let run = project.sh(&marked(&["$ ", "+ "])).env("PATH", path.unwrap());
         run.stdin(marked(&["< "])).run()
     }
@@ -376,7 +398,7 @@ fn files(tail: &str) -> Vec<(&str, String)> {
 struct Names(Vec<(String, String)>);
 
 impl Names {
-    fn new(project: &Project) -> Self {
+    fn new(project: &Project, taken: &TcpListener) -> Self {
         let path = |path: PathBuf| path.to_string_lossy().into_owned();
         let mut names = vec![
             ("[FAKE]".to_string(), path(fake_qemu())),
@@ -386,6 +408,7 @@ impl Names {
             names.push(("[GUEST]".into(), path(guest.into())));
         }
         names.extend((1..10).map(|n| (format!("[PORT{n}]"), free_port().to_string())));
+        names.push(("[TAKEN]".into(), taken.local_addr().unwrap().port().to_string()));
         Self(names)
     }
 
@@ -393,11 +416,45 @@ impl Names {
         self.0.iter().fold(text.to_string(), |text, (name, value)| text.replace(name, value))
     }
 
+    /// Finds the values of `[PID1]` to `[PID9]` that a step is the first to have.
+    fn bind(&mut self, expected: &Expected, output: &Output, root: &Path) {
+        let stderr = without_patience(&output.stderr, &expected.text(1));
+        let streams = [(0, &output.stdout), (1, &stderr)];
+        for name in (1..10).map(|n| format!("[PID{n}]")) {
+            if self.0.iter().any(|(known, _)| *known == name) {
+                continue;
+            }
+            let streams =
+                streams.iter().filter(|(number, _)| expected.text(*number).contains(&name));
+            let streams: Vec<_> = streams.collect();
+            let fits = |value: &&str| {
+                streams.iter().all(|(number, actual)| {
+                    let text = self.filled(&expected.text(*number)).replace(&name, value);
+                    let others = (1..10).map(|n| format!("[PID{n}]"));
+                    let text = others.fold(text, |text, other| text.replace(&other, "[PID]"));
+                    expect::compare(&text, actual, root).is_ok()
+                })
+            };
+            let mut values = streams.iter().flat_map(|(_, actual)| numbers(actual));
+            if let Some(value) = values.find(fits) {
+                self.0.push((name, value.to_string()));
+            }
+        }
+    }
+
     /// Output as an expectation: what differs from run to run under its name.
     fn hidden(&self, text: &str) -> String {
-        let text =
-            self.0.iter().fold(text.to_string(), |text, (name, value)| text.replace(value, name));
-        let numbers = [("pid", "[PID]"), ("uptime", "[SECONDS]"), (" in", "[SECONDS]")];
+        let hide = |text: String, (name, value): &(String, String)| {
+            let is_pid = name.starts_with("[PID");
+            if is_pid { without_number(&text, value, name) } else { text.replace(value, name) }
+        };
+        let text = self.0.iter().fold(text.to_string(), hide);
+        let numbers = [
+            ("pid", "[PID]"),
+            ("uptime", "[SECONDS]"),
+            ("uptime_seconds", "[SECONDS]"),
+            (" in", "[SECONDS]"),
+        ];
         numbers.into_iter().fold(text, |text, (label, name)| without_numbers(&text, label, name))
     }
 }
@@ -409,6 +466,25 @@ fn without_patience(actual: &str, expected: &str) -> String {
     let lines = actual.split_inclusive('\n');
     let is_kept = |line: &&str| expected.contains(PATIENCE) || !line.starts_with(PATIENCE);
     lines.filter(is_kept).collect()
+}
+
+/// All runs of digits.
+fn numbers(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty())
+}
+
+/// The text with `name` in place of this number, but not of parts of longer ones.
+fn without_number(text: &str, number: &str, name: &str) -> String {
+    let mut shown = String::new();
+    for part in text.split_inclusive(|c: char| !c.is_ascii_digit()) {
+        match part.strip_prefix(number) {
+            Some(rest) if rest.chars().all(|c| !c.is_ascii_digit()) => {
+                shown = shown + name + rest;
+            }
+            _ => shown += part,
+        }
+    }
+    shown
 }
 
 /// The text with `name` in place of every number that follows `label`, be it in a sentence, behind
@@ -452,7 +528,7 @@ y
 
     #[test]
     fn a_scenario_that_holds_is_not_rewritten() {
-        assert!(Scenario::parse(TEXT, 1).run("x.txt").is_ok());
+        assert!(Scenario::parse(TEXT, 1, "").run("x.txt").is_ok());
     }
 
     #[test]
@@ -466,7 +542,7 @@ y
             ("-- f --\nx", "-- f --\nz"),
         ] {
             let broken = TEXT.replacen(from, to, 1);
-            let failed = Scenario::parse(&broken, 1).run("x.txt").expect_err(from);
+            let failed = Scenario::parse(&broken, 1, "").run("x.txt").expect_err(from);
             if !from.starts_with("--") && !from.ends_with("...") {
                 assert_eq!(failed.rewritten.as_deref(), Some(TEXT), "{from}: {}", failed.told);
             }
@@ -483,6 +559,23 @@ y
         let actual = "qqmgr: waiting for x\na\n";
         assert_eq!(without_patience(actual, "a\n"), "a\n");
         assert_eq!(without_patience(actual, "qqmgr: waiting for y\n"), actual);
+    }
+
+    #[test]
+    fn a_pid_is_the_same_wherever_it_stands() {
+        let text = |second: &str| {
+            format!(
+                "# pids\n$ echo 12 3; cat f\n1> [PID1] [PID2]\n1> {second}\n$ echo 123 [PID1] 3\n1> 123 [PID1] [PID2]\n-- f --\n"
+            )
+        };
+        let run = |text: &str, shared| Scenario::parse(text, 1, shared).run("x.txt");
+        assert!(run(&text("[PID1]"), "-- f --\n12\n").is_err(), "the scenario's own file is empty");
+        let text = |second| text(second).replace("-- f --\n", "");
+        assert!(run(&text("[PID1]"), "-- f --\n12\n").is_ok());
+        assert!(run(&text("[PID2]"), "-- f --\n12\n").is_err());
+        let failed = run(&text("x"), "-- f --\n12\n").unwrap_err();
+        assert!(failed.rewritten.unwrap().contains("1> 12 3\n1> 12\n"));
+        assert_eq!(without_number("12 123 x12, 12", "12", "[PID1]"), "[PID1] 123 x[PID1], [PID1]");
     }
 
     #[test]

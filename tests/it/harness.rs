@@ -537,16 +537,6 @@ pub(crate) fn files_below(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The command line of a running VM: the program and the user's words, and what is injected.
-#[track_caller]
-pub(crate) fn given(project: &Project, vm: &str) -> (Vec<String>, Vec<String>) {
-    let line = fs::read(format!("/proc/{}/cmdline", project.pid(vm))).unwrap();
-    let line = String::from_utf8(line).unwrap();
-    let mut words: Vec<String> = line.split_terminator('\0').map(str::to_owned).collect();
-    let injected = words.split_off(words.len() - 12);
-    (words, injected)
-}
-
 /// The fake QEMU, which tests/fake/qemu.rs describes.
 #[track_caller]
 pub(crate) fn fake_qemu() -> PathBuf {
