@@ -50,7 +50,7 @@ const SCENARIOS: &[&str] = &[
     "ports-refused",        // finds the SSH port in use, ms times, and then works
     "port-taken",           // the SSH port is in use; leaves its sockets, as the real one does
     "prelaunch",            // runs after cont, as with -S
-    "qemu-4.2",             // says that it is of that version
+    "qemu-5.2",             // says that it is of that version
     "shutdown",             // stays after the guest's shutdown, which was earlier
     "refuses-slowly",       // finds the SSH port in use, after ms
     "saves-slowly",         // a snapshot is saved after ms
@@ -65,13 +65,11 @@ const GREETING: &str = concat!(
     r#"{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "#,
     r#""package": "Debian 1:7.2+dfsg-7+deb12u18+b3"}, "capabilities": ["oob"]}}"#,
 );
-/// By the documentation and the source of that version, which is at hand nowhere any more; all else
-/// is as a 5.2 says it.
-const GREETING_4_2: &str = concat!(
-    r#"{"QMP": {"version": {"qemu": {"micro": 1, "minor": 2, "major": 4}, "package": ""}, "#,
+const GREETING_5_2: &str = concat!(
+    r#"{"QMP": {"version": {"qemu": {"micro": 0, "minor": 2, "major": 5}, "package": ""}, "#,
     r#""capabilities": ["oob"]}}"#,
 );
-const VERSION_4_2: &str = r#"{"qemu": {"micro": 1, "minor": 2, "major": 4}, "package": ""}"#;
+const VERSION_5_2: &str = r#"{"qemu": {"micro": 0, "minor": 2, "major": 5}, "package": ""}"#;
 const VERSION: &str = concat!(
     r#"{"qemu": {"micro": 22, "minor": 2, "major": 7}, "#,
     r#""package": "Debian 1:7.2+dfsg-7+deb12u18+b3"}"#,
@@ -266,11 +264,11 @@ impl Arguments {
     }
 
     fn is_old(&self) -> bool {
-        self.scenario == "qemu-4.2"
+        self.scenario == "qemu-5.2"
     }
 
     fn greeting(&self) -> &'static str {
-        if self.is_old() { GREETING_4_2 } else { GREETING }
+        if self.is_old() { GREETING_5_2 } else { GREETING }
     }
 
     fn sleep(&self) {
@@ -360,7 +358,7 @@ impl State {
             _ if !negotiated => {
                 not_found("Expecting capabilities negotiation with 'qmp_capabilities'")
             }
-            "query-version" if self.is_old => Ok(VERSION_4_2.to_owned()),
+            "query-version" if self.is_old => Ok(VERSION_5_2.to_owned()),
             "query-version" => Ok(VERSION.to_owned()),
             "query-status" => {
                 let status = self.status;
