@@ -45,13 +45,14 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    let table = commands::table();
     let argv: Vec<_> = std::env::args_os().skip(1).collect();
     if let Some((first, words)) = argv.split_first()
         && first == complete::NAME
     {
-        return complete::run(words);
+        return complete::run(&table, words);
     }
-    match cli::parse(&commands::table(), argv) {
+    match cli::parse(&table, argv) {
         Ok(Parsed::Run(command, args)) => {
             if let Some(file) = args.config() {
                 hint::repeat_config(&file);
@@ -65,7 +66,7 @@ fn main() -> ExitCode {
             });
             ExitCode::from(worst)
         }
-        Ok(Parsed::Help { command, json }) => print(help::report(command), json).into(),
+        Ok(Parsed::Help { command, json }) => print(help::report(&table, command), json).into(),
         Ok(Parsed::Version { json }) => print(version(), json).into(),
         Err(Refused { error, command, json }) => {
             let code = command.map_or(Kind::exit_code as fn(Kind) -> u8, |c| c.failure_code);

@@ -5,11 +5,11 @@
 //! the headers of disks. It runs no program, asks no QEMU, and prints nothing on an error.
 
 use super::start::plan::{StartOptions, likely_port, own_argv};
-use super::table;
 use super::target::Target;
 use crate::cli::Args;
 use crate::cli::complete::bash::Line;
 use crate::cli::complete::{Kind, Place, place};
+use crate::cli::spec::Table;
 use crate::config::Config;
 use crate::log::Log;
 use crate::out;
@@ -34,13 +34,15 @@ type Offered = (Vec<u8>, &'static str);
 /// Prints the completions. Bash passes `COMP_WORDBREAKS` and the line up to the cursor, and gets
 /// words that are quoted. The other shells pass the words without quotes, and filter and quote by
 /// themselves.
-pub(crate) fn run(words: &[OsString]) -> ExitCode {
+pub(crate) fn run(table: Table, words: &[OsString]) -> ExitCode {
     let lines = match words {
-        [shell, breaks, line] if shell == "bash" => bash(breaks.as_bytes(), line.as_bytes()),
-        [shell, before @ .., current] if shell != "bash" => offer(before, current).map(|offer| {
-            let Offer { words, prefix, files } = offer;
-            if files { files_lines([&prefix, b"", b""]) } else { lines_of(words) }
-        }),
+        [shell, breaks, line] if shell == "bash" => bash(table, breaks.as_bytes(), line.as_bytes()),
+        [shell, before @ .., current] if shell != "bash" => {
+            offer(table, before, current).map(|offer| {
+                let Offer { words, prefix, files } = offer;
+                if files { files_lines([&prefix, b"", b""]) } else { lines_of(words) }
+            })
+        }
         _ => None,
     };
     // If the reader is gone, there is nothing to report.
@@ -48,10 +50,10 @@ pub(crate) fn run(words: &[OsString]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn bash(breaks: &[u8], line: &[u8]) -> Option<Vec<u8>> {
+fn bash(table: Table, breaks: &[u8], line: &[u8]) -> Option<Vec<u8>> {
     let line = Line::read(line, breaks);
     let before = line.before.get(1..)?;
-    let Offer { words, prefix, files } = offer(before, OsStr::from_bytes(&line.current))?;
+    let Offer { words, prefix, files } = offer(table, before, OsStr::from_bytes(&line.current))?;
     if files {
         let typed = line.current.get(prefix.len()..)?;
         return Some(files_lines([&prefix, &line.current[..line.kept], typed]));
@@ -85,8 +87,8 @@ struct Offer {
     files: bool,
 }
 
-fn offer(before: &[OsString], current: &OsStr) -> Option<Offer> {
-    let place = place(&table(), before.to_vec(), current)?;
+fn offer(table: Table, before: &[OsString], current: &OsStr) -> Option<Offer> {
+    let place = place(table, before.to_vec(), current)?;
     let prefix = place.prefix.as_bytes().to_vec();
     let named = |names: Vec<String>, help| {
         let others = |name: &String| !place.operands.iter().any(|operand| operand == &**name);

@@ -1,5 +1,6 @@
 //! `qqmgr put VM LOCAL... REMOTE` and `qqmgr get VM REMOTE... LOCAL`
 
+use super::reach::guest;
 use super::target::Target;
 use crate::cli::spec::{self, Count, Operand};
 use crate::cli::{Args, Command};
@@ -54,7 +55,7 @@ fn run(target: &Target, direction: fn(&[OsString], OsString) -> Copy) -> Outcome
     let [_, from @ .., to] = target.args.operands.as_slice() else {
         return Err(Error::failed("nothing to copy"));
     };
-    copy(&target.guest(true)?, &direction(from, to.clone()), !target.args.json())?;
+    copy(&guest(target, true)?, &direction(from, to.clone()), !target.args.json())?;
     let text = |name: &OsStr| Value::from(name.to_string_lossy().into_owned());
     // Nothing is printed on success, as by cp and scp.
     Ok(Report::of(

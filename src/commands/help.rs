@@ -1,7 +1,6 @@
 //! `qqmgr help [COMMAND]`
 
-use super::table;
-use crate::cli::spec::{Count, Operand};
+use crate::cli::spec::{Count, Operand, Table};
 use crate::cli::{Args, Command, find_command, help};
 use crate::report::{Outcome, Report};
 
@@ -12,13 +11,13 @@ pub(crate) static COMMAND: Command = Command {
     ..Command::DEFAULT
 };
 
-pub(super) fn run(args: &Args) -> Outcome {
+pub(super) fn run(table: Table, args: &Args) -> Outcome {
     let name = args.operands.first().map(|name| name.to_string_lossy());
-    let command = name.map(|name| find_command(&table(), &name)).transpose()?;
-    Ok(report(command))
+    let command = name.map(|name| find_command(table, &name)).transpose()?;
+    Ok(report(table, command))
 }
 
 /// Help on a command, or the overview.
-pub(crate) fn report(command: Option<&Command>) -> Report {
-    Report::new(help::text(&table(), command), help::json(&table(), command))
+pub(crate) fn report(table: Table, command: Option<&Command>) -> Report {
+    Report::new(help::text(table, command), help::json(table, command))
 }

@@ -21,6 +21,7 @@ mod monitor;
 mod output;
 mod parallel;
 mod qmp;
+mod reach;
 mod restart;
 mod run;
 mod screenshot;
@@ -35,11 +36,10 @@ mod stop;
 mod target;
 mod vms;
 mod wait;
-mod watching;
 
 use crate::cli::{Args, Command};
 use crate::report::Outcome;
-use Run::{AllAtOnce, Plain, Several, Vm, Vms};
+use Run::{AllAtOnce, Help, Plain, Several, Vm, Vms};
 use target::Target;
 use vms::Scope;
 
@@ -53,6 +53,8 @@ enum Run {
     Vms(Scope, fn(&Target) -> Outcome),
     /// On each VM that the operands or `--all` name, on all of them at the same time.
     AllAtOnce(Scope, fn(&Target) -> Outcome),
+    /// On the table itself.
+    Help,
     /// Like `Plain`, for a command that gives several outcomes.
     Several(fn(&Args, &mut dyn FnMut(Outcome))),
 }
@@ -91,7 +93,7 @@ static COMMANDS: &[(&Command, Run)] = &[
     (&img::COMMAND, Several(img::run)),
     (&init::COMMAND, Plain(init::run)),
     (&completions::COMMAND, Plain(completions::run)),
-    (&help::COMMAND, Plain(help::run)),
+    (&help::COMMAND, Help),
 ];
 
 /// The commands as [`crate::cli`] needs them.
@@ -104,6 +106,7 @@ pub(crate) fn run(command: &Command, args: &Args, tell: &mut dyn FnMut(Outcome))
     let row = COMMANDS.iter().find(|(row, _)| row.name == command.name);
     match row.map(|(_, run)| run) {
         Some(Plain(run)) => tell(run(args)),
+        Some(Help) => tell(help::run(&table(), args)),
         Some(Vm(run)) => tell(vms::one(args, &args.vm(), run)),
         Some(Vms(scope, run)) => vms::each(args, *scope, vms::parallel_max(), tell, *run),
         Some(AllAtOnce(scope, run)) => vms::each(args, *scope, usize::MAX, tell, *run),

@@ -1,10 +1,10 @@
 //! `qqmgr run VM -- COMMAND...`: runs one job on a VM that is started for it.
 
+use super::reach;
 use super::start::begin::{Start, TIMEOUT_DEFAULT};
 use super::start::plan::StartOptions;
 use super::stop::{self, Unused};
 use super::target::Target;
-use super::wait;
 use crate::cli::flag::{Flag, Takes};
 use crate::cli::spec::{self, Count, Operand};
 use crate::cli::{Args, Command};
@@ -205,12 +205,12 @@ impl<'a> Job<'a> {
             let hint = format!("`--wait` waits until `qqmgr resume {name}` lets it go on");
             return Err(error.hint(hint));
         }
-        wait::ssh_by(self.target, process, deadline)?;
+        reach::ssh_by(self.target, process, deadline)?;
 
         let guest = Some((paths.clone(), events::told(paths)));
         let limits = Limits { guest, ..self.limits.clone() };
         let guest = Guest::of(name, config, paths, log)?.within(limits);
-        wait::for_login(self.target, &guest, process, deadline)?;
+        reach::for_login(self.target, &guest, process, deadline)?;
         for (local, remote) in &args.all(&PUT) {
             let to = Copy::Put { from: vec![PathBuf::from(local)], to: remote.clone() };
             copy(&guest, &to, false)?;
@@ -229,7 +229,7 @@ impl<'a> Job<'a> {
         };
         let exit_code = exit_code.and_then(|code| code.try_into().ok()).unwrap_or(FAILURE_CODE);
         if exit_code == FAILURE_CODE && process.is_ending() {
-            return Err(wait::ended(self.target, process));
+            return Err(reach::ended(self.target, process));
         }
         let got = args.all(&GET).iter().try_for_each(|(remote, local)| {
             let from = Copy::Get { from: vec![remote.clone()], to: local.into() };
@@ -247,7 +247,7 @@ impl<'a> Job<'a> {
     fn cause(&self, process: &Process, error: Error) -> Error {
         let Target { name, paths, log, .. } = self.target;
         match (error.kind, process.is_alive()) {
-            (Kind::Failed, false) => wait::ended(self.target, process),
+            (Kind::Failed, false) => reach::ended(self.target, process),
             // The shared connection does not notice that the guest it belongs to is gone.
             (Kind::NotRunning, true) => {
                 end_shared_connection(name, paths, log).err().unwrap_or(error)

@@ -1,5 +1,6 @@
 //! `qqmgr ssh VM [WORD...]`: becomes ssh, so that every signal and terminal mode is ssh's own.
 
+use super::reach::guest;
 use super::target::Target;
 use crate::cli::spec::{self, Count, Operand};
 use crate::cli::{Args, Command};
@@ -35,7 +36,7 @@ pub(super) fn run(target: &Target) -> Outcome {
     let words = &args.operands[1..];
     // With its own options, ssh may log in as another user.
     let has_options = words.first().is_some_and(|word| word.as_bytes().starts_with(b"-"));
-    let guest = target.guest(!has_options)?;
+    let guest = guest(target, !has_options)?;
     if !args.json() {
         if guest.shares(words) {
             guest.begin_sharing()?;

@@ -1,17 +1,14 @@
 //! The VM that a command works on, and everything that it would be started with now.
 
-use super::wait;
-use crate::cli::{Args, spec};
+use crate::cli::Args;
 use crate::config::Config;
 use crate::config::values::is_vm_name;
 use crate::config::vm::Vm;
 use crate::error::Error;
 use crate::log::Log;
-use crate::ssh::Guest;
 use crate::system::files;
 use crate::vm::state::State;
 use crate::vm::visible;
-use crate::vm::wait::Deadline;
 use crate::vm::{Look, Paths};
 
 pub(super) struct Target<'a> {
@@ -48,19 +45,6 @@ impl<'a> Target<'a> {
             paths,
             log: self.log.with_remark(remark),
         }
-    }
-
-    /// The guest over ssh. With `--wait`, waits for its ssh server and, if `login`, until it
-    /// accepts us.
-    pub(super) fn guest(&self, login: bool) -> Result<Guest, Error> {
-        let deadline = self.args.value(&spec::WAIT).map(Deadline::after);
-        let process = deadline.map(|deadline| wait::for_ssh(self, deadline)).transpose()?;
-        self.check_guest_runs()?;
-        let guest = Guest::of(&self.name, self.config, &self.paths, &self.log)?;
-        if let (Some(process), Some(deadline), true) = (process, deadline, login) {
-            wait::for_login(self, &guest, &process, deadline)?;
-        }
-        Ok(guest)
     }
 
     /// Refuses a guest that does nothing until it is resumed: ssh would hang.

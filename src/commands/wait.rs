@@ -1,22 +1,19 @@
 //! `qqmgr wait VM... --for CONDITION`
 
+use super::reach::{hint_that_it_runs, ssh_of, watch};
 use super::target::Target;
 use crate::cli::flag::{Flag, Takes};
 use crate::cli::spec;
 use crate::cli::{Args, Command, usage_of};
-use crate::config::resolve::Resolver;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
-use crate::ssh::login::await_login;
-use crate::ssh::{self, Guest};
 use crate::text::sanitized;
 use crate::vm::events::{self, Ending};
 use crate::vm::look;
 use crate::vm::process::Process;
 use crate::vm::wait::Deadline;
-use crate::vm::watch::{self, Watch};
-use crate::vm::{Instance, forward, options, port};
+use crate::vm::watch;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
@@ -120,83 +117,6 @@ fn find(
         (None, WaitFor::Running) => watch::started(name, paths, deadline, log).map(Some),
         (None, _) => look::running(name, paths).map(Some),
     }
-}
-
-fn watch<'a>(target: &'a Target, process: &'a Process, deadline: Option<Deadline>) -> Watch<'a> {
-    Watch { name: &target.name, paths: &target.paths, process, deadline, log: &target.log }
-}
-
-fn hint_that_it_runs(target: &Target, error: Error) -> Error {
-    match error.kind {
-        Kind::TimedOut => error.hint(format!("VM `{}` still runs", target.name)),
-        _ => error,
-    }
-}
-
-/// Waits for the ssh server of a VM that runs.
-pub(super) fn for_ssh(target: &Target, deadline: Deadline) -> Result<Process, Error> {
-    let process = look::running(&target.name, &target.paths)?;
-    ssh_by(target, &process, deadline).map_err(|error| hint_that_it_runs(target, error))?;
-    Ok(process)
-}
-
-/// The error of a VM that ended while the command of a `run` was running.
-pub(super) fn ended(target: &Target, process: &Process) -> Error {
-    watch(target, process, None).ended("the command ran")
-}
-
-pub(super) fn ssh_by(target: &Target, process: &Process, deadline: Deadline) -> Result<(), Error> {
-    ssh_of(target, &watch(target, process, Some(deadline)))
-}
-
-/// Waits for ssh where ssh itself would connect: at the port of the VM's start, or as its options
-/// say.
-fn ssh_of(target: &Target, watch: &Watch) -> Result<(), Error> {
-    let Target { config, name, paths, log, .. } = target;
-    let instance = Instance::read(paths)?;
-    let choices = ssh::choices(instance.as_ref());
-    let by_ssh = || {
-        let guest = Guest::of(name, config, paths, log)?;
-        watch.ssh_by(|seconds| guest.question(seconds))
-    };
-    let Some(vm) = config.find_vm(name) else { return by_ssh() };
-    let options = Resolver::new(config, vm, &choices).ssh_options()?;
-    if ssh::is_proxied(&options) {
-        return by_ssh();
-    }
-    let port = Resolver::new(config, vm, &choices).ssh_port()?;
-    match (ssh::host(&options), &instance) {
-        (Some(host), _) => watch.ssh(host, port),
-        (None, Some(instance)) if !is_led_to(instance, port) => {
-            let vm_port = vm.vm_port;
-            let rule = format!("hostfwd=tcp:127.0.0.1:{{{{.vm.ssh.port}}}}-:{vm_port}");
-            let message = format!(
-                "nothing forwards port {port} of this host to the ssh server of VM `{name}`"
-            );
-            Err(Error::failed(message)
-                .hint(format!("add `{rule}` to a user network in `cmd`, and restart the VM")))
-        }
-        (None, _) => watch.ssh(ssh::THIS_HOST, port),
-    }
-}
-
-/// Whether QEMU forwards the port to its guest, or any program listens there.
-fn is_led_to(instance: &Instance, port: u16) -> bool {
-    let arguments = options::arguments_of(instance.argv.iter().map(String::as_str));
-    forward::may_reach(&arguments, port) || port::is_taken(port)
-}
-
-/// Waits until the guest accepts a login. Its server has answered before.
-pub(super) fn for_login(
-    target: &Target,
-    guest: &Guest,
-    process: &Process,
-    deadline: Deadline,
-) -> Result<(), Error> {
-    await_login(guest, deadline, &|| {
-        let watch = watch(target, process, Some(deadline));
-        (!process.is_alive()).then(|| watch.ended("waiting for a login"))
-    })
 }
 
 impl WaitFor {

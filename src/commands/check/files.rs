@@ -1,8 +1,8 @@
 //! Rules about the files that QEMU would open: they must exist, and no two VMs may write the same
 //! image.
 
-use super::Subject;
 use super::findings::{Shared, groups, listed};
+use super::subject::Subject;
 use crate::config::Config;
 use crate::error::io_reason;
 use crate::source::{Problem, Span};

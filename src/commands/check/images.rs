@@ -1,8 +1,8 @@
 //! Rules about the images that VMs use: whether each can be built, and whether it differs from its
 //! declaration.
 
-use super::Subject;
 use super::findings::{Findings, Severity};
+use super::subject::Subject;
 use crate::config::Config;
 use crate::config::declared::Declared;
 use crate::config::image::Image;

@@ -8,25 +8,21 @@ mod images;
 mod keys;
 mod machine;
 mod network;
+mod subject;
 
-use super::start::plan::likely_port;
 use super::vms::matching;
 use crate::cli::spec;
 use crate::cli::{Args, Command};
 use crate::config::Config;
-use crate::config::image::Image;
-use crate::config::resolve::Resolver;
 use crate::config::scope::Choices;
-use crate::config::vm::Vm;
 use crate::error::{Error, Located};
 use crate::report::Outcome;
-use crate::source::{Problem, Span};
-use crate::ssh;
-use crate::vm::options::{Argument, arguments};
-use crate::vm::{argv, kvm, launch};
+use crate::source::Problem;
+use crate::vm::kvm;
 use findings::{Findings, Severity};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use subject::Subject;
 
 pub(crate) static COMMAND: Command = Command {
     name: "check",
@@ -36,17 +32,6 @@ pub(crate) static COMMAND: Command = Command {
     operands: &[spec::VMS],
     ..Command::DEFAULT
 };
-
-/// A VM as it would be started now.
-struct Subject<'a> {
-    vm: &'a Vm,
-    /// The port for ssh, or the port that would be tried first.
-    ssh_port: u16,
-    /// Whether ssh goes to that port on this host.
-    by_port: bool,
-    arguments: Vec<Argument>,
-    images: Vec<&'a Image>,
-}
 
 pub(super) fn run(args: &Args) -> Outcome {
     let (config, problems) = match Config::load_what_is_right(args).map_err(Error::into_located) {
@@ -119,33 +104,4 @@ fn chosen(args: &Args, config: &Config) -> Result<BTreeSet<String>, Error> {
         }
     }
     Ok(if args.operands.is_empty() { config.names().into_iter().collect() } else { chosen })
-}
-
-impl<'a> Subject<'a> {
-    /// Makes the subject if its program, words and options can be put together, and reports
-    /// everything that is wrong with them. `no_place` is the place for a program that the file does
-    /// not name.
-    fn new(config: &'a Config, vm: &'a Vm, no_place: Span) -> (Option<Self>, Vec<Problem>) {
-        let ssh_port = likely_port(config, vm);
-        let choices = Choices { ssh_port: Some(ssh_port), ..Choices::default() };
-        let resolver = Resolver::new(config, vm, &choices);
-        let ((bin, words), mut problems) = resolver.examine();
-        let is_whole = problems.is_empty();
-        problems.extend(argv::problems(&words, "in `cmd`"));
-        let by_port = match resolver.ssh_options() {
-            Ok(options) => ssh::is_by_port(&options),
-            Err(error) => {
-                problems.extend(error.into_located().map(|all| all.problems).unwrap_or_default());
-                false
-            }
-        };
-        if !is_whole {
-            return (None, problems);
-        }
-        if let Err(error) = launch::program(&bin, config.dir()) {
-            problems.push(error.at(resolver.bin_place().unwrap_or(no_place)));
-        }
-        let images = resolver.images();
-        (Some(Self { vm, ssh_port, by_port, arguments: arguments(words), images }), problems)
-    }
 }

@@ -1,7 +1,7 @@
 //! Rules about ports of this host: where ssh goes, who can reach a port, and who else uses it.
 
-use super::Subject;
 use super::findings::{Shared, groups, listed};
+use super::subject::Subject;
 use crate::source::{Problem, Source, Span};
 use crate::vm::forward::{Forward, forwards, is_left_to_others, networks};
 

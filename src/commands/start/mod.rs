@@ -6,8 +6,8 @@ pub(crate) mod changes;
 pub(crate) mod plan;
 mod ports;
 
+use super::reach;
 use super::target::Target;
-use super::wait;
 use crate::cli::Command;
 use crate::cli::flag::Flag;
 use crate::cli::spec::{self, Count, Operand};
@@ -60,7 +60,7 @@ impl Started {
     pub(crate) fn new(target: &Target, running: Running) -> Result<Self, Error> {
         let target = &target.with_remark("; Ctrl-C leaves the VM running");
         if let Some(wait) = target.args.value(&spec::WAIT) {
-            wait::for_ssh(target, Deadline::after(wait))?;
+            reach::for_ssh(target, Deadline::after(wait))?;
         }
         Ok(Self { name: target.name.clone(), running })
     }

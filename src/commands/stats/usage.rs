@@ -1,39 +1,14 @@
-//! `qqmgr stats VM...`
+//! The resources of the host that a VM uses, as text and as JSON.
 
-use super::status::{duration, uptime};
-use super::target::Target;
-use super::vms::{self, Scope};
-use super::watching;
-use crate::cli::{Args, Command};
-use crate::cli::{flag::Flag, spec};
+use super::super::status::{duration, uptime};
+use super::super::target::Target;
 use crate::error::Error;
 use crate::json::Value;
-use crate::report::{Fields, Outcome, Report};
+use crate::report::{Fields, Report};
 use crate::text::sanitized;
 use crate::vm::Instance;
 use crate::vm::stats::{self, Disk, Network, Stats};
 use std::time::Duration;
-
-pub(crate) static COMMAND: Command = Command {
-    name: "stats",
-    about: "Show what VMs use: CPU, memory, disks, network",
-    details: "CPU time is that of QEMU's process, over its life, and with `--watch` over the\n\
-              last second.",
-    operands: &[spec::VMS],
-    flags: &[&spec::ALL, &WATCH],
-    ..Command::DEFAULT
-};
-
-static WATCH: Flag = Flag::switch("watch", "Again each second, as long as the VMs run").short('w');
-
-pub(super) fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) {
-    if args.has(&WATCH) {
-        return vms::together(args, Scope::Running, tell, watching::watch);
-    }
-    vms::each(args, Scope::Running, vms::parallel_max(), tell, |target| {
-        Ok(Used::now(target, None)?.report())
-    });
-}
 
 /// The resources that a VM uses.
 pub(super) struct Used {

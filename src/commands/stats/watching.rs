@@ -1,9 +1,9 @@
 //! `stats --watch`: repeats the output each second while a VM runs, in the same place on a
 //! terminal, otherwise one after the other.
 
-use super::parallel;
-use super::stats::Used;
-use super::target::Target;
+use super::super::parallel;
+use super::super::target::Target;
+use super::usage::Used;
 use crate::error::{Error, Kind};
 use crate::out::{self, Reader};
 use crate::redraw::Redraw;

@@ -1,0 +1,56 @@
+//! A VM as the rules of `check` see it.
+
+use super::super::start::plan::likely_port;
+use crate::config::Config;
+use crate::config::image::Image;
+use crate::config::resolve::Resolver;
+use crate::config::scope::Choices;
+use crate::config::vm::Vm;
+use crate::source::{Problem, Span};
+use crate::ssh;
+use crate::vm::options::{Argument, arguments};
+use crate::vm::{argv, launch};
+
+/// A VM as it would be started now.
+pub(super) struct Subject<'a> {
+    pub(super) vm: &'a Vm,
+    /// The port for ssh, or the port that would be tried first.
+    pub(super) ssh_port: u16,
+    /// Whether ssh goes to that port on this host.
+    pub(super) by_port: bool,
+    pub(super) arguments: Vec<Argument>,
+    pub(super) images: Vec<&'a Image>,
+}
+
+impl<'a> Subject<'a> {
+    /// Makes the subject if its program, words and options can be put together, and reports
+    /// everything that is wrong with them. `no_place` is the place for a program that the file does
+    /// not name.
+    pub(super) fn new(
+        config: &'a Config,
+        vm: &'a Vm,
+        no_place: Span,
+    ) -> (Option<Self>, Vec<Problem>) {
+        let ssh_port = likely_port(config, vm);
+        let choices = Choices { ssh_port: Some(ssh_port), ..Choices::default() };
+        let resolver = Resolver::new(config, vm, &choices);
+        let ((bin, words), mut problems) = resolver.examine();
+        let is_whole = problems.is_empty();
+        problems.extend(argv::problems(&words, "in `cmd`"));
+        let by_port = match resolver.ssh_options() {
+            Ok(options) => ssh::is_by_port(&options),
+            Err(error) => {
+                problems.extend(error.into_located().map(|all| all.problems).unwrap_or_default());
+                false
+            }
+        };
+        if !is_whole {
+            return (None, problems);
+        }
+        if let Err(error) = launch::program(&bin, config.dir()) {
+            problems.push(error.at(resolver.bin_place().unwrap_or(no_place)));
+        }
+        let images = resolver.images();
+        (Some(Self { vm, ssh_port, by_port, arguments: arguments(words), images }), problems)
+    }
+}

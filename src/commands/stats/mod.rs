@@ -1,0 +1,31 @@
+//! `qqmgr stats VM...`
+
+mod usage;
+mod watching;
+
+use super::vms::{self, Scope};
+use crate::cli::flag::Flag;
+use crate::cli::{Args, Command, spec};
+use crate::report::Outcome;
+use usage::Used;
+
+pub(crate) static COMMAND: Command = Command {
+    name: "stats",
+    about: "Show what VMs use: CPU, memory, disks, network",
+    details: "CPU time is that of QEMU's process, over its life, and with `--watch` over the\n\
+              last second.",
+    operands: &[spec::VMS],
+    flags: &[&spec::ALL, &WATCH],
+    ..Command::DEFAULT
+};
+
+static WATCH: Flag = Flag::switch("watch", "Again each second, as long as the VMs run").short('w');
+
+pub(super) fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) {
+    if args.has(&WATCH) {
+        return vms::together(args, Scope::Running, tell, watching::watch);
+    }
+    vms::each(args, Scope::Running, vms::parallel_max(), tell, |target| {
+        Ok(Used::now(target, None)?.report())
+    });
+}
