@@ -25,13 +25,13 @@ pub(crate) fn no_access(verb: &str, path: &Path, error: &io::Error, user: Option
     }
 }
 
-/// The error for a file that cannot be written, with a hint if its VM or image could have its files
-/// elsewhere.
-pub(crate) fn not_written(path: &Path, error: &io::Error) -> Error {
+/// The error for a file that cannot be written or removed, with a hint if its VM or image could
+/// have its files elsewhere.
+pub(crate) fn not_changed(verb: &str, path: &Path, error: &io::Error) -> Error {
     if error.kind() == io::ErrorKind::ReadOnlyFilesystem && path.ancestors().any(is_runtime) {
-        return no_access("write", path, error, None);
+        return no_access(verb, path, error, None);
     }
-    Error::io("write", path, error)
+    Error::io(verb, path, error)
 }
 
 /// The nearest directory from `dir` upwards that can be looked at, and its owner.

@@ -5,7 +5,7 @@
 
 use super::account::user_id;
 use super::temporary::{self, PRIVATE_FILE};
-use crate::access::{no_access, not_written, whose};
+use crate::access::{no_access, not_changed, whose};
 use crate::error::Error;
 use crate::reading::check_regular;
 pub(crate) use crate::reading::{
@@ -147,7 +147,7 @@ pub(crate) fn write_private(path: &Path, content: &str) -> Result<(), Error> {
     }
     let fill = |file: &mut File| file.write_all(content.as_bytes());
     let written = temporary::replace((&temporary::beside(path), path), (PRIVATE_FILE, None), fill);
-    written.map_err(|error| not_written(path, &error))
+    written.map_err(|error| not_changed("write", path, &error))
 }
 
 /// Writes a new file, 0600, in place of any file of that name. The content need not be text.
@@ -155,7 +155,7 @@ pub(crate) fn write_new(path: &Path, content: &[u8]) -> Result<(), Error> {
     let written = create_private(path).and_then(|mut file| file.write_all(content));
     written.map_err(|error| {
         let _ = fs::remove_file(path);
-        not_written(path, &error)
+        not_changed("write", path, &error)
     })
 }
 
@@ -218,7 +218,9 @@ pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
 
 fn or_for_reading(opened: io::Result<File>, path: &Path) -> io::Result<File> {
     match opened {
-        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(path),
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            File::open(path).map_err(|_| error)
+        }
         opened => opened,
     }
 }
@@ -245,7 +247,7 @@ pub(crate) fn remove(path: &Path) -> Result<(), Error> {
             Ok(())
         }
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::io("remove", path, &error))
+            Err(not_changed("remove", path, &error))
         }
         _ => Ok(()),
     }

@@ -311,6 +311,30 @@ fn a_vm_is_stopped_on_a_file_system_that_became_read_only() {
     }
 }
 
+#[test]
+fn a_start_in_a_project_that_became_read_only_is_told_of_another_directory() {
+    if !is_root() || !has_tool("unshare") {
+        return;
+    }
+    let Some((project, _)) = running() else { return };
+    assert_eq!(project.qqmgr(&["stop", "vm", "--force"]).run().status, Some(0));
+    for removes_lock in [false, true] {
+        if removes_lock {
+            fs::remove_file(project.vm_path("vm", "lock")).unwrap();
+        }
+        let script = "mount --bind . . && mount -o remount,ro,bind . . && cd \"$PWD\" || exit 77\n\
+                      exec \"$QQMGR\" start vm";
+        let run = project.sh(&format!("exec unshare -m sh -c '{script}'")).run();
+        if run.status == Some(77) {
+            left_out("no mount");
+            return;
+        }
+        let hint = "hint: QQMGR_RUNTIME_DIR names another directory";
+        assert!(run.stderr.contains(hint), "{}", run.stderr);
+        assert_eq!(run.status, Some(1), "{}", run.stderr);
+    }
+}
+
 /// The lock of the VM, taken by this process.
 fn lock(project: &Project) -> fs::File {
     let path = project.vm_path("vm", "lock");
