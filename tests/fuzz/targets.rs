@@ -2,7 +2,6 @@
 //! hold panics.
 
 use crate::cli::{self, Parsed};
-use crate::commands::COMMANDS;
 use crate::commands::table;
 use crate::config::Config;
 use crate::config::resolve::Resolver;
