@@ -37,7 +37,7 @@ mod target;
 mod vms;
 mod wait;
 
-use crate::cli::{Args, Command};
+use crate::cli::{Args, Command, spec};
 use crate::report::Outcome;
 use Run::{AllAtOnce, Help, Plain, Several, Vm, Vms};
 use target::Target;
@@ -104,12 +104,14 @@ pub(crate) fn table() -> Vec<&'static Command> {
 /// Runs the command, and reports each outcome as it comes.
 pub(crate) fn run(command: &Command, args: &Args, tell: &mut dyn FnMut(Outcome)) {
     let row = COMMANDS.iter().find(|(row, _)| row.name == command.name);
+    let stays = command.name == start::COMMAND.name && args.has(&spec::WAIT);
+    let remark = if stays { "; Ctrl-C leaves the VMs running" } else { "" };
     match row.map(|(_, run)| run) {
         Some(Plain(run)) => tell(run(args)),
         Some(Help) => tell(help::run(&table(), args)),
         Some(Vm(run)) => tell(vms::one(args, &args.vm(), run)),
-        Some(Vms(scope, run)) => vms::each(args, *scope, vms::parallel_max(), tell, *run),
-        Some(AllAtOnce(scope, run)) => vms::each(args, *scope, usize::MAX, tell, *run),
+        Some(Vms(scope, run)) => vms::each(args, *scope, vms::parallel_max(), remark, tell, *run),
+        Some(AllAtOnce(scope, run)) => vms::each(args, *scope, usize::MAX, "", tell, *run),
         Some(Several(run)) => run(args, tell),
         None => {}
     }

@@ -47,11 +47,13 @@ pub(super) fn one<T>(
 type Work = fn(&Target) -> Outcome;
 
 /// Does `work` on the VMs that `args` name, and reports each outcome as it comes. A person also
-/// sees how many are missing. A failure on one VM does not stop the work on the others.
+/// sees how many are missing, with the remark behind it. A failure on one VM does not stop the work
+/// on the others.
 pub(super) fn each(
     args: &Args,
     scope: Scope,
     at_once: usize,
+    remark: &'static str,
     tell: &mut dyn FnMut(Outcome),
     work: Work,
 ) {
@@ -68,7 +70,8 @@ pub(super) fn each(
     if let [name] = names.as_slice() {
         return tell(one(name));
     }
-    let (log, begin, mut left) = (args.log(), Instant::now(), names.len());
+    let log = args.log().with_remark(remark);
+    let (begin, mut left) = (Instant::now(), names.len());
     parallel::each(&names, at_once, one, |news| match news {
         Some((_, outcome)) => {
             log.end_progress();

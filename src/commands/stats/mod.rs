@@ -25,7 +25,7 @@ pub(super) fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) {
     if args.has(&WATCH) {
         return vms::together(args, Scope::Running, tell, watching::watch);
     }
-    vms::each(args, Scope::Running, vms::parallel_max(), tell, |target| {
+    vms::each(args, Scope::Running, vms::parallel_max(), "", tell, |target| {
         Ok(Used::now(target, None)?.report())
     });
 }
