@@ -65,7 +65,7 @@ fn a_jump_host_that_is_not_there() {
     let project = Project::new();
     let Some(_sshd) = Sshd::new(&project) else { return };
     let others = TcpListener::bind("127.0.0.1:0").unwrap();
-    let jump = format!("ProxyXump = 'jump@127.0.0.1:{}'", free_port());
+    let jump = format!("ProxyJump = 'jump@127.0.0.1:{}'", free_port());
     fake(&project, others.local_addr().unwrap().port(), &jump);
     let late = project.qqmgr(&["start", "--wait=1.5", "vm"]).run();
     late.stderr("qqmgr: error: `ssh` says: [..]: waited 1.5 s for the ssh server[..]\n...\n")
