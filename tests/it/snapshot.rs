@@ -519,7 +519,10 @@ fn qemu_dies_meanwhile() {
     project.fake_vm("saves-slowly,ms=600000");
     start(&project);
     let save = project.qqmgr(&["snapshot", "save", "vm"]).start();
-    wait_until("it saves", A_WHILE, || project.vm_file("vm", "fake.log").contains("savevm"));
+    // Nothing is in it, and it need not be there, before QEMU is asked for the first time.
+    let log = project.vm_path("vm", "fake.log");
+    let is_asked = || fs::read_to_string(&log).is_ok_and(|log| log.contains("savevm"));
+    wait_until("it saves", A_WHILE, is_asked);
     let pid = project.pid("vm");
     signal(pid, "KILL");
     save.end().stderr("qqmgr: error: VM `vm` has just ended\n").code(3);

@@ -10,7 +10,9 @@ use super::{
     QQMGR_1, QQMGR_7, help, json, literal_blocks, make_programs, members, part, path_with_fakes,
     printed, run,
 };
-use crate::harness::{Project, guest_dir, has_program, program, real_qemu, with_default_signals};
+use crate::harness::{
+    Project, guest_dir, has_program, left_out, program, real_qemu, with_default_signals,
+};
 
 const README: &str = include_str!("../../../README.md");
 const SCRIPT_DURATION_MAX: Duration = Duration::from_secs(200);
@@ -54,11 +56,16 @@ fn guest_project() -> Option<Project> {
     Some(project)
 }
 
-#[test]
-fn examples_run_as_printed() {
+/// The scripts of qqmgr(1), and those of qqmgr(7).
+fn scripts() -> [Vec<String>; 2] {
     let pages = [QQMGR_1, QQMGR_7].map(printed);
-    let parts = [(&pages[0], "DESCRIPTION"), (&pages[0], "EXAMPLES"), (&pages[1], "RECIPES")];
-    let scripts = parts.map(|(page, title)| literal_blocks(part(page, ".Sh", title))).concat();
+    let blocks = |page: &usize, title| literal_blocks(part(&pages[*page], ".Sh", title));
+    [[blocks(&0, "DESCRIPTION"), blocks(&0, "EXAMPLES")].concat(), blocks(&1, "RECIPES")]
+}
+
+#[test]
+fn every_command_has_an_example() {
+    let scripts = scripts().concat();
     assert!(scripts.len() > 40, "the examples are not found");
     let (commands, _) = help(&Project::new());
     for command in commands.iter().filter(|command| command.name != "help") {
@@ -66,6 +73,19 @@ fn examples_run_as_printed() {
         let is_called = |script: &String| script.replace('\n', " ").contains(&call);
         assert!(scripts.iter().any(is_called), "no example has `{call}`");
     }
+}
+
+#[test]
+fn examples_of_commands_run_as_printed() {
+    run_as_printed(&scripts()[0]);
+}
+
+#[test]
+fn recipes_run_as_printed() {
+    run_as_printed(&scripts()[1]);
+}
+
+fn run_as_printed(scripts: &[String]) {
     let Some(project) = guest_project() else { return };
     let stop_all = || assert_eq!(run(&project, &["stop", "--all", "--force"]).0, 0);
     for (number, script) in scripts.iter().enumerate() {
@@ -79,7 +99,7 @@ fn examples_run_as_printed() {
             uses_it && !has_program(tool)
         });
         if let Some(tool) = missing {
-            eprintln!("skipped: no {tool}, for an example of the man pages");
+            left_out(&format!("an example of the man pages needs {tool}"));
             continue;
         }
         let is_job = script.contains("qqmgr run ");
