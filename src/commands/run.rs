@@ -13,7 +13,7 @@ use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::ssh::copy::{Copy, copy};
-use crate::ssh::run::{Limits, Output, capture, run_attached};
+use crate::ssh::run::{Limits, Output, capture_until, run_attached};
 use crate::ssh::{FAILURE_CODE, Guest, end_shared_connection};
 use crate::system::guard::Guard;
 use crate::system::programs;
@@ -222,7 +222,7 @@ impl<'a> Job<'a> {
         }
         let ssh = if may_be_killed { guest.ssh_alone(&words) } else { guest.ssh(&words) };
         let (exit_code, output) = if args.json() {
-            let output = capture(ssh, &guest.limits, log)?;
+            let output = capture_until(ssh, &guest.limits, log)?;
             (output.exit_code, Some(output))
         } else {
             (run_attached(ssh, &guest.limits, log)?, None)

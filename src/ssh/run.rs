@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind};
 use crate::log::Log;
-use crate::system::run::{self, Invocation};
+use crate::system::run::{self, Invocation, PAUSE};
 use crate::text::sanitized;
 use crate::vm::tail::tail;
 use crate::vm::wait::Deadline;
@@ -79,6 +79,24 @@ pub(crate) fn replace_by(invocation: Invocation, log: &Log) -> Error {
 /// Runs a program to its end and keeps its stdout and stderr.
 pub(crate) fn capture(invocation: Invocation, limits: &Limits, log: &Log) -> Result<Output, Error> {
     whole(invocation.captured(OUTPUT_BYTES_MAX, &mut || limits.exceeded(), log)?)
+}
+
+/// Like [`capture`]; if a limit is reached, the error has what was read until then, for `--json`.
+pub(crate) fn capture_until(
+    invocation: Invocation,
+    limits: &Limits,
+    log: &Log,
+) -> Result<Output, Error> {
+    let mut running = invocation.in_background(OUTPUT_BYTES_MAX, log)?;
+    loop {
+        if let Some(output) = running.wait(PAUSE)? {
+            return whole(output);
+        }
+        if let Some(error) = limits.exceeded() {
+            let [stdout, stderr] = running.read_so_far().map(String::from_utf8_lossy);
+            return Err(error.after_reading("stdout", &stdout).after_reading("stderr", &stderr));
+        }
+    }
 }
 
 /// Runs a program to its end and keeps its stderr; its stdout is ours, where progress is shown.

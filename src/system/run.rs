@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 /// How often a limit is checked while a program runs.
-const PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 /// The output of a program that has ended is complete after this much silence, even if another
 /// process still holds its pipes.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -334,6 +334,11 @@ impl Running {
         }
         let is_whole = self.is_closed || self.heard_at.elapsed() >= SILENCE;
         Ok(self.status.filter(|_| is_whole).map(|status| self.output(status)))
+    }
+
+    /// What it has written to its standard output and its standard error.
+    pub(crate) fn read_so_far(&self) -> [&[u8]; 2] {
+        [&self.stdout, &self.stderr]
     }
 
     fn finish(mut self, exceeded: Exceeded) -> Result<Output, Error> {

@@ -466,6 +466,23 @@ fn a_vm_that_is_left_is_stopped_by_the_next_one() {
     stopped(&project);
 }
 
+#[test]
+fn json_of_a_timeout_has_what_the_command_wrote() {
+    let Some((project, _sshd)) = fake("normal") else { return };
+    project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
+    let line = "echo partly; echo error >&2; sleep 60";
+    let run = project.qqmgr(&["run", "vm", "--json", "--timeout", "5", "--", line]).run();
+    assert!(
+        run.stdout.starts_with(
+            "{\n  \"stdout\": \"partly\\n\",\n  \"stderr\": \"error\\n\",\n  \"error\": {"
+        ),
+        "{}",
+        run.stdout
+    );
+    assert_eq!(run.status, Some(124), "{}", run.stderr);
+    project.qqmgr(&["stop", "vm"]).run().stdout(POWERED_OFF).success();
+}
+
 /// A `run` on a VM that stays is no user of what another `run` starts when that VM has died. Found
 /// by the model of the life cycle.
 #[test]
