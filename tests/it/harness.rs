@@ -642,8 +642,9 @@ pub(crate) fn wait_until(what: &str, longest: Duration, condition: impl FnMut() 
     assert!(poll(longest, condition), "waited {longest:?} in vain until {what}");
 }
 
-/// The only sleep in the tests: 1 ms at first, 64 ms at most.
-fn poll(longest: Duration, mut condition: impl FnMut() -> bool) -> bool {
+/// Whether a condition holds within this time. The only sleep in the tests: 1 ms at first, 64 ms at
+/// most.
+pub(crate) fn poll(longest: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + longest;
     let mut pause = Duration::from_millis(1);
     while !condition() {

@@ -11,10 +11,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::guest;
-use crate::harness::{Project, Running, fake_qemu, free_port, signal, wait_until};
+use crate::harness::{Project, Running, fake_qemu, free_port, poll, signal, wait_until};
 use crate::surroundings::Sshd;
 
 const SOON: Duration = Duration::from_secs(20);
+/// A guest that boots is given 20 s to power off before QEMU gets SIGTERM.
+const STOP_WAIT: Duration = Duration::from_secs(60);
 const STARTED: &str = "vm started: running, pid [PID], ssh port [PORT]\n";
 const POWERED_OFF: &str = "vm powered off in [SECONDS] s\n";
 const STOPPED: &str = "events.out lock qemu.log serial";
@@ -50,15 +52,11 @@ fn processes(project: &Project) -> Vec<String> {
 #[track_caller]
 pub(crate) fn nothing_is_left(project: &Project) {
     let mut left = Vec::new();
-    let begin = Instant::now();
-    while begin.elapsed() < SOON {
+    let is_nothing = || {
         left = processes(project);
-        if left.is_empty() {
-            return;
-        }
-        thread::yield_now();
-    }
-    panic!("still there: {left:#?}");
+        left.is_empty()
+    };
+    assert!(poll(STOP_WAIT, is_nothing), "still there: {left:#?}");
 }
 
 #[track_caller]
