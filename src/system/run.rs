@@ -336,7 +336,7 @@ impl Running {
         Ok(self.status.filter(|_| is_whole).map(|status| self.output(status)))
     }
 
-    /// What it has written to its standard output and its standard error.
+    /// The bytes that it has written so far, to standard output and to standard error.
     pub(crate) fn read_so_far(&self) -> [&[u8]; 2] {
         [&self.stdout, &self.stderr]
     }
