@@ -223,7 +223,7 @@ impl<'a> Job<'a> {
         let ssh = if may_be_killed { guest.ssh_alone(&words) } else { guest.ssh(&words) };
         let (exit_code, output) = if args.json() {
             let output = capture_until(ssh, &guest.limits, log)?;
-            (output.exit_code, Some(output))
+            (output.status.code(), Some(output))
         } else {
             (run_attached(ssh, &guest.limits, log)?, None)
         };

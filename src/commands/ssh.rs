@@ -49,7 +49,8 @@ pub(super) fn run(target: &Target) -> Outcome {
         return Ok(report(name, FAILURE_CODE, "", &stderr));
     }
     let output = capture(guest.users_ssh(words), &guest.limits, &guest.log)?;
-    let exit_code = output.exit_code.and_then(|code| code.try_into().ok()).unwrap_or(FAILURE_CODE);
+    let exit_code =
+        output.status.code().and_then(|code| code.try_into().ok()).unwrap_or(FAILURE_CODE);
     let [stdout, stderr] = [&output.stdout, &output.stderr].map(|b| String::from_utf8_lossy(b));
     Ok(report(name, exit_code, &stdout, &stderr))
 }

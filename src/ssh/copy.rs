@@ -79,7 +79,7 @@ fn put(guest: &Guest, from: &[PathBuf], to: &OsStr, exec: bool) -> Result<Vec<Le
             if exec && departure.dir.is_none() && departure.left.is_empty() {
                 return Err(replace_by(scp, &guest.log));
             }
-            run_scp(guest, scp, exec).and_then(|output| match output.exit_code {
+            run_scp(guest, scp, exec).and_then(|output| match output.status.code() {
                 Some(0) => Ok(()),
                 _ => Err(Error::failed(output.said())),
             })
@@ -190,9 +190,9 @@ fn get_one(
             scp.arg(remote(guest, path)).arg(target);
             let output = run_scp(guest, scp, exec)?;
             let said = output.said().replace(&*inbox.to_string_lossy(), &to.to_string_lossy());
-            let error = (output.exit_code != Some(0)).then(|| Error::failed(&said));
+            let error = (output.status.code() != Some(0)).then(|| Error::failed(&said));
             let is_half = HALF_FILES.iter().any(|text| said.contains(text));
-            let broken = output.exit_code.is_none_or(|code| code == FAILURE_CODE.into());
+            let broken = output.status.code().is_none_or(|code| code == FAILURE_CODE.into());
             match error {
                 Some(error) if broken || is_half => return Err(greeted(guest, error)),
                 error => (Vec::new(), error),
@@ -274,15 +274,15 @@ fn method(guest: &Guest) -> Result<Method, Error> {
 fn find_out(guest: &Guest) -> Result<Method, Error> {
     let name = &guest.name;
     let tar = ask(guest, guest.script(OsStr::new("command -v tar")))?;
-    if tar.exit_code == Some(FAILURE_CODE.into()) {
+    if tar.status.code() == Some(FAILURE_CODE.into()) {
         let message = format!("cannot reach the guest of VM `{name}`: {}", tar.said());
         return Err(Error::failed(message).hint("is it booted, and does `[ssh]` let you in?"));
     }
     let sftp = ask(guest, guest.own_ssh(&["-s", name, "sftp"].map(OsStr::new)))?;
-    if sftp.exit_code == Some(0) {
+    if sftp.status.code() == Some(0) {
         return greeting(guest, &sftp.stdout).map_or(Ok(Method::Sftp), Err);
     }
-    if tar.exit_code == Some(0) {
+    if tar.status.code() == Some(0) {
         let mut lines = tar.stdout.trim_ascii_end().rsplitn(2, |byte| *byte == b'\n').skip(1);
         let before = lines.next().unwrap_or_default();
         return greeting(guest, before).map_or(Ok(Method::Tar), Err);
@@ -315,7 +315,7 @@ fn greeted(guest: &Guest, error: Error) -> Error {
         return error;
     }
     let asked = ask(guest, guest.script(OsStr::new(":")));
-    let greeted = asked.ok().filter(|asked| asked.exit_code == Some(0));
+    let greeted = asked.ok().filter(|asked| asked.status.code() == Some(0));
     greeted.and_then(|asked| greeting(guest, &asked.stdout)).unwrap_or(error)
 }
 

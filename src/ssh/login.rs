@@ -42,7 +42,7 @@ impl Answer {
     fn of(output: &Output) -> Self {
         let said = output.said();
         let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
-        if output.exit_code != Some(FAILURE_CODE.into()) {
+        if output.status.code() != Some(FAILURE_CODE.into()) {
             Self::Settled
         } else if says(REFUSED) {
             let types = std::io::stdin().is_terminal() && says(TYPED);

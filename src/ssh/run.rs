@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Kind};
 use crate::log::Log;
-use crate::system::run::{self, Invocation, PAUSE};
-use crate::text::sanitized;
+pub(crate) use crate::system::run::Output;
+use crate::system::run::{self, Invocation, PAUSE, text_of};
 use crate::vm::tail::tail;
 use crate::vm::wait::Deadline;
 use crate::vm::{Paths, events};
@@ -52,25 +52,6 @@ impl Limits {
     }
 }
 
-/// How a program ended, and its output.
-pub(crate) struct Output {
-    /// `None` when a signal ended it.
-    pub(crate) exit_code: Option<i32>,
-    pub(crate) stdout: Vec<u8>,
-    pub(crate) stderr: Vec<u8>,
-}
-
-impl Output {
-    /// Its stderr, as text for a message.
-    pub(super) fn said(&self) -> String {
-        said(&self.stderr)
-    }
-}
-
-fn said(stderr: &[u8]) -> String {
-    sanitized(String::from_utf8_lossy(stderr).trim())
-}
-
 /// Replaces this process by the program. Returns only when that fails.
 pub(crate) fn replace_by(invocation: Invocation, log: &Log) -> Error {
     invocation.exec(log)
@@ -104,13 +85,12 @@ pub(super) fn watch(invocation: Invocation, limits: &Limits, log: &Log) -> Resul
     whole(invocation.watched(OUTPUT_BYTES_MAX, &mut || limits.exceeded(), log)?)
 }
 
-fn whole(output: run::Output) -> Result<Output, Error> {
+fn whole(output: Output) -> Result<Output, Error> {
     if output.is_cut {
         let limit = OUTPUT_BYTES_MAX >> 20;
         return Err(Error::failed(format!("the command wrote more than {limit} MiB of errors")));
     }
-    let run::Output { status, stdout, stderr, .. } = output;
-    Ok(Output { exit_code: status.code(), stdout, stderr })
+    Ok(output)
 }
 
 /// Runs a program with our streams. Returns its exit code, `None` when a signal ended it.
@@ -173,13 +153,13 @@ pub(super) fn pipe(
 }
 
 /// Returns an error unless the program of a pipe succeeded.
-fn checked(output: &run::Output, program: &OsStr) -> Result<(), Error> {
+fn checked(output: &Output, program: &OsStr) -> Result<(), Error> {
     if output.status.success() {
         return Ok(());
     }
     let lines = output.stderr.split(|byte| *byte == b'\n');
     let lines: Vec<&[u8]> = lines.filter(|line| !line.starts_with(MARK)).collect();
-    let said = said(&lines.join(&b'\n'));
+    let said = text_of(&lines.join(&b'\n'));
     let said = if said.is_empty() { output.status.to_string() } else { said };
     Err(Error::failed(format!("the copy failed: `{}`: {said}", program.display())))
 }

@@ -170,7 +170,7 @@ pub(super) fn has_odd_links(guest: &Guest, path: &OsStr) -> Result<bool, Error> 
     script.push(quoted(&home_relative(path), is_pattern(path)));
     script.push(ODD_END);
     let asked = ask(guest, guest.script(&remote_script_os(&script, &[])))?;
-    Ok(asked.exit_code == Some(0) && asked.stdout.starts_with(b"odd\n"))
+    Ok(asked.status.code() == Some(0) && asked.stdout.starts_with(b"odd\n"))
 }
 
 /// The names that a pattern matches on the guest, or the name itself.
@@ -181,7 +181,7 @@ pub(super) fn expanded(guest: &Guest, path: &OsStr) -> Result<Vec<OsString>, Err
     let mut script = OsString::from(MATCHES);
     script.push(quoted(&home_relative(path), true));
     let output = ask(guest, guest.script(&remote_script_os(&script, &[])))?;
-    if output.exit_code != Some(0) {
+    if output.status.code() != Some(0) {
         return Err(Error::failed(format!("cannot list the guest's files: {}", output.said())));
     }
     let names = output.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty());

@@ -53,8 +53,13 @@ pub(crate) struct Output {
 impl Output {
     /// Its standard error as text for a message.
     pub(crate) fn said(&self) -> String {
-        sanitized(String::from_utf8_lossy(&self.stderr).trim())
+        text_of(&self.stderr)
     }
+}
+
+/// The standard error of a program as text for a message.
+pub(crate) fn text_of(stderr: &[u8]) -> String {
+    sanitized(String::from_utf8_lossy(stderr).trim())
 }
 
 impl Invocation {

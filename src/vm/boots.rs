@@ -75,17 +75,16 @@ impl<'a> Rotation<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vm::tests::Dir;
     use std::fs;
 
     /// Makes a directory with these files, each containing its name.
-    fn with_files(test: &str, names: &[&str]) -> Paths {
-        let dir = std::env::temp_dir().join(format!("qqmgr-boots-{test}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir(&dir).unwrap();
+    fn with_files(test: &str, names: &[&str]) -> Dir {
+        let dir = Dir::new(&format!("boots-{test}"));
         for name in names {
-            fs::write(dir.join(name), name).unwrap();
+            fs::write(dir.0.dir.join(name), name).unwrap();
         }
-        Paths::new(dir)
+        dir
     }
 
     /// Shows the files with their content: `serial=x serial.1=y`.
@@ -99,57 +98,53 @@ mod tests {
 
     #[test]
     fn each_boot_gets_the_next_number() {
-        let paths =
-            with_files("next", &["serial", "serial.1", "serial.01", "serial.2", "serial.x"]);
-        Rotation::new(&paths).unwrap().finish(2).unwrap();
+        let Dir(paths) =
+            &with_files("next", &["serial", "serial.1", "serial.01", "serial.2", "serial.x"]);
+        Rotation::new(paths).unwrap().finish(2).unwrap();
         let others = "serial.01=serial.01";
         let x = "serial.x=serial.x";
-        assert_eq!(shown(&paths), format!("{others} serial.1=serial serial.2=serial.1 {x}"));
+        assert_eq!(shown(paths), format!("{others} serial.1=serial serial.2=serial.1 {x}"));
         // The guest has written nothing since.
-        Rotation::new(&paths).unwrap().finish(2).unwrap();
-        assert_eq!(shown(&paths), format!("{others} serial.1=serial serial.2=serial.1 {x}"));
+        Rotation::new(paths).unwrap().finish(2).unwrap();
+        assert_eq!(shown(paths), format!("{others} serial.1=serial serial.2=serial.1 {x}"));
         fs::write(&paths.serial, "new").unwrap();
-        Rotation::new(&paths).unwrap().finish(0).unwrap();
-        assert_eq!(shown(&paths), format!("{others} {x}"));
-        fs::remove_dir_all(&paths.dir).unwrap();
+        Rotation::new(paths).unwrap().finish(0).unwrap();
+        assert_eq!(shown(paths), format!("{others} {x}"));
     }
 
     #[test]
     fn a_boot_that_came_to_nothing_changes_nothing() {
         let names = ["serial", "serial.1", "serial.2"];
-        let paths = with_files("nothing", &names);
-        let before = shown(&paths);
-        Rotation::new(&paths).unwrap().undo().unwrap();
-        assert_eq!(shown(&paths), before);
+        let Dir(paths) = &with_files("nothing", &names);
+        let before = shown(paths);
+        Rotation::new(paths).unwrap().undo().unwrap();
+        assert_eq!(shown(paths), before);
         // QEMU has made an empty file.
-        let rotation = Rotation::new(&paths).unwrap();
+        let rotation = Rotation::new(paths).unwrap();
         fs::write(&paths.serial, "").unwrap();
         rotation.undo().unwrap();
-        assert_eq!(shown(&paths), before);
+        assert_eq!(shown(paths), before);
         // The guest has run.
-        let rotation = Rotation::new(&paths).unwrap();
+        let rotation = Rotation::new(paths).unwrap();
         fs::write(&paths.serial, "panic").unwrap();
         rotation.undo().unwrap();
         assert_eq!(fs::read_to_string(&paths.serial).unwrap(), "panic");
-        assert_eq!(kept(&paths), BTreeSet::from([1, 2, 3]));
-        fs::remove_dir_all(&paths.dir).unwrap();
+        assert_eq!(kept(paths), BTreeSet::from([1, 2, 3]));
     }
 
     #[test]
     fn a_gap_is_filled_first() {
-        let paths = with_files("gap", &["serial", "serial.1", "serial.3"]);
-        Rotation::new(&paths).unwrap().finish(3).unwrap();
-        assert_eq!(shown(&paths), "serial.1=serial serial.2=serial.1 serial.3=serial.3");
-        fs::remove_dir_all(&paths.dir).unwrap();
+        let Dir(paths) = &with_files("gap", &["serial", "serial.1", "serial.3"]);
+        Rotation::new(paths).unwrap().finish(3).unwrap();
+        assert_eq!(shown(paths), "serial.1=serial serial.2=serial.1 serial.3=serial.3");
     }
 
     #[test]
     fn what_is_no_file_of_ours_stays() {
-        let paths = with_files("link", &["elsewhere"]);
+        let Dir(paths) = &with_files("link", &["elsewhere"]);
         std::os::unix::fs::symlink("elsewhere", &paths.serial).unwrap();
-        Rotation::new(&paths).unwrap().undo().unwrap();
-        assert_eq!(shown(&paths), "elsewhere= serial=");
+        Rotation::new(paths).unwrap().undo().unwrap();
+        assert_eq!(shown(paths), "elsewhere= serial=");
         assert!(paths.serial.is_symlink());
-        fs::remove_dir_all(&paths.dir).unwrap();
     }
 }

@@ -195,28 +195,11 @@ fn is_heard(paths: &Paths) -> Result<bool, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A directory for one test, removed when it is dropped.
-    struct Dir(Paths);
-
-    impl Dir {
-        fn new(test: &str) -> Self {
-            let name = format!("qqmgr-look-{test}-{}", std::process::id());
-            let dir = std::env::temp_dir().join(name);
-            std::fs::create_dir(&dir).unwrap();
-            Self(Paths::new(dir))
-        }
-    }
-
-    impl Drop for Dir {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0.dir);
-        }
-    }
+    use crate::vm::tests::Dir;
 
     #[test]
     fn somebody_listens_or_nobody_does() {
-        let Dir(paths) = &Dir::new("heard");
+        let Dir(paths) = &Dir::new("look-heard");
         assert!(!is_heard(paths).unwrap());
         let listener = std::os::unix::net::UnixListener::bind(&paths.ctl).unwrap();
         assert!(is_heard(paths).unwrap());

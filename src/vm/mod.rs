@@ -39,6 +39,8 @@ pub(crate) mod snapshot;
 pub(crate) mod state;
 pub(crate) mod stats;
 pub(crate) mod tail;
+#[cfg(test)]
+mod tests;
 pub(crate) mod visible;
 pub(crate) mod watch;
 

@@ -136,31 +136,14 @@ fn read_pid(pid_file: &Path) -> Result<Option<u32>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vm::tests::Dir;
     use crate::vm::wait;
     use std::process::{Command, Stdio};
     use std::time::{Duration, Instant};
 
-    /// A directory for one test, removed when it is dropped.
-    struct Dir(Paths);
-
-    impl Dir {
-        fn new(test: &str) -> Self {
-            let name = format!("qqmgr-search-{test}-{}", std::process::id());
-            let dir = std::env::temp_dir().join(name);
-            std::fs::create_dir(&dir).unwrap();
-            Self(Paths::new(dir))
-        }
-    }
-
-    impl Drop for Dir {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0.dir);
-        }
-    }
-
     #[test]
     fn a_process_is_the_recorded_one_by_its_start() {
-        let Dir(paths) = &Dir::new("start");
+        let Dir(paths) = &Dir::new("search-start");
         let mut child =
             Command::new("sh").args(["-c", "read line"]).stdin(Stdio::piped()).spawn().unwrap();
         let pid = Some(child.id());
@@ -184,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_command_line_names_the_pid_file() {
-        let Dir(paths) = &Dir::new("words");
+        let Dir(paths) = &Dir::new("search-words");
         let mut child = Command::new("sh")
             .args(["-c", "read line", "sh", "-pidfile"])
             .arg(&paths.pid)
@@ -208,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_pid_file_is_a_number_and_nothing_else() {
-        let Dir(paths) = &Dir::new("pid");
+        let Dir(paths) = &Dir::new("search-pid");
         for (content, expected) in
             [("12\n", Some(12)), ("", None), ("x", None), ("-1", None), ("99999999999", None)]
         {
