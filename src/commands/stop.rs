@@ -7,6 +7,7 @@ use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::ssh::forget_guest;
+use crate::vm::clean;
 use crate::vm::events::{self, Ending};
 use crate::vm::lock::{self, LOCK_WAIT, Lock, Use, lock, lock_if_there};
 use crate::vm::look::{self, Place};
@@ -238,7 +239,7 @@ impl Stopped {
     fn clean(&self, target: &Target) -> Result<(), Error> {
         let Target { name, paths, log, .. } = target;
         let ended = forget_guest(name, paths, log);
-        let cleaned = paths.clean();
+        let cleaned = clean::all(paths);
         ended.and(cleaned).map_err(|error| {
             if self.was_running() { error.after(self.text().trim_end()) } else { error }
         })

@@ -9,6 +9,7 @@
 
 pub(crate) mod account;
 pub(crate) mod arrivals;
+pub(crate) mod daemon;
 pub(crate) mod files;
 pub(crate) mod guard;
 pub(crate) mod inherited;
@@ -16,7 +17,6 @@ pub(crate) mod lock;
 pub(crate) mod process;
 pub(crate) mod programs;
 pub(crate) mod ps;
-pub(crate) mod qemu;
 pub(crate) mod run;
 pub(crate) mod second_name;
 pub(crate) mod short_way;

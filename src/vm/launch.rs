@@ -10,12 +10,12 @@ use super::process::{ENDING_WAIT, Process};
 use super::state::State;
 use super::tail::tail;
 use super::wait::Deadline;
-use super::{Instance, Paths, causes, last_words, look, search, shutdown, wait};
+use super::{Instance, Paths, causes, clean, last_words, look, search, shutdown, wait};
 use crate::error::{Error, Kind};
 use crate::log::Log;
+use crate::system::daemon::{self, Daemon};
 use crate::system::files;
 use crate::system::programs;
-use crate::system::qemu::{self, Qemu};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -132,7 +132,7 @@ impl<'a> Launch<'a> {
     pub(crate) fn settle(
         &mut self,
         boot: Boot,
-        qemu: Qemu,
+        qemu: Daemon,
         ssh_port: u16,
     ) -> Result<Option<Ready>, Failed> {
         let settled = self.await_ready(qemu, ssh_port);
@@ -145,7 +145,7 @@ impl<'a> Launch<'a> {
         settled
     }
 
-    fn await_ready(&mut self, mut qemu: Qemu, ssh_port: u16) -> Result<Option<Ready>, Failed> {
+    fn await_ready(&mut self, mut qemu: Daemon, ssh_port: u16) -> Result<Option<Ready>, Failed> {
         let (paths, deadline) = (self.paths, self.deadline);
         let mut ended = || qemu.exit_status().map(Some);
         match wait_until_ready(paths, &mut ended, &|| None, deadline.at, self.log) {
@@ -209,9 +209,9 @@ impl<'a> Launch<'a> {
     }
 
     /// Ends a QEMU that did not come up. The error contains its output.
-    fn give_up(&self, qemu: Qemu, message: &str) -> Error {
+    fn give_up(&self, qemu: Daemon, message: &str) -> Error {
         let paths = self.paths;
-        match self.take_back(qemu).and_then(|()| paths.clean()) {
+        match self.take_back(qemu).and_then(|()| clean::all(paths)) {
             Ok(()) => Error::failed(with_log(message, &tail(&paths.log)))
                 .hint(format!("its log is `{}`", paths.log.display())),
             Err(error) => error,
@@ -219,7 +219,7 @@ impl<'a> Launch<'a> {
     }
 
     /// Ends a QEMU that did not come up.
-    fn take_back(&self, mut qemu: Qemu) -> Result<(), Error> {
+    fn take_back(&self, mut qemu: Daemon) -> Result<(), Error> {
         let ended = look::find(self.paths).and_then(|started| {
             started.map_or(Ok(()), |process| shutdown::terminate(&process, self.log).map(|_| ()))
         });
@@ -239,18 +239,18 @@ impl<'a> Launch<'a> {
             Some(hint) => error.hint(hint),
             None => error,
         };
-        self.paths.clean()?;
+        clean::all(self.paths)?;
         Ok(Failed { error, port_taken: causes::port_taken(&said) })
     }
 }
 
 /// How a QEMU that this process has started ended.
 pub(super) fn exit_status(pid: u32) -> Option<ExitStatus> {
-    if !qemu::is_kept(pid) {
+    if !daemon::is_kept(pid) {
         return None;
     }
     // Its command line disappears a moment before the process can be waited for.
-    wait::poll(Instant::now() + OTHER_WAIT, || qemu::exit_status_of(pid))
+    wait::poll(Instant::now() + OTHER_WAIT, || daemon::exit_status_of(pid))
 }
 
 /// Waits for a QEMU that another process has started.
@@ -299,7 +299,7 @@ pub(crate) fn new_files(paths: &Paths) -> Result<File, Error> {
 /// the user's and stays.
 fn not_run(paths: &Paths, failed: Error) -> Error {
     let _ = files::remove(&paths.log).and_then(|()| files::remove(&paths.events_out));
-    paths.clean_for_start().err().unwrap_or(failed)
+    clean::for_start(paths).err().unwrap_or(failed)
 }
 
 /// Waits until QEMU has answered, and returns the guest's run state. `ended` reports that QEMU has

@@ -6,6 +6,7 @@
 pub(crate) mod argv;
 pub(crate) mod boots;
 mod causes;
+pub(crate) mod clean;
 pub(crate) mod console;
 pub(crate) mod events;
 pub(crate) mod format;

@@ -124,43 +124,8 @@ impl Paths {
         dir.as_os_str().len() + "/".len() + SOCKET_NAME_BYTES_MAX <= SOCKET_PATH_BYTES_MAX
     }
 
-    fn needs_short_way(&self) -> bool {
+    pub(super) fn needs_short_way(&self) -> bool {
         !Self::has_room(&self.dir) || !files::is_plain(&self.dir)
-    }
-
-    /// Removes the files that only a running VM has. Logs and the lock file stay.
-    pub(crate) fn clean(&self) -> Result<(), Error> {
-        // All are tried, even if one cannot be removed.
-        let removed = [
-            self.remove_pid_file(),
-            self.clean_for_start(),
-            files::remove(&self.users),
-            files::remove(&self.console_lock),
-        ];
-        removed.into_iter().collect()
-    }
-
-    pub(crate) fn remove_pid_file(&self) -> Result<(), Error> {
-        files::remove(&self.pid)
-            .map_err(|error| error.hint("it is in the place of QEMU's pid file: remove it"))
-    }
-
-    /// Removes the files of [`Paths::clean`] that the next start makes anew. The pid file stays:
-    /// QEMU takes a stale one over, and its lock on it keeps a second QEMU out when we do not see
-    /// the first.
-    pub(crate) fn clean_for_start(&self) -> Result<(), Error> {
-        let sockets = [&self.monitor, &self.qmp, &self.ctl, &self.console, &self.gdb];
-        let files =
-            [&self.instance, &self.ssh_config, &self.project, &self.copy_method, &self.events_in];
-        let removed: Vec<_> =
-            files.into_iter().chain(sockets).map(|path| files::remove(path)).collect();
-        removed.into_iter().collect::<Result<(), Error>>()?;
-        files::remove_unfinished(&self.dir);
-        // A link that was never needed is not looked at, and a link that is left does no harm.
-        if self.needs_short_way() {
-            let _ = short_way::short_link(&self.dir).and_then(|link| files::remove(&link));
-        }
-        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use crate::error::{Error, Kind};
 use crate::image::context::qemu_img;
 use crate::image::hold::Exceeded;
 use crate::ssh;
-use crate::system::qemu;
+use crate::system::daemon;
 use crate::vm::launch::{self, Boot, Failed, Launch, Ready};
 use crate::vm::lock::{self, Lock, lock_dir};
 use crate::vm::process::Process;
@@ -19,7 +19,7 @@ use crate::vm::snapshot::settle::Next;
 use crate::vm::snapshot::stopped::Stopped;
 use crate::vm::state::State;
 use crate::vm::wait::Deadline;
-use crate::vm::{Instance, Look, Paths, port};
+use crate::vm::{Instance, Look, Paths, clean, port};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
@@ -28,6 +28,8 @@ use std::time::{Duration, Instant};
 pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// How often to choose another port if another program takes it before QEMU does.
 const PORT_TRIES: usize = 10;
+/// Behind the error of a QEMU that cannot be run.
+const BIN_HINT: &str = "`bin` in `[qemu]` says which QEMU is run";
 
 /// A start that was asked for.
 pub(crate) struct Start<'a> {
@@ -123,8 +125,9 @@ impl<'a> Start<'a> {
             };
             let ssh_port = plan.ssh_port;
             let spawned = Boot::new(paths).and_then(|boot| {
-                let qemu = qemu::spawn(&plan.argv, dir, &boot.log, log);
-                Ok((qemu.map_err(|error| boot.not_run(error))?, boot))
+                let qemu = daemon::spawn(&plan.argv, dir, &boot.log, log);
+                let failed = |error: Error| boot.not_run(error.hint(BIN_HINT));
+                Ok((qemu.map_err(failed)?, boot))
             });
             let (qemu, boot) = match spawned {
                 Ok(spawned) => spawned,
@@ -168,7 +171,7 @@ impl<'a> Start<'a> {
     fn clear(&mut self, lock: &Lock) -> Result<(), Error> {
         let Target { config, name, paths, log, .. } = self.target;
         ssh::forget_guest(name, paths, log)?;
-        paths.clean_for_start()?;
+        clean::for_start(paths)?;
         check_pid_file(paths)?;
         if Journal::read(paths)?.is_some() {
             let qemu_img = qemu_img(config)?;
@@ -289,7 +292,7 @@ impl<'a> Start<'a> {
 /// Cleans up after a start that failed, and gives its error. The lock's file goes as well if the VM
 /// has never run.
 fn not_started(paths: &Paths, lock: Lock, failed: Error) -> Error {
-    let cleaned = paths.clean_for_start();
+    let cleaned = clean::for_start(paths);
     let cleaned =
         if paths.log.exists() { cleaned } else { cleaned.and(lock::discard(lock, paths)) };
     cleaned.err().unwrap_or(failed)
@@ -298,7 +301,7 @@ fn not_started(paths: &Paths, lock: Lock, failed: Error) -> Error {
 /// Removes a pid file that is not a regular file: QEMU takes over only those.
 fn check_pid_file(paths: &Paths) -> Result<(), Error> {
     match paths.pid.symlink_metadata() {
-        Ok(metadata) if !metadata.is_file() => paths.remove_pid_file(),
+        Ok(metadata) if !metadata.is_file() => clean::pid_file(paths),
         _ => Ok(()),
     }
 }

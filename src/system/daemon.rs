@@ -1,4 +1,5 @@
-//! Starts QEMU, and learns how a QEMU that this process has started ends.
+//! Starts the programs that outlive this process, QEMU and a VM's helpers, and learns how those
+//! that this process has started end.
 
 use super::inherited;
 use crate::error::Error;
@@ -9,30 +10,29 @@ use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Mutex;
 
-/// A QEMU that this process has started.
-pub(crate) struct Qemu(Child);
+/// A program that this process has started, and that may outlive it.
+pub(crate) struct Daemon(Child);
 
-/// The QEMUs that outlive their start, kept to learn how they end.
-static KEPT: Mutex<Vec<Qemu>> = Mutex::new(Vec::new());
+/// The programs that outlive their start, kept to learn how they end.
+static KEPT: Mutex<Vec<Daemon>> = Mutex::new(Vec::new());
 
-/// Spawns QEMU in a process group of its own, so that neither Ctrl-C nor a closed terminal ends the
-/// VM. `argv` begins with the program; `output` is where QEMU writes its messages.
+/// Spawns a program in a process group of its own, so that neither Ctrl-C nor a closed terminal
+/// ends it. `argv` begins with the program; `output` is where it writes its messages.
 pub(crate) fn spawn(
     argv: &[OsString],
     dir: &Path,
     output: &File,
     log: &Log,
-) -> Result<Qemu, Error> {
-    let hint = "`bin` in `[qemu]` says which QEMU is run";
+) -> Result<Daemon, Error> {
     let mut command = inherited::command(argv, log);
     let outputs = output.try_clone().and_then(|stdout| Ok((stdout, output.try_clone()?)));
     let (stdout, stderr) = outputs.map_err(|error| command.failed(&error))?;
     command.current_dir(dir).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
-    command.detached(log).map(Qemu).map_err(|error| error.hint(hint))
+    command.detached(log).map(Daemon)
 }
 
-impl Qemu {
-    /// The pid of the process that was spawned: QEMU, or a wrapper that runs it.
+impl Daemon {
+    /// The pid of the process that was spawned: the program, or a wrapper that runs it.
     pub(crate) fn id(&self) -> u32 {
         self.0.id()
     }
@@ -56,14 +56,14 @@ impl Qemu {
     }
 }
 
-/// How a QEMU that this process has started and kept has ended; `None` for any other process, and
-/// as long as it runs.
+/// How a program that this process has started and kept has ended; `None` for any other process,
+/// and as long as it runs.
 pub(crate) fn exit_status_of(pid: u32) -> Option<ExitStatus> {
     let mut kept = KEPT.lock().ok()?;
-    kept.iter_mut().find(|qemu| qemu.id() == pid)?.exit_status()
+    kept.iter_mut().find(|daemon| daemon.id() == pid)?.exit_status()
 }
 
-/// Whether this process has started and kept the QEMU.
+/// Whether this process has started and kept the program.
 pub(crate) fn is_kept(pid: u32) -> bool {
-    KEPT.lock().is_ok_and(|kept| kept.iter().any(|qemu| qemu.id() == pid))
+    KEPT.lock().is_ok_and(|kept| kept.iter().any(|daemon| daemon.id() == pid))
 }

@@ -1,0 +1,40 @@
+//! Removes the files of a VM that is not running. Logs and the lock file stay.
+
+use super::Paths;
+use crate::error::Error;
+use crate::system::files;
+use crate::system::short_way;
+
+/// Removes the files that only a running VM has.
+pub(crate) fn all(paths: &Paths) -> Result<(), Error> {
+    // All are tried, even if one cannot be removed.
+    let removed = [
+        pid_file(paths),
+        for_start(paths),
+        files::remove(&paths.users),
+        files::remove(&paths.console_lock),
+    ];
+    removed.into_iter().collect()
+}
+
+pub(crate) fn pid_file(paths: &Paths) -> Result<(), Error> {
+    files::remove(&paths.pid)
+        .map_err(|error| error.hint("it is in the place of QEMU's pid file: remove it"))
+}
+
+/// Removes the files of [`all`] that the next start makes anew. The pid file stays: QEMU takes a
+/// stale one over, and its lock on it keeps a second QEMU out when we do not see the first.
+pub(crate) fn for_start(paths: &Paths) -> Result<(), Error> {
+    let sockets = [&paths.monitor, &paths.qmp, &paths.ctl, &paths.console, &paths.gdb];
+    let files =
+        [&paths.instance, &paths.ssh_config, &paths.project, &paths.copy_method, &paths.events_in];
+    let removed: Vec<_> =
+        files.into_iter().chain(sockets).map(|path| files::remove(path)).collect();
+    removed.into_iter().collect::<Result<(), Error>>()?;
+    files::remove_unfinished(&paths.dir);
+    // A link that was never needed is not looked at, and a link that is left does no harm.
+    if paths.needs_short_way() {
+        let _ = short_way::short_link(&paths.dir).and_then(|link| files::remove(&link));
+    }
+    Ok(())
+}
