@@ -8,6 +8,7 @@ use super::target::Target;
 use crate::cli::Command;
 use crate::cli::spec;
 use crate::config::scope::Choices;
+use crate::config::values::SshPort;
 use crate::report::{Outcome, Report};
 use crate::vm::Look;
 
@@ -25,13 +26,14 @@ pub(crate) static COMMAND: Command = Command {
 pub(super) fn run(target: &Target) -> Outcome {
     let config = target.config;
     let vm = target.vm()?;
-    let running =
-        Look::by_files(&target.paths)?.running_record()?.map(|instance| instance.ssh_port);
-    let port = vm.port.fixed().or(running).unwrap_or_else(|| likely_port(config, vm));
+    let running = Look::by_files(&target.paths)?.running_record()?;
+    let chosen = running.and_then(|instance| instance.ssh_port);
+    let chosen = chosen.filter(|_| vm.port == SshPort::Auto);
+    let port = chosen.or_else(|| likely_port(config, vm));
     let start = StartOptions::of(target.args);
     let mut argv = own_argv(target, vm, &start, port)?;
     argv.extend(injected(target, vm)?);
-    let choices = Choices { ssh_port: Some(port), set: &start.set };
+    let choices = Choices { ssh_port: port, set: &start.set };
     make_reachable(config, vm, &choices)?;
     let words: Vec<String> = argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     Ok(Report::new(options(&words).join(" \\\n    ") + "\n", words.iter().collect()))

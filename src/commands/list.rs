@@ -1,10 +1,11 @@
 //! `qqmgr list`: looks at processes and asks no QEMU, so that a thousand VMs list at once.
 
 use super::status::ended;
-use super::target::runs_unconfigured;
+use super::target::{port_of, runs_unconfigured};
 use crate::cli::flag::Flag;
 use crate::cli::{Args, Command};
 use crate::config::Config;
+use crate::config::values::SshPort;
 use crate::config::vm::Vm;
 use crate::error::{Error, Kind};
 use crate::json::Value;
@@ -38,7 +39,7 @@ struct Entry {
     name: String,
     state: State,
     pid: Option<u32>,
-    ssh_port: Option<u16>,
+    ssh_port: Option<SshPort>,
     configured: bool,
     /// How its last QEMU ended, if the VM is not running.
     end: Option<End>,
@@ -126,13 +127,12 @@ impl Entry {
             Some(Place::OtherHost(_)) | None => (State::Unknown, None),
         };
         let record = record.filter(|_| state != State::Stopped);
-        let recorded = record.map(|record| record.ssh_port);
         Self {
             name: name.to_string(),
             end: if state == State::Stopped { End::of(paths) } else { None },
             state,
             pid: process.map(|process| process.pid),
-            ssh_port: recorded.or(vm.and_then(|vm| vm.port.fixed())),
+            ssh_port: port_of(record.as_ref(), vm),
             configured: vm.is_some(),
             error: None,
         }
@@ -150,7 +150,7 @@ impl Entry {
             ("running", is_running.into()),
             ("state", self.state.name().into()),
             ("pid", self.pid.into()),
-            ("ssh", Value::object([("port", self.ssh_port.into())])),
+            ("ssh", Value::object([("port", self.ssh_port.and_then(SshPort::fixed).into())])),
             ("configured", self.configured.into()),
         ];
         Value::object(members.into_iter().chain(End::json_members(self.end.as_ref())))
@@ -158,12 +158,7 @@ impl Entry {
 
     fn cells(&self) -> Vec<String> {
         let pid = self.pid.map_or("-".into(), |pid| pid.to_string());
-        let is_valid = self.configured && self.error.is_none();
-        let port = match self.ssh_port {
-            Some(port) => port.to_string(),
-            None if is_valid => "auto".into(),
-            None => "-".into(),
-        };
+        let port = self.ssh_port.map_or("-".into(), |port| port.to_string());
         let note = match self {
             Self { configured: false, .. } => Some("not configured any more".into()),
             Self { error: Some(_), .. } => Some("has errors".into()),

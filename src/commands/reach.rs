@@ -16,6 +16,7 @@ use crate::vm::{Instance, forward, options, port};
 /// The guest over ssh. With `--wait`, waits for its ssh server and, if `login`, until it
 /// accepts us.
 pub(super) fn guest(target: &Target, login: bool) -> Result<Guest, Error> {
+    target.check_has_ssh()?;
     let deadline = target.args.value(&spec::WAIT).map(Deadline::after);
     let process = deadline.map(|deadline| for_ssh(target, deadline)).transpose()?;
     target.check_guest_runs()?;

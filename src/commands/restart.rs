@@ -4,9 +4,10 @@ use super::start::begin::{Start, TIMEOUT_DEFAULT};
 use super::start::plan::{StartOptions, check_arguments};
 use super::start::{ARGS, Started};
 use super::stop;
-use super::target::Target;
+use super::target::{Target, no_ssh};
 use crate::cli::Command;
 use crate::cli::spec;
+use crate::config::values::SshPort;
 use crate::report::{Outcome, Report};
 
 pub(crate) static COMMAND: Command = Command {
@@ -24,6 +25,9 @@ pub(crate) static COMMAND: Command = Command {
 pub(super) fn run(target: &Target) -> Outcome {
     let args = target.args;
     let mut start = Start::new(target, StartOptions::of(args))?;
+    if args.has(&spec::WAIT) && start.vm.port == SshPort::None {
+        return Err(no_ssh(&target.name));
+    }
     start.check_restart()?;
     start.prepare(&|| None)?;
     let force = stop::force(args);

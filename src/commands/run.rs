@@ -126,6 +126,7 @@ impl<'a> Job<'a> {
     /// Makes a job, and reports the errors that can be found before anything is started.
     fn new(target: &'a Target<'a>) -> Result<Self, Error> {
         let args = target.args;
+        target.check_has_ssh()?;
         for (local, _) in &args.all(&PUT) {
             let local = Path::new(local);
             local.metadata().map_err(|error| Error::io("read", local, &error))?;

@@ -1,12 +1,13 @@
 //! `qqmgr ssh-config [VM...]`: prints what ssh itself, rsync, Ansible and editors need to know.
 
-use super::target::Target;
+use super::target::{Target, port_of};
 use super::vms::{Scope, select};
 use crate::cli::spec;
 use crate::cli::{Args, Command};
 use crate::config::Config;
 use crate::config::resolve::Resolver;
 use crate::config::scope::Choices;
+use crate::config::values::SshPort;
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
@@ -28,6 +29,8 @@ struct Entry {
     port: Option<u16>,
     /// The text for ssh; `None` if there is no port.
     config: Option<String>,
+    /// Whether the guest has no ssh.
+    without_ssh: bool,
 }
 
 pub(super) fn run(args: &Args) -> Outcome {
@@ -48,19 +51,22 @@ impl Entry {
         let vm = target.vm()?;
         let instance = Look::by_files(paths)?.running_record()?;
         let choices = ssh::choices(instance.as_ref());
-        let port = choices.ssh_port.or(vm.port.fixed());
+        let port = port_of(instance.as_ref(), Some(vm));
+        let without_ssh = port == Some(SshPort::None);
+        let port = port.and_then(SshPort::fixed);
         let config = port.map(|port| {
             let choices = Choices { ssh_port: Some(port), ..choices };
             let options = Resolver::new(config, vm, &choices).ssh_options()?;
             ssh::config_text(name, &options, paths, port, config.dir())
         });
-        Ok(Self { name: name.clone(), port, config: config.transpose()? })
+        Ok(Self { name: name.clone(), port, config: config.transpose()?, without_ssh })
     }
 }
 
 fn report(entries: &[Entry]) -> Report {
     let text = |entry: &Entry| match &entry.config {
         Some(config) => config.clone(),
+        None if entry.without_ssh => format!("# The VM {} has no ssh.\n", entry.name),
         None => format!("# The port of the VM {} is chosen at its start.\n", entry.name),
     };
     let json = |entry: &Entry| {

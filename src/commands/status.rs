@@ -1,10 +1,11 @@
 //! `qqmgr status VM`
 
 use super::start::changes::{Change, changes};
-use super::start::plan::{StartOptions, features, own_argv};
-use super::target::Target;
+use super::start::plan::{StartOptions, features, likely_port, own_argv};
+use super::target::{Target, port_of};
 use crate::cli::Command;
 use crate::cli::{flag::Flag, spec};
+use crate::config::values::SshPort;
 use crate::error::Kind;
 use crate::json::Value;
 use crate::report::{Fields, Outcome, Report};
@@ -35,8 +36,8 @@ struct Status {
     uptime: Option<Duration>,
     /// How its last QEMU ended, if the VM is not running.
     end: Option<End>,
-    /// The port that the configuration or the record of the start names.
-    ssh_port: Option<u16>,
+    /// The port of the start, or the configured one.
+    ssh_port: Option<SshPort>,
     ssh_vm_port: Option<u16>,
     configured: bool,
     /// Whether the VM was started with a console.
@@ -79,7 +80,7 @@ pub(super) fn run(target: &Target) -> Outcome {
         state,
         uptime: process.as_ref().and_then(|process| uptime(process, instance.as_ref())),
         end: if process.is_none() { End::of(paths) } else { None },
-        ssh_port: instance.as_ref().map(|i| i.ssh_port).or(vm.and_then(|vm| vm.port.fixed())),
+        ssh_port: port_of(instance.as_ref(), vm),
         ssh_vm_port: vm.map(|vm| vm.vm_port.get()),
         changes: instance.as_ref().and_then(|instance| changed(target, instance)),
         config_file: config.file.clone(),
@@ -94,7 +95,8 @@ pub(super) fn run(target: &Target) -> Outcome {
 fn changed(target: &Target, instance: &Instance) -> Option<Vec<Change>> {
     let vm = target.vm().ok()?;
     // A port that was chosen would be chosen again, and is no change.
-    let port = vm.port.fixed().unwrap_or(instance.ssh_port);
+    let chosen = instance.ssh_port.filter(|_| vm.port == SshPort::Auto);
+    let port = chosen.or_else(|| likely_port(target.config, vm));
     let own_argv = own_argv(target, vm, &StartOptions::default(), port).ok()?;
     Some(changes(instance, &own_argv, port, features(vm)))
 }
@@ -113,7 +115,7 @@ impl Status {
         self.lines(&mut fields);
         let pid = self.process.as_ref().map(|process| process.pid);
         let ssh = Value::object([
-            ("port", self.ssh_port.into()),
+            ("port", self.ssh_port.and_then(SshPort::fixed).into()),
             ("vm_port", self.ssh_vm_port.into()),
             ("config_file", (&paths.ssh_config).into()),
         ]);
@@ -156,8 +158,6 @@ impl Status {
         }
         if let Some(port) = self.ssh_port {
             fields.line("ssh port", port);
-        } else if self.configured {
-            fields.line("ssh port", "auto");
         }
         fields.line("ssh config", paths.ssh_config.display());
         fields.line("serial", paths.serial.display());

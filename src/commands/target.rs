@@ -2,14 +2,14 @@
 
 use crate::cli::Args;
 use crate::config::Config;
-use crate::config::values::is_vm_name;
+use crate::config::values::{SshPort, is_vm_name};
 use crate::config::vm::Vm;
 use crate::error::Error;
 use crate::log::Log;
 use crate::system::files;
 use crate::vm::state::State;
 use crate::vm::visible;
-use crate::vm::{Look, Paths};
+use crate::vm::{Instance, Look, Paths};
 
 pub(super) struct Target<'a> {
     pub(super) config: &'a Config,
@@ -63,10 +63,30 @@ impl<'a> Target<'a> {
         Some((state, Error::failed(message).hint(way_on)))
     }
 
+    /// Refuses a guest that has no ssh: by its start if the VM runs, else by the configuration.
+    pub(super) fn check_has_ssh(&self) -> Result<(), Error> {
+        let record = Look::by_files(&self.paths).and_then(Look::running_record).ok().flatten();
+        match port_of(record.as_ref(), self.config.find_vm(&self.name)) {
+            Some(SshPort::None) => Err(no_ssh(&self.name)),
+            _ => Ok(()),
+        }
+    }
+
     /// The VM in the configuration.
     pub(super) fn vm(&self) -> Result<&'a Vm, Error> {
         self.config.vm(&self.name)
     }
+}
+
+/// The ssh port of a VM: that of its start while it runs, else the configured one.
+pub(super) fn port_of(record: Option<&Instance>, vm: Option<&Vm>) -> Option<SshPort> {
+    record.map(|record| SshPort::of_start(record.ssh_port)).or(vm.map(|vm| vm.port))
+}
+
+/// The error for a command that needs the ssh of a guest without it.
+pub(super) fn no_ssh(name: &str) -> Error {
+    Error::failed(format!("VM `{name}` has no ssh: its `port` is \"none\""))
+        .hint("`port = \"auto\"` and a `hostfwd` give it ssh from its next start on")
 }
 
 /// An error unless there is a VM of that name, configured or running.

@@ -66,6 +66,9 @@ fn check(args: &Args) -> Result<(), Error> {
 pub(super) fn run(target: &Target) -> Outcome {
     let (begin, deadline) = (Instant::now(), target.args.value(&TIMEOUT).map(Deadline::after));
     let waited_for = target.args.value(&FOR).unwrap_or(WaitFor::Running);
+    if waited_for == WaitFor::Ssh {
+        target.check_has_ssh()?;
+    }
     let process = find(target, &waited_for, deadline)?;
     let mut ending = None;
     if let Some(process) = &process {

@@ -35,7 +35,7 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
 
     /// The port on this host where ssh reaches the VM; an error when it is still to be chosen.
     pub(crate) fn ssh_port(&self) -> Result<u16, Error> {
-        let problem = || self.config.problem(Problem::new(self.vm.span, no_port(self.vm)));
+        let problem = || self.config.problem(no_port(self.vm, self.vm.span));
         self.choices.port(self.vm).ok_or_else(problem)
     }
 

@@ -3,7 +3,7 @@
 //! `init`.
 
 use super::ssh_options;
-use super::values::{AUTO, Port, is_user_name, sha256, size, wrong_type};
+use super::values::{AUTO, NONE, Port, is_user_name, sha256, size, wrong_type};
 use crate::source::{Problem, Source};
 use crate::text::nearest;
 use crate::toml::{self, Kind, Table, Value};
@@ -106,7 +106,12 @@ pub(crate) const TABLES: &[(&str, &[Key])] = &[
     (
         "[vm.NAME.ssh]",
         &[
-            key("port", SshPort, "", "A free port of this host, chosen at each start; or a number"),
+            key(
+                "port",
+                SshPort,
+                "",
+                "A free port of this host, chosen at each start; or a number; or \"none\"",
+            ),
             key("vm_port", Form::Port, "22", "Where the guest's ssh server listens"),
         ],
     ),
@@ -206,7 +211,7 @@ fn fault(source: &Source, form: Form, value: &Value, name: &str) -> Option<Probl
         (Form::Port | SshPort, Kind::Integer(number)) => Port::new(*number)
             .is_none()
             .then(|| problem(format!("`{name}` is {number}, and a port is 1 to 65535"))),
-        (SshPort, Kind::String(text)) => (text != AUTO).then(|| {
+        (SshPort, Kind::String(text)) => (text != AUTO && text != NONE).then(|| {
             problem(format!("`{name}` is a string, and must be an integer"))
                 .hint(format!("a number has no quotes; `{name} = \"{AUTO}\"` takes a free one"))
         }),
@@ -232,7 +237,7 @@ impl Form {
             Self::Table | Self::Names => "a table",
             Self::Boolean => "true or false",
             Self::Integer(_) | Self::Port => "an integer",
-            Self::SshPort => "an integer or \"auto\"",
+            Self::SshPort => "an integer or \"auto\" or \"none\"",
             Self::Text | Self::UserName | Self::Sha256 => "a string",
             Self::Texts => "a string or an array of strings",
             Self::Size => "a string or an integer",

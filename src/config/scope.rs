@@ -1,9 +1,10 @@
 //! The variables that one VM's strings can use. Each is resolved once, when it is asked for.
 
 use super::Config;
+use super::values::SshPort;
 use super::vm::Vm;
 use crate::error::{Error, Kind};
-use crate::source::Problem;
+use crate::source::{Problem, Span};
 use crate::template::{Placeholder, Template, render};
 use crate::text::{did_you_mean, nearest};
 use crate::toml::{self, Table, Value};
@@ -41,9 +42,14 @@ impl Choices<'_> {
     }
 }
 
-/// The message about a port that is not chosen; only a caller without a choice sees it.
-pub(super) fn no_port(vm: &Vm) -> String {
-    format!("the ssh port of VM `{}` is chosen at start", vm.name)
+/// The problem at `place` of a port that does not exist, or is not chosen yet.
+pub(super) fn no_port(vm: &Vm, place: Span) -> Problem {
+    let name = &vm.name;
+    if vm.port == SshPort::None {
+        let message = format!("VM `{name}` has no ssh port: its `port` is \"none\"");
+        return Problem::new(place, message).hint("leave the `hostfwd` out, or give it a port");
+    }
+    Problem::new(place, format!("the ssh port of VM `{name}` is chosen at start"))
 }
 
 pub(super) struct Scope<'a> {
@@ -227,7 +233,7 @@ impl<'a> Scope<'a> {
             ("vm.dir", Some(vm)) => utf8(&self.config.vm_dir(&vm.name)),
             ("vm.ssh.port", Some(vm)) => match self.choices.port(vm) {
                 Some(port) => Ok(port.to_string()),
-                None => Err(Problem::new(placeholder.span, no_port(vm))),
+                None => Err(no_port(vm, placeholder.span)),
             },
             ("vm.ssh.vm_port", Some(vm)) => Ok(vm.vm_port.to_string()),
             ("config_dir", _) => utf8(self.config.dir()),

@@ -9,6 +9,8 @@ use std::num::NonZeroU16;
 pub(super) const NAME_BYTES_MAX: usize = 64;
 /// The value of `port` in `[vm.NAME.ssh]` for a port that is chosen at each start.
 pub(super) const AUTO: &str = "auto";
+/// The value of `port` in `[vm.NAME.ssh]` for a guest without ssh.
+pub(super) const NONE: &str = "none";
 const SHA256_DIGITS: usize = 64;
 /// The units of a size, like those of qemu-img: letters for powers of 1024.
 const SIZE_UNITS: &str = "KMGTPE";
@@ -41,13 +43,30 @@ pub(crate) enum SshPort {
     Fixed(Port),
     /// Chosen at each start.
     Auto,
+    /// The guest has no ssh.
+    None,
 }
 
 impl SshPort {
+    /// The port that a VM was started with.
+    pub(crate) fn of_start(port: Option<u16>) -> Self {
+        port.and_then(|port| Port::new(port.into())).map_or(Self::None, Self::Fixed)
+    }
+
     pub(crate) fn fixed(self) -> Option<u16> {
         match self {
             Self::Fixed(port) => Some(port.get()),
-            Self::Auto => None,
+            Self::Auto | Self::None => None,
+        }
+    }
+}
+
+impl fmt::Display for SshPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(port) => port.fmt(f),
+            Self::Auto => f.write_str(AUTO),
+            Self::None => f.write_str(NONE),
         }
     }
 }

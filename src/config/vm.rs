@@ -2,7 +2,7 @@
 //! placeholder can be. [`super::scope`] reads the others.
 
 use super::schema::{check, default, header};
-use super::values::{NAME_BYTES_MAX, Port, SshPort, is_vm_name};
+use super::values::{NAME_BYTES_MAX, NONE, Port, SshPort, is_vm_name};
 use crate::source::{Problem, Source, Span};
 use crate::text::nearest;
 use crate::toml::{Key, Kind, Table, Value};
@@ -159,6 +159,7 @@ impl Vm {
         let ssh = |name: &str| table.get("ssh")?.get(name);
         let port = ssh("port").map(|value| match value.as_integer() {
             Some(number) => Port::new(number).map(SshPort::Fixed),
+            None if value.as_str() == Some(NONE) => Some(SshPort::None),
             None => Some(SshPort::Auto),
         });
         let vm_port = ssh("vm_port").map(|value| Port::new(value.as_integer()?));

@@ -205,7 +205,7 @@ fn check_client() -> Result<(), Error> {
 /// The choices that a running VM was started with, as far as its record has them.
 pub(crate) fn choices(instance: Option<&Instance>) -> Choices<'_> {
     instance.map_or_else(Choices::default, |instance| Choices {
-        ssh_port: Some(instance.ssh_port),
+        ssh_port: instance.ssh_port,
         set: &instance.set,
     })
 }

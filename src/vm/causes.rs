@@ -14,8 +14,8 @@ const NOT_PERMITTED: &str = "Permission denied";
 pub(crate) struct Start<'a> {
     /// The directory to which paths in `cmd` are relative.
     pub(crate) dir: &'a Path,
-    /// The port of this host that is forwarded to the guest's ssh server.
-    pub(crate) ssh_port: u16,
+    /// The port of this host that is forwarded to the guest's ssh server, if it has one.
+    pub(crate) ssh_port: Option<u16>,
 }
 
 /// One cause: substrings that a line of QEMU's output contains, all of them, and the hint. The
@@ -28,7 +28,7 @@ const CAUSES: &[Cause] = &[
     Cause(&[NO_FORWARDING], |line, start| {
         let port = forwarded_port(line)?;
         Some(match port {
-            _ if port == start.ssh_port => {
+            _ if Some(port) == start.ssh_port => {
                 format!("port {port} is taken: choose another `port`, and use it in `hostfwd`")
             }
             1..1024 => format!("port {port} is taken, or only root may use it: choose another one"),
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn the_words_of_a_real_qemu() {
-        let start = Start { dir: Path::new("/p"), ssh_port: 2222 };
+        let start = Start { dir: Path::new("/p"), ssh_port: Some(2222) };
         for (said, expected) in SAID {
             let hint = hint(said, &start).unwrap_or_default();
             assert!(hint.starts_with(expected), "{said}: {hint}");
@@ -307,7 +307,7 @@ mod tests {
     /// Lines that are similar to those above, but to which the hints do not apply.
     #[test]
     fn other_causes_get_no_hint() {
-        let start = Start { dir: Path::new("/p"), ssh_port: 2222 };
+        let start = Start { dir: Path::new("/p"), ssh_port: Some(2222) };
         for said in [
             "q: -serial /dev/ttyUSB9: Could not open '/dev/ttyUSB9': No such file or directory",
             "q: can't open backing store /dev/hugepages/x for guest RAM: No such file or directory",

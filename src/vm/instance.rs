@@ -29,7 +29,8 @@ pub(crate) struct Instance {
     pub(crate) machine: Machine,
     /// QEMU has answered at least once.
     pub(crate) ready: bool,
-    pub(crate) ssh_port: u16,
+    /// `None` for a guest without ssh.
+    pub(crate) ssh_port: Option<u16>,
     /// The name of the configuration's file, which lies beside the runtime directory or in it.
     pub(crate) config_name: String,
     /// In seconds since 1970.
@@ -121,7 +122,10 @@ impl Instance {
                 pid_namespace: text("pid_namespace"),
             },
             ready: value.get("ready") == Some(&Value::Bool(true)) || is_old && pid.is_some(),
-            ssh_port: value.get("ssh_port")?.as_u64()?.try_into().ok()?,
+            ssh_port: match value.get("ssh_port")? {
+                Value::Null => None,
+                port => Some(port.as_u64()?.try_into().ok()?),
+            },
             config_name: value.get("config_name")?.as_str()?.to_string(),
             started_at: value.get("started_at")?.as_u64()?,
             set: set

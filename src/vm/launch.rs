@@ -133,7 +133,7 @@ impl<'a> Launch<'a> {
         &mut self,
         boot: Boot,
         qemu: Daemon,
-        ssh_port: u16,
+        ssh_port: Option<u16>,
     ) -> Result<Option<Ready>, Failed> {
         let settled = self.await_ready(qemu, ssh_port);
         let is_new = matches!(&settled, Ok(Some(ready)) if !ready.already_running);
@@ -145,7 +145,11 @@ impl<'a> Launch<'a> {
         settled
     }
 
-    fn await_ready(&mut self, mut qemu: Daemon, ssh_port: u16) -> Result<Option<Ready>, Failed> {
+    fn await_ready(
+        &mut self,
+        mut qemu: Daemon,
+        ssh_port: Option<u16>,
+    ) -> Result<Option<Ready>, Failed> {
         let (paths, deadline) = (self.paths, self.deadline);
         let mut ended = || qemu.exit_status().map(Some);
         match wait_until_ready(paths, &mut ended, &|| None, deadline.at, self.log) {
@@ -231,7 +235,7 @@ impl<'a> Launch<'a> {
         ended
     }
 
-    fn died(&self, status: Option<ExitStatus>, ssh_port: u16) -> Result<Failed, Error> {
+    fn died(&self, status: Option<ExitStatus>, ssh_port: Option<u16>) -> Result<Failed, Error> {
         let said = tail(&self.paths.log);
         let error = last_words::error("before it was ready", status, self.paths);
         let start = causes::Start { dir: self.dir, ssh_port };

@@ -67,7 +67,7 @@ pub(super) fn run(args: &Args) -> Outcome {
         findings.add(Severity::Error, vm, machine::kvm(arguments, &kvm::usable));
         findings.add(Severity::Warning, vm, machine::serial(arguments));
         findings.add(Severity::Warning, vm, network::problems(&config.source, subject));
-        let choices = Choices { ssh_port: Some(subject.ssh_port), ..Choices::default() };
+        let choices = Choices { ssh_port: subject.ssh_port, ..Choices::default() };
         findings.add(Severity::Warning, vm, keys::problems(&config, subject.vm, &choices));
     }
     if args.operands.is_empty() {

@@ -31,7 +31,7 @@ pub(super) fn problems(source: &Source, subject: &Subject) -> Vec<Problem> {
 fn written(source: &Source, subject: &Subject, forward: &Forward) -> (Span, String) {
     let place = source.within(forward.word, &forward.rule);
     let is_literal = source.text[place.start..place.end].contains(&forward.rule);
-    let is_own = forward.port == subject.ssh_port && !is_literal;
+    let is_own = Some(forward.port) == subject.ssh_port && !is_literal;
     (place, if is_own { SSH_PORT.into() } else { forward.port.to_string() })
 }
 
@@ -39,11 +39,11 @@ fn written(source: &Source, subject: &Subject, forward: &Forward) -> (Span, Stri
 fn ssh_problem(source: &Source, subject: &Subject, forwards: &[Forward]) -> Option<Problem> {
     let leading = || forwards.iter().filter(|forward| is_for_ssh(forward, subject));
     let Some(first) = leading().next() else { return nothing_forwards(subject) };
-    if leading().any(|forward| forward.port == subject.ssh_port && forward.is_local()) {
+    if leading().any(|forward| Some(forward.port) == subject.ssh_port && forward.is_local()) {
         return None;
     }
     let (place, port) = written(source, subject, first);
-    let (what, or) = if first.port == subject.ssh_port {
+    let (what, or) = if Some(first.port) == subject.ssh_port {
         let or = "or set `HostName` among the VM's ssh options";
         ("does not listen on 127.0.0.1, where ssh connects", or.into())
     } else {
@@ -78,7 +78,7 @@ pub(super) fn shared<'a>(subjects: &'a [Subject]) -> Shared<'a> {
         // The port for ssh is counted above, or chosen so that no other VM has it. Port 0 means any
         // free port.
         let others = forwards(&subject.arguments).into_iter().filter(|forward| {
-            let for_ssh = is_for_ssh(forward, subject) && forward.port == subject.ssh_port;
+            let for_ssh = is_for_ssh(forward, subject) && Some(forward.port) == subject.ssh_port;
             !for_ssh && forward.port != 0
         });
         let others =

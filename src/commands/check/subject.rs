@@ -15,7 +15,7 @@ use crate::vm::{argv, launch};
 pub(super) struct Subject<'a> {
     pub(super) vm: &'a Vm,
     /// The port for ssh, or the port that would be tried first.
-    pub(super) ssh_port: u16,
+    pub(super) ssh_port: Option<u16>,
     /// Whether ssh goes to that port on this host.
     pub(super) by_port: bool,
     pub(super) arguments: Vec<Argument>,
@@ -32,13 +32,13 @@ impl<'a> Subject<'a> {
         no_place: Span,
     ) -> (Option<Self>, Vec<Problem>) {
         let ssh_port = likely_port(config, vm);
-        let choices = Choices { ssh_port: Some(ssh_port), ..Choices::default() };
+        let choices = Choices { ssh_port, ..Choices::default() };
         let resolver = Resolver::new(config, vm, &choices);
         let ((bin, words), mut problems) = resolver.examine();
         let is_whole = problems.is_empty();
         problems.extend(argv::problems(&words, "in `cmd`"));
         let by_port = match resolver.ssh_options() {
-            Ok(options) => ssh::is_by_port(&options),
+            Ok(options) => ssh_port.is_some() && ssh::is_by_port(&options),
             Err(error) => {
                 problems.extend(error.into_located().map(|all| all.problems).unwrap_or_default());
                 false

@@ -5,12 +5,13 @@ use super::ports;
 use crate::commands::images::{self, Images};
 use crate::commands::target::Target;
 use crate::config::scope::Choices;
+use crate::config::values::SshPort;
 use crate::config::vm::Vm;
 use crate::error::{Error, Kind};
 use crate::image::context::qemu_img;
 use crate::image::hold::Exceeded;
 use crate::ssh;
-use crate::system::daemon;
+use crate::system::{daemon, files};
 use crate::vm::launch::{self, Boot, Failed, Launch, Ready};
 use crate::vm::lock::{self, Lock, lock_dir};
 use crate::vm::process::Process;
@@ -43,7 +44,8 @@ pub(crate) struct Start<'a> {
 /// A VM that runs.
 pub(crate) struct Running {
     pub(crate) ready: Ready,
-    pub(crate) ssh_port: u16,
+    /// `None` for a guest without ssh.
+    pub(crate) ssh_port: Option<u16>,
     /// The images that were made for this start.
     pub(crate) built: Vec<String>,
 }
@@ -65,7 +67,7 @@ impl<'a> Start<'a> {
         self.plan_on(likely_port(self.target.config, self.vm))
     }
 
-    fn plan_on(&mut self, ssh_port: u16) -> Result<&Plan, Error> {
+    fn plan_on(&mut self, ssh_port: Option<u16>) -> Result<&Plan, Error> {
         let plan = match self.plan.take().filter(|plan| plan.ssh_port == ssh_port) {
             Some(plan) => plan,
             None => Plan::new(self.target, self.vm, &self.options, ssh_port)?,
@@ -82,7 +84,7 @@ impl<'a> Start<'a> {
 
     fn hold_images(&mut self, exceeded: Exceeded) -> Result<(), Error> {
         if self.images.is_none() {
-            let ssh_port = Some(likely_port(self.target.config, self.vm));
+            let ssh_port = likely_port(self.target.config, self.vm);
             let choices = Choices { ssh_port, set: &self.options.set };
             self.images = Some(images::hold(self.target, self.vm, &choices, exceeded)?);
         }
@@ -98,7 +100,7 @@ impl<'a> Start<'a> {
         let (Some(port), Some(process)) = (self.vm.port.fixed(), look.process()?) else {
             return Ok(());
         };
-        let has_it = look.record.as_ref().is_none_or(|record| record.ssh_port == port);
+        let has_it = look.record.as_ref().is_none_or(|record| record.ssh_port == Some(port));
         if has_it || port::is_held_by(port, process.pid) {
             return Ok(());
         }
@@ -138,12 +140,12 @@ impl<'a> Start<'a> {
                 Ok(Some(ready)) => return Ok(self.started(ready, record)),
                 // Another QEMU was in the way, and has ended.
                 Ok(None) => {}
-                Err(Failed { port_taken, .. })
-                    if self.vm.port.fixed().is_none()
-                        && port_taken == Some(ssh_port)
+                Err(Failed { port_taken: Some(port), .. })
+                    if self.vm.port == SshPort::Auto
+                        && ssh_port == Some(port)
                         && refused.len() < PORT_TRIES =>
                 {
-                    refused.insert(ssh_port);
+                    refused.insert(port);
                 }
                 Err(Failed { error, .. }) => break error,
             }
@@ -186,18 +188,21 @@ impl<'a> Start<'a> {
         let Target { config, name, paths, log, .. } = self.target;
         // Held while a port is chosen and until the record names its owner.
         let _choosing;
-        let port = if let Some(port) = self.vm.port.fixed() {
-            ports::check(self.target, self.plan()?)?;
-            port
-        } else {
+        let port = if self.vm.port == SshPort::Auto {
             _choosing = lock_dir(config.runtime_dir());
-            ports::free(self.target, refused)?
+            Some(ports::free(self.target, refused)?)
+        } else {
+            ports::check(self.target, self.plan()?)?;
+            self.vm.port.fixed()
         };
         let options = self.options.clone();
         let plan = self.plan_on(port)?;
         let record = plan.record(config, &options)?;
         record.write(paths)?;
-        ssh::write_config(name, &plan.ssh_config, paths, config.dir(), log)?;
+        match &plan.ssh_config {
+            Some(text) => ssh::write_config(name, text, paths, config.dir(), log)?,
+            None => files::remove(&paths.ssh_config)?,
+        }
         Ok((plan, record))
     }
 
@@ -252,8 +257,8 @@ impl<'a> Start<'a> {
         timeout: Duration,
     ) -> Result<Running, Error> {
         let Target { config, paths, log, .. } = self.target;
-        let recorded = record.as_ref().map(|record| record.ssh_port);
-        let ssh_port = recorded.unwrap_or_else(|| likely_port(config, self.vm));
+        let likely = || likely_port(config, self.vm);
+        let ssh_port = record.as_ref().map_or_else(likely, |record| record.ssh_port);
         self.check_options(record.as_ref(), ssh_port)?;
         if let Some(mut record) = record {
             if matches!(state, State::Starting | State::Qemu(_)) && !record.ready {
@@ -273,7 +278,11 @@ impl<'a> Start<'a> {
     }
 
     /// Refuses options that differ from what runs: to say "already running" would be wrong.
-    fn check_options(&mut self, record: Option<&Instance>, ssh_port: u16) -> Result<(), Error> {
+    fn check_options(
+        &mut self,
+        record: Option<&Instance>,
+        ssh_port: Option<u16>,
+    ) -> Result<(), Error> {
         if self.options.is_none() {
             return Ok(());
         }

@@ -1,5 +1,6 @@
 //! How what a VM runs with differs from what it would be started with now.
 
+use crate::config::values::SshPort;
 use crate::json::Value;
 use crate::text::command_line;
 use crate::vm::Instance;
@@ -45,14 +46,14 @@ impl fmt::Display for Change {
 pub(crate) fn changes(
     instance: &Instance,
     own_argv: &[OsString],
-    ssh_port: u16,
+    ssh_port: Option<u16>,
     features: Features,
 ) -> Vec<Change> {
     let configured: Vec<String> =
         own_argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let (mut running, mut configured) = (options(instance.own_argv()), options(&configured));
-    running.push(format!("ssh port {}", instance.ssh_port));
-    configured.push(format!("ssh port {ssh_port}"));
+    running.push(format!("ssh port {}", SshPort::of_start(instance.ssh_port)));
+    configured.push(format!("ssh port {}", SshPort::of_start(ssh_port)));
     running.retain(|option| match configured.iter().position(|other| other == option) {
         Some(same) => {
             configured.remove(same);
@@ -105,11 +106,11 @@ mod tests {
         let words = |text: &str| text.split(' ').map(str::to_string).collect::<Vec<_>>();
         let argv = words("qemu -m 2048 -nographic -smp 2 disk.img -drive a -drive b");
         let own_words = argv.len();
-        let instance = Instance { ssh_port: 2222, argv, own_words, ..Instance::default() };
+        let instance = Instance { ssh_port: Some(2222), argv, own_words, ..Instance::default() };
         let changes_to = |text: &str, port| -> Vec<String> {
             let argv: Vec<OsString> = words(text).into_iter().map(OsString::from).collect();
             let shown = |side: Option<String>| side.unwrap_or("-".into());
-            let changes = changes(&instance, &argv, port, Features::default()).into_iter();
+            let changes = changes(&instance, &argv, Some(port), Features::default()).into_iter();
             changes.map(|c| format!("{} / {}", shown(c.running), shown(c.configured))).collect()
         };
         let none: [&str; 0] = [];

@@ -44,6 +44,9 @@ pub(crate) struct Started {
 
 pub(super) fn run(target: &Target) -> Outcome {
     let args = target.args;
+    if args.has(&spec::WAIT) {
+        target.check_has_ssh()?;
+    }
     let mut start = Start::new(target, StartOptions::of(args))?;
     // A VM that is already running is left alone, and its configuration may have become wrong.
     if look::find_anywhere(&target.paths)?.is_none() {
@@ -69,7 +72,8 @@ impl Started {
         let Running { ready, ssh_port, built } = &self.running;
         let what = if ready.already_running { "is already running" } else { "started" };
         let (name, state, pid) = (&self.name, &ready.run_state, ready.process.pid);
-        let text = format!("{name} {what}: {state}, pid {pid}, ssh port {ssh_port}\n");
+        let port = ssh_port.map(|port| format!(", ssh port {port}")).unwrap_or_default();
+        let text = format!("{name} {what}: {state}, pid {pid}{port}\n");
         let members = [
             ("name", Value::from(&self.name)),
             ("pid", ready.process.pid.into()),

@@ -5,6 +5,7 @@ use crate::commands::target::Target;
 use crate::config::Config;
 use crate::config::resolve::Resolver;
 use crate::config::scope::Choices;
+use crate::config::values::SshPort;
 use crate::config::vm::Vm;
 use crate::error::{Error, Kind};
 use crate::source::Span;
@@ -48,8 +49,10 @@ pub(crate) struct Plan {
     /// The number of words of `argv` that are the user's: the program and its arguments. The words
     /// that qqmgr adds depend on the environment if the VM's directory is deep.
     own_words: usize,
-    pub(crate) ssh_port: u16,
-    pub(crate) ssh_config: String,
+    /// `None` for a guest without ssh.
+    pub(crate) ssh_port: Option<u16>,
+    /// The text of `ssh.conf`, if there is one.
+    pub(crate) ssh_config: Option<String>,
     /// Whether ssh connects to a port of this host rather than to an address of the guest's own.
     pub(crate) reached_on_host: bool,
 }
@@ -59,16 +62,17 @@ impl Plan {
         target: &Target,
         vm: &Vm,
         options: &StartOptions,
-        ssh_port: u16,
+        ssh_port: Option<u16>,
     ) -> Result<Self, Error> {
         let Target { config, paths, .. } = target;
-        let choices = Choices { ssh_port: Some(ssh_port), set: &options.set };
+        let choices = Choices { ssh_port, set: &options.set };
         let mut argv = own_argv(target, vm, options, ssh_port)?;
         let own_words = argv.len();
         argv.extend(injected(target, vm)?);
         let ssh_options = Resolver::new(config, vm, &choices).ssh_options()?;
         let reached_on_host = ssh::is_by_port(&ssh_options);
-        let ssh_config = ssh::config_text(&vm.name, &ssh_options, paths, ssh_port, config.dir())?;
+        let text = |port| ssh::config_text(&vm.name, &ssh_options, paths, port, config.dir());
+        let ssh_config = ssh_port.map(text).transpose()?;
         Ok(Self { argv, own_words, ssh_port, ssh_config, reached_on_host })
     }
 
@@ -100,10 +104,13 @@ impl Plan {
     }
 }
 
-/// The port that a VM has, or most likely would have.
-pub(crate) fn likely_port(config: &Config, vm: &Vm) -> u16 {
-    let choice = || port::first_choice(config.vm_dir(&vm.name).as_os_str().as_bytes());
-    vm.port.fixed().unwrap_or_else(choice)
+/// The port that a VM has, or most likely would have; `None` for a guest without ssh.
+pub(crate) fn likely_port(config: &Config, vm: &Vm) -> Option<u16> {
+    match vm.port {
+        SshPort::Fixed(port) => Some(port.get()),
+        SshPort::Auto => Some(port::first_choice(config.vm_dir(&vm.name).as_os_str().as_bytes())),
+        SshPort::None => None,
+    }
 }
 
 /// The words that qqmgr appends to the VM's own.
@@ -121,10 +128,10 @@ pub(crate) fn own_argv(
     target: &Target,
     vm: &Vm,
     options: &StartOptions,
-    ssh_port: u16,
+    ssh_port: Option<u16>,
 ) -> Result<Vec<OsString>, Error> {
     let config = target.config;
-    let choices = Choices { ssh_port: Some(ssh_port), set: &options.set };
+    let choices = Choices { ssh_port, set: &options.set };
     let (bin, words) = Resolver::new(config, vm, &choices).command()?;
     argv::check(&words, "in `cmd`").map_err(|problem| config.problem(problem))?;
     check_arguments(&options.arguments)?;

@@ -16,7 +16,7 @@ pub(super) fn free(target: &Target, refused: &BTreeSet<u16>) -> Result<u16, Erro
     // A record that is left after a crash reserves a port in vain, which does no harm.
     let record = |name: String| Instance::read(&Paths::new(config.vm_dir(&name))).ok()?;
     let recorded = others.filter_map(record);
-    let mut claimed: BTreeSet<u16> = recorded.map(|record| record.ssh_port).collect();
+    let mut claimed: BTreeSet<u16> = recorded.filter_map(|record| record.ssh_port).collect();
     claimed.extend(config.vms().iter().filter_map(|vm| vm.port.fixed()));
     claimed.extend(refused);
     let chosen = port::choose(paths.dir.as_os_str().as_bytes(), &claimed);
@@ -26,13 +26,11 @@ pub(super) fn free(target: &Target, refused: &BTreeSet<u16>) -> Result<u16, Erro
 /// Checks that the port of the plan is free: QEMU would say only that it could not set up a
 /// forwarding rule.
 pub(super) fn check(target: &Target, plan: &Plan) -> Result<(), Error> {
-    let (config, port) = (target.config, plan.ssh_port);
-    if !plan.reached_on_host || !port::is_taken(port) {
-        return Ok(());
-    }
+    let (config, reached) = (target.config, plan.ssh_port.filter(|_| plan.reached_on_host));
+    let Some(port) = reached.filter(|port| port::is_taken(*port)) else { return Ok(()) };
     let holder = config.vms().iter().find(|other| {
         let has_port = |look: Look| {
-            !look.place.is_gone() && look.record.is_some_and(|record| record.ssh_port == port)
+            !look.place.is_gone() && look.record.is_some_and(|record| record.ssh_port == Some(port))
         };
         let look = || Look::by_files(&Paths::new(config.vm_dir(&other.name)));
         other.name != target.name && look().is_ok_and(has_port)
