@@ -21,9 +21,8 @@ use crate::vm::named::forgets;
 use crate::vm::options::arguments_of;
 use crate::vm::session::Session;
 use crate::vm::snapshot::running::Running;
-use crate::vm::snapshot::settle::Next;
 use crate::vm::snapshot::stopped::Stopped;
-use crate::vm::snapshot::{Disk, Disks, Snapshot, Tag};
+use crate::vm::snapshot::{Act, Disk, Disks, Part, Tag};
 use crate::vm::{Instance, look};
 
 pub(crate) static COMMAND: Command = Command {
@@ -51,67 +50,55 @@ enum Machine<'a> {
     Stopped(Stopped<'a>),
 }
 
-enum Action {
-    Save(Option<Tag>),
-    Load(Tag),
-    Delete(Tag),
-    List,
-}
-
-/// Reads the action, and refuses flags and a TAG that it does not take.
-fn action(args: &Args) -> Result<Action, Error> {
+/// Reads the action, which is `None` for `list`, and the TAG. Refuses flags and a TAG that the
+/// action does not take.
+fn action(args: &Args) -> Result<(Option<Act>, Option<Tag>), Error> {
     let usage = |message: String| Err(usage_of(&COMMAND, message));
-    let action = args.operands[0].to_string_lossy();
-    if args.has(&QUIET) && action != "list" {
-        return usage(format!("`--quiet` is not for `snapshot {action}`"));
+    let name = args.operands[0].to_string_lossy();
+    let act = Act::named(&name);
+    if args.has(&QUIET) && act.is_some() {
+        return usage(format!("`--quiet` is not for `snapshot {name}`"));
     }
-    if args.has(&YES) && action != "delete" {
+    if args.has(&YES) && act != Some(Act::Delete) {
         return usage("`--yes` is for `snapshot delete`".into());
     }
     let tag = args.operands.get(2).map(|tag| Tag::new(tag)).transpose()?;
-    match (&*action, tag) {
-        ("save", tag) => Ok(Action::Save(tag)),
-        ("load", Some(tag)) => Ok(Action::Load(tag)),
-        ("delete", Some(tag)) => Ok(Action::Delete(tag)),
-        ("list", None) => Ok(Action::List),
-        ("list", Some(_)) => usage("`snapshot list` takes no TAG".into()),
-        _ => usage(format!("`snapshot {action}` needs the operand TAG")),
+    match act {
+        None if tag.is_some() => usage("`snapshot list` takes no TAG".into()),
+        Some(Act::Load | Act::Delete) if tag.is_none() => {
+            usage(format!("`snapshot {name}` needs the operand TAG"))
+        }
+        _ => Ok((act, tag)),
     }
 }
 
 pub(super) fn run(args: &Args) -> Outcome {
-    let action = action(args)?;
-    vms::one(args, &args.operands[1].to_string_lossy(), |target| match action {
-        Action::Save(tag) => {
-            change(target, Next::Other, |machine, disks| save(target, machine, disks, tag))
-        }
-        Action::Load(tag) => {
-            change(target, Next::Load, |machine, disks| load(target, machine, disks, &tag))
-        }
-        Action::Delete(tag) => {
-            if confirm::is_wanted(args) {
+    let (act, tag) = action(args)?;
+    vms::one(args, &args.operands[1].to_string_lossy(), |target| match (act, tag) {
+        (None, _) => list(target),
+        (Some(act), tag) => {
+            if let (Act::Delete, Some(tag), true) = (act, &tag, confirm::is_wanted(args)) {
                 // The lock is not held while a person thinks.
-                open(target, None)?.1.find(&tag)?;
+                open(target, None)?.1.find(tag)?;
                 let loss = format!("snapshot `{tag}` of VM `{}` is lost", target.name);
                 confirm::confirm(args, &loss)?;
             }
-            change(target, Next::Other, |machine, disks| delete(target, machine, disks, &tag))
+            change(target, act, tag)
         }
-        Action::List => list(target),
     })
 }
 
-/// Does `work` under the VM's lock, so that nothing starts or stops the VM meanwhile.
-fn change(
-    target: &Target,
-    next: Next,
-    work: impl FnOnce(&mut Machine, &Disks) -> Outcome,
-) -> Outcome {
+/// Saves, loads or deletes a snapshot under the VM's lock, so that nothing starts or stops the VM
+/// meanwhile.
+fn change(target: &Target, act: Act, tag: Option<Tag>) -> Outcome {
     let Target { name, paths, log, .. } = target;
     let had_dir = paths.dir.exists();
     let lock = lock(paths, name, COMMAND.name, LOCK_WAIT, log)?;
-    let opened = open(target, Some((&lock, next)));
-    let outcome = opened.and_then(|(mut machine, disks)| work(&mut machine, &disks));
+    let opened = open(target, Some((&lock, act)));
+    let outcome = opened.and_then(|(machine, disks)| {
+        let tag = tag.unwrap_or_else(|| disks.free_tag());
+        perform(target, machine, &disks, act, &tag)
+    });
     if !had_dir {
         lock::discard(lock, paths)?;
     }
@@ -122,101 +109,86 @@ fn change(
 /// killed command left half done is settled.
 fn open<'a>(
     target: &'a Target,
-    change: Option<(&'a Lock, Next)>,
+    change: Option<(&'a Lock, Act)>,
 ) -> Result<(Machine<'a>, Disks), Error> {
     let Target { config, name, paths, log, .. } = target;
+    let dir = config.dir();
     if look::find_anywhere(paths)?.is_some() {
         let session = Session::open(name, paths, log)?;
-        let mut running = Running::new(session, paths, config.dir(), log)?;
-        let mut disks = running.disks(name)?;
+        let mut running = Running { vm: name, session, log, paths, dir };
         if change.is_some() {
-            disks = running.settle(paths, disks)?;
+            running.settle()?;
         }
+        let disks = running.disks()?;
         return Ok((Machine::Running(running), disks));
     }
     let vm = target.vm()?;
     let argv = own_argv(target, vm, &StartOptions::default(), likely_port(config, vm))?;
     let argv: Vec<_> = argv.iter().map(|word| word.to_string_lossy()).collect();
-    let lock = change.map(|(lock, _)| lock);
-    let stopped = Stopped { qemu_img: qemu_img(config)?, dir: config.dir(), log, lock };
-    if let Some((_, next)) = change {
-        stopped.settle(name, paths, next)?;
+    let (qemu_img, lock) = (qemu_img(config)?, change.map(|(lock, _)| lock));
+    let stopped = Stopped { vm: name, paths, qemu_img, dir, log, lock };
+    if let Some((_, act)) = change {
+        stopped.settle(Some(act))?;
     }
-    let disks = stopped.disks(name, &arguments_of(argv.iter().map(|word| &**word)))?;
+    let disks = stopped.disks(&arguments_of(argv.iter().map(|word| &**word)))?;
     Ok((Machine::Stopped(stopped), disks))
 }
 
-fn save(target: &Target, machine: &mut Machine, disks: &Disks, tag: Option<Tag>) -> Outcome {
-    let tag = tag.unwrap_or_else(|| disks.free_tag());
-    disks.check_save(&tag)?;
-    let is_running = match machine {
-        Machine::Running(running) => {
-            let instance = Instance::read(&target.paths)?;
-            let argv = instance.iter().flat_map(Instance::own_argv);
-            if forgets(&arguments_of(argv.map(String::as_str))) {
-                let what = "the VM forgets what it writes (`-snapshot`), and this snapshot, too";
-                target.log.note(&format!("{what}, when it stops"));
+fn perform(target: &Target, machine: Machine, disks: &Disks, act: Act, tag: &Tag) -> Outcome {
+    let Target { name, paths, log, .. } = target;
+    let (parts, has_machine) = match act {
+        Act::Save => (disks.to_save(tag)?, false),
+        Act::Load | Act::Delete => {
+            let whole = disks.find(tag)?;
+            if act == Act::Load {
+                disks.check_load(&whole)?;
             }
-            running.save(disks, &tag).map(|()| true)
+            let has_machine = whole.has_machine();
+            (whole.disks, has_machine)
         }
-        Machine::Stopped(stopped) => stopped.save(disks, &tag, &target.paths).map(|()| false),
-    }?;
-    let saved: Vec<&Disk> = disks.list.iter().collect();
-    report(target, machine, &tag, "saved", is_running, &saved)
-}
-
-fn load(target: &Target, machine: &mut Machine, disks: &Disks, tag: &Tag) -> Outcome {
-    let whole = disks.find(tag)?;
-    disks.check_load(&whole)?;
-    let is_running = match machine {
-        Machine::Running(running) => {
-            running.load(disks, &whole, tag)?;
-            // The guest has forgotten its connections, so the shared one is dead.
-            end_shared_connection(&target.name, &target.paths, &target.log).map(|()| true)
-        }
-        Machine::Stopped(stopped) => stopped.load(disks, tag, &target.paths).map(|()| false),
-    }?;
-    if whole.has_machine() && !is_running {
-        let (name, tag) = (&target.name, tag.quoted());
-        let how = format!("`qqmgr start {name} -- -loadvm {tag}` starts the VM with it");
-        target.log.note(&format!("the machine of the snapshot was not loaded: {how}"));
-    }
-    report(target, machine, tag, "loaded", is_running, &whole.disks)
-}
-
-fn delete(target: &Target, machine: &mut Machine, disks: &Disks, tag: &Tag) -> Outcome {
-    let whole = disks.find(tag)?;
-    match machine {
-        Machine::Running(running) => running.delete(disks, &whole, tag),
-        Machine::Stopped(stopped) => stopped.delete(&whole, tag, &target.paths),
-    }?;
-    report(target, machine, tag, "deleted", whole.has_machine(), &whole.disks)
-}
-
-/// Reports an action on a snapshot; `has_machine` if the action included the machine's state.
-fn report(
-    target: &Target,
-    machine: &mut Machine,
-    tag: &Tag,
-    what: &str,
-    has_machine: bool,
-    disks: &[&Disk],
-) -> Outcome {
-    let state = match machine {
-        Machine::Running(running) => running.run_state()?,
-        Machine::Stopped(_) => "stopped".into(),
     };
-    let name = &target.name;
-    let alone = if has_machine || what == "deleted" { "" } else { ", the disks alone" };
-    let text = format!("{name} snapshot `{tag}` {what}{alone}: {state}\n");
+    let is_running = matches!(machine, Machine::Running(_));
+    let state = match machine {
+        Machine::Running(mut running) => {
+            if act == Act::Save && forgets_writes(target)? {
+                let what = "the VM forgets what it writes (`-snapshot`), and this snapshot, too";
+                log.note(&format!("{what}, when it stops"));
+            }
+            running.run(act, &parts, tag)?;
+            if act == Act::Load {
+                // The guest has forgotten its connections, so the shared one is dead.
+                end_shared_connection(name, paths, log)?;
+            }
+            running.session.run_state()?
+        }
+        Machine::Stopped(stopped) => {
+            stopped.run(act, &parts, tag)?;
+            if act == Act::Load && has_machine {
+                let how = format!("`qqmgr start {name} -- -loadvm {}`", tag.quoted());
+                let what = "the machine of the snapshot was not loaded";
+                log.note(&format!("{what}: {how} starts the VM with it"));
+            }
+            "stopped".into()
+        }
+    };
+    let with_machine = if act == Act::Delete { has_machine } else { is_running };
+    let alone = if with_machine || act == Act::Delete { "" } else { ", the disks alone" };
+    let text = format!("{name} snapshot `{tag}` {}{alone}: {state}\n", act.done());
     let members = [
         ("name", Value::from(name)),
         ("tag", tag.as_str().into()),
-        ("machine", has_machine.into()),
-        ("disks", files(target, disks)),
+        ("machine", with_machine.into()),
+        ("disks", files(target, &parts)),
         ("state", state.into()),
     ];
     Ok(Report::of(text, members))
+}
+
+/// Whether some of what the running VM writes is lost when it stops.
+fn forgets_writes(target: &Target) -> Result<bool, Error> {
+    let instance = Instance::read(&target.paths)?;
+    let argv = instance.iter().flat_map(Instance::own_argv);
+    Ok(forgets(&arguments_of(argv.map(String::as_str))))
 }
 
 /// The whole paths of the disks.
@@ -235,7 +207,7 @@ fn list(target: &Target) -> Outcome {
         [("TAG", Left, 0), ("SAVED (UTC)", Left, 19), ("MACHINE", Right, 10), ("DISKS", Left, 0)];
     let mut table = Table::new(&columns);
     for whole in snapshots {
-        let Snapshot { tag, saved_at, guest_seconds, machine_bytes, .. } = &whole.main;
+        let Part { tag, saved_at, guest_seconds, machine_bytes, .. } = &whole.main;
         let machine = if *machine_bytes > 0 { amount(*machine_bytes) } else { "-".into() };
         let disks: Vec<&str> = whole.disks.iter().map(|disk| disk.file.as_str()).collect();
         let members = [

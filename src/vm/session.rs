@@ -93,13 +93,13 @@ impl Session {
     }
 
     /// Executes a command that may take any time, for as long as QEMU lives and is not frozen.
-    /// `waiting` is called about once a second.
-    pub(crate) fn execute_patiently(
+    /// `waiting` is called about once a second. The caller handles QEMU's refusal.
+    pub(crate) fn try_execute_patiently(
         &mut self,
         command: &str,
         arguments: Option<&Value>,
         waiting: &mut dyn FnMut(),
-    ) -> Result<Value, Error> {
+    ) -> Result<Value, qmp::Error> {
         let process = &mut self.process;
         let mut wait_on = || {
             waiting();
@@ -107,8 +107,8 @@ impl Session {
         };
         let result = self.qmp.execute_patiently(command, arguments, PAUSE, &mut wait_on);
         result.map_err(|error| match error {
-            qmp::Error::Silent if !self.process.is_alive() => self.told(&qmp::Error::Closed),
-            error => self.told(&error),
+            qmp::Error::Silent if !self.process.is_alive() => qmp::Error::Closed,
+            error => error,
         })
     }
 

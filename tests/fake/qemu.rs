@@ -36,7 +36,6 @@ const SCENARIOS: &[&str] = &[
     "exits-with-success",   // exits at once and says nothing
     "garbage",              // lines that are no JSON and no UTF-8, then silence
     "guest-panicked",       // has panicked and was stopped; after cont it ignores powerdown
-    "freezes-in-savevm",    // stops itself when a snapshot is to be saved
     "half-line",            // exits with 1 in the middle of the greeting
     "half-reply",           // falls silent in the middle of the reply to query-status
     "huge-line",            // endless bytes instead of a greeting
@@ -53,7 +52,6 @@ const SCENARIOS: &[&str] = &[
     "qemu-5.2",             // says that it is of that version
     "shutdown",             // stays after the guest's shutdown, which was earlier
     "refuses-slowly",       // finds the SSH port in use, after ms
-    "saves-slowly",         // a snapshot is saved after ms
     "silent-qmp",           // accepts, and never says a word
     "stale-reply",          // a reply to nothing comes before the one to query-status
     "stop-before-reply",    // the guest is off, and QEMU stays, before powerdown has its reply
@@ -76,15 +74,10 @@ const VERSION: &str = concat!(
 );
 /// What `info status` of the monitor prints, whatever is asked.
 const STATUS_SHOWN: &str = r"VM status: running\r\n";
-/// Some of them; jobs for snapshots came with 6.0.
-const COMMANDS: &str = r#"[{"name": "query-jobs"}, {"name": "query-block"}, {"name": "stop"}]"#;
 const DRIVES: &str = concat!(
     r#"[{"device": "virtio0", "inserted": {"node-name": "block106", "ro": false, "drv": "qcow2", "#,
-    r#""file": "d.qcow2", "image": {"snapshots": [@SNAPSHOTS@]}}}]"#,
-);
-const SNAPSHOT: &str = concat!(
-    r#"{"vm-clock-nsec": 0, "name": "@TAG@", "date-sec": 1795630219, "date-nsec": 0, "#,
-    r#""vm-clock-sec": 7, "id": "1", "vm-state-size": 797641}"#,
+    r#""file": "a.qcow2"}}, {"device": "virtio1", "inserted": {"node-name": "block107", "#,
+    r#""ro": false, "drv": "qcow2", "file": "b.qcow2"}}]"#,
 );
 /// What `screendump` takes, of a reply of 200 KiB; without `format`, which came with 7.1.
 const SCHEMA: &str = concat!(
@@ -318,8 +311,6 @@ struct Machine {
 struct State {
     status: &'static str,
     powerdowns: usize,
-    /// Their tags.
-    snapshots: Vec<String>,
     closed: bool,
     /// A session of its own, whose client is a file.
     events: Option<File>,
@@ -400,9 +391,9 @@ impl State {
                 self.send(QUIT);
                 done
             }
-            "query-commands" => Ok(COMMANDS.to_owned()),
-            "query-block" => Ok(self.drives()),
-            "human-monitor-command" => Ok(format!("\"{}\"", self.monitor(line))),
+            "query-block" => Ok(DRIVES.to_owned()),
+            "query-jobs" => Ok("[]".to_owned()),
+            "human-monitor-command" => Ok(format!("\"{STATUS_SHOWN}\"")),
             "query-qmp-schema" => Ok(SCHEMA.to_owned()),
             "screendump" => {
                 let file = member(line, "filename").unwrap_or_default();
@@ -413,29 +404,6 @@ impl State {
             }
             _ => not_found(&format!("The command {name} has not been found")),
         }
-    }
-}
-
-impl State {
-    /// One drive, whose snapshots are those of the human monitor.
-    fn drives(&self) -> String {
-        let snapshots: Vec<String> =
-            self.snapshots.iter().map(|tag| SNAPSHOT.replace("@TAG@", tag)).collect();
-        DRIVES.replace("@SNAPSHOTS@", &snapshots.join(", "))
-    }
-
-    /// `savevm "TAG"` and its like, whose quotes JSON has escaped.
-    fn monitor(&mut self, line: &str) -> &'static str {
-        let Some((before, rest)) = line.split_once("\\\"") else { return STATUS_SHOWN };
-        let Some((tag, _)) = rest.rsplit_once("\\\"") else { return STATUS_SHOWN };
-        if tag == "refused" {
-            return "Error: Error -22 while loading VM state\\r\\n";
-        }
-        self.snapshots.retain(|saved| *saved != tag || before.contains("loadvm"));
-        if before.contains("savevm") {
-            self.snapshots.push(tag.to_owned());
-        }
-        ""
     }
 }
 
@@ -451,7 +419,6 @@ impl Machine {
                 _ => "running",
             },
             powerdowns: 0,
-            snapshots: vec!["refused".to_owned()],
             closed: false,
             clients: BTreeMap::new(),
         });
@@ -582,15 +549,6 @@ impl Machine {
             for _ in 0..FLOOD_EVENTS {
                 stream.write_all(event.as_bytes())?;
             }
-        }
-        match self.arguments.scenario {
-            "freezes-in-savevm" if line.contains("savevm") => {
-                let kill = format!("kill -s STOP {}", process::id());
-                process::Command::new("sh").args(["-c", &kill]).status()?;
-                return Ok(true);
-            }
-            "saves-slowly" if line.contains("savevm") => self.arguments.sleep(),
-            _ => {}
         }
         let mut state = self.state();
         if self.arguments.scenario == "stop-before-reply" && name == "system_powerdown" {

@@ -34,7 +34,6 @@ mod screenshot;
 mod sendkey;
 mod serial;
 mod shared;
-mod snapshot;
 mod stats;
 mod surroundings;
 mod tidy;

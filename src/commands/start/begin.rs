@@ -16,7 +16,6 @@ use crate::vm::launch::{self, Boot, Failed, Launch, Ready};
 use crate::vm::lock::{self, Lock, lock_dir};
 use crate::vm::process::Process;
 use crate::vm::snapshot::journal::Journal;
-use crate::vm::snapshot::settle::Next;
 use crate::vm::snapshot::stopped::Stopped;
 use crate::vm::state::State;
 use crate::vm::wait::Deadline;
@@ -177,8 +176,8 @@ impl<'a> Start<'a> {
         check_pid_file(paths)?;
         if Journal::read(paths)?.is_some() {
             let qemu_img = qemu_img(config)?;
-            let stopped = Stopped { qemu_img, dir: config.dir(), log, lock: Some(lock) };
-            stopped.settle(name, paths, Next::Other)?;
+            let (dir, lock) = (config.dir(), Some(lock));
+            Stopped { vm: name, paths, qemu_img, dir, log, lock }.settle(None)?;
         }
         self.hold_images(&|| None)
     }

@@ -2,41 +2,20 @@
 //! in the VM's directory before the first disk changes, and removed after the last. If there is a
 //! journal while no command has the VM's lock, a killed command has left that work half done.
 
+use super::{Act, Disk, Tag};
 use crate::error::Error;
 use crate::json::{self, Value};
 use crate::system::files;
 use crate::vm::Paths;
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 /// The maximum size of a journal: a tag and the paths of all disks that a command line can name.
 const BYTES_MAX: u64 = 1024 * 1024;
 
-/// An operation on a snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Act {
-    Save,
-    Load,
-    Delete,
-}
-
-impl Act {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Save => "save",
-            Self::Load => "load",
-            Self::Delete => "delete",
-        }
-    }
-
-    fn of(name: &str) -> Option<Self> {
-        [Self::Save, Self::Load, Self::Delete].into_iter().find(|act| act.name() == name)
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Journal {
     pub(crate) act: Act,
-    pub(crate) tag: String,
+    pub(crate) tag: Tag,
     /// The absolute paths of the disks.
     pub(crate) disks: Vec<PathBuf>,
     /// The id of the job in a running QEMU that does the work; `None` if qemu-img does it.
@@ -62,15 +41,25 @@ impl Journal {
     fn parse(value: &Value) -> Option<Self> {
         let disks = value.get("disks")?.items().iter();
         Some(Self {
-            act: Act::of(value.get("act")?.as_str()?)?,
-            tag: value.get("tag")?.as_str()?.to_string(),
+            act: Act::named(value.get("act")?.as_str()?)?,
+            tag: Tag::new(OsStr::new(value.get("tag")?.as_str()?)).ok()?,
             disks: disks.map(|disk| disk.as_str().map(PathBuf::from)).collect::<Option<_>>()?,
             job: value.get("job").and_then(Value::as_str).map(str::to_string),
         })
     }
 
-    /// Writes the journal, before the first disk changes.
-    pub(crate) fn begin(&self, paths: &Paths) -> Result<(), Error> {
+    /// The journal of work on these disks, which are relative to `dir`.
+    pub(super) fn new(act: Act, tag: &Tag, disks: &[&Disk], dir: &Path, job: Option<&str>) -> Self {
+        let disks = disks.iter().map(|disk| dir.join(&disk.file)).collect();
+        Self { act, tag: tag.clone(), disks, job: job.map(str::to_string) }
+    }
+
+    /// Writes the journal, before the first disk changes. Work on one disk cannot be left half
+    /// done, and needs none.
+    pub(super) fn begin(&self, paths: &Paths) -> Result<(), Error> {
+        if self.disks.len() < 2 {
+            return Ok(());
+        }
         let value = Value::object([
             ("act", Value::from(self.act.name())),
             ("tag", self.tag.as_str().into()),
@@ -81,7 +70,7 @@ impl Journal {
     }
 
     /// Removes the journal, when nothing is half done.
-    pub(crate) fn end(paths: &Paths) -> Result<(), Error> {
+    pub(super) fn end(paths: &Paths) -> Result<(), Error> {
         files::remove(&paths.snapshot)
     }
 }

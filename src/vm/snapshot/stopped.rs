@@ -1,19 +1,19 @@
-//! Runs qemu-img. Snapshots of a VM that is not running: of its disks, without a
-//! machine. The caller holds the VM's lock, so that no other command starts the VM meanwhile.
-//! qemu-img also holds it, since it may outlive the caller.
+//! Snapshots of a VM that is not running, by qemu-img: of its disks, without a machine. The caller
+//! holds the VM's lock, so that no other command starts the VM meanwhile. qemu-img also holds it,
+//! since it may outlive the caller.
 
-use super::journal::{Act, Journal};
-use super::{Disk, Disks, Snapshot, Tag, Whole, parse};
+use super::journal::Journal;
+use super::{Act, Disk, Disks, Part, Tag};
 use crate::error::Error;
 use crate::json;
 use crate::log::Log;
 use crate::system::programs;
 use crate::text::sanitized;
-use crate::vm::Paths;
 use crate::vm::format::{self, Format};
 use crate::vm::lock::Lock;
 use crate::vm::named::{Image, images};
 use crate::vm::options::Argument;
+use crate::vm::{Paths, events};
 use std::ffi::OsStr;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,8 @@ const OUTPUT_BYTES_MAX: usize = 16 << 20;
 
 /// Access to the disks of a stopped VM.
 pub(crate) struct Stopped<'a> {
+    pub(crate) vm: &'a str,
+    pub(crate) paths: &'a Paths,
     pub(crate) qemu_img: PathBuf,
     /// The directory that QEMU would run in.
     pub(crate) dir: &'a Path,
@@ -35,121 +37,134 @@ pub(crate) struct Stopped<'a> {
 
 impl Stopped<'_> {
     /// The disks on the command line that the guest may write to.
-    pub(crate) fn disks(&self, vm: &str, arguments: &[Argument]) -> Result<Disks, Error> {
+    pub(crate) fn disks(&self, arguments: &[Argument]) -> Result<Disks, Error> {
         let written = images(arguments).into_iter().filter(|(image, _)| image.written);
-        let list = written.map(|(image, _)| self.disk(vm, image)).collect::<Result<_, _>>()?;
-        Ok(Disks { vm: vm.to_string(), list })
+        let list = written.map(|(image, _)| self.disk(image)).collect::<Result<_, _>>()?;
+        Ok(Disks { vm: self.vm.to_string(), list })
     }
 
-    fn disk(&self, vm: &str, image: Image) -> Result<Disk, Error> {
+    fn disk(&self, image: Image) -> Result<Disk, Error> {
         let Some(file) = image.file().map(str::to_string) else {
-            let name = image.name;
+            let (name, vm) = (image.name, self.vm);
             let message = format!("`{name}`, which VM `{vm}` writes to, is no file of this host");
             return Err(Error::failed(message).hint("its snapshots need the VM to run"));
         };
         if let Some(format) = image.format.filter(|format| format != QCOW2) {
-            return Ok(Disk { file, format, place: None, snapshots: Vec::new() });
+            return Ok(Disk { file, format, ..Disk::default() });
         }
-        let found = self.format(&file)?;
-        let snapshots = match found {
-            Format::Qcow2(_) => self.snapshots(&file)?,
-            _ => Vec::new(),
-        };
-        Ok(Disk { file, format: found.name().into(), place: None, snapshots })
+        let (format, parts) = self.read(&file)?;
+        Ok(Disk { file, format: format.name().into(), parts, ..Disk::default() })
     }
 
-    /// Saves a snapshot in all disks or in none.
-    pub(crate) fn save(&self, disks: &Disks, tag: &Tag, paths: &Paths) -> Result<(), Error> {
-        self.begin(Act::Save, disks.list.iter(), tag, paths)?;
-        for (done, disk) in disks.list.iter().enumerate() {
-            let Err(error) = self.snapshot("-c", &disk.file, tag) else { continue };
-            let (saved, failed) = (&disks.list[..done], error.message());
-            let undone = saved.iter().try_for_each(|disk| self.snapshot("-d", &disk.file, tag));
-            return Err(match undone.and_then(|()| Journal::end(paths)) {
-                Ok(()) if done > 0 => error.hint("the other disks are as they were before"),
-                Ok(()) => error,
-                Err(undo) => Error::failed(format!("{failed}; taken back: {}", undo.message())),
-            });
-        }
-        Journal::end(paths)
-    }
-
-    /// Loads a snapshot into every disk. A failed load can be repeated: the disks' current content
-    /// is given up anyway.
-    pub(crate) fn load(&self, disks: &Disks, tag: &Tag, paths: &Paths) -> Result<(), Error> {
-        self.each(Act::Load, &disks.list.iter().collect::<Vec<_>>(), tag, paths)
-    }
-
-    pub(crate) fn delete(&self, whole: &Whole, tag: &Tag, paths: &Paths) -> Result<(), Error> {
-        self.each(Act::Delete, &whole.disks, tag, paths)
-    }
-
-    fn each(&self, act: Act, disks: &[&Disk], tag: &Tag, paths: &Paths) -> Result<(), Error> {
-        let before = Journal::read(paths)?;
-        self.begin(act, disks.iter().copied(), tag, paths)?;
-        let option = if act == Act::Load { "-a" } else { "-d" };
+    /// Saves, loads or deletes the snapshot of these disks. It is saved in all of them or in none.
+    /// A load or delete that failed can be repeated.
+    pub(crate) fn run(&self, act: Act, disks: &[&Disk], tag: &Tag) -> Result<(), Error> {
+        let before = Journal::read(self.paths)?;
+        Journal::new(act, tag, disks, self.dir, None).begin(self.paths)?;
         for (done, disk) in disks.iter().enumerate() {
-            let Err(error) = self.snapshot(option, &disk.file, tag) else { continue };
-            if done > 0 {
+            let Err(error) = self.snapshot(act, &disk.file, tag) else { continue };
+            if done == 0 {
+                // Nothing has changed, so earlier half-done work is still half done.
+                match before {
+                    Some(before) => before.begin(self.paths)?,
+                    None => Journal::end(self.paths)?,
+                }
+                return Err(error);
+            }
+            if act != Act::Save {
                 return Err(
                     error.hint("other disks are done; the same command again does the rest")
                 );
             }
-            // Nothing has changed, so earlier half-done work is still half done.
-            match before {
-                Some(before) => before.begin(paths)?,
-                None => Journal::end(paths)?,
-            }
-            return Err(error);
+            let mut saved = disks[..done].iter();
+            let undone = saved.try_for_each(|disk| self.snapshot(Act::Delete, &disk.file, tag));
+            return Err(match undone.and_then(|()| Journal::end(self.paths)) {
+                Ok(()) => error.hint("the other disks are as they were before"),
+                Err(undo) => {
+                    Error::failed(format!("{}; taken back: {}", error.message(), undo.message()))
+                }
+            });
         }
-        Journal::end(paths)
+        Journal::end(self.paths)
     }
 
-    /// Writes the journal if there are several disks; work on one disk cannot be left half done.
-    fn begin<'d>(
-        &self,
-        act: Act,
-        disks: impl ExactSizeIterator<Item = &'d Disk>,
-        tag: &Tag,
-        paths: &Paths,
-    ) -> Result<(), Error> {
-        if disks.len() < 2 {
+    /// Settles what a killed command left half done, before the VM is started or `next` is done: a
+    /// save is undone, a delete is finished, and disks of which only some were loaded are not used.
+    /// A load into all disks makes the progress of an earlier load irrelevant.
+    pub(crate) fn settle(&self, next: Option<Act>) -> Result<(), Error> {
+        let Some(Journal { act, tag, disks, job }) = Journal::read(self.paths)? else {
             return Ok(());
+        };
+        let (vm, log) = (self.vm, self.log);
+        let mut with: Vec<&str> = Vec::new();
+        // A disk that does not exist has no part of the snapshot.
+        for disk in disks.iter().filter(|disk| disk.exists()).filter_map(|disk| disk.to_str()) {
+            if self.read(disk)?.1.iter().any(|part| part.tag == tag.as_str()) {
+                with.push(disk);
+            }
         }
-        let disks = disks.map(|disk| self.dir.join(&disk.file)).collect();
-        Journal { act, tag: tag.as_str().into(), disks, job: None }.begin(paths)
+        let is_in_all = with.len() == disks.len();
+        let delete = || with.iter().try_for_each(|disk| self.snapshot(Act::Delete, disk, &tag));
+        match act {
+            Act::Save if is_in_all => {}
+            Act::Save => {
+                delete()?;
+                let what = format!("took snapshot `{tag}` of VM `{vm}` back");
+                log.note(&format!("{what}: its `save` ended half way"));
+            }
+            Act::Delete => {
+                delete()?;
+                log.note(&format!("finished the `delete` of snapshot `{tag}` of VM `{vm}`"));
+            }
+            // QEMU has finished the load, and only the command was killed.
+            Act::Load if job.is_some_and(|job| events::has_concluded(self.paths, &job)) => {}
+            Act::Load if next == Some(Act::Load) => return Ok(()),
+            Act::Load if is_in_all => {
+                let message = format!(
+                    "the load of snapshot `{tag}` ended half way: the disks of VM `{vm}` do not \
+                     match"
+                );
+                let hint = format!("`qqmgr snapshot load {vm} {}` does the rest", tag.quoted());
+                return Err(Error::failed(message).hint(hint));
+            }
+            Act::Load => {
+                let half = format!("the load of snapshot `{tag}` of VM `{vm}` ended half way");
+                log.note(&format!("warning: {half}, and not all disks have it any more"));
+            }
+        }
+        Journal::end(self.paths)
     }
 
-    pub(super) fn snapshot(&self, option: &str, file: &str, tag: &Tag) -> Result<(), Error> {
-        // `qemu-img snapshot` has no `-f`. A comma ends an option unless it is doubled.
-        let image = format!("driver={QCOW2},file.filename={}", file.replace(',', ",,"));
-        let words = ["snapshot", option, tag.as_str(), "--image-opts", &image].map(OsStr::new);
-        self.run(file, &words).map(|_| ())
-    }
-
-    /// Finds out the format of a disk, so that qemu-img does not guess it.
-    pub(super) fn format(&self, file: &str) -> Result<Format, Error> {
+    /// Finds out the format of a disk, so that qemu-img does not guess it, and its snapshots.
+    /// Another program may keep writing to it meanwhile.
+    fn read(&self, file: &str) -> Result<(Format, Vec<Part>), Error> {
         let path = self.dir.join(file);
         let metadata = path.metadata().map_err(|error| Error::io("read", &path, &error))?;
         let kind = metadata.file_type();
         if !kind.is_file() && !kind.is_block_device() {
             return Err(Error::failed(format!("`{file}` is neither a file nor a disk")));
         }
-        format::read(&path)
-    }
-
-    /// Reads the snapshots in a disk. Another program may keep writing to it meanwhile.
-    pub(super) fn snapshots(&self, file: &str) -> Result<Vec<Snapshot>, Error> {
-        let path = self.dir.join(file);
+        let format = format::read(&path)?;
+        if !matches!(format, Format::Qcow2(_)) {
+            return Ok((format, Vec::new()));
+        }
         let words = ["info", "--force-share", "--output=json", "-f", QCOW2].map(OsStr::new);
-        let said = self.run(file, &[&words[..], &[path.as_os_str()]].concat())?;
+        let said = self.qemu_img(file, &[&words[..], &[path.as_os_str()]].concat())?;
         let info = json::parse(&said);
         let info =
             info.map_err(|error| Error::failed(format!("`qemu-img info` of `{file}`: {error}")))?;
-        Ok(parse(info.get("snapshots")))
+        Ok((format, Part::list(info.get("snapshots"))))
     }
 
-    fn run(&self, file: &str, words: &[&OsStr]) -> Result<Vec<u8>, Error> {
+    fn snapshot(&self, act: Act, file: &str, tag: &Tag) -> Result<(), Error> {
+        // `qemu-img snapshot` has no `-f`. A comma ends an option unless it is doubled.
+        let image = format!("driver={QCOW2},file.filename={}", file.replace(',', ",,"));
+        let words = ["snapshot", act.option(), tag.as_str(), "--image-opts", &image];
+        self.qemu_img(file, &words.map(OsStr::new)).map(|_| ())
+    }
+
+    /// Runs qemu-img, whose last word is an option with the file's name, and returns its output.
+    fn qemu_img(&self, file: &str, words: &[&OsStr]) -> Result<Vec<u8>, Error> {
         let mut command = programs::configured(&self.qemu_img);
         let stdin = self.lock.map_or_else(|| Ok(Stdio::null()), Lock::stdin);
         let stdin = stdin.map_err(|error| command.failed(&error))?;

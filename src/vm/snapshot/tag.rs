@@ -9,7 +9,7 @@ use std::fmt;
 /// tags are cut off.
 const TAG_BYTES_MAX: usize = 255;
 
-/// A name of a snapshot that QEMU, qemu-img and the human monitor all read in the same way.
+/// A name of a snapshot that QEMU and qemu-img read in the same way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tag(String);
 
@@ -48,11 +48,6 @@ impl Tag {
     /// The tag, quoted for a shell.
     pub(crate) fn quoted(&self) -> String {
         shell_quoted(OsStr::new(&self.0))
-    }
-
-    /// The tag as one word of a line for the human monitor (`get_str` of monitor/hmp.c).
-    pub(super) fn hmp_quoted(&self) -> String {
-        format!("\"{}\"", self.0.replace('\\', r"\\").replace('"', "\\\""))
     }
 }
 
