@@ -8,11 +8,12 @@ use crate::config::resolve::Resolver;
 use crate::config::scope::Choices;
 use crate::config::vm::Vm;
 use crate::error::Error;
-use crate::image::build::{reachable, use_image};
-use crate::image::context::Context;
+use crate::image::build::use_image;
+use crate::image::change::reachable;
+use crate::image::context::{Context, Exceeded};
 use crate::image::fetch::PATIENCE_DEFAULT;
-use crate::image::hold::{Exceeded, Held};
-use crate::image::look::look;
+use crate::image::inspection::{Inspection, inspect};
+use crate::system::lock::Lock;
 use crate::vm::{Look, Paths};
 use std::path::Path;
 
@@ -21,7 +22,7 @@ pub(super) struct Images {
     /// The names of the images that had to be made.
     pub(super) built: Vec<String>,
     /// While these are held, no other command can reset an image that QEMU is about to open.
-    _held: Vec<Held>,
+    _held: Vec<Lock>,
 }
 
 /// Makes the VM's missing images, which may take long, and reports it. Warns about images that
@@ -37,11 +38,7 @@ pub(super) fn hold(
     let (mut built, mut held) = (Vec::new(), Vec::new());
     for image in Resolver::new(config, vm, choices).images() {
         let declared = Declared::new(config, image)?;
-        let look = look(config, &declared, &config.image_paths(&image.name)?);
-        if let Some((warning, hint)) = look.warning(&image.name) {
-            log.note(&format!("warning: {warning}"));
-            log.note(&format!("hint: {hint}"));
-        }
+        warn(&inspect(config, &declared), &context, &image.name);
         let (image_held, made) = use_image(&context, &declared)?;
         held.push(image_held);
         if made {
@@ -50,6 +47,14 @@ pub(super) fn hold(
         }
     }
     Ok(Images { built, _held: held })
+}
+
+/// Warns about an image that differs from its declaration.
+pub(super) fn warn(found: &Inspection, context: &Context, name: &str) {
+    if let Some((warning, hint)) = found.warning(name) {
+        context.log.note(&format!("warning: {warning}"));
+        context.log.note(&format!("hint: {hint}"));
+    }
 }
 
 /// Makes the links by which QEMU reaches images, for a user who runs QEMU directly.

@@ -122,11 +122,10 @@ impl Image {
         let local = match (is_url(base), &sum) {
             (false, _) => Some(here.join(base)),
             (true, Some(_)) => None,
-            (true, None) => fetch(&context, Some(base), None)?.map(|fetched| {
-                let found = fetched.sha256;
+            (true, None) => fetch(&context, Some(base), None)?.inspect(|fetched| {
+                let found = fetched.file_name().unwrap_or_default().to_string_lossy();
                 log.note(&format!("its SHA-256 is {found}: compare it with its publisher's"));
-                sum = Some(found);
-                fetched.file
+                sum = Some(found.into_owned());
             }),
         };
         if let (Some(file), Some(sum)) = (&local, &expected) {

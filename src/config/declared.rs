@@ -1,7 +1,7 @@
 //! An image as it is to be made: the table of the file with its placeholders replaced.
 
 use super::Config;
-use super::image::{Image, SHA256_HINT, SHA256_MISSING, user};
+use super::image::{Image, ImagePaths, SHA256_HINT, SHA256_MISSING, user};
 use super::problems::Problems;
 use super::schema::default;
 use super::scope::{Choices, Scope};
@@ -20,6 +20,7 @@ pub(crate) struct Declared {
     pub(crate) name: String,
     /// The place of the name in the file.
     pub(crate) span: Span,
+    pub(crate) paths: ImagePaths,
     pub(crate) base: Option<DeclaredBase>,
     /// The bytes that the guest sees, and where the file says so; by default those of the base.
     pub(crate) size: Option<(u64, Span)>,
@@ -71,6 +72,7 @@ impl Declared {
         let declared = Self {
             name: image.name.clone(),
             span: image.span,
+            paths: config.image_paths(&image.name)?,
             base,
             size: get("size").and_then(|value| Some((size(value)?, value.span))),
             seed: get("cloud_init").map(|table| strings.seed(table, image)),

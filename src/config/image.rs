@@ -15,6 +15,14 @@ pub(super) const SHA256_HINT: &str = "its publisher tells it, often in a file `S
      computes it";
 const USER_DATA: &str = "user_data";
 
+/// The names of an image's files, in its directory.
+pub(crate) const DISK: &str = "disk.qcow2";
+pub(crate) const SEED: &str = "seed.img";
+pub(crate) const KEY: &str = "id_ed25519";
+pub(crate) const PUBLIC_KEY: &str = "id_ed25519.pub";
+pub(crate) const RECORD: &str = "image.json";
+pub(crate) const LOCK: &str = "lock";
+
 /// A disk that is made when it is needed, by its name in the file.
 #[derive(Debug)]
 pub(crate) struct Image {
@@ -32,11 +40,6 @@ pub(crate) struct ImagePaths {
     /// its path has anything that an option list or a shell would read as something else.
     pub(crate) disk: PathBuf,
     pub(crate) seed: PathBuf,
-    /// The private key of the image's own pair.
-    pub(crate) key: PathBuf,
-    /// The record of what the disk was made from.
-    pub(crate) record: PathBuf,
-    pub(crate) lock: PathBuf,
 }
 
 impl ImagePaths {
@@ -44,14 +47,12 @@ impl ImagePaths {
     pub(super) fn new(runtime: &Path, name: &str) -> Result<Self, Error> {
         let dir = runtime.join(format!("{DIR_PREFIX}{name}"));
         let way = if files::is_plain(&dir) { dir.clone() } else { short_way::short_link(&dir)? };
-        Ok(Self {
-            disk: way.join("disk.qcow2"),
-            seed: way.join("seed.img"),
-            key: dir.join("id_ed25519"),
-            record: dir.join("image.json"),
-            lock: dir.join("lock"),
-            dir,
-        })
+        Ok(Self { disk: way.join(DISK), seed: way.join(SEED), dir })
+    }
+
+    /// The file of this name in the image's directory.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Resolves what a VM is started with and reached by: its strings, with all placeholders replaced.
 
-use super::image::{Image, user};
+use super::image::{Image, KEY, user};
 use super::problems::Problems;
 use super::schema::default;
 use super::scope::{Choices, Scope, no_port};
@@ -192,7 +192,7 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
         }
         if table.get("authorized_keys").is_none() && !is_set("IdentityFile") {
             // ssh's own spelling of `%` is `%%`.
-            let key = self.config.image_paths(&image.name)?.key;
+            let key = self.config.image_paths(&image.name)?.file(KEY);
             ours.push(("IdentityFile", key.display().to_string().replace('%', "%%")));
         }
         options.extend(ours.into_iter().map(|(name, value)| (name.to_string(), vec![value])));

@@ -1,12 +1,17 @@
 //! Examines the file that a disk is based on before it is used: by [`format::read`], and when that
 //! finds nothing wrong by qemu-img(1).
 
-use super::context::Context;
-use super::hold::Held;
-use super::tools::Said;
+use super::change::Change;
+use super::context::{Context, reason};
+use super::fetch::{fetch, verify};
+use crate::config::Config;
+use crate::config::declared::{Declared, Location};
 use crate::error::Error;
 use crate::json;
+use crate::source::Problem;
 use crate::system::files;
+use crate::system::lock::Lock;
+use crate::system::run::Output;
 use crate::text::sanitized;
 use crate::vm::format::{self, Format, Qcow2};
 use std::fs::Metadata;
@@ -40,13 +45,55 @@ pub(crate) struct Base {
     pub(crate) virtual_bytes: u64,
 }
 
+/// The declared base, fetched if necessary, verified and examined; `None` for an image without one.
+pub(super) fn declared_base(change: &Change, declared: &Declared) -> Result<Option<Base>, Error> {
+    let context = change.context;
+    let (config, Some(base)) = (context.config, &declared.base) else { return Ok(None) };
+    let at_base = |error: Error| config.problem(error.at(base.span));
+    let sha256 = base.sha256.as_deref();
+    let (file, url) = match &base.location {
+        Location::Url(url) => {
+            let Some(fetched) = fetch(context, Some(url), sha256)? else { return Ok(None) };
+            (fetched, Some(url.as_str()))
+        }
+        Location::File(file) => {
+            check_is_there(config, file).map_err(at_base)?;
+            if let Some(sha256) = sha256 {
+                verify(context, file, sha256).map_err(at_base)?;
+            }
+            (file.clone(), None)
+        }
+    };
+    let base = examine(context, &file, url, Some(&change.lock)).map_err(at_base)?;
+    if let Some((size, span)) = declared.size.filter(|(size, _)| *size < base.virtual_bytes) {
+        let message = format!(
+            "image `{}` would be smaller than its base, which has {} bytes, not {size}",
+            declared.name, base.virtual_bytes
+        );
+        let problem = Problem::new(span, message);
+        return Err(config.problem(problem.hint("an image can be grown, not shrunk")));
+    }
+    Ok(Some(base))
+}
+
+/// Returns an error if there is no such file.
+pub(super) fn check_is_there(config: &Config, file: &Path) -> Result<(), Error> {
+    match file.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let error = Error::failed(format!("there is no file `{}`", file.display()));
+            Err(error.hint(format!("relative paths start from `{}`", config.dir().display())))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Examines an image before a disk is based on it. One that was fetched from `url` must have all
 /// its data in its one file; others may be based on files of this host, which are examined too.
 pub(crate) fn examine(
     context: &Context,
     file: &Path,
     url: Option<&str>,
-    held: Option<&Held>,
+    lock: Option<&Lock>,
 ) -> Result<Base, Error> {
     check_kind(file)?;
     let mut format = format::read(file)?;
@@ -54,12 +101,12 @@ pub(crate) fn examine(
         Some(url) => format.check_alone(url)?,
         None => format.check_plain(&file.display().to_string())?,
     }
-    let base = examine_as(context, file, &format, held)?;
+    let base = examine_as(context, file, &format, lock)?;
     let mut file = file.to_path_buf();
     for _ in 0..CHAIN_MAX {
         let Some(below) = backing(&file, &format)? else { return Ok(base) };
         (file, format) = below;
-        examine_as(context, &file, &format, held)?;
+        examine_as(context, &file, &format, lock)?;
     }
     let message = format!("`{}` is based on too many files", base.file.display());
     Err(Error::failed(message).hint(format!("{CHAIN_MAX} are the most")))
@@ -70,16 +117,16 @@ fn examine_as(
     context: &Context,
     file: &Path,
     format: &Format,
-    held: Option<&Held>,
+    lock: Option<&Lock>,
 ) -> Result<Base, Error> {
     if *format == Format::Raw {
         check_raw(file)?;
     }
-    let said = info(context, file, format.name(), held)?;
-    if !said.status.success() {
-        return Err(unusable(file, &said));
+    let output = info(context, file, format.name(), lock)?;
+    if !output.status.success() {
+        return Err(unusable(file, &output));
     }
-    let facts = json::parse(&said.stdout).ok();
+    let facts = json::parse(&output.stdout).ok();
     let size = facts.and_then(|facts| facts.get("virtual-size")?.as_u64());
     let virtual_bytes = size.ok_or_else(|| {
         Error::failed(format!("qemu-img does not tell the size of `{}`", file.display()))
@@ -87,30 +134,20 @@ fn examine_as(
     Ok(Base { file: file.to_path_buf(), format: format.name(), virtual_bytes })
 }
 
-fn info(context: &Context, file: &Path, format: &str, held: Option<&Held>) -> Result<Said, Error> {
-    context.qemu_img(held, |command| {
+pub(super) fn info(
+    context: &Context,
+    file: &Path,
+    format: &str,
+    lock: Option<&Lock>,
+) -> Result<Output, Error> {
+    context.qemu_img(lock, |command| {
         command.args(["info", "--output=json", "-f", format]).arg(file);
     })
 }
 
-/// Returns an error if a program has the disk open.
-pub(super) fn check_unused(
-    context: &Context,
-    name: &str,
-    disk: &Path,
-    held: &Held,
-) -> Result<(), Error> {
-    // A disk that is broken in another way may be thrown away.
-    if !disk.exists() || !is_locked(&info(context, disk, "qcow2", Some(held))?) {
-        return Ok(());
-    }
-    Err(Error::failed(format!("image `{name}` is in use by another program"))
-        .hint(format!("`{}` is the file", disk.display())))
-}
-
 /// Whether qemu-img failed because another program has the image open.
-pub(super) fn is_locked(said: &Said) -> bool {
-    !said.status.success() && said.stderr.contains(LOCKED)
+pub(super) fn is_locked(output: &Output) -> bool {
+    !output.status.success() && output.said().contains(LOCKED)
 }
 
 /// Returns an error unless it is a file or a disk. Opening anything else might take forever.
@@ -182,10 +219,10 @@ fn check_raw(file: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn unusable(file: &Path, said: &Said) -> Error {
-    let (shown, reason) = (file.display(), said.reason());
+fn unusable(file: &Path, output: &Output) -> Error {
+    let (shown, reason) = (file.display(), reason(output));
     let reason = reason.strip_prefix("qemu-img: ").unwrap_or(&reason);
-    if is_locked(said) {
+    if is_locked(output) {
         let error = Error::failed(format!("`{shown}` is being written by another program"));
         return error.hint("a base must not change: stop the VM that has it as its disk");
     }

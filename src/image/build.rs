@@ -4,27 +4,25 @@
 //! its own name when it is complete. The disk comes last, so that a killed build leaves only work
 //! to do.
 
-use super::base::{Base, check_unused};
-use super::context::{Context, qemu_img};
-use super::declared::{check_is_there, declared_base};
-use super::hold::{For, Held};
+use super::base::{check_is_there, declared_base};
+use super::change::{Change, lock, reachable};
+use super::context::{Context, check, qemu_img};
+use super::inspection::inspect;
 use super::keep::keep_base;
 use super::keys;
-use super::look::look;
-use super::names::{DISK, KEY, LOCK, NEW_PUBLIC_KEY, PUBLIC_KEY, RECORD, SEED, unfinished};
 use super::record::Record;
 use super::seed::{self, Content};
 use crate::config::Config;
 use crate::config::declared::{Declared, DeclaredBase, Location};
-use crate::config::image::ImagePaths;
+use crate::config::image::{DISK, ImagePaths, KEY, LOCK, PUBLIC_KEY, RECORD, SEED};
 use crate::config::resolve::Resolver;
 use crate::config::scope::Choices;
 use crate::error::Error;
 use crate::source::{Problem, Span};
 use crate::system::files;
+use crate::system::lock::{Lock, Mode};
 use crate::system::short_way;
 use crate::vm::Paths;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The port for configurations that use it in an image's path, if any does.
@@ -34,49 +32,45 @@ const ANY_PORT: u16 = 1;
 /// to it is lost. Returns whether there was anything to do.
 pub(crate) fn build(context: &Context, declared: &Declared) -> Result<bool, Error> {
     let made = complete(context, declared)?;
-    let paths = context.config.image_paths(&declared.name)?;
-    if !look(context.config, declared, &paths).grows {
-        return Ok(made);
+    let grows = inspect(context.config, declared).grows;
+    if grows {
+        grow(&Change::begin(context, &declared.name, &declared.paths)?, declared)?;
     }
-    let held = change(context, &declared.name, &paths)?;
-    grow(context, declared, &paths, &held)?;
-    Ok(true)
+    Ok(made || grows)
 }
 
 /// Makes what is missing. Returns whether anything was.
 fn complete(context: &Context, declared: &Declared) -> Result<bool, Error> {
-    let paths = context.config.image_paths(&declared.name)?;
-    if look(context.config, declared, &paths).is_ready() {
+    if inspect(context.config, declared).is_ready() {
         return Ok(false);
     }
-    let held = change(context, &declared.name, &paths)?;
+    let change = Change::begin(context, &declared.name, &declared.paths)?;
     // Another command may have been faster.
-    let found = look(context.config, declared, &paths);
+    let found = inspect(context.config, declared);
     if found.is_ready() {
         return Ok(false);
     }
     if found.missing.contains(&DISK) {
-        make(context, declared, &paths, &held)?;
+        make(&change, declared)?;
         return Ok(true);
     }
-    keep_base(context, declared, &found, &paths, &held)?;
-    let content = content(context, declared, &paths, false, &held)?;
+    keep_base(&change, declared, &found)?;
+    let content = content(&change, declared, false)?;
     if found.missing.contains(&SEED) {
-        put_seed(&paths, content.as_ref())?;
+        put_seed(&declared.paths, content.as_ref())?;
     }
     Ok(true)
 }
 
 /// Completes the image and locks it, so that no other command changes it while the lock is held.
 /// Also returns whether anything had to be made.
-pub(crate) fn use_image(context: &Context, declared: &Declared) -> Result<(Held, bool), Error> {
-    let paths = context.config.image_paths(&declared.name)?;
+pub(crate) fn use_image(context: &Context, declared: &Declared) -> Result<(Lock, bool), Error> {
     let mut made = false;
     loop {
         made |= complete(context, declared)?;
-        let held = context.lock(&declared.name, &paths, For::Use)?;
-        if look(context.config, declared, &paths).is_whole() {
-            reachable(&paths)?;
+        let held = lock(context, &declared.name, &declared.paths, Mode::Shared)?;
+        if inspect(context.config, declared).is_whole() {
+            reachable(&declared.paths)?;
             return Ok((held, made));
         }
     }
@@ -84,10 +78,9 @@ pub(crate) fn use_image(context: &Context, declared: &Declared) -> Result<(Held,
 
 /// Makes the disk, and what belongs to it, as declared now. An existing disk is replaced.
 pub(crate) fn reset(context: &Context, declared: &Declared) -> Result<(), Error> {
-    let paths = context.config.image_paths(&declared.name)?;
-    let held = change(context, &declared.name, &paths)?;
-    check_unused(context, &declared.name, &paths.disk, &held)?;
-    make(context, declared, &paths, &held)
+    let change = Change::begin(context, &declared.name, &declared.paths)?;
+    change.check_unused()?;
+    make(&change, declared)
 }
 
 /// Removes the image's directory, with its key pair. A fetched base stays. Returns whether there
@@ -97,11 +90,11 @@ pub(crate) fn remove(context: &Context, name: &str) -> Result<bool, Error> {
     if !paths.dir.exists() {
         return Ok(false);
     }
-    let held = change(context, name, &paths)?;
-    check_unused(context, name, &paths.disk, &held)?;
+    let change = Change::begin(context, name, &paths)?;
+    change.check_unused()?;
     // The disk first: without it there is no image.
     let own = [DISK, RECORD, SEED, KEY, PUBLIC_KEY, LOCK];
-    own.iter().try_for_each(|file| files::remove(&paths.dir.join(file)))?;
+    own.iter().try_for_each(|file| files::remove(&paths.file(file)))?;
     if !files::is_plain(&paths.dir) {
         files::remove(&short_way::short_link(&paths.dir)?)?;
     }
@@ -110,93 +103,55 @@ pub(crate) fn remove(context: &Context, name: &str) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Takes the lock for a change, and removes what a killed command left.
-fn change(context: &Context, name: &str, paths: &ImagePaths) -> Result<Held, Error> {
-    let held = context.lock(name, paths, For::Change)?;
-    reachable(paths)?;
-    files::remove_unfinished(&paths.dir);
-    for file in [DISK, SEED, KEY, PUBLIC_KEY] {
-        files::remove(&unfinished(&paths.dir.join(file)))?;
-    }
-    files::remove(&paths.dir.join(NEW_PUBLIC_KEY))?;
-    Ok(held)
-}
-
 /// Grows the disk. QEMU's resize only adds to the image's tables, and is complete when the header
 /// is.
-fn grow(
-    context: &Context,
-    declared: &Declared,
-    paths: &ImagePaths,
-    held: &Held,
-) -> Result<(), Error> {
-    let (Some((size, _)), Some(record)) = (declared.size, Record::read(paths)) else {
+fn grow(change: &Change, declared: &Declared) -> Result<(), Error> {
+    let (Some((size, _)), Some(record)) = (declared.size, Record::read(change.paths)) else {
         return Ok(());
     };
-    check_unused(context, &declared.name, &paths.disk, held)?;
-    let said = context.qemu_img(Some(held), |command| {
+    change.check_unused()?;
+    let output = change.qemu_img(|command| {
         command.args(["resize", "-q", "-f", "qcow2"]);
-        command.arg(paths.dir.join(DISK)).arg(size.to_string());
+        command.arg(change.paths.file(DISK)).arg(size.to_string());
     })?;
-    said.check(&format!("cannot grow image `{}`", declared.name))?;
-    Record { size: Some(size), ..record }.write(paths)
+    check(&output, &format!("cannot grow image `{}`", change.name))?;
+    Record { size: Some(size), ..record }.write(change.paths)
 }
 
 /// The data for cloud-init, once the key pair is there that it names.
-fn content(
-    context: &Context,
-    declared: &Declared,
-    paths: &ImagePaths,
-    is_new: bool,
-    held: &Held,
-) -> Result<Option<Content>, Error> {
-    let Some(seed) = &declared.seed else { return Ok(None) };
+fn content(change: &Change, declared: &Declared, is_new: bool) -> Result<Option<Content>, Error> {
     if declared.has_own_key() {
-        keys::complete(context, &declared.name, paths, is_new, held)?;
+        keys::complete(change, is_new)?;
     }
-    seed::content(context.config, &declared.name, seed, paths).map(Some)
+    seed::content(change.context.config, declared)
 }
 
 /// Makes the disk and all that belongs to it. The old disk is removed when the new one is complete,
 /// and before any other file describes the new one.
-fn make(
-    context: &Context,
-    declared: &Declared,
-    paths: &ImagePaths,
-    held: &Held,
-) -> Result<(), Error> {
-    let base = declared_base(context, declared, held)?;
-    let content = content(context, declared, paths, true, held)?;
-    let (disk, new) = (paths.dir.join(DISK), unfinished(&paths.dir.join(DISK)));
-    let made = create(context, declared, base.as_ref(), &new, held);
-    let placed = made.and_then(|()| {
+fn make(change: &Change, declared: &Declared) -> Result<(), Error> {
+    let (config, paths) = (change.context.config, change.paths);
+    let base = declared_base(change, declared)?;
+    let content = content(change, declared, true)?;
+    let (disk, new) = (paths.file(DISK), change.unfinished(DISK));
+    let made = change.qemu_img(|command| {
+        command.args(["create", "-q", "-f", "qcow2"]);
+        if let Some(base) = &base {
+            command.args(["-F", base.format, "-b"]).arg(&base.file);
+        }
+        command.arg(&new).args(declared.size.map(|(size, _)| size.to_string()));
+    });
+    let placed = made.and_then(|output| {
+        check(&output, &format!("cannot make image `{}`", change.name))?;
         files::remove(&disk)?;
         put_seed(paths, content.as_ref())?;
-        let record = Record::of(context.config, declared, paths);
+        let record = Record::now(config, declared);
         Record { backing: base.map(|base| base.file), ..record }.write(paths)?;
-        forget_guests(context.config, &declared.name)?;
+        forget_guests(config, change.name)?;
         files::put_in_place(&new, &disk)
     });
     placed.inspect_err(|_| {
         let _ = files::remove(&new);
     })
-}
-
-fn create(
-    context: &Context,
-    declared: &Declared,
-    base: Option<&Base>,
-    new: &Path,
-    held: &Held,
-) -> Result<(), Error> {
-    let said = context.qemu_img(Some(held), |command| {
-        command.args(["create", "-q", "-f", "qcow2"]);
-        if let Some(base) = base {
-            command.args(["-F", base.format, "-b"]).arg(&base.file);
-        }
-        command.arg(new).args(declared.size.map(|(size, _)| size.to_string()));
-    })?;
-    said.check(&format!("cannot make image `{}`", declared.name)).map(|_| ())
 }
 
 /// Forgets the host keys of every VM that uses the image: the next guest has other keys.
@@ -212,15 +167,9 @@ fn forget_guests(config: &Config, image: &str) -> Result<(), Error> {
         .try_for_each(|vm| files::remove(&Paths::new(config.vm_dir(&vm.name)).known_hosts))
 }
 
-impl ImagePaths {
-    pub(crate) fn public_key(&self) -> PathBuf {
-        self.dir.join(PUBLIC_KEY)
-    }
-}
-
 /// The problems that would keep an incomplete image from being built, as far as they are known
 /// without building it.
-pub(crate) fn obstacles(config: &Config, declared: &Declared, paths: &ImagePaths) -> Vec<Problem> {
+pub(crate) fn obstacles(config: &Config, declared: &Declared) -> Vec<Problem> {
     let mut obstacles = Vec::new();
     if let Err(error) = qemu_img(config) {
         obstacles.push(error.at(declared.span));
@@ -228,11 +177,11 @@ pub(crate) fn obstacles(config: &Config, declared: &Declared, paths: &ImagePaths
     if let Some(DeclaredBase { location: Location::File(file), span, .. }) = &declared.base {
         obstacles.extend(check_is_there(config, file).err().map(|error| error.at(*span)));
     }
-    if let Some(seed) = declared.seed.as_ref().filter(|_| !declared.has_own_key()) {
-        let content = seed::content(config, &declared.name, seed, paths);
-        if let Err(error) = content {
-            obstacles.extend(in_config(config, error, declared.span));
-        }
+    // An own key pair is made with the image.
+    if !declared.has_own_key()
+        && let Err(error) = seed::content(config, declared)
+    {
+        obstacles.extend(in_config(config, error, declared.span));
     }
     obstacles
 }
@@ -247,22 +196,10 @@ fn in_config(config: &Config, error: Error, place: Span) -> Vec<Problem> {
     }
 }
 
-/// Makes the path by which QEMU reaches the image's files.
-pub(crate) fn reachable(paths: &ImagePaths) -> Result<(), Error> {
-    if !files::is_plain(&paths.dir) {
-        short_way::short_way(&paths.dir)?;
-    }
-    Ok(())
-}
-
 fn put_seed(paths: &ImagePaths, content: Option<&Content>) -> Result<(), Error> {
-    let seed = paths.dir.join(SEED);
+    let seed = paths.file(SEED);
     match content {
-        Some(content) => {
-            let new = unfinished(&seed);
-            files::write_new(&new, &content.bytes())?;
-            files::put_in_place(&new, &seed)
-        }
+        Some(content) => files::write_private(&seed, content.bytes()),
         None => files::remove(&seed),
     }
 }

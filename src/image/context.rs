@@ -1,17 +1,24 @@
-//! The context of the functions that make images.
+//! The context of the functions that make images: it takes locks and runs programs.
+//!
+//! Any number of commands may use an image or a fetched file, or a single one may change it. Every
+//! program that changes something also gets the lock, as its standard input: if it outlives this
+//! process, it keeps the next command from working on the same file until it ends.
 
-use super::hold::{Exceeded, For, Held, hold};
-use super::record::Record;
-use super::tools::{self, Said};
-use crate::config::image::ImagePaths;
 use crate::config::{Config, declared};
 use crate::error::Error;
 use crate::log::Log;
-use crate::system::files;
+use crate::system::lock::{Lock, Mode};
 use crate::system::programs;
-use crate::system::run::Invocation;
-use std::path::PathBuf;
+use crate::system::run::{self, Invocation, Output};
+use crate::text::sanitized;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// The limit for each of a program's two output streams.
+const OUTPUT_BYTES_MAX: usize = 4 << 20;
+
+/// Returns the reason to stop waiting, when there is one.
+pub(crate) type Exceeded<'a> = &'a (dyn Fn() -> Option<Error> + Sync);
 
 /// The configuration whose images are made, and the limits for that.
 pub(crate) struct Context<'a> {
@@ -23,28 +30,52 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Locks the files of an image.
-    pub(super) fn lock(&self, name: &str, paths: &ImagePaths, how: For) -> Result<Held, Error> {
-        let make_dir = || files::private_dir(&paths.dir);
-        let what = format!("image `{name}`");
-        let held = hold(&paths.lock, &make_dir, how, &what, self.exceeded, self.log)?;
-        Record::check(paths).map(|()| held)
+    /// Takes the lock at `path`, whose directory `make_dir` makes and verifies. If it has to wait,
+    /// it notes that another command has `what`.
+    pub(super) fn lock(
+        &self,
+        path: &Path,
+        mode: Mode,
+        make_dir: &dyn Fn() -> Result<(), Error>,
+        what: &str,
+    ) -> Result<Lock, Error> {
+        let mut has_noted = false;
+        Lock::take(path, mode, make_dir, &mut || {
+            if !std::mem::replace(&mut has_noted, true) {
+                self.log.note(&format!("waiting for another command that has {what}"));
+            }
+            (self.exceeded)()
+        })
     }
 
     /// Runs qemu-img; `arguments` adds its words.
     pub(super) fn qemu_img(
         &self,
-        held: Option<&Held>,
+        lock: Option<&Lock>,
         arguments: impl FnOnce(&mut Invocation),
-    ) -> Result<Said, Error> {
+    ) -> Result<Output, Error> {
         let mut command = programs::configured(qemu_img(self.config)?);
         arguments(&mut command);
-        self.run(command, held)
+        self.run(command, lock)
     }
 
-    /// Runs a program, which keeps the lock for as long as it lives.
-    pub(super) fn run(&self, command: Invocation, held: Option<&Held>) -> Result<Said, Error> {
-        tools::run(command, held, &mut || (self.exceeded)(), self.log)
+    /// Runs a program to its end; with `lock`, its standard input is the lock.
+    pub(super) fn run(&self, command: Invocation, lock: Option<&Lock>) -> Result<Output, Error> {
+        self.run_until(command, lock, &mut || (self.exceeded)())
+    }
+
+    /// Runs a program to its end, or until `exceeded` returns an error, which ends the program.
+    pub(super) fn run_until(
+        &self,
+        mut command: Invocation,
+        lock: Option<&Lock>,
+        exceeded: run::Exceeded,
+    ) -> Result<Output, Error> {
+        if let Some(lock) = lock {
+            let stdin = lock.stdin().map_err(|error| command.failed(&error))?;
+            command.stdin(stdin);
+        }
+        command.captured(OUTPUT_BYTES_MAX, exceeded, self.log)
     }
 }
 
@@ -55,4 +86,22 @@ pub(crate) fn qemu_img(config: &Config) -> Result<PathBuf, Error> {
         let hint = "install it (Debian: qemu-utils), or set `img` in `[qemu]` to where it is";
         programs::missing(&img, config.dir(), hint)
     })
+}
+
+/// The line that says why a program failed, or how it ended. curl may draw a `^` below its message.
+pub(super) fn reason(output: &Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let mut lines = stderr.lines().map(str::trim);
+    let of_curl = lines.clone().find(|line| line.starts_with("curl: ("));
+    let last = || lines.rfind(|line| line.contains(char::is_alphanumeric));
+    of_curl.or_else(last).map_or_else(|| output.status.to_string(), sanitized)
+}
+
+/// Returns an error unless the program succeeded. `what` begins the message, as in "cannot make
+/// it".
+pub(super) fn check(output: &Output, what: &str) -> Result<(), Error> {
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Error::failed(format!("{what}: {}", reason(output))))
 }

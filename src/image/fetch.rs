@@ -6,13 +6,12 @@
 
 use super::base::check_kind;
 use super::bases;
-use super::context::Context;
-use super::hold::{For, Held, hold};
-use super::tools::{self, Said};
+use super::context::{Context, reason};
 use crate::error::{Error, Kind};
 use crate::system::files;
+use crate::system::lock::{Lock, Mode};
 use crate::system::programs::{self, Program};
-use crate::system::run::Invocation;
+use crate::system::run::{Invocation, Output};
 use crate::system::second_name;
 use crate::text::fingerprint;
 use std::fs::File;
@@ -53,20 +52,14 @@ const HINTS: &[(&[i32], &[&str], &str)] = &[
     (&[3], &[""], "compare the address with its publisher's"),
 ];
 
-/// A base where bases are kept.
-pub(crate) struct Fetched {
-    pub(crate) file: PathBuf,
-    pub(crate) sha256: String,
-}
-
-/// Finds the base with this SHA-256, in lower case, where bases are kept. One that is not there, or
-/// has changed, is fetched from the URL and verified; without a sum, any content is right. `None`
-/// if it is not kept and there is no URL.
+/// Finds the base with this SHA-256, in lower case, where bases are kept, under that name. One that
+/// is not there, or has changed, is fetched from the URL and verified; without a sum, any content
+/// is right. `None` if it is not kept and there is no URL.
 pub(crate) fn fetch(
     context: &Context,
     url: Option<&str>,
     sha256: Option<&str>,
-) -> Result<Option<Fetched>, Error> {
+) -> Result<Option<PathBuf>, Error> {
     let dir = bases::dir()?;
     let (name, what) = match (sha256, url) {
         (Some(sha256), None) => (sha256.into(), format!("the base with SHA-256 {sha256}")),
@@ -78,24 +71,23 @@ pub(crate) fn fetch(
     };
     let [lock, part] = ["lock", "part"].map(|ending| dir.join(format!("{name}.{ending}")));
     let make_dir = || bases::dir().map(|_| ());
-    let held = hold(&lock, &make_dir, For::Change, &what, context.exceeded, context.log)?;
+    let lock = context.lock(&lock, Mode::Exclusive, &make_dir, &what)?;
     if let Some(sha256) = sha256
         && is_kept(context, &dir.join(sha256), sha256, &part)
     {
-        return Ok(Some(Fetched { file: dir.join(sha256), sha256: sha256.into() }));
+        return Ok(Some(dir.join(sha256)));
     }
     let Some(url) = url else { return Ok(None) };
-    download(context, url, sha256, &part, &held)?;
-    let sha256 = match sha256 {
+    download(context, url, sha256, &part, &lock)?;
+    let file = match sha256 {
         Some(sha256) => {
             verify(context, &part, sha256)?;
-            sha256.to_string()
+            dir.join(sha256)
         }
-        None => sum(context, &part)?,
+        None => dir.join(sum(context, &part)?),
     };
-    let file = dir.join(&sha256);
     files::put_in_place(&part, &file)?;
-    Ok(Some(Fetched { file, sha256 }))
+    Ok(Some(file))
 }
 
 /// Whether the base is where bases are kept, or was in the cache of an old version and has a name
@@ -155,15 +147,15 @@ fn sum(context: &Context, file: &Path) -> Result<String, Error> {
     let mut command = program.command();
     command.args(*arguments).stdin(opened);
     context.log.progress(|| format!("verifying {}", file.display()));
-    let said = context.run(command, None);
+    let output = context.run(command, None);
     context.log.end_progress();
-    let said = said?;
-    let text = String::from_utf8_lossy(&said.stdout).to_ascii_lowercase();
+    let output = output?;
+    let text = String::from_utf8_lossy(&output.stdout).to_ascii_lowercase();
     let digits: String = text.chars().take_while(char::is_ascii_hexdigit).collect();
-    if said.status.success() && digits.len() == 64 {
+    if output.status.success() && digits.len() == 64 {
         return Ok(digits);
     }
-    let (file, reason) = (file.display(), said.reason());
+    let (file, reason) = (file.display(), reason(&output));
     Err(Error::failed(format!("cannot tell the SHA-256 of `{file}`: {reason}")))
 }
 
@@ -173,14 +165,14 @@ fn download(
     url: &str,
     sha256: Option<&str>,
     part: &Path,
-    held: &Held,
+    lock: &Lock,
 ) -> Result<(), Error> {
     let there = length(part);
     let from = if there > 0 { format!(", from {} on", mib(there)) } else { String::new() };
     context.log.note(&format!("fetching {url}{from}"));
-    let mut said = transfer(context, url, part, held)?;
+    let mut output = transfer(context, url, part, lock)?;
     // 416 is "range not satisfiable".
-    let cannot_go_on = said.status.code() == Some(NO_RANGES) || said.stderr.contains(" 416");
+    let cannot_go_on = output.status.code() == Some(NO_RANGES) || output.said().contains(" 416");
     if there > 0 && cannot_go_on {
         if sha256.is_some_and(|sha256| sum(context, part).is_ok_and(|sum| sum == sha256)) {
             return Ok(());
@@ -188,13 +180,13 @@ fn download(
         let why = "the server cannot go on in the middle of the file: from the start, then";
         context.log.note(why);
         files::remove(part)?;
-        said = transfer(context, url, part, held)?;
+        output = transfer(context, url, part, lock)?;
     }
-    if said.status.success() { Ok(()) } else { Err(failed(url, &said, part)) }
+    if output.status.success() { Ok(()) } else { Err(failed(url, &output, part)) }
 }
 
 /// Lets a client write the rest of `part`, and shows how far it is.
-fn transfer(context: &Context, url: &str, part: &Path, held: &Held) -> Result<Said, Error> {
+fn transfer(context: &Context, url: &str, part: &Path, lock: &Lock) -> Result<Output, Error> {
     let headers = part.with_extension("headers");
     let command = client(url, part, &headers).ok_or_else(|| {
         Error::failed(format!("neither `curl` nor `wget` is there to fetch `{url}`"))
@@ -219,10 +211,10 @@ fn transfer(context: &Context, url: &str, part: &Path, held: &Held) -> Result<Sa
         }
         (context.exceeded)()
     };
-    let said = tools::run(command, Some(held), &mut watch, context.log);
+    let output = context.run_until(command, Some(lock), &mut watch);
     context.log.end_progress();
     files::remove(&headers)?;
-    said
+    output
 }
 
 /// The command that continues where `part` ends; `None` if there is no client. If it outlives this
@@ -257,11 +249,11 @@ fn length(file: &Path) -> u64 {
 }
 
 /// The error of a fetch that ended, with a hint for its cause.
-fn failed(url: &str, said: &Said, part: &Path) -> Error {
-    let reason = said.reason();
+fn failed(url: &str, output: &Output, part: &Path) -> Error {
+    let reason = reason(output);
     let error = Error::failed(format!("cannot fetch `{url}`: {reason}"));
     let applies = |statuses: &[i32], words: &[&str]| {
-        said.status.code().is_some_and(|code| statuses.contains(&code))
+        output.status.code().is_some_and(|code| statuses.contains(&code))
             && words.iter().any(|word| reason.contains(word))
     };
     match HINTS.iter().find(|(statuses, words, _)| applies(statuses, words)) {

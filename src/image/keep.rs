@@ -1,83 +1,71 @@
 //! Keeps disks and their bases together: a base that an old version kept in the cache, or that is
 //! gone, is found or fetched again, and the disk's header is changed to name it.
 
-use super::base::is_locked;
+use super::base::{declared_base, is_locked};
 use super::bases;
-use super::context::Context;
-use super::declared::declared_base;
+use super::change::Change;
+use super::context::check;
 use super::fetch::fetch;
-use super::hold::Held;
-use super::look::Look;
-use super::names::DISK;
+use super::inspection::Inspection;
 use super::record::Record;
-use super::tools::Said;
 use crate::config::declared::{Declared, Location};
-use crate::config::image::ImagePaths;
+use crate::config::image::DISK;
 use crate::error::Error;
+use crate::system::run::Output;
 use crate::vm::format;
 use std::path::Path;
 
 /// Changes the disk's header to name the base where it is kept, and fetches the base if it is gone.
 /// Everything that was written to the disk stays.
 pub(super) fn keep_base(
-    context: &Context,
+    change: &Change,
     declared: &Declared,
-    look: &Look,
-    paths: &ImagePaths,
-    held: &Held,
+    found: &Inspection,
 ) -> Result<(), Error> {
-    let Some(base) = look.base.as_deref().filter(|_| look.moves || look.lost_base.is_some()) else {
+    let Some(base) = found.base.as_deref().filter(|_| found.moves || found.lost_base.is_some())
+    else {
         return Ok(());
     };
-    let record = Record::read(paths);
+    let record = Record::read(change.paths);
     let Some(sha256) = bases::sum_of(base) else {
         // The error for a base that is declared shows the place of the declaration.
-        declared_base(context, declared, held)?;
+        declared_base(change, declared)?;
         let known = record.as_ref().and_then(|record| record.sha256.as_deref());
-        return Err(lost(&declared.name, base, known));
+        return Err(lost(change.name, base, known));
     };
     let url = declared.base.as_ref().and_then(|base| match &base.location {
         Location::Url(url) if base.sha256.as_deref() == Some(sha256) => Some(url.as_str()),
         _ => None,
     });
-    let lost = || lost(&declared.name, base, Some(sha256));
-    let kept = match fetch(context, url, Some(sha256)) {
-        Ok(Some(fetched)) => fetched.file,
-        Ok(None) => return Err(lost()),
-        Err(error) => return Err(lost().because(&error)),
-    };
+    let lost = || lost(change.name, base, Some(sha256));
+    let fetched = fetch(change.context, url, Some(sha256));
+    let kept = fetched.map_err(|error| lost().because(&error))?.ok_or_else(lost)?;
     if kept == base {
         return Ok(());
     }
-    let said = rebase(context, declared, &kept, paths, held)?;
-    if is_locked(&said) && base.exists() {
+    let output = rebase(change, &kept)?;
+    if is_locked(&output) && base.exists() {
         // A program has the disk open. That does no harm while the base is in both places.
         return Ok(());
     }
-    let what = format!("cannot tell the disk of image `{}` where its base is", declared.name);
-    said.check(&what)?;
+    let what = format!("cannot tell the disk of image `{}` where its base is", change.name);
+    check(&output, &what)?;
     match record {
-        Some(record) => Record { backing: Some(kept), ..record }.write(paths),
+        Some(record) => Record { backing: Some(kept), ..record }.write(change.paths),
         None => Ok(()),
     }
 }
 
 /// Changes only the name of the base in the disk's header.
-fn rebase(
-    context: &Context,
-    declared: &Declared,
-    base: &Path,
-    paths: &ImagePaths,
-    held: &Held,
-) -> Result<Said, Error> {
-    let (name, disk) = (&declared.name, paths.dir.join(DISK));
+fn rebase(change: &Change, base: &Path) -> Result<Output, Error> {
+    let (name, disk) = (change.name, change.paths.file(DISK));
     let known = format::disk(&disk).and_then(|header| header.backing_format);
     let known = known.filter(|format| ["raw", "qcow2"].contains(&format.as_str()));
     let format = known.ok_or_else(|| {
         Error::failed(format!("the disk of image `{name}` does not name the format of its base"))
             .hint(reset_hint(name))
     })?;
-    context.qemu_img(Some(held), |command| {
+    change.qemu_img(|command| {
         command.args(["rebase", "-q", "-u", "-f", "qcow2", "-F", &format, "-b"]);
         command.arg(base).arg(disk);
     })

@@ -1,28 +1,22 @@
 //! The key pair of an image, by ssh-keygen(1).
 
-use super::context::Context;
-use super::hold::Held;
-use super::names::{NEW_PUBLIC_KEY, unfinished};
-use crate::config::image::ImagePaths;
+use super::change::Change;
+use super::context::{check, reason};
+use crate::config::image::{KEY, PUBLIC_KEY};
 use crate::error::Error;
 use crate::system::files;
 use crate::system::programs;
 
 /// Makes what is missing of the key pair. The pair is made with the disk: the guest of an existing
 /// disk knows the pair that it had at first.
-pub(super) fn complete(
-    context: &Context,
-    name: &str,
-    paths: &ImagePaths,
-    is_new: bool,
-    held: &Held,
-) -> Result<(), Error> {
-    match (paths.key.is_file(), paths.public_key().is_file()) {
+pub(super) fn complete(change: &Change, is_new: bool) -> Result<(), Error> {
+    let [key, public_key] = [KEY, PUBLIC_KEY].map(|name| change.paths.file(name));
+    match (key.is_file(), public_key.is_file()) {
         (true, true) => Ok(()),
-        (true, false) => derive_public_key(context, name, paths, held),
-        (false, _) if is_new => make(context, name, paths, held),
+        (true, false) => derive_public_key(change),
+        (false, _) if is_new => make(change),
         (false, _) => {
-            let key = paths.key.display();
+            let (name, key) = (change.name, key.display());
             let message = format!("the private key of image `{name}` is gone: `{key}`");
             Err(Error::failed(message).hint(hint(name)))
         }
@@ -30,40 +24,35 @@ pub(super) fn complete(
 }
 
 /// Writes the public key again, from the private one.
-fn derive_public_key(
-    context: &Context,
-    name: &str,
-    paths: &ImagePaths,
-    held: &Held,
-) -> Result<(), Error> {
+fn derive_public_key(change: &Change) -> Result<(), Error> {
+    let (name, file) = (change.name, change.paths.file(KEY));
     let mut command = programs::SSH_KEYGEN.command();
     // The passphrase is empty, so that ssh-keygen does not ask for one.
-    command.args(["-y", "-P", "", "-f"]).arg(&paths.key);
-    let said = context.run(command, Some(held))?;
-    let key = String::from_utf8_lossy(&said.stdout);
-    if !said.status.success() || !key.starts_with("ssh-") {
-        let key = paths.key.display();
-        let message = format!("cannot read the private key `{key}`: {}", said.reason());
+    command.args(["-y", "-P", "", "-f"]).arg(&file);
+    let output = change.run(command)?;
+    let key = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() || !key.starts_with("ssh-") {
+        let (file, reason) = (file.display(), reason(&output));
+        let message = format!("cannot read the private key `{file}`: {reason}");
         return Err(Error::failed(message).hint(hint(name)));
     }
     let key = key.trim();
     // Old versions of ssh-keygen leave the comment out.
     let has_comment = key.split(' ').count() > 2;
     let comment = if has_comment { String::new() } else { format!(" {}", comment(name)) };
-    let new = paths.dir.join(NEW_PUBLIC_KEY);
-    files::write_new(&new, format!("{key}{comment}\n").as_bytes())?;
-    files::put_in_place(&new, &paths.public_key())
+    files::write_private(&change.paths.file(PUBLIC_KEY), format!("{key}{comment}\n"))
 }
 
 /// Makes the key pair. The private key gets its name last.
-fn make(context: &Context, name: &str, paths: &ImagePaths, held: &Held) -> Result<(), Error> {
-    files::remove(&paths.key)?;
-    let new = unfinished(&paths.key);
+fn make(change: &Change) -> Result<(), Error> {
+    files::remove(&change.paths.file(KEY))?;
     let mut command = programs::SSH_KEYGEN.command();
-    command.args(["-q", "-t", "ed25519", "-N", "", "-C", &comment(name), "-f"]).arg(&new);
-    context.run(command, Some(held))?.check("cannot make a key pair")?;
-    files::put_in_place(&paths.dir.join(NEW_PUBLIC_KEY), &paths.public_key())?;
-    files::put_in_place(&new, &paths.key)
+    command.args(["-q", "-t", "ed25519", "-N", "", "-C", &comment(change.name), "-f"]);
+    command.arg(change.unfinished(KEY));
+    check(&change.run(command)?, "cannot make a key pair")?;
+    [PUBLIC_KEY, KEY].iter().try_for_each(|name| {
+        files::put_in_place(&change.unfinished(name), &change.paths.file(name))
+    })
 }
 
 fn comment(name: &str) -> String {

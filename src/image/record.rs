@@ -3,7 +3,7 @@
 use super::seed;
 use crate::config::Config;
 use crate::config::declared::{Declared, DeclaredBase, Location};
-use crate::config::image::ImagePaths;
+use crate::config::image::{ImagePaths, RECORD};
 use crate::error::Error;
 use crate::json::{self, Value};
 use crate::system::files;
@@ -37,15 +37,12 @@ pub(super) struct Record {
 
 impl Record {
     /// The record of a disk that would be made now, without `backing`.
-    pub(super) fn of(config: &Config, declared: &Declared, paths: &ImagePaths) -> Self {
+    pub(super) fn now(config: &Config, declared: &Declared) -> Self {
         let base = declared.base.as_ref();
-        let content = declared.seed.as_ref().map(|seed| {
-            let content = seed::content(config, &declared.name, seed, paths);
-            content.map_or_else(
-                |_| UNKNOWN.into(),
-                |content| fingerprint(content.user_data.as_bytes()),
-            )
-        });
+        let seed = match seed::content(config, declared) {
+            Ok(content) => content.map(|content| fingerprint(content.user_data.as_bytes())),
+            Err(_) => Some(UNKNOWN.into()),
+        };
         Self {
             base: base.map(|base| match &base.location {
                 Location::Url(url) => url.clone(),
@@ -55,7 +52,7 @@ impl Record {
             backing: None,
             version: base.and_then(version),
             size: declared.size.map(|(size, _)| size),
-            seed: content,
+            seed,
         }
     }
 
@@ -78,11 +75,12 @@ impl Record {
     /// Returns an error when a newer program made the disk: it may hold what this one would
     /// destroy.
     pub(super) fn check(paths: &ImagePaths) -> Result<(), Error> {
-        let bytes = files::read_if_there(&paths.record, BYTES_MAX)?.unwrap_or_default();
+        let record = paths.file(RECORD);
+        let bytes = files::read_if_there(&record, BYTES_MAX)?.unwrap_or_default();
         let value = json::parse(&bytes).unwrap_or(Value::Null);
         match value.get("format") {
             Some(format) if format.as_u64().is_none_or(|number| number > FORMAT) => {
-                Err(Error::newer_record(&paths.record))
+                Err(Error::newer_record(&record))
             }
             _ => Ok(()),
         }
@@ -90,7 +88,7 @@ impl Record {
 
     /// Reads the record; `None` when there is none, or this program did not write it.
     pub(super) fn read(paths: &ImagePaths) -> Option<Self> {
-        let value = json::parse(&files::read_start(&paths.record, BYTES_MAX).ok()?).ok()?;
+        let value = json::parse(&files::read_start(&paths.file(RECORD), BYTES_MAX).ok()?).ok()?;
         let text = |name: &str| match value.get(name)? {
             Value::Null => Some(None),
             other => Some(Some(other.as_str()?.to_string())),
@@ -122,7 +120,7 @@ impl Record {
             ("size", self.size.into()),
             ("cloud_init", self.seed.as_deref().into()),
         ]);
-        files::write_private(&paths.record, &value.pretty())
+        files::write_private(&paths.file(RECORD), value.pretty())
     }
 }
 

@@ -4,8 +4,8 @@
 
 use super::fat;
 use crate::config::Config;
-use crate::config::declared::{Seed, render_file};
-use crate::config::image::ImagePaths;
+use crate::config::declared::{Declared, Seed, render_file};
+use crate::config::image::PUBLIC_KEY;
 use crate::error::{Error, io_reason};
 use crate::json::Value;
 use crate::system::files;
@@ -34,13 +34,10 @@ impl Content {
     }
 }
 
-/// The data for the guest of image `name`. If the image has its own key pair, that must exist.
-pub(super) fn content(
-    config: &Config,
-    name: &str,
-    seed: &Seed,
-    paths: &ImagePaths,
-) -> Result<Content, Error> {
+/// The data for the guest of the image, if it has any. If the image has its own key pair, that must
+/// exist.
+pub(super) fn content(config: &Config, declared: &Declared) -> Result<Option<Content>, Error> {
+    let (name, Some(seed)) = (&declared.name, &declared.seed) else { return Ok(None) };
     let (user_data, hostname) = match seed {
         Seed::File((file, span)) => {
             let text = read(file, USER_DATA_BYTES_MAX as u64);
@@ -55,7 +52,7 @@ pub(super) fn content(
                     });
                     keys.collect::<Result<Vec<_>, _>>()?.concat()
                 }
-                None => keys(&paths.public_key())?,
+                None => keys(&declared.paths.file(PUBLIC_KEY))?,
             };
             let document = cloud_config(seed, &keys).pretty();
             (format!("{CLOUD_CONFIG}{document}"), Some(hostname.as_str()))
@@ -69,7 +66,7 @@ pub(super) fn content(
     let instance = format!("{name}-{}", fingerprint(user_data.as_bytes()));
     let mut meta_data = vec![("instance-id", Value::from(instance.as_str()))];
     meta_data.extend(hostname.map(|hostname| ("local-hostname", hostname.into())));
-    Ok(Content { user_data, meta_data: Value::object(meta_data).pretty() })
+    Ok(Some(Content { user_data, meta_data: Value::object(meta_data).pretty() }))
 }
 
 /// The configuration for cloud-init, by its own reference. The user is the distribution's first one

@@ -27,9 +27,11 @@ const PRIVATE_DIR: u32 = 0o700;
 const WRITTEN: &[&str] = &[
     "copy-method",
     "events.in",
+    "id_ed25519.pub",
     "image.json",
     "instance.json",
     "screenshot",
+    "seed.img",
     "snapshot.json",
     "ssh.conf",
     "ssh.said",
@@ -140,23 +142,15 @@ pub(crate) fn symlink(target: &Path, link: &Path) -> Result<(), Error> {
 
 /// Replaces a file, 0600, so that a reader sees all of the old or all of the new content. A file
 /// that already has the content is left alone.
-pub(crate) fn write_private(path: &Path, content: &str) -> Result<(), Error> {
+pub(crate) fn write_private(path: &Path, content: impl AsRef<[u8]>) -> Result<(), Error> {
+    let content = content.as_ref();
     let old = read_start(path, content.len() as u64 + 1);
-    if old.is_ok_and(|old| old == content.as_bytes()) {
+    if old.is_ok_and(|old| old == content) {
         return Ok(());
     }
-    let fill = |file: &mut File| file.write_all(content.as_bytes());
+    let fill = |file: &mut File| file.write_all(content);
     let written = temporary::replace((&temporary::beside(path), path), (PRIVATE_FILE, None), fill);
     written.map_err(|error| not_changed("write", path, &error))
-}
-
-/// Writes a new file, 0600, in place of any file of that name. The content need not be text.
-pub(crate) fn write_new(path: &Path, content: &[u8]) -> Result<(), Error> {
-    let written = create_private(path).and_then(|mut file| file.write_all(content));
-    written.map_err(|error| {
-        let _ = fs::remove_file(path);
-        not_changed("write", path, &error)
-    })
 }
 
 /// Gives a finished file its final name, in place of any file that has it, after syncing its

@@ -26,57 +26,58 @@ pub(crate) struct Lock {
     file: File,
 }
 
-/// The treatment of a lock's file that is missing.
-#[derive(Clone, Copy)]
-pub(crate) enum Missing<'a> {
-    /// It is made, in the directory that this makes and verifies.
-    Made(&'a dyn Fn() -> Result<(), Error>),
-    /// There is nothing to lock.
-    Nothing,
-}
-
 impl Lock {
-    /// Takes the lock in the file at `path`, or gives `None` if there is nothing to lock. While
-    /// another process has it, `waiting` is called again and again, and ends the wait by an error.
+    /// Takes the lock in the file at `path`, which is made if it is missing, in the directory that
+    /// `make_dir` makes and verifies. While another process has it, `waiting` is called again and
+    /// again, and ends the wait by an error.
     pub(crate) fn take(
         path: &Path,
         mode: Mode,
-        missing: Missing,
+        make_dir: &dyn Fn() -> Result<(), Error>,
         waiting: &mut dyn FnMut() -> Option<Error>,
-    ) -> Result<Option<Self>, Error> {
-        let failed = |error: io::Error| Error::io("lock", path, &error);
+    ) -> Result<Self, Error> {
         loop {
-            let opened = match missing {
-                Missing::Made(make_dir) => make_dir().map(|()| files::open_lock(path))?,
-                Missing::Nothing => files::open_existing(path),
-            };
-            let file = match (opened, missing) {
-                (Ok(file), _) => file,
-                (Err(error), Missing::Nothing) if error.kind() == ErrorKind::NotFound => {
-                    return Ok(None);
-                }
-                // Its directory was removed in between.
-                (Err(error), Missing::Made(_))
-                    if error.kind() == ErrorKind::NotFound
-                        && path.parent().is_some_and(|dir| !dir.exists()) =>
-                {
-                    continue;
-                }
-                (Err(error), _) => {
-                    return Err(no_access("lock", path, &error, user_id().ok()));
-                }
-            };
-            let locked = wait::poll(None::<Instant>, || match has_locked(&file, mode) {
-                Ok(false) => waiting().map(Err),
-                Ok(true) => Some(Ok(())),
-                Err(error) => Some(Err(failed(error))),
-            });
-            locked.transpose()?;
-            // A user may have removed the file, and another process has locked a new one since.
-            if files::is_at(&file, path) {
-                return Ok(Some(Self { file }));
+            make_dir()?;
+            if let Some(lock) = Self::wait(files::open_lock(path), path, mode, waiting)? {
+                return Ok(lock);
             }
         }
+    }
+
+    /// Takes the lock like [`Lock::take`], or gives `None` if its file does not exist.
+    pub(crate) fn take_existing(
+        path: &Path,
+        mode: Mode,
+        waiting: &mut dyn FnMut() -> Option<Error>,
+    ) -> Result<Option<Self>, Error> {
+        while !files::is_missing(path) {
+            let lock = Self::wait(files::open_existing(path), path, mode, waiting)?;
+            if lock.is_some() {
+                return Ok(lock);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits for the lock of an open file. `None` if it is not the file at `path` any more: a user
+    /// may have removed it, and another process has locked a new one since.
+    fn wait(
+        opened: io::Result<File>,
+        path: &Path,
+        mode: Mode,
+        waiting: &mut dyn FnMut() -> Option<Error>,
+    ) -> Result<Option<Self>, Error> {
+        let file = match opened {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(|error| no_access("lock", path, &error, user_id().ok()))?,
+        };
+        let locked = wait::poll(None::<Instant>, || match has_locked(&file, mode) {
+            Ok(false) => waiting().map(Err),
+            Ok(true) => Some(Ok(())),
+            Err(error) => Some(Err(Error::io("lock", path, &error))),
+        });
+        locked.transpose()?;
+        Ok(files::is_at(&file, path).then_some(Self { file }))
     }
 
     /// The lock as the stdin of a program that continues when this process is killed: it keeps the

@@ -173,6 +173,6 @@ impl Instance {
             ("own_words", self.own_words.into()),
             ("on_demand", self.on_demand.into()),
         ]);
-        files::write_private(&paths.instance, &value.pretty())
+        files::write_private(&paths.instance, value.pretty())
     }
 }

@@ -5,10 +5,9 @@ use crate::error::{Error, Kind};
 use crate::log::Log;
 use crate::system::files;
 pub(crate) use crate::system::lock::Lock;
-use crate::system::lock::{Missing, Mode, try_dir};
+use crate::system::lock::{Mode, try_dir};
 use crate::text::sanitized;
 use std::fs::File;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -34,8 +33,10 @@ pub(crate) fn lock(
     log: &Log,
 ) -> Result<Lock, Error> {
     let make_dir = || files::private_dir(&paths.dir);
-    let lock = take(paths, name, command, Missing::Made(&make_dir), wait, log)?;
-    lock.ok_or_else(|| Error::io("lock", &paths.lock, &ErrorKind::NotFound.into()))
+    let mut waiting = waiting(paths, name, wait, log);
+    let mut lock = Lock::take(&paths.lock, Mode::Exclusive, &make_dir, &mut waiting)?;
+    sign(&mut lock, command);
+    Ok(lock)
 }
 
 /// Takes the lock of the VM like [`lock`], but makes nothing: `None` when the lock's file or its
@@ -47,19 +48,18 @@ pub(crate) fn lock_if_there(
     wait: Duration,
     log: &Log,
 ) -> Result<Option<Lock>, Error> {
-    take(paths, name, command, Missing::Nothing, wait, log)
+    let mut waiting = waiting(paths, name, wait, log);
+    let mut lock = Lock::take_existing(&paths.lock, Mode::Exclusive, &mut waiting)?;
+    if let Some(lock) = &mut lock {
+        sign(lock, command);
+    }
+    Ok(lock)
 }
 
-fn take(
-    paths: &Paths,
-    name: &str,
-    command: &str,
-    missing: Missing,
-    wait: Duration,
-    log: &Log,
-) -> Result<Option<Lock>, Error> {
+/// Names the holder after a moment, and ends the wait after `wait`.
+fn waiting(paths: &Paths, name: &str, wait: Duration, log: &Log) -> impl FnMut() -> Option<Error> {
     let (begin, mut has_noted) = (Instant::now(), false);
-    let mut waiting = || {
+    move || {
         if !has_noted && begin.elapsed() >= PATIENCE.min(wait) {
             has_noted = true;
             log.note(&format!("waiting for {} of VM `{name}` to finish", holder(&paths.lock)));
@@ -70,12 +70,11 @@ fn take(
             let hint = format!("`qqmgr stop --force {name}` ends the VM all the same");
             Error::new(Kind::TimedOut, message).hint(hint)
         })
-    };
-    let mut lock = Lock::take(&paths.lock, Mode::Exclusive, missing, &mut waiting)?;
-    if let Some(lock) = &mut lock {
-        lock.sign(&format!("`{command}` (pid {})", std::process::id()));
     }
-    Ok(lock)
+}
+
+fn sign(lock: &mut Lock, command: &str) {
+    lock.sign(&format!("`{command}` (pid {})", std::process::id()));
 }
 
 /// Takes the lock in the file `path` for `who` without waiting, or returns the name of its holder.
@@ -85,12 +84,10 @@ pub(super) fn now(path: &Path, who: &str) -> Result<Result<Lock, String>, Error>
         is_held = true;
         Some(Error::failed("another process has the lock"))
     };
-    let taken = Lock::take(path, Mode::Exclusive, Missing::Made(&|| Ok(())), &mut waiting);
-    match taken {
+    match Lock::take(path, Mode::Exclusive, &|| Ok(()), &mut waiting) {
         Err(_) if is_held => Ok(Err(holder(path))),
         Err(error) => Err(error),
-        Ok(None) => Err(Error::io("lock", path, &ErrorKind::NotFound.into())),
-        Ok(Some(mut lock)) => {
+        Ok(mut lock) => {
             lock.sign(who);
             Ok(Ok(lock))
         }
@@ -110,14 +107,13 @@ pub(crate) fn discard(lock: Lock, paths: &Paths) -> Result<(), Error> {
 /// Marks the VM as in use, until it is dropped or the process ends. There can be any number of
 /// these. They are taken and checked under the VM's lock.
 pub(crate) struct Use {
-    _lock: Option<Lock>,
+    _lock: Lock,
 }
 
 impl Use {
     pub(crate) fn new(paths: &Paths, _held: &Lock) -> Result<Self, Error> {
         // Only `is_over` has this lock exclusively, and only for a moment.
-        let made = Missing::Made(&|| Ok(()));
-        let lock = Lock::take(&paths.users, Mode::Shared, made, &mut || None)?;
+        let lock = Lock::take(&paths.users, Mode::Shared, &|| Ok(()), &mut || None)?;
         Ok(Self { _lock: lock })
     }
 
@@ -127,7 +123,7 @@ impl Use {
         let deadline = Instant::now() + END_WAIT;
         let mut waiting =
             || (Instant::now() >= deadline).then(|| Error::failed("the VM is in use"));
-        Lock::take(&paths.users, Mode::Exclusive, Missing::Nothing, &mut waiting).is_ok()
+        Lock::take_existing(&paths.users, Mode::Exclusive, &mut waiting).is_ok()
     }
 }
 

@@ -117,7 +117,7 @@ pub(crate) fn sources() -> Vec<Source> {
     let files = rust_files("src").into_iter().filter(|(name, _)| !name.contains("tests"));
     files
         .map(|(name, text)| {
-            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap().to_string();
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap().to_string();
             Source { name, code }
         })
         .collect()

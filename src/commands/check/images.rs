@@ -8,7 +8,7 @@ use crate::config::declared::Declared;
 use crate::config::image::Image;
 use crate::error::Error;
 use crate::image::build::obstacles;
-use crate::image::look::look;
+use crate::image::inspection::inspect;
 use crate::image::state::State;
 use crate::source::Problem;
 use std::path::PathBuf;
@@ -48,8 +48,7 @@ fn of_image(config: &Config, image: &Image) -> (Vec<Problem>, Option<Problem>) {
 
 fn look_at(config: &Config, image: &Image) -> Result<(Vec<Problem>, Option<Problem>), Error> {
     let declared = Declared::new(config, image)?;
-    let paths = config.image_paths(&declared.name)?;
-    let (look, name) = (look(config, &declared, &paths), &declared.name);
+    let (look, name) = (inspect(config, &declared), &declared.name);
     let warning = |message: String, hint: String| Problem::new(declared.span, message).hint(hint);
     let builds = format!("`start` builds it, and so does `qqmgr img build {name}`");
     let warning = match look.state() {
@@ -65,7 +64,7 @@ fn look_at(config: &Config, image: &Image) -> Result<(Vec<Problem>, Option<Probl
             Some(warning(message, builds))
         }
     };
-    let errors = if look.is_whole() { Vec::new() } else { obstacles(config, &declared, &paths) };
+    let errors = if look.is_whole() { Vec::new() } else { obstacles(config, &declared) };
     // The warning says that the image will be built, so it is left out if that is impossible.
     Ok(if errors.is_empty() { (errors, warning) } else { (errors, None) })
 }

@@ -3,8 +3,9 @@
 use crate::commands::images::{users, users_of};
 use crate::config::Config;
 use crate::config::declared::Declared;
+use crate::config::image::DISK;
 use crate::error::Error;
-use crate::image::look::look;
+use crate::image::inspection::inspect;
 use crate::json::Value;
 use crate::report::{
     Align::{Left, Right},
@@ -32,11 +33,11 @@ pub(super) fn run(config: &Config, quiet: bool) -> Result<Report, Error> {
         let paths = config.image_paths(&name)?;
         let image = config.images().iter().find(|image| image.name == name);
         let declared = image.map(|image| Declared::new(config, image)).transpose()?;
-        let look = declared.map(|declared| look(config, &declared, &paths));
+        let look = declared.map(|declared| inspect(config, &declared));
         let state = look.as_ref().map(|look| look.state().name());
         let changed = look.map(|look| look.changed).unwrap_or_default();
         let used_by = users_of(&users, &paths.disk);
-        let disk = paths.dir.join(paths.disk.file_name().unwrap_or_default());
+        let disk = paths.file(DISK);
         let virtual_bytes = format::disk(&disk).map(|header| header.virtual_bytes);
         // The space that the disk takes up, without its base.
         let real_bytes = disk.metadata().ok().map(|metadata| metadata.blocks() * 512);

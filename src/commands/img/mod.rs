@@ -3,19 +3,21 @@
 mod list;
 
 use super::confirm::{self, YES};
-use super::images::{users, users_of};
+use super::images::{users, users_of, warn};
 use super::list::QUIET;
 use crate::cli::flag::Flag;
 use crate::cli::spec::{Count, Operand};
 use crate::cli::{Args, Command, usage_of};
 use crate::config::Config;
 use crate::config::declared::Declared;
+use crate::config::image::KEY;
 use crate::config::values::is_image_name;
 use crate::error::Error;
-use crate::image::build::{self, reachable};
+use crate::image::build;
+use crate::image::change::reachable;
 use crate::image::context::Context;
 use crate::image::fetch::PATIENCE_DEFAULT;
-use crate::image::look::look;
+use crate::image::inspection::inspect;
 use crate::report::{Outcome, Report};
 use std::time::Duration;
 
@@ -150,23 +152,19 @@ fn check_unused(context: &Context, name: &str) -> Result<(), Error> {
 
 fn build(context: &Context, name: &str) -> Outcome {
     let declared = declared(context, name)?;
-    let paths = context.config.image_paths(name)?;
-    let before = look(context.config, &declared, &paths);
-    if before.grows {
+    let disk = &declared.paths.disk;
+    if inspect(context.config, &declared).grows {
         check_unused(context, name)?;
     }
     let made = build::build(context, &declared)?;
-    let look = look(context.config, &declared, &paths);
-    if let Some((warning, hint)) = look.warning(name) {
-        context.log.note(&format!("warning: {warning}"));
-        context.log.note(&format!("hint: {hint}"));
-    }
+    let look = inspect(context.config, &declared);
+    warn(&look, context, name);
     let what = if made { "built" } else { "is there already" };
     Ok(Report::of(
-        format!("{name} {what}: {}\n", paths.disk.display()),
+        format!("{name} {what}: {}\n", disk.display()),
         [
             ("name", name.into()),
-            ("path", paths.disk.as_path().into()),
+            ("path", disk.into()),
             ("built", made.into()),
             ("changed", look.changed.iter().copied().collect()),
         ],
@@ -176,11 +174,11 @@ fn build(context: &Context, name: &str) -> Outcome {
 /// Reports where the files for QEMU are.
 fn path(context: &Context, name: &str) -> Outcome {
     let declared = declared(context, name)?;
-    let paths = context.config.image_paths(name)?;
+    let paths = &declared.paths;
     if paths.dir.exists() {
-        reachable(&paths)?;
+        reachable(paths)?;
     }
-    let key = declared.has_own_key().then_some(paths.key.as_path());
+    let key = declared.has_own_key().then(|| paths.file(KEY));
     let seed = declared.seed.is_some().then_some(paths.seed.as_path());
     Ok(Report::of(
         format!("{}\n", paths.disk.display()),
@@ -188,7 +186,7 @@ fn path(context: &Context, name: &str) -> Outcome {
             ("name", name.into()),
             ("path", paths.disk.as_path().into()),
             ("seed", seed.into()),
-            ("key", key.into()),
+            ("key", key.as_ref().into()),
         ],
     ))
 }
@@ -197,9 +195,9 @@ fn reset(context: &Context, name: &str) -> Outcome {
     let declared = declared(context, name)?;
     check_unused(context, name)?;
     build::reset(context, &declared)?;
-    let disk = context.config.image_paths(name)?.disk;
+    let disk = &declared.paths.disk;
     let text = format!("{name} is as new: {}\n", disk.display());
-    Ok(Report::of(text, [("name", name.into()), ("path", disk.as_path().into())]))
+    Ok(Report::of(text, [("name", name.into()), ("path", disk.into())]))
 }
 
 /// Removes an image, even one that is no longer declared.

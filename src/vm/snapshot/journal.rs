@@ -66,7 +66,7 @@ impl Journal {
             ("disks", self.disks.iter().map(|disk| Value::from(disk.as_path())).collect()),
             ("job", self.job.as_deref().into()),
         ]);
-        files::write_private(&paths.snapshot, &value.pretty())
+        files::write_private(&paths.snapshot, value.pretty())
     }
 
     /// Removes the journal, when nothing is half done.

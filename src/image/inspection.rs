@@ -1,18 +1,17 @@
-//! Looks at the files of an image: which are there, and whether they are as declared now.
+//! Inspects the files of an image: which are there, and whether they are as declared now.
 
 use super::bases;
-use super::names::{self, DISK, KEY, PUBLIC_KEY, SEED};
 use super::record::{Record, SIZE};
 use super::state::State;
 use crate::config::Config;
 use crate::config::declared::Declared;
-use crate::config::image::ImagePaths;
+use crate::config::image::{DISK, KEY, PUBLIC_KEY, RECORD, SEED};
 use crate::vm::format;
 use std::path::PathBuf;
 
 /// The state of an image's files.
 #[derive(Debug)]
-pub(crate) struct Look {
+pub(crate) struct Inspection {
     /// The names of the files that have to be made; making them loses nothing.
     pub(crate) missing: Vec<&'static str>,
     /// The file that the disk is based on, as its header says.
@@ -27,40 +26,47 @@ pub(crate) struct Look {
     pub(crate) grows: bool,
 }
 
-/// Looks at the files of an image, and changes none.
-pub(crate) fn look(config: &Config, declared: &Declared, paths: &ImagePaths) -> Look {
-    let dir = &paths.dir;
+/// Inspects the files of an image, and changes none.
+pub(crate) fn inspect(config: &Config, declared: &Declared) -> Inspection {
+    let paths = &declared.paths;
     let needs = [
         (DISK, true),
         (SEED, declared.seed.is_some()),
         (KEY, declared.has_own_key()),
         (PUBLIC_KEY, declared.has_own_key()),
     ];
-    let missing = needs.iter().filter(|(name, needed)| *needed && !dir.join(name).is_file());
+    let missing = needs.iter().filter(|(name, needed)| *needed && !paths.file(name).is_file());
     let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
     if missing.contains(&DISK) {
         let changed = Vec::new();
-        return Look { missing, base: None, lost_base: None, moves: false, changed, grows: false };
+        return Inspection {
+            missing,
+            base: None,
+            lost_base: None,
+            moves: false,
+            changed,
+            grows: false,
+        };
     }
     let record = Record::read(paths);
     let mut changed = match &record {
-        Some(record) => record.differs(&Record::of(config, declared, paths)),
-        None => vec![names::RECORD],
+        Some(record) => record.differs(&Record::now(config, declared)),
+        None => vec![RECORD],
     };
     // Without the public key, the data for cloud-init is not known.
     if declared.has_own_key() && missing.contains(&PUBLIC_KEY) {
         changed.retain(|key| *key != "cloud_init");
     }
-    let header = format::disk(&dir.join(DISK)).unwrap_or_default();
+    let header = format::disk(&paths.file(DISK)).unwrap_or_default();
     let base = header.backing.map(PathBuf::from);
     let is_larger = |(size, _)| size >= header.virtual_bytes && header.virtual_bytes > 0;
     let grows = changed.contains(&SIZE) && declared.size.is_some_and(is_larger);
     let moves = base.as_deref().is_some_and(bases::must_move);
     let lost_base = base.clone().filter(|file| !file.exists());
-    Look { missing, base, lost_base, moves, changed, grows }
+    Inspection { missing, base, lost_base, moves, changed, grows }
 }
 
-impl Look {
+impl Inspection {
     pub(crate) fn state(&self) -> State {
         match self {
             Self { missing, .. } if missing.contains(&DISK) => State::Missing,
