@@ -266,7 +266,7 @@ fn hint_json(hint: Option<&str>) -> Value {
 pub(crate) struct Style(&'static str);
 
 /// The style of stderr, which other programs write to as well.
-const STDERR: Style = Style("qqmgr: ");
+pub(crate) const STDERR: Style = Style("qqmgr: ");
 /// The style of a result that the user asked for: no prefix.
 pub(crate) const STDOUT: Style = Style("");
 

@@ -46,10 +46,19 @@ impl Log {
 
     /// Writes a line with or without `--verbose`. A closed stderr is no reason to stop.
     pub(crate) fn note(&self, text: &str) {
-        let vm = self.vm.as_deref().map(|name| format!("{name}: ")).unwrap_or_default();
+        let (vm, text) = (self.vm(), hint::complete(text));
+        self.write(&format!("qqmgr: {vm}{text}\n"));
+    }
+
+    /// Writes lines as they are.
+    pub(crate) fn write(&self, lines: &str) {
         let clear = if self.live { CLEAR_LINE } else { "" };
-        let text = hint::complete(text);
-        let _ = writeln!(std::io::stderr(), "{clear}qqmgr: {vm}{text}");
+        let _ = write!(std::io::stderr(), "{clear}{lines}");
+    }
+
+    /// The text in front of each message: the VM, when the command acts on several.
+    pub(crate) fn vm(&self) -> String {
+        self.vm.as_deref().map(|name| format!("{name}: ")).unwrap_or_default()
     }
 
     /// Writes the progress line of a wait over the last one, only on a terminal.

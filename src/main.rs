@@ -21,6 +21,7 @@ mod linux;
 mod log;
 mod lookup;
 mod out;
+mod pasted;
 mod png;
 mod ps;
 mod reading;

@@ -7,12 +7,26 @@
 use crate::source::{Problem, Span};
 use crate::template::{Lookup, RENDERED_BYTES_MAX, Template, placeholder_at};
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Word {
     pub(crate) text: String,
     /// The span that an error about the word points at.
     pub(crate) span: Span,
+    /// The places in the text of characters that a shell would not take literally: unquoted ones,
+    /// `$` and `` ` `` in double quotes, and a blank that a backslash quotes at the end of a line.
+    pub(crate) special: Vec<usize>,
 }
+
+impl Word {
+    /// A word in which a shell sees nothing special.
+    pub(crate) fn plain(text: impl Into<String>, span: Span) -> Self {
+        Self { text: text.into(), span, special: Vec::new() }
+    }
+}
+
+/// The characters that have a meaning in a shell and none here.
+const UNQUOTED: &str = "#|;&<>$`~";
+const IN_DOUBLE_QUOTES: &str = "$`";
 
 pub(crate) fn split(template: &Template, lookup: Lookup) -> Result<Vec<Word>, Problem> {
     let mut splitter = Splitter::default();
@@ -78,10 +92,20 @@ impl Splitter {
                         return Err(Problem::new(span, "there is nothing after the backslash"));
                     }
                     let (stands_for, taken) = escaped(next, quote.is_some());
-                    if let Some(c) = stands_for {
-                        self.push(c.encode_utf8(&mut [0; 4]), template, start);
-                    }
                     at += taken;
+                    let rest = &template.text[at..];
+                    let ends_line = rest.is_empty() || rest.starts_with('\n');
+                    match stands_for {
+                        Some(blank @ (' ' | '\t')) if ends_line => {
+                            self.push_special(blank, template, start);
+                        }
+                        Some(c) => self.push(c.encode_utf8(&mut [0; 4]), template, start),
+                        None => {}
+                    }
+                }
+                (None, _) if UNQUOTED.contains(c) => self.push_special(c, template, start),
+                (Some(('"', _)), _) if IN_DOUBLE_QUOTES.contains(c) => {
+                    self.push_special(c, template, start);
                 }
                 _ => self.push(c.encode_utf8(&mut [0; 4]), template, start),
             }
@@ -107,9 +131,18 @@ impl Splitter {
     fn push(&mut self, text: &str, template: &Template, at: usize) {
         let word = self.current.get_or_insert_with(|| {
             let span = (template.place)(Span { start: at, end: at });
-            Word { text: String::new(), span }
+            Word { span, ..Word::default() }
         });
         word.text.push_str(text);
+    }
+
+    /// Adds a character that means something else to a shell.
+    fn push_special(&mut self, c: char, template: &Template, at: usize) {
+        self.push("", template, at);
+        if let Some(word) = &mut self.current {
+            word.special.push(word.text.len());
+            word.text.push(c);
+        }
     }
 
     /// Ends the word, if there is one, before byte `at` of the template.

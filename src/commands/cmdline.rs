@@ -3,7 +3,7 @@
 use super::images::make_reachable;
 use super::start::ARGS;
 use super::start::changes::options;
-use super::start::plan::{StartOptions, check_arguments, injected, likely_port, own_argv};
+use super::start::plan::{StartOptions, check_arguments, injected, likely_port, own_words};
 use super::target::Target;
 use crate::cli::Command;
 use crate::cli::spec;
@@ -31,7 +31,8 @@ pub(super) fn run(target: &Target) -> Outcome {
     let chosen = chosen.filter(|_| vm.port == SshPort::Auto);
     let port = chosen.or_else(|| likely_port(config, vm));
     let start = StartOptions::of(target.args);
-    let mut argv = own_argv(target, vm, &start, port)?;
+    let (mut argv, warnings) = own_words(target, vm, &start, port)?;
+    target.warn(&warnings);
     argv.extend(injected(target, vm)?);
     let choices = Choices { ssh_port: port, set: &start.set };
     make_reachable(config, vm, &choices)?;

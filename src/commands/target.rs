@@ -4,8 +4,9 @@ use crate::cli::Args;
 use crate::config::Config;
 use crate::config::values::{SshPort, is_vm_name};
 use crate::config::vm::Vm;
-use crate::error::Error;
+use crate::error::{Error, STDERR};
 use crate::log::Log;
+use crate::source::Problem;
 use crate::system::files;
 use crate::vm::state::State;
 use crate::vm::visible;
@@ -69,6 +70,17 @@ impl<'a> Target<'a> {
         match port_of(record.as_ref(), self.config.find_vm(&self.name)) {
             Some(SshPort::None) => Err(no_ssh(&self.name)),
             _ => Ok(()),
+        }
+    }
+
+    /// Writes warnings about places in the configuration to standard error.
+    pub(super) fn warn(&self, warnings: &[Problem]) {
+        let source = &self.config.source;
+        for warning in warnings {
+            let mut shown = warning.clone();
+            shown.message.insert_str(0, &self.log.vm());
+            let place = (source.as_ref(), source.position(warning.span.start));
+            self.log.write(&STDERR.problem("warning", &shown, place));
         }
     }
 

@@ -7,13 +7,22 @@ use super::scope::{Choices, Scope, no_port};
 use super::vm::{SSH_KEYS, Vm};
 use super::{Config, ssh_options};
 use crate::error::Error;
+use crate::pasted::Pasted;
 use crate::source::{Problem, Span};
 use crate::template::Template;
 use crate::toml::{Kind, Value};
 use crate::words::{self, Word};
 
-/// The QEMU binary, and the words of `cmd`, placeholders replaced.
-pub(crate) type Invocation = (String, Vec<Word>);
+/// The command line of a VM, placeholders replaced.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    /// The QEMU binary.
+    pub(crate) bin: String,
+    /// The words of `cmd`, as QEMU gets them.
+    pub(crate) words: Vec<Word>,
+    pub(crate) pasted: Pasted,
+}
+
 /// An ssh option, placeholders replaced: its name and its values.
 pub(crate) type SshSetting = (String, Vec<String>);
 
@@ -49,15 +58,16 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
         self.choices.set.iter().try_for_each(|(name, _)| self.scope.check_set(name, &asked))
     }
 
-    /// The QEMU binary, and the words of `cmd`, placeholders replaced. A name that is set and is
-    /// not a variable is a usage error.
+    /// The command line of the VM. A name that is set and is not a variable is a usage error.
     pub(crate) fn command(&self) -> Result<Invocation, Error> {
         self.check_set()?;
-        let (command, problems) = self.examine();
+        let (command, mut problems) = self.examine();
+        problems.extend_from_slice(&command.pasted.errors);
         self.config.checked(problems, command)
     }
 
-    /// The command line of the VM, as far as it has no problems, and all problems.
+    /// The command line of the VM, as far as it has no problems, and all problems but those of
+    /// pasted words.
     pub(crate) fn examine(&self) -> (Invocation, Vec<Problem>) {
         let mut problems = Problems::default();
         let bin = match self.bin() {
@@ -73,14 +83,16 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
             problems
                 .add(problem.hint("`cmd` has QEMU's arguments: a list of strings, or one string"));
         }
-        let mut words = Vec::new();
+        let (mut words, mut pasted) = (Vec::new(), Pasted::default());
         for string in cmd.into_iter().flatten() {
             let place = string.places(&self.config.source.text);
             let template = Template { text: string.as_str().unwrap_or_default(), place: &place };
             let split = words::split(&template, &mut |placeholder| self.scope.value(placeholder));
-            words.extend(problems.keep(split).unwrap_or_default());
+            let split = problems.keep(split).unwrap_or_default();
+            pasted.read(&self.config.source, string.span, &split);
+            words.extend(split);
         }
-        ((bin, words), problems.0)
+        (Invocation { bin, words, pasted }, problems.0)
     }
 
     /// The place where the file says which QEMU this VM runs, if it does.

@@ -15,7 +15,7 @@ fn config(text: &str) -> Config {
 /// The words of the VM `vm`, or the errors.
 fn words(config: &Config, choices: &Choices) -> Result<String, String> {
     let vm = config.vm("vm").map_err(|error| error.text())?;
-    let (_, words) = Resolver::new(config, vm, choices).command().map_err(|error| error.text())?;
+    let words = Resolver::new(config, vm, choices).command().map_err(|error| error.text())?.words;
     Ok(words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join("|"))
 }
 

@@ -124,9 +124,7 @@ mod tests {
 
     #[test]
     fn reserved_options_are_refused_with_one_dash_and_two() {
-        let check_one = |text: &str| {
-            check(&[Word { text: text.into(), span: Span { start: 3, end: 9 } }], "here")
-        };
+        let check_one = |text: &str| check(&[Word::plain(text, Span { start: 3, end: 9 })], "here");
         for text in ["-pidfile", "--pidfile", "-qmp", "--monitor", "-daemonize"] {
             let problem = check_one(text).unwrap_err();
             assert_eq!(problem.message, format!("`{text}` cannot be used here"));

@@ -66,18 +66,23 @@ pub(crate) fn forwards(arguments: &[Argument]) -> Vec<Forward> {
     forwards
 }
 
-/// The arguments that define networks, each with its keys.
+/// The arguments that define networks, each with its keys, as far as they are known.
 pub(crate) fn networks(arguments: &[Argument]) -> impl Iterator<Item = (&Argument, Pairs)> {
     let is_network = |name: &str| ["netdev", "nic", "net"].contains(&name);
     arguments
         .iter()
-        .filter(move |argument| is_network(&argument.name))
+        .filter(move |argument| is_network(&argument.name) && !argument.is_expanded)
         .map(|argument| (argument, Pairs::parse(&argument.value, "type")))
 }
 
-/// Whether another program may forward ports that are in no argument.
+/// Whether ports may be forwarded that are in no argument: by another program, by a file of
+/// arguments, or by what a shell would put there.
 pub(crate) fn is_left_to_others(arguments: &[Argument]) -> bool {
-    networks(arguments).any(|(_, pairs)| OUTSIDE.iter().any(|kind| pairs.get("type") == Some(kind)))
+    let may_forward = |name: &str| ["", "netdev", "nic", "net"].contains(&name);
+    arguments.iter().any(|argument| {
+        argument.name == "readconfig" || argument.is_expanded && may_forward(&argument.name)
+    }) || networks(arguments)
+        .any(|(_, pairs)| OUTSIDE.iter().any(|kind| pairs.get("type") == Some(kind)))
 }
 
 /// Whether QEMU forwards this port of 127.0.0.1, or another program may do so.

@@ -47,7 +47,8 @@ pub(crate) fn named(arguments: &[Argument]) -> impl Iterator<Item = (Named, Span
         let path = image.file()?.to_string();
         Some((Named { path, is_dir: false, written: image.written }, word))
     });
-    let others = arguments.iter().filter_map(|argument| Some((other(argument)?, argument.span)));
+    let known = arguments.iter().filter(|argument| !argument.is_expanded);
+    let others = known.filter_map(|argument| Some((other(argument)?, argument.span)));
     images.chain(others)
 }
 
@@ -55,7 +56,7 @@ pub(crate) fn named(arguments: &[Argument]) -> impl Iterator<Item = (Named, Span
 pub(crate) fn images(arguments: &[Argument]) -> Vec<(Image, Span)> {
     let is_kept = arguments.iter().any(|argument| argument.name == "snapshot");
     let mut images = Vec::new();
-    for argument in arguments {
+    for argument in arguments.iter().filter(|argument| !argument.is_expanded) {
         for mut image in images_of(argument, arguments) {
             image.written &= !is_kept;
             images.push((image, argument.span));
@@ -110,7 +111,7 @@ fn other(argument: &Argument) -> Option<Named> {
     };
     let path = match argument.name.as_str() {
         "fsdev" | "virtfs" => of("fsdriver", "local", "path"),
-        "kernel" | "dtb" => Some(value.to_string()),
+        "kernel" | "dtb" | "readconfig" => Some(value.to_string()),
         // With a comma it may be the list of modules of a multiboot kernel.
         "initrd" if !value.contains(',') => Some(value.to_string()),
         // A name without a slash is also searched for in QEMU's own directories.
@@ -187,7 +188,7 @@ mod tests {
     use crate::words::Word;
 
     fn read(line: &str) -> Vec<String> {
-        let words = line.split(' ').map(|text| Word { text: text.into(), span: Span::default() });
+        let words = line.split(' ').map(|text| Word::plain(text, Span::default()));
         let shown = |image: Image| {
             let written = if image.written { "rw" } else { "ro" };
             let file = image.file().unwrap_or("no file");

@@ -2,6 +2,7 @@
 //! most of their values. Pure; does not know what an option means.
 
 use crate::json;
+use crate::pasted;
 use crate::source::Span;
 use crate::words::Word;
 
@@ -24,27 +25,31 @@ pub(crate) struct Argument {
     pub(crate) value: String,
     /// The place of the value, or of the option if it has no value.
     pub(crate) span: Span,
+    /// Whether a shell would put something else in place of a part of the value, so that rules
+    /// cannot judge it.
+    pub(crate) is_expanded: bool,
 }
 
 /// Parses words into arguments. One dash or two begin a name; a word without a dash is an operand.
 pub(crate) fn arguments(words: Vec<Word>) -> Vec<Argument> {
     let mut arguments = Vec::new();
     let mut words = words.into_iter();
-    while let Some(Word { text, span }) = words.next() {
-        let Some(name) = name(&text).map(str::to_string) else {
-            arguments.push(Argument { name: String::new(), value: text, span });
-            continue;
+    while let Some(word) = words.next() {
+        let (name, value) = match name(&word.text).map(str::to_string) {
+            Some(name) if takes_value(&word.text) => (name, words.next()),
+            Some(name) => (name, None),
+            None => (String::new(), Some(word.clone())),
         };
-        let value = if takes_value(&text) { words.next() } else { None };
-        let value = value.unwrap_or(Word { text: String::new(), span });
-        arguments.push(Argument { name, value: value.text, span: value.span });
+        let value = value.unwrap_or(Word::plain("", word.span));
+        let is_expanded = pasted::is_expanded(&value);
+        arguments.push(Argument { name, value: value.text, span: value.span, is_expanded });
     }
     arguments
 }
 
 /// Parses a command line that begins with the program. The places of its words are not known.
 pub(crate) fn arguments_of<'a>(argv: impl IntoIterator<Item = &'a str>) -> Vec<Argument> {
-    let word = |text: &str| Word { text: text.to_string(), span: Span::default() };
+    let word = |text: &str| Word::plain(text, Span::default());
     arguments(argv.into_iter().skip(1).map(word).collect())
 }
 
@@ -149,10 +154,10 @@ mod tests {
     use super::*;
 
     fn read(line: &str) -> Vec<(String, String, usize)> {
-        let words = line.split(' ').zip(0..).map(|(text, number)| Word {
-            text: text.into(),
-            span: Span { start: number, end: number },
-        });
+        let words = line
+            .split(' ')
+            .zip(0..)
+            .map(|(text, number)| Word::plain(text, Span { start: number, end: number }));
         let arguments = arguments(words.collect()).into_iter();
         arguments.map(|one| (one.name, one.value, one.span.start)).collect()
     }

@@ -20,6 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("toml", &["source"]),
     ("template", &["source"]),
     ("words", &["source", "template"]),
+    ("pasted", &["source", "words"]),
     ("hint", &["text"]),
     ("error", &["hint", "json", "source"]),
     ("linux", &[]),
@@ -53,8 +54,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("redraw", &["error", "out", "system"]),
     ("png", &[]),
     ("cli", &["error", "json", "log", "text"]),
-    ("config", &["cli", "error", "log", "source", "system", "template", "text", "toml", "words"]),
-    ("vm", &["error", "json", "linux", "log", "ps", "source", "system", "text", "wait", "words"]),
+    (
+        "config",
+        &["cli", "error", "log", "pasted", "source", "system", "template", "text", "toml", "words"],
+    ),
+    (
+        "vm",
+        &[
+            "error", "json", "linux", "log", "pasted", "ps", "source", "system", "text", "wait",
+            "words",
+        ],
+    ),
     ("image", &["config", "error", "json", "log", "source", "system", "text", "vm"]),
     (
         "ssh",
@@ -64,8 +74,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         "commands",
         &[
             "cli", "config", "error", "glob", "hint", "image", "json", "linux", "log", "out",
-            "png", "redraw", "report", "source", "ssh", "system", "terminal", "text", "vm",
-            "words",
+            "pasted", "png", "redraw", "report", "source", "ssh", "system", "terminal", "text",
+            "vm", "words",
         ],
     ),
     ("main", &["cli", "commands", "error", "hint", "json", "out", "report"]),

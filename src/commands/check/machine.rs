@@ -32,7 +32,7 @@ pub(super) fn kvm(arguments: &[Argument], usable: &dyn Fn() -> io::Result<()>) -
 /// as well (`configure_accelerators` of system/vl.c).
 fn only_kvm(arguments: &[Argument]) -> Option<(Span, &'static str)> {
     let (mut by_option, mut by_machine) = (Vec::new(), Vec::new());
-    for Argument { name, value, span } in arguments {
+    for Argument { name, value, span, .. } in arguments {
         let accel = |implied| Pairs::parse(value, implied).get("accel").map(str::to_string);
         let of_machine = match name.as_str() {
             "accel" => {
@@ -64,8 +64,7 @@ mod tests {
 
     fn asked(line: &str, error: ErrorKind) -> Option<(usize, String, String)> {
         let words = line.split(' ').zip(0..);
-        let word =
-            |(text, at): (&str, _)| Word { text: text.into(), span: Span { start: at, end: at } };
+        let word = |(text, at): (&str, _)| Word::plain(text, Span { start: at, end: at });
         let problem = kvm(&arguments(words.map(word).collect()), &|| Err(error.into()))?;
         Some((problem.span.start, problem.message, problem.hint.unwrap_or_default()))
     }

@@ -65,6 +65,7 @@ pub(super) fn run(args: &Args) -> Outcome {
         findings.add(Severity::Error, vm, files::missing(&config, arguments, &made));
         images::add(&config, subject, &mut findings);
         findings.add(Severity::Error, vm, machine::kvm(arguments, &kvm::usable));
+        findings.add(Severity::Warning, vm, subject.warnings.clone());
         findings.add(Severity::Warning, vm, machine::serial(arguments));
         findings.add(Severity::Warning, vm, network::problems(&config.source, subject));
         let choices = Choices { ssh_port: subject.ssh_port, ..Choices::default() };

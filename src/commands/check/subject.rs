@@ -3,7 +3,7 @@
 use super::super::start::plan::likely_port;
 use crate::config::Config;
 use crate::config::image::Image;
-use crate::config::resolve::Resolver;
+use crate::config::resolve::{Invocation, Resolver};
 use crate::config::scope::Choices;
 use crate::config::vm::Vm;
 use crate::source::{Problem, Span};
@@ -20,6 +20,8 @@ pub(super) struct Subject<'a> {
     pub(super) by_port: bool,
     pub(super) arguments: Vec<Argument>,
     pub(super) images: Vec<&'a Image>,
+    /// Words of `cmd` that are probably mistakes.
+    pub(super) warnings: Vec<Problem>,
 }
 
 impl<'a> Subject<'a> {
@@ -34,8 +36,9 @@ impl<'a> Subject<'a> {
         let ssh_port = likely_port(config, vm);
         let choices = Choices { ssh_port, ..Choices::default() };
         let resolver = Resolver::new(config, vm, &choices);
-        let ((bin, words), mut problems) = resolver.examine();
+        let (Invocation { bin, words, pasted }, mut problems) = resolver.examine();
         let is_whole = problems.is_empty();
+        problems.extend(pasted.errors);
         problems.extend(argv::problems(&words, "in `cmd`"));
         let by_port = match resolver.ssh_options() {
             Ok(options) => ssh_port.is_some() && ssh::is_by_port(&options),
@@ -50,7 +53,8 @@ impl<'a> Subject<'a> {
         if let Err(error) = launch::program(&bin, config.dir()) {
             problems.push(error.at(resolver.bin_place().unwrap_or(no_place)));
         }
-        let images = resolver.images();
-        (Some(Self { vm, ssh_port, by_port, arguments: arguments(words), images }), problems)
+        let (images, warnings) = (resolver.images(), pasted.warnings);
+        let arguments = arguments(pasted.words);
+        (Some(Self { vm, ssh_port, by_port, arguments, images, warnings }), problems)
     }
 }

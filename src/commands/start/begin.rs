@@ -145,10 +145,20 @@ impl<'a> Start<'a> {
                 {
                     refused.insert(port);
                 }
-                Err(Failed { error, .. }) => break error,
+                Err(Failed { error, .. }) => break self.explained(error),
             }
         };
         Err(not_started(paths, lock, failed))
+    }
+
+    /// Shows what is doubtful in the VM's words beside the error of a QEMU that did not come up.
+    fn explained(&self, error: Error) -> Error {
+        let warnings = self.plan.as_ref().map_or(&[][..], |plan| &plan.warnings);
+        self.target.warn(warnings);
+        match warnings.first() {
+            Some(warning) => error.hint(format!("perhaps because {}", warning.message)),
+            None => error,
+        }
     }
 
     /// Does everything that a start does except running QEMU, for a debugger that will run it, and

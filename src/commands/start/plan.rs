@@ -3,12 +3,13 @@
 use crate::cli::{Args, spec};
 use crate::commands::target::Target;
 use crate::config::Config;
-use crate::config::resolve::Resolver;
+use crate::config::resolve::{Invocation, Resolver};
 use crate::config::scope::Choices;
 use crate::config::values::SshPort;
 use crate::config::vm::Vm;
 use crate::error::{Error, Kind};
-use crate::source::Span;
+use crate::pasted::program_problem;
+use crate::source::{Problem, Span};
 use crate::ssh;
 use crate::vm::argv::{self, Features};
 use crate::vm::instance::Machine;
@@ -55,6 +56,8 @@ pub(crate) struct Plan {
     pub(crate) ssh_config: Option<String>,
     /// Whether ssh connects to a port of this host rather than to an address of the guest's own.
     pub(crate) reached_on_host: bool,
+    /// Words of `cmd` that are probably mistakes, for a QEMU that does not come up.
+    pub(super) warnings: Vec<Problem>,
 }
 
 impl Plan {
@@ -66,14 +69,14 @@ impl Plan {
     ) -> Result<Self, Error> {
         let Target { config, paths, .. } = target;
         let choices = Choices { ssh_port, set: &options.set };
-        let mut argv = own_argv(target, vm, options, ssh_port)?;
+        let (mut argv, warnings) = own_words(target, vm, options, ssh_port)?;
         let own_words = argv.len();
         argv.extend(injected(target, vm)?);
         let ssh_options = Resolver::new(config, vm, &choices).ssh_options()?;
         let reached_on_host = ssh::is_by_port(&ssh_options);
         let text = |port| ssh::config_text(&vm.name, &ssh_options, paths, port, config.dir());
         let ssh_config = ssh_port.map(text).transpose()?;
-        Ok(Self { argv, own_words, ssh_port, ssh_config, reached_on_host })
+        Ok(Self { argv, own_words, ssh_port, ssh_config, reached_on_host, warnings })
     }
 
     /// The program and the user's arguments.
@@ -130,23 +133,34 @@ pub(crate) fn own_argv(
     options: &StartOptions,
     ssh_port: Option<u16>,
 ) -> Result<Vec<OsString>, Error> {
+    own_words(target, vm, options, ssh_port).map(|(argv, _)| argv)
+}
+
+/// The words of [`own_argv`], and warnings about those of the configuration.
+pub(crate) fn own_words(
+    target: &Target,
+    vm: &Vm,
+    options: &StartOptions,
+    ssh_port: Option<u16>,
+) -> Result<(Vec<OsString>, Vec<Problem>), Error> {
     let config = target.config;
     let choices = Choices { ssh_port, set: &options.set };
-    let (bin, words) = Resolver::new(config, vm, &choices).command()?;
+    let Invocation { bin, words, pasted } = Resolver::new(config, vm, &choices).command()?;
     argv::check(&words, "in `cmd`").map_err(|problem| config.problem(problem))?;
     check_arguments(&options.arguments)?;
     let mut argv = vec![launch::program(&bin, config.dir())?.into_os_string()];
     argv.extend(words.into_iter().map(|word| OsString::from(word.text)));
     argv.extend(options.arguments.iter().cloned());
-    Ok(argv)
+    Ok((argv, pasted.warnings))
 }
 
 /// Refuses words after `--` that QEMU must not get, with a usage error.
 pub(crate) fn check_arguments(words: &[OsString]) -> Result<(), Error> {
     let words = words.iter();
-    let words =
-        words.map(|word| Word { text: word.to_string_lossy().into_owned(), span: Span::default() });
-    argv::check(&words.collect::<Vec<_>>(), "behind `--`").map_err(|problem| {
+    let words = words.map(|word| Word::plain(word.to_string_lossy(), Span::default()));
+    let words: Vec<Word> = words.collect();
+    let program = program_problem(&words, "the arguments behind `--` begin");
+    program.map_or_else(|| argv::check(&words, "behind `--`"), Err).map_err(|problem| {
         let error = Error::new(Kind::Usage, problem.message);
         problem.hint.into_iter().fold(error, Error::hint)
     })

@@ -1,0 +1,400 @@
+//! Finds the shell in a `cmd` that was pasted from a script: words that a shell would not pass on
+//! to QEMU, or not as they are. Pure.
+//!
+//! QEMU gets the words as they are written. What a shell would have made of them is for findings,
+//! each mistake once, and for the rules of `check`.
+
+use crate::source::{Problem, Source, Span};
+use crate::words::Word;
+
+/// Programs that run another one, before QEMU in a script.
+const WRAPPERS: &[&str] = &[
+    "chrt", "command", "doas", "env", "exec", "ionice", "nice", "nohup", "numactl", "setsid",
+    "stdbuf", "sudo", "taskset", "time",
+];
+/// The number of words of wrappers that may stand before QEMU.
+const LEADING_WORDS_MAX: usize = 16;
+/// Words that end a command.
+const SEPARATORS: &[&str] = &["&", "&&", ";", "|", "|&", "||"];
+/// The starts of words that redirect, behind a number; longer ones first.
+const REDIRECTIONS: &[&str] = &["&>>", "<<<", ">>", ">&", "<&", "&>", ">|", "<>", ">", "<"];
+/// The hint for output that would go elsewhere.
+const OUTPUT: &str = "leave it out: `qqmgr log` has QEMU's output, and `qqmgr serial` the guest's";
+const INPUT: &str = "leave it out: QEMU has no input";
+/// The number of characters of a word that a message repeats.
+const SHOWN_CHARS_MAX: usize = 40;
+
+/// The words of a `cmd` as a shell would have read them, and the mistakes in them.
+#[derive(Debug, Default)]
+pub(crate) struct Pasted {
+    /// The words that a shell would have passed on. Those that it would have expanded are as they
+    /// are written; [`is_expanded`] tells them.
+    pub(crate) words: Vec<Word>,
+    /// Mistakes that neither QEMU nor the guest can make sense of.
+    pub(crate) errors: Vec<Problem>,
+    /// Words that are probably mistakes.
+    pub(crate) warnings: Vec<Problem>,
+}
+
+/// A part of a word that a shell would replace.
+struct Expansion {
+    /// Its place in the text of the word.
+    start: usize,
+    kind: Expands,
+}
+
+/// The thing that an expansion stands for.
+enum Expands {
+    Variable(String),
+    /// The arguments of a script.
+    Arguments,
+    /// The output of a command; the character ends the command.
+    Output(char),
+    Home,
+}
+
+/// Whether a shell would put something else in place of a part of the word.
+pub(crate) fn is_expanded(word: &Word) -> bool {
+    !expansions(word).is_empty()
+}
+
+/// The number of words before the program, if these words run a virtual machine.
+pub(crate) fn program<'a>(words: impl Iterator<Item = &'a str>) -> Option<usize> {
+    let words: Vec<&str> = words.take(LEADING_WORDS_MAX).collect();
+    let at = words.iter().position(|word| is_qemu(word))?;
+    (at == 0 || is_wrapper(words[0])).then_some(at)
+}
+
+/// Whether a script's word runs the command behind it, or sets a variable for that.
+pub(crate) fn is_wrapper(word: &str) -> bool {
+    let is_name = |name: &str| !name.is_empty() && name_at(name).len() == name.len();
+    let assigns = word.split_once('=').is_some_and(|(name, _)| is_name(name));
+    assigns || WRAPPERS.contains(&base_name(word))
+}
+
+fn is_qemu(word: &str) -> bool {
+    let name = base_name(word);
+    let is_variable = word.starts_with('$') && word.to_ascii_lowercase().contains("qemu");
+    is_variable || name.starts_with("qemu-system-") || ["kvm", "qemu", "qemu-kvm"].contains(&name)
+}
+
+fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
+}
+
+/// The problem of words that begin with a program. `whose` has the words: "`cmd` begins".
+pub(crate) fn program_problem(words: &[Word], whose: &str) -> Option<Problem> {
+    let at = program(words.iter().map(|word| word.text.as_str()))?;
+    let texts: Vec<&str> = words[..=at].iter().map(|word| word.text.as_str()).collect();
+    let span = Span { start: words[0].span.start, end: words[at].span.end.max(words[0].span.end) };
+    let message = format!("{whose} with the program, `{}`", texts.join(" "));
+    let hint = "leave it out: `qemu` of the VM, or `bin` in `[qemu]`, names the program";
+    Some(Problem::new(span, message).hint(hint))
+}
+
+impl Pasted {
+    /// Reads the words of the next string of a `cmd`, whose literal is at `literal`.
+    pub(crate) fn read(&mut self, source: &Source, literal: Span, words: &[Word]) {
+        let mut at = 0;
+        if self.words.is_empty()
+            && let Some(before) = program(words.iter().map(|word| word.text.as_str()))
+        {
+            self.errors.extend(program_problem(words, "`cmd` begins"));
+            at = before + 1;
+        }
+        while let Some(word) = words.get(at) {
+            at += self.word(source, literal, word, &words[at + 1..]);
+        }
+    }
+
+    /// Reads a word, and returns the number of words that belong to it.
+    fn word(&mut self, source: &Source, literal: Span, word: &Word, next: &[Word]) -> usize {
+        if word.special.first() == Some(&0) && word.text.starts_with('#') {
+            let rest = &source.text[word.span.start..literal.end.max(word.span.end)];
+            let end = word.span.start + rest.find('\n').unwrap_or(rest.len());
+            let hint = "make `cmd` a list, with a string for each line, and put comments between";
+            self.warn(word.span, "`#` begins no comment inside a string of `cmd`", hint);
+            return 1 + next.iter().take_while(|word| word.span.start < end).count();
+        }
+        if SEPARATORS.contains(&word.text.as_str()) && word.special.len() == word.text.len() {
+            let hint = match word.text.as_str() {
+                "&" => "leave it out: `start` runs QEMU in the background",
+                "|" | "|&" => OUTPUT,
+                _ => "leave it out, with all that follows: `cmd` has the arguments of QEMU alone",
+            };
+            let message = format!("`{}` is an argument like any other in `cmd`", word.text);
+            self.warn(word.span, &message, hint);
+            return 1 + next.len();
+        }
+        if let Some(has_target) = redirection(word) {
+            let hint = if word.text.contains('<') { INPUT } else { OUTPUT };
+            // `>log 2>&1` is one mistake.
+            if self.warnings.iter().all(|other| other.hint.as_deref() != Some(hint)) {
+                let message = format!("`{}` redirects nothing in `cmd`", cut(&word.text));
+                self.warn(word.span, &message, hint);
+            }
+            return if has_target || next.is_empty() { 1 } else { 2 };
+        }
+        let expansions = expansions(word);
+        if !expansions.is_empty() {
+            let others = expansions.iter().map(|one| self.expanded(source, one, word, next));
+            let others = others.max().unwrap_or(0);
+            self.words.push(word.clone());
+            return 1 + others;
+        }
+        if let Some(text) = word.text.strip_suffix([' ', '\t'])
+            && word.special.last() == Some(&text.len())
+        {
+            let hint = "remove the blank, or both: a string may have several lines";
+            let message = "the backslash does not continue the line, with a blank behind it";
+            self.warn(word.span, message, hint);
+            self.words.extend((!text.is_empty()).then(|| Word::plain(text, word.span)));
+            return 1;
+        }
+        let Some((left, right)) = glued(source, literal, word) else {
+            self.words.push(word.clone());
+            return 1;
+        };
+        let joined = cut(&word.text);
+        let message = format!("the backslash at the end of the line makes one word, `{joined}`");
+        let hint = format!(
+            "a shell reads `{}`: put a blank before the backslash, or use `'''` for `\"\"\"`",
+            cut(&format!("{left} {right}"))
+        );
+        self.warn(word.span, &message, &hint);
+        self.words.extend([left, right].map(|text| Word::plain(text, word.span)));
+        1
+    }
+
+    /// Reports an expansion, and returns the number of words after its first that belong to it.
+    fn expanded(&mut self, source: &Source, one: &Expansion, word: &Word, next: &[Word]) -> usize {
+        let (mut text, mut count) = (word.text[one.start..].to_string(), 0);
+        let end = loop {
+            match (one.end(&text), next.get(count)) {
+                (None, Some(next)) => {
+                    count += 1;
+                    text = format!("{text} {}", next.text);
+                }
+                (end, _) => break end.unwrap_or(text.len()),
+            }
+        };
+        let text = &text[..end];
+        let shown = match text.strip_prefix('`') {
+            Some(command) => format!("$({})", cut(command.trim_end_matches('`'))),
+            None => cut(text),
+        };
+        let is_run = matches!(one.kind, Expands::Output(_)) && !is_directory(text);
+        let verb = if is_run { "run" } else { "replaced" };
+        let message = format!("`{shown}` is not {verb} in `cmd`");
+        let hint = match &one.kind {
+            Expands::Home => "write `{{.env.HOME}}/`".to_string(),
+            _ if is_directory(text) => {
+                "write `{{.config_dir}}`; relative paths start from there as well".into()
+            }
+            Expands::Variable(name) => format!(
+                "write `{{{{.env.{name}}}}}` for the variable of the environment, or \
+                 `{{{{.{name}}}}}` for one of `[vars]` or of `--set {name}=VALUE`"
+            ),
+            Expands::Arguments => {
+                "leave it out: the arguments behind `--` of `start` come after `cmd`".into()
+            }
+            Expands::Output(_) => "write what it prints, or `{{.output}}` for a variable of \
+                                   `[vars]` or of `--set output=VALUE`"
+                .into(),
+        };
+        self.warn(source.within(word.span, text), &message, &hint);
+        count
+    }
+
+    /// Adds a warning, unless there is one with this message.
+    fn warn(&mut self, span: Span, message: &str, hint: &str) {
+        if self.warnings.iter().all(|other| other.message != message) {
+            self.warnings.push(Problem::new(span, message).hint(hint));
+        }
+    }
+}
+
+impl Expansion {
+    /// The end of the expansion in a text that begins with it; `None` if the text has no end of it.
+    fn end(&self, text: &str) -> Option<usize> {
+        let close = match self.kind {
+            Expands::Output('`') => return Some(2 + text[1..].find('`')?),
+            Expands::Output(close) => close,
+            Expands::Variable(_) | Expands::Arguments if text.starts_with("${") => '}',
+            Expands::Variable(ref name) => return Some(1 + name.len()),
+            Expands::Arguments | Expands::Home => return Some(2),
+        };
+        let open = if close == '}' { '{' } else { '(' };
+        let mut depth = 0;
+        text.char_indices().find_map(|(at, c)| {
+            depth += i32::from(c == open) - i32::from(c == close);
+            (c == close && depth == 0).then_some(at + 1)
+        })
+    }
+}
+
+/// The expansions of a word, in order; those inside of others count as well.
+fn expansions(word: &Word) -> Vec<Expansion> {
+    let mut expansions: Vec<Expansion> = Vec::new();
+    for &start in &word.special {
+        let inside = |one: &Expansion| {
+            one.end(&word.text[one.start..]).is_none_or(|end| start < one.start + end)
+        };
+        if expansions.last().is_some_and(inside) {
+            continue;
+        }
+        let kind = match &word.text.as_bytes()[start..] {
+            [b'`', ..] => Some(Expands::Output('`')),
+            [b'$', b'(', ..] => Some(Expands::Output(')')),
+            [b'$', b'{', ..] => {
+                Some(variable(word.text[start + 2..].trim_start_matches(['#', '!'])))
+            }
+            [b'$', next, ..] if next.is_ascii_alphabetic() || *next == b'_' => {
+                Some(variable(&word.text[start + 1..]))
+            }
+            [b'$', next, ..] if next.is_ascii_digit() || b"@*".contains(next) => {
+                Some(Expands::Arguments)
+            }
+            [b'~', b'/', ..] if begins_path(&word.text[..start]) => Some(Expands::Home),
+            _ => None,
+        };
+        expansions.extend(kind.map(|kind| Expansion { start, kind }));
+    }
+    expansions
+}
+
+/// Whether a path may begin behind this text of a word.
+fn begins_path(before: &str) -> bool {
+    before.is_empty() || before.ends_with(['=', ':', ','])
+}
+
+fn variable(text: &str) -> Expands {
+    match name_at(text) {
+        "" => Expands::Arguments,
+        name => Expands::Variable(name.to_string()),
+    }
+}
+
+/// The name of a variable at the start of a text.
+fn name_at(text: &str) -> &str {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let end = text.find(|c| !is_part(c)).unwrap_or(text.len());
+    if text.starts_with(|c: char| c.is_ascii_digit()) { "" } else { &text[..end] }
+}
+
+/// Whether this is the directory that the script is in or was started in.
+fn is_directory(text: &str) -> bool {
+    let command = text.trim_start_matches(['$', '`', '(', '{', '"']);
+    ["pwd", "PWD", "dirname ", "cd "].iter().any(|start| command.starts_with(start))
+}
+
+/// Whether the word redirects input or output, and if so, whether it has the target as well.
+fn redirection(word: &Word) -> Option<bool> {
+    let digits = word.text.bytes().take_while(u8::is_ascii_digit).count();
+    let rest = &word.text[digits..];
+    let operator = REDIRECTIONS.iter().find(|operator| rest.starts_with(**operator))?;
+    word.special.contains(&digits).then_some(rest.len() > operator.len())
+}
+
+/// The two words that a shell would see in a word that a backslash at the end of a line has joined.
+/// TOML skips the blanks behind it; for a shell they separate words.
+fn glued(source: &Source, literal: Span, word: &Word) -> Option<(String, String)> {
+    if !source.at(literal).starts_with("\"\"\"") {
+        return None;
+    }
+    let written = source.at(word.span);
+    let (mut at, mut right) = (0, None);
+    while let Some(found) = written[at..].find('\\') {
+        let rest = &written[at + found + 1..];
+        let next = rest.trim_start_matches([' ', '\t', '\r']);
+        if let Some(next) = next.strip_prefix('\n').filter(|next| next.starts_with([' ', '\t'])) {
+            right = Some(next.trim_start());
+            break;
+        }
+        // An escape is a backslash and what follows it.
+        at += found + 1 + rest.chars().next().map_or(0, char::len_utf8);
+    }
+    let right = right?.replace(['\'', '"', '\\'], "");
+    let left = word.text.strip_suffix(&right).filter(|_| !right.is_empty())?;
+    // A list of options, or a value, goes on in the next line.
+    (!left.is_empty() && !left.ends_with([',', '=', ':'])).then(|| (left.to_string(), right))
+}
+
+/// A text for a message.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::Template;
+    use crate::words::split;
+
+    /// Reads the words of a string with these contents.
+    fn read(quotes: &str, text: &str) -> Pasted {
+        let source = Source { name: String::new(), text: format!("{quotes}{text}{quotes}") };
+        let literal = Span { start: 0, end: source.text.len() };
+        let place =
+            |span: Span| Span { start: span.start + quotes.len(), end: span.end + quotes.len() };
+        let template = Template { text, place: &place };
+        let mut pasted = Pasted::default();
+        if let Ok(words) = split(&template, &mut |_| Ok("".into())) {
+            pasted.read(&source, literal, &words);
+        }
+        pasted
+    }
+
+    fn texts(pasted: &Pasted) -> Vec<&str> {
+        pasted.words.iter().map(|word| word.text.as_str()).collect()
+    }
+
+    #[test]
+    fn words_that_a_shell_passes_on() {
+        for (text, expected, warnings) in [
+            ("-m 1 # a b\n-S", &["-m", "1", "-S"][..], 1),
+            ("-m 1 #", &["-m", "1"], 1),
+            ("-m 1 > a -S 2>b </dev/null", &["-m", "1", "-S"], 2),
+            ("-m 1 >", &["-m", "1"], 1),
+            ("-m 1 && x", &["-m", "1"], 1),
+            ("-m $(a $(b c) d)e -S", &["-m", "$(a", "-S"], 1),
+            ("-m `a b` -S", &["-m", "`a", "-S"], 1),
+            ("-m $(a", &["-m", "$(a"], 1),
+            ("$A/$B ${A}", &["$A/$B", "${A}"], 3),
+            ("a;b 'x' a|b $ $- a~/ ~", &["a;b", "x", "a|b", "$", "$-", "a~/", "~"], 0),
+            ("-m 1\\ \n-S", &["-m", "1", "-S"], 1),
+        ] {
+            let pasted = read("'''", text);
+            assert_eq!(
+                (texts(&pasted).as_slice(), pasted.warnings.len()),
+                (expected, warnings),
+                "{text}"
+            );
+        }
+        let program = read("'''", "A=1 exec qemu-system-x86_64 -m 1");
+        assert_eq!((texts(&program), program.errors.len()), (vec!["-m", "1"], 1));
+    }
+
+    #[test]
+    fn every_short_text_can_be_read() {
+        const PIECES: &[&str] = &[
+            "$", "{", "}", "(", ")", "`", "\"", "\\", "\n", " ", "#", ">", "&", "~/", "é", "qemu",
+        ];
+        let mut texts = vec![String::new()];
+        for _ in 0..4 {
+            texts = texts.iter().flat_map(|t| PIECES.iter().map(move |p| t.clone() + p)).collect();
+            for text in &texts {
+                for quotes in ["'''", "\"\"\""] {
+                    let pasted = read(quotes, text);
+                    for problem in pasted.warnings.iter().chain(&pasted.errors) {
+                        let Span { start, end } = problem.span;
+                        assert!(start <= end && end <= text.len() + 6, "{text}");
+                    }
+                }
+            }
+        }
+    }
+}
