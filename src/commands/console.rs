@@ -12,7 +12,7 @@ use crate::report::{Outcome, Report};
 use crate::system::tty::Raw;
 use crate::text::{Search, sanitized};
 use crate::vm::console::{self, Console};
-use crate::vm::events::Ending;
+use crate::vm::ending::Ending;
 use crate::vm::look;
 use crate::vm::output::Output;
 use std::io::{self, ErrorKind, IsTerminal as _, Read, Write};

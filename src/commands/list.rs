@@ -14,7 +14,7 @@ use crate::report::{
     Outcome, Report, Table,
 };
 use crate::system::files;
-use crate::vm::events::End;
+use crate::vm::end::End;
 use crate::vm::look::Place;
 use crate::vm::search::CommandLines;
 use crate::vm::state::State;

@@ -10,7 +10,7 @@ use crate::error::Kind;
 use crate::json::Value;
 use crate::report::{Fields, Outcome, Report};
 use crate::vm::console;
-use crate::vm::events::End;
+use crate::vm::end::End;
 use crate::vm::look::Place;
 use crate::vm::process::Process;
 use crate::vm::state::State;

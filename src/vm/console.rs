@@ -4,7 +4,8 @@
 //! then receives nothing. So the current client is looked for first: another `console`, which holds
 //! a lock, or any other program, which QEMU reports.
 
-use super::events::{Ending, Story};
+use super::ending::Ending;
+use super::events::EventLog;
 use super::lock::{self, Lock};
 use super::process::Process;
 use super::session::Session;
@@ -36,7 +37,7 @@ pub(crate) struct Console {
     process: Process,
     /// The event log, opened before QEMU ends: another start may follow at once and has its own
     /// log.
-    story: Option<Story>,
+    story: Option<EventLog>,
     _held: Lock,
 }
 
@@ -48,7 +49,7 @@ impl Console {
         let who = format!("`console` (pid {}{on})", std::process::id());
         let held = lock::now(&paths.console_lock, &who)?.map_err(|holder| has_it(&holder, name))?;
         wait_until_free(&mut session, name)?;
-        let story = Story::open(paths);
+        let story = EventLog::open(paths);
         let deadline = Instant::now() + CONNECT_WAIT;
         let socket = Socket::connect(paths.reachable(&paths.console)?, deadline);
         let socket = socket.map_err(|error| match error.kind() {
@@ -73,7 +74,7 @@ impl Console {
     /// Why QEMU has ended, after it has closed the console; `None` if QEMU is still running.
     pub(crate) fn ending(&mut self) -> Option<Ending> {
         let has_ended = self.process.has_ended();
-        let ending = self.story.as_mut().map_or(Ending::Unknown, Story::ending);
+        let ending = self.story.as_mut().map_or(Ending::Unknown, EventLog::ending);
         (has_ended || ending.reason().is_some()).then_some(ending)
     }
 }

@@ -2,7 +2,7 @@
 //! the configuration, which may have changed since.
 
 use super::Paths;
-use super::events::{self, Answer};
+use super::answer::Answer;
 use super::process::Process;
 use crate::error::Error;
 use crate::json::{self, Value};
@@ -103,7 +103,7 @@ impl Instance {
     /// Whether QEMU has answered at least once, so that it can be asked. The record may say less
     /// than the event log: a `start` may have been killed, or gdb runs QEMU.
     pub(crate) fn has_answered(&self, paths: &Paths) -> bool {
-        self.ready || events::answer(paths) != Answer::Missing
+        self.ready || Answer::read(paths) != Answer::Missing
     }
 
     fn from_json(value: &Value) -> Option<Self> {

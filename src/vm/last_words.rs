@@ -2,7 +2,8 @@
 //! its guest. Reads only.
 
 use super::Paths;
-use super::events::{self, Ending};
+use super::ending::Ending;
+use super::events;
 use super::tail::tail;
 use crate::error::Error;
 use std::os::unix::process::ExitStatusExt as _;

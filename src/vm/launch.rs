@@ -1,29 +1,19 @@
-//! Waits until a QEMU that was spawned answers, or ends it again.
-//!
-//! The existence of a socket file proves nothing: with much memory to allocate, QEMU answers many
-//! seconds later. So a VM counts as up only when QEMU has answered `query-status` in the session of
-//! its event log ([`events::answer`]).
+//! Waits until a QEMU that was spawned is ready, or ends it again.
 
-use super::boots::Rotation;
-use super::events::{self, Answer, Ending};
-use super::process::{ENDING_WAIT, Process};
-use super::state::State;
+use super::boot::Boot;
+use super::process::Process;
+use super::ready::{NotReady, Ready, wait_for_running, wait_until_ready};
 use super::tail::tail;
 use super::wait::Deadline;
 use super::{Instance, Paths, causes, clean, last_words, look, search, shutdown, wait};
 use crate::error::{Error, Kind};
 use crate::log::Log;
 use crate::system::daemon::{self, Daemon};
-use crate::system::files;
 use crate::system::programs;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-/// After this long, `start` says what it waits for, and a QEMU that another `start` has spawned is
-/// asked over its socket: that `start` may have had an event log of its own.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a QEMU that is about to end may keep its pid file, and how often to check.
 const OTHER_WAIT: Duration = Duration::from_secs(5);
 const OTHER_RETRY: Duration = Duration::from_millis(200);
@@ -58,39 +48,6 @@ pub(crate) struct Launch<'a> {
     rival_until: Instant,
 }
 
-/// The files of a new boot: the log, the event log, and room for the serial output.
-pub(crate) struct Boot<'a> {
-    paths: &'a Paths,
-    rotation: Rotation<'a>,
-    /// QEMU's output.
-    pub(crate) log: File,
-}
-
-impl<'a> Boot<'a> {
-    pub(crate) fn new(paths: &'a Paths) -> Result<Self, Error> {
-        let rotation = Rotation::new(paths).map_err(|error| not_run(paths, error))?;
-        match new_files(paths) {
-            Ok(log) => Ok(Self { paths, rotation, log }),
-            Err(error) => Err(rotation.undo().err().unwrap_or(error)),
-        }
-    }
-
-    /// Undoes the boot of a QEMU that could not be run, and gives the error for that.
-    pub(crate) fn not_run(&self, failed: Error) -> Error {
-        let undone = self.rotation.undo();
-        not_run(self.paths, undone.err().unwrap_or(failed))
-    }
-}
-
-/// A QEMU that answers, and its run state.
-#[derive(Debug)]
-pub(crate) struct Ready {
-    pub(crate) process: Process,
-    pub(crate) run_state: String,
-    /// QEMU was already running before this start.
-    pub(crate) already_running: bool,
-}
-
 /// Why a start failed.
 pub(crate) struct Failed {
     pub(crate) error: Error,
@@ -102,17 +59,6 @@ impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         Self { error, port_taken: None }
     }
-}
-
-/// How the wait for a starting QEMU failed.
-enum NotReady {
-    /// QEMU ended. The status is known if it was our child.
-    Died(Option<ExitStatus>),
-    TimedOut,
-    /// QEMU has reported the guest's end, but it stays and does not answer.
-    GuestEnded,
-    /// QEMU cannot be managed, for this reason.
-    Wrong(String),
 }
 
 impl<'a> Launch<'a> {
@@ -137,9 +83,7 @@ impl<'a> Launch<'a> {
     ) -> Result<Option<Ready>, Failed> {
         let settled = self.await_ready(qemu, ssh_port);
         let is_new = matches!(&settled, Ok(Some(ready)) if !ready.already_running);
-        let Boot { rotation, .. } = boot;
-        let rotated = if is_new { rotation.finish(self.boots) } else { rotation.undo() };
-        if let Err(error) = rotated {
+        if let Err(error) = boot.end(is_new, self.boots) {
             self.log.note(error.message());
         }
         settled
@@ -255,97 +199,6 @@ pub(super) fn exit_status(pid: u32) -> Option<ExitStatus> {
     }
     // Its command line disappears a moment before the process can be waited for.
     wait::poll(Instant::now() + OTHER_WAIT, || daemon::exit_status_of(pid))
-}
-
-/// Waits for a QEMU that another process has started.
-pub(crate) fn wait_for_running(
-    process: &Process,
-    paths: &Paths,
-    deadline: Deadline,
-    log: &Log,
-) -> Result<Ready, Error> {
-    let mut ended = || (!process.is_alive()).then_some(None);
-    let ask = || match State::of_qemu(paths, log) {
-        Ok(Some(State::Qemu(run_state))) => Some(run_state),
-        _ => None,
-    };
-    let result = wait_until_ready(paths, &mut ended, &ask, deadline.at, log);
-    let pid = process.pid;
-    match result {
-        Ok(run_state) => Ok(Ready { process: process.clone(), run_state, already_running: true }),
-        Err(NotReady::Died(_) | NotReady::GuestEnded) => {
-            Err(last_words::error(&format!("before it was ready (pid {pid})"), None, paths))
-        }
-        Err(NotReady::Wrong(why)) => {
-            let message = format!("cannot manage the QEMU that runs (pid {pid}): {why}");
-            Err(Error::failed(message).hint(format!("`qqmgr stop {}` ends it", paths.vm_name())))
-        }
-        Err(NotReady::TimedOut) => {
-            let seconds = deadline.limit.as_secs_f64();
-            let message = format!("QEMU runs (pid {pid}), and was not ready within {seconds} s");
-            let hint = format!("`qqmgr stop {}` ends it", paths.vm_name());
-            Err(Error::new(Kind::TimedOut, message).hint(hint))
-        }
-    }
-}
-
-/// Makes the log and the event log, which are new for every start, whichever program runs QEMU;
-/// returns the log.
-pub(crate) fn new_files(paths: &Paths) -> Result<File, Error> {
-    let made = events::prepare(paths).and_then(|()| {
-        let log = files::create_private(&paths.log);
-        log.map_err(|error| Error::io("create", &paths.log, &error))
-    });
-    made.map_err(|failed| not_run(paths, failed))
-}
-
-/// Cleans up after a start that ran nothing, including the log. A directory in the log's place is
-/// the user's and stays.
-fn not_run(paths: &Paths, failed: Error) -> Error {
-    let _ = files::remove(&paths.log).and_then(|()| files::remove(&paths.events_out));
-    clean::for_start(paths).err().unwrap_or(failed)
-}
-
-/// Waits until QEMU has answered, and returns the guest's run state. `ended` reports that QEMU has
-/// ended. `ask` is called for the run state of a QEMU that was not asked for it in its event log,
-/// or has another one.
-fn wait_until_ready(
-    paths: &Paths,
-    ended: &mut dyn FnMut() -> Option<Option<ExitStatus>>,
-    ask: &dyn Fn() -> Option<String>,
-    deadline: Instant,
-    log: &Log,
-) -> Result<String, NotReady> {
-    let begin = Instant::now();
-    let (mut said, mut over) = (false, None);
-    let outcome = wait::poll(deadline, || {
-        if let Some(status) = ended() {
-            return Some(Err(NotReady::Died(status)));
-        }
-        match events::answer(paths) {
-            Answer::RunState(state) => return Some(Ok(state)),
-            Answer::Wrong(why) => return Some(Err(NotReady::Wrong(why))),
-            Answer::Negotiated => {
-                if let Some(state) = ask() {
-                    return Some(Ok(state));
-                }
-            }
-            Answer::Missing => {}
-        }
-        if let Ending::Told { .. } = events::ending(paths)
-            && over.get_or_insert_with(Instant::now).elapsed() >= ENDING_WAIT
-        {
-            return Some(Err(NotReady::GuestEnded));
-        }
-        if begin.elapsed() < PATIENCE {
-            return None;
-        }
-        if !std::mem::replace(&mut said, true) {
-            log.note("waiting for QEMU to answer");
-        }
-        ask().map(Ok)
-    });
-    outcome.unwrap_or(Err(NotReady::TimedOut))
 }
 
 fn with_log(message: &str, said: &str) -> String {

@@ -3,12 +3,17 @@
 //! ([`gdb`]), start it ([`launch`]) and stop it ([`shutdown`]); its state ([`state`]) and the
 //! resources that it uses ([`stats`]).
 
+mod answer;
 pub(crate) mod argv;
+pub(crate) mod boot;
 pub(crate) mod boots;
 mod causes;
 pub(crate) mod clean;
 pub(crate) mod console;
+pub(crate) mod end;
+pub(crate) mod ending;
 pub(crate) mod events;
+pub(crate) mod follow;
 pub(crate) mod format;
 pub(crate) mod forward;
 pub(crate) mod gdb;
@@ -30,6 +35,7 @@ mod probe;
 pub(crate) mod process;
 pub(crate) mod qmp;
 mod question;
+pub(crate) mod ready;
 pub(crate) mod refusal;
 pub(crate) mod schema;
 pub(crate) mod screen;

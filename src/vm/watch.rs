@@ -1,7 +1,8 @@
 //! Waits for changes of a VM: its ssh server, a text on its serial output, a run state, its end.
 //! Reads only; [`crate::vm::probe`] connects to the ssh server.
 
-use super::events::{self, Ending, Story};
+use super::ending::Ending;
+use super::events::{self, EventLog};
 use super::guest::{Guest, News};
 use super::look::{self, Look};
 use super::output::Output;
@@ -96,7 +97,7 @@ impl Watch<'_> {
             }
             let tells = events::told(self.paths);
             if std::mem::replace(&mut told, tells) != tells {
-                let mut story = Story::open(self.paths)?;
+                let mut story = EventLog::open(self.paths)?;
                 if story.ends_in_panic() {
                     return Some(Err(self.panicked(what)));
                 }
@@ -203,7 +204,7 @@ impl Watch<'_> {
     pub(crate) fn stopped(&self) -> Result<Ending, Error> {
         let what = format!("VM `{}` to stop", self.name);
         // Opened before QEMU ends: another `start` may follow at once and has its own event log.
-        let (mut story, mut told) = (Story::open(self.paths), 0);
+        let (mut story, mut told) = (EventLog::open(self.paths), 0);
         self.until_some(&what, || {
             if !self.process.is_alive() {
                 return Some(Ok(()));

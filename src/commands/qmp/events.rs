@@ -6,7 +6,7 @@ use crate::json::Value;
 use crate::out::{self, Reader};
 use crate::report::{Outcome, Report};
 use crate::text::{did_you_mean, nearest};
-use crate::vm::events::Follow;
+use crate::vm::follow::Follow;
 use crate::vm::schema::Schema;
 use crate::vm::session::Session;
 use crate::vm::{look, wait};

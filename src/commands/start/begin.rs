@@ -11,9 +11,11 @@ use crate::error::{Error, Kind};
 use crate::image::context::{Exceeded, qemu_img};
 use crate::ssh;
 use crate::system::{daemon, files};
-use crate::vm::launch::{self, Boot, Failed, Launch, Ready};
+use crate::vm::boot::{self, Boot};
+use crate::vm::launch::{Failed, Launch};
 use crate::vm::lock::{self, Lock, lock_dir};
 use crate::vm::process::Process;
+use crate::vm::ready::{Ready, wait_for_running};
 use crate::vm::snapshot::journal::Journal;
 use crate::vm::snapshot::stopped::Stopped;
 use crate::vm::state::State;
@@ -170,7 +172,7 @@ impl<'a> Start<'a> {
         let paths = &self.target.paths;
         let prepared = self.clear(&lock).and_then(|()| {
             let (plan, _) = self.claim(&BTreeSet::new())?;
-            launch::new_files(paths)?;
+            boot::new_files(paths)?;
             Ok(Debuggee::Argv(plan.argv.clone()))
         });
         prepared.map_err(|error| not_started(paths, lock, error))
@@ -272,7 +274,7 @@ impl<'a> Start<'a> {
             if matches!(state, State::Starting | State::Qemu(_)) && !record.ready {
                 // A `start` was killed before it was finished.
                 let deadline = Deadline::after(timeout);
-                let ready = launch::wait_for_running(&process, paths, deadline, log)?;
+                let ready = wait_for_running(&process, paths, deadline, log)?;
                 record.is_ready(&ready.process);
                 state = State::Qemu(ready.run_state);
             }

@@ -1,0 +1,113 @@
+//! Waits until a QEMU that is starting answers.
+//!
+//! The existence of a socket file proves nothing: with much memory to allocate, QEMU answers many
+//! seconds later. So a VM counts as up only when QEMU has answered `query-status` in the session of
+//! its event log ([`Answer`]).
+
+use super::answer::Answer;
+use super::ending::Ending;
+use super::process::{ENDING_WAIT, Process};
+use super::state::State;
+use super::wait::Deadline;
+use super::{Paths, events, last_words, wait};
+use crate::error::{Error, Kind};
+use crate::log::Log;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+/// After this long, `start` says what it waits for, and a QEMU that another `start` has spawned is
+/// asked over its socket: that `start` may have had an event log of its own.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// A QEMU that answers, and its run state.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) process: Process,
+    pub(crate) run_state: String,
+    /// QEMU was already running before this start.
+    pub(crate) already_running: bool,
+}
+
+/// How the wait for a starting QEMU failed.
+pub(super) enum NotReady {
+    /// QEMU ended. The status is known if it was our child.
+    Died(Option<ExitStatus>),
+    TimedOut,
+    /// QEMU has reported the guest's end, but it stays and does not answer.
+    GuestEnded,
+    /// QEMU cannot be managed, for this reason.
+    Wrong(String),
+}
+
+/// Waits for a QEMU that another process has started.
+pub(crate) fn wait_for_running(
+    process: &Process,
+    paths: &Paths,
+    deadline: Deadline,
+    log: &Log,
+) -> Result<Ready, Error> {
+    let mut ended = || (!process.is_alive()).then_some(None);
+    let ask = || match State::of_qemu(paths, log) {
+        Ok(Some(State::Qemu(run_state))) => Some(run_state),
+        _ => None,
+    };
+    let result = wait_until_ready(paths, &mut ended, &ask, deadline.at, log);
+    let pid = process.pid;
+    match result {
+        Ok(run_state) => Ok(Ready { process: process.clone(), run_state, already_running: true }),
+        Err(NotReady::Died(_) | NotReady::GuestEnded) => {
+            Err(last_words::error(&format!("before it was ready (pid {pid})"), None, paths))
+        }
+        Err(NotReady::Wrong(why)) => {
+            let message = format!("cannot manage the QEMU that runs (pid {pid}): {why}");
+            Err(Error::failed(message).hint(format!("`qqmgr stop {}` ends it", paths.vm_name())))
+        }
+        Err(NotReady::TimedOut) => {
+            let seconds = deadline.limit.as_secs_f64();
+            let message = format!("QEMU runs (pid {pid}), and was not ready within {seconds} s");
+            let hint = format!("`qqmgr stop {}` ends it", paths.vm_name());
+            Err(Error::new(Kind::TimedOut, message).hint(hint))
+        }
+    }
+}
+
+/// Waits until QEMU has answered, and returns the guest's run state. `ended` reports that QEMU has
+/// ended. `ask` is called for the run state of a QEMU that was not asked for it in its event log,
+/// or has another one.
+pub(super) fn wait_until_ready(
+    paths: &Paths,
+    ended: &mut dyn FnMut() -> Option<Option<ExitStatus>>,
+    ask: &dyn Fn() -> Option<String>,
+    deadline: Instant,
+    log: &Log,
+) -> Result<String, NotReady> {
+    let begin = Instant::now();
+    let (mut said, mut over) = (false, None);
+    let outcome = wait::poll(deadline, || {
+        if let Some(status) = ended() {
+            return Some(Err(NotReady::Died(status)));
+        }
+        match Answer::read(paths) {
+            Answer::RunState(state) => return Some(Ok(state)),
+            Answer::Wrong(why) => return Some(Err(NotReady::Wrong(why))),
+            Answer::Negotiated => {
+                if let Some(state) = ask() {
+                    return Some(Ok(state));
+                }
+            }
+            Answer::Missing => {}
+        }
+        if let Ending::Told { .. } = events::ending(paths)
+            && over.get_or_insert_with(Instant::now).elapsed() >= ENDING_WAIT
+        {
+            return Some(Err(NotReady::GuestEnded));
+        }
+        if begin.elapsed() < PATIENCE {
+            return None;
+        }
+        if !std::mem::replace(&mut said, true) {
+            log.note("waiting for QEMU to answer");
+        }
+        ask().map(Ok)
+    });
+    outcome.unwrap_or(Err(NotReady::TimedOut))
+}
