@@ -6,6 +6,7 @@
 //! changes or removes a file.
 
 mod access;
+mod answers;
 mod cli;
 mod commands;
 mod config;
@@ -38,11 +39,11 @@ mod vm;
 mod wait;
 mod words;
 
+use answers::Answers;
 use cli::{Parsed, Refused};
 use commands::{complete, help};
-use error::{Error, Kind};
+use error::Kind;
 use report::Report;
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -53,27 +54,29 @@ fn main() -> ExitCode {
     {
         return complete::run(&table, words);
     }
-    match cli::parse(&table, argv) {
+    let answer = |json, status_of, outcome| {
+        let mut answers = Answers::new(json, status_of);
+        answers.tell(outcome);
+        answers.end()
+    };
+    let status = match cli::parse(&table, argv) {
         Ok(Parsed::Run(command, args)) => {
             if let Some(file) = args.config() {
                 hint::repeat_config(&file);
             }
-            let (json, mut worst) = (args.json(), 0);
-            commands::run(command, &args, &mut |outcome| {
-                worst = worst.max(match outcome {
-                    Ok(report) => print(report, json),
-                    Err(error) => fail(&error, command.failure_code, json),
-                });
-            });
-            ExitCode::from(worst)
+            let mut answers = Answers::new(args.json(), command.failure_code);
+            commands::run(command, &args, &mut answers);
+            answers.end()
         }
-        Ok(Parsed::Help { command, json }) => print(help::report(&table, command), json).into(),
-        Ok(Parsed::Version { json }) => print(version(), json).into(),
+        Ok(Parsed::Help { command, json }) => {
+            answer(json, Kind::exit_code, Ok(help::report(&table, command)))
+        }
+        Ok(Parsed::Version { json }) => answer(json, Kind::exit_code, Ok(version())),
         Err(Refused { error, command, json }) => {
-            let code = command.map_or(Kind::exit_code as fn(Kind) -> u8, |c| c.failure_code);
-            fail(&error, code, json).into()
+            answer(json, command.map_or(Kind::exit_code, |c| c.failure_code), Err(error))
         }
-    }
+    };
+    ExitCode::from(status)
 }
 
 /// The version in Cargo.toml, which plain rustc does not read. A test keeps the two equal.
@@ -81,25 +84,6 @@ const VERSION: &str = "0.2.0";
 
 fn version() -> Report {
     Report::of(format!("qqmgr {VERSION}\n"), [("version", VERSION.into())])
-}
-
-/// Prints the report and gives the exit code.
-fn print(report: Report, json: bool) -> u8 {
-    let Some(document) = report.json else { return report.exit_code };
-    let text = if json { document.pretty() } else { report.text };
-    match out::write(text.as_bytes()) {
-        Ok(_) => report.exit_code,
-        Err(error) => fail(&error, Kind::exit_code, false),
-    }
-}
-
-fn fail(error: &Error, code: fn(Kind) -> u8, json: bool) -> u8 {
-    if json {
-        // A failure to write changes nothing: the command has failed anyway.
-        let _ = out::write(error.json().pretty().as_bytes());
-    }
-    let _ = io::stderr().write_all(error.text().as_bytes());
-    code(error.kind)
 }
 
 #[cfg(test)]

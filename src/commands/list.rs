@@ -2,6 +2,7 @@
 
 use super::status::ended;
 use super::target::{port_of, runs_unconfigured};
+use crate::answers::Answers;
 use crate::cli::flag::Flag;
 use crate::cli::{Args, Command};
 use crate::config::Config;
@@ -48,20 +49,20 @@ struct Entry {
 }
 
 /// Reports the VMs, and then the errors of those that are broken.
-pub(super) fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) {
+pub(super) fn run(args: &Args, answers: &mut Answers) {
     let config = match Config::load(args) {
         Ok(config) => config,
-        Err(error) => return tell(Err(error)),
+        Err(error) => return answers.tell(Err(error)),
     };
     let problems = config.all_problems(Vec::new());
     let errors = (!problems.is_empty()).then(|| Error::config(&config.source, problems));
     match errors {
-        Some(errors) if config.vms().is_empty() && !args.has(&QUIET) => tell(Err(errors)),
+        Some(errors) if config.vms().is_empty() && !args.has(&QUIET) => answers.tell(Err(errors)),
         Some(errors) if !args.has(&QUIET) && !args.json() => {
-            tell(list(args, &config));
-            tell(Err(errors));
+            answers.tell(list(args, &config));
+            answers.tell(Err(errors));
         }
-        _ => tell(list(args, &config)),
+        _ => answers.tell(list(args, &config)),
     }
 }
 

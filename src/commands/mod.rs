@@ -37,6 +37,7 @@ mod target;
 mod vms;
 mod wait;
 
+use crate::answers::Answers;
 use crate::cli::{Args, Command, spec};
 use crate::report::Outcome;
 use Run::{AllAtOnce, Help, Plain, Several, Vm, Vms};
@@ -56,7 +57,7 @@ enum Run {
     /// On the table itself.
     Help,
     /// Like `Plain`, for a command that gives several outcomes.
-    Several(fn(&Args, &mut dyn FnMut(Outcome))),
+    Several(fn(&Args, &mut Answers)),
 }
 
 /// All commands, in help order.
@@ -102,17 +103,19 @@ pub(crate) fn table() -> Vec<&'static Command> {
 }
 
 /// Runs the command, and reports each outcome as it comes.
-pub(crate) fn run(command: &Command, args: &Args, tell: &mut dyn FnMut(Outcome)) {
+pub(crate) fn run(command: &Command, args: &Args, answers: &mut Answers) {
     let row = COMMANDS.iter().find(|(row, _)| row.name == command.name);
     let stays = command.name == start::COMMAND.name && args.has(&spec::WAIT);
     let remark = if stays { "; Ctrl-C leaves the VMs running" } else { "" };
     match row.map(|(_, run)| run) {
-        Some(Plain(run)) => tell(run(args)),
-        Some(Help) => tell(help::run(&table(), args)),
-        Some(Vm(run)) => tell(vms::one(args, &args.vm(), run)),
-        Some(Vms(scope, run)) => vms::each(args, *scope, vms::parallel_max(), remark, tell, *run),
-        Some(AllAtOnce(scope, run)) => vms::each(args, *scope, usize::MAX, "", tell, *run),
-        Some(Several(run)) => run(args, tell),
+        Some(Plain(run)) => answers.tell(run(args)),
+        Some(Help) => answers.tell(help::run(&table(), args)),
+        Some(Vm(run)) => answers.tell(vms::one(args, &args.vm(), run)),
+        Some(Vms(scope, run)) => {
+            vms::each(args, *scope, vms::parallel_max(), remark, answers, *run);
+        }
+        Some(AllAtOnce(scope, run)) => vms::each(args, *scope, usize::MAX, "", answers, *run),
+        Some(Several(run)) => run(args, answers),
         None => {}
     }
 }

@@ -6,6 +6,7 @@ use super::input::Input;
 use super::qmp;
 use super::target::Target;
 use super::vms;
+use crate::answers::Answers;
 use crate::cli::spec::{self, Count, Operand};
 use crate::cli::{Args, Command, usage_of};
 use crate::error::{Error, Kind};
@@ -40,22 +41,22 @@ fn not_text() -> Error {
     usage_of(&COMMAND, "QEMU's monitor takes nothing but UTF-8")
 }
 
-pub(super) fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) {
+pub(super) fn run(args: &Args, answers: &mut Answers) {
     let run = vms::one(args, &args.vm(), |target| {
         if args.operands.len() == 1 {
-            return serve(target, tell);
+            return serve(target, answers);
         }
         let mut session = Session::open(&target.name, &target.paths, &target.log)?;
-        tell(execute(target, &mut session, &words(args)?));
+        answers.tell(execute(target, &mut session, &words(args)?));
         Ok(())
     });
     if let Err(error) = run {
-        tell(Err(error));
+        answers.tell(Err(error));
     }
 }
 
 /// Runs each line of standard input.
-fn serve(target: &Target, tell: &mut dyn FnMut(Outcome)) -> Result<(), Error> {
+fn serve(target: &Target, answers: &mut Answers) -> Result<(), Error> {
     let process = look::running(&target.name, &target.paths)?;
     let input = Input::new("(qemu) ");
     while let Some(line) = input.next(&process)? {
@@ -70,7 +71,7 @@ fn serve(target: &Target, tell: &mut dyn FnMut(Outcome)) -> Result<(), Error> {
         match execute(target, &mut session, &command) {
             // QEMU is gone or hangs, so every following line would fail as well.
             Err(error) if error.kind != Kind::Failed => return Err(error),
-            outcome => tell(outcome),
+            outcome => answers.tell(outcome),
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use super::parallel;
 use super::target::{Target, check_name, may_run, unconfigured};
+use crate::answers::Answers;
 use crate::cli::{Args, spec};
 use crate::config::Config;
 use crate::config::resolve::Resolver;
@@ -54,13 +55,19 @@ pub(super) fn each(
     scope: Scope,
     at_once: usize,
     remark: &'static str,
-    tell: &mut dyn FnMut(Outcome),
+    answers: &mut Answers,
     work: Work,
 ) {
     let (config, names) = match chosen(args, scope) {
         Ok(chosen) => chosen,
-        Err(errors) => return errors.into_iter().for_each(|error| tell(Err(error))),
+        Err(error) => return answers.tell(Err(error)),
     };
+    if are_several(&args.operands) {
+        answers.begin_array();
+    }
+    if tell_wrong(args, &config, &names, scope, answers) {
+        return;
+    }
     let several = names.len() > 1;
     let one = |name: &String| {
         let log = if several { args.log().of_vm(name) } else { args.log() };
@@ -68,14 +75,14 @@ pub(super) fn each(
         target.and_then(|target| work(&target)).map_err(|error| error.of_vm(name, several))
     };
     if let [name] = names.as_slice() {
-        return tell(one(name));
+        return answers.tell(one(name));
     }
     let log = args.log().with_remark(remark);
     let (begin, mut left) = (Instant::now(), names.len());
     parallel::each(&names, at_once, one, |news| match news {
-        Some((_, outcome)) => {
+        Some((at, outcome)) => {
             log.end_progress();
-            tell(outcome);
+            answers.tell_at(at, outcome);
             left -= 1;
         }
         None => log.progress(|| {
@@ -90,43 +97,66 @@ pub(super) fn each(
 pub(super) fn together(
     args: &Args,
     scope: Scope,
-    tell: &mut dyn FnMut(Outcome),
-    work: impl FnOnce(Vec<Target>, &mut dyn FnMut(Outcome)),
+    answers: &mut Answers,
+    work: impl FnOnce(Vec<Target>, &mut Answers),
 ) {
     let (config, names) = match chosen(args, scope) {
         Ok(chosen) => chosen,
-        Err(errors) => return errors.into_iter().for_each(|error| tell(Err(error))),
+        Err(error) => return answers.tell(Err(error)),
     };
+    if tell_wrong(args, &config, &names, scope, answers) {
+        return;
+    }
     let mut targets = Vec::new();
     for name in &names {
         match Target::new(&config, args, name, args.log().of_vm(name)) {
             Ok(target) => targets.push(target),
-            Err(error) => tell(Err(error.of_vm(name, names.len() > 1))),
+            Err(error) => answers.tell(Err(error.of_vm(name, names.len() > 1))),
         }
     }
-    work(targets, tell);
+    work(targets, answers);
 }
 
-/// The names of the VMs to work on, or everything that is wrong with the operands: then no VM is
-/// touched.
-fn chosen(args: &Args, scope: Scope) -> Result<(Config, Vec<String>), Vec<Error>> {
-    let alone = |error| vec![error];
-    let config = Config::load(args).map_err(alone)?;
-    let names = select(args, &config, scope).map_err(alone)?;
+/// The configuration, and the names of the VMs to work on.
+fn chosen(args: &Args, scope: Scope) -> Result<(Config, Vec<String>), Error> {
+    let config = Config::load(args)?;
+    let names = select(args, &config, scope)?;
+    Ok((config, names))
+}
+
+/// Whether the operands may stand for any number of things, so that `--json` prints an array.
+pub(super) fn are_several(operands: &[OsString]) -> bool {
+    match operands {
+        [operand] => glob::is_pattern(&operand.to_string_lossy()),
+        _ => true,
+    }
+}
+
+/// Reports everything that is wrong with the names. If anything is, no VM is touched.
+fn tell_wrong(
+    args: &Args,
+    config: &Config,
+    names: &[String],
+    scope: Scope,
+    answers: &mut Answers,
+) -> bool {
     let choices = Choices { set: &args.all(&spec::SET), ..Choices::default() };
     let check = |name: &String| match config.find_vm(name) {
-        Some(vm) => Resolver::new(&config, vm, &choices).check_set(),
+        Some(vm) => Resolver::new(config, vm, &choices).check_set(),
         None if scope == Scope::Configured => config.vm(name).map(|_| ()),
         None => Ok(()),
     };
     // A broken VM is reported when it is its turn: the others are worked on.
     let is_broken = |name: &str| config.find_vm(name).is_none() && config.is_declared(name);
-    let wrong = names.iter().filter(|name| !is_broken(name)).filter_map(|name| {
-        let checked = check_name(&config, args, name).and_then(|()| check(name));
-        checked.err().map(|error| error.of_vm(name, names.len() > 1))
-    });
-    let wrong: Vec<Error> = wrong.collect();
-    if wrong.is_empty() { Ok((config, names)) } else { Err(wrong) }
+    let mut any = false;
+    for name in names.iter().filter(|name| !is_broken(name)) {
+        let checked = check_name(config, args, name).and_then(|()| check(name));
+        if let Err(error) = checked {
+            any = true;
+            answers.tell(Err(error.of_vm(name, names.len() > 1)));
+        }
+    }
+    any
 }
 
 /// The names that the operands stand for, each once, in the order given. The matches of a pattern

@@ -9,6 +9,8 @@
 
 #[path = "../../src/access.rs"]
 mod access;
+#[path = "../../src/answers.rs"]
+mod answers;
 #[path = "../../src/cli/mod.rs"]
 mod cli;
 #[path = "../../src/commands/mod.rs"]

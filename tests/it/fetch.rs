@@ -224,7 +224,7 @@ fn starts_of_vms_whose_image_is_to_be_fetched() {
     assert_eq!(server.seen().gets.len(), 2);
     // Whoever was first made it.
     assert_eq!(
-        output.stdout.matches("\"built\": [\n    \"a\"\n  ]").count(),
+        output.stdout.matches("\"built\": [\n      \"a\"\n    ]").count(),
         1,
         "{}",
         output.stdout

@@ -33,6 +33,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("access", &["error"]),
     ("wait", &[]),
     ("report", &["error", "json"]),
+    ("answers", &["error", "json", "out", "report"]),
     ("out", &["error"]),
     (
         "system",
@@ -73,12 +74,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "commands",
         &[
-            "cli", "config", "error", "glob", "hint", "image", "json", "linux", "log", "out",
-            "pasted", "png", "redraw", "report", "source", "ssh", "system", "terminal", "text",
-            "vm", "words",
+            "answers", "cli", "config", "error", "glob", "hint", "image", "json", "linux", "log",
+            "out", "pasted", "png", "redraw", "report", "source", "ssh", "system", "terminal",
+            "text", "vm", "words",
         ],
     ),
-    ("main", &["cli", "commands", "error", "hint", "json", "out", "report"]),
+    ("main", &["answers", "cli", "commands", "error", "hint", "report"]),
 ];
 
 const BANNED: &[(&str, &str)] = &[

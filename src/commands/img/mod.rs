@@ -5,6 +5,8 @@ mod list;
 use super::confirm::{self, YES};
 use super::images::{users, users_of, warn};
 use super::list::QUIET;
+use super::vms;
+use crate::answers::Answers;
 use crate::cli::flag::Flag;
 use crate::cli::spec::{Count, Operand};
 use crate::cli::{Args, Command, usage_of};
@@ -43,13 +45,13 @@ static TIMEOUT: Flag<Duration> =
 /// The work on one image, or a report about it.
 type Action = fn(&Context, &str) -> Outcome;
 
-pub(super) fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) {
-    if let Err(error) = all(args, tell) {
-        tell(Err(error));
+pub(super) fn run(args: &Args, answers: &mut Answers) {
+    if let Err(error) = all(args, answers) {
+        answers.tell(Err(error));
     }
 }
 
-fn all(args: &Args, tell: &mut dyn FnMut(Outcome)) -> Result<(), Error> {
+fn all(args: &Args, answers: &mut Answers) -> Result<(), Error> {
     let names: Vec<String> =
         args.operands[1..].iter().map(|name| name.to_string_lossy().into_owned()).collect();
     if args.has(&QUIET) && args.operands[0] != "list" {
@@ -58,7 +60,7 @@ fn all(args: &Args, tell: &mut dyn FnMut(Outcome)) -> Result<(), Error> {
     }
     let action: Action = match (args.operands[0].to_str(), names.len()) {
         (Some("list"), 0) => {
-            tell(Ok(list::run(&Config::load(args)?, args.has(&QUIET))?));
+            answers.tell(Ok(list::run(&Config::load(args)?, args.has(&QUIET))?));
             return Ok(());
         }
         (Some("build"), _) => build,
@@ -89,10 +91,13 @@ fn all(args: &Args, tell: &mut dyn FnMut(Outcome)) -> Result<(), Error> {
     let every = || config.images().iter().map(|image| image.name.clone()).collect();
     let names: Vec<String> = if names.is_empty() { every() } else { names };
     let among_others = names.len() > 1;
+    if vms::are_several(&args.operands[1..]) {
+        answers.begin_array();
+    }
     let unknown = unknown(args, &config, &names);
     if !unknown.is_empty() {
         for error in unknown {
-            tell(Err(error));
+            answers.tell(Err(error));
         }
         return Ok(());
     }
@@ -100,7 +105,7 @@ fn all(args: &Args, tell: &mut dyn FnMut(Outcome)) -> Result<(), Error> {
         ask(args, &context, &names)?;
     }
     for name in names {
-        tell(action(&context, &name).map_err(|error| error.of_vm(&name, among_others)));
+        answers.tell(action(&context, &name).map_err(|error| error.of_vm(&name, among_others)));
     }
     Ok(())
 }

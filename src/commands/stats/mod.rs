@@ -4,9 +4,9 @@ mod usage;
 mod watching;
 
 use super::vms::{self, Scope};
+use crate::answers::Answers;
 use crate::cli::flag::Flag;
 use crate::cli::{Args, Command, spec};
-use crate::report::Outcome;
 use usage::Used;
 
 pub(crate) static COMMAND: Command = Command {
@@ -21,11 +21,11 @@ pub(crate) static COMMAND: Command = Command {
 
 static WATCH: Flag = Flag::switch("watch", "Again each second, as long as the VMs run").short('w');
 
-pub(super) fn run(args: &Args, tell: &mut dyn FnMut(Outcome)) {
+pub(super) fn run(args: &Args, answers: &mut Answers) {
     if args.has(&WATCH) {
-        return vms::together(args, Scope::Running, tell, watching::watch);
+        return vms::together(args, Scope::Running, answers, watching::watch);
     }
-    vms::each(args, Scope::Running, vms::parallel_max(), "", tell, |target| {
+    vms::each(args, Scope::Running, vms::parallel_max(), "", answers, |target| {
         Ok(Used::now(target, None)?.report())
     });
 }

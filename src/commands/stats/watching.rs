@@ -4,10 +4,10 @@
 use super::super::parallel;
 use super::super::target::Target;
 use super::usage::Used;
+use crate::answers::Answers;
 use crate::error::{Error, Kind};
 use crate::out::{self, Reader};
 use crate::redraw::Redraw;
-use crate::report::Outcome;
 use crate::vm::stats::Stats;
 use crate::vm::wait::poll_long;
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ impl Watched<'_> {
 
 /// Watches until none of these VMs runs any more or the output has no reader. Reports errors,
 /// except the end of a VM that has been seen.
-pub(super) fn watch(targets: Vec<Target>, tell: &mut dyn FnMut(Outcome)) {
+pub(super) fn watch(targets: Vec<Target>, answers: &mut Answers) {
     let json = targets.first().is_some_and(|target| target.args.json());
     let several = targets.len() > 1;
     let mut redraw = Redraw::on_terminal().filter(|_| !json);
@@ -61,7 +61,7 @@ pub(super) fn watch(targets: Vec<Target>, tell: &mut dyn FnMut(Outcome)) {
                 }
                 Err(error) if error.kind == Kind::NotRunning && one.last.is_some() => {}
                 Err(error) => {
-                    tell(Err(error.of_vm(&one.target.name, several)));
+                    answers.tell(Err(error.of_vm(&one.target.name, several)));
                     // The earlier drawing has moved.
                     redraw = redraw.and(Redraw::on_terminal());
                 }
@@ -72,7 +72,7 @@ pub(super) fn watch(targets: Vec<Target>, tell: &mut dyn FnMut(Outcome)) {
         match written {
             Ok(Reader::There) => {}
             Ok(Reader::Gone) => return,
-            Err(error) => return tell(Err(error)),
+            Err(error) => return answers.tell(Err(error)),
         }
         next += INTERVAL;
         poll_long(Some(next), || watched.iter().all(Watched::has_ended).then_some(()));
