@@ -11,7 +11,7 @@ use crate::json;
 use crate::source::Problem;
 use crate::system::files;
 use crate::system::lock::Lock;
-use crate::system::run::Output;
+use crate::system::output::Output;
 use crate::text::sanitized;
 use crate::vm::format::{self, Format, Qcow2};
 use std::fs::Metadata;

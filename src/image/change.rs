@@ -7,7 +7,8 @@ use crate::config::image::{DISK, ImagePaths, KEY, LOCK, PUBLIC_KEY, SEED};
 use crate::error::Error;
 use crate::system::files;
 use crate::system::lock::{Lock, Mode};
-use crate::system::run::{Invocation, Output};
+use crate::system::output::Output;
+use crate::system::run::Invocation;
 use crate::system::short_way;
 use std::path::PathBuf;
 

@@ -11,7 +11,7 @@ use super::record::Record;
 use crate::config::declared::{Declared, Location};
 use crate::config::image::DISK;
 use crate::error::Error;
-use crate::system::run::Output;
+use crate::system::output::Output;
 use crate::vm::format;
 use std::path::Path;
 

@@ -1,7 +1,8 @@
 //! Waits until a guest whose ssh server answers accepts our login: at its first boot the keys may
 //! come later than the server.
 
-use super::run::{Limits, Output, capture};
+use super::limits::Limits;
+use super::run::{Output, capture};
 use super::{FAILURE_CODE, Guest};
 use crate::error::{Error, Kind};
 use crate::system::programs;

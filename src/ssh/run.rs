@@ -1,12 +1,12 @@
 //! Runs `ssh`, `scp` and `tar`, for as long as their limits allow.
 
+use super::limits::Limits;
 use crate::error::{Error, Kind};
 use crate::log::Log;
-pub(crate) use crate::system::run::Output;
-use crate::system::run::{self, Invocation, PAUSE, text_of};
-use crate::vm::tail::tail;
-use crate::vm::wait::Deadline;
-use crate::vm::{Paths, events};
+use crate::system::limit::{Exceeded, within};
+pub(crate) use crate::system::output::Output;
+use crate::system::output::text_of;
+use crate::system::run::Invocation;
 use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
@@ -20,37 +20,6 @@ pub(super) const MARK: &[u8] = b"qqmgr-left-out: ";
 
 /// The signal's number, which is the same on all systems that QEMU runs on.
 const SIGPIPE: i32 = 13;
-
-/// When to end a program that has not ended by itself.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Limits {
-    pub(crate) deadline: Option<Deadline>,
-    /// The VM whose guest must live on, and how many bytes its event log had before: ssh notices
-    /// late, or never, that the guest has ended.
-    pub(crate) guest: Option<(Paths, u64)>,
-}
-
-impl Limits {
-    /// The time that is left, and at most `most`; rounded up to tenths of a second, since errors
-    /// show it.
-    pub(crate) fn left(&self, most: Duration) -> Duration {
-        let Some(deadline) = self.deadline else { return most };
-        let left = deadline.left().as_secs_f64();
-        Duration::from_secs_f64((left * 10.0).ceil() / 10.0).min(most)
-    }
-
-    pub(crate) fn exceeded(&self) -> Option<Error> {
-        if let Some(deadline) = self.deadline.filter(|deadline| deadline.is_over()) {
-            let message = format!("gave up after {} s", deadline.seconds());
-            return Some(Error::new(Kind::TimedOut, message));
-        }
-        let (paths, told) = self.guest.as_ref()?;
-        let what = events::lost_since(paths, *told)?;
-        let said = tail(&paths.serial);
-        let message = format!("{what}; the end of its serial output:\n{said}");
-        Some(Error::new(Kind::NotRunning, message))
-    }
-}
 
 /// Replaces this process by the program. Returns only when that fails.
 pub(crate) fn replace_by(invocation: Invocation, log: &Log) -> Error {
@@ -69,15 +38,14 @@ pub(crate) fn capture_until(
     log: &Log,
 ) -> Result<Output, Error> {
     let mut running = invocation.in_background(OUTPUT_BYTES_MAX, log)?;
-    loop {
-        if let Some(output) = running.wait(PAUSE)? {
-            return whole(output);
+    let finished = running.finish(&mut || limits.exceeded());
+    whole(finished.map_err(|error| {
+        if error.kind == Kind::Failed {
+            return error;
         }
-        if let Some(error) = limits.exceeded() {
-            let [stdout, stderr] = running.read_so_far().map(String::from_utf8_lossy);
-            return Err(error.after_reading("stdout", &stdout).after_reading("stderr", &stderr));
-        }
-    }
+        let [stdout, stderr] = running.read_so_far().map(String::from_utf8_lossy);
+        error.after_reading("stdout", &stdout).after_reading("stderr", &stderr)
+    })?)
 }
 
 /// Runs a program to its end and keeps its stderr; its stdout is ours, where progress is shown.
@@ -101,14 +69,14 @@ pub(crate) fn run_attached(
 ) -> Result<Option<i32>, Error> {
     let has_limit = limits.deadline.is_some() || limits.guest.is_some();
     let mut exceeded = || limits.exceeded();
-    let exceeded: Option<run::Exceeded> = if has_limit { Some(&mut exceeded) } else { None };
+    let exceeded: Option<Exceeded> = if has_limit { Some(&mut exceeded) } else { None };
     invocation.attached(exceeded, log).map(|status| status.code())
 }
 
 /// Runs a program whose result does not matter, for at most `limit`.
 pub(super) fn briefly(mut invocation: Invocation, limit: Duration, log: &Log) {
     invocation.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let _ = invocation.attached(Some(&mut run::within(limit)), log);
+    let _ = invocation.attached(Some(&mut within(limit)), log);
 }
 
 /// How a pipe ended after its receiver got a whole stream.

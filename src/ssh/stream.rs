@@ -148,7 +148,7 @@ fn tar() -> Invocation {
     let mut tar = programs::TAR.command();
     // The user's options would change what is packed and where it goes; messages are in one
     // language.
-    tar.env_remove("TAR_OPTIONS").env("LC_ALL", "C");
+    tar.env("TAR_OPTIONS", "").env("LC_ALL", "C");
     tar
 }
 

@@ -1,7 +1,7 @@
 //! Starts the programs that outlive this process, QEMU and a VM's helpers, and learns how those
 //! that this process has started end.
 
-use super::inherited;
+use super::{inherited, running};
 use crate::error::Error;
 use crate::log::Log;
 use std::ffi::OsString;
@@ -51,8 +51,7 @@ impl Daemon {
 
     /// Ends it at once, and waits until it is gone.
     pub(crate) fn end(mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        running::end(&mut self.0);
     }
 }
 

@@ -2,7 +2,8 @@
 //! a process, open a socket, or create, change or remove a file; a test holds that. They decide
 //! nothing about VMs, guests or images: their callers say what they want.
 //!
-//! Read them in this order: [`programs`] and [`run`], by which every program is run; [`inherited`],
+//! Read them in this order: [`programs`], [`run`], [`running`], [`limit`] and
+//! [`output`], by which every program is run; [`inherited`],
 //! [`guard`], [`tty`] and [`account`], which use it; [`process`] and [`ps`], which look at
 //! processes and signal them; [`temporary`] and [`files`], then [`lock`], [`short_way`],
 //! [`user_files`], [`second_name`] and [`arrivals`]; [`sockets`].
@@ -13,11 +14,14 @@ pub(crate) mod daemon;
 pub(crate) mod files;
 pub(crate) mod guard;
 pub(crate) mod inherited;
+pub(crate) mod limit;
 pub(crate) mod lock;
+pub(crate) mod output;
 pub(crate) mod process;
 pub(crate) mod programs;
 pub(crate) mod ps;
 pub(crate) mod run;
+pub(crate) mod running;
 pub(crate) mod second_name;
 pub(crate) mod short_way;
 pub(crate) mod sockets;

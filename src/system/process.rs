@@ -3,12 +3,12 @@
 //! A pid alone identifies no process, because the system reuses it later. Pid and start together
 //! identify one process for as long as the machine runs.
 
+use super::output::Output;
 use super::ps;
 use crate::error::Error;
 use crate::linux::{self, PROC};
 use crate::ps::Shown;
 use crate::system::programs;
-use crate::system::run::Output;
 use std::io;
 use std::path::Path;
 use std::process::Stdio;

@@ -3,8 +3,8 @@
 //! The BSDs and macOS have no `/proc`. On Linux `ps` needs one itself, so without it no process can
 //! be seen. BusyBox's form is tried second.
 
+use super::output::Output;
 use super::programs;
-use super::run::Output;
 use crate::error::Error;
 use crate::linux::Usage;
 use crate::ps::{BUSYBOX_COLUMNS, COLUMNS, Shown, parse, parse_usage};

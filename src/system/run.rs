@@ -1,33 +1,23 @@
 //! Runs programs. Everything that this program executes goes through an [`Invocation`], and so has
 //! one trace, and a limit for the output that is kept and for the time that it takes.
 
-use crate::error::{Error, Kind, io_reason};
+use super::limit::{Exceeded, PAUSE, within};
+use super::output::Output;
+use super::running::{Running, cannot_wait, end};
+use crate::error::Error;
 use crate::log::Log;
-use crate::text::{command_line, sanitized};
+use crate::text::command_line;
 use crate::wait;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-/// How often a limit is checked while a program runs.
-pub(crate) const PAUSE: Duration = Duration::from_millis(20);
-/// The output of a program that has ended is complete after this much silence, even if another
-/// process still holds its pipes.
-const SILENCE: Duration = Duration::from_secs(1);
 /// Limits for a helper such as `ps` or `id`, which answers in milliseconds.
 const HELPER_WAIT: Duration = Duration::from_secs(20);
 const HELPER_BYTES_MAX: usize = 16 << 20;
-const CHUNK_BYTES: usize = 16 * 1024;
-/// Chunks that wait in memory before a program that writes faster than they are kept has to wait.
-const CHUNKS_MAX: usize = 16;
-
-/// Returns the reason to end a program, when there is one.
-pub(crate) type Exceeded<'a> = &'a mut dyn FnMut() -> Option<Error>;
-
 /// A program with its words, environment, working directory and streams. The streams are those of
 /// this process unless something else is set or the way of running it says otherwise.
 #[derive(Debug)]
@@ -37,29 +27,6 @@ pub(crate) struct Invocation {
     package: Option<&'static str>,
     /// The trace, where it differs from the words.
     trace: Option<String>,
-}
-
-/// How a program ended, and its output.
-#[derive(Debug)]
-pub(crate) struct Output {
-    pub(crate) status: ExitStatus,
-    pub(crate) stdout: Vec<u8>,
-    /// The end of its standard error, no longer than the limit.
-    pub(crate) stderr: Vec<u8>,
-    /// Whether `stderr` lacks its beginning.
-    pub(crate) is_cut: bool,
-}
-
-impl Output {
-    /// Its standard error as text for a message.
-    pub(crate) fn said(&self) -> String {
-        text_of(&self.stderr)
-    }
-}
-
-/// The standard error of a program as text for a message.
-pub(crate) fn text_of(stderr: &[u8]) -> String {
-    sanitized(String::from_utf8_lossy(stderr).trim())
 }
 
 impl Invocation {
@@ -88,11 +55,6 @@ impl Invocation {
 
     pub(crate) fn env(&mut self, name: &str, value: impl AsRef<OsStr>) -> &mut Self {
         self.command.env(name, value);
-        self
-    }
-
-    pub(crate) fn env_remove(&mut self, name: &str) -> &mut Self {
-        self.command.env_remove(name);
         self
     }
 
@@ -183,14 +145,12 @@ impl Invocation {
 
     /// Runs the program to its end and keeps its output.
     pub(crate) fn captured(
-        mut self,
+        self,
         bytes_max: usize,
         exceeded: Exceeded,
         log: &Log,
     ) -> Result<Output, Error> {
-        self.trace(log);
-        self.stdout(Stdio::piped());
-        self.start(bytes_max)?.finish(exceeded)
+        self.in_background(bytes_max, log)?.finish(exceeded)
     }
 
     /// Runs the program to its end and keeps its standard error. Its standard output is ours, where
@@ -262,173 +222,6 @@ impl Invocation {
         self.stdout(Stdio::piped());
         self.start(bytes_max)
     }
-}
-
-/// The limit of a program that has this long from now on.
-pub(crate) fn within(wait: Duration) -> impl FnMut() -> Option<Error> {
-    let deadline = Instant::now() + wait;
-    move || {
-        let message = || format!("gave up after {} s", wait.as_secs_f64());
-        (Instant::now() >= deadline).then(|| Error::new(Kind::TimedOut, message()))
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Stream {
-    Out,
-    Err,
-}
-
-/// A running program whose output is kept. Dropping it ends the program.
-pub(crate) struct Running {
-    child: Child,
-    program: OsString,
-    /// The limit for each of the two streams.
-    bytes_max: usize,
-    chunks: Receiver<(Stream, Vec<u8>)>,
-    /// Whether all its pipes have been read to their ends.
-    is_closed: bool,
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
-    is_cut: bool,
-    status: Option<ExitStatus>,
-    /// When the last chunk came, or the program ended.
-    heard_at: Instant,
-}
-
-impl Running {
-    fn new(child: Child, program: OsString, bytes_max: usize) -> Result<Self, Error> {
-        let (sender, chunks) = sync_channel(CHUNKS_MAX);
-        let mut running = Self {
-            child,
-            program,
-            bytes_max,
-            chunks,
-            is_closed: false,
-            stdout: Vec::new(),
-            stderr: Vec::new(),
-            is_cut: false,
-            status: None,
-            heard_at: Instant::now(),
-        };
-        let (stdout, stderr) = (running.child.stdout.take(), running.child.stderr.take());
-        let out = stdout.map_or(Ok(()), |from| forward(Stream::Out, from, sender.clone()));
-        let forwarded = out.and(stderr.map_or(Ok(()), |from| forward(Stream::Err, from, sender)));
-        forwarded.map_err(|error| cannot_wait(&running.program, &error))?;
-        Ok(running)
-    }
-
-    /// Waits for the end of the program, for at most `pause`, and gives its output then.
-    pub(crate) fn wait(&mut self, pause: Duration) -> Result<Option<Output>, Error> {
-        let until = Instant::now() + pause;
-        while !self.is_closed {
-            match self.chunks.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok((stream, chunk)) => self.keep(stream, &chunk)?,
-                Err(RecvTimeoutError::Disconnected) => self.is_closed = true,
-                Err(RecvTimeoutError::Timeout) => break,
-            }
-            if Instant::now() >= until {
-                break;
-            }
-        }
-        if self.status.is_none() {
-            let until = if self.is_closed { until } else { Instant::now() };
-            let ended = wait::poll(until, || self.child.try_wait().transpose()).transpose();
-            self.status = ended.map_err(|error| cannot_wait(&self.program, &error))?;
-            self.heard_at = Instant::now();
-        }
-        let is_whole = self.is_closed || self.heard_at.elapsed() >= SILENCE;
-        Ok(self.status.filter(|_| is_whole).map(|status| self.output(status)))
-    }
-
-    /// The bytes that it has written so far, to standard output and to standard error.
-    pub(crate) fn read_so_far(&self) -> [&[u8]; 2] {
-        [&self.stdout, &self.stderr]
-    }
-
-    fn finish(mut self, exceeded: Exceeded) -> Result<Output, Error> {
-        loop {
-            if let Some(output) = self.wait(PAUSE)? {
-                return Ok(output);
-            }
-            if let Some(error) = exceeded() {
-                return Err(error);
-            }
-        }
-    }
-
-    fn keep(&mut self, stream: Stream, chunk: &[u8]) -> Result<(), Error> {
-        self.heard_at = Instant::now();
-        match stream {
-            Stream::Out if self.stdout.len() + chunk.len() > self.bytes_max => {
-                let (program, limit) = (self.program.display(), self.bytes_max >> 20);
-                Err(Error::failed(format!("`{program}` wrote more than {limit} MiB")))
-            }
-            Stream::Out => {
-                self.stdout.extend_from_slice(chunk);
-                Ok(())
-            }
-            Stream::Err => {
-                self.stderr.extend_from_slice(chunk);
-                // Not at every chunk, since it moves all that is kept.
-                if self.stderr.len() > 2 * self.bytes_max {
-                    self.cut();
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Drops the start of standard error, so that no more than the limit is kept.
-    fn cut(&mut self) {
-        let excess = self.stderr.len().saturating_sub(self.bytes_max);
-        self.stderr.drain(..excess);
-        self.is_cut |= excess > 0;
-    }
-
-    fn output(&mut self, status: ExitStatus) -> Output {
-        self.cut();
-        let (stdout, stderr) = (std::mem::take(&mut self.stdout), std::mem::take(&mut self.stderr));
-        Output { status, stdout, stderr, is_cut: self.is_cut }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if self.status.is_none() {
-            end(&mut self.child);
-        }
-    }
-}
-
-/// Ends a program at once. One that has ended is no error.
-fn end(child: &mut Child) {
-    let _ = child.kill();
-    let _ = child.wait();
-}
-
-/// Begins to send what a program writes, until its end or until the receiver is gone, which closes
-/// the pipe.
-fn forward(
-    stream: Stream,
-    mut from: impl Read + Send + 'static,
-    to: SyncSender<(Stream, Vec<u8>)>,
-) -> io::Result<()> {
-    let forward = move || {
-        let mut chunk = [0; CHUNK_BYTES];
-        loop {
-            match from.read(&mut chunk) {
-                Ok(count @ 1..) if to.send((stream, chunk[..count].to_vec())).is_ok() => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                _ => return,
-            }
-        }
-    };
-    std::thread::Builder::new().spawn(forward).map(|_| ())
-}
-
-fn cannot_wait(program: &OsStr, error: &io::Error) -> Error {
-    Error::failed(format!("cannot wait for `{}`: {}", program.display(), io_reason(error)))
 }
 
 #[cfg(test)]

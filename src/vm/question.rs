@@ -3,7 +3,9 @@
 
 use crate::error::Error;
 use crate::log::Log;
-use crate::system::run::{Invocation, Output, Running};
+use crate::system::output::Output;
+use crate::system::run::Invocation;
+use crate::system::running::Running;
 use crate::text::sanitized;
 use std::process::Stdio;
 use std::time::{Duration, Instant};

@@ -1,0 +1,37 @@
+//! When to end a program that has not ended by itself.
+
+use crate::error::{Error, Kind};
+use crate::vm::tail::tail;
+use crate::vm::wait::Deadline;
+use crate::vm::{Paths, events};
+use std::time::Duration;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Limits {
+    pub(crate) deadline: Option<Deadline>,
+    /// The VM whose guest must live on, and how many bytes its event log had before: ssh notices
+    /// late, or never, that the guest has ended.
+    pub(crate) guest: Option<(Paths, u64)>,
+}
+
+impl Limits {
+    /// The time that is left, and at most `most`; rounded up to tenths of a second, since errors
+    /// show it.
+    pub(crate) fn left(&self, most: Duration) -> Duration {
+        let Some(deadline) = self.deadline else { return most };
+        let left = deadline.left().as_secs_f64();
+        Duration::from_secs_f64((left * 10.0).ceil() / 10.0).min(most)
+    }
+
+    pub(crate) fn exceeded(&self) -> Option<Error> {
+        if let Some(deadline) = self.deadline.filter(|deadline| deadline.is_over()) {
+            let message = format!("gave up after {} s", deadline.seconds());
+            return Some(Error::new(Kind::TimedOut, message));
+        }
+        let (paths, told) = self.guest.as_ref()?;
+        let what = events::lost_since(paths, *told)?;
+        let said = tail(&paths.serial);
+        let message = format!("{what}; the end of its serial output:\n{said}");
+        Some(Error::new(Kind::NotRunning, message))
+    }
+}

@@ -1,0 +1,165 @@
+//! A running program whose output is kept.
+
+use super::limit::{Exceeded, PAUSE};
+use super::output::Output;
+use crate::error::{Error, io_reason};
+use crate::wait;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, ErrorKind, Read};
+use std::process::{Child, ExitStatus};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+/// The output of a program that has ended is complete after this much silence, even if another
+/// process still holds its pipes.
+const SILENCE: Duration = Duration::from_secs(1);
+const CHUNK_BYTES: usize = 16 * 1024;
+/// Chunks that wait in memory before a program that writes faster than they are kept has to wait.
+const CHUNKS_MAX: usize = 16;
+
+/// The places of the two streams.
+const OUT: usize = 0;
+const ERR: usize = 1;
+
+/// Dropping it ends the program.
+pub(crate) struct Running {
+    child: Child,
+    program: OsString,
+    /// The limit for each of the two streams.
+    bytes_max: usize,
+    chunks: Receiver<(usize, Vec<u8>)>,
+    /// Whether all its pipes have been read to their ends.
+    is_closed: bool,
+    read: [Vec<u8>; 2],
+    is_cut: bool,
+    status: Option<ExitStatus>,
+    /// When the last chunk came, or the program ended.
+    heard_at: Instant,
+}
+
+impl Running {
+    pub(super) fn new(child: Child, program: OsString, bytes_max: usize) -> Result<Self, Error> {
+        let (sender, chunks) = sync_channel(CHUNKS_MAX);
+        let mut running = Self {
+            child,
+            program,
+            bytes_max,
+            chunks,
+            is_closed: false,
+            read: Default::default(),
+            is_cut: false,
+            status: None,
+            heard_at: Instant::now(),
+        };
+        let (stdout, stderr) = (running.child.stdout.take(), running.child.stderr.take());
+        let out = stdout.map_or(Ok(()), |from| forward(OUT, from, sender.clone()));
+        let forwarded = out.and(stderr.map_or(Ok(()), |from| forward(ERR, from, sender)));
+        forwarded.map_err(|error| cannot_wait(&running.program, &error))?;
+        Ok(running)
+    }
+
+    /// Waits for the end of the program, for at most `pause`, and gives its output then.
+    pub(crate) fn wait(&mut self, pause: Duration) -> Result<Option<Output>, Error> {
+        let until = Instant::now() + pause;
+        while !self.is_closed {
+            match self.chunks.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok((stream, chunk)) => self.keep(stream, &chunk)?,
+                Err(RecvTimeoutError::Disconnected) => self.is_closed = true,
+                Err(RecvTimeoutError::Timeout) => break,
+            }
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        if self.status.is_none() {
+            let until = if self.is_closed { until } else { Instant::now() };
+            let ended = wait::poll(until, || self.child.try_wait().transpose()).transpose();
+            self.status = ended.map_err(|error| cannot_wait(&self.program, &error))?;
+            self.heard_at = Instant::now();
+        }
+        let is_whole = self.is_closed || self.heard_at.elapsed() >= SILENCE;
+        Ok(self.status.filter(|_| is_whole).map(|status| self.output(status)))
+    }
+
+    /// The bytes that it has written so far, to standard output and to standard error.
+    pub(crate) fn read_so_far(&self) -> [&[u8]; 2] {
+        self.read.each_ref().map(Vec::as_slice)
+    }
+
+    /// Waits for the end of the program, or until a limit is reached.
+    pub(crate) fn finish(&mut self, exceeded: Exceeded) -> Result<Output, Error> {
+        loop {
+            if let Some(output) = self.wait(PAUSE)? {
+                return Ok(output);
+            }
+            if let Some(error) = exceeded() {
+                return Err(error);
+            }
+        }
+    }
+
+    fn keep(&mut self, stream: usize, chunk: &[u8]) -> Result<(), Error> {
+        self.heard_at = Instant::now();
+        self.read[stream].extend_from_slice(chunk);
+        if self.read[OUT].len() > self.bytes_max {
+            let (program, limit) = (self.program.display(), self.bytes_max >> 20);
+            return Err(Error::failed(format!("`{program}` wrote more than {limit} MiB")));
+        }
+        // Not at every chunk, since it moves all that is kept.
+        if self.read[ERR].len() > 2 * self.bytes_max {
+            self.cut();
+        }
+        Ok(())
+    }
+
+    /// Drops the start of standard error, so that no more than the limit is kept.
+    fn cut(&mut self) {
+        let excess = self.read[ERR].len().saturating_sub(self.bytes_max);
+        self.read[ERR].drain(..excess);
+        self.is_cut |= excess > 0;
+    }
+
+    fn output(&mut self, status: ExitStatus) -> Output {
+        self.cut();
+        let [stdout, stderr] = std::mem::take(&mut self.read);
+        Output { status, stdout, stderr, is_cut: self.is_cut }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.status.is_none() {
+            end(&mut self.child);
+        }
+    }
+}
+
+/// Ends a program at once. One that has ended is no error.
+pub(super) fn end(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// Begins to send what a program writes, until its end or until the receiver is gone, which closes
+/// the pipe.
+fn forward(
+    stream: usize,
+    mut from: impl Read + Send + 'static,
+    to: SyncSender<(usize, Vec<u8>)>,
+) -> io::Result<()> {
+    let forward = move || {
+        let mut chunk = [0; CHUNK_BYTES];
+        loop {
+            match from.read(&mut chunk) {
+                Ok(count @ 1..) if to.send((stream, chunk[..count].to_vec())).is_ok() => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                _ => return,
+            }
+        }
+    };
+    std::thread::Builder::new().spawn(forward).map(|_| ())
+}
+
+pub(super) fn cannot_wait(program: &OsStr, error: &io::Error) -> Error {
+    Error::failed(format!("cannot wait for `{}`: {}", program.display(), io_reason(error)))
+}
