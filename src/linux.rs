@@ -1,6 +1,7 @@
 //! Everything that is specific to Linux. Most of it reads `/proc`, as proc(5) describes; without a
 //! `/proc` those functions return `None`, and their callers manage without. Reads only.
 
+use crate::command_line::CommandLine;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsRawFd as _;
@@ -202,9 +203,9 @@ fn name(pid: u32) -> Option<String> {
     Some(String::from_utf8_lossy(&name).trim_end().to_string())
 }
 
-/// The words of a process's command line, NUL after each.
-pub(crate) fn command_line(pid: u32) -> io::Result<Option<Vec<u8>>> {
-    if_there(fs::read(of_process(pid, "cmdline")))
+pub(crate) fn command_line(pid: u32) -> io::Result<Option<CommandLine>> {
+    let words = if_there(fs::read(of_process(pid, "cmdline")))?;
+    Ok(words.map(|words| CommandLine::of_proc(&words)))
 }
 
 /// Finds the process that listens on the TCP port, at any address.

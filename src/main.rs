@@ -8,6 +8,7 @@
 mod access;
 mod answers;
 mod cli;
+mod command_line;
 mod commands;
 mod config;
 mod descriptors;

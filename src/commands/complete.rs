@@ -103,7 +103,7 @@ fn offer(table: Table, before: &[OsString], current: &OsStr) -> Option<Offer> {
         }
         Kind::Images => {
             let config = config(&place)?;
-            named(config.images().iter().map(|image| image.name.clone()).collect(), "image")
+            named(config.images().map(|image| image.name.clone()).collect(), "image")
         }
         Kind::Tags => named(tags(&place)?, "snapshot"),
     };

@@ -17,7 +17,7 @@ use crate::report::{
 use crate::system::files;
 use crate::vm::end::End;
 use crate::vm::look::Place;
-use crate::vm::search::CommandLines;
+use crate::vm::search::command_lines;
 use crate::vm::state::State;
 use crate::vm::visible;
 use crate::vm::{Look, Paths};
@@ -76,11 +76,12 @@ fn list(args: &Args, config: &Config) -> Outcome {
     // One look at the directory saves two for each VM that has never run.
     let with_a_dir = config.vms_with_a_dir()?;
     // And one look at all processes finds the VMs whose directories were removed.
-    let lines = CommandLines::read()?;
+    let lines = command_lines()?;
     let names = config.names();
     let configured = names.iter().map(|name| {
         let paths = Paths::new(config.vm_dir(name));
-        let look = look(&paths, with_a_dir.contains(name), &lines);
+        let is_named = || lines.iter().any(|(_, line)| line.names(&paths.pid));
+        let look = look(&paths, with_a_dir.contains(name), is_named);
         if let Err(error) = &look {
             log.note(&format!("warning: {name}: {}", error.message()));
         }
@@ -106,9 +107,9 @@ fn list(args: &Args, config: &Config) -> Outcome {
 }
 
 /// Looks for a VM in its directory, if it has one, and more closely if a command line names it.
-fn look(paths: &Paths, has_dir: bool, lines: &CommandLines) -> Result<Look, Error> {
+fn look(paths: &Paths, has_dir: bool, is_named: impl Fn() -> bool) -> Result<Look, Error> {
     let look = if has_dir { Look::by_files(paths)? } else { Look::nothing() };
-    if look.place.is_gone() && lines.name(&paths.pid) {
+    if look.place.is_gone() && is_named() {
         return Look::everywhere(paths);
     }
     Ok(look)

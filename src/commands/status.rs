@@ -81,7 +81,7 @@ pub(super) fn run(target: &Target) -> Outcome {
         uptime: process.as_ref().and_then(|process| uptime(process, instance.as_ref())),
         end: if process.is_none() { End::of(paths) } else { None },
         ssh_port: port_of(instance.as_ref(), vm),
-        ssh_vm_port: vm.map(|vm| vm.vm_port.get()),
+        ssh_vm_port: vm.map(|vm| vm.vm_port),
         changes: instance.as_ref().and_then(|instance| changed(target, instance)),
         config_file: config.file.clone(),
         process,

@@ -1,7 +1,7 @@
 //! An image as it is to be made: the table of the file with its placeholders replaced.
 
 use super::Config;
-use super::image::{Image, ImagePaths, SHA256_HINT, SHA256_MISSING, user};
+use super::image::{ImagePaths, SHA256_HINT, SHA256_MISSING, user};
 use super::problems::Problems;
 use super::schema::default;
 use super::scope::{Choices, Scope};
@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::source::{Problem, Source, Span};
 use crate::system::files;
 use crate::template::{Template, render_dotted};
-use crate::toml::Value;
+use crate::toml::{Key, Value};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ pub(crate) enum Seed {
 
 impl Declared {
     /// Replaces the placeholders in the image's table.
-    pub(crate) fn new(config: &Config, image: &Image) -> Result<Self, Error> {
+    pub(crate) fn new(config: &Config, image: &Key) -> Result<Self, Error> {
         let choices = Choices::default();
         let scope = Scope::global(config, &choices);
         let mut strings = Strings { config, scope: &scope, problems: Problems::default() };
@@ -134,7 +134,7 @@ impl Strings<'_> {
         DeclaredBase { location: Location::Url(text), sha256, span }
     }
 
-    fn seed(&mut self, table: &Value, image: &Image) -> Seed {
+    fn seed(&mut self, table: &Value, image: &Key) -> Seed {
         if let Some(file) = table.get("user_data") {
             return Seed::File(self.file(file));
         }

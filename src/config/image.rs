@@ -3,7 +3,7 @@
 use super::schema::{check, default, header};
 use super::values::{NAME_BYTES_MAX, is_image_name, is_url};
 use crate::error::Error;
-use crate::source::{Problem, Source, Span};
+use crate::source::{Problem, Source};
 use crate::system::files;
 use crate::system::short_way;
 use crate::toml::{Key, Table, Value};
@@ -22,14 +22,6 @@ pub(crate) const KEY: &str = "id_ed25519";
 pub(crate) const PUBLIC_KEY: &str = "id_ed25519.pub";
 pub(crate) const RECORD: &str = "image.json";
 pub(crate) const LOCK: &str = "lock";
-
-/// A disk that is made when it is needed, by its name in the file.
-#[derive(Debug)]
-pub(crate) struct Image {
-    pub(crate) name: String,
-    /// The place of the name.
-    pub(crate) span: Span,
-}
 
 /// The places of an image's files.
 #[derive(Clone, Debug)]

@@ -21,8 +21,8 @@ use crate::cli::Args;
 use crate::error::{Error, Kind};
 use crate::source::{Problem, Source, Span};
 use crate::text::{did_you_mean, nearest};
-use crate::toml::{self, Table, Value};
-use image::{DIR_PREFIX, Image, ImagePaths};
+use crate::toml::{self, Key, Table, Value};
+use image::{DIR_PREFIX, ImagePaths};
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::os::unix::fs::FileTypeExt as _;
@@ -49,7 +49,6 @@ pub(crate) struct Config {
     root: Table,
     vms: Vec<Vm>,
     broken: Vec<Broken>,
-    images: Vec<Image>,
 }
 
 impl Config {
@@ -101,16 +100,18 @@ impl Config {
 
     /// The names of all VMs, including broken ones, in file order.
     pub(crate) fn names(&self) -> Vec<String> {
-        let sound = self.vms.iter().map(|vm| (vm.span.start, &vm.name));
-        let broken = self.broken.iter().map(|vm| (vm.span.start, &vm.name));
-        let mut all: Vec<(usize, &String)> = sound.chain(broken).collect();
-        all.sort_by_key(|(start, _)| *start);
-        all.into_iter().map(|(_, name)| name.clone()).collect()
+        self.keys("vm").map(|key| key.name.clone()).collect()
     }
 
     /// Whether the file has a VM of this name, broken or not.
     pub(crate) fn is_declared(&self, name: &str) -> bool {
-        self.find_vm(name).is_some() || self.broken.iter().any(|vm| vm.name == name)
+        self.keys("vm").any(|key| key.name == name)
+    }
+
+    /// The names in a table at the top level, in file order.
+    fn keys(&self, table: &str) -> impl Iterator<Item = &Key> {
+        let table = self.root.get(table).and_then(Value::as_table);
+        table.into_iter().flat_map(Table::iter).map(|(key, _)| key)
     }
 
     /// Checks a configuration that was read from `file`; `runtime` is for the VMs' directories.
@@ -138,14 +139,11 @@ impl Config {
             && all_images.is_some() == root.get("img").is_some();
         problems.extend(unclear);
         problems.sort_by_key(|problem| problem.span.start);
-        let images = all_images.into_iter().flat_map(Table::iter);
-        let images =
-            images.map(|(key, _)| Image { name: key.name.clone(), span: key.span }).collect();
         let (mut vms, broken) = table("vm").map(|all| vm::read(&source, all)).unwrap_or_default();
         if !can_be_named {
             vms.clear();
         }
-        Ok((Self { file, runtime, source, root, vms, broken, images }, problems))
+        Ok((Self { file, runtime, source, root, vms, broken }, problems))
     }
 
     /// The directory that relative paths in `cmd` start from.
@@ -221,18 +219,20 @@ impl Config {
     }
 
     /// The images, in file order.
-    pub(crate) fn images(&self) -> &[Image] {
-        &self.images
+    pub(crate) fn images(&self) -> impl Iterator<Item = &Key> {
+        self.keys("img")
     }
 
-    pub(crate) fn image(&self, name: &str) -> Result<&Image, Error> {
-        self.images.iter().find(|image| image.name == name).ok_or_else(|| {
-            let near = nearest(name, self.images.iter().map(|image| image.name.as_str()));
+    pub(crate) fn image(&self, name: &str) -> Result<&Key, Error> {
+        self.images().find(|image| image.name == name).ok_or_else(|| {
+            let near = nearest(name, self.images().map(|image| image.name.as_str()));
             let message = format!("no such image in `{}`: `{name}`", self.source.name);
             let error = Error::new(Kind::Config, did_you_mean(&message, near));
             match near {
                 Some(_) => error,
-                None if self.images.is_empty() => error.hint("it has no `[img.NAME]` at all"),
+                None if self.images().next().is_none() => {
+                    error.hint("it has no `[img.NAME]` at all")
+                }
                 None => error.hint("`qqmgr img list` shows the images that it has"),
             }
         })
@@ -245,18 +245,18 @@ impl Config {
 
     /// The names of the images that have a directory and are not declared any more, sorted.
     pub(crate) fn undeclared_images(&self) -> BTreeSet<String> {
-        let is_declared = |name: &str| self.images.iter().any(|image| image.name == name);
+        let is_declared = |name: &str| self.images().any(|image| image.name == name);
         let names = self.names_of_dirs(DIR_PREFIX).unwrap_or_default().into_iter();
         names.filter(|name| is_image_name(name) && !is_declared(name)).collect()
     }
 
     /// The table of an image.
-    fn image_table(&self, image: &Image) -> Option<&Value> {
+    fn image_table(&self, image: &Key) -> Option<&Value> {
         self.root.get("img")?.get(&image.name)
     }
 
     /// The table about the first boot of a guest on this image.
-    fn cloud_init(&self, image: &Image) -> Option<&Value> {
+    fn cloud_init(&self, image: &Key) -> Option<&Value> {
         self.image_table(image)?.get("cloud_init")
     }
 

@@ -1,6 +1,6 @@
 //! Resolves what a VM is started with and reached by: its strings, with all placeholders replaced.
 
-use super::image::{Image, KEY, user};
+use super::image::{KEY, user};
 use super::problems::Problems;
 use super::schema::default;
 use super::scope::{Choices, Scope, no_port};
@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::pasted::Pasted;
 use crate::source::{Problem, Span};
 use crate::template::Template;
-use crate::toml::{Kind, Value};
+use crate::toml::{Key, Kind, Value};
 use crate::words::{self, Word};
 
 /// The command line of a VM, placeholders replaced.
@@ -126,15 +126,15 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
 
     /// The images whose paths are part of what the VM is started with, in file order. Problems in a
     /// string are reported when it is used.
-    pub(crate) fn images(&self) -> Vec<&'a Image> {
-        if self.config.images().is_empty() {
+    pub(crate) fn images(&self) -> Vec<&'a Key> {
+        if self.config.images().next().is_none() {
             return Vec::new();
         }
         for string in self.strings() {
             let _ = self.scope.render(string);
         }
         let asked = self.scope.images_asked();
-        self.config.images().iter().filter(|image| asked.contains(image.name.as_str())).collect()
+        self.config.images().filter(|image| asked.contains(image.name.as_str())).collect()
     }
 
     /// The QEMU of the VM, or that of all VMs, if the file says it.

@@ -3,7 +3,7 @@
 //! `init`.
 
 use super::ssh_options;
-use super::values::{AUTO, NONE, Port, is_user_name, sha256, size, wrong_type};
+use super::values::{AUTO, NONE, is_user_name, port, sha256, size, wrong_type};
 use crate::source::{Problem, Source};
 use crate::text::nearest;
 use crate::toml::{self, Kind, Table, Value};
@@ -208,7 +208,7 @@ fn fault(source: &Source, form: Form, value: &Value, name: &str) -> Option<Probl
         (Boolean, Kind::Boolean(_)) | (Text | Texts, Kind::String(_)) => None,
         (Integer(max), Kind::Integer(number)) => (!(0..=max).contains(number))
             .then(|| problem(format!("`{name}` is {number}, and must be 0 to {max}"))),
-        (Form::Port | SshPort, Kind::Integer(number)) => Port::new(*number)
+        (Form::Port | SshPort, Kind::Integer(number)) => port(*number)
             .is_none()
             .then(|| problem(format!("`{name}` is {number}, and a port is 1 to 65535"))),
         (SshPort, Kind::String(text)) => (text != AUTO && text != NONE).then(|| {

@@ -251,7 +251,7 @@ impl<'a> Scope<'a> {
             Some(name) => (name, true),
             None => (name, false),
         };
-        let Some(image) = self.config.images().iter().find(|image| image.name == name) else {
+        let Some(image) = self.config.images().find(|image| image.name == name) else {
             return Err(self.unknown(placeholder));
         };
         if is_seed && self.config.cloud_init(image).is_none() {
@@ -278,7 +278,7 @@ impl<'a> Scope<'a> {
 
     fn unknown(&self, placeholder: &Placeholder) -> Problem {
         let mut known: Vec<String> = BUILT_IN.iter().map(ToString::to_string).collect();
-        known.extend(self.config.images().iter().flat_map(|image| {
+        known.extend(self.config.images().flat_map(|image| {
             let seed = self.config.cloud_init(image).map(|_| format!("img.{}.seed", image.name));
             seed.into_iter().chain([format!("img.{}", image.name)])
         }));

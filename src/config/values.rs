@@ -3,7 +3,6 @@
 use crate::source::Problem;
 use crate::toml::{Kind, Value};
 use std::fmt;
-use std::num::NonZeroU16;
 
 /// Limit of a name: directories and sockets are named after it; file systems stop at 255 bytes.
 pub(super) const NAME_BYTES_MAX: usize = 64;
@@ -17,30 +16,10 @@ const SIZE_UNITS: &str = "KMGTPE";
 /// The largest size: file offsets are signed.
 const SIZE_BYTES_MAX: u64 = i64::MAX as u64;
 
-/// A TCP port, 1 to 65535.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Port(NonZeroU16);
-
-impl Port {
-    pub(crate) fn new(number: i64) -> Option<Self> {
-        u16::try_from(number).ok().and_then(NonZeroU16::new).map(Self)
-    }
-
-    pub(crate) fn get(self) -> u16 {
-        self.0.get()
-    }
-}
-
-impl fmt::Display for Port {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 /// The value of `port` in a VM's ssh table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SshPort {
-    Fixed(Port),
+    Fixed(u16),
     /// Chosen at each start.
     Auto,
     /// The guest has no ssh.
@@ -50,12 +29,12 @@ pub(crate) enum SshPort {
 impl SshPort {
     /// The port that a VM was started with.
     pub(crate) fn of_start(port: Option<u16>) -> Self {
-        port.and_then(|port| Port::new(port.into())).map_or(Self::None, Self::Fixed)
+        port.map_or(Self::None, Self::Fixed)
     }
 
     pub(crate) fn fixed(self) -> Option<u16> {
         match self {
-            Self::Fixed(port) => Some(port.get()),
+            Self::Fixed(port) => Some(port),
             Self::Auto | Self::None => None,
         }
     }
@@ -69,6 +48,11 @@ impl fmt::Display for SshPort {
             Self::None => f.write_str(NONE),
         }
     }
+}
+
+/// The TCP port of this number, 1 to 65535.
+pub(super) fn port(number: i64) -> Option<u16> {
+    u16::try_from(number).ok().filter(|port| *port > 0)
 }
 
 /// Whether a VM may have this name. Names become paths, `Host` patterns and words of messages.

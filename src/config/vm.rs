@@ -2,7 +2,7 @@
 //! placeholder can be. [`super::scope`] reads the others.
 
 use super::schema::{check, default, header};
-use super::values::{NAME_BYTES_MAX, NONE, Port, SshPort, is_vm_name};
+use super::values::{NAME_BYTES_MAX, NONE, SshPort, is_vm_name, port};
 use crate::source::{Problem, Source, Span};
 use crate::text::nearest;
 use crate::toml::{Key, Kind, Table, Value};
@@ -22,7 +22,7 @@ pub(crate) struct Vm {
     /// The port on this host where ssh reaches the guest.
     pub(crate) port: SshPort,
     /// The port where the guest's ssh server listens.
-    pub(crate) vm_port: Port,
+    pub(crate) vm_port: u16,
     /// Whether the serial line is interactive.
     pub(crate) console: bool,
     /// Whether QEMU listens for a debugger.
@@ -36,38 +36,28 @@ pub(crate) struct Vm {
 #[derive(Debug)]
 pub(crate) struct Broken {
     pub(crate) name: String,
-    /// The place of the name.
-    pub(crate) span: Span,
     pub(crate) problems: Vec<Problem>,
 }
 
 /// The VMs of `[vm]`, `all`, and those that are broken, both in file order.
 pub(super) fn read(source: &Source, all: &Table) -> (Vec<Vm>, Vec<Broken>) {
     let entries: Vec<Entry> = all.iter().collect();
-    let parents: Vec<Option<usize>> =
-        entries.iter().map(|(_, value)| all.position(extended(value)?.0)).collect();
-    let mut problems: Vec<Vec<Problem>> = Vec::new();
-    for (key, value) in &entries {
-        let mut own = own_problems(source, key, value);
-        own.extend(unknown(all, key, value));
-        problems.push(own);
-    }
-    let mut vms: Vec<Option<Vm>> = entries.iter().map(|_| None).collect();
-    for at in parents_first(&entries, &parents, &mut problems) {
-        let parent = parents[at].filter(|parent| *parent != at);
-        for problem in parent.map(|parent| problems[parent].clone()).unwrap_or_default() {
-            if !problems[at].contains(&problem) {
-                problems[at].push(problem);
+    let own: Vec<Vec<Problem>> =
+        entries.iter().map(|entry| own_problems(source, all, *entry)).collect();
+    let (mut sound, mut broken) = (Vec::new(), Vec::new());
+    for (at, (key, _)) in entries.iter().enumerate() {
+        let (line, ring) = line(all, &entries, at);
+        let mut problems: Vec<Problem> = Vec::new();
+        for problem in line.iter().flat_map(|at| &own[*at]).chain(&ring) {
+            if !problems.contains(problem) {
+                problems.push(problem.clone());
             }
         }
-        vms[at] = Vm::new(entries[at], parent.and_then(|parent| vms[parent].as_ref()));
-    }
-    let (mut sound, mut broken) = (Vec::new(), Vec::new());
-    for (((key, _), vm), mut problems) in entries.into_iter().zip(vms).zip(problems) {
         problems.sort_by_key(|problem| problem.span.start);
-        match vm {
+        let tables: Vec<&Value> = line.iter().map(|at| entries[*at].1).collect();
+        match Vm::new(key, &tables) {
             Some(vm) if problems.is_empty() => sound.push(vm),
-            _ => broken.push(Broken { name: key.name.clone(), span: key.span, problems }),
+            _ => broken.push(Broken { name: key.name.clone(), problems }),
         }
     }
     (sound, broken)
@@ -89,29 +79,24 @@ fn unknown(all: &Table, key: &Key, table: &Value) -> Option<Problem> {
     Some(problem.hint("`extends` has the NAME of another `[vm.NAME]`").did_you_mean(near))
 }
 
-/// The indices of all VMs, each after the one that it extends; rings become problems.
-fn parents_first(
-    entries: &[Entry],
-    parents: &[Option<usize>],
-    problems: &mut [Vec<Problem>],
-) -> Vec<usize> {
-    let mut order = Vec::new();
-    let mut seen = vec![false; entries.len()];
-    for start in 0..entries.len() {
-        let mut line = Vec::new();
-        let mut next = Some(start);
-        while let Some(at) = next.filter(|at| !seen[*at]) {
-            seen[at] = true;
-            line.push(at);
-            next = parents[at];
-        }
-        if let Some(ring) = line.iter().position(|at| Some(*at) == next) {
-            let problem = ring_problem(entries, &line[ring..]);
-            line[ring..].iter().for_each(|at| problems[*at].extend(problem.clone()));
-        }
-        order.extend(line.into_iter().rev());
-    }
-    order
+/// The indices of a VM, of the VM that it extends, and so on. For VMs that extend each other in a
+/// ring also the problem, and the indices may be repeated.
+fn line(all: &Table, entries: &[Entry], start: usize) -> (Vec<usize>, Option<Problem>) {
+    let next = |at: &usize| all.position(extended(entries[*at].1)?.0);
+    let walk = std::iter::successors(Some(start), next);
+    let line: Vec<usize> = walk.take(entries.len() + 1).collect();
+    // More VMs than there are: the last one was there before.
+    let last = line.last().filter(|_| line.len() > entries.len());
+    let ring = last.and_then(|last| {
+        let mut ring: Vec<usize> = Vec::new();
+        let walk = std::iter::successors(Some(*last), next);
+        ring.extend(walk.skip(1).take_while(|at| at != last));
+        ring.push(*last);
+        let first = (0..ring.len()).min_by_key(|at| ring[*at])?;
+        ring.rotate_left(first);
+        ring_problem(entries, &ring)
+    });
+    (line, ring)
 }
 
 /// The problem of a ring, whose last VM extends the first.
@@ -123,9 +108,10 @@ fn ring_problem(entries: &[Entry], ring: &[usize]) -> Option<Problem> {
 }
 
 /// The problems in the VM's own table.
-fn own_problems(source: &Source, key: &Key, value: &Value) -> Vec<Problem> {
+fn own_problems(source: &Source, all: &Table, (key, value): Entry) -> Vec<Problem> {
     let shown = header("[vm]", &key.name);
     let mut problems = check(source, value, "[vm.NAME]", &shown);
+    problems.extend(unknown(all, key, value));
     if !is_vm_name(&key.name) {
         let message = format!("`{}` cannot be the name of a VM", key.name.escape_debug());
         problems.push(Problem::new(key.span, message).hint(format!(
@@ -153,31 +139,29 @@ fn own_problems(source: &Source, key: &Key, value: &Value) -> Vec<Problem> {
 }
 
 impl Vm {
-    /// Makes a VM of its table and the VM that it extends; `None` if a value is not usable.
-    fn new((key, table): Entry, parent: Option<&Self>) -> Option<Self> {
-        let is_on = |name: &str| Some(matches!(table.get(name)?.kind, Kind::Boolean(true)));
-        let ssh = |name: &str| table.get("ssh")?.get(name);
-        let port = ssh("port").map(|value| match value.as_integer() {
-            Some(number) => Port::new(number).map(SshPort::Fixed),
-            None if value.as_str() == Some(NONE) => Some(SshPort::None),
-            None => Some(SshPort::Auto),
-        });
-        let vm_port = ssh("vm_port").map(|value| Port::new(value.as_integer()?));
-        let boots = table.get("boots").map(|value| value.as_integer()?.try_into().ok());
+    /// Makes a VM of its table, that of the VM that it extends, and so on; `None` if a value is not
+    /// usable.
+    fn new(key: &Key, line: &[&Value]) -> Option<Self> {
+        let get = |name| line.iter().find_map(|table| table.get(name));
+        let ssh = |name: &str| line.iter().find_map(|table| table.get("ssh")?.get(name));
+        let is_on = |name| matches!(get(name), Some(Value { kind: Kind::Boolean(true), .. }));
+        let number = |found: Option<&Value>, table: &str, name: &str| match found {
+            Some(value) => value.as_integer(),
+            None => default(table, name).parse().ok(),
+        };
+        let configured = ssh("port")?;
         Some(Self {
             name: key.name.clone(),
             span: key.span,
-            port: port.unwrap_or_else(|| Some(parent?.port))?,
-            vm_port: vm_port.unwrap_or_else(|| match parent {
-                Some(parent) => Some(parent.vm_port),
-                None => Port::new(default("[vm.NAME.ssh]", "vm_port").parse().ok()?),
-            })?,
-            boots: boots.unwrap_or_else(|| match parent {
-                Some(parent) => Some(parent.boots),
-                None => default("[vm.NAME]", "boots").parse().ok(),
-            })?,
-            console: is_on("console").unwrap_or(parent.is_some_and(|parent| parent.console)),
-            gdb: is_on("gdb").unwrap_or(parent.is_some_and(|parent| parent.gdb)),
+            port: match configured.as_integer() {
+                Some(number) => SshPort::Fixed(port(number)?),
+                None if configured.as_str() == Some(NONE) => SshPort::None,
+                None => SshPort::Auto,
+            },
+            vm_port: port(number(ssh("vm_port"), "[vm.NAME.ssh]", "vm_port")?)?,
+            boots: number(get("boots"), "[vm.NAME]", "boots")?.try_into().ok()?,
+            console: is_on("console"),
+            gdb: is_on("gdb"),
         })
     }
 }

@@ -8,6 +8,7 @@
 use super::Paths;
 use super::events::QUESTIONS;
 use super::session::Session;
+use crate::command_line::PID_FILE;
 use crate::error::Error;
 use crate::json::Value;
 use crate::log::Log;
@@ -37,8 +38,6 @@ const WRAPPER: &str = "( { read pid <\"$0/pid\"; } 2>/dev/null; \
     [ ! -f \"$s.$m\" ] || mv -f \"$s.$m\" \"$s.$n\" || exit; n=$m; done; \
     [ $n = 0 ] || mv -f \"$s\" \"$s.1\" || exit; \
     : >\"$0/events.out\" && echo \"$2\" >\"$0/events.in\" ) && shift 2 && exec \"$@\"";
-/// The option by which qqmgr recognizes a QEMU.
-const PID_FILE: &str = "-pidfile";
 /// QEMU's name for the device on which it listens for a debugger (`gdbserver_start`).
 const DEVICE: &str = "gdb";
 /// The prefix of such a device's address while no debugger is connected.

@@ -1,11 +1,11 @@
 //! The process that is a VM's QEMU: whether it still is, whether it is frozen, how long it has run.
 
-use super::search::claims;
+use super::search::is_it;
 use super::{Paths, wait};
 use crate::error::Error;
 use crate::linux;
 use crate::log::Log;
-use crate::system::process::{Seen, same_start, see, signal};
+use crate::system::process::{Seen, see, signal};
 use crate::system::ps;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -45,10 +45,7 @@ impl Process {
     /// Looks at the process as it is now; `None` when it is known to have ended.
     fn see(&self) -> Result<Option<Seen>, Error> {
         let Some(seen) = see(self.pid)? else { return Ok(None) };
-        let is_it = match same_start(self.start.as_deref(), seen.start.as_deref()) {
-            Some(same) => same,
-            None => claims(self.pid, &seen, &self.pid_file)?,
-        };
+        let is_it = is_it(self.pid, &seen, self.start.as_deref(), &self.pid_file)?;
         Ok(is_it.then_some(seen))
     }
 

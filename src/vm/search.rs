@@ -6,12 +6,12 @@
 use super::Paths;
 use super::instance::Instance;
 use super::process::Process;
+use crate::command_line::CommandLine;
 use crate::error::Error;
 use crate::linux;
 use crate::system::files;
 use crate::system::process::{Seen, same_start, see, unseen};
 use crate::system::ps;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -27,12 +27,13 @@ pub(super) fn by_pid_file(
     let Some(seen) = see(pid)? else { return Ok(None) };
     let recorded = record.filter(|record| record.pid == Some(pid));
     let start = recorded.and_then(|record| record.start.as_deref());
-    let is_it = same_start(start, seen.start.as_deref()).map_or_else(
-        // QEMU holds its pid file open as long as it lives.
-        || Ok(holds_open(pid, &paths.pid)? || claims(pid, &seen, &paths.pid)?),
-        Ok,
-    );
-    Ok(is_it?.then(|| Process::new(pid, seen, paths)))
+    // QEMU holds its pid file open as long as it lives.
+    let holds_it = || linux::has_open(pid, &paths.pid).map_err(|error| unseen(&error));
+    let is_it = match same_start(start, seen.start.as_deref()) {
+        Some(same) => same,
+        None => holds_it()? || claims(pid, &seen, &paths.pid)?,
+    };
+    Ok(is_it.then(|| Process::new(pid, seen, paths)))
 }
 
 /// The VM's process, by its pid file or its record. The pids in those must be of this machine.
@@ -41,59 +42,33 @@ pub(super) fn visible(paths: &Paths, record: Option<&Instance>) -> Result<Option
     let (None, Some(record)) = (&by_file, record) else { return Ok(by_file) };
     let Some(pid) = record.pid else { return search(paths) };
     let Some(seen) = see(pid)? else { return Ok(None) };
-    let is_it = match same_start(record.start.as_deref(), seen.start.as_deref()) {
-        Some(same) => same,
-        None => claims(pid, &seen, &paths.pid)?,
-    };
-    let exiting = record.ready;
+    let (is_it, exiting) = (is_it(pid, &seen, record.start.as_deref(), &paths.pid)?, record.ready);
     Ok(is_it.then(|| Process { exiting, ..Process::new(pid, seen, paths) }))
 }
 
-/// The command lines of all processes, to find the VMs whose files were removed, many at once.
-pub(crate) enum CommandLines {
-    /// The words of each command line, with a NUL after each word.
-    Words(Vec<Vec<u8>>),
-    Shown(Vec<crate::ps::Shown>),
-}
-
-impl CommandLines {
-    pub(crate) fn read() -> Result<Self, Error> {
-        if !linux::is_there() {
-            return ps::processes(None).map(Self::Shown);
-        }
-        let pids = linux::pids().map_err(|error| unseen(&error))?;
-        let lines = pids.into_iter().filter_map(|pid| linux::command_line(pid).transpose());
-        lines.collect::<Result<_, _>>().map(Self::Words).map_err(|error| unseen(&error))
-    }
-
-    /// Whether one of the command lines may be that of the VM's QEMU, which the caller then checks.
-    pub(crate) fn name(&self, pid_file: &Path) -> bool {
-        match self {
-            Self::Words(lines) => lines.iter().any(|line| names(line, pid_file)),
-            Self::Shown(shown) => shown.iter().any(|shown| shown.has_words("-pidfile", pid_file)),
-        }
-    }
-}
-
-/// Whether the words of a command line name the pid file.
-fn names(line: &[u8], pid_file: &Path) -> bool {
-    let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-    words.windows(2).any(|two| two == [b"-pidfile", pid_file.as_os_str().as_bytes()])
+/// Whether the process is the one that started then. If that cannot be compared, it must claim to
+/// be the VM's.
+pub(super) fn is_it(
+    pid: u32,
+    seen: &Seen,
+    start: Option<&str>,
+    pid_file: &Path,
+) -> Result<bool, Error> {
+    same_start(start, seen.start.as_deref()).map_or_else(|| claims(pid, seen, pid_file), Ok)
 }
 
 /// Whether the process claims to be the VM's: its command line names the pid file. Any user can
 /// give a process any command line, so the process must belong to the owner of the directory.
-pub(super) fn claims(pid: u32, seen: &Seen, pid_file: &Path) -> Result<bool, Error> {
+fn claims(pid: u32, seen: &Seen, pid_file: &Path) -> Result<bool, Error> {
     let directory = pid_file.parent().and_then(|dir| dir.metadata().ok());
     let owner = directory.map(|metadata| metadata.uid());
     if let Some(shown) = &seen.shown {
         let is_of_owner = shown.user.is_none() || owner.is_none() || shown.user == owner;
-        return Ok(is_of_owner && shown.has_words("-pidfile", pid_file));
+        return Ok(is_of_owner && shown.line.names(pid_file));
     }
-    let Some(line) = linux::command_line(pid).map_err(|error| unseen(&error))? else {
-        return Ok(false);
-    };
-    Ok(names(&line, pid_file) && linux::owner(pid) == owner.or_else(linux::user_id))
+    let line = linux::command_line(pid).map_err(|error| unseen(&error))?;
+    let is_of_owner = || linux::owner(pid) == owner.or_else(linux::user_id);
+    Ok(line.is_some_and(|line| line.names(pid_file)) && is_of_owner())
 }
 
 /// Searches all processes for one whose command line names the pid file: one of a `start` that was
@@ -101,22 +76,12 @@ pub(super) fn claims(pid: u32, seen: &Seen, pid_file: &Path) -> Result<bool, Err
 /// wrapper of QEMU also has that command line; so if there is a `/proc`, the process must have
 /// QEMU's pid file or log open.
 pub(super) fn search(paths: &Paths) -> Result<Option<Process>, Error> {
-    if !linux::is_there() {
-        let shown = ps::processes(None)?;
-        for pid in shown.iter().filter(|p| p.has_words("-pidfile", &paths.pid)).map(|p| p.pid) {
-            if let Some(seen) = see(pid)?
-                && claims(pid, &seen, &paths.pid)?
-            {
-                return Ok(Some(Process::new(pid, seen, paths)));
-            }
-        }
-        return Ok(None);
-    }
-    for pid in linux::pids().map_err(|error| unseen(&error))? {
+    let named = command_lines()?.into_iter().filter(|(_, line)| line.names(&paths.pid));
+    for (pid, _) in named {
         let Some(seen) = see(pid)? else { continue };
+        let holds = |path| linux::holds(pid, path).map_err(|error| unseen(&error));
         if claims(pid, &seen, &paths.pid)?
-            && (linux::holds(pid, &paths.pid).map_err(|error| unseen(&error))?
-                || linux::holds(pid, &paths.log).map_err(|error| unseen(&error))?)
+            && (seen.shown.is_some() || holds(&paths.pid)? || holds(&paths.log)?)
         {
             return Ok(Some(Process::new(pid, seen, paths)));
         }
@@ -124,8 +89,17 @@ pub(super) fn search(paths: &Paths) -> Result<Option<Process>, Error> {
     Ok(None)
 }
 
-fn holds_open(pid: u32, path: &Path) -> Result<bool, Error> {
-    linux::has_open(pid, path).map_err(|error| unseen(&error))
+/// The command lines of all processes, by pid.
+pub(crate) fn command_lines() -> Result<Vec<(u32, CommandLine)>, Error> {
+    if !linux::is_there() {
+        let shown = ps::processes(None)?.into_iter();
+        return Ok(shown.map(|shown| (shown.pid, shown.line)).collect());
+    }
+    let lines = linux::pids().map_err(|error| unseen(&error))?.into_iter().filter_map(|pid| {
+        let line = linux::command_line(pid).map_err(|error| unseen(&error)).transpose()?;
+        Some(line.map(|line| (pid, line)))
+    });
+    lines.collect()
 }
 
 fn read_pid(pid_file: &Path) -> Result<Option<u32>, Error> {

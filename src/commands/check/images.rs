@@ -5,17 +5,17 @@ use super::findings::{Findings, Severity};
 use super::subject::Subject;
 use crate::config::Config;
 use crate::config::declared::Declared;
-use crate::config::image::Image;
 use crate::error::Error;
 use crate::image::build::obstacles;
 use crate::image::inspection::inspect;
 use crate::image::state::State;
 use crate::source::Problem;
+use crate::toml::Key;
 use std::path::PathBuf;
 
 /// The paths of images that QEMU opens. A file missing there is reported with its image.
 pub(super) fn paths(config: &Config) -> Vec<PathBuf> {
-    let paths = config.images().iter().filter_map(|image| config.image_paths(&image.name).ok());
+    let paths = config.images().filter_map(|image| config.image_paths(&image.name).ok());
     paths.flat_map(|paths| [paths.disk, paths.seed]).collect()
 }
 
@@ -30,23 +30,23 @@ pub(super) fn add(config: &Config, subject: &Subject, findings: &mut Findings) {
 
 /// Adds the errors of images that none of the VMs uses.
 pub(super) fn add_unused(config: &Config, subjects: &[Subject], findings: &mut Findings) {
-    let is_used = |image: &Image| {
+    let is_used = |image: &Key| {
         subjects.iter().any(|one| one.images.iter().any(|used| used.name == image.name))
     };
-    for image in config.images().iter().filter(|image| !is_used(image)) {
+    for image in config.images().filter(|image| !is_used(image)) {
         findings.add_unowned(of_image(config, image).0);
     }
 }
 
 /// The errors of an image, and a warning if there is no error.
-fn of_image(config: &Config, image: &Image) -> (Vec<Problem>, Option<Problem>) {
+fn of_image(config: &Config, image: &Key) -> (Vec<Problem>, Option<Problem>) {
     look_at(config, image).unwrap_or_else(|error| match error.into_located() {
         Ok(located) => (located.problems, None),
         Err(error) => (vec![error.at(image.span)], None),
     })
 }
 
-fn look_at(config: &Config, image: &Image) -> Result<(Vec<Problem>, Option<Problem>), Error> {
+fn look_at(config: &Config, image: &Key) -> Result<(Vec<Problem>, Option<Problem>), Error> {
     let declared = Declared::new(config, image)?;
     let (look, name) = (inspect(config, &declared), &declared.name);
     let warning = |message: String, hint: String| Problem::new(declared.span, message).hint(hint);

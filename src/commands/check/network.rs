@@ -58,7 +58,7 @@ fn nothing_forwards(subject: &Subject) -> Option<Problem> {
     if is_left_to_others(&subject.arguments) {
         return None;
     }
-    let vm_port = subject.vm.vm_port.get();
+    let vm_port = subject.vm.vm_port;
     let rule = format!("hostfwd=tcp:127.0.0.1:{SSH_PORT}-:{vm_port}");
     let (place, hint) =
         match networks(&subject.arguments).find(|(_, pairs)| pairs.get("type") == Some("user")) {
@@ -100,5 +100,5 @@ pub(super) fn shared<'a>(subjects: &'a [Subject]) -> Shared<'a> {
 }
 
 fn is_for_ssh(forward: &Forward, subject: &Subject) -> bool {
-    !forward.udp && forward.guest_port == subject.vm.vm_port.get()
+    !forward.udp && forward.guest_port == subject.vm.vm_port
 }

@@ -2,12 +2,12 @@
 
 use super::super::start::plan::likely_port;
 use crate::config::Config;
-use crate::config::image::Image;
 use crate::config::resolve::{Invocation, Resolver};
 use crate::config::scope::Choices;
 use crate::config::vm::Vm;
 use crate::source::{Problem, Span};
 use crate::ssh;
+use crate::toml::Key;
 use crate::vm::options::{Argument, arguments};
 use crate::vm::{argv, launch};
 
@@ -19,7 +19,7 @@ pub(super) struct Subject<'a> {
     /// Whether ssh goes to that port on this host.
     pub(super) by_port: bool,
     pub(super) arguments: Vec<Argument>,
-    pub(super) images: Vec<&'a Image>,
+    pub(super) images: Vec<&'a Key>,
     /// Words of `cmd` that are probably mistakes.
     pub(super) warnings: Vec<Problem>,
 }

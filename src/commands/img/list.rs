@@ -17,7 +17,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 /// Lists the images of the configuration in its order, then those that are no longer declared.
 pub(super) fn run(config: &Config, quiet: bool) -> Result<Report, Error> {
-    let declared = config.images().iter().map(|image| image.name.clone());
+    let declared = config.images().map(|image| image.name.clone());
     if quiet {
         return Ok(Report::names(declared));
     }
@@ -31,7 +31,7 @@ pub(super) fn run(config: &Config, quiet: bool) -> Result<Report, Error> {
     ]);
     for name in declared.chain(config.undeclared_images()) {
         let paths = config.image_paths(&name)?;
-        let image = config.images().iter().find(|image| image.name == name);
+        let image = config.images().find(|image| image.name == name);
         let declared = image.map(|image| Declared::new(config, image)).transpose()?;
         let look = declared.map(|declared| inspect(config, &declared));
         let state = look.as_ref().map(|look| look.state().name());

@@ -88,7 +88,7 @@ fn all(args: &Args, answers: &mut Answers) -> Result<(), Error> {
         exceeded: &|| None,
         log: &log,
     };
-    let every = || config.images().iter().map(|image| image.name.clone()).collect();
+    let every = || config.images().map(|image| image.name.clone()).collect();
     let names: Vec<String> = if names.is_empty() { every() } else { names };
     let among_others = names.len() > 1;
     if vms::are_several(&args.operands[1..]) {

@@ -110,7 +110,7 @@ impl Plan {
 /// The port that a VM has, or most likely would have; `None` for a guest without ssh.
 pub(crate) fn likely_port(config: &Config, vm: &Vm) -> Option<u16> {
     match vm.port {
-        SshPort::Fixed(port) => Some(port.get()),
+        SshPort::Fixed(port) => Some(port),
         SshPort::Auto => Some(port::first_choice(config.vm_dir(&vm.name).as_os_str().as_bytes())),
         SshPort::None => None,
     }

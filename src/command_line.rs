@@ -1,0 +1,53 @@
+//! The command line of a process as the system shows it. Pure.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+/// The option of QEMU that names its pid file.
+pub(crate) const PID_FILE: &str = "-pidfile";
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct CommandLine {
+    /// Stands before and behind each word.
+    separator: u8,
+    words: Vec<u8>,
+}
+
+impl CommandLine {
+    /// Takes the words as `/proc` shows them, with a NUL behind each.
+    pub(crate) fn of_proc(words: &[u8]) -> Self {
+        Self { separator: 0, words: [b"\0", words].concat() }
+    }
+
+    /// Takes the words as `ps` shows them: blanks inside a word look like blanks between words.
+    pub(crate) fn of_ps(text: &[u8]) -> Self {
+        Self { separator: b' ', words: [b" ", text.trim_ascii(), b" "].concat() }
+    }
+
+    /// Whether it is that of a QEMU with this pid file.
+    pub(crate) fn names(&self, pid_file: &Path) -> bool {
+        let wanted = [b"", PID_FILE.as_bytes(), pid_file.as_os_str().as_bytes(), b""];
+        let wanted = wanted.join(&self.separator);
+        self.words.windows(wanted.len()).any(|part| part == wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_path_is_found_behind_its_option() {
+        let has = |line: &str, path: &str| {
+            let of_proc = CommandLine::of_proc(line.replace('|', "\0").as_bytes());
+            let of_ps = CommandLine::of_ps(line.replace('|', " ").as_bytes());
+            [of_proc, of_ps].map(|line| line.names(Path::new(path)))
+        };
+        assert_eq!(has("q|-pidfile|/a b/pid|-x|", "/a b/pid"), [true, true]);
+        assert_eq!(has("q|-pidfile|/a b/pid|", "/a b/pid"), [true, true]);
+        assert_eq!(has("q|-pidfile|/a b/pid2|", "/a b/pid"), [false, false]);
+        assert_eq!(has("q|-pidfile /a/pid|", "/a/pid"), [false, true]);
+        assert_eq!(has("q|--pidfile|/a/pid|", "/a/pid"), [false, false]);
+        assert_eq!(has("q|/a/pid|", "/a/pid"), [false, false]);
+    }
+}
