@@ -90,6 +90,12 @@ pub(crate) fn files_left() -> Option<usize> {
     Some(limit.saturating_sub(open_files(std::process::id()).ok()?.len()))
 }
 
+/// Whether programs find the display of a desktop. Elsewhere than on Linux that needs no variable.
+pub(crate) fn has_screen() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    !cfg!(target_os = "linux") || is_set("DISPLAY") || is_set("WAYLAND_DISPLAY")
+}
+
 /// The name of the terminal on standard input.
 pub(crate) fn terminal() -> Option<PathBuf> {
     let name = || fs::read_link(proc("self/fd/0")).ok();

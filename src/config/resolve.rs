@@ -5,12 +5,12 @@ use super::problems::Problems;
 use super::schema::default;
 use super::scope::{Choices, Scope, no_port};
 use super::vm::{SSH_KEYS, Vm};
-use super::{Config, ssh_options};
+use super::{Config, ssh_keywords, ssh_options};
 use crate::error::Error;
 use crate::pasted::Pasted;
 use crate::source::{Problem, Span};
 use crate::template::Template;
-use crate::toml::{Key, Kind, Value};
+use crate::toml::{Key, Kind, Table, Value};
 use crate::words::{self, Word};
 
 /// The command line of a VM, placeholders replaced.
@@ -111,6 +111,23 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
         }
         self.add_image_options(&mut options)?;
         self.config.checked(problems.0, options)
+    }
+
+    /// Warnings about options that ssh probably does not have.
+    pub(crate) fn misspelt_options(&self) -> Vec<Problem> {
+        let tables = self.line.iter().rev().map(|table| table.get("ssh"));
+        let tables = [self.config.root.get("ssh")].into_iter().chain(tables);
+        let options = tables.flatten().filter_map(Value::as_table).flat_map(Table::iter);
+        let options: Vec<&Key> = options.map(|(key, _)| key).collect();
+        if options.iter().any(|key| key.name.eq_ignore_ascii_case("IgnoreUnknown")) {
+            return Vec::new();
+        }
+        let own = options.into_iter().filter(|key| !SSH_KEYS.contains(&key.name.as_str()));
+        let misspelt = own.filter_map(|key| {
+            let message = format!("ssh has no option `{}`", key.name);
+            Some(Problem::new(key.span, message).did_you_mean(Some(ssh_keywords::near(&key.name)?)))
+        });
+        misspelt.collect()
     }
 
     /// The strings that an option of ssh is set to, and their places. [`Self::ssh_options`] reports

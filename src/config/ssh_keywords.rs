@@ -19,6 +19,7 @@ pub(crate) enum Form {
     LinesOfWords,
 }
 
+use crate::text::nearest;
 use Form::{Command, Commas, Lines, LinesOfWords, Value, Words};
 
 /// Every keyword but `Host` and `Match`, which begin a block, and `Port`, which is qqmgr's own.
@@ -66,6 +67,14 @@ const KEYWORDS: &[(Form, &[&str])] = &[
 pub(crate) fn form(keyword: &str) -> Option<Form> {
     let mut forms = KEYWORDS.iter();
     forms.find(|(_, keywords)| is_in(keywords, keyword)).map(|(form, _)| *form)
+}
+
+/// The keyword that was probably meant by one that neither version has.
+pub(super) fn near(keyword: &str) -> Option<&'static str> {
+    let all = || KEYWORDS.iter().flat_map(|(_, keywords)| keywords.iter().copied());
+    let lower: Vec<String> = all().map(str::to_ascii_lowercase).collect();
+    let near = nearest(&keyword.to_ascii_lowercase(), lower.iter().map(String::as_str))?;
+    all().find(|other| form(keyword).is_none() && other.eq_ignore_ascii_case(near))
 }
 
 /// Whether the list has the keyword; case does not matter.

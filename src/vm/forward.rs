@@ -7,6 +7,10 @@ use std::net::Ipv4Addr;
 /// The types of networks whose ports another program forwards.
 const OUTSIDE: &[&str] = &["passt", "stream", "vhost-user"];
 
+/// The types of networks in which a guest has an address that this host reaches.
+const ADDRESSED: &[&str] =
+    &["bridge", "l2tpv3", "tap", "vde", "vmnet-bridged", "vmnet-host", "vmnet-shared"];
+
 /// A forwarded port: `hostfwd=[tcp|udp]:[ADDRESS]:PORT-[GUEST_ADDRESS]:GUEST_PORT` (`slirp_hostfwd`
 /// of net/slirp.c).
 pub(crate) struct Forward {
@@ -73,6 +77,11 @@ pub(crate) fn networks(arguments: &[Argument]) -> impl Iterator<Item = (&Argumen
         .iter()
         .filter(move |argument| is_network(&argument.name) && !argument.is_expanded)
         .map(|argument| (argument, Pairs::parse(&argument.value, "type")))
+}
+
+/// Whether this host reaches a guest by its address in a network of this type.
+pub(crate) fn gives_an_address(kind: &str) -> bool {
+    ADDRESSED.contains(&kind)
 }
 
 /// Whether ports may be forwarded that are in no argument: by another program, by a file of

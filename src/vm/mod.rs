@@ -24,6 +24,7 @@ pub(crate) mod keys;
 pub(crate) mod kvm;
 pub(crate) mod last_words;
 pub(crate) mod launch;
+pub(crate) mod listen;
 pub(crate) mod lock;
 pub(crate) mod look;
 pub(crate) mod named;

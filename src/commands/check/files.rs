@@ -2,6 +2,7 @@
 //! image.
 
 use super::findings::{Shared, groups, listed};
+use super::images;
 use super::subject::Subject;
 use crate::config::Config;
 use crate::error::io_reason;
@@ -15,9 +16,10 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 /// Finds the files that are missing, except those that qqmgr makes.
-pub(super) fn missing(config: &Config, arguments: &[Argument], made: &[PathBuf]) -> Vec<Problem> {
+pub(super) fn missing(config: &Config, subject: &Subject) -> Vec<Problem> {
+    let made = images::paths(config);
     let is_made = |named: &Named| made.iter().any(|path| path == Path::new(&named.path));
-    let others = named(arguments).filter(|(named, _)| !is_made(named));
+    let others = named(&subject.arguments).filter(|(named, _)| !is_made(named));
     let missing = others.filter_map(|(named, word)| {
         let place = config.source.within(word, &named.path);
         problem(config.dir(), &named, place)
@@ -36,6 +38,10 @@ fn problem(dir: &Path, named: &Named, place: Span) -> Option<Problem> {
     if error.kind() != ErrorKind::NotFound {
         let message = format!("cannot look at the {what} `{shown}`: {}", io_reason(&error));
         return Some(Problem::new(place, message));
+    }
+    if shown.contains(['*', '?', '[']) {
+        let message = format!("there is no {what} `{shown}`, and nothing replaces it in `cmd`");
+        return Some(Problem::new(place, message).hint("write the whole name"));
     }
     let near = near(&path).map(|name| Path::new(shown).with_file_name(name).display().to_string());
     let message = did_you_mean(&format!("there is no {what} `{shown}`"), near.as_deref());

@@ -1,9 +1,9 @@
-//! Rules about the key files that ssh's options name: they must exist, and ssh must accept them.
+//! Rules about ssh's options: their names, and the key files that they name, which must exist and
+//! be as ssh accepts them.
 
+use super::subject::Subject;
 use crate::config::Config;
 use crate::config::resolve::Resolver;
-use crate::config::scope::Choices;
-use crate::config::vm::Vm;
 use crate::source::Problem;
 use crate::system::files;
 use std::fs::File;
@@ -20,9 +20,14 @@ const PRIVATE: &[u8] = b"-----BEGIN";
 /// Read, write and execute for group and others: ssh rejects a private key that has any of them.
 const OTHERS: u32 = 0o077;
 
-pub(super) fn problems(config: &Config, vm: &Vm, choices: &Choices) -> Vec<Problem> {
+/// Warns about options that ssh does not have and that are nearly spelled like one.
+pub(super) fn misspelt(config: &Config, subject: &Subject) -> Vec<Problem> {
+    Resolver::new(config, subject.vm, &subject.choices).misspelt_options()
+}
+
+pub(super) fn problems(config: &Config, subject: &Subject) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let resolver = Resolver::new(config, vm, choices);
+    let resolver = Resolver::new(config, subject.vm, &subject.choices);
     for keyword in KEYWORDS {
         for (value, place) in resolver.ssh_texts(keyword) {
             let Some(path) = path(config.dir(), &value) else { continue };

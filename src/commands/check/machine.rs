@@ -1,7 +1,8 @@
 //! Rules about the virtual machine itself: KVM, and the serial port whose output is kept.
 
+use super::subject::Subject;
 use crate::error::io_reason;
-use crate::linux::KVM_DEVICE;
+use crate::linux::{KVM_DEVICE, has_screen};
 use crate::source::{Problem, Span};
 use crate::vm::options::{Argument, Pairs};
 use std::io::{self, ErrorKind};
@@ -12,6 +13,36 @@ pub(super) fn serial(arguments: &[Argument]) -> Option<Problem> {
     let message = "the guest's first serial port is this one, and not the VM's file `serial`";
     let hint = "without a `-serial` in `cmd` the file has what the guest's console says";
     Some(Problem::new(first.span, message).hint(hint))
+}
+
+/// Reports a second server for debuggers: QEMU has one.
+pub(super) fn second_gdb(subject: &Subject) -> Option<Problem> {
+    let mut arguments = subject.arguments.iter().filter(|_| subject.vm.gdb);
+    let other = arguments.find(|argument| ["s", "gdb"].contains(&argument.name.as_str()))?;
+    let name = &other.name;
+    let message = format!("QEMU cannot serve debuggers by `-{name}` and by `gdb = true`");
+    Some(
+        Problem::new(other.span, message)
+            .hint("leave one of them out; `qqmgr gdb --guest` needs neither"),
+    )
+}
+
+/// Reports a display that QEMU cannot open: it has no terminal, and perhaps there is no screen.
+pub(super) fn display(arguments: &[Argument]) -> Option<Problem> {
+    let screen = has_screen();
+    arguments.iter().find_map(|Argument { name, value, span, .. }| {
+        let kind = Pairs::parse(value, "type");
+        let kind = kind.get("type").unwrap_or_default();
+        let message = match (name.as_str(), kind) {
+            ("curses", _) | ("display", "curses") => "`curses` needs a terminal, and QEMU has none",
+            ("display", "gtk") if !screen => {
+                "`gtk` needs a display, and there is none: `DISPLAY` is not set"
+            }
+            _ => return None,
+        };
+        let hint = "`-display none`; `console = true` is for the serial line, `-vnc 127.0.0.1:0` for a screen";
+        Some(Problem::new(*span, message).hint(hint))
+    })
 }
 
 /// Reports that KVM is required but cannot be used here. `usable` says whether it can.

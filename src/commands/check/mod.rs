@@ -1,6 +1,6 @@
 //! `qqmgr check`: everything that is wrong or doubtful in the configuration and around it, found
 //! without starting or changing anything. The rules are in [`files`], [`images`], [`keys`],
-//! [`machine`] and [`network`].
+//! [`machine`], [`network`] and [`programs`].
 
 mod files;
 mod findings;
@@ -8,12 +8,14 @@ mod images;
 mod keys;
 mod machine;
 mod network;
+mod programs;
 mod subject;
 
 use super::vms::matching;
 use crate::cli::spec;
 use crate::cli::{Args, Command};
 use crate::config::Config;
+use crate::config::resolve::Resolver;
 use crate::config::scope::Choices;
 use crate::error::{Error, Located};
 use crate::report::Outcome;
@@ -30,8 +32,30 @@ pub(crate) static COMMAND: Command = Command {
     details: "Looks at the whole configuration, at the files that QEMU would open, at ports\n\
               and at KVM. Exits with 5 if there is an error, else with 0.",
     operands: &[spec::VMS],
+    flags: &[&spec::SET],
     ..Command::DEFAULT
 };
+
+/// A rule about one VM.
+type Rule = fn(&Config, &Subject) -> Vec<Problem>;
+
+/// The rules about one VM alone, each with the severity of what it finds.
+const RULES: &[(Severity, Rule)] = &[
+    (Severity::Error, files::missing),
+    (Severity::Error, |_, subject| found(machine::kvm(&subject.arguments, &kvm::usable))),
+    (Severity::Error, |_, subject| found(machine::display(&subject.arguments))),
+    (Severity::Error, |_, subject| found(machine::second_gdb(subject))),
+    (Severity::Warning, |_, subject| subject.warnings.clone()),
+    (Severity::Warning, |_, subject| found(machine::serial(&subject.arguments))),
+    (Severity::Warning, network::problems),
+    (Severity::Warning, keys::misspelt),
+    (Severity::Warning, keys::problems),
+    (Severity::Warning, programs::missing),
+];
+
+fn found(problem: Option<Problem>) -> Vec<Problem> {
+    problem.into_iter().collect()
+}
 
 pub(super) fn run(args: &Args) -> Outcome {
     let (config, problems) = match Config::load_what_is_right(args).map_err(Error::into_located) {
@@ -45,6 +69,8 @@ pub(super) fn run(args: &Args) -> Outcome {
     }
     let chosen = chosen(args, &config)?;
     let is_chosen = |name: &str| chosen.contains(name);
+    let set = args.all(&spec::SET);
+    check_set(&config, &set, &is_chosen)?;
     let mut findings = Findings::new(&config.source, chosen.len());
     // A problem with a program that no VM names is reported at the first VM.
     let first = config.vms().iter().find(|vm| is_chosen(&vm.name)).map(|vm| vm.span);
@@ -53,23 +79,17 @@ pub(super) fn run(args: &Args) -> Outcome {
         findings.add_broken(&broken.name, &broken.problems);
     }
     for vm in config.vms() {
-        let (subject, problems) = Subject::new(&config, vm, first.unwrap_or(vm.span));
+        let (subject, problems) = Subject::new(&config, vm, &set, first.unwrap_or(vm.span));
         subjects.extend(subject);
         if is_chosen(&vm.name) {
             findings.add(Severity::Error, &vm.name, problems);
         }
     }
-    let made = images::paths(&config);
     for subject in subjects.iter().filter(|subject| is_chosen(&subject.vm.name)) {
-        let (vm, arguments) = (&subject.vm.name, &subject.arguments);
-        findings.add(Severity::Error, vm, files::missing(&config, arguments, &made));
         images::add(&config, subject, &mut findings);
-        findings.add(Severity::Error, vm, machine::kvm(arguments, &kvm::usable));
-        findings.add(Severity::Warning, vm, subject.warnings.clone());
-        findings.add(Severity::Warning, vm, machine::serial(arguments));
-        findings.add(Severity::Warning, vm, network::problems(&config.source, subject));
-        let choices = Choices { ssh_port: subject.ssh_port, ..Choices::default() };
-        findings.add(Severity::Warning, vm, keys::problems(&config, subject.vm, &choices));
+        for (severity, rule) in RULES {
+            findings.add(*severity, &subject.vm.name, rule(&config, subject));
+        }
     }
     if args.operands.is_empty() {
         images::add_unused(&config, &subjects, &mut findings);
@@ -82,12 +102,30 @@ pub(super) fn run(args: &Args) -> Outcome {
     Ok(findings.sorted().report())
 }
 
+/// Refuses a name that is set and is a variable of none of the VMs to look at.
+fn check_set(
+    config: &Config,
+    set: &[(String, String)],
+    is_chosen: &dyn Fn(&str) -> bool,
+) -> Result<(), Error> {
+    for one in set.chunks(1) {
+        let choices = Choices { set: one, ..Choices::default() };
+        let vms = config.vms().iter().filter(|vm| is_chosen(&vm.name));
+        let mut checked = vms.map(|vm| Resolver::new(config, vm, &choices).check_set());
+        let first = checked.next().unwrap_or(Ok(()));
+        if first.is_err() && checked.all(|checked| checked.is_err()) {
+            return first;
+        }
+    }
+    Ok(())
+}
+
 /// The findings of the whole file, if some of them make it unusable.
 fn all_errors(config: &Config, problems: Vec<Problem>) -> Findings {
     let source = Arc::clone(&config.source);
     let mut findings = Findings::of_file(Located { source, problems });
     for vm in config.vms() {
-        let (_, problems) = Subject::new(config, vm, vm.span);
+        let (_, problems) = Subject::new(config, vm, &[], vm.span);
         findings.add(Severity::Error, &vm.name, problems);
     }
     findings.sorted()

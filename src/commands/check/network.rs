@@ -2,28 +2,56 @@
 
 use super::findings::{Shared, groups, listed};
 use super::subject::Subject;
+use crate::config::Config;
 use crate::source::{Problem, Source, Span};
-use crate::vm::forward::{Forward, forwards, is_left_to_others, networks};
+use crate::vm::forward::{Forward, forwards, gives_an_address, is_left_to_others, networks};
+use crate::vm::listen::listeners;
 
 /// The placeholder that gives the right port in a `hostfwd` for ssh.
 const SSH_PORT: &str = "{{.vm.ssh.port}}";
 
-pub(super) fn problems(source: &Source, subject: &Subject) -> Vec<Problem> {
+pub(super) fn problems(config: &Config, subject: &Subject) -> Vec<Problem> {
+    let source = &config.source;
     let forwards = forwards(&subject.arguments);
-    let open = forwards.iter().filter(|forward| forward.address.is_empty());
-    let mut problems: Vec<Problem> = open
-        .map(|forward| {
-            let (place, port) = written(source, subject, forward);
-            let message = format!("`{}` listens on all interfaces", forward.on("", &port));
-            let local = forward.on("127.0.0.1", &port);
-            Problem::new(place, message)
-                .hint(format!("`{local}` opens it to this host alone; 0.0.0.0 means all"))
-        })
-        .collect();
+    let mut problems: Vec<Problem> = open_forwards(source, subject, &forwards).collect();
+    // A second server for debuggers is an error of its own.
+    let is_second =
+        |option: &str| subject.vm.gdb && (option == "-s" || option.starts_with("-gdb "));
+    let listeners = listeners(&subject.arguments).into_iter();
+    problems.extend(listeners.filter(|one| !is_second(&one.option)).filter_map(|listener| {
+        let message = format!("`{}` listens on all interfaces", listener.option);
+        let hint = format!("`{}` opens it to this host alone", listener.local?);
+        let all = if listener.option == "-s" {
+            "; `gdb = true` makes a socket for this user alone"
+        } else {
+            "; 0.0.0.0 means all"
+        };
+        Some(Problem::new(listener.word, message).hint(hint + all))
+    }));
     if subject.by_port {
         problems.extend(ssh_problem(source, subject, &forwards));
     }
     problems
+}
+
+/// The finding for all forwarded ports that are open to all interfaces.
+fn open_forwards(
+    source: &Source,
+    subject: &Subject,
+    forwards: &[Forward],
+) -> impl Iterator<Item = Problem> {
+    let open = forwards.iter().filter(|forward| forward.address.is_empty());
+    let open = open.map(|forward| (forward, written(source, subject, forward)));
+    let all: Vec<_> = open.collect();
+    let rules: Vec<String> = all.iter().map(|(one, (_, port))| one.on("", port)).collect();
+    let problem = all.first().map(|(first, (place, port))| {
+        let (verb, them) = if all.len() == 1 { ("listens", "it") } else { ("listen", "them") };
+        let message = format!("{} {verb} on all interfaces", listed(&rules));
+        let local = first.on("127.0.0.1", port);
+        let hint = format!("`{local}` opens {them} to this host alone; 0.0.0.0 means all");
+        Problem::new(*place, message).hint(hint)
+    });
+    problem.into_iter()
 }
 
 /// The place of a rule, and its port as it was most likely written. VMs that share a word with a
@@ -60,11 +88,19 @@ fn nothing_forwards(subject: &Subject) -> Option<Problem> {
     }
     let vm_port = subject.vm.vm_port;
     let rule = format!("hostfwd=tcp:127.0.0.1:{SSH_PORT}-:{vm_port}");
-    let (place, hint) =
-        match networks(&subject.arguments).find(|(_, pairs)| pairs.get("type") == Some("user")) {
-            Some((argument, _)) => (argument.span, format!("add `,{rule}` to it")),
-            None => (subject.vm.span, format!("add `-nic user,{rule}` to `cmd`")),
-        };
+    let network = |is_it: &dyn Fn(&str) -> bool| {
+        let mut networks = networks(&subject.arguments);
+        networks.find_map(|(argument, pairs)| {
+            pairs.get("type").filter(|kind| is_it(kind)).map(|_| argument.span)
+        })
+    };
+    let (place, hint) = if let Some(place) = network(&|kind| kind == "user") {
+        (place, format!("add `,{rule}` to it"))
+    } else if let Some(place) = network(&gives_an_address) {
+        (place, "set `HostName` among the VM's ssh options to the guest's address".into())
+    } else {
+        (subject.vm.span, format!("add `-nic user,{rule}` to `cmd`"))
+    };
     let message = format!("nothing forwards a port of this host to the guest's ssh port {vm_port}");
     Some(Problem::new(place, message).hint(hint))
 }
@@ -81,8 +117,10 @@ pub(super) fn shared<'a>(subjects: &'a [Subject]) -> Shared<'a> {
             let for_ssh = is_for_ssh(forward, subject) && Some(forward.port) == subject.ssh_port;
             !for_ssh && forward.port != 0
         });
-        let others =
-            others.map(|other| ((other.udp, other.port), vm.name.as_str(), (other.word, false)));
+        let others = others.map(|other| ((other.udp, other.port), other.word));
+        let served = listeners(&subject.arguments).into_iter();
+        let others = others.chain(served.map(|listener| ((false, listener.port), listener.word)));
+        let others = others.map(|(port, word)| (port, vm.name.as_str(), (word, false)));
         for_ssh.into_iter().chain(others)
     };
     let shared = groups(subjects.iter().flat_map(of_one)).map(|((udp, port), group)| {

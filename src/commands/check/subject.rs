@@ -14,6 +14,9 @@ use crate::vm::{argv, launch};
 /// A VM as it would be started now.
 pub(super) struct Subject<'a> {
     pub(super) vm: &'a Vm,
+    pub(super) choices: Choices<'a>,
+    /// The place for a problem that several VMs share and that has no place in the file.
+    pub(super) no_place: Span,
     /// The port for ssh, or the port that would be tried first.
     pub(super) ssh_port: Option<u16>,
     /// Whether ssh goes to that port on this host.
@@ -26,15 +29,16 @@ pub(super) struct Subject<'a> {
 
 impl<'a> Subject<'a> {
     /// Makes the subject if its program, words and options can be put together, and reports
-    /// everything that is wrong with them. `no_place` is the place for a program that the file does
-    /// not name.
+    /// everything that is wrong with them. `set` are variables, and `no_place` is the place for a
+    /// program that the file does not name.
     pub(super) fn new(
         config: &'a Config,
         vm: &'a Vm,
+        set: &'a [(String, String)],
         no_place: Span,
     ) -> (Option<Self>, Vec<Problem>) {
         let ssh_port = likely_port(config, vm);
-        let choices = Choices { ssh_port, ..Choices::default() };
+        let choices = Choices { ssh_port, set };
         let resolver = Resolver::new(config, vm, &choices);
         let (Invocation { bin, words, pasted }, mut problems) = resolver.examine();
         let is_whole = problems.is_empty();
@@ -55,6 +59,9 @@ impl<'a> Subject<'a> {
         }
         let (images, warnings) = (resolver.images(), pasted.warnings);
         let arguments = arguments(pasted.words);
-        (Some(Self { vm, ssh_port, by_port, arguments, images, warnings }), problems)
+        (
+            Some(Self { vm, choices, no_place, ssh_port, by_port, arguments, images, warnings }),
+            problems,
+        )
     }
 }

@@ -91,20 +91,19 @@ impl<'a> Start<'a> {
         Ok(())
     }
 
-    /// Checks that the port is free for a VM that is stopped first if it runs, unless the VM has
-    /// that port.
+    /// Checks that the ports are free for a VM that is stopped first if it runs, except those that
+    /// it has.
     pub(crate) fn check_restart(&mut self) -> Result<(), Error> {
         self.plan()?;
-        let paths = &self.target.paths;
-        let look = Look::by_files(paths)?;
-        let (Some(port), Some(process)) = (self.vm.port.fixed(), look.process()?) else {
-            return Ok(());
+        let look = Look::by_files(&self.target.paths)?;
+        let (Some(process), Some(record)) = (look.process()?, &look.record) else { return Ok(()) };
+        let own = ports::forwarded(&record.argv);
+        let has_it = |port: u16| {
+            record.ssh_port == Some(port)
+                || own.contains(&port)
+                || port::is_held_by(port, process.pid)
         };
-        let has_it = look.record.as_ref().is_none_or(|record| record.ssh_port == Some(port));
-        if has_it || port::is_held_by(port, process.pid) {
-            return Ok(());
-        }
-        ports::check(self.target, self.plan()?)
+        ports::check(self.target, self.plan()?, &has_it)
     }
 
     /// Starts the VM if it is not running. The lock is the VM's.
@@ -202,11 +201,11 @@ impl<'a> Start<'a> {
             _choosing = lock_dir(config.runtime_dir());
             Some(ports::free(self.target, refused)?)
         } else {
-            ports::check(self.target, self.plan()?)?;
             self.vm.port.fixed()
         };
-        let options = self.options.clone();
+        let (target, options) = (self.target, self.options.clone());
         let plan = self.plan_on(port)?;
+        ports::check(target, plan, &|_| false)?;
         let record = plan.record(config, &options)?;
         record.write(paths)?;
         match &plan.ssh_config {

@@ -4,7 +4,7 @@
 use super::plan::Plan;
 use crate::commands::target::Target;
 use crate::error::Error;
-use crate::vm::{Instance, Look, Paths, port};
+use crate::vm::{Instance, Look, Paths, forward, options, port};
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -23,23 +23,45 @@ pub(super) fn free(target: &Target, refused: &BTreeSet<u16>) -> Result<u16, Erro
     chosen.ok_or_else(|| Error::failed("there is no free port for ssh"))
 }
 
-/// Checks that the port of the plan is free: QEMU would say only that it could not set up a
-/// forwarding rule.
-pub(super) fn check(target: &Target, plan: &Plan) -> Result<(), Error> {
-    let (config, reached) = (target.config, plan.ssh_port.filter(|_| plan.reached_on_host));
-    let Some(port) = reached.filter(|port| port::is_taken(*port)) else { return Ok(()) };
-    let holder = config.vms().iter().find(|other| {
-        let has_port = |look: Look| {
-            !look.place.is_gone() && look.record.is_some_and(|record| record.ssh_port == Some(port))
-        };
-        let look = || Look::by_files(&Paths::new(config.vm_dir(&other.name)));
-        other.name != target.name && look().is_ok_and(has_port)
-    });
-    let (who, hint) = match holder {
-        Some(other) => {
-            (format!("VM `{}`", other.name), "stop that one, or give this one another port")
-        }
-        None => (port::holder(port), "give the VM another `port`, and its `hostfwd` too"),
+/// Checks that the port for ssh and all others that QEMU would forward are free: QEMU would say
+/// only that it could not set up a rule. Ports that the VM has already are not looked at.
+pub(super) fn check(
+    target: &Target,
+    plan: &Plan,
+    is_own: &dyn Fn(u16) -> bool,
+) -> Result<(), Error> {
+    // A port that is chosen was free a moment ago, and another one is chosen if it no longer is.
+    let for_ssh = target.vm()?.port.fixed().filter(|_| plan.reached_on_host);
+    let words: Vec<String> =
+        plan.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let others = forwarded(&words).into_iter().filter(|port| Some(*port) != plan.ssh_port);
+    let mut ports = for_ssh.into_iter().chain(others);
+    let Some(port) = ports.find(|port| port::is_taken(*port) && !is_own(*port)) else {
+        return Ok(());
     };
-    Err(Error::failed(format!("ssh port {port} is taken by {who}")).hint(hint))
+    let vms = target.config.vms().iter().filter(|other| other.name != target.name);
+    let mut names = vms.map(|other| &other.name);
+    let holder = names.find(|name| {
+        let look = Look::by_files(&Paths::new(target.config.vm_dir(name)));
+        let record = look.ok().filter(|look| !look.place.is_gone()).and_then(|look| look.record);
+        record.is_some_and(|record| {
+            record.ssh_port == Some(port) || forwarded(&record.argv).contains(&port)
+        })
+    });
+    let who = holder.map_or_else(|| port::holder(port), |name| format!("VM `{name}`"));
+    let (what, hint) = match (Some(port) == plan.ssh_port, holder) {
+        (true, Some(_)) => ("ssh port", "stop that one, or give this one another port"),
+        (true, None) => ("ssh port", "give the VM another `port`, and its `hostfwd` too"),
+        (false, Some(_)) => ("port", "stop that one, or use another port in this `hostfwd`"),
+        (false, None) => ("port", "use another port in this `hostfwd`"),
+    };
+    Err(Error::failed(format!("{what} {port} is taken by {who}")).hint(hint))
+}
+
+/// The TCP ports of 127.0.0.1 that a command line of QEMU forwards.
+pub(super) fn forwarded(argv: &[String]) -> Vec<u16> {
+    let arguments = options::arguments_of(argv.iter().map(String::as_str));
+    let forwards = forward::forwards(&arguments).into_iter();
+    let local = forwards.filter(|forward| !forward.udp && forward.is_local() && forward.port != 0);
+    local.map(|forward| forward.port).collect()
 }
