@@ -7,7 +7,7 @@ use super::start::plan::{StartOptions, check_arguments, injected, likely_port, o
 use super::target::Target;
 use crate::cli::Command;
 use crate::cli::spec;
-use crate::config::scope::Choices;
+use crate::config::choices::Choices;
 use crate::config::values::SshPort;
 use crate::report::{Outcome, Report};
 use crate::vm::Look;

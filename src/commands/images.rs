@@ -3,9 +3,9 @@
 
 use super::target::Target;
 use crate::config::Config;
+use crate::config::choices::Choices;
 use crate::config::declared::Declared;
 use crate::config::resolve::Resolver;
-use crate::config::scope::Choices;
 use crate::config::vm::Vm;
 use crate::error::Error;
 use crate::image::build::use_image;

@@ -1,10 +1,11 @@
 //! An image as it is to be made: the table of the file with its placeholders replaced.
 
 use super::Config;
+use super::choices::Choices;
 use super::image::{ImagePaths, SHA256_HINT, SHA256_MISSING, user};
 use super::problems::Problems;
 use super::schema::default;
-use super::scope::{Choices, Scope};
+use super::scope::Scope;
 use super::values::{is_url, sha256, size};
 use crate::error::Error;
 use crate::source::{Problem, Source, Span};

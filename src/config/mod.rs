@@ -3,10 +3,12 @@
 //! Reads one file and changes nothing.
 
 mod account;
+pub(crate) mod choices;
 pub(crate) mod declared;
 pub(crate) mod image;
 mod locate;
 mod problems;
+mod reading;
 pub(crate) mod resolve;
 pub(crate) mod schema;
 pub(crate) mod scope;
@@ -15,24 +17,21 @@ mod ssh_options;
 #[cfg(test)]
 mod tests;
 pub(crate) mod values;
+mod variables;
 pub(crate) mod vm;
 
 use crate::cli::Args;
 use crate::error::{Error, Kind};
-use crate::source::{Problem, Source, Span};
+use crate::source::{Problem, Source};
 use crate::text::{did_you_mean, nearest};
 use crate::toml::{self, Key, Table, Value};
 use image::{DIR_PREFIX, ImagePaths};
 use std::collections::BTreeSet;
-use std::io::Read as _;
-use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use values::{is_image_name, is_vm_name};
 use vm::{Broken, Vm};
 
-/// Limit of the file; a thousand VMs take about 300 KiB.
-const CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const VM_DIR_PREFIX: &str = "vm.";
 /// The most known VMs that an error about an unknown one names.
 const VMS_SHOWN_MAX: usize = 8;
@@ -77,7 +76,7 @@ impl Config {
         let blame = |error| locate::blame(error, named, &env);
         let location = locate::locate(named, &env).map_err(blame)?;
         location.passed_over.iter().for_each(|text| note(text));
-        let source = read(&location.file, location.shown).map_err(blame)?;
+        let source = reading::read(&location.file, location.shown).map_err(blame)?;
         Self::examine_file(source, location.file, location.runtime)
     }
 
@@ -297,28 +296,4 @@ fn problems_of_names(
         }
     }
     problems
-}
-
-fn read(file: &Path, shown: String) -> Result<Source, Error> {
-    let unreadable = |error| Error::io("read", file, &error).of_kind(Kind::Config);
-    if file.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) {
-        // Opening it would wait for a writer.
-        return Err(Error::new(Kind::Config, format!("`{shown}` is a FIFO, and must be a file")));
-    }
-    let opened = std::fs::File::open(file).map_err(unreadable)?;
-    let size = opened.metadata().map_or(0, |metadata| metadata.len()).min(CONFIG_BYTES_MAX);
-    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
-    opened.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > CONFIG_BYTES_MAX {
-        let message = format!("`{shown}` is larger than {} MiB", CONFIG_BYTES_MAX >> 20);
-        return Err(Error::new(Kind::Config, message)
-            .hint("is it the right file? a configuration of 1,000 VMs takes less than 1 MiB"));
-    }
-    String::from_utf8(bytes).map(|text| Source { name: shown.clone(), text }).map_err(|error| {
-        let start = error.utf8_error().valid_up_to();
-        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-        let span = Span { start, end: start + char::REPLACEMENT_CHARACTER.len_utf8() };
-        let source = Arc::new(Source { name: shown, text });
-        Error::config(&source, vec![Problem::new(span, "invalid UTF-8")])
-    })
 }

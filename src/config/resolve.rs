@@ -1,9 +1,10 @@
 //! Resolves what a VM is started with and reached by: its strings, with all placeholders replaced.
 
+use super::choices::{Choices, no_port};
 use super::image::{KEY, user};
 use super::problems::Problems;
 use super::schema::default;
-use super::scope::{Choices, Scope, no_port};
+use super::scope::Scope;
 use super::vm::{SSH_KEYS, Vm};
 use super::{Config, ssh_keywords, ssh_options};
 use crate::error::Error;

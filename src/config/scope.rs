@@ -1,10 +1,11 @@
 //! The variables that one VM's strings can use. Each is resolved once, when it is asked for.
 
 use super::Config;
-use super::values::SshPort;
+use super::choices::{Choices, no_port};
+use super::variables::{lookup, names};
 use super::vm::Vm;
 use crate::error::{Error, Kind};
-use crate::source::{Problem, Span};
+use crate::source::Problem;
 use crate::template::{Placeholder, Template, render};
 use crate::text::{did_you_mean, nearest};
 use crate::toml::{self, Table, Value};
@@ -24,33 +25,6 @@ const FACTS: &[(&str, &str)] = &[
     ("vm.ssh.port", "the port is `port` in `[vm.NAME.ssh]`"),
     ("vm.ssh.vm_port", "the guest's port is `vm_port` in `[vm.NAME.ssh]`"),
 ];
-
-/// Choices of a start in addition to the file; none by default.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Choices<'a> {
-    /// The port of a VM that has no fixed one. The port that a running VM was started with wins
-    /// over the configured one.
-    pub(crate) ssh_port: Option<u16>,
-    /// Variables by the names that placeholders have, with their values, in which nothing is
-    /// replaced. They win over those of the file; if a name is set twice, the last value counts.
-    pub(crate) set: &'a [(String, String)],
-}
-
-impl Choices<'_> {
-    pub(super) fn port(&self, vm: &Vm) -> Option<u16> {
-        self.ssh_port.or(vm.port.fixed())
-    }
-}
-
-/// The problem at `place` of a port that does not exist, or is not chosen yet.
-pub(super) fn no_port(vm: &Vm, place: Span) -> Problem {
-    let name = &vm.name;
-    if vm.port == SshPort::None {
-        let message = format!("VM `{name}` has no ssh port: its `port` is \"none\"");
-        return Problem::new(place, message).hint("leave the `hostfwd` out, or give it a port");
-    }
-    Problem::new(place, format!("the ssh port of VM `{name}` is chosen at start"))
-}
 
 pub(super) struct Scope<'a> {
     config: &'a Config,
@@ -300,28 +274,6 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// The value at a dotted name in tables that are merged key by key, the first one winning.
-fn lookup<'t>(tables: &[&'t Table], name: &str) -> Option<&'t Value> {
-    let (key, rest) = name.split_once('.').map_or((name, None), |(key, rest)| (key, Some(rest)));
-    let mut found = tables.iter().filter_map(|table| table.get(key));
-    match rest {
-        None => found.next(),
-        Some(rest) => lookup(&found.map_while(Value::as_table).collect::<Vec<_>>(), rest),
-    }
-}
-
-/// Collects the dotted names of all values that are not tables.
-fn names(table: &Table, prefix: &str, out: &mut Vec<String>) {
-    for (key, value) in table.iter() {
-        match &value.kind {
-            toml::Kind::Table(inner) => names(inner, &format!("{prefix}{}.", key.name), out),
-            // No placeholder leads to a key that has a dot in it.
-            _ if key.name.contains('.') => {}
-            _ => out.push(format!("{prefix}{}", key.name)),
-        }
-    }
-}
-
 fn environment(variable: &str, placeholder: &Placeholder) -> Result<String, Problem> {
     let value = std::env::var(variable).map_err(|error| match error {
         std::env::VarError::NotPresent => "is not set",
@@ -332,38 +284,4 @@ fn environment(variable: &str, placeholder: &Placeholder) -> Result<String, Prob
         Problem::new(placeholder.span, message)
             .hint(format!("set it, or `{variable}` in `[vars.env]`, which goes before it"))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The first table wins key by key; what is no table hides a table behind it, and is hidden by
-    /// one before it.
-    #[test]
-    fn tables_are_merged_key_by_key() {
-        let parsed = ["t.y.z = 'own'\na = 'own'\nu.x = 1\nv = 'own'\n", "u = 1\nt.y.n = 1\n"]
-            .into_iter()
-            .chain(["a = 1\nt.x = 1\nt.y.z = 1\nu.old = 1\nv.w = 1\nk = 1\n"])
-            .map(|text| toml::parse(text).unwrap())
-            .collect::<Vec<Table>>();
-        let tables: Vec<&Table> = parsed.iter().collect();
-        for (name, expected) in [
-            ("a", Some("a string")),
-            ("k", Some("an integer")),
-            ("t", Some("a table")),
-            ("t.x", Some("an integer")),
-            ("t.y.z", Some("a string")),
-            ("t.y.n", Some("an integer")),
-            ("u.x", Some("an integer")),
-            ("u.old", None),
-            ("v", Some("a string")),
-            ("v.w", None),
-            ("n", None),
-            ("a.b", None),
-        ] {
-            let found = lookup(&tables, name).map(|value| value.kind.type_name());
-            assert_eq!(found, expected, "{name}");
-        }
-    }
 }

@@ -1,8 +1,8 @@
 //! Tests of choices that callers make and a file does not.
 
 use super::Config;
+use super::choices::Choices;
 use super::resolve::{Resolver, SshSetting};
-use super::scope::Choices;
 use super::vm::Vm;
 use crate::error::{Error, Kind};
 use crate::source::Source;

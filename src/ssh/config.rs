@@ -1,14 +1,11 @@
 //! The text of a VM's `ssh.conf`, by ssh_config(5). Pure.
 
-use super::THIS_HOST;
+use super::defaults::{Options, quoted};
 use crate::config::resolve::SshSetting;
 use crate::config::ssh_keywords::{Form, form, is_in};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// How long ssh waits for a connection and for the server's keys, in seconds. A guest that emulates
-/// its CPU on a busy host needs several; a guest that is stopped in a debugger never answers.
-const CONNECT_TIMEOUT: &str = "30";
 /// Keywords whose value names files: a relative name starts from the configuration's directory, as
 /// in `cmd`, and not from where ssh is run.
 const FILES: &[&str] = &[
@@ -19,11 +16,6 @@ const FILES: &[&str] = &[
     "RevokedHostKeys",
     "UserKnownHostsFile",
 ];
-/// Keywords by which users choose themselves which host keys to trust.
-const HOST_KEYS: &[&str] =
-    &["GlobalKnownHostsFile", "KnownHostsCommand", "UserKnownHostsFile", "VerifyHostKeyDNS"];
-/// Keywords that reach the guest in another way than by a port of this host.
-const OTHER_WAYS: &[&str] = &["HostName", "ProxyCommand", "ProxyJump"];
 /// Keywords by which users set up shared connections themselves.
 const SHARING: &[&str] = &["ControlMaster", "ControlPath", "ControlPersist"];
 /// Keywords that give a connection something of the call that began it, or a port that only one
@@ -43,57 +35,6 @@ pub(crate) struct Places {
     pub(crate) written: PathBuf,
 }
 
-/// The options that the user sets.
-struct Options<'a>(&'a [SshSetting]);
-
-impl<'a> Options<'a> {
-    /// The first value of a keyword that is set.
-    fn first(&self, keyword: &str) -> Option<&'a str> {
-        let mut options = self.0.iter();
-        let (_, values) = options.find(|(name, _)| name.eq_ignore_ascii_case(keyword))?;
-        values.first().map(String::as_str)
-    }
-
-    fn has(&self, keyword: &str) -> bool {
-        self.first(keyword).is_some()
-    }
-
-    /// Whether ssh connects to a port of this host that is forwarded to the guest.
-    fn by_forward(&self) -> bool {
-        OTHER_WAYS.iter().all(|keyword| self.first(keyword).is_none_or(|value| value == "none"))
-    }
-
-    /// The options that qqmgr adds, each unless the user sets something of the kind.
-    fn defaults(&self, name: &str, places: &Places) -> Vec<(&'static str, String)> {
-        let mut ours =
-            vec![("HostName", THIS_HOST.to_string()), ("HostKeyAlias", host_key_alias(name))];
-        ours.push(("ConnectTimeout", CONNECT_TIMEOUT.into()));
-        if self.first("IdentityFile").is_some_and(|file| !file.eq_ignore_ascii_case("none")) {
-            // An agent with many keys would use up the attempts that the guest allows.
-            ours.push(("IdentitiesOnly", "yes".into()));
-        }
-        // With `yes`, the user fills the known hosts.
-        let strict = self.first("StrictHostKeyChecking").unwrap_or_default();
-        if self.by_forward()
-            && !HOST_KEYS.iter().any(|keyword| self.has(keyword))
-            && !["yes", "true"].iter().any(|yes| strict.eq_ignore_ascii_case(yes))
-        {
-            let known_hosts = places.known_hosts.display().to_string();
-            ours.push(("UserKnownHostsFile", quoted(&known_hosts.replace('%', "%%"))));
-            ours.push(("StrictHostKeyChecking", "accept-new".into()));
-        }
-        let known_hosts = self.0.iter().find(|(name, _)| is_in(&["UserKnownHostsFile"], name));
-        if known_hosts.is_some_and(|(_, files)| {
-            !files.is_empty() && files.iter().all(|file| file == "/dev/null")
-        }) {
-            // Every connection would say that it adds the key "permanently".
-            ours.push(("LogLevel", "ERROR".into()));
-        }
-        ours.retain(|(keyword, _)| !self.has(keyword));
-        ours
-    }
-}
-
 /// Renders one `Host` block named after the VM. ssh keeps the first value that it reads of most
 /// keywords, so each keyword is written once, or once for each value where every line counts. The
 /// user's options replace ours.
@@ -104,7 +45,7 @@ pub(crate) fn render(name: &str, port: u16, options: &[SshSetting], places: &Pla
         let _ = writeln!(text, "    {keyword} {}", argument(keyword, value));
     };
     line("Port", &port.to_string());
-    for (keyword, value) in Options(options).defaults(name, places) {
+    for (keyword, value) in Options(options).defaults(name, &places.known_hosts) {
         line(keyword, &value);
     }
     for (keyword, values) in options {
@@ -124,19 +65,6 @@ pub(crate) fn render(name: &str, port: u16, options: &[SshSetting], places: &Pla
         }
     }
     text
-}
-
-/// The VM's name in known hosts, where ssh ignores case: a `+`, which no VM's name has, marks a
-/// capital.
-fn host_key_alias(name: &str) -> String {
-    let mut alias = String::new();
-    for c in name.chars() {
-        if c.is_ascii_uppercase() {
-            alias.push('+');
-        }
-        alias.push(c.to_ascii_lowercase());
-    }
-    alias
 }
 
 /// The keywords and values of a file that [`render`] wrote, in order.
@@ -200,16 +128,6 @@ fn argument(keyword: &str, value: &str) -> String {
         Some(Form::Command | Form::Words | Form::LinesOfWords) => value.to_string(),
         Some(Form::Value | Form::Commas | Form::Lines) | None => quoted(value),
     }
-}
-
-/// Quotes a value if it would otherwise be read as several words, as a comment or as nothing
-/// (`argv_split` of OpenSSH's misc.c: quotes, and backslash before a quote or a backslash).
-fn quoted(value: &str) -> String {
-    let special = |c: char| c.is_whitespace() || "\"'\\#=".contains(c);
-    if !(value.is_empty() || value.contains(special)) {
-        return value.to_string();
-    }
-    format!("\"{}\"", value.replace('\\', r"\\").replace('"', "\\\""))
 }
 
 #[cfg(test)]
@@ -313,11 +231,6 @@ mod tests {
             assert_eq!(files_in(&places, "IdentityFile", name), "/s/project/key");
         }
         assert_eq!(files_in(&places, "IdentityFile", "${X}/key"), "${X}/key");
-    }
-
-    #[test]
-    fn known_hosts_tell_capitals_from_small_letters() {
-        assert_eq!(["dev", "Dev", "DEV-1"].map(host_key_alias), ["dev", "+dev", "+d+e+v-1"]);
     }
 
     #[test]

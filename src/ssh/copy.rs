@@ -2,7 +2,9 @@
 //! server, such as a small one with dropbear.
 
 use super::departures::{Departure, last_part};
+use super::method::{Method, greeted};
 use super::run::{Output, capture, pipe, replace_by, watch};
+use super::stream::{is_pattern, local};
 use super::{FAILURE_CODE, Guest, stream};
 use crate::destination::Destination;
 use crate::error::{Error, Kind};
@@ -13,19 +15,13 @@ use crate::system::files;
 use crate::system::guard::Guard;
 use crate::system::programs;
 use crate::system::run::Invocation;
-use crate::text::sanitized;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-const METHOD_BYTES_MAX: u64 = 16;
-/// The most characters of a guest's greeting that an error shows.
-const GREETING_CHARS_MAX: usize = 60;
 /// Signs in scp's errors of a file that is incomplete.
 const HALF_FILES: [&str; 2] = ["read remote \"", "write local \""];
-/// Signs in the errors of tar and scp of a stream that begins with something else.
-const NO_STREAM: [&str; 3] = ["archive", "magic", "message too long"];
 /// Removes a directory when this process has been killed; its programs may still be writing.
 const CLEAN_UP: &str = "echo ready >&2; read -r end; chmod -R u+rwx \"$1\" 2>/dev/null
     for try in 1 2 3; do rm -rf \"$1\" && break; sleep 1; done";
@@ -36,16 +32,6 @@ const READY: &str = "ready";
 pub(crate) enum Copy {
     Put { from: Vec<PathBuf>, to: OsString },
     Get { from: Vec<OsString>, to: PathBuf },
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Method {
-    Sftp,
-    Tar,
-}
-
-impl Method {
-    const ALL: [(Self, &'static str); 2] = [(Self::Sftp, "sftp"), (Self::Tar, "tar")];
 }
 
 /// Copies files, and directories with their whole content. With `exec`, progress is shown, and scp
@@ -67,7 +53,7 @@ fn put(guest: &Guest, from: &[PathBuf], to: &OsStr, exec: bool) -> Result<Vec<Le
     from.iter().try_for_each(|path| {
         path.metadata().map(|_| ()).map_err(|error| Error::io("read", path, &error))
     })?;
-    let method = method(guest)?;
+    let method = Method::of(guest)?;
     let mut departure = Departure::new(from, &private(guest))?;
     let guard = departure.dir.as_deref().and_then(|dir| guard(dir, &guest.log));
     let result = departure.lay_out().and_then(|from| match method {
@@ -113,7 +99,7 @@ fn scp_source(path: &Path) -> PathBuf {
 
 fn get(guest: &Guest, from: &[OsString], to: &Path, exec: bool) -> Result<Vec<LeftOut>, Error> {
     let destination = Destination::new(to)?;
-    let method = method(guest)?;
+    let method = Method::of(guest)?;
     let mut sources = Vec::new();
     for path in from {
         if method == Method::Tar || stream::has_odd_links(guest, path)? {
@@ -242,89 +228,9 @@ fn run_scp(guest: &Guest, mut scp: Invocation, shown: bool) -> Result<Output, Er
     run(scp, &guest.limits, &guest.log)
 }
 
-/// A relative path with `./` in front, so that scp does not take a name with a colon for a host.
-pub(super) fn local(path: &Path) -> PathBuf {
-    if path.is_absolute() { path.to_path_buf() } else { Path::new(".").join(path) }
-}
-
 fn remote(guest: &Guest, path: &OsStr) -> OsString {
     let mut spec = OsString::from(&guest.name);
     spec.push(":");
     spec.push(path);
     spec
-}
-
-/// Finds out how this guest takes files, once; the answer is kept until the VM stops.
-fn method(guest: &Guest) -> Result<Method, Error> {
-    guest.begin_sharing()?;
-    let kept = files::read_start(&guest.paths.copy_method, METHOD_BYTES_MAX).unwrap_or_default();
-    if let Some((method, _)) = Method::ALL.iter().find(|(_, name)| kept == name.as_bytes()) {
-        return Ok(*method);
-    }
-    let method = find_out(guest)?;
-    if let Some((_, name)) = Method::ALL.iter().find(|(known, _)| *known == method) {
-        files::write_private(&guest.paths.copy_method, name)?;
-    }
-    Ok(method)
-}
-
-/// Asks the guest. The first question shows whether there is a connection at all; the second uses
-/// the same one, and an sftp server that is there succeeds at the end of its input. The answers on
-/// standard output are the path of tar, and nothing.
-fn find_out(guest: &Guest) -> Result<Method, Error> {
-    let name = &guest.name;
-    let tar = ask(guest, guest.script(OsStr::new("command -v tar")))?;
-    if tar.status.code() == Some(FAILURE_CODE.into()) {
-        let message = format!("cannot reach the guest of VM `{name}`: {}", tar.said());
-        return Err(Error::failed(message).hint("is it booted, and does `[ssh]` let you in?"));
-    }
-    let sftp = ask(guest, guest.own_ssh(&["-s", name, "sftp"].map(OsStr::new)))?;
-    if sftp.status.code() == Some(0) {
-        return greeting(guest, &sftp.stdout).map_or(Ok(Method::Sftp), Err);
-    }
-    if tar.status.code() == Some(0) {
-        let mut lines = tar.stdout.trim_ascii_end().rsplitn(2, |byte| *byte == b'\n').skip(1);
-        let before = lines.next().unwrap_or_default();
-        return greeting(guest, before).map_or(Ok(Method::Tar), Err);
-    }
-    let message = format!("the guest of VM `{name}` has neither an sftp server nor tar");
-    Err(Error::failed(message)
-        .hint("install one of them there; `qqmgr ssh VM 'cat > FILE' < FILE` needs neither"))
-}
-
-/// The error about a guest whose shell prints `said` before the output of a command.
-fn greeting(guest: &Guest, said: &[u8]) -> Option<Error> {
-    let said = sanitized(String::from_utf8_lossy(said).trim());
-    // Data is no greeting.
-    if said.is_empty() || said.contains('\u{fffd}') {
-        return None;
-    }
-    let said: String = said.chars().take(GREETING_CHARS_MAX).collect();
-    let message = format!(
-        "the shell of the guest of VM `{}` prints `{said}` before every command, which breaks copies",
-        guest.name
-    );
-    Some(Error::failed(message).hint(
-        "its startup file there (`~/.bashrc`, say) must print nothing unless `$-` has an `i`",
-    ))
-}
-
-/// The greeting of the guest's shell as the reason for an error, if it prints one now.
-fn greeted(guest: &Guest, error: Error) -> Error {
-    if !NO_STREAM.iter().any(|sign| error.message().contains(sign)) {
-        return error;
-    }
-    let asked = ask(guest, guest.script(OsStr::new(":")));
-    let greeted = asked.ok().filter(|asked| asked.status.code() == Some(0));
-    greeted.and_then(|asked| greeting(guest, &asked.stdout)).unwrap_or(error)
-}
-
-pub(super) fn ask(guest: &Guest, mut command: Invocation) -> Result<Output, Error> {
-    command.stdin(Stdio::null());
-    capture(command, &guest.limits, &guest.log)
-}
-
-/// Whether a remote name has characters that `get` expands.
-pub(super) fn is_pattern(path: &OsStr) -> bool {
-    path.as_bytes().iter().any(|byte| b"*?[".contains(byte))
 }

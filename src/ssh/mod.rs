@@ -5,18 +5,20 @@
 pub(crate) mod config;
 mod control_sockets;
 pub(crate) mod copy;
+mod defaults;
 mod departures;
 pub(crate) mod limits;
 pub(crate) mod login;
+mod method;
 pub(crate) mod run;
 mod share;
 mod stream;
 mod words;
 
 use crate::config::Config;
+use crate::config::choices::Choices;
 use crate::config::resolve::Resolver;
 use crate::config::resolve::SshSetting;
-use crate::config::scope::Choices;
 use crate::error::Error;
 use crate::log::Log;
 use crate::system::files;
@@ -24,6 +26,7 @@ use crate::system::programs::{self, Program};
 use crate::system::run::Invocation;
 use crate::vm::{Instance, Look, Paths};
 use config::Places;
+pub(crate) use defaults::THIS_HOST;
 use limits::Limits;
 pub(crate) use share::{end_shared_connection, forget_guest};
 use std::cell::Cell;
@@ -52,9 +55,6 @@ const QUESTION: &[&str] = &[
 ];
 /// Keywords by which ssh reaches a guest through another host or program.
 const PROXIES: &[&str] = &["ProxyCommand", "ProxyJump"];
-
-/// The address at which a guest is reached, unless the options say otherwise.
-pub(crate) const THIS_HOST: &str = "127.0.0.1";
 
 /// Options for what this program itself does on a guest, like those that scp sets: settings that
 /// are meant for people, and for what they run there, would break it.

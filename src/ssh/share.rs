@@ -31,6 +31,27 @@ const NEW_KEY: &[u8] = b"Warning: Permanently added ";
 /// alone.
 const EXIT_WAIT: Duration = Duration::from_secs(2);
 
+/// Messages of ssh that it did not reach the guest, and the hint for each. The first is used.
+const CAUSES: &[(&[&str], &str)] = &[
+    (
+        &["No user exists for uid"],
+        "ssh needs an entry in /etc/passwd for the user id that it runs with",
+    ),
+    (
+        &["Host key verification failed"],
+        "`UserKnownHostsFile` in `[ssh]` names the file of known hosts",
+    ),
+    (
+        &["Too many authentication failures"],
+        "an agent offers too many keys: set `IdentityFile` and `IdentitiesOnly` in `[ssh]`",
+    ),
+    (&["Permission denied"], LOGIN),
+    (&["UNPROTECTED PRIVATE KEY"], LOGIN),
+    (&["Could not resolve hostname"], "it is `HostName` in `[ssh]`"),
+    (&["onfiguration option"], "the options of ssh are those in `[ssh]`"),
+];
+const LOGIN: &str = "`User` and `IdentityFile` in `[ssh]` say who logs in, and by which key";
+
 /// The option with the path of a shared connection; ssh fills in the user and the destination.
 pub(super) fn control_path(dir: &Path, number: usize) -> OsString {
     let mut option = OsString::from("ControlPath=");
@@ -111,22 +132,12 @@ fn is_alive(pid: u32) -> bool {
 /// The error that ssh did not reach the guest, in its own words, with a hint.
 fn unreachable(name: &str, paths: &Paths, said: &str) -> Error {
     let said = sanitized(said.trim());
-    let has = |cause: &str| said.contains(cause);
     let known_hosts = paths.known_hosts.display().to_string();
-    let hint = if has("No user exists for uid") {
-        "ssh needs an entry in /etc/passwd for the user id that it runs with".into()
-    } else if has("Host key verification failed") && has(&known_hosts) {
+    let is_cause = |signs: &[&str]| signs.iter().all(|sign| said.contains(sign));
+    let hint = if is_cause(&["Host key verification failed", &known_hosts]) {
         format!("if the guest was made anew, forget its old key: `rm {known_hosts}`")
-    } else if has("Host key verification failed") {
-        "`UserKnownHostsFile` in `[ssh]` names the file of known hosts".into()
-    } else if has("Too many authentication failures") {
-        "an agent offers too many keys: set `IdentityFile` and `IdentitiesOnly` in `[ssh]`".into()
-    } else if has("Permission denied") || has("UNPROTECTED PRIVATE KEY") {
-        "`User` and `IdentityFile` in `[ssh]` say who logs in, and by which key".into()
-    } else if has("Could not resolve hostname") {
-        "it is `HostName` in `[ssh]`".into()
-    } else if has("onfiguration option") {
-        "the options of ssh are those in `[ssh]`".into()
+    } else if let Some((_, hint)) = CAUSES.iter().find(|(signs, _)| is_cause(signs)) {
+        (*hint).to_string()
     } else {
         format!("is it booted? `qqmgr wait {name} --for ssh` waits for its ssh server")
     };

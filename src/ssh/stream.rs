@@ -5,9 +5,8 @@
 //! On the guest, files get their new name by a rename, so that an interrupted copy leaves no half
 //! file under it. An existing directory is copied into, as `scp -r` does.
 
-use super::copy::{ask, is_pattern, local};
 use super::departures::last_part;
-use super::run::{MARK, pipe};
+use super::run::{MARK, Output, capture, pipe};
 use super::{FAILURE_CODE, Guest};
 use crate::error::Error;
 use crate::left_out::LeftOut;
@@ -17,6 +16,7 @@ use crate::text::sanitized;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 /// `$1` is the destination, `$2` the name within the stream, or `.` for a source without a name,
 /// `$3` the number of sources.
@@ -235,6 +235,22 @@ pub(super) fn quoted(text: &OsStr, patterns: bool) -> OsString {
     }
     out.push(b'\'');
     OsString::from_vec(out)
+}
+
+/// Runs a command on the guest that reads nothing.
+pub(super) fn ask(guest: &Guest, mut command: Invocation) -> Result<Output, Error> {
+    command.stdin(Stdio::null());
+    capture(command, &guest.limits, &guest.log)
+}
+
+/// A relative path with `./` in front, so that scp does not take a name with a colon for a host.
+pub(super) fn local(path: &Path) -> PathBuf {
+    if path.is_absolute() { path.to_path_buf() } else { Path::new(".").join(path) }
+}
+
+/// Whether a remote name has characters that `get` expands.
+pub(super) fn is_pattern(path: &OsStr) -> bool {
+    path.as_bytes().iter().any(|byte| b"*?[".contains(byte))
 }
 
 #[cfg(test)]

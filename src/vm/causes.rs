@@ -42,8 +42,11 @@ const CAUSES: &[Cause] = &[
     }),
     Cause(&["KVM is not"], |_, _| Some(broken_kvm())),
     Cause(&["requires KVM"], |_, _| Some("use `-cpu max`, or add `-accel kvm`".into())),
-    Cause(&["duplicate yank instance", "-s:"], |_, _| Some(second_gdb())),
-    Cause(&["duplicate yank instance", "-gdb "], |_, _| Some(second_gdb())),
+    Cause(&["duplicate yank instance"], |line, _| {
+        let is_gdb = line.contains("-s:") || line.contains("-gdb ");
+        let once = "`-s` and `-gdb` can be given once, and `gdb = true` adds one";
+        is_gdb.then(|| format!("{once}: leave the others out"))
+    }),
     Cause(&["-s: ", "ddress already in use"], |_, _| {
         Some("`-s` is port 1234, and a port has one listener: use `gdb = true` instead".into())
     }),
@@ -155,10 +158,6 @@ fn no_kvm(why: &str) -> String {
 
 fn broken_kvm() -> String {
     "KVM does not work here: use `-accel tcg` and another `-cpu` than `host`; it is slower".into()
-}
-
-fn second_gdb() -> String {
-    "`-s` and `-gdb` can be given once, and `gdb = true` adds one: leave the others out".into()
 }
 
 /// The hint for a device that the kernel makes when its module is loaded.

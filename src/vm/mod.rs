@@ -34,6 +34,7 @@ pub(crate) mod paths;
 pub(crate) mod port;
 mod probe;
 pub(crate) mod process;
+pub(crate) mod qcow2;
 pub(crate) mod qmp;
 mod question;
 pub(crate) mod ready;

@@ -4,8 +4,8 @@
 use crate::cli::{self, Parsed};
 use crate::commands::table;
 use crate::config::Config;
+use crate::config::choices::Choices;
 use crate::config::resolve::Resolver;
-use crate::config::scope::Choices;
 use crate::json;
 use crate::source::{Source, Span};
 use crate::ssh::config::{Places, render};

@@ -2,8 +2,8 @@
 
 use super::super::start::plan::likely_port;
 use crate::config::Config;
+use crate::config::choices::Choices;
 use crate::config::resolve::{Invocation, Resolver};
-use crate::config::scope::Choices;
 use crate::config::vm::Vm;
 use crate::source::{Problem, Span};
 use crate::ssh;

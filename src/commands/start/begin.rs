@@ -4,7 +4,7 @@ use super::plan::{Plan, StartOptions, likely_port};
 use super::ports;
 use crate::commands::images::{self, Images};
 use crate::commands::target::Target;
-use crate::config::scope::Choices;
+use crate::config::choices::Choices;
 use crate::config::values::SshPort;
 use crate::config::vm::Vm;
 use crate::error::{Error, Kind};

@@ -3,8 +3,8 @@
 use crate::cli::{Args, spec};
 use crate::commands::target::Target;
 use crate::config::Config;
+use crate::config::choices::Choices;
 use crate::config::resolve::{Invocation, Resolver};
-use crate::config::scope::Choices;
 use crate::config::values::SshPort;
 use crate::config::vm::Vm;
 use crate::error::{Error, Kind};

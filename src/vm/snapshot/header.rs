@@ -1,7 +1,7 @@
 //! Reads the tags in a qcow2 image from its header (`docs/interop/qcow2.rst` of QEMU). Completion
 //! uses this, since it needs no program and works while another program has the image open.
 
-use crate::vm::format::{QCOW, number};
+use crate::vm::qcow2::{QCOW, number};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;

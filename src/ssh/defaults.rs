@@ -1,0 +1,100 @@
+//! The options in a VM's `ssh.conf` that qqmgr adds to those of the user. Pure.
+
+use crate::config::resolve::SshSetting;
+use crate::config::ssh_keywords::is_in;
+use std::path::Path;
+
+/// The address at which a guest is reached, unless the options say otherwise.
+pub(crate) const THIS_HOST: &str = "127.0.0.1";
+/// How long ssh waits for a connection and for the server's keys, in seconds. A guest that emulates
+/// its CPU on a busy host needs several; a guest that is stopped in a debugger never answers.
+const CONNECT_TIMEOUT: &str = "30";
+/// Keywords by which users choose themselves which host keys to trust.
+const HOST_KEYS: &[&str] =
+    &["GlobalKnownHostsFile", "KnownHostsCommand", "UserKnownHostsFile", "VerifyHostKeyDNS"];
+/// Keywords that reach the guest in another way than by a port of this host.
+const OTHER_WAYS: &[&str] = &["HostName", "ProxyCommand", "ProxyJump"];
+
+/// The options that the user sets.
+pub(super) struct Options<'a>(pub(super) &'a [SshSetting]);
+
+impl<'a> Options<'a> {
+    /// The first value of a keyword that is set.
+    fn first(&self, keyword: &str) -> Option<&'a str> {
+        let mut options = self.0.iter();
+        let (_, values) = options.find(|(name, _)| name.eq_ignore_ascii_case(keyword))?;
+        values.first().map(String::as_str)
+    }
+
+    fn has(&self, keyword: &str) -> bool {
+        self.first(keyword).is_some()
+    }
+
+    /// Whether ssh connects to a port of this host that is forwarded to the guest.
+    fn by_forward(&self) -> bool {
+        OTHER_WAYS.iter().all(|keyword| self.first(keyword).is_none_or(|value| value == "none"))
+    }
+
+    /// The options that qqmgr adds, each unless the user sets something of the kind.
+    pub(super) fn defaults(&self, name: &str, known_hosts: &Path) -> Vec<(&'static str, String)> {
+        let mut ours =
+            vec![("HostName", THIS_HOST.to_string()), ("HostKeyAlias", host_key_alias(name))];
+        ours.push(("ConnectTimeout", CONNECT_TIMEOUT.into()));
+        if self.first("IdentityFile").is_some_and(|file| !file.eq_ignore_ascii_case("none")) {
+            // An agent with many keys would use up the attempts that the guest allows.
+            ours.push(("IdentitiesOnly", "yes".into()));
+        }
+        // With `yes`, the user fills the known hosts.
+        let strict = self.first("StrictHostKeyChecking").unwrap_or_default();
+        if self.by_forward()
+            && !HOST_KEYS.iter().any(|keyword| self.has(keyword))
+            && !["yes", "true"].iter().any(|yes| strict.eq_ignore_ascii_case(yes))
+        {
+            let known_hosts = known_hosts.display().to_string();
+            ours.push(("UserKnownHostsFile", quoted(&known_hosts.replace('%', "%%"))));
+            ours.push(("StrictHostKeyChecking", "accept-new".into()));
+        }
+        let files = self.0.iter().find(|(name, _)| is_in(&["UserKnownHostsFile"], name));
+        if files.is_some_and(|(_, files)| {
+            !files.is_empty() && files.iter().all(|file| file == "/dev/null")
+        }) {
+            // Every connection would say that it adds the key "permanently".
+            ours.push(("LogLevel", "ERROR".into()));
+        }
+        ours.retain(|(keyword, _)| !self.has(keyword));
+        ours
+    }
+}
+
+/// The VM's name in known hosts, where ssh ignores case: a `+`, which no VM's name has, marks a
+/// capital.
+fn host_key_alias(name: &str) -> String {
+    let mut alias = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() {
+            alias.push('+');
+        }
+        alias.push(c.to_ascii_lowercase());
+    }
+    alias
+}
+
+/// Quotes a value if it would otherwise be read as several words, as a comment or as nothing
+/// (`argv_split` of OpenSSH's misc.c: quotes, and backslash before a quote or a backslash).
+pub(super) fn quoted(value: &str) -> String {
+    let special = |c: char| c.is_whitespace() || "\"'\\#=".contains(c);
+    if !(value.is_empty() || value.contains(special)) {
+        return value.to_string();
+    }
+    format!("\"{}\"", value.replace('\\', r"\\").replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_hosts_tell_capitals_from_small_letters() {
+        assert_eq!(["dev", "Dev", "DEV-1"].map(host_key_alias), ["dev", "+dev", "+d+e+v-1"]);
+    }
+}

@@ -1,0 +1,90 @@
+//! Finds out how a guest takes files: by its sftp server, or as a tar stream.
+
+use super::stream::ask;
+use super::{FAILURE_CODE, Guest};
+use crate::error::Error;
+use crate::system::files;
+use crate::text::sanitized;
+use std::ffi::OsStr;
+
+const METHOD_BYTES_MAX: u64 = 16;
+/// The most characters of a guest's greeting that an error shows.
+const GREETING_CHARS_MAX: usize = 60;
+/// Signs in the errors of tar and scp of a stream that begins with something else.
+const NO_STREAM: [&str; 3] = ["archive", "magic", "message too long"];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Method {
+    Sftp,
+    Tar,
+}
+
+impl Method {
+    const ALL: [(Self, &'static str); 2] = [(Self::Sftp, "sftp"), (Self::Tar, "tar")];
+
+    /// Finds out how this guest takes files, once; the answer is kept until the VM stops.
+    pub(super) fn of(guest: &Guest) -> Result<Self, Error> {
+        guest.begin_sharing()?;
+        let kept =
+            files::read_start(&guest.paths.copy_method, METHOD_BYTES_MAX).unwrap_or_default();
+        if let Some((method, _)) = Self::ALL.iter().find(|(_, name)| kept == name.as_bytes()) {
+            return Ok(*method);
+        }
+        let method = Self::find_out(guest)?;
+        if let Some((_, name)) = Self::ALL.iter().find(|(known, _)| *known == method) {
+            files::write_private(&guest.paths.copy_method, name)?;
+        }
+        Ok(method)
+    }
+
+    /// Asks the guest. The first question shows whether there is a connection at all; the second
+    /// uses the same one, and an sftp server that is there succeeds at the end of its input. The
+    /// answers on standard output are the path of tar, and nothing.
+    fn find_out(guest: &Guest) -> Result<Self, Error> {
+        let name = &guest.name;
+        let tar = ask(guest, guest.script(OsStr::new("command -v tar")))?;
+        if tar.status.code() == Some(FAILURE_CODE.into()) {
+            let message = format!("cannot reach the guest of VM `{name}`: {}", tar.said());
+            return Err(Error::failed(message).hint("is it booted, and does `[ssh]` let you in?"));
+        }
+        let sftp = ask(guest, guest.own_ssh(&["-s", name, "sftp"].map(OsStr::new)))?;
+        if sftp.status.code() == Some(0) {
+            return greeting(guest, &sftp.stdout).map_or(Ok(Self::Sftp), Err);
+        }
+        if tar.status.code() == Some(0) {
+            let mut lines = tar.stdout.trim_ascii_end().rsplitn(2, |byte| *byte == b'\n').skip(1);
+            let before = lines.next().unwrap_or_default();
+            return greeting(guest, before).map_or(Ok(Self::Tar), Err);
+        }
+        let message = format!("the guest of VM `{name}` has neither an sftp server nor tar");
+        Err(Error::failed(message)
+            .hint("install one of them there; `qqmgr ssh VM 'cat > FILE' < FILE` needs neither"))
+    }
+}
+
+/// The error about a guest whose shell prints `said` before the output of a command.
+fn greeting(guest: &Guest, said: &[u8]) -> Option<Error> {
+    let said = sanitized(String::from_utf8_lossy(said).trim());
+    // Data is no greeting.
+    if said.is_empty() || said.contains('\u{fffd}') {
+        return None;
+    }
+    let said: String = said.chars().take(GREETING_CHARS_MAX).collect();
+    let message = format!(
+        "the shell of the guest of VM `{}` prints `{said}` before every command, which breaks copies",
+        guest.name
+    );
+    Some(Error::failed(message).hint(
+        "its startup file there (`~/.bashrc`, say) must print nothing unless `$-` has an `i`",
+    ))
+}
+
+/// The greeting of the guest's shell as the reason for an error, if it prints one now.
+pub(super) fn greeted(guest: &Guest, error: Error) -> Error {
+    if !NO_STREAM.iter().any(|sign| error.message().contains(sign)) {
+        return error;
+    }
+    let asked = ask(guest, guest.script(OsStr::new(":")));
+    let greeted = asked.ok().filter(|asked| asked.status.code() == Some(0));
+    greeted.and_then(|asked| greeting(guest, &asked.stdout)).unwrap_or(error)
+}
