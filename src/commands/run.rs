@@ -155,11 +155,11 @@ impl<'a> Job<'a> {
         if look::find_anywhere(paths)?.is_none() {
             start.prepare(&|| self.limits.exceeded())?;
         }
-        let lock = lock(paths, name, COMMAND.name, self.limits.left(LOCK_WAIT), log)?;
+        let lock = lock(paths, COMMAND.name, self.limits.left(LOCK_WAIT), log)?;
         if let Some(process) = look::find_anywhere(paths)?.filter(|process| !process.exiting) {
             if process.lost {
                 // The process does not belong to this `run`, which must not stop it at its end.
-                return Err(process.is_lost(name, paths));
+                return Err(process.is_lost(paths));
             }
             self.check_freshness()?;
         }
@@ -211,7 +211,7 @@ impl<'a> Job<'a> {
 
         let guest = Some((paths.clone(), events::told(paths)));
         let limits = Limits { guest, ..self.limits.clone() };
-        let guest = Guest::of(name, config, paths, log)?.within(limits);
+        let guest = Guest::of(config, paths, log)?.within(limits);
         reach::for_login(self.target, &guest, process, deadline)?;
         for (local, remote) in &args.all(&PUT) {
             let to = Copy::Put { from: vec![PathBuf::from(local)], to: remote.clone() };
@@ -247,13 +247,11 @@ impl<'a> Job<'a> {
 
     /// The reason why the job failed.
     fn cause(&self, process: &Process, error: Error) -> Error {
-        let Target { name, paths, log, .. } = self.target;
+        let Target { paths, log, .. } = self.target;
         match (error.kind, process.is_alive()) {
             (Kind::Failed, false) => reach::ended(self.target, process),
             // The shared connection does not notice that the guest it belongs to is gone.
-            (Kind::NotRunning, true) => {
-                end_shared_connection(name, paths, log).err().unwrap_or(error)
-            }
+            (Kind::NotRunning, true) => end_shared_connection(paths, log).err().unwrap_or(error),
             _ => error,
         }
     }
