@@ -44,6 +44,12 @@ impl Log {
         }
     }
 
+    /// Writes the line of a step of the life cycle for `--verbose`, after the step: its name, then
+    /// what came of it. A test knows all steps, and in which order they may come.
+    pub(crate) fn step(&self, name: &str, outcome: impl FnOnce() -> String) {
+        self.verbose(|| format!("{name}: {}", outcome()));
+    }
+
     /// Writes a line with or without `--verbose`. A closed stderr is no reason to stop.
     pub(crate) fn note(&self, text: &str) {
         let (vm, text) = (self.vm(), hint::complete(text));

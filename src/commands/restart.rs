@@ -33,10 +33,11 @@ pub(super) fn run(target: &Target) -> Outcome {
     let force = stop::force(args);
     let (stopped, lock) = stop::stop(target, &COMMAND, force)?;
     let lock = lock.map_or_else(|| stop::lock_for(target, &COMMAND), Ok)?;
-    let running = start.begin(lock, TIMEOUT_DEFAULT).map_err(|error| {
+    let (running, lock) = start.begin(lock, TIMEOUT_DEFAULT).map_err(|error| {
         let done = format!("VM `{}` was stopped, and does not start again", target.name);
         if stopped.was_running() { error.after(&done) } else { error }
     })?;
+    drop(lock);
     let started = Started::new(target, running)?;
     let report = started.report().with_member("stopped", stopped.json());
     let before = if stopped.was_running() { stopped.text() } else { String::new() };

@@ -155,11 +155,12 @@ impl<'a> Job<'a> {
         if look::find_anywhere(paths)?.is_none() {
             start.prepare(&|| self.limits.exceeded())?;
         }
-        let lock = lock(paths, COMMAND.name, self.limits.left(LOCK_WAIT), log)?;
-        if let Some(process) = look::find_anywhere(paths)?.filter(|process| !process.exiting) {
+        let lock = lock(paths, name, COMMAND.name, self.limits.left(LOCK_WAIT), log)?;
+        let found = look::traced(look::find_anywhere(paths)?, log);
+        if let Some(process) = found.filter(|process| !process.exiting) {
             if process.lost {
                 // The process does not belong to this `run`, which must not stop it at its end.
-                return Err(process.is_lost(paths));
+                return Err(process.is_lost(name, paths));
             }
             self.check_freshness()?;
         }
@@ -168,13 +169,16 @@ impl<'a> Job<'a> {
             let stop = stop_command(config, name, args)?;
             self.guard = Some(Guard::new(&stop, stop::WAITS_FOR_EOF, Stdio::null(), log)?);
         }
-        let ready = start.begin(lock, self.limits.left(TIMEOUT_DEFAULT))?.ready;
+        let (running, lock) = start.begin(lock, self.limits.left(TIMEOUT_DEFAULT))?;
+        let ready = running.ready;
         if args.has(&KEEP) || ready.already_running && !self.is_on_demand() {
             // A VM that stays needs neither. If it died and another `run` started it anew, that
-            // one's guard would take the mark for somebody who stops the VM.
+            // one's guard would take the mark for somebody who stops the VM: so the mark ends
+            // before other commands have the lock.
             self.using = None;
             self.disarm();
         }
+        drop(lock);
         Ok(ready)
     }
 
@@ -211,7 +215,7 @@ impl<'a> Job<'a> {
 
         let guest = Some((paths.clone(), events::told(paths)));
         let limits = Limits { guest, ..self.limits.clone() };
-        let guest = Guest::of(config, paths, log)?.within(limits);
+        let guest = Guest::of(name, config, paths, log)?.within(limits);
         reach::for_login(self.target, &guest, process, deadline)?;
         for (local, remote) in &args.all(&PUT) {
             let to = Copy::Put { from: vec![PathBuf::from(local)], to: remote.clone() };
@@ -247,11 +251,13 @@ impl<'a> Job<'a> {
 
     /// The reason why the job failed.
     fn cause(&self, process: &Process, error: Error) -> Error {
-        let Target { paths, log, .. } = self.target;
+        let Target { name, paths, log, .. } = self.target;
         match (error.kind, process.is_alive()) {
             (Kind::Failed, false) => reach::ended(self.target, process),
             // The shared connection does not notice that the guest it belongs to is gone.
-            (Kind::NotRunning, true) => end_shared_connection(paths, log).err().unwrap_or(error),
+            (Kind::NotRunning, true) => {
+                end_shared_connection(name, paths, log).err().unwrap_or(error)
+            }
             _ => error,
         }
     }

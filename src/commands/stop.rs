@@ -104,9 +104,9 @@ pub(super) fn stop(
     let Target { name, paths, log, .. } = target;
     let (mut stopped, begin) = (Stopped::nothing(name.clone()), Instant::now());
     let lock = if force.at_once {
-        lock_by_force(target, command, &mut stopped)?
+        lock_by_force(target, command, force, &mut stopped)?
     } else {
-        Some(lock(paths, command.name, LOCK_WAIT, log)?)
+        Some(lock(paths, name, command.name, LOCK_WAIT, log)?)
     };
     if lock.is_none() {
         stopped.took = begin.elapsed();
@@ -120,7 +120,7 @@ pub(super) fn stop(
         }
         _ => look.process()?,
     };
-    if let Some(process) = process {
+    if let Some(process) = look::traced(process, log) {
         stopped.pid = Some(process.pid);
         stopped.method = shutdown::shut_down(process, paths, force, log)?;
         stopped.ending = events::ending(paths);
@@ -132,7 +132,7 @@ pub(super) fn stop(
 
 /// Takes the VM's lock, for a `restart` of a VM that was stopped without it.
 pub(super) fn lock_for(target: &Target, command: &Command) -> Result<Lock, Error> {
-    lock(&target.paths, command.name, LOCK_WAIT, &target.log)
+    lock(&target.paths, &target.name, command.name, LOCK_WAIT, &target.log)
 }
 
 /// Takes the lock of a VM that must end now, even if another command holds it. If several commands
@@ -141,10 +141,11 @@ pub(super) fn lock_for(target: &Target, command: &Command) -> Result<Lock, Error
 fn lock_by_force(
     target: &Target,
     command: &Command,
+    force: Force,
     stopped: &mut Stopped,
 ) -> Result<Option<Lock>, Error> {
-    let Target { paths, log, .. } = target;
-    let lock_for = |wait| lock(paths, command.name, wait, log);
+    let Target { name, paths, log, .. } = target;
+    let lock_for = |wait| lock(paths, name, command.name, wait, log);
     let deadline = Instant::now() + LOCK_WAIT;
     loop {
         let holder = lock::holder(&paths.lock);
@@ -154,9 +155,9 @@ fn lock_by_force(
         };
         if lock::holder(&paths.lock) == holder {
             // A `start` that waits for this QEMU sees that it has ended, and releases the lock.
-            let process = look::find(paths)?.ok_or(error)?;
+            let process = look::traced(look::find(paths)?, log).ok_or(error)?;
             stopped.pid = Some(process.pid);
-            stopped.method = shutdown::terminate(&process, log)?;
+            stopped.method = shutdown::shut_down(&process, paths, force, log)?;
             stopped.ending = events::ending(paths);
             return match lock_for(FORCE_WAIT) {
                 Err(error) if error.kind == Kind::TimedOut => {
@@ -208,7 +209,7 @@ pub(super) fn stop_unused(
     let (mut stopped, begin) = (Stopped::nothing(name.clone()), Instant::now());
     let (by_run, was_killed) = (unused != Unused::Asked, unused == Unused::RunKilled);
     let lock_wait = if was_killed { GUARD_LOCK_WAIT } else { LOCK_WAIT };
-    let lock = lock_if_there(paths, command.name, lock_wait, log)?;
+    let lock = lock_if_there(paths, name, command.name, lock_wait, log)?;
     // If the record is gone, the VM is the one that the `run` started.
     let on_demand = Instance::read(paths)?.map_or(by_run, |instance| instance.on_demand);
     if !on_demand || lock.as_ref().is_some_and(|lock| !Use::is_over(paths, lock)) {
@@ -216,7 +217,7 @@ pub(super) fn stop_unused(
         return Ok(stopped);
     }
     let find = if was_killed { look::find_started } else { look::find_anywhere };
-    while let Some(process) = find(paths)? {
+    while let Some(process) = look::traced(find(paths)?, log) {
         stopped.pid = Some(process.pid);
         stopped.method = shutdown::shut_down(&process, paths, force, log)?;
         stopped.ending = events::ending(paths);
@@ -238,9 +239,9 @@ impl Stopped {
     /// Removes the files that only a running VM has. If that fails, the error says first that the
     /// VM is stopped.
     fn clean(&self, target: &Target) -> Result<(), Error> {
-        let Target { paths, log, .. } = target;
-        let ended = forget_guest(paths, log);
-        let cleaned = clean::all(paths);
+        let Target { name, paths, log, .. } = target;
+        let ended = forget_guest(name, paths, log);
+        let cleaned = clean::all(paths, log);
         ended.and(cleaned).map_err(|error| {
             if self.was_running() { error.after(self.text().trim_end()) } else { error }
         })

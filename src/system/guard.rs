@@ -53,6 +53,7 @@ impl Guard {
                 return Err(failed(&sanitized(String::from_utf8_lossy(&said).trim())));
             }
         }
+        log.step("guard", || format!("pid {} acts when this command ends", child.id()));
         Ok(Self { child, _pipe: pipe })
     }
 

@@ -1,7 +1,7 @@
 //! The files that are new for every boot.
 
 use super::boots::Rotation;
-use super::{Paths, clean, events};
+use super::{Paths, events};
 use crate::error::Error;
 use crate::system::files;
 use std::fs::File;
@@ -45,9 +45,9 @@ pub(crate) fn new_files(paths: &Paths) -> Result<File, Error> {
     made.map_err(|failed| not_run(paths, failed))
 }
 
-/// Cleans up after a start that ran nothing, including the log. A directory in the log's place is
-/// the user's and stays.
+/// Removes the logs of a start that ran nothing. A directory in the log's place is the user's and
+/// stays.
 fn not_run(paths: &Paths, failed: Error) -> Error {
     let _ = files::remove(&paths.log).and_then(|()| files::remove(&paths.events_out));
-    clean::for_start(paths).err().unwrap_or(failed)
+    failed
 }

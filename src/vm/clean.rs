@@ -2,19 +2,22 @@
 
 use super::Paths;
 use crate::error::Error;
+use crate::log::Log;
 use crate::system::files;
 use crate::system::short_way;
 
 /// Removes the files that only a running VM has.
-pub(crate) fn all(paths: &Paths) -> Result<(), Error> {
+pub(crate) fn all(paths: &Paths, log: &Log) -> Result<(), Error> {
     // All are tried, even if one cannot be removed.
     let removed = [
         pid_file(paths),
-        for_start(paths),
+        made_by_start(paths),
         files::remove(&paths.users),
         files::remove(&paths.console_lock),
     ];
-    removed.into_iter().collect()
+    removed.into_iter().collect::<Result<(), Error>>()?;
+    log.step("clean", || "only logs are left".into());
+    Ok(())
 }
 
 pub(crate) fn pid_file(paths: &Paths) -> Result<(), Error> {
@@ -24,7 +27,13 @@ pub(crate) fn pid_file(paths: &Paths) -> Result<(), Error> {
 
 /// Removes the files of [`all`] that the next start makes anew. The pid file stays: QEMU takes a
 /// stale one over, and its lock on it keeps a second QEMU out when we do not see the first.
-pub(crate) fn for_start(paths: &Paths) -> Result<(), Error> {
+pub(crate) fn for_start(paths: &Paths, log: &Log) -> Result<(), Error> {
+    made_by_start(paths)?;
+    log.step("clean_for_start", || "only logs and a pid file are left".into());
+    Ok(())
+}
+
+fn made_by_start(paths: &Paths) -> Result<(), Error> {
     let sockets = [&paths.monitor, &paths.qmp, &paths.ctl, &paths.console, &paths.gdb];
     let files =
         [&paths.instance, &paths.ssh_config, &paths.project, &paths.copy_method, &paths.events_in];

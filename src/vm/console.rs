@@ -6,7 +6,7 @@
 
 use super::ending::Ending;
 use super::events::EventLog;
-use super::lock::{self, Lock};
+use super::lock;
 use super::process::Process;
 use super::session::Session;
 use super::{Paths, argv, wait};
@@ -14,6 +14,7 @@ use crate::error::{Error, io_reason};
 use crate::json::Value;
 use crate::linux;
 use crate::log::Log;
+use crate::system::lock::Lock;
 use crate::system::sockets::Socket;
 use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
@@ -44,7 +45,7 @@ pub(crate) struct Console {
 impl Console {
     /// Opens the console of the VM `name`, which must be running and have a console.
     pub(crate) fn open(name: &str, paths: &Paths, log: &Log) -> Result<Self, Error> {
-        let mut session = Session::open(paths, log)?;
+        let mut session = Session::open(name, paths, log)?;
         let on = linux::terminal().map(|tty| format!(" on {}", tty.display())).unwrap_or_default();
         let who = format!("`console` (pid {}{on})", std::process::id());
         let held = lock::now(&paths.console_lock, &who)?.map_err(|holder| has_it(&holder, name))?;

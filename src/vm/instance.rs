@@ -7,6 +7,7 @@ use super::process::Process;
 use crate::error::Error;
 use crate::json::{self, Value};
 use crate::linux;
+use crate::log::Log;
 use crate::system::files;
 use crate::system::process::{see, unseen};
 
@@ -143,10 +144,10 @@ impl Instance {
 
     /// Records the process that was just spawned. Errors are ignored: if the process has already
     /// ended, the caller finds out in another way, and on a full disk the pid file is enough.
-    pub(crate) fn spawned(mut self, pid: u32, paths: &Paths) {
+    pub(crate) fn spawned(mut self, pid: u32, paths: &Paths, log: &Log) {
         if let Ok(Some(seen)) = see(pid) {
             (self.pid, self.start) = (Some(pid), seen.start);
-            let _ = self.write(paths);
+            let _ = self.write(paths, log);
         }
     }
 
@@ -156,7 +157,7 @@ impl Instance {
         self.ready = true;
     }
 
-    pub(crate) fn write(&self, paths: &Paths) -> Result<(), Error> {
+    pub(crate) fn write(&self, paths: &Paths, log: &Log) -> Result<(), Error> {
         let value = Value::object([
             ("format", Value::from(FORMAT)),
             ("pid", self.pid.into()),
@@ -173,6 +174,13 @@ impl Instance {
             ("own_words", self.own_words.into()),
             ("on_demand", self.on_demand.into()),
         ]);
-        files::write_private(&paths.instance, value.pretty())
+        files::write_private(&paths.instance, value.pretty())?;
+        let ssh_port = || self.ssh_port.map_or("no ssh".into(), |port| format!("ssh port {port}"));
+        match (self.pid, self.ready) {
+            (None, _) => log.step("record", ssh_port),
+            (Some(pid), false) => log.step("spawned", || format!("pid {pid}")),
+            (Some(pid), true) => log.step("is_ready", || format!("pid {pid}")),
+        }
+        Ok(())
     }
 }

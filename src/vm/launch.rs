@@ -159,7 +159,7 @@ impl<'a> Launch<'a> {
     /// Ends a QEMU that did not come up. The error contains its output.
     fn give_up(&self, qemu: Daemon, message: &str) -> Error {
         let paths = self.paths;
-        match self.take_back(qemu).and_then(|()| clean::all(paths)) {
+        match self.take_back(qemu).and_then(|()| clean::all(paths, self.log)) {
             Ok(()) => Error::failed(with_log(message, &tail(&paths.log)))
                 .hint(format!("its log is `{}`", paths.log.display())),
             Err(error) => error,
@@ -187,7 +187,7 @@ impl<'a> Launch<'a> {
             Some(hint) => error.hint(hint),
             None => error,
         };
-        clean::all(self.paths)?;
+        clean::all(self.paths, self.log)?;
         Ok(Failed { error, port_taken: causes::port_taken(&said) })
     }
 }

@@ -4,11 +4,12 @@ use super::{Paths, wait};
 use crate::error::{Error, Kind};
 use crate::log::Log;
 use crate::system::files;
-pub(crate) use crate::system::lock::Lock;
-use crate::system::lock::{Mode, try_dir};
+use crate::system::lock::{Lock as FileLock, Mode, try_dir};
 use crate::text::sanitized;
 use std::fs::File;
+use std::io;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// How long to wait for the lock: longer than a start or stop takes with the default timeouts.
@@ -23,37 +24,65 @@ const DIR_WAIT: Duration = Duration::from_secs(5);
 
 const HOLDER_BYTES_MAX: u64 = 100;
 
-/// Takes the lock of the VM for `command`, in the VM's directory, which is made if it is missing.
-/// Names the holder if there is one, and waits for at most `wait`.
-pub(crate) fn lock(paths: &Paths, command: &str, wait: Duration, log: &Log) -> Result<Lock, Error> {
+/// The lock of a VM, until it is dropped.
+pub(crate) struct Lock {
+    file: FileLock,
+    log: Log,
+}
+
+impl Lock {
+    fn new(mut file: FileLock, command: &str, log: &Log) -> Self {
+        let holder = format!("`{command}` (pid {})", std::process::id());
+        file.sign(&holder);
+        log.step("lock", || format!("{holder} has the VM"));
+        Self { file, log: log.clone() }
+    }
+
+    /// See [`FileLock::stdin`].
+    pub(crate) fn stdin(&self) -> io::Result<Stdio> {
+        self.file.stdin()
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.log.step("unlock", || "other commands may start or stop the VM".into());
+    }
+}
+
+/// Takes the lock of the VM `name` for `command`, in the VM's directory, which is made if it is
+/// missing. Names the holder if there is one, and waits for at most `wait`.
+pub(crate) fn lock(
+    paths: &Paths,
+    name: &str,
+    command: &str,
+    wait: Duration,
+    log: &Log,
+) -> Result<Lock, Error> {
     let make_dir = || files::private_dir(&paths.dir);
-    let mut waiting = waiting(paths, wait, log);
-    let mut lock = Lock::take(&paths.lock, Mode::Exclusive, &make_dir, &mut waiting)?;
-    sign(&mut lock, command);
-    Ok(lock)
+    let mut waiting = waiting(paths, name, wait, log);
+    let file = FileLock::take(&paths.lock, Mode::Exclusive, &make_dir, &mut waiting)?;
+    Ok(Lock::new(file, command, log))
 }
 
 /// Takes the lock of the VM like [`lock`], but makes nothing: `None` when the lock's file or its
 /// directory is gone, which another command may be removing.
 pub(crate) fn lock_if_there(
     paths: &Paths,
+    name: &str,
     command: &str,
     wait: Duration,
     log: &Log,
 ) -> Result<Option<Lock>, Error> {
-    let mut waiting = waiting(paths, wait, log);
-    let mut lock = Lock::take_existing(&paths.lock, Mode::Exclusive, &mut waiting)?;
-    if let Some(lock) = &mut lock {
-        sign(lock, command);
-    }
-    Ok(lock)
+    let mut waiting = waiting(paths, name, wait, log);
+    let file = FileLock::take_existing(&paths.lock, Mode::Exclusive, &mut waiting)?;
+    Ok(file.map(|file| Lock::new(file, command, log)))
 }
 
 /// Names the holder after a moment, and ends the wait after `wait`.
-fn waiting(paths: &Paths, wait: Duration, log: &Log) -> impl FnMut() -> Option<Error> {
+fn waiting(paths: &Paths, name: &str, wait: Duration, log: &Log) -> impl FnMut() -> Option<Error> {
     let (begin, mut has_noted) = (Instant::now(), false);
     move || {
-        let name = &paths.name;
         if !has_noted && begin.elapsed() >= PATIENCE.min(wait) {
             has_noted = true;
             log.note(&format!("waiting for {} of VM `{name}` to finish", holder(&paths.lock)));
@@ -67,18 +96,14 @@ fn waiting(paths: &Paths, wait: Duration, log: &Log) -> impl FnMut() -> Option<E
     }
 }
 
-fn sign(lock: &mut Lock, command: &str) {
-    lock.sign(&format!("`{command}` (pid {})", std::process::id()));
-}
-
 /// Takes the lock in the file `path` for `who` without waiting, or returns the name of its holder.
-pub(super) fn now(path: &Path, who: &str) -> Result<Result<Lock, String>, Error> {
+pub(super) fn now(path: &Path, who: &str) -> Result<Result<FileLock, String>, Error> {
     let mut is_held = false;
     let mut waiting = || {
         is_held = true;
         Some(Error::failed("another process has the lock"))
     };
-    match Lock::take(path, Mode::Exclusive, &|| Ok(()), &mut waiting) {
+    match FileLock::take(path, Mode::Exclusive, &|| Ok(()), &mut waiting) {
         Err(_) if is_held => Ok(Err(holder(path))),
         Err(error) => Err(error),
         Ok(mut lock) => {
@@ -101,23 +126,34 @@ pub(crate) fn discard(lock: Lock, paths: &Paths) -> Result<(), Error> {
 /// Marks the VM as in use, until it is dropped or the process ends. There can be any number of
 /// these. They are taken and checked under the VM's lock.
 pub(crate) struct Use {
-    _lock: Lock,
+    _mark: FileLock,
+    log: Log,
 }
 
 impl Use {
-    pub(crate) fn new(paths: &Paths, _held: &Lock) -> Result<Self, Error> {
+    pub(crate) fn new(paths: &Paths, held: &Lock) -> Result<Self, Error> {
         // Only `is_over` has this lock exclusively, and only for a moment.
-        let lock = Lock::take(&paths.users, Mode::Shared, &|| Ok(()), &mut || None)?;
-        Ok(Self { _lock: lock })
+        let mark = FileLock::take(&paths.users, Mode::Shared, &|| Ok(()), &mut || None)?;
+        held.log.step("use", || "the VM is marked as in use".into());
+        Ok(Self { _mark: mark, log: held.log.clone() })
     }
 
     /// Whether the VM is not in use. A VM that is gone is not in use. A process that is killed
     /// closes one file after the other, so this waits a moment for the mark to go.
-    pub(crate) fn is_over(paths: &Paths, _held: &Lock) -> bool {
+    pub(crate) fn is_over(paths: &Paths, held: &Lock) -> bool {
         let deadline = Instant::now() + END_WAIT;
         let mut waiting =
             || (Instant::now() >= deadline).then(|| Error::failed("the VM is in use"));
-        Lock::take_existing(&paths.users, Mode::Exclusive, &mut waiting).is_ok()
+        let is_over = FileLock::take_existing(&paths.users, Mode::Exclusive, &mut waiting).is_ok();
+        let users = if is_over { "no" } else { "a" };
+        held.log.step("is_over", || format!("{users} `run` uses the VM"));
+        is_over
+    }
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        self.log.step("unuse", || "the mark ends".into());
     }
 }
 

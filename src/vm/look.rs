@@ -7,7 +7,9 @@ use super::process::Process;
 use super::search::{search, visible};
 use super::{Paths, wait};
 use crate::error::{Error, Kind};
+use crate::log::Log;
 use crate::system::sockets::Socket;
+use std::borrow::Borrow;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
@@ -86,11 +88,10 @@ impl Look {
         }
     }
 
-    /// The process of the VM, which must be running and in reach.
-    pub(crate) fn running(&self, paths: &Paths) -> Result<&Process, Error> {
-        let name = &paths.name;
+    /// The process of the VM `name`, which must be running and in reach.
+    pub(crate) fn running(&self, name: &str, paths: &Paths) -> Result<&Process, Error> {
         match self.process()? {
-            Some(process) if process.lost => Err(process.is_lost(paths)),
+            Some(process) if process.lost => Err(process.is_lost(name, paths)),
             Some(process) => Ok(process),
             None => Err(Error::new(Kind::NotRunning, format!("VM `{name}` is not running"))
                 .hint(format!("`qqmgr start {name}` starts it"))),
@@ -119,9 +120,18 @@ pub(crate) fn find_anywhere(paths: &Paths) -> Result<Option<Process>, Error> {
     Ok(Look::everywhere(paths)?.process()?.cloned())
 }
 
-/// The process of the VM, which must be running and in reach.
-pub(crate) fn running(paths: &Paths) -> Result<Process, Error> {
-    Look::everywhere(paths)?.running(paths).cloned()
+/// Traces the look of a command that starts or stops the VM, and gives what it has found.
+pub(crate) fn traced<P: Borrow<Process>>(found: Option<P>, log: &Log) -> Option<P> {
+    log.step("look", || match &found {
+        Some(process) => format!("the VM runs, pid {}", process.borrow().pid),
+        None => "the VM does not run".into(),
+    });
+    found
+}
+
+/// The process of the VM `name`, which must be running and in reach.
+pub(crate) fn running(name: &str, paths: &Paths) -> Result<Process, Error> {
+    Look::everywhere(paths)?.running(name, paths).cloned()
 }
 
 /// Finds a QEMU whose `start` was just killed, even before it has its pid file or its command line,

@@ -85,9 +85,17 @@ pub(crate) fn shut_down(
     force: Force,
     log: &Log,
 ) -> Result<Method, Error> {
-    if force.at_once {
-        return terminate(process, log);
-    }
+    let pid = process.pid;
+    log.step("shut_down", || format!("pid {pid} shall end"));
+    let ended =
+        if force.at_once { terminate(process, log) } else { ask(process, paths, force, log) };
+    let method = ended?;
+    log.step("ends", || format!("pid {pid} has ended: {}", method.name()));
+    Ok(method)
+}
+
+/// Asks the guest to power off, and ends the process when that does not help.
+fn ask(process: &Process, paths: &Paths, force: Force, log: &Log) -> Result<Method, Error> {
     let deadline = Instant::now() + force.timeout;
     let why = match power_off(process, paths, deadline, log)? {
         Gentle::Ended if events::ending(paths).may_be_power_off() => return Ok(Method::Powerdown),

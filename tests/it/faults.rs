@@ -6,6 +6,7 @@
 use crate::harness::{
     Project, fake_qemu, free_port, has_tool, is_root, real_qemu, wait_until, with_default_signals,
 };
+use crate::model::{Kind, assert_path};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
@@ -20,7 +21,7 @@ const QQMGR: &str = env!("CARGO_BIN_EXE_qqmgr");
 const A_MOMENT: Duration = Duration::from_millis(500);
 const A_WHILE: Duration = Duration::from_secs(20);
 
-fn factor() -> u32 {
+pub(crate) fn factor() -> u32 {
     std::env::var("QQMGR_FAULTS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
@@ -95,6 +96,7 @@ fn starts_and_stops_exclude_each_other() {
                         if Instant::now() >= deadline {
                             break;
                         }
+                        let answers = if round / 4 % 2 == 0 { answers } else { answers_by_steps };
                         match (worker + round) % 4 {
                             0 | 1 => {
                                 answers(
@@ -148,17 +150,34 @@ fn answers(project: &Project, arguments: &[&str], expected: &[&str]) {
     assert!(told && quiet && run.status == Some(0), "{arguments:?}: {}{}", run.stdout, run.stderr);
 }
 
-/// Starts `qqmgr`, and kills it so much later.
-fn killed_after(project: &Project, arguments: &[&str], delay: Duration) {
+/// A command under `-v` that succeeds, says one of these, and takes only steps of the model.
+#[track_caller]
+fn answers_by_steps(project: &Project, arguments: &[&str], expected: &[&str]) {
+    let run = project.qqmgr(&[arguments, &["-v"]].concat()).run();
+    let is_expected = expected.iter().any(|expected| run.stdout.starts_with(expected));
+    assert!(is_expected && run.status == Some(0), "{arguments:?}: {}{}", run.stdout, run.stderr);
+    match arguments {
+        ["start", ..] => assert_path(Kind::Start, &run.stderr, false),
+        ["stop", "vm", "--force"] => assert_path(Kind::StopForce, &run.stderr, false),
+        _ => {}
+    }
+}
+
+/// Starts `qqmgr`, and kills it so much later. What it has done until then is a path of the model.
+#[track_caller]
+fn killed_after(project: &Project, kind: Kind, arguments: &[&str], delay: Duration) {
     let mut command = Command::new(QQMGR);
-    command.args(arguments).current_dir(project.path("")).env("HOME", project.path("home"));
-    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args(arguments).arg("-v").current_dir(project.path(""));
+    command.env("HOME", project.path("home"));
+    let trace = fs::File::create(project.path("trace")).unwrap();
+    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(trace);
     let (mut child, begin) = (quiet.spawn().unwrap(), Instant::now());
     while begin.elapsed() < delay {
         std::hint::spin_loop();
     }
     child.kill().unwrap();
     child.wait().unwrap();
+    assert_path(kind, &fs::read_to_string(project.path("trace")).unwrap(), true);
 }
 
 /// Whatever was done when `start` was killed, the VM is in reach afterwards.
@@ -168,7 +187,7 @@ fn start_killed_at_any_point() {
     let points = 40 * factor();
     for point in 0..points {
         let delay = Duration::from_millis(40) * point / points;
-        killed_after(&project, &["start", "vm"], delay);
+        killed_after(&project, Kind::Start, &["start", "vm"], delay);
         let status = project.qqmgr(&["status", "vm"]).run();
         assert_eq!(status.status, Some(0), "{delay:?}: {}", status.stderr);
         if point % 2 == 0 {
@@ -203,7 +222,8 @@ fn stop_killed_at_any_point() {
     for point in 0..points {
         let delay = Duration::from_millis(20) * point / points;
         answers(&project, &["start", "vm"], &["vm started: running, pid "]);
-        killed_after(&project, &["stop", "vm", "--timeout", "0.005"], delay);
+        let stop = ["stop", "vm", "--timeout", "0.005"];
+        killed_after(&project, Kind::Stop, &stop, delay);
         // The signal that `stop` was about to send may yet arrive, and then the VM starts again.
         wait_until("the signal has been sent", A_WHILE, || !has_others(&project));
         wait_until("the VM runs again", A_WHILE, || {

@@ -37,5 +37,6 @@ mod shared;
 mod stats;
 mod surroundings;
 mod tidy;
+mod traced;
 mod upgrade;
 mod wait;

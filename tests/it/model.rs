@@ -4,6 +4,9 @@
 //! as it is there: one system call, or one that the VM's lock protects. `status` is a look, which
 //! is asked for in every state.
 //!
+//! The program is held to the model: under `-v` it says each step, and [`assert_path`] follows what
+//! a command said through the steps that the model has seen such a command take.
+//!
 //! The second test leaves out one rule of the protocol at a time, and expects the model to notice.
 
 #![expect(
@@ -13,7 +16,8 @@
     reason = "the steps stand in the order in which the program takes them"
 )]
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::OnceLock;
 
 /// The number of QEMUs that three commands and a guard can start.
 const QEMUS_MAX: usize = 3;
@@ -31,6 +35,8 @@ enum Qemu {
     Up,
     /// Got SIGTERM or SIGKILL, and has not ended yet.
     Ending,
+    /// Has ended, because another one had the lock of the pid file.
+    Refused,
     Ended,
 }
 
@@ -49,7 +55,7 @@ struct Record {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Kind {
+pub(crate) enum Kind {
     Start,
     Stop,
     StopForce,
@@ -63,35 +69,40 @@ const KINDS: [Kind; 5] = [Kind::Start, Kind::Stop, Kind::StopForce, Kind::Restar
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Step {
-    /// `system::lock`: waits for the VM's lock.
+    /// `vm::lock::lock`: waits for the VM's lock.
     Lock,
     /// `vm::look::Look`: whether the VM runs, and in which process.
     Look,
     /// `vm::lock::Use::new`: a mark that a `run` uses the VM.
     Use,
-    /// `system::guard`: a child that lives on when this command is killed.
+    /// `system::guard::Guard::new`: a child that lives on when this command is killed.
     Guard,
-    /// `Paths::clean_for_start`: no pid file, no sockets.
-    Clean,
-    /// `Instance::write`, before there is a process.
+    /// `vm::clean::for_start`: no record, no sockets.
+    CleanForStart,
+    /// `Plan::record`, written before there is a process.
     Record,
+    /// `system::daemon::spawn`.
     Spawn,
     /// `Instance::spawned`: the record has the pid and its start time.
     Spawned,
-    /// Waits for QEMU's own session, or for QEMU's end.
+    /// `vm::launch`: waits for QEMU's own session, or for QEMU's end. Not traced.
     Wait,
     /// `Instance::is_ready`.
-    Ready,
-    /// SIGTERM or the power button, to a process that is still the one that was found.
-    Signal,
-    /// Waits for the process to end.
+    IsReady,
+    /// `vm::shutdown::shut_down`: SIGTERM or the power button, to a process that is still the one
+    /// that was found.
+    ShutDown,
+    /// Its second half, `Process::ends_by`.
     Ends,
-    /// `Paths::clean`: what only a running VM has.
-    Remove,
-    /// The command of a `run`, at whose end its mark is gone.
+    /// `vm::clean::all`: what only a running VM has.
+    Clean,
+    /// The command of a `run`. Not traced.
     Job,
-    /// Whether only `run`s want the VM, and none uses it.
-    Unused,
+    /// The end of `vm::lock::Use`, and of a guard that is not needed.
+    Unuse,
+    /// `vm::lock::Use::is_over`: whether only `run`s want the VM, and none uses it.
+    IsOver,
+    /// The end of `vm::lock::Lock`.
     Unlock,
     Done,
 }
@@ -102,6 +113,8 @@ struct Command {
     step: Step,
     /// The QEMU that it has found or spawned.
     qemu: Option<usize>,
+    /// Another command has started that one.
+    joined: bool,
     /// It is past the stop of a `restart`, or past the job of a `run`.
     second_half: bool,
     killed: bool,
@@ -113,8 +126,18 @@ struct Command {
 
 impl Command {
     fn new(kind: Kind, killed: bool) -> Self {
-        let (second_half, marked, guarded) = (false, false, false);
-        Self { kind, step: Step::Lock, qemu: None, second_half, killed, marked, guarded }
+        let (joined, second_half, marked, guarded) = (false, false, false, false);
+        Self { kind, step: Step::Lock, qemu: None, joined, second_half, killed, marked, guarded }
+    }
+
+    /// Whether this command wants the VM to run, in the half that it is in.
+    fn starts(&self) -> bool {
+        match self.kind {
+            Kind::Start => true,
+            Kind::Restart => self.second_half,
+            Kind::Run => !self.second_half,
+            Kind::Stop | Kind::StopForce | Kind::Guard => false,
+        }
     }
 }
 
@@ -199,20 +222,20 @@ impl World {
         }
     }
 
-    /// Every world that one step of a command, a kill, or a QEMU by itself leads to.
-    fn next(&self, broken: Broken, mut seen: impl FnMut(Self)) {
+    /// Every world that a step of a command, which is named, a kill, or a QEMU by itself leads to.
+    fn next(&self, broken: Broken, mut seen: impl FnMut(Option<usize>, Self)) {
         for command in 0..self.commands.len() {
             let Command { killed, step, .. } = self.commands[command];
             if killed || step == Step::Done {
                 continue;
             }
-            self.step(command, broken, &mut seen);
+            self.step(command, broken, &mut |next| seen(Some(command), next));
             if command < COMMANDS {
-                seen(self.kill(command, broken));
+                seen(None, self.kill(command, broken));
             }
         }
         for qemu in 0..QEMUS_MAX {
-            self.live(qemu, broken, &mut seen);
+            self.live(qemu, broken, &mut |next| seen(None, next));
         }
     }
 
@@ -240,11 +263,11 @@ impl World {
         let holds = |qemu: &usize| matches!(self.qemus[*qemu], Qemu::Up | Qemu::Ending);
         let without = self.pid_file.filter(|named| *named != qemu);
         match self.qemus[qemu] {
-            Qemu::None | Qemu::Ended => {}
+            Qemu::None | Qemu::Refused | Qemu::Ended => {}
             Qemu::Forked => change(Qemu::Starting, self.pid_file),
             // The kernel's lock of the pid file decides between two.
             Qemu::Starting if self.pid_file.as_ref().is_some_and(holds) => {
-                change(Qemu::Ended, self.pid_file);
+                change(Qemu::Refused, self.pid_file);
             }
             Qemu::Starting => {
                 change(Qemu::Up, Some(qemu));
@@ -265,14 +288,15 @@ impl World {
     /// The next step of a command, if it is not blocked.
     fn step(&self, index: usize, broken: Broken, seen: &mut impl FnMut(Self)) {
         let mut world = self.clone();
-        let Command { kind, step, qemu, second_half, guarded, .. } = self.commands[index];
+        let Command { kind, step, qemu, joined, second_half, guarded, .. } = self.commands[index];
         let state = qemu.map(|qemu| self.qemus[qemu]);
         let has_lock = self.lock == Some(index);
+        let starts = self.commands[index].starts();
         let next = match step {
             Step::Lock if self.lock.is_none() => {
                 world.lock = Some(index);
                 let ends_a_run = kind == Kind::Guard || kind == Kind::Run && second_half;
-                if ends_a_run { Step::Unused } else { Step::Look }
+                if ends_a_run { Step::IsOver } else { Step::Look }
             }
             // A `start` that ignores the lock, and a `stop --force` whose patience is at its end.
             Step::Lock if broken == Broken::Lock && kind == Kind::Start => Step::Look,
@@ -281,6 +305,7 @@ impl World {
             Step::Lock => return,
             Step::Look => {
                 world.commands[index].qemu = self.find(broken);
+                world.commands[index].joined = world.commands[index].qemu.is_some();
                 self.after_look(index, world.commands[index].qemu)
             }
             Step::Use => {
@@ -292,9 +317,10 @@ impl World {
                 world.commands[index].marked = true;
                 Step::Look
             }
-            Step::Clean => {
-                world.pid_file = None;
-                Step::Record
+            Step::CleanForStart => {
+                world.record = None;
+                // Once more after a start that failed.
+                if qemu.is_some() { Step::Unlock } else { Step::Record }
             }
             Step::Record => {
                 let on_demand = kind == Kind::Run;
@@ -306,6 +332,7 @@ impl World {
                     world.qemus[new] = Qemu::Forked;
                     world.wanted[new] = kind != Kind::Run;
                     world.commands[index].qemu = Some(new);
+                    world.commands[index].joined = false;
                     Step::Spawned
                 }
                 None => Step::Unlock,
@@ -317,22 +344,23 @@ impl World {
                 Step::Wait
             }
             Step::Wait => match state {
-                Some(Qemu::Up) => Step::Ready,
+                Some(Qemu::Up) => Step::IsReady,
                 // Another QEMU has the pid file: that one is the VM.
-                Some(Qemu::Ended) if self.find(broken).is_some() => {
+                Some(Qemu::Refused) if self.find(broken).is_some() => {
                     world.commands[index].qemu = self.find(broken);
+                    world.commands[index].joined = true;
                     Step::Wait
                 }
-                // What another command has started, that command cleans up.
-                Some(Qemu::Ended) => {
-                    let mut other = world.clone();
-                    other.commands[index].step = Step::Unlock;
-                    seen(other);
-                    Step::Remove
+                // It had the pid file, and has ended: once more.
+                Some(Qemu::Refused) => Step::Record,
+                Some(Qemu::Ended) if world.commands[index].joined => {
+                    world.commands[index].joined = false;
+                    Step::Unlock
                 }
+                Some(Qemu::Ended) => Step::Clean,
                 _ => return,
             },
-            Step::Ready => {
+            Step::IsReady => {
                 let is_run = kind == Kind::Run;
                 world.record = self.record.map(|record| Record {
                     qemu,
@@ -344,40 +372,51 @@ impl World {
                     world.wanted[qemu] = true;
                 }
                 // What stays needs neither the mark nor the guard of a `run`.
-                let stays = world.record.is_some_and(|record| !record.on_demand);
-                if is_run && stays {
-                    world.commands[index].guarded = false;
-                    world.uses[index] &= broken == Broken::Mark;
-                }
-                Step::Unlock
+                let stays = world.record.is_none_or(|record| !record.on_demand);
+                if joined && is_run && stays { Step::Unuse } else { Step::Unlock }
             }
-            Step::Signal => {
+            Step::ShutDown => {
                 if let Some(qemu) = qemu.filter(|qemu| self.qemus[*qemu].is_visible()) {
                     world.qemus[qemu] = Qemu::Ending;
                     world.stays = self.stays.filter(|staying| *staying != qemu);
                 }
                 Step::Ends
             }
-            Step::Ends if state != Some(Qemu::Ended) => return,
+            Step::Ends if state.is_some_and(Qemu::is_visible) => return,
             Step::Ends if kind == Kind::StopForce && !has_lock => {
                 world.commands[index].second_half = true;
                 Step::Lock
             }
-            Step::Ends if matches!(kind, Kind::Stop | Kind::StopForce) => Step::Remove,
-            Step::Ends if kind == Kind::Restart && !second_half => Step::Remove,
-            Step::Ends => Step::Look,
-            Step::Remove => {
+            Step::Ends if starts => {
+                world.commands[index].qemu = None;
+                Step::CleanForStart
+            }
+            Step::Ends if matches!(kind, Kind::Run | Kind::Guard) => Step::Look,
+            Step::Ends => Step::Clean,
+            Step::Clean => {
                 (world.pid_file, world.record) = (None, None);
                 let restarts = kind == Kind::Restart && !second_half;
                 world.commands[index].second_half |= restarts;
-                if restarts { Step::Look } else { Step::Unlock }
+                match () {
+                    () if restarts => Step::Look,
+                    () if starts => Step::CleanForStart,
+                    () => Step::Unlock,
+                }
             }
             Step::Job => {
-                world.uses[index] = false;
                 world.commands[index].second_half = true;
+                if self.uses[index] { Step::Unuse } else { Step::Done }
+            }
+            Step::Unuse if !second_half => {
+                world.commands[index].guarded = false;
+                world.uses[index] = broken == Broken::Mark;
+                Step::Unlock
+            }
+            Step::Unuse => {
+                world.uses[index] = false;
                 if guarded { Step::Lock } else { Step::Done }
             }
-            Step::Unused => {
+            Step::IsOver => {
                 let is_used = self.uses.contains(&true) && broken != Broken::Uses;
                 let on_demand = self.record.is_none_or(|record| record.on_demand);
                 let is_unused = !is_used && (on_demand || broken == Broken::Demand);
@@ -387,6 +426,8 @@ impl World {
                 if has_lock {
                     world.lock = None;
                 }
+                let command = &mut world.commands[index];
+                (command.qemu, command.joined) = (None, false);
                 match kind {
                     Kind::Run if !second_half => Step::Job,
                     _ => Step::Done,
@@ -401,6 +442,42 @@ impl World {
         seen(world);
     }
 
+    /// How the program's line about the step begins that the command has taken to `next`; `None` if
+    /// it says nothing then.
+    fn said(&self, index: usize, next: &Self) -> Option<&'static str> {
+        let Command { step, qemu, .. } = self.commands[index];
+        let is_said = match step {
+            Step::Lock => next.lock == Some(index),
+            Step::Unlock => self.lock == Some(index),
+            // A process that has ended already is not recorded.
+            Step::Spawned => qemu.is_some_and(|qemu| self.qemus[qemu].is_visible()),
+            Step::IsReady => self.record.is_some(),
+            Step::Ends => !self.commands[index].starts(),
+            Step::IsOver => self.record.is_none_or(|record| record.on_demand),
+            _ => true,
+        };
+        let text = match step {
+            Step::Lock => "lock:",
+            Step::Look if next.commands[index].qemu.is_some() => "look: the VM runs",
+            Step::Look => "look: the VM does not run",
+            Step::Use => "use:",
+            Step::Guard => "guard:",
+            Step::CleanForStart => "clean_for_start:",
+            Step::Record => "record:",
+            Step::Spawn => "spawn:",
+            Step::Spawned => "spawned:",
+            Step::IsReady => "is_ready:",
+            Step::ShutDown => "shut_down:",
+            Step::Ends => "ends:",
+            Step::Clean => "clean:",
+            Step::Unuse => "unuse:",
+            Step::IsOver => "is_over:",
+            Step::Unlock => "unlock:",
+            Step::Wait | Step::Job | Step::Done => return None,
+        };
+        is_said.then_some(text)
+    }
+
     /// Forgets what a command knew that is over, so that worlds are equal that differ only in it.
     fn forget(&mut self, index: usize) {
         let Command { kind, killed, .. } = self.commands[index];
@@ -409,7 +486,7 @@ impl World {
             let is_named = self.pid_file == Some(qemu)
                 || self.record.is_some_and(|record| record.qemu == Some(qemu))
                 || self.commands.iter().any(|command| command.qemu == Some(qemu));
-            if self.qemus[qemu] == Qemu::Ended && !is_named {
+            if matches!(self.qemus[qemu], Qemu::Refused | Qemu::Ended) && !is_named {
                 (self.qemus[qemu], self.wanted[qemu]) = (Qemu::None, false);
             }
         }
@@ -417,22 +494,17 @@ impl World {
 
     /// The step after a look, by what was found.
     fn after_look(&self, index: usize, found: Option<usize>) -> Step {
-        let Command { kind, second_half, marked, .. } = self.commands[index];
-        let starts = match kind {
-            Kind::Start => true,
-            Kind::Restart => second_half,
-            Kind::Run if !marked => return Step::Use,
-            Kind::Run => !second_half,
-            Kind::Stop | Kind::StopForce | Kind::Guard => false,
-        };
+        let Command { kind, marked, .. } = self.commands[index];
+        let starts = self.commands[index].starts();
         match found {
+            _ if kind == Kind::Run && !marked => Step::Use,
             Some(qemu) if starts && self.qemus[qemu] == Qemu::Ending => Step::Ends,
             Some(_) if starts => Step::Wait,
-            Some(_) => Step::Signal,
-            None if starts => Step::Clean,
+            Some(_) => Step::ShutDown,
+            None if starts => Step::CleanForStart,
             // It says that the command with the lock did not finish in time.
             None if self.lock != Some(index) => Step::Done,
-            None => Step::Remove,
+            None => Step::Clean,
         }
     }
 
@@ -446,17 +518,18 @@ impl World {
         };
         let for_a_run = |command: &Command| matches!(command.kind, Kind::Guard | Kind::Run);
         let is_over = |command: &Command| command.killed || command.step == Step::Done;
-        let settled = |qemu: &Qemu| matches!(qemu, Qemu::None | Qemu::Up | Qemu::Ended);
+        let settled =
+            |qemu: &Qemu| matches!(qemu, Qemu::None | Qemu::Up | Qemu::Refused | Qemu::Ended);
         let is_final = self.commands.iter().all(is_over) && self.qemus.iter().all(settled);
         if up.len() > 1 {
             Some("two QEMUs run")
         } else if self.qemus.iter().any(|qemu| qemu.is_visible()) && self.find(broken).is_none() {
             Some("a QEMU runs that `status` and `stop` do not find")
-        } else if !up.is_empty() && at(Step::Remove).any(|command| command.kind == Kind::Stop) {
+        } else if !up.is_empty() && at(Step::Clean).any(|command| command.kind == Kind::Stop) {
             Some("`stop` says that the VM is stopped, and it runs")
-        } else if at(Step::Signal).any(|it| for_a_run(it) && it.qemu == self.stays) {
+        } else if at(Step::ShutDown).any(|it| for_a_run(it) && it.qemu == self.stays) {
             Some("a VM that somebody started is stopped by a `run`")
-        } else if self.uses.contains(&true) && at(Step::Signal).any(for_a_run) {
+        } else if self.uses.contains(&true) && at(Step::ShutDown).any(for_a_run) {
             Some("a VM is stopped that a `run` uses")
         } else if is_final && up.iter().any(|qemu| !self.wanted[*qemu]) {
             Some("the VM of a `run` is left running")
@@ -468,23 +541,63 @@ impl World {
     }
 }
 
-/// Goes through all worlds that three commands lead to. Gives their number, or the rule that one of
-/// them breaks.
-fn explore(kinds: [Kind; COMMANDS], broken: Broken) -> Result<usize, String> {
-    let begin = World::new(kinds);
-    let mut seen = HashSet::from([begin.clone()]);
-    let mut todo = vec![begin];
-    while let Some(world) = todo.pop() {
+/// What a command may do next, as far as it knows: what it says, and what it is then.
+type Moves = HashMap<Command, HashSet<(Option<&'static str>, Command)>>;
+
+/// Goes through all worlds that three commands lead to, and notes the moves of the commands. Gives
+/// the number of worlds, or the rule that one of them breaks.
+fn explore(kinds: [Kind; COMMANDS], broken: Broken, moves: &mut Moves) -> Result<usize, String> {
+    // Which QEMU it is makes no difference.
+    let known = |world: &World, index: usize| {
+        let command = world.commands[index];
+        Command { qemu: command.qemu.map(|_| 0), killed: false, ..command }
+    };
+    // Each world with the place of the one from which it was reached first.
+    let mut worlds = vec![(World::new(kinds), 0)];
+    let mut seen = HashSet::from([worlds[0].0.clone()]);
+    let mut todo = VecDeque::from([0]);
+    // Breadth first, what is wrong is reached by few steps; depth first, it is reached soon.
+    let is_whole = broken == Broken::None;
+    while let Some(at) = if is_whole { todo.pop_front() } else { todo.pop_back() } {
+        let world = worlds[at].0.clone();
         if let Some(rule) = world.violation(broken) {
-            return Err(format!("{rule}: {kinds:?} {world:?}"));
+            return Err(format!("{rule}:\n{}", way(&worlds, at)));
         }
-        world.next(broken, |next| {
+        world.next(broken, |by, next| {
+            let is_real = |by: &usize| {
+                // There is no room for another QEMU in the model only.
+                let (old, new) = (world.commands[*by], next.commands[*by]);
+                is_whole && (old.step, new.step) != (Step::Spawn, Step::Unlock)
+            };
+            if let Some(by) = by.filter(is_real) {
+                let to = (world.said(by, &next), known(&next, by));
+                moves.entry(known(&world, by)).or_default().insert(to);
+            }
             if seen.insert(next.clone()) {
-                todo.push(next);
+                todo.push_back(worlds.len());
+                worlds.push((next, at));
             }
         });
     }
-    Ok(seen.len())
+    Ok(worlds.len())
+}
+
+/// The way to a world, one line for each world on it.
+fn way(worlds: &[(World, usize)], mut at: usize) -> String {
+    let mut lines = Vec::new();
+    loop {
+        let (world, before) = &worlds[at];
+        let World { record, pid_file, lock, uses, qemus, commands, .. } = world;
+        let steps = commands.iter().filter(|command| !command.killed);
+        let steps: Vec<_> = steps.map(|it| (it.kind, it.step, it.qemu)).collect();
+        lines.push(format!("{steps:?} {qemus:?} {pid_file:?} {record:?} {lock:?} {uses:?}"));
+        if at == 0 {
+            break;
+        }
+        at = *before;
+    }
+    lines.reverse();
+    lines.join("\n")
 }
 
 /// Every choice of three commands, whose order does not matter.
@@ -498,10 +611,55 @@ fn choices() -> Vec<[Kind; COMMANDS]> {
     all
 }
 
+/// The number of worlds of the protocol, and the moves in it.
+fn explored() -> &'static (usize, Moves) {
+    static EXPLORED: OnceLock<(usize, Moves)> = OnceLock::new();
+    EXPLORED.get_or_init(|| {
+        let mut moves = Moves::new();
+        let explore = |kinds| match explore(kinds, Broken::None, &mut moves) {
+            Ok(count) => count,
+            Err(error) => panic!("{error}"),
+        };
+        (choices().into_iter().map(explore).sum(), moves)
+    })
+}
+
+/// Fails unless what a command said under `-v` is a path of the model, to its end unless the
+/// command was killed.
+#[track_caller]
+pub(crate) fn assert_path(kind: Kind, trace: &str, was_killed: bool) {
+    let (_, moves) = explored();
+    // The places that a line, or none, leads to from some others.
+    let after = |from: &HashSet<Command>, said: Option<&str>| -> HashSet<Command> {
+        let moves = from.iter().filter_map(|command| moves.get(command)).flatten();
+        moves.filter(|(text, _)| *text == said).map(|(_, to)| *to).collect()
+    };
+    let with_silent = |mut places: HashSet<Command>| loop {
+        let count = places.len();
+        places.extend(after(&places, None));
+        if places.len() == count {
+            return places;
+        }
+    };
+    let known: HashSet<&str> = moves.values().flatten().filter_map(|(said, _)| *said).collect();
+    let mut places = with_silent(HashSet::from([Command::new(kind, false)]));
+    // A command that is killed may leave half a line.
+    for line in trace.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
+        let line = line.trim_start_matches("qqmgr: ");
+        let is_spawn = line.starts_with("exec ") && line.contains(" -pidfile ");
+        let line = if is_spawn { "spawn:" } else { line };
+        let Some(said) = known.iter().find(|said| line.starts_with(**said)) else { continue };
+        let next = with_silent(after(&places, Some(said)));
+        assert!(!next.is_empty(), "{kind:?} does not `{line}` at {places:?}:\n{trace}");
+        places = next;
+    }
+    let is_over = places.iter().any(|command| command.step == Step::Done);
+    assert!(is_over || was_killed, "{kind:?} ends early, at {places:?}:\n{trace}");
+}
+
 #[test]
 fn no_interleaving_of_three_commands_breaks_a_rule() {
-    let counts = choices().into_iter().map(|kinds| explore(kinds, Broken::None).unwrap());
-    println!("{} states", counts.sum::<usize>());
+    println!("{} states", explored().0);
 }
 
 /// Each rule of the protocol is needed: the model finds out when one is missing.
@@ -517,7 +675,9 @@ fn every_rule_of_the_protocol_is_needed() {
         (Broken::Mark, "the VM of a `run` is left running"),
     ];
     for (broken, rule) in rules {
-        let mut errors = choices().into_iter().filter_map(|kinds| explore(kinds, broken).err());
+        let mut errors = choices()
+            .into_iter()
+            .filter_map(|kinds| explore(kinds, broken, &mut Moves::new()).err());
         let mut all = BTreeSet::new();
         let is_it = |error: String| {
             let is_it = error.starts_with(rule);

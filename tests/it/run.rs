@@ -23,7 +23,7 @@ const STOPPED: &str = "events.out lock qemu.log serial";
 
 /// A project whose VM `vm` is a fake, with the test's own sshd for a guest.
 #[track_caller]
-fn fake(scenario: &str) -> Option<(Project, Sshd)> {
+pub(crate) fn fake(scenario: &str) -> Option<(Project, Sshd)> {
     let project = Project::new();
     let sshd = Sshd::new(&project)?;
     project.config(&format!(

@@ -9,6 +9,7 @@ use crate::config::values::SshPort;
 use crate::config::vm::Vm;
 use crate::error::{Error, Kind};
 use crate::image::context::{Exceeded, qemu_img};
+use crate::log::Log;
 use crate::ssh;
 use crate::system::{daemon, files};
 use crate::vm::boot::{self, Boot};
@@ -20,7 +21,7 @@ use crate::vm::snapshot::journal::Journal;
 use crate::vm::snapshot::stopped::Stopped;
 use crate::vm::state::State;
 use crate::vm::wait::Deadline;
-use crate::vm::{Instance, Look, Paths, clean, port};
+use crate::vm::{Instance, Look, Paths, clean, look, port};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
@@ -106,14 +107,14 @@ impl<'a> Start<'a> {
         ports::check(self.target, self.plan()?, &has_it)
     }
 
-    /// Starts the VM if it is not running. The lock is the VM's.
-    pub(crate) fn begin(mut self, lock: Lock, timeout: Duration) -> Result<Running, Error> {
+    /// Starts the VM if it is not running. The lock is the VM's, and given back.
+    pub(crate) fn begin(mut self, lock: Lock, timeout: Duration) -> Result<(Running, Lock), Error> {
         if let Some((process, record, state)) = self.running(timeout)? {
-            return self.already_running(process, record, state, timeout);
+            return Ok((self.already_running(process, record, state, timeout)?, lock));
         }
         let Target { config, paths, log, .. } = self.target;
         if let Err(error) = self.clear(&lock) {
-            return Err(not_started(paths, lock, error));
+            return Err(not_started(paths, lock, error, log));
         }
         let deadline = Deadline::after(timeout);
         let (dir, boots) = (config.dir(), self.vm.boots);
@@ -125,17 +126,18 @@ impl<'a> Start<'a> {
                 Err(error) => break error,
             };
             let ssh_port = plan.ssh_port;
-            let boot = match Boot::new(paths) {
-                Ok(boot) => boot,
+            let spawned = Boot::new(paths).and_then(|boot| {
+                let qemu = daemon::spawn(&plan.argv, dir, &boot.log, log);
+                let failed = |error: Error| boot.not_run(error.hint(BIN_HINT));
+                Ok((qemu.map_err(failed)?, boot))
+            });
+            let (qemu, boot) = match spawned {
+                Ok(spawned) => spawned,
                 Err(error) => break error,
             };
-            let qemu = match daemon::spawn(&plan.argv, dir, &boot.log, log) {
-                Ok(qemu) => qemu,
-                Err(error) => break boot.not_run(error.hint(BIN_HINT)),
-            };
-            record.clone().spawned(qemu.id(), paths);
+            record.clone().spawned(qemu.id(), paths, log);
             match launch.settle(boot, qemu, ssh_port) {
-                Ok(Some(ready)) => return Ok(self.started(ready, record)),
+                Ok(Some(ready)) => return Ok((self.started(ready, record), lock)),
                 // Another QEMU was in the way, and has ended.
                 Ok(None) => {}
                 Err(Failed { port_taken: Some(port), .. })
@@ -148,7 +150,7 @@ impl<'a> Start<'a> {
                 Err(Failed { error, .. }) => break self.explained(error),
             }
         };
-        Err(not_started(paths, lock, failed))
+        Err(not_started(paths, lock, failed, log))
     }
 
     /// Shows what is doubtful in the VM's words beside the error of a QEMU that did not come up.
@@ -167,21 +169,21 @@ impl<'a> Start<'a> {
         if let Some((process, ..)) = self.running(TIMEOUT_DEFAULT)? {
             return Ok(Debuggee::Process(process));
         }
-        let paths = &self.target.paths;
+        let Target { paths, log, .. } = self.target;
         let prepared = self.clear(&lock).and_then(|()| {
             let (plan, _) = self.claim(&BTreeSet::new())?;
             boot::new_files(paths)?;
             Ok(Debuggee::Argv(plan.argv.clone()))
         });
-        prepared.map_err(|error| not_started(paths, lock, error))
+        prepared.map_err(|error| not_started(paths, lock, error, log))
     }
 
     /// Removes what the last start has left, settles what a killed `snapshot` left half done, and
     /// holds the images until QEMU has opened them. Disks that do not match are refused.
     fn clear(&mut self, lock: &Lock) -> Result<(), Error> {
         let Target { config, name, paths, log, .. } = self.target;
-        ssh::forget_guest(paths, log)?;
-        clean::for_start(paths)?;
+        ssh::forget_guest(name, paths, log)?;
+        clean::for_start(paths, log)?;
         check_pid_file(paths)?;
         if Journal::read(paths)?.is_some() {
             let qemu_img = qemu_img(config)?;
@@ -193,7 +195,7 @@ impl<'a> Start<'a> {
 
     /// Finds the port, and records what the VM is started with: from then on the port is taken.
     fn claim(&mut self, refused: &BTreeSet<u16>) -> Result<(&Plan, Instance), Error> {
-        let Target { config, paths, log, .. } = self.target;
+        let Target { config, name, paths, log, .. } = self.target;
         // Held while a port is chosen and until the record names its owner.
         let _choosing;
         let port = if self.vm.port == SshPort::Auto {
@@ -206,9 +208,9 @@ impl<'a> Start<'a> {
         let plan = self.plan_on(port)?;
         ports::check(target, plan, &|_| false)?;
         let record = plan.record(config, &options)?;
-        record.write(paths)?;
+        record.write(paths, log)?;
         match &plan.ssh_config {
-            Some(text) => ssh::write_config(text, paths, config.dir(), log)?,
+            Some(text) => ssh::write_config(name, text, paths, config.dir(), log)?,
             None => files::remove(&paths.ssh_config)?,
         }
         Ok((plan, record))
@@ -217,7 +219,7 @@ impl<'a> Start<'a> {
     fn started(&mut self, ready: Ready, mut record: Instance) -> Running {
         let Target { paths, log, .. } = self.target;
         record.is_ready(&ready.process);
-        if let Err(error) = record.write(paths) {
+        if let Err(error) = record.write(paths, log) {
             // The disk may be full, for example. The VM runs, and its pid file shows it.
             log.note(&format!("the VM runs, but its record is incomplete: {}", error.message()));
         }
@@ -236,9 +238,9 @@ impl<'a> Start<'a> {
     ) -> Result<Option<(Process, Option<Instance>, State)>, Error> {
         let Target { paths, log, .. } = self.target;
         let look = Look::everywhere(paths)?;
-        let Some(process) = look.process()? else { return Ok(None) };
+        let Some(process) = look::traced(look.process()?, log) else { return Ok(None) };
         if process.lost && !process.is_ending() {
-            return Err(process.is_lost(paths));
+            return Err(process.is_lost(&self.vm.name, paths));
         }
         if process.exiting {
             let pid = process.pid;
@@ -278,7 +280,7 @@ impl<'a> Start<'a> {
             }
             // If this command wants the VM to stay, it does.
             record.on_demand &= self.options.on_demand;
-            record.write(paths)?;
+            record.write(paths, log)?;
         }
         let run_state = state.name().to_string();
         let ready = Ready { process, run_state, already_running: true };
@@ -308,8 +310,8 @@ impl<'a> Start<'a> {
 
 /// Cleans up after a start that failed, and gives its error. The lock's file goes as well if the VM
 /// has never run.
-fn not_started(paths: &Paths, lock: Lock, failed: Error) -> Error {
-    let cleaned = clean::for_start(paths);
+fn not_started(paths: &Paths, lock: Lock, failed: Error, log: &Log) -> Error {
+    let cleaned = clean::for_start(paths, log);
     let cleaned =
         if paths.log.exists() { cleaned } else { cleaned.and(lock::discard(lock, paths)) };
     cleaned.err().unwrap_or(failed)

@@ -52,8 +52,9 @@ pub(super) fn run(target: &Target) -> Outcome {
     if look::find_anywhere(&target.paths)?.is_none() {
         start.prepare(&|| None)?;
     }
-    let lock = lock(&target.paths, COMMAND.name, LOCK_WAIT, &target.log)?;
-    let running = start.begin(lock, args.value(&TIMEOUT).unwrap_or(TIMEOUT_DEFAULT))?;
+    let lock = lock(&target.paths, &target.name, COMMAND.name, LOCK_WAIT, &target.log)?;
+    let (running, lock) = start.begin(lock, args.value(&TIMEOUT).unwrap_or(TIMEOUT_DEFAULT))?;
+    drop(lock);
     let started = Started::new(target, running)?;
     Ok(started.report())
 }

@@ -1,0 +1,57 @@
+//! The program is held to the model of its life cycle: whatever commands work on one VM at the same
+//! time, and whichever of them are killed, what each says under `-v` is a path of the model.
+//!
+//! `QQMGR_FAULTS=N` goes on N times as long.
+
+use crate::faults::factor;
+use crate::harness::{poll, signal};
+use crate::model::{Kind, assert_path};
+use crate::run::{fake, nothing_is_left};
+use std::thread;
+use std::time::Duration;
+
+const COMMANDS: &[(Kind, &str)] = &[
+    (Kind::Start, "start vm"),
+    (Kind::Run, "run vm -- true"),
+    (Kind::Stop, "stop vm"),
+    (Kind::Run, "run vm -- true"),
+    (Kind::Guard, "stop --unused --at-eof vm"),
+    (Kind::Restart, "restart vm"),
+    (Kind::StopForce, "stop --force vm"),
+];
+const WORKERS: usize = 4;
+const ROUNDS: usize = 14;
+/// A command that is to be killed after some lines is killed after this at the latest.
+const KILL_WITHIN: Duration = Duration::from_millis(400);
+
+#[test]
+fn every_trace_is_a_path_of_the_model() {
+    let Some((project, _sshd)) = fake("exits-slowly,ms=20") else { return };
+    project.qqmgr(&["run", "vm", "--", "true"]).run().success();
+    let rounds = ROUNDS * factor() as usize;
+    thread::scope(|scope| {
+        for worker in 0..WORKERS {
+            let project = &project;
+            scope.spawn(move || {
+                for round in 0..rounds {
+                    // Every two commands come together at some time.
+                    let (kind, words) = COMMANDS[(worker * 3 + round) % COMMANDS.len()];
+                    let arguments: Vec<&str> = "-v".split(' ').chain(words.split(' ')).collect();
+                    let command = project.group(&arguments).start();
+                    let is_killed = round % 3 == worker % 3;
+                    if is_killed {
+                        let lines = (round * 5 + worker) % 12;
+                        poll(KILL_WITHIN, || command.said().lines().count() >= lines);
+                        signal(command.pid, "KILL");
+                    }
+                    let ended = command.end();
+                    assert_path(kind, &ended.stderr, is_killed);
+                }
+            });
+        }
+    });
+    // A VM that was started to stay is the last one's.
+    let stop = project.qqmgr(&["stop", "vm", "--force"]).run();
+    assert_eq!(stop.status, Some(0), "{}", stop.stderr);
+    nothing_is_left(&project);
+}
