@@ -60,7 +60,7 @@ fn main() -> ExitCode {
         answers.tell(outcome);
         answers.end()
     };
-    let status = match cli::parse(&table, argv) {
+    let status = match cli::parse(&table, &argv) {
         Ok(Parsed::Run(command, args)) => {
             if let Some(file) = args.config() {
                 hint::repeat_config(&file);

@@ -125,16 +125,22 @@ pub(crate) fn assignment(value: &OsStr) -> Result<(String, String), String> {
     Ok((name.to_string(), value.to_string()))
 }
 
-/// Reads seconds, a fraction allowed, as `sleep` and `timeout` take them.
+/// Reads a time in seconds, or with `s`, `m` or `h` behind it, as `sleep` and `timeout` take it.
 pub(crate) fn seconds(value: &OsStr) -> Result<Duration, String> {
+    let text = value.to_string_lossy();
+    let (number, unit) = match text.split_at_checked(text.len().saturating_sub(1)) {
+        Some((number, "s")) => (number, 1.0),
+        Some((number, "m")) => (number, 60.0),
+        Some((number, "h")) => (number, 3600.0),
+        _ => (&*text, 1.0),
+    };
     let digits = |c: char| c.is_ascii_digit() || c == '.';
-    value
-        .to_str()
-        .filter(|text| text.chars().all(digits))
-        .and_then(|text| text.parse().ok())
-        .filter(|seconds: &f64| (0.0..=SECONDS_MAX).contains(seconds))
+    let number = Some(number).filter(|number| number.chars().all(digits));
+    number
+        .and_then(|number| Some(number.parse::<f64>().ok()? * unit))
+        .filter(|seconds| (0.0..=SECONDS_MAX).contains(seconds))
         .map(Duration::from_secs_f64)
-        .ok_or_else(|| "it takes a number of seconds, like `20` or `0.5`".into())
+        .ok_or_else(|| "it takes a number of seconds, like `20` or `0.5`, or `5m`, or `1h`".into())
 }
 
 #[cfg(test)]
@@ -147,7 +153,25 @@ mod tests {
         assert_eq!(read("20"), Some(Duration::from_secs(20)));
         assert_eq!(read("0.5"), Some(Duration::from_millis(500)));
         assert_eq!(read("0"), Some(Duration::ZERO));
-        for text in ["", ".", "-1", "+1", "1e3", "inf", "NaN", "1s", " 1", "99999999999"] {
+        assert_eq!(read("90s"), Some(Duration::from_secs(90)));
+        assert_eq!(read("1.5m"), Some(Duration::from_secs(90)));
+        assert_eq!(read("1h"), Some(Duration::from_secs(3600)));
+        for text in [
+            "",
+            ".",
+            "-1",
+            "+1",
+            "1e3",
+            "inf",
+            "NaN",
+            "s",
+            "1d",
+            "1 s",
+            "1ms",
+            " 1",
+            "99999999999",
+            "9999999h",
+        ] {
             assert_eq!(read(text), None, "{text}");
         }
     }

@@ -1,7 +1,7 @@
 //! Help, from the table of commands: the overview and one command's page, as text and as JSON.
 
 use super::flag::{AnyFlag, Info, Takes};
-use super::spec::{Command, Count, GLOBAL_FLAGS, Operand, Table};
+use super::spec::{Command, Count, GLOBAL_FLAGS, Group, Operand, Table};
 use crate::json::Value;
 use std::fmt::Write as _;
 
@@ -23,9 +23,11 @@ pub(crate) fn json(commands: Table, command: Option<&Command>) -> Value {
     let one = |command: &Command| {
         Value::object([
             ("name", Value::from(command.name)),
+            ("group", command.group.title().into()),
             ("about", command.about.into()),
             ("usage", synopsis(command).into()),
             ("flags", flags_json(command.flags)),
+            ("examples", examples(command).collect()),
         ])
     };
     match command {
@@ -38,16 +40,27 @@ pub(crate) fn json(commands: Table, command: Option<&Command>) -> Value {
 }
 
 fn overview(commands: Table) -> String {
-    let lines = commands.iter().map(|command| {
+    let row = |command: &Command| {
         let operands = command.operands.iter().map(|operand| format!(" {}", operand.usage()));
         (format!("{}{}", command.name, operands.collect::<String>()), command.about)
-    });
+    };
+    let of = |group: Group| commands.iter().filter(move |command| command.group == group);
+    // One width for all groups, so that they read as one table.
+    let lines = columns(Group::ALL.iter().flat_map(|group| of(*group)).map(|c| row(c)).collect());
+    let mut lines = lines.lines();
+    let mut groups = String::new();
+    for group in Group::ALL {
+        let _ = writeln!(groups, "{}:", group.title());
+        lines.by_ref().take(of(group).count()).for_each(|line| {
+            let _ = writeln!(groups, "{line}");
+        });
+        groups.push('\n');
+    }
     format!(
         "qqmgr - Quick QEMU Manager\n\nUsage: qqmgr [OPTIONS] COMMAND ...\n\n\
-         Commands:\n{}\nOptions of every command:\n{}\n\
+         {groups}Options of every command:\n{}\n\
          `qqmgr help COMMAND` shows the options of a command; qqmgr(1), qqmgr(7),\n\
          qqmgr.toml(5) and qqmgr-json(5) are the reference.\n",
-        columns(lines.collect()),
         columns(rows(GLOBAL_FLAGS)),
     )
 }
@@ -63,8 +76,16 @@ fn page(command: &Command) -> String {
     if !command.flags.is_empty() {
         let _ = write!(text, "\nOptions:\n{}", columns(rows(command.flags)));
     }
-    let _ = write!(text, "\nOptions of every command:\n{}", columns(rows(GLOBAL_FLAGS)));
+    let global: Vec<String> = GLOBAL_FLAGS.iter().map(|flag| flag.info().in_short()).collect();
+    let _ = write!(text, "\nOptions of every command: {}\n\nExamples:\n", global.join(", "));
+    for example in examples(command) {
+        let _ = writeln!(text, "  {example}");
+    }
     text
+}
+
+fn examples(command: &Command) -> impl Iterator<Item = String> {
+    command.examples.iter().map(|example| format!("qqmgr {example}"))
 }
 
 /// "`a`, `b` or `c`"
@@ -100,6 +121,12 @@ fn flags_json(flags: &[&dyn AnyFlag]) -> Value {
 }
 
 impl Info {
+    /// `-c FILE`, or `--json` for a flag without a letter.
+    fn in_short(&self) -> String {
+        let name = self.short.map_or(format!("--{}", self.long), |letter| format!("-{letter}"));
+        self.value_name().map_or(name.clone(), |value| format!("{name} {value}"))
+    }
+
     /// `-c, --config FILE` and its help text.
     fn row(&self) -> (String, &'static str) {
         let short = self.short.map_or("    ".into(), |letter| format!("-{letter}, "));

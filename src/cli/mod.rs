@@ -14,4 +14,4 @@ mod tests;
 
 pub(crate) use args::Args;
 pub(crate) use parse::{Parsed, Refused, find_command, parse, usage_of};
-pub(crate) use spec::Command;
+pub(crate) use spec::{Command, Group};

@@ -26,16 +26,44 @@ pub(crate) struct Refused {
 }
 
 /// Parses `argv`, which does not include the program's name.
-pub(crate) fn parse(commands: Table, argv: Vec<OsString>) -> Result<Parsed, Refused> {
+pub(crate) fn parse(commands: Table, argv: &[OsString]) -> Result<Parsed, Refused> {
     let json = argv.iter().take_while(|word| *word != "--").any(|word| word == "--json");
     let mut words = Words::new(commands);
-    let parsed = words.read(Lexer::new(argv)).and_then(|()| words.finish());
-    parsed.map_err(|error| Refused { error, command: words.command, json })
+    let parsed = words.read(Lexer::new(argv.to_vec())).and_then(|()| words.finish());
+    parsed.map_err(|error| {
+        let form = words.command.and_then(|command| {
+            let at = argv.iter().position(|word| word == command.name)?;
+            (command.right_form)(&argv[at + 1..])
+        });
+        let error = match form {
+            Some(form) => error.hint(format!("the form is `qqmgr {form}`")),
+            None => error,
+        };
+        Refused { error, command: words.command, json }
+    })
 }
+
+/// Names that other tools have for a command, and ours for it.
+const OTHER_NAMES: &[(&str, &str)] = &[
+    ("cp", "`qqmgr put VM LOCAL REMOTE` and `qqmgr get VM REMOTE LOCAL` copy files"),
+    ("destroy", "`qqmgr stop --force VM` ends a VM, `qqmgr img rm IMAGE` removes its disk"),
+    ("down", "`qqmgr stop VM` powers a VM off"),
+    ("exec", "`qqmgr ssh VM COMMAND` runs a command on a guest"),
+    ("logs", "`qqmgr serial VM` shows what the guest wrote, `qqmgr log VM` what QEMU said"),
+    ("ls", "`qqmgr list` lists the VMs, `qqmgr img list` the images"),
+    ("ps", "`qqmgr list --running` lists the VMs that run"),
+    ("rm", "`qqmgr img rm IMAGE` removes an image; a VM is removed from `qqmgr.toml`"),
+    ("scp", "`qqmgr put VM LOCAL REMOTE` and `qqmgr get VM REMOTE LOCAL` copy files"),
+    ("shell", "`qqmgr ssh VM` opens a shell on a guest"),
+    ("up", "`qqmgr start VM` starts a VM"),
+];
 
 /// Finds the command of that name.
 pub(crate) fn find_command(commands: Table, name: &str) -> Result<&'static Command, Error> {
     commands.iter().copied().find(|command| command.name == name).ok_or_else(|| {
+        if let Some((_, hint)) = OTHER_NAMES.iter().find(|(other, _)| *other == name) {
+            return Error::new(Kind::Usage, format!("unknown command `{name}`")).hint(*hint);
+        }
         let near = nearest(name, commands.iter().map(|command| command.name));
         usage(None, &format!("unknown command `{name}`"), near)
     })

@@ -10,14 +10,47 @@ use std::time::Duration;
 /// Commands in help order.
 pub(crate) type Table<'a> = &'a [&'static Command];
 
+/// The purpose of a command, by which help lists it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    Run,
+    Reach,
+    Look,
+    Change,
+    Images,
+    SetUp,
+}
+
+impl Group {
+    pub(super) const ALL: [Self; 6] =
+        [Self::Run, Self::Reach, Self::Look, Self::Change, Self::Images, Self::SetUp];
+
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Run => "Run",
+            Self::Reach => "Reach",
+            Self::Look => "Look",
+            Self::Change => "Change",
+            Self::Images => "Images",
+            Self::SetUp => "Set up",
+        }
+    }
+}
+
 pub(crate) struct Command {
     pub(crate) name: &'static str,
+    pub(crate) group: Group,
     /// One line for the overview.
     pub(crate) about: &'static str,
     /// The further text of the command's `--help`, one paragraph, wrapped.
     pub(crate) details: &'static str,
     pub(crate) operands: &'static [Operand],
     pub(crate) flags: &'static [&'static dyn AnyFlag],
+    /// Command lines for the command's `--help`, without the program's name.
+    pub(crate) examples: &'static [&'static str],
+    /// Takes the words behind the command's name, which are wrong, and gives the command line that
+    /// was probably meant, without the program's name.
+    pub(crate) right_form: fn(&[OsString]) -> Option<String>,
     /// Finds what is wrong with flags and operands that are right one by one.
     pub(crate) check: fn(&Args) -> Result<(), Error>,
     /// The exit code for qqmgr's own failures: usually that of the error's kind, but different for
@@ -29,10 +62,13 @@ impl Command {
     /// The fields that most commands leave as they are: `..Command::DEFAULT`.
     pub(crate) const DEFAULT: Self = Self {
         name: "",
+        group: Group::Run,
         about: "",
         details: "",
         operands: &[],
         flags: &[],
+        examples: &[],
+        right_form: |_| None,
         check: |_| Ok(()),
         failure_code: Kind::exit_code,
     };

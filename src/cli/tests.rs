@@ -17,7 +17,7 @@ fn read(words: &[&str]) -> String {
 }
 
 fn read_os(words: Vec<OsString>) -> String {
-    match parse(&table(), words) {
+    match parse(&table(), &words) {
         Ok(Parsed::Run(command, args)) => {
             let flags = args.flags.iter().map(|(long, value)| match value.to_str() {
                 Some("") => format!("+{long}"),
@@ -54,6 +54,20 @@ fn flags_stand_anywhere() {
     assert_eq!(read(&["-vcx", "list"]), "list +verbose config=x");
     assert_eq!(read(&["list", "-c", "-v"]), "list config=-v");
     assert_eq!(read(&["put", "a", "--", "-l", "--", "r"]), "put \"a\" \"-l\" \"--\" \"r\"");
+}
+
+/// The examples of the help are command lines of the command that shows them, two or three each.
+#[test]
+fn examples_are_right() {
+    for command in table() {
+        assert!(matches!(command.examples.len(), 2..=3), "{}", command.name);
+        for example in command.examples {
+            let line = example.split(['>', '|']).next().unwrap_or_default();
+            let words = line.split_ascii_whitespace().map(|word| word.replace('\'', ""));
+            let shown = read_os(words.map(OsString::from).collect());
+            assert!(shown.starts_with(command.name), "{example}: {shown}");
+        }
+    }
 }
 
 /// Everything after `--` goes to QEMU, even without operands or with several.
@@ -119,7 +133,7 @@ fn refused() {
 fn arguments_stay_bytes() {
     let bytes = OsString::from_vec(b"\xff".to_vec());
     let words = [OsString::from("-c"), bytes.clone(), "ssh".into(), "a".into(), bytes.clone()];
-    let Ok(Parsed::Run(_, args)) = parse(&table(), words.into()) else { panic!("refused") };
+    let Ok(Parsed::Run(_, args)) = parse(&table(), &words) else { panic!("refused") };
     assert_eq!(args.config().unwrap().into_os_string(), bytes);
     assert_eq!(args.operands, [OsString::from("a"), bytes]);
 }
@@ -156,8 +170,8 @@ fn every_short_line() {
             .flat_map(|line| WORDS.iter().map(move |word| [&line[..], &[word]].concat()))
             .collect();
         for line in &lines {
-            let argv = line.iter().map(OsString::from).collect();
-            if let Ok(Parsed::Run(command, args)) = parse(&table(), argv) {
+            let argv: Vec<OsString> = line.iter().map(OsString::from).collect();
+            if let Ok(Parsed::Run(command, args)) = parse(&table(), &argv) {
                 let least = command.operands.iter().filter(|o| o.count == Count::One).count();
                 assert!(args.operands.len() >= least && args.operands.len() < line.len());
                 assert!(

@@ -5,8 +5,8 @@ use super::start::ARGS;
 use super::start::changes::options;
 use super::start::plan::{StartOptions, check_arguments, injected, likely_port, own_words};
 use super::target::Target;
-use crate::cli::Command;
 use crate::cli::spec;
+use crate::cli::{Command, Group};
 use crate::config::choices::Choices;
 use crate::config::values::SshPort;
 use crate::report::{Outcome, Report};
@@ -14,12 +14,14 @@ use crate::vm::Look;
 
 pub(crate) static COMMAND: Command = Command {
     name: "cmdline",
+    group: Group::SetUp,
     about: "Print the command line of QEMU",
     details: "One option a line, quoted for a shell; as JSON, an array of its words. A port\n\
               that is chosen at start is the one that the VM has, or most likely would have.",
     operands: &[spec::VM, ARGS],
     flags: &[&spec::SET],
     check: |args| check_arguments(&args.words),
+    examples: &["cmdline dev", "cmdline dev -- -s -S"],
     ..Command::DEFAULT
 };
 

@@ -4,7 +4,7 @@ use super::output::show;
 use super::target::Target;
 use crate::cli::flag::{Flag, Takes};
 use crate::cli::spec;
-use crate::cli::{Args, Command, usage_of};
+use crate::cli::{Args, Command, Group, usage_of};
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::out::{self, Collected, Reader};
@@ -33,6 +33,7 @@ const PIECES_MAX: usize = 16;
 
 pub(crate) static COMMAND: Command = Command {
     name: "console",
+    group: Group::Reach,
     about: "Use the guest's serial line",
     details: "On a terminal Ctrl-] leaves. From a pipe the guest gets all of standard input,\n\
               and its output is printed until it has nothing more to say. The VM needs\n\
@@ -40,6 +41,7 @@ pub(crate) static COMMAND: Command = Command {
     operands: &[spec::VM],
     flags: &[&IDLE_FLAG, &UNTIL, &TIMEOUT],
     check,
+    examples: &["console dev", "console dev --until login:"],
     ..Command::DEFAULT
 };
 

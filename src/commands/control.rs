@@ -3,8 +3,8 @@
 //! example if it is paused while it is suspended, so the actual state is reported.
 
 use super::target::Target;
-use crate::cli::Command;
 use crate::cli::spec;
+use crate::cli::{Command, Group};
 use crate::error::Kind;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
@@ -12,32 +12,48 @@ use crate::ssh::end_shared_connection;
 use crate::vm::session::Session;
 use std::time::Duration;
 
-pub(crate) static PAUSE: Command = row("pause", "Stop the CPUs of VMs, until `resume`", "");
-pub(crate) static RESUME: Command = row("resume", "Let VMs go on that are paused or suspended", "");
+pub(crate) static PAUSE: Command =
+    row("pause", "Stop the CPUs of VMs, until `resume`", "", &["pause dev", "pause 'node-*'"]);
+pub(crate) static RESUME: Command = row(
+    "resume",
+    "Let VMs go on that are paused or suspended",
+    "",
+    &["resume dev", "resume --all"],
+);
 pub(crate) static RESET: Command = row(
     "reset",
     "Press the reset button of VMs",
     "The guest is not asked, and loses what it has not written. `qqmgr ssh VM reboot`\n\
      and `restart` are gentler.",
+    &["reset dev", "reset 'node-*'"],
 );
 pub(crate) static POWERDOWN: Command = row(
     "powerdown",
     "Press the power button of VMs once",
     "What the guest makes of it is its own business; `stop` waits for the end.",
+    &["powerdown dev", "powerdown --all"],
 );
 pub(crate) static NMI: Command = row(
     "nmi",
     "Send VMs a non-maskable interrupt",
     "A Linux guest that has `kernel.unknown_nmi_panic` set panics, and so can dump.",
+    &["nmi dev", "nmi 'node-*'"],
 );
 
-const fn row(name: &'static str, about: &'static str, details: &'static str) -> Command {
+const fn row(
+    name: &'static str,
+    about: &'static str,
+    details: &'static str,
+    examples: &'static [&'static str],
+) -> Command {
     Command {
         name,
+        group: Group::Change,
         about,
         details,
         operands: &[spec::VMS],
         flags: const { &[&spec::ALL] },
+        examples,
         ..Command::DEFAULT
     }
 }

@@ -3,34 +3,53 @@
 use super::reach::guest;
 use super::target::Target;
 use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command};
+use crate::cli::{Args, Command, Group};
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::ssh::copy::{Copy, copy};
+use crate::text::command_line;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 pub(crate) static PUT: Command = Command {
     name: "put",
+    group: Group::Reach,
     about: "Copy files and directories to the guest",
     details: "REMOTE starts from the guest user's home, unless it is absolute.",
     operands: &[spec::VM, Operand::new("LOCAL", Count::Many), Operand::new("REMOTE", Count::One)],
     flags: &[&spec::WAIT],
     check,
+    examples: &["put dev notes.txt /tmp/", "put dev src tests work"],
+    right_form: |words| match words {
+        [vm, file] => two_words(file).map(|two| format!("put {} {two}", vm.display())),
+        _ => None,
+    },
     ..Command::DEFAULT
 };
 
 pub(crate) static GET: Command = Command {
     name: "get",
+    group: Group::Reach,
     about: "Copy files and directories from the guest",
     details: "REMOTE starts from the guest user's home, unless it is absolute; patterns in it\n\
               are expanded there.",
     operands: &[spec::VM, Operand::new("REMOTE", Count::Many), Operand::new("LOCAL", Count::One)],
     flags: &[&spec::WAIT],
     check,
+    examples: &["get dev /var/log/syslog .", "get dev 'results/*.xml' out"],
+    right_form: |words| match words {
+        [file, to] => two_words(file).map(|two| format!("get {two} {}", to.display())),
+        _ => None,
+    },
     ..Command::DEFAULT
 };
+
+/// The two words that `A:B`, as scp takes it, stands for.
+fn two_words(word: &OsStr) -> Option<String> {
+    let (one, other) = word.to_str()?.split_once(':')?;
+    Some(command_line([one, other]))
+}
 
 fn check(args: &Args) -> Result<(), Error> {
     let to = args.operands.last();

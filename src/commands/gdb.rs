@@ -5,7 +5,7 @@ use super::start::plan::StartOptions;
 use super::target::Target;
 use crate::cli::flag::Flag;
 use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command};
+use crate::cli::{Args, Command, Group};
 use crate::error::{Error, Kind};
 use crate::report::Outcome;
 use crate::vm::gdb::{self, Gdb};
@@ -15,12 +15,14 @@ use crate::vm::session::Session;
 
 pub(crate) static COMMAND: Command = Command {
     name: "gdb",
+    group: Group::Change,
     about: "Debug QEMU itself, or the guest's kernel",
     details: "A QEMU that runs is attached to; otherwise gdb has the VM's command line, and\n\
               `run` starts it. ARGS go to gdb. The exit code is gdb's.",
     operands: &[spec::VM, Operand::new("ARGS", Count::Words { required: false })],
     flags: &[&GUEST],
     check,
+    examples: &["gdb dev --guest -- vmlinux", "gdb dev"],
     ..Command::DEFAULT
 };
 

@@ -1,13 +1,15 @@
 //! `qqmgr help [COMMAND]`
 
 use crate::cli::spec::{Count, Operand, Table};
-use crate::cli::{Args, Command, find_command, help};
+use crate::cli::{Args, Command, Group, find_command, help};
 use crate::report::{Outcome, Report};
 
 pub(crate) static COMMAND: Command = Command {
     name: "help",
+    group: Group::SetUp,
     about: "Show help, of a command or of all",
     operands: &[Operand::new("COMMAND", Count::Optional)],
+    examples: &["help start", "help --json"],
     ..Command::DEFAULT
 };
 

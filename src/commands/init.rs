@@ -1,7 +1,7 @@
 //! Writes a new file. `qqmgr init`
 
 use crate::cli::flag::{Flag, Takes, utf8};
-use crate::cli::{Args, Command, usage_of};
+use crate::cli::{Args, Command, Group, usage_of};
 use crate::config::Config;
 use crate::config::schema::with_comments;
 use crate::config::values::{is_url, sha256};
@@ -25,12 +25,14 @@ const SIZE_BYTES: u64 = 20 << 30;
 
 pub(crate) static COMMAND: Command = Command {
     name: "init",
+    group: Group::SetUp,
     about: "Write a first qqmgr.toml, with comments",
     details: "Into the current directory, or to the FILE of `-c`. A file that is there is\n\
               never overwritten. With `--image`, `qqmgr start dev --wait` and `qqmgr ssh dev`\n\
               are all that it takes from there.",
     flags: &[&IMAGE, &CHECKSUM],
     check,
+    examples: &["init", "init --image https://example.org/debian.qcow2 --checksum SHA256"],
     ..Command::DEFAULT
 };
 

@@ -4,7 +4,7 @@ use super::status::ended;
 use super::target::{port_of, runs_unconfigured};
 use crate::answers::Answers;
 use crate::cli::flag::Flag;
-use crate::cli::{Args, Command};
+use crate::cli::{Args, Command, Group};
 use crate::config::Config;
 use crate::config::values::SshPort;
 use crate::config::vm::Vm;
@@ -24,11 +24,13 @@ use crate::vm::{Look, Paths};
 
 pub(crate) static COMMAND: Command = Command {
     name: "list",
+    group: Group::Look,
     about: "List the VMs",
     details: "Those of the configuration in its order, then those that run without being in\n\
               it any more. With `-q` alone those of the configuration only. A live VM is\n\
               `running` here whatever its guest does; `status` asks QEMU.",
     flags: &[&QUIET, &RUNNING],
+    examples: &["list", "list --running -q"],
     ..Command::DEFAULT
 };
 

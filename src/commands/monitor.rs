@@ -8,7 +8,7 @@ use super::target::Target;
 use super::vms;
 use crate::answers::Answers;
 use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command, usage_of};
+use crate::cli::{Args, Command, Group, usage_of};
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::{Outcome, Report};
@@ -21,6 +21,7 @@ use std::io::{self, IsTerminal as _};
 
 pub(crate) static COMMAND: Command = Command {
     name: "monitor",
+    group: Group::Change,
     about: "Run commands of QEMU's human monitor",
     details: "The WORDs are one command, with its own flags; those of qqmgr stand before the\n\
               VM. Without one, each line of standard input is a command; on a terminal it is\n\
@@ -28,6 +29,7 @@ pub(crate) static COMMAND: Command = Command {
     operands: &[spec::VM, Operand::new("WORD", Count::Rest)],
     flags: &[&qmp::TIMEOUT],
     check: |args| words(args).map(|_| ()),
+    examples: &["monitor dev info registers", "monitor dev"],
     ..Command::DEFAULT
 };
 

@@ -4,7 +4,7 @@
 use super::target::Target;
 use crate::cli::flag::{Flag, Takes};
 use crate::cli::spec;
-use crate::cli::{Args, Command, usage_of};
+use crate::cli::{Args, Command, Group, usage_of};
 use crate::error::Error;
 use crate::json::Value;
 use crate::out::{self, Collected, Reader};
@@ -21,21 +21,25 @@ const TERMINAL_LINES: u64 = 40;
 
 pub(crate) static SERIAL: Command = Command {
     name: "serial",
+    group: Group::Look,
     about: "Show the guest's serial output",
     details: "All of it, or on a terminal the last 40 lines; of a VM that was stopped, too.",
     operands: &[spec::VM],
     flags: &[&FOLLOW, &LINES, &BOOT, &RAW],
     check: |args| check(&SERIAL, args),
+    examples: &["serial dev --follow", "serial dev --lines 20"],
     ..Command::DEFAULT
 };
 
 pub(crate) static LOG: Command = Command {
     name: "log",
+    group: Group::Look,
     about: "Show what QEMU itself said",
     details: "All of it, or on a terminal the last 40 lines; of a VM that was stopped, too.",
     operands: &[spec::VM],
     flags: &[&FOLLOW, &LINES, &RAW],
     check: |args| check(&LOG, args),
+    examples: &["log dev", "log dev --lines 20"],
     ..Command::DEFAULT
 };
 

@@ -5,13 +5,14 @@ use super::start::plan::{StartOptions, check_arguments};
 use super::start::{ARGS, Started};
 use super::stop;
 use super::target::{Target, no_ssh};
-use crate::cli::Command;
 use crate::cli::spec;
+use crate::cli::{Command, Group};
 use crate::config::values::SshPort;
 use crate::report::{Outcome, Report};
 
 pub(crate) static COMMAND: Command = Command {
     name: "restart",
+    group: Group::Run,
     about: "Stop VMs and start them again",
     details: "As they are configured now. One that is not running is started. When the\n\
               configuration has an error, the VM is not stopped. ARGS go to QEMU, behind\n\
@@ -19,6 +20,7 @@ pub(crate) static COMMAND: Command = Command {
     operands: &[spec::VMS, ARGS],
     flags: &[&spec::ALL, &spec::WAIT, &spec::SET, &stop::TIMEOUT, &stop::FORCE, &stop::NO_KILL],
     check: |args| stop::check(args).and_then(|()| check_arguments(&args.words)),
+    examples: &["restart dev --wait", "restart dev --set kernel=build/bzImage"],
     ..Command::DEFAULT
 };
 

@@ -7,7 +7,7 @@ use super::stop::{self, Unused};
 use super::target::Target;
 use crate::cli::flag::{Flag, Takes};
 use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command};
+use crate::cli::{Args, Command, Group};
 use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::json::Value;
@@ -18,6 +18,7 @@ use crate::ssh::run::{Output, capture_until, run_attached};
 use crate::ssh::{FAILURE_CODE, Guest, end_shared_connection};
 use crate::system::guard::Guard;
 use crate::system::programs;
+use crate::text::command_line;
 use crate::vm::lock::{LOCK_WAIT, Use, lock};
 use crate::vm::process::Process;
 use crate::vm::ready::Ready;
@@ -40,6 +41,7 @@ const WAIT_DEFAULT: Duration = Duration::from_secs(300);
 
 pub(crate) static COMMAND: Command = Command {
     name: "run",
+    group: Group::Run,
     about: "Run a command on a VM started just for it",
     details: "The VM is stopped after it. One that runs already is used, and left running.\n\
               One word behind `--` is a command line for the guest's shell; several are a\n\
@@ -49,6 +51,18 @@ pub(crate) static COMMAND: Command = Command {
     operands: &[spec::VM, Operand::new("COMMAND", Count::Words { required: true })],
     flags: &[&spec::WAIT, &spec::SET, &PUT, &GET, &KEEP, &FRESH, &TIMEOUT],
     failure_code: |kind| if kind == Kind::TimedOut { TIMED_OUT_CODE } else { FAILURE_CODE },
+    examples: &["run dev -- uname -a", "run dev --fresh --put tests:work -- sh work/run"],
+    right_form: |words| {
+        let is_flag = |word: &OsString| word.as_bytes().starts_with(b"-");
+        match words {
+            [vm, first, ..]
+                if ![vm, first].into_iter().any(is_flag) && !words.contains(&"--".into()) =>
+            {
+                Some(format!("run {} -- {}", vm.display(), command_line(&words[1..])))
+            }
+            _ => None,
+        }
+    },
     ..Command::DEFAULT
 };
 

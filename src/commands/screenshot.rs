@@ -3,7 +3,7 @@
 use super::target::Target;
 use crate::cli::flag::{Flag, Takes, utf8};
 use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command};
+use crate::cli::{Args, Command, Group};
 use crate::error::{Error, Kind};
 use crate::out;
 use crate::png;
@@ -19,6 +19,7 @@ const STDOUT: &str = "-";
 
 pub(crate) static COMMAND: Command = Command {
     name: "screenshot",
+    group: Group::Look,
     about: "Write what the guest shows to a PNG file",
     details: "FILE is replaced if it is there; `-` is standard output. Without a FILE it is\n\
               the first of VM.png, VM-1.png, VM-2.png, ... that is not there yet. The VM\n\
@@ -26,6 +27,7 @@ pub(crate) static COMMAND: Command = Command {
     operands: &[spec::VM, Operand::new("FILE", Count::Optional)],
     flags: &[&DEVICE, &HEAD],
     check,
+    examples: &["screenshot dev", "screenshot dev boot.png"],
     ..Command::DEFAULT
 };
 

@@ -9,7 +9,7 @@ use super::control;
 use super::target::Target;
 use crate::cli::flag::{Flag, Takes, seconds, utf8};
 use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command, usage_of};
+use crate::cli::{Args, Command, Group, usage_of};
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::Outcome;
@@ -24,12 +24,14 @@ use std::time::Duration;
 
 pub(crate) static COMMAND: Command = Command {
     name: "sendkey",
+    group: Group::Change,
     about: "Press keys on the VM's keyboard, or type a text",
     details: "KEYS are QEMU's names of keys that are held together, like `ctrl-alt-f2`, `ret`\n\
               or `shift-a`; several are pressed one after the other.",
     operands: &[spec::VM, Operand::new("KEYS", Count::Any)],
     flags: &[&TEXT, &HOLD],
     check: |args| chords(args).map(|_| ()),
+    examples: &["sendkey dev ctrl-alt-delete", "sendkey dev --text 'root'"],
     ..Command::DEFAULT
 };
 

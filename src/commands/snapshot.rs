@@ -6,7 +6,7 @@ use super::target::Target;
 use super::vms;
 use crate::cli::flag::Flag;
 use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command, usage_of};
+use crate::cli::{Args, Command, Group, usage_of};
 use crate::error::Error;
 use crate::image::context::qemu_img;
 use crate::json::Value;
@@ -15,7 +15,7 @@ use crate::report::{
     Outcome, Report, Table,
 };
 use crate::ssh::end_shared_connection;
-use crate::text::{amount, sanitized, utc};
+use crate::text::{amount, command_line, sanitized, utc};
 use crate::vm::lock::{self, LOCK_WAIT, Lock, lock};
 use crate::vm::named::forgets;
 use crate::vm::options::arguments_of;
@@ -27,19 +27,29 @@ use crate::vm::{Instance, look};
 
 pub(crate) static COMMAND: Command = Command {
     name: "snapshot",
+    group: Group::Change,
     about: "Save a VM as it is, and load it again",
     details: "Of a VM that runs, the whole machine with its disks; of one that is stopped, its\n\
               disks. They are kept in the disks, which must be qcow2 images. Without a TAG,\n\
               `save` takes the first of snapshot-1, snapshot-2, ... that is not there yet.",
     operands: &[
-        Operand::new("ACTION", Count::One).one_of(&["save", "load", "delete", "list"]),
+        Operand::new("ACTION", Count::One).one_of(ACTIONS),
         spec::VM,
         Operand::new("TAG", Count::Optional),
     ],
     flags: &[&QUIET, &YES],
     check: |args| action(args).map(|_| ()),
+    examples: &["snapshot save dev before", "snapshot load dev before", "snapshot list dev"],
+    right_form: |words| match words {
+        [vm, action, rest @ ..] if ACTIONS.iter().any(|known| action == known) => {
+            Some(command_line([&"snapshot".into(), action, vm].into_iter().chain(rest)))
+        }
+        _ => None,
+    },
     ..Command::DEFAULT
 };
+
+const ACTIONS: &[&str] = &["save", "load", "delete", "list"];
 
 static QUIET: Flag =
     Flag::switch("quiet", "With `list`, print only the tags, one a line").short('q');

@@ -3,7 +3,7 @@
 use super::reach::guest;
 use super::target::Target;
 use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command};
+use crate::cli::{Args, Command, Group};
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::{Outcome, Report};
@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 pub(crate) static COMMAND: Command = Command {
     name: "ssh",
+    group: Group::Reach,
     about: "Open a shell on the guest, or run a command",
     details: "Everything after the VM's name goes to ssh as it is: a command, or options of\n\
               ssh(1) before it. The exit code is the command's, or 255 when ssh or qqmgr\n\
@@ -21,6 +22,8 @@ pub(crate) static COMMAND: Command = Command {
     flags: &[&spec::WAIT],
     check,
     failure_code: |_| FAILURE_CODE,
+    examples: &["ssh dev", "ssh dev dmesg --follow", "ssh dev -L 8080:localhost:80 -N"],
+    ..Command::DEFAULT
 };
 
 fn check(args: &Args) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use super::target::{Target, port_of};
 use super::vms::{Scope, select};
 use crate::cli::spec;
-use crate::cli::{Args, Command};
+use crate::cli::{Args, Command, Group};
 use crate::config::Config;
 use crate::config::choices::Choices;
 use crate::config::resolve::Resolver;
@@ -16,11 +16,13 @@ use crate::vm::Look;
 
 pub(crate) static COMMAND: Command = Command {
     name: "ssh-config",
+    group: Group::Reach,
     about: "Print an ssh configuration for VMs",
     details: "For all VMs, or for these, to be used by `Include` in ~/.ssh/config, or by `-F`\n\
               of ssh, scp and others: a `Host` for each VM, all paths absolute. A port that\n\
               is chosen at start is known while the VM runs.",
     operands: &[spec::VMS],
+    examples: &["ssh-config dev >ssh.conf", "ssh-config --all"],
     ..Command::DEFAULT
 };
 

@@ -3,7 +3,7 @@
 use super::start::changes::{Change, changes};
 use super::start::plan::{StartOptions, features, likely_port, own_argv};
 use super::target::{Target, port_of};
-use crate::cli::Command;
+use crate::cli::{Command, Group};
 use crate::cli::{flag::Flag, spec};
 use crate::config::values::SshPort;
 use crate::error::Kind;
@@ -20,9 +20,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) static COMMAND: Command = Command {
     name: "status",
+    group: Group::Look,
     about: "Show the state of VMs, their ports and files",
     operands: &[spec::VMS],
     flags: &[&spec::ALL, &QUIET],
+    examples: &["status dev", "status --all --json", "status -q dev"],
     ..Command::DEFAULT
 };
 

@@ -1,7 +1,7 @@
 //! `qqmgr stop VM...`
 
 use super::target::Target;
-use crate::cli::{Args, Command};
+use crate::cli::{Args, Command, Group};
 use crate::cli::{flag::Flag, spec};
 use crate::error::{Error, Kind};
 use crate::json::Value;
@@ -27,6 +27,7 @@ const GUARD_PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) static COMMAND: Command = Command {
     name: "stop",
+    group: Group::Run,
     about: "Power VMs off, by force if need be",
     details: "The guest's power button is pressed. When the guest has not powered off in time,\n\
               QEMU gets SIGTERM, which closes its images cleanly, and at last SIGKILL.\n\
@@ -34,6 +35,7 @@ pub(crate) static COMMAND: Command = Command {
     operands: &[spec::VMS],
     flags: &[&spec::ALL, &TIMEOUT, &FORCE, &NO_KILL, &UNUSED, &AT_EOF],
     check,
+    examples: &["stop dev", "stop --all --timeout 60", "stop dev --force"],
     ..Command::DEFAULT
 };
 

@@ -4,29 +4,41 @@ use super::reach::{hint_that_it_runs, ssh_of, watch};
 use super::target::Target;
 use crate::cli::flag::{Flag, Takes};
 use crate::cli::spec;
-use crate::cli::{Args, Command, usage_of};
+use crate::cli::{Args, Command, Group, usage_of};
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
-use crate::text::sanitized;
+use crate::text::{command_line, sanitized};
 use crate::vm::ending::Ending;
 use crate::vm::events;
 use crate::vm::look;
 use crate::vm::process::Process;
 use crate::vm::wait::Deadline;
 use crate::vm::watch;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
 
 pub(crate) static COMMAND: Command = Command {
     name: "wait",
+    group: Group::Run,
     about: "Wait until something happens to VMs",
     details: "CONDITION is `ssh` (the guest's ssh server answers), `serial=TEXT` (TEXT is on\n\
               the serial output), `running`, or `stopped`, which tells why.",
     operands: &[spec::VMS],
     flags: &[&spec::ALL, &FOR, &TIMEOUT],
     check,
+    examples: &[
+        "wait dev --for ssh",
+        "wait dev --for serial=login: --timeout 120",
+        "wait --all --for stopped",
+    ],
+    right_form: |words| match words {
+        [vms @ .., last] if are_names(vms) && condition(last).is_ok() => {
+            Some(format!("wait {} --for {}", command_line(vms), command_line([last])))
+        }
+        _ => None,
+    },
     ..Command::DEFAULT
 };
 
@@ -43,6 +55,11 @@ enum WaitFor {
     Running,
     /// These bytes appear on the serial output.
     Serial(Vec<u8>),
+}
+
+/// Whether there are words, and none of them is a flag.
+fn are_names(words: &[OsString]) -> bool {
+    !words.is_empty() && !words.iter().any(|word| word.as_bytes().starts_with(b"-"))
 }
 
 fn condition(value: &OsStr) -> Result<WaitFor, String> {

@@ -13,6 +13,8 @@ mod access;
 mod answers;
 #[path = "../../src/cli/mod.rs"]
 mod cli;
+#[path = "../../src/command_line.rs"]
+mod command_line;
 #[path = "../../src/commands/mod.rs"]
 mod commands;
 #[path = "../../src/config/mod.rs"]
@@ -41,6 +43,8 @@ mod log;
 mod lookup;
 #[path = "../../src/out.rs"]
 mod out;
+#[path = "../../src/pasted.rs"]
+mod pasted;
 #[path = "../../src/png.rs"]
 mod png;
 #[path = "../../src/ps.rs"]

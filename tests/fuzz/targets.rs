@@ -191,7 +191,7 @@ fn words_rules(input: &[u8]) {
 fn argv_rules(input: &[u8]) {
     let argv: Vec<OsString> =
         input.split(|byte| *byte == b'\n').map(|word| OsString::from_vec(word.into())).collect();
-    match cli::parse(&table(), argv.clone()) {
+    match cli::parse(&table(), &argv) {
         Ok(Parsed::Run(_, args)) => {
             // What is an operand was typed.
             assert!(args.operands.iter().all(|operand| argv.contains(operand)));

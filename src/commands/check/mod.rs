@@ -13,7 +13,7 @@ mod subject;
 
 use super::vms::matching;
 use crate::cli::spec;
-use crate::cli::{Args, Command};
+use crate::cli::{Args, Command, Group};
 use crate::config::Config;
 use crate::config::choices::Choices;
 use crate::config::resolve::Resolver;
@@ -28,11 +28,13 @@ use subject::Subject;
 
 pub(crate) static COMMAND: Command = Command {
     name: "check",
+    group: Group::SetUp,
     about: "Find what is wrong, without starting anything",
     details: "Looks at the whole configuration, at the files that QEMU would open, at ports\n\
               and at KVM. Exits with 5 if there is an error, else with 0.",
     operands: &[spec::VMS],
     flags: &[&spec::SET],
+    examples: &["check", "check dev"],
     ..Command::DEFAULT
 };
 

@@ -9,7 +9,7 @@ use super::vms;
 use crate::answers::Answers;
 use crate::cli::flag::Flag;
 use crate::cli::spec::{Count, Operand};
-use crate::cli::{Args, Command, usage_of};
+use crate::cli::{Args, Command, Group, usage_of};
 use crate::config::Config;
 use crate::config::declared::Declared;
 use crate::config::image::KEY;
@@ -25,6 +25,7 @@ use std::time::Duration;
 
 pub(crate) static COMMAND: Command = Command {
     name: "img",
+    group: Group::Images,
     about: "Build, list, reset and remove images",
     details: "`build` makes what is missing, of all without an IMAGE; `list` shows the\n\
               images; `path` prints where an image is; `reset` throws away what was written\n\
@@ -34,6 +35,7 @@ pub(crate) static COMMAND: Command = Command {
         Operand::new("IMAGE", Count::Any),
     ],
     flags: &[&TIMEOUT, &QUIET, &YES],
+    examples: &["img list", "img build", "img reset dev"],
     ..Command::DEFAULT
 };
 

@@ -12,7 +12,7 @@ mod session;
 use super::target::Target;
 use crate::cli::flag::Flag;
 use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command, usage_of};
+use crate::cli::{Args, Command, Group, usage_of};
 use crate::error::{Error, Kind};
 use crate::report::{Outcome, Report};
 use crate::vm::refusal::refusal;
@@ -21,6 +21,7 @@ use std::time::Duration;
 
 pub(crate) static COMMAND: Command = Command {
     name: "qmp",
+    group: Group::Change,
     about: "Run QMP commands, or print events",
     details: "NAME is a QMP command. An ARGUMENT is `key=TEXT` or `key:=JSON`, with dots in\n\
               the key for members of members, or one `{...}` is all of them. Without NAME,\n\
@@ -33,6 +34,7 @@ pub(crate) static COMMAND: Command = Command {
     ],
     flags: &[&TIMEOUT, &EVENTS, &FOR],
     check,
+    examples: &["qmp dev query-block", "qmp dev --events"],
     ..Command::DEFAULT
 };
 

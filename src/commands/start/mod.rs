@@ -8,9 +8,9 @@ mod ports;
 
 use super::reach;
 use super::target::Target;
-use crate::cli::Command;
 use crate::cli::flag::Flag;
 use crate::cli::spec::{self, Count, Operand};
+use crate::cli::{Command, Group};
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
@@ -23,12 +23,14 @@ use std::time::Duration;
 
 pub(crate) static COMMAND: Command = Command {
     name: "start",
+    group: Group::Run,
     about: "Start VMs and wait until QEMU answers",
     details: "A VM that runs already is left alone, and that is success. ARGS go to QEMU,\n\
               behind the VM's own arguments, for this start.",
     operands: &[spec::VMS, ARGS],
     flags: &[&spec::ALL, &spec::WAIT, &spec::SET, &TIMEOUT],
     check: |args| check_arguments(&args.words),
+    examples: &["start dev --wait", "start 'node-*'", "start dev --set memory=4G -- -s -S"],
     ..Command::DEFAULT
 };
 

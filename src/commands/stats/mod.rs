@@ -6,16 +6,18 @@ mod watching;
 use super::vms::{self, Scope};
 use crate::answers::Answers;
 use crate::cli::flag::Flag;
-use crate::cli::{Args, Command, spec};
+use crate::cli::{Args, Command, Group, spec};
 use usage::Used;
 
 pub(crate) static COMMAND: Command = Command {
     name: "stats",
+    group: Group::Look,
     about: "Show what VMs use: CPU, memory, disks, network",
     details: "CPU time is that of QEMU's process, over its life, and with `--watch` over the\n\
               last second.",
     operands: &[spec::VMS],
     flags: &[&spec::ALL, &WATCH],
+    examples: &["stats dev", "stats --all --watch"],
     ..Command::DEFAULT
 };
 
