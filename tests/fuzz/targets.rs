@@ -5,7 +5,7 @@ use crate::cli::{self, Parsed};
 use crate::commands::table;
 use crate::config::Config;
 use crate::config::choices::Choices;
-use crate::config::resolve::Resolver;
+use crate::config::resolve::{Invocation, Resolver};
 use crate::json;
 use crate::source::{Source, Span};
 use crate::ssh::config::{Places, render};
@@ -123,7 +123,7 @@ fn config_rules(input: &[u8]) {
                 let repeated: usize = options.iter().map(|(_, values)| values.len()).sum();
                 assert!(lines.lines().count() <= 9 + repeated, "{lines}");
             }
-            if let Ok((_, words)) = Resolver::new(&config, vm, &choices).command() {
+            if let Ok(Invocation { words, .. }) = Resolver::new(&config, vm, &choices).command() {
                 assert!(
                     words.iter().all(|word| text.get(word.span.start..word.span.end).is_some())
                 );
