@@ -62,6 +62,8 @@ const OWN_OPTIONS: &[&str] =
     &["RemoteCommand=none", "RequestTTY=no", "PermitLocalCommand=no", "ClearAllForwardings=yes"];
 /// Options for a user's job: a `RemoteCommand` would run in its place, or beside it.
 const JOB_OPTIONS: &[&str] = &["RemoteCommand=none", "RequestTTY=no"];
+/// Options for a job with a terminal, if standard input is one.
+const TERMINAL_OPTIONS: &[&str] = &["RemoteCommand=none", "RequestTTY=yes", "ControlPath=none"];
 
 /// The guest of a running VM, whose `ssh.conf` has been written.
 pub(crate) struct Guest {
@@ -145,6 +147,11 @@ impl Guest {
     /// would keep the session when this ssh is killed.
     pub(crate) fn ssh_alone(&self, words: &[OsString]) -> Invocation {
         self.ssh_with(options(JOB_OPTIONS).chain(options(&["ControlPath=none"])), words)
+    }
+
+    /// `ssh` with a terminal for a person, over a connection of its own.
+    pub(crate) fn ssh_on_terminal(&self, words: &[OsString]) -> Invocation {
+        self.ssh_with(options(TERMINAL_OPTIONS), words)
     }
 
     /// `ssh` for the user's own `qqmgr ssh`, over a shared connection if that is possible.

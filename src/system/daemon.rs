@@ -13,8 +13,9 @@ use std::sync::Mutex;
 /// A program that this process has started, and that may outlive it.
 pub(crate) struct Daemon(Child);
 
-/// The programs that outlive their start, kept to learn how they end.
-static KEPT: Mutex<Vec<Daemon>> = Mutex::new(Vec::new());
+/// The programs that outlive their start, kept to learn how they end, each with its pid. That is
+/// not the one that was spawned where a wrapper runs the program.
+static KEPT: Mutex<Vec<(u32, Daemon)>> = Mutex::new(Vec::new());
 
 /// Spawns a program in a process group of its own, so that neither Ctrl-C nor a closed terminal
 /// ends it. `argv` begins with the program; `output` is where it writes its messages.
@@ -42,10 +43,10 @@ impl Daemon {
         self.0.try_wait().ok().flatten()
     }
 
-    /// Lets it run on. [`exit_status_of`] tells how it ends.
-    pub(crate) fn keep(self) {
+    /// Lets it run on. [`exit_status_of`] this pid tells how it ends.
+    pub(crate) fn keep(self, pid: u32) {
         if let Ok(mut kept) = KEPT.lock() {
-            kept.push(self);
+            kept.push((pid, self));
         }
     }
 
@@ -59,10 +60,10 @@ impl Daemon {
 /// and as long as it runs.
 pub(crate) fn exit_status_of(pid: u32) -> Option<ExitStatus> {
     let mut kept = KEPT.lock().ok()?;
-    kept.iter_mut().find(|daemon| daemon.id() == pid)?.exit_status()
+    kept.iter_mut().find(|(kept, _)| *kept == pid)?.1.exit_status()
 }
 
 /// Whether this process has started and kept the program.
 pub(crate) fn is_kept(pid: u32) -> bool {
-    KEPT.lock().is_ok_and(|kept| kept.iter().any(|daemon| daemon.id() == pid))
+    KEPT.lock().is_ok_and(|kept| kept.iter().any(|(kept, _)| *kept == pid))
 }

@@ -101,7 +101,7 @@ impl<'a> Launch<'a> {
                 .and_then(|record| search::by_pid_file(paths, record.as_ref()))
             {
                 Ok(Some(process)) => {
-                    qemu.keep();
+                    qemu.keep(process.pid);
                     Ok(Some(Ready { process, run_state, already_running: false }))
                 }
                 // QEMU removes that file when it ends.
@@ -193,7 +193,7 @@ impl<'a> Launch<'a> {
 }
 
 /// How a QEMU that this process has started ended.
-pub(super) fn exit_status(pid: u32) -> Option<ExitStatus> {
+pub(crate) fn exit_status(pid: u32) -> Option<ExitStatus> {
     if !daemon::is_kept(pid) {
         return None;
     }

@@ -45,6 +45,7 @@ pub(crate) mod search;
 pub(crate) mod session;
 pub(crate) mod shutdown;
 pub(crate) mod snapshot;
+pub(crate) mod sought;
 pub(crate) mod state;
 pub(crate) mod stats;
 pub(crate) mod tail;

@@ -11,7 +11,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::guest;
-use crate::harness::{Project, Running, fake_qemu, free_port, poll, signal, wait_until};
+use crate::harness::{
+    Project, Running, fake_qemu, free_port, has_tool, poll, real_qemu, signal, wait_until,
+};
 use crate::surroundings::Sshd;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -178,6 +180,46 @@ fn what_it_started_is_stopped_and_what_ran_is_not() {
     project.qqmgr(&["stop", "--unused", "vm"]).run().stdout("vm was not running\n").success();
 }
 
+/// With `-t`, a command has a terminal, and there is a shell without one.
+#[test]
+fn a_person_has_a_terminal() {
+    let Some((project, _sshd)) = fake("normal") else { return };
+    if !has_tool("script") {
+        return;
+    }
+    let is_terminal = "test -t 0 && test -t 1 || exit 8; exit 7";
+    project.write("line", format!("exec \"$QQMGR\" run vm \"$@\" -- '{is_terminal}'"));
+    for (words, input, code) in [
+        ("sh line -t", "", 7),
+        ("sh line", "", 8),
+        ("\"$QQMGR\" run -t vm", "test -t 0 && exit 9\\n", 9),
+    ] {
+        let script = format!("printf '{input}' | script -qec '{words}' /dev/null >screen");
+        project.sh(&script).run().code(code);
+        stopped(&project);
+    }
+}
+
+/// A job without a command, by Ctrl-C and by SIGKILL.
+#[test]
+fn a_boot_that_is_killed_leaves_no_guest() {
+    let Some(qemu) = real_qemu() else { return };
+    let project = Project::new();
+    project.config(&format!(
+        "[qemu]\nbin = {qemu:?}\n[vm.vm]\nssh.port = \"none\"\n\
+         cmd = \"-nodefaults -machine none -display none\"\n"
+    ));
+    for (signal, to_group) in [("INT", true), ("KILL", false)] {
+        let job = project.group(&["run", "vm", "--fresh"]).start();
+        wait_until("the guest runs", SOON, || {
+            project.qqmgr(&["status", "vm"]).run().stdout.contains("state:      running")
+        });
+        kill(&job, signal, to_group);
+        assert_eq!(job.end().status, None);
+        nothing_is_left(&project);
+    }
+}
+
 /// Told before anything is made.
 #[test]
 fn what_is_wrong_is_told_first() {
@@ -200,8 +242,8 @@ fn what_is_wrong_is_told_first() {
         refused(&["--put", value], &error);
     }
     refused(&["--set", "nope=1"], "VM `vm` has no variable `nope`");
-    let nothing = project.qqmgr(&["run", "vm"]).run();
-    nothing.stderr("qqmgr: error: `run` needs the operand COMMAND\n...").code(255);
+    let nothing = project.qqmgr(&["run", "vm", "--put", "there:a"]).run();
+    nothing.stderr("qqmgr: error: `--put` needs a command: `-- COMMAND...`\n...").code(255);
     let unknown = project.qqmgr(&["run", "other", "--", "true"]).run();
     unknown.stderr("qqmgr: error: no such VM in `qqmgr.toml`: `other`\n...").code(255);
     nothing_is_left(&project);

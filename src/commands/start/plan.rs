@@ -19,6 +19,9 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// QEMU's option to start without letting the guest run.
+const HELD: &str = "-S";
+
 /// Options of a start beyond the configuration.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StartOptions {
@@ -26,6 +29,8 @@ pub(crate) struct StartOptions {
     pub(crate) set: Vec<(String, String)>,
     /// Arguments for QEMU after the VM's own.
     pub(crate) arguments: Vec<OsString>,
+    /// Whether the guest does not run until the caller lets it.
+    pub(crate) held: bool,
     /// Whether a new VM stops when no `run` uses it any more. If unset, a VM that is
     /// already running is kept from then on.
     pub(crate) on_demand: bool,
@@ -34,7 +39,7 @@ pub(crate) struct StartOptions {
 impl StartOptions {
     /// Reads them from the command line of a command that has these flags.
     pub(crate) fn of(args: &Args) -> Self {
-        Self { set: args.all(&spec::SET), arguments: args.words.clone(), on_demand: false }
+        Self { set: args.all(&spec::SET), arguments: args.words.clone(), ..Self::default() }
     }
 
     pub(crate) fn is_none(&self) -> bool {
@@ -72,6 +77,9 @@ impl Plan {
         let (mut argv, warnings) = own_words(target, vm, options, ssh_port)?;
         let own_words = argv.len();
         argv.extend(injected(target, vm)?);
+        // With the user's own `-S`, somebody else lets the guest run.
+        let is_held = argv[..own_words].iter().any(|word| word == HELD || word == "--S");
+        argv.extend((options.held && !is_held).then(|| HELD.into()));
         let ssh_options = Resolver::new(config, vm, &choices).ssh_options()?;
         let reached_on_host = ssh::is_by_port(&ssh_options);
         let text = |port| ssh::config_text(&vm.name, &ssh_options, paths, port, config.dir());
@@ -82,6 +90,11 @@ impl Plan {
     /// The program and the user's arguments.
     pub(crate) fn own_argv(&self) -> &[OsString] {
         &self.argv[..self.own_words]
+    }
+
+    /// Whether the caller, who asked for that, lets the guest run once QEMU answers.
+    pub(crate) fn is_held(&self) -> bool {
+        self.argv[self.own_words..].iter().any(|word| word == HELD)
     }
 
     /// The record of a start by this plan, before there is a process.

@@ -328,6 +328,27 @@ fn json_of_the_console_is_documented() {
     members_are_documented("console", &[idle, stopped]);
 }
 
+/// Of a guest that ends QEMU by its exit device.
+#[test]
+fn json_of_a_boot_is_documented() {
+    let Some(qemu) = real_qemu() else { return };
+    let project = Project::new();
+    project.config(&format!(
+        "[qemu]\nbin = {qemu:?}\n[vm.dev]\nssh.port = 'none'\n\
+         cmd = '-nodefaults -machine pc -accel tcg -display none -bios fw.bin \
+         -device isa-debug-exit,iobase=0xf4,iosize=4'\n"
+    ));
+    let mut firmware = vec![0; 65536];
+    // It writes `x` to the serial port and ends; the processor begins with a jump there.
+    let code = b"\xba\xf8\x03\xb0x\xee\xba\xf4\0\xb0\x10\xee\xf4";
+    firmware[65280..][..code.len()].copy_from_slice(code);
+    firmware[65520..65523].copy_from_slice(b"\xe9\x0d\xff");
+    project.write("fw.bin", &firmware);
+    let ended = json(&project, &["run", "dev"]);
+    let found = json(&project, &["run", "dev", "--until", "x"]);
+    members_are_documented("run without COMMAND", &[ended, found]);
+}
+
 /// Of a VM without a guest, whose disk keeps them.
 #[test]
 fn json_of_snapshots_is_documented() {

@@ -1,0 +1,169 @@
+//! A job without a command: the guest boots, its serial line is shown, and the end decides.
+
+use super::stream::{Passed, Stream};
+use super::{Done, UNTIL};
+use crate::commands::target::Target;
+use crate::error::Error;
+use crate::json::Value;
+use crate::ssh::limits::Limits;
+use crate::text::sanitized;
+use crate::vm::events::{self, EventLog};
+use crate::vm::process::Process;
+use crate::vm::session::Session;
+use crate::vm::sought::{Found, PANIC};
+use crate::vm::tail::tail;
+use crate::vm::{Paths, launch, wait};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+
+/// The exit code of a failure that was seen, and what a shell adds to the number of a signal.
+const SEEN_FAILURE_CODE: u8 = 1;
+const BY_SIGNAL: i32 = 128;
+const SIGTERM: i32 = 15;
+/// QEMU's reasons for an end: by SIGTERM and the like, after which it exits with 0, and by a panic
+/// that a pvpanic device reported.
+const BY_SIGNAL_REASON: &str = "host-signal";
+const PANIC_REASON: &str = "guest-panic";
+
+/// Lets the guest run if it `is_held`, and passes its serial output on until the job has ended.
+pub(super) fn work(
+    target: &Target,
+    limits: &Limits,
+    process: &Process,
+    is_held: bool,
+) -> Result<Done, Error> {
+    let Target { args, name, paths, log, .. } = target;
+    let mut stream = Stream::new(target)?;
+    if is_held {
+        let session = Session::open_with(process, name, paths, log);
+        let begun = session.and_then(|mut session| session.execute("cont", None));
+        // A guest may end QEMU before QEMU has answered.
+        begun.map(|_| ()).or_else(|error| if process.is_alive() { Err(error) } else { Ok(()) })?;
+    } else if let Some((_, held)) = target.held() {
+        log.note(held.message());
+    }
+    let mut told = 0;
+    let end = wait::poll_long(limits.deadline.map(|deadline| deadline.at), || {
+        // In this order, so that the last output is there when QEMU has ended.
+        let alive = process.is_alive();
+        match stream.pass_on() {
+            Err(error) => return Some(Err(error)),
+            Ok(Passed::Found(found)) => return Some(Ok(Some(found))),
+            Ok(Passed::Some) => return None,
+            Ok(Passed::Nothing) => {}
+        }
+        let tells = events::told(paths);
+        let has_news = std::mem::replace(&mut told, tells) != tells;
+        (!alive || has_news && is_over(paths, &stream)).then_some(Ok(None))
+    });
+    let Some(end) = end.transpose()? else {
+        let late = limits.exceeded().unwrap_or_else(|| Error::failed("the wait ended"));
+        return Err(late.after_reading("serial", &stream.text()));
+    };
+    let result = match end {
+        Some(Found::Until) => {
+            let until = args.value(&UNTIL).unwrap_or_default();
+            Ended { matched: Some(until.to_string_lossy().into_owned()), ..Ended::default() }
+        }
+        Some(failure) => {
+            stream.pass_last_words_on(process, limits)?;
+            let matched = matched(&failure, &stream);
+            log.note(&format!("`{}` is on the serial line", sanitized(&matched)));
+            let matched = Some(matched);
+            Ended { exit_code: SEEN_FAILURE_CODE, matched, ..ended(target, process) }
+        }
+        None => {
+            let result = ended(target, process);
+            Ended { exit_code: by_itself(target, process, &stream, &result)?, ..result }
+        }
+    };
+    stream.end()?;
+    let members = vec![
+        ("serial", Value::from(args.json().then(|| stream.text()))),
+        ("matched", result.matched.into()),
+        ("exit_status", result.exit_status.map(u16::from).into()),
+        ("reason", result.reason.into()),
+    ];
+    Ok(Done { exit_code: result.exit_code, members, is_over: result.is_over })
+}
+
+/// How a job ended.
+#[derive(Default)]
+struct Ended {
+    exit_code: u8,
+    /// The text on the serial line that ended it.
+    matched: Option<String>,
+    /// QEMU's exit status as a shell would tell it, if it is known.
+    exit_status: Option<u8>,
+    /// QEMU's reason for its end.
+    reason: Option<String>,
+    /// Whether the guest can no longer power off.
+    is_over: bool,
+}
+
+/// Whether the guest has ended in a QEMU that stays, as under `-no-shutdown`.
+fn is_over(paths: &Paths, stream: &Stream) -> bool {
+    EventLog::open(paths).is_some_and(|mut log| {
+        log.guest_end().is_some() || stream.sought.panics && log.ends_in_panic()
+    })
+}
+
+/// The text that means failure; for a panic, the kernel's message.
+fn matched(failure: &Found, stream: &Stream) -> String {
+    match failure {
+        Found::Failure(text) => String::from_utf8_lossy(text).into_owned(),
+        Found::Until | Found::Panic => stream.last_line_with(PANIC),
+    }
+}
+
+/// How QEMU or its guest has ended, as far as they have.
+fn ended(target: &Target, process: &Process) -> Ended {
+    let reason = events::ending(&target.paths).reason().map(str::to_string);
+    let status = if process.is_alive() { None } else { launch::exit_status(process.pid) };
+    let exit_status = status.map(|status| code_of(status, reason.as_deref()));
+    Ended { exit_status, reason, is_over: true, ..Ended::default() }
+}
+
+/// The exit code of a job that no text has ended.
+fn by_itself(
+    target: &Target,
+    process: &Process,
+    stream: &Stream,
+    result: &Ended,
+) -> Result<u8, Error> {
+    let Target { args, paths, log, .. } = target;
+    let how = match (result.exit_status, &result.reason) {
+        (Some(code), None) => format!("QEMU ended with exit code {code}"),
+        _ => events::ending(paths).to_string(),
+    };
+    let pauses = || EventLog::open(paths).is_some_and(|mut log| log.ends_in_panic());
+    if stream.sought.panics && (result.reason.as_deref() == Some(PANIC_REASON) || pauses()) {
+        log.note("the guest panicked");
+        return Ok(SEEN_FAILURE_CODE);
+    }
+    if let Some(until) = args.value(&UNTIL) {
+        let until = sanitized(&until.to_string_lossy());
+        log.note(&format!("`{until}` was not on the serial line: {how}"));
+        return Ok(SEEN_FAILURE_CODE);
+    }
+    let Some(code) = result.exit_status else {
+        // A guest that has ended in a QEMU that stays has powered off.
+        let unknown = || Error::failed(format!("QEMU's exit status is not known: {how}"));
+        return if process.is_alive() { Ok(0) } else { Err(unknown()) };
+    };
+    let said = tail(&paths.log);
+    if code != 0 && !said.is_empty() {
+        log.note(&format!("QEMU ended with exit code {code}:\n{said}"));
+    }
+    Ok(code)
+}
+
+/// QEMU's exit status as a shell would tell it.
+fn code_of(status: ExitStatus, reason: Option<&str>) -> u8 {
+    let signal = match status.signal() {
+        None if status.success() && reason == Some(BY_SIGNAL_REASON) => Some(SIGTERM),
+        signal => signal,
+    };
+    let code = signal.map(|signal| BY_SIGNAL + signal).or(status.code());
+    code.and_then(|code| code.try_into().ok()).unwrap_or(u8::MAX)
+}

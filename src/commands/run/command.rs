@@ -1,0 +1,126 @@
+//! A job over ssh: a command, or a shell for a person.
+
+use super::{Done, GET, PUT, TERMINAL};
+use crate::cli::spec;
+use crate::commands::reach;
+use crate::commands::target::Target;
+use crate::error::{Error, Kind};
+use crate::json::Value;
+use crate::ssh::copy::{Copy, copy};
+use crate::ssh::limits::Limits;
+use crate::ssh::run::{Output, capture_until, run_attached};
+use crate::ssh::{FAILURE_CODE, Guest, end_shared_connection, remote_command};
+use crate::vm::events;
+use crate::vm::process::Process;
+use crate::vm::wait::Deadline;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long to wait for the guest's ssh server without `--wait`, which has the same default.
+const WAIT_DEFAULT: Duration = Duration::from_secs(300);
+
+/// Finds the errors that can be found before anything is started.
+pub(super) fn check(target: &Target) -> Result<(), Error> {
+    let args = target.args;
+    target.check_has_ssh()?;
+    for (local, _) in &args.all(&PUT) {
+        let local = Path::new(local);
+        local.metadata().map_err(|error| Error::io("read", local, &error))?;
+    }
+    for (_, local) in &args.all(&GET) {
+        let local = Path::new(local);
+        let dir = Path::new(".").join(local.parent().unwrap_or(local));
+        dir.metadata().map_err(|error| Error::io("write", local, &error))?;
+    }
+    Ok(())
+}
+
+/// Runs the command as soon as the guest lets us log in.
+pub(super) fn work(target: &Target, limits: &Limits, process: &Process) -> Result<Done, Error> {
+    do_work(target, limits, process).map_err(|error| cause(target, process, error))
+}
+
+fn do_work(target: &Target, limits: &Limits, process: &Process) -> Result<Done, Error> {
+    let Target { args, config, name, paths, log } = target;
+    let given = args.value(&spec::WAIT);
+    let of_wait = Deadline::after(given.unwrap_or(WAIT_DEFAULT));
+    let deadline = limits.deadline.filter(|all| all.at < of_wait.at).unwrap_or(of_wait);
+    // If the guest has ended, the wait gives a better error.
+    if given.is_none()
+        && let Some((state, error)) = target.held()
+        && !state.is_over()
+    {
+        let hint = format!("`--wait` waits until `qqmgr resume {name}` lets it go on");
+        return Err(error.hint(hint));
+    }
+    reach::ssh_by(target, process, deadline)?;
+
+    let lives = Some((paths.clone(), events::told(paths)));
+    let limits = Limits { guest: lives, ..limits.clone() };
+    let guest = Guest::of(name, config, paths, log)?.within(limits);
+    reach::for_login(target, &guest, process, deadline)?;
+    for (local, remote) in &args.all(&PUT) {
+        let to = Copy::Put { from: vec![PathBuf::from(local)], to: remote.clone() };
+        copy(&guest, &to, false)?;
+    }
+    let done = run(target, &guest)?;
+    if done.exit_code == FAILURE_CODE && process.is_ending() {
+        return Err(reach::ended(target, process));
+    }
+    let got = args.all(&GET).iter().try_for_each(|(remote, local)| {
+        let from = Copy::Get { from: vec![remote.clone()], to: local.into() };
+        copy(&guest, &from, false)
+    });
+    match got {
+        // The command's own failure is more important.
+        Err(error) if done.exit_code != 0 => log.note(error.message()),
+        got => got?,
+    }
+    Ok(done)
+}
+
+/// Runs the command itself. With `--json`, its output is collected.
+fn run(target: &Target, guest: &Guest) -> Result<Done, Error> {
+    let Target { args, log, .. } = target;
+    let line = (!args.words.is_empty()).then(|| remote_command(&args.words));
+    let words: Vec<OsString> = line.into_iter().collect();
+    let code = |code: Option<i32>| code.and_then(|c| c.try_into().ok()).unwrap_or(FAILURE_CODE);
+    if args.has(&TERMINAL) {
+        // An ssh that is killed leaves the terminal in raw mode, so there is no limit.
+        let status = run_attached(guest.ssh_on_terminal(&words), &Limits::default(), log)?;
+        return Ok(done(code(status), None));
+    }
+    let may_be_killed = guest.limits.deadline.is_some();
+    if !may_be_killed {
+        guest.begin_sharing()?;
+    }
+    let ssh = if may_be_killed { guest.ssh_alone(&words) } else { guest.ssh(&words) };
+    if !args.json() {
+        let status = run_attached(ssh, &guest.limits, log)?;
+        return Ok(done(code(status), None));
+    }
+    let output = capture_until(ssh, &guest.limits, log)?;
+    Ok(done(code(output.status.code()), Some(&output)))
+}
+
+/// The result of a command, and its output if that was collected.
+fn done(exit_code: u8, output: Option<&Output>) -> Done {
+    let text = |bytes: fn(&Output) -> &Vec<u8>| {
+        let bytes = output.map(bytes);
+        Value::from(bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
+    };
+    let members = [("stdout", text(|it| &it.stdout)), ("stderr", text(|it| &it.stderr))];
+    Done { exit_code, members: members.into(), is_over: false }
+}
+
+/// The reason why the job failed.
+fn cause(target: &Target, process: &Process, error: Error) -> Error {
+    let Target { name, paths, log, .. } = target;
+    match (error.kind, process.is_alive()) {
+        (Kind::Failed, false) => reach::ended(target, process),
+        // The shared connection does not notice that the guest it belongs to is gone.
+        (Kind::NotRunning, true) => end_shared_connection(name, paths, log).err().unwrap_or(error),
+        _ => error,
+    }
+}

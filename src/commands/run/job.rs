@@ -1,0 +1,150 @@
+//! The VM of a job: started for it, guarded while it lasts, and stopped at its end.
+
+use super::{COMMAND, FRESH, KEEP, TIMEOUT, uses_ssh};
+use crate::cli::{Args, spec};
+use crate::commands::start::begin::{Start, TIMEOUT_DEFAULT};
+use crate::commands::start::plan::StartOptions;
+use crate::commands::stop::{self, Unused};
+use crate::commands::target::Target;
+use crate::config::Config;
+use crate::error::Error;
+use crate::ssh::limits::Limits;
+use crate::system::guard::Guard;
+use crate::system::programs;
+use crate::vm::lock::{LOCK_WAIT, Use, lock};
+use crate::vm::ready::Ready;
+use crate::vm::shutdown::{self, Force};
+use crate::vm::wait::Deadline;
+use crate::vm::{Instance, look};
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Stdio;
+
+/// QEMU's option for `--fresh`.
+const SNAPSHOT: &str = "-snapshot";
+
+pub(super) struct Job<'a> {
+    target: &'a Target<'a>,
+    pub(super) limits: Limits,
+    /// Whether the guest does not run until the job lets it.
+    pub(super) is_held: bool,
+    /// Stops the VM if this process cannot.
+    guard: Option<Guard>,
+    /// Keeps other `run`s from stopping the VM.
+    using: Option<Use>,
+}
+
+impl<'a> Job<'a> {
+    pub(super) fn new(target: &'a Target<'a>) -> Self {
+        let deadline = target.args.value(&TIMEOUT).map(Deadline::after);
+        let limits = Limits { deadline, guest: None };
+        Self { target, limits, is_held: false, guard: None, using: None }
+    }
+
+    /// Starts the VM if it is not running.
+    pub(super) fn start(&mut self) -> Result<Ready, Error> {
+        let Target { config, args, name, paths, log } = self.target;
+        let arguments = if args.has(&FRESH) { vec![SNAPSHOT.into()] } else { Vec::new() };
+        let set = args.all(&spec::SET);
+        // A guest that ends QEMU at once must not look like a QEMU that did not come up.
+        let (held, on_demand) = (!uses_ssh(args), !args.has(&KEEP));
+        let options = StartOptions { set, arguments, held, on_demand };
+        let mut start = Start::new(self.target, options)?;
+        self.is_held = start.plan()?.is_held();
+        if args.has(&FRESH) {
+            check_blockdevs(name, start.plan()?.own_argv())?;
+        }
+        if look::find_anywhere(paths)?.is_none() {
+            start.prepare(&|| self.limits.exceeded())?;
+        }
+        let lock = lock(paths, name, COMMAND.name, self.limits.left(LOCK_WAIT), log)?;
+        let found = look::traced(look::find_anywhere(paths)?, log);
+        if let Some(process) = found.filter(|process| !process.exiting) {
+            if process.lost {
+                // The process does not belong to this `run`, which must not stop it at its end.
+                return Err(process.is_lost(name, paths));
+            }
+            self.check_can_share()?;
+        }
+        self.using = Some(Use::new(paths, &lock)?);
+        if !args.has(&KEEP) {
+            let stop = stop_command(config, name, args)?;
+            self.guard = Some(Guard::new(&stop, stop::WAITS_FOR_EOF, Stdio::null(), log)?);
+        }
+        let (running, lock) = start.begin(lock, self.limits.left(TIMEOUT_DEFAULT))?;
+        let ready = running.ready;
+        if args.has(&KEEP) || ready.already_running && !self.is_on_demand() {
+            // A VM that stays needs neither. If it died and another `run` started it anew, that
+            // one's guard would take the mark for somebody who stops the VM: so the mark ends
+            // before other commands have the lock.
+            self.using = None;
+            self.disarm();
+        }
+        drop(lock);
+        Ok(ready)
+    }
+
+    /// Refuses a running VM for a job that needs its own start: one without a command, and one
+    /// that would keep writes with `--fresh`, or forget them without it.
+    fn check_can_share(&self) -> Result<(), Error> {
+        let Target { args, name, paths, .. } = self.target;
+        let (fresh, instance) = (args.has(&FRESH), Instance::read(paths)?);
+        let of_a_run = instance.filter(|instance| instance.on_demand);
+        let is_fresh = of_a_run.is_some_and(|vm| vm.own_argv().iter().any(|word| word == SNAPSHOT));
+        let why = match (fresh, is_fresh) {
+            _ if !uses_ssh(args) => "`run` without a command needs its own start",
+            (true, _) => "`--fresh` needs its own start",
+            (false, true) => "for a `run --fresh`, which forgets what is written",
+            (false, false) => return Ok(()),
+        };
+        let error = Error::failed(format!("VM `{name}` runs already, {why}"));
+        Err(error.hint(format!("`qqmgr wait {name} --for stopped` waits for its end")))
+    }
+
+    /// Stops the VM, whichever `run` started it, unless another `run` still uses it.
+    /// `is_over` means that its guest can no longer power off.
+    pub(super) fn end(&mut self, is_over: bool) -> Result<(), Error> {
+        self.using = None;
+        if self.guard.is_some() {
+            // A guest whose writes are forgotten has nothing to lose.
+            let at_once = is_over || self.target.args.has(&FRESH);
+            let timeout = shutdown::TIMEOUT;
+            let force = Force { timeout, at_once, kill: true };
+            stop::stop_unused(self.target, &COMMAND, force, Unused::RunEnded)?;
+        }
+        self.disarm();
+        Ok(())
+    }
+
+    /// Disarms the guard, since there is nothing to stop.
+    fn disarm(&mut self) {
+        if let Some(guard) = self.guard.take() {
+            guard.disarm();
+        }
+    }
+
+    fn is_on_demand(&self) -> bool {
+        let record = Instance::read(&self.target.paths);
+        record.is_ok_and(|record| record.is_some_and(|instance| instance.on_demand))
+    }
+}
+
+/// Refuses a `-blockdev` that would be written. QEMU's `-snapshot` is for `-drive` and its short
+/// forms only (`system/vl.c`: the default of `drive_add`).
+fn check_blockdevs(name: &str, argv: &[OsString]) -> Result<(), Error> {
+    if argv.iter().any(|word| word == "-blockdev" || word == "--blockdev") {
+        let message = format!("`--fresh` does not cover the `-blockdev` of VM `{name}`");
+        return Err(Error::failed(message).hint("use `-drive`, or give the node an overlay"));
+    }
+    Ok(())
+}
+
+/// The command that stops the VM as this `run` would.
+fn stop_command(config: &Config, name: &str, args: &Args) -> Result<Vec<OsString>, Error> {
+    let program = programs::own().map_err(|error| Error::io("find", Path::new("qqmgr"), &error))?;
+    let mut argv = vec![program.into_os_string(), "-c".into(), config.file.clone().into()];
+    argv.extend(["stop".into(), "--unused".into(), "--at-eof".into()]);
+    argv.extend(args.has(&FRESH).then(|| "--force".into()));
+    argv.extend(["--".into(), name.into()]);
+    Ok(argv)
+}
