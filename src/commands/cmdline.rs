@@ -35,7 +35,7 @@ pub(super) fn run(target: &Target) -> Outcome {
     let start = StartOptions::of(target.args);
     let (mut argv, warnings) = own_words(target, vm, &start, port)?;
     target.warn(&warnings);
-    argv.extend(injected(target, vm)?);
+    argv.extend(injected(target, vm, &argv)?);
     let choices = Choices { ssh_port: port, set: &start.set };
     make_reachable(config, vm, &choices)?;
     let words: Vec<String> = argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();

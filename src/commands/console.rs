@@ -97,6 +97,7 @@ pub(super) fn run(target: &Target) -> Outcome {
     if !console::is_there(&target.paths) {
         return Err(without(target));
     }
+    target.note_own_port();
     let mut console = Console::open(&target.name, &target.paths, &target.log)?;
     let until = args.value(&UNTIL);
     let mut dialog = Dialog::new(target, until.as_deref());

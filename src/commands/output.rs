@@ -120,6 +120,9 @@ fn run(target: &Target, source: Source) -> Outcome {
         Source::Serial => boots::path(&target.paths, boot),
         Source::Log => target.paths.log.clone(),
     };
+    if source == Source::Serial {
+        target.note_own_port();
+    }
     let mut output = Output::open(&file)?;
     if !output.is_there() && process.is_none() {
         return Err(missing(target, source, boot));

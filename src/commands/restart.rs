@@ -30,6 +30,9 @@ pub(super) fn run(target: &Target) -> Outcome {
     if args.has(&spec::WAIT) && start.vm.port == SshPort::None {
         return Err(no_ssh(&target.name));
     }
+    if args.has(&spec::WAIT) {
+        start.check_wait()?;
+    }
     start.check_restart()?;
     start.prepare(&|| None)?;
     let force = stop::force(args);

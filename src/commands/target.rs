@@ -8,6 +8,7 @@ use crate::error::{Error, STDERR};
 use crate::log::Log;
 use crate::source::Problem;
 use crate::system::files;
+use crate::vm::argv::own_port_note;
 use crate::vm::state::State;
 use crate::vm::visible;
 use crate::vm::{Instance, Look, Paths};
@@ -70,6 +71,15 @@ impl<'a> Target<'a> {
         match port_of(record.as_ref(), self.config.find_vm(&self.name)) {
             Some(SshPort::None) => Err(no_ssh(&self.name)),
             _ => Ok(()),
+        }
+    }
+
+    /// Says on standard error if the guest's first serial port is the user's own, so that commands
+    /// about its console see another one.
+    pub(super) fn note_own_port(&self) {
+        let record = Instance::read(&self.paths).ok().flatten();
+        if let Some(note) = record.and_then(|record| own_port_note(record.own_argv())) {
+            self.log.note(&note);
         }
     }
 

@@ -88,6 +88,9 @@ pub(super) fn run(target: &Target) -> Outcome {
         target.check_has_ssh()?;
     }
     let process = find(target, &waited_for, deadline)?;
+    if matches!(waited_for, WaitFor::Serial(_)) {
+        target.note_own_port();
+    }
     let mut ending = None;
     if let Some(process) = &process {
         let watch = watch(target, process, deadline);

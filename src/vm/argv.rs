@@ -1,6 +1,7 @@
 //! The command line of QEMU: the user's words, then what qqmgr needs to manage the VM.
 
 use super::Paths;
+use super::options::{Argument, Pairs, arguments_of};
 use crate::error::Error;
 use crate::source::Problem;
 use crate::words::Word;
@@ -12,7 +13,10 @@ use std::path::Path;
 const RESERVED: &[(&str, &str)] = &[
     ("pidfile", "qqmgr adds its own, by which it knows the VM's process"),
     ("qmp", "qqmgr adds its own; for a second one use `-chardev socket,...` and `-mon`"),
-    ("monitor", "qqmgr adds its own, `monitor.socket` in the VM's directory"),
+    (
+        "monitor",
+        "qqmgr adds its own, for `qqmgr monitor`; for a second one use `-chardev` and `-mon`",
+    ),
     ("daemonize", "qqmgr detaches QEMU itself, and waits until it is ready"),
 ];
 
@@ -22,10 +26,12 @@ pub(crate) fn check(words: &[Word], place: &str) -> Result<(), Problem> {
     problems(words, place).next().map_or(Ok(()), Err)
 }
 
-/// Finds the words that are refused. QEMU accepts one dash or two.
+/// Finds the words that are refused. QEMU accepts one dash or two. `-monitor none` does no harm.
 pub(crate) fn problems(words: &[Word], place: &str) -> impl Iterator<Item = Problem> {
-    words.iter().filter_map(move |word| {
+    let nexts = words.iter().skip(1).map(|word| word.text.as_str()).chain([""]);
+    words.iter().zip(nexts).filter_map(move |(word, next)| {
         let option = word.text.strip_prefix('-').map(|rest| rest.strip_prefix('-').unwrap_or(rest));
+        let option = option.filter(|option| *option != "monitor" || next != "none");
         if let Some((_, why)) = RESERVED.iter().find(|(name, _)| option == Some(*name)) {
             let message = format!("`{}` cannot be used {place}", word.text);
             return Some(Problem::new(word.span, message).hint(*why));
@@ -35,8 +41,52 @@ pub(crate) fn problems(words: &[Word], place: &str) -> impl Iterator<Item = Prob
     })
 }
 
-/// The name that the console's character device has in QEMU.
+/// The names of the character devices for the serial line, with `console = true` and without.
 pub(super) const CONSOLE: &str = "qqmgr-console";
+const SERIAL: &str = "qqmgr-serial";
+
+/// The option by which the guest's first serial port is the user's own: QEMU numbers the ports in
+/// the order of the command line, and an `isa-serial` takes the place of the default port.
+pub(crate) fn own_port(own: &[Argument]) -> Option<&Argument> {
+    let is_port = |argument: &&Argument| argument.name == "serial" || is_isa(argument);
+    own.iter().find(is_port).filter(|_| !is_placed(own))
+}
+
+/// Says that the guest's console is not where qqmgr looks for it, and the way out. `own` are the
+/// user's words.
+pub(crate) fn own_port_note(own: &[String]) -> Option<String> {
+    let own = arguments_of(own.iter().map(String::as_str));
+    let Argument { name, value, .. } = own_port(&own)?;
+    let is_logged = value == "stdio" || value.ends_with(":stdio");
+    let log = if is_logged { ", whose output is in `log`" } else { "" };
+    Some(format!(
+        "the guest's first serial port is `-{name} {value}`{log}: leave that out of `cmd`, and \
+         `serial` has its output; `console = true` lets `console` type on it"
+    ))
+}
+
+fn is_isa(argument: &Argument) -> bool {
+    let driver = Pairs::parse(&argument.value, "driver");
+    argument.name == "device" && driver.get("driver") == Some("isa-serial")
+}
+
+/// Whether a device of the user's own has the serial line's character device.
+fn is_placed(own: &[Argument]) -> bool {
+    let devices = own.iter().filter(|argument| argument.name == "device");
+    let mut pairs = devices.map(|argument| Pairs::parse(&argument.value, "driver"));
+    let is_ours = |name: Option<&str>| [CONSOLE, SERIAL].map(Some).contains(&name);
+    pairs.any(|pairs| is_ours(pairs.get("chardev")))
+}
+
+/// Whether QEMU's name for the next serial port is that of a character device of the user's own.
+fn is_named(own: &[Argument]) -> bool {
+    let ports = own.iter().filter(|argument| argument.name == "serial").count();
+    own.iter().filter(|argument| argument.name == "chardev").any(|argument| {
+        let pairs = Pairs::parse(&argument.value, "backend");
+        let number = pairs.get("id").and_then(|id| id.strip_prefix("serial")?.parse().ok());
+        number.is_some_and(|number: usize| number <= ports)
+    })
+}
 
 /// The optional features of a VM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,8 +100,11 @@ pub(crate) struct Features {
 impl Features {
     /// Reads the features from the words that follow the user's own.
     pub(crate) fn of(injected: &[String]) -> Self {
-        let has = |word: &str| injected.iter().any(|other| other == word);
-        Self { console: has(&format!("chardev:{CONSOLE}")), gdb: has("-gdb") }
+        let console = format!("socket,id={CONSOLE},");
+        Self {
+            console: injected.iter().any(|word| word.starts_with(&console)),
+            gdb: injected.iter().any(|word| word == "-gdb"),
+        }
     }
 
     /// The configuration lines that turn these features on.
@@ -63,8 +116,12 @@ impl Features {
 
 /// The words that are appended to the user's: the four of the design document, qqmgr's own QMP
 /// socket, since a QMP socket serves one client at a time, and the QMP session that writes the
-/// event log ([`super::events`]). All paths are absolute.
-pub(crate) fn injected(paths: &Paths, features: Features) -> Result<Vec<OsString>, Error> {
+/// event log ([`super::events`]). All paths are absolute. `own` are the user's arguments.
+pub(crate) fn injected(
+    paths: &Paths,
+    features: Features,
+    own: &[Argument],
+) -> Result<Vec<OsString>, Error> {
     let socket = |path: &Path| paths.short_name(path).map(|path| unix_server(&path));
     let mut argv = vec![
         "-pidfile".into(),
@@ -72,7 +129,7 @@ pub(crate) fn injected(paths: &Paths, features: Features) -> Result<Vec<OsString
         "-monitor".into(),
         socket(&paths.monitor)?,
     ];
-    argv.extend(serial(paths, features.console)?);
+    argv.extend(serial(paths, features.console, own)?);
     let events = concat(&[b"pipe:", paths.events.as_os_str().as_bytes()]);
     for to in [socket(&paths.qmp)?, socket(&paths.ctl)?, events] {
         argv.extend(["-qmp".into(), to]);
@@ -83,22 +140,28 @@ pub(crate) fn injected(paths: &Paths, features: Features) -> Result<Vec<OsString
     Ok(argv)
 }
 
-/// The words for the serial line, which QEMU writes to a file, or to a socket and that file.
-fn serial(paths: &Paths, console: bool) -> Result<Vec<OsString>, Error> {
-    let file = paths.serial.as_os_str().as_bytes();
-    if !console {
+/// The words for the serial line, which QEMU writes to a file, or to a socket and that file. Where
+/// `-serial file:` cannot work beside the user's own arguments, it is a character device with a
+/// name of ours. That has no port if the user's `isa-serial` is the first one or a device of the
+/// user's own has it.
+fn serial(paths: &Paths, console: bool, own: &[Argument]) -> Result<Vec<OsString>, Error> {
+    let has_port = !is_placed(own) && !own.iter().any(is_isa);
+    if !console && has_port && !is_named(own) {
+        let file = paths.serial.as_os_str().as_bytes();
         return Ok(vec!["-serial".into(), concat(&[b"file:", file])]);
     }
-    let socket = paths.short_name(&paths.console)?;
-    let chardev = concat(&[
-        b"socket,id=",
-        CONSOLE.as_bytes(),
-        b",server=on,wait=off,path=",
-        socket.as_os_str().as_bytes(),
-        b",logfile=",
-        &literal(&paths.serial),
-    ]);
-    Ok(vec!["-chardev".into(), chardev, "-serial".into(), format!("chardev:{CONSOLE}").into()])
+    let file = literal(&paths.serial);
+    let (name, chardev) = if console {
+        let socket = paths.short_name(&paths.console)?;
+        let socket = socket.as_os_str().as_bytes();
+        let head = format!("socket,id={CONSOLE},server=on,wait=off,path=");
+        (CONSOLE, concat(&[head.as_bytes(), socket, b",logfile=", &file]))
+    } else {
+        (SERIAL, concat(&[b"file,id=", SERIAL.as_bytes(), b",path=", &file]))
+    };
+    let port = ["-serial".into(), format!("chardev:{name}").into()];
+    let port = port.into_iter().filter(|_| has_port);
+    Ok(["-chardev".into(), chardev].into_iter().chain(port).collect())
 }
 
 /// `unix:PATH,server,nowait` for a path of [`Paths::short_name`], which needs no escaping.
@@ -138,7 +201,7 @@ mod tests {
 
     #[test]
     fn injected_arguments_of_a_plain_directory() {
-        let plain = injected(&Paths::new("/a/vm.x".into()), Features::default()).unwrap();
+        let plain = injected(&Paths::new("/a/vm.x".into()), Features::default(), &[]).unwrap();
         let expected = [
             "-pidfile",
             "/a/vm.x/pid",
@@ -156,11 +219,40 @@ mod tests {
         assert_eq!(plain, expected.map(OsString::from));
     }
 
+    #[test]
+    fn serial_line_beside_arguments_of_the_user() {
+        let paths = Paths::new("/a,b/vm.x".into());
+        let file = "-serial file:/a,b/vm.x/serial";
+        let named = "-chardev file,id=qqmgr-serial,path=/a,,b/vm.x/serial";
+        let port = " -serial chardev:qqmgr-serial";
+        for (own, expected, has_own) in [
+            ("-m 1", file.to_string(), false),
+            ("-serial stdio", file.to_string(), true),
+            ("-chardev null,id=serial1", file.to_string(), false),
+            ("-chardev null,id=serial0", format!("{named}{port}"), false),
+            ("-serial null -chardev null,id=serial1", format!("{named}{port}"), true),
+            ("-chardev null,id=serial0 -device isa-serial,chardev=serial0", named.into(), true),
+            ("-device virtconsole,chardev=qqmgr-serial", named.into(), false),
+            ("-device isa-serial,chardev=qqmgr-serial", named.into(), false),
+        ] {
+            let own = arguments_of(std::iter::once("qemu").chain(own.split(' ')));
+            let words = serial(&paths, false, &own).unwrap();
+            let words: Vec<_> = words.iter().map(|word| word.to_str().unwrap()).collect();
+            assert_eq!((words.join(" "), own_port(&own).is_some()), (expected, has_own), "{own:?}");
+        }
+        let own = arguments_of(["qemu", "-device", "virtconsole,chardev=qqmgr-console"]);
+        assert_eq!(serial(&paths, true, &own).unwrap().len(), 2);
+        let words = injected(&paths, Features { console: true, gdb: false }, &own).unwrap();
+        let words: Vec<String> =
+            words.into_iter().map(|word| word.into_string().unwrap()).collect();
+        assert_eq!(Features::of(&words).keys(), ["console = true"]);
+    }
+
     /// Socket paths are in option lists, in which `,` and `=` have a meaning.
     #[test]
     fn injected_arguments_of_a_directory_with_commas() {
         let paths = Paths::new("/a,b/vm.x".into());
-        let all = injected(&paths, Features { console: true, gdb: true }).unwrap();
+        let all = injected(&paths, Features { console: true, gdb: true }, &[]).unwrap();
         let short = crate::system::short_way::short_link(&paths.dir).unwrap();
         let short = short.display();
         let expected = [

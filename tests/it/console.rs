@@ -226,7 +226,7 @@ fn a_console_comes_and_goes_with_a_start() {
     let _ = qqmgr(&["console", "vm"])
         .stderr("qqmgr: error: VM `vm` is not running\nqqmgr: hint: `qqmgr start vm` starts it\n")
         .code(3);
-    qqmgr(&["start", "vm"]).stdout("vm started: [..]\n").success();
+    qqmgr(&["start", "vm"]).stdout("vm started: [..]\n").stderr(real_qemu::HELD).success();
     refused("put `console = true` into `[vm.vm]`, and restart the VM");
     assert_eq!(status(), "");
     project.config(&with);
@@ -236,7 +236,8 @@ fn a_console_comes_and_goes_with_a_start() {
         "note:       running without `console = true`, which is configured: restart to apply\n\
          note:       running without `gdb = true`, which is configured: restart to apply"
     );
-    qqmgr(&["restart", "vm", "--force"]).stdout("vm ended [..]\nvm started: [..]\n").success();
+    let restarted = qqmgr(&["restart", "vm", "--force"]).stderr(real_qemu::HELD);
+    restarted.stdout("vm ended [..]\nvm started: [..]\n").success();
     let socket = project.vm_path("vm", "console.socket");
     assert_eq!(status(), format!("console:    {}", socket.display()));
     let json = qqmgr(&["status", "vm", "--json"]).stdout;

@@ -146,7 +146,8 @@ fn stop_at_the_end_of_input() {
     let project = Project::new();
     let dir = job_dir(&project, "job", qemu, free_port(), HELD);
     let start = project.qqmgr(&["start", "vm"]).cwd(&dir).run();
-    start.stdout("vm started: prelaunch, pid [PID], ssh port [PORT]\n").success();
+    let note = crate::real_qemu::HELD;
+    start.stdout("vm started: prelaunch, pid [PID], ssh port [PORT]\n").stderr(note).success();
     let waiting = "qqmgr: waiting for the end of standard input\n";
     let unused = project.qqmgr(&["stop", "--unused", "--at-eof", "vm"]).cwd(&dir).stdin("x\n");
     unused.run().stderr(waiting).stdout("vm is left running\n").success();

@@ -60,13 +60,14 @@ pub(crate) fn guest(code: &[&[u8]], more: &str) -> Option<(Project, u32)> {
     Some((project, pid))
 }
 
+/// What is said about a guest that does not run yet.
+pub(crate) const HELD: &str = "qqmgr: VM `vm` is prelaunch: `qqmgr resume vm` lets it go on\n";
+
 #[track_caller]
 fn start(project: &Project) -> u32 {
-    project
-        .qqmgr(&["start", "vm"])
-        .run()
-        .stdout("vm started: [..], pid [PID], ssh port [PORT]\n")
-        .success();
+    let started = project.qqmgr(&["start", "vm"]).run();
+    let note = if started.stdout.contains("prelaunch") { HELD } else { "" };
+    started.stdout("vm started: [..], pid [PID], ssh port [PORT]\n").stderr(note).success();
     project.pid("vm")
 }
 
@@ -320,6 +321,7 @@ fn an_image_in_use_is_told() {
         .qqmgr(&["start", "one"])
         .run()
         .stdout("one started: prelaunch, pid [PID], ssh port [PORT]\n")
+        .stderr(HELD.replace("vm", "one"))
         .success();
     project
         .qqmgr(&["start", "two"])

@@ -16,7 +16,7 @@ use crate::harness::{
     Project, Running, fake_qemu, free_port, freeze, has_tool, real_qemu, signal, wait_until,
     with_default_signals,
 };
-use crate::real_qemu::{BUTTON, NO_MACHINE, OFF, PANICS, Qmp, SAYS_READY, WAITS};
+use crate::real_qemu::{BUTTON, HELD, NO_MACHINE, OFF, PANICS, Qmp, SAYS_READY, WAITS};
 use crate::real_qemu::{await_ready, guest as boot_sector, project};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -134,7 +134,9 @@ fn a_silent_guest_is_not_flooded() {
     let held = config.replace("-display none", "-S -display none");
     for (config, seconds, most) in [(&config, "5", 4), (&held, "2", 0)] {
         project.config(config);
-        project.qqmgr(&["start", "vm"]).run().stdout("vm started: [..]\n").success();
+        let note = if config == &held { HELD } else { "" };
+        let started = project.qqmgr(&["start", "vm"]).run();
+        started.stdout("vm started: [..]\n").stderr(note).success();
         let wait = project.qqmgr(&["wait", "vm", "--for", "ssh", "--timeout", seconds]).run();
         assert_eq!(wait.status, Some(4), "{}", wait.stderr);
         let error = format!("error: waited {seconds} s for the ssh server of VM `vm`");
@@ -152,7 +154,7 @@ fn a_silent_guest_is_not_flooded() {
 fn a_guest_that_is_held_is_told_and_waited_for() {
     let Some(project) = project(&format!("{NO_MACHINE} -S")) else { return };
     let started = project.qqmgr(&["start", "vm"]).run();
-    started.stdout(STARTED.replace("running", "prelaunch")).success();
+    started.stdout(STARTED.replace("running", "prelaunch")).stderr(HELD).success();
     let port = Port::new(&project);
     let wait = project.qqmgr(&["wait", "vm", "--for", "ssh", "--timeout", "50"]).start();
     let note = "qqmgr: VM `vm` is prelaunch: `qqmgr resume vm` lets it go on\n";
@@ -486,7 +488,7 @@ fn a_qemu_that_tells_nothing_is_asked_now_and_then() {
     let project = Project::new();
     project.fake_vm("prelaunch");
     let started = project.qqmgr(&["start", "vm"]).run();
-    started.stdout("vm started: prelaunch, pid [PID], ssh port [PORT]\n").success();
+    started.stdout("vm started: prelaunch, pid [PID], ssh port [PORT]\n").stderr(HELD).success();
     let log = project.vm_path("vm", "fake.log");
     let said = || fs::read_to_string(&log).unwrap_or_default();
     let asked = || said().matches("query-status").count();

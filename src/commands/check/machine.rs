@@ -4,14 +4,16 @@ use super::subject::Subject;
 use crate::error::io_reason;
 use crate::linux::{KVM_DEVICE, has_screen};
 use crate::source::{Problem, Span};
+use crate::vm::argv::own_port;
 use crate::vm::options::{Argument, Pairs};
 use std::io::{self, ErrorKind};
 
-/// Warns if `cmd` has a serial port: QEMU numbers the ports in the order of the command line.
+/// Warns if the guest's first serial port is one of `cmd`.
 pub(super) fn serial(arguments: &[Argument]) -> Option<Problem> {
-    let first = arguments.iter().find(|argument| argument.name == "serial")?;
+    let first = own_port(arguments)?;
     let message = "the guest's first serial port is this one, and not the VM's file `serial`";
-    let hint = "without a `-serial` in `cmd` the file has what the guest's console says";
+    let option = if first.name == "serial" { "a `-serial`" } else { "an `isa-serial`" };
+    let hint = format!("without {option} in `cmd` the file has what the guest's console says");
     Some(Problem::new(first.span, message).hint(hint))
 }
 

@@ -92,6 +92,19 @@ impl<'a> Start<'a> {
         Ok(())
     }
 
+    /// Refuses `--wait` for a guest that QEMU keeps from running.
+    pub(crate) fn check_wait(&mut self) -> Result<(), Error> {
+        if !self.plan()?.holds_guest() {
+            return Ok(());
+        }
+        let name = &self.vm.name;
+        let message = "`--wait` waits for ssh, and with `-S` the guest does not run";
+        let hint = format!(
+            "`qqmgr start {name}`, `qqmgr resume {name}` and `qqmgr wait {name} --for ssh`"
+        );
+        Err(Error::new(Kind::Usage, message).hint(hint))
+    }
+
     /// Checks that the ports are free for a VM that is stopped first if it runs, except those that
     /// it has.
     pub(crate) fn check_restart(&mut self) -> Result<(), Error> {

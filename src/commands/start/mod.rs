@@ -39,6 +39,9 @@ pub(crate) const ARGS: Operand = Operand::new("ARGS", Count::Words { required: f
 static TIMEOUT: Flag<Duration> =
     Flag::seconds("timeout", "Give up on QEMU after this long (default 60)");
 
+/// The state of a guest that QEMU keeps from running from the start (`-S`).
+const PRELAUNCH: &str = "prelaunch";
+
 pub(crate) struct Started {
     name: String,
     running: Running,
@@ -52,6 +55,9 @@ pub(super) fn run(target: &Target) -> Outcome {
     let mut start = Start::new(target, StartOptions::of(args))?;
     // A VM that is already running is left alone, and its configuration may have become wrong.
     if look::find_anywhere(&target.paths)?.is_none() {
+        if args.has(&spec::WAIT) {
+            start.check_wait()?;
+        }
         start.prepare(&|| None)?;
     }
     let lock = lock(&target.paths, &target.name, COMMAND.name, LOCK_WAIT, &target.log)?;
@@ -65,6 +71,15 @@ impl Started {
     /// Waits for the guest, if that was asked for.
     pub(crate) fn new(target: &Target, running: Running) -> Result<Self, Error> {
         let target = &target.with_remark("; Ctrl-C leaves the VM running");
+        if !running.ready.already_running {
+            if running.ready.run_state == PRELAUNCH {
+                let name = &target.name;
+                let way_on =
+                    format!("VM `{name}` is {PRELAUNCH}: `qqmgr resume {name}` lets it go on");
+                target.log.note(&way_on);
+            }
+            target.note_own_port();
+        }
         if let Some(wait) = target.args.value(&spec::WAIT) {
             reach::for_ssh(target, Deadline::after(wait))?;
         }

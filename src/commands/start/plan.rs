@@ -13,6 +13,7 @@ use crate::source::{Problem, Span};
 use crate::ssh;
 use crate::vm::argv::{self, Features};
 use crate::vm::instance::Machine;
+use crate::vm::options::arguments_of;
 use crate::vm::{Instance, launch, port};
 use crate::words::Word;
 use std::ffi::OsString;
@@ -76,10 +77,10 @@ impl Plan {
         let choices = Choices { ssh_port, set: &options.set };
         let (mut argv, warnings) = own_words(target, vm, options, ssh_port)?;
         let own_words = argv.len();
-        argv.extend(injected(target, vm)?);
+        argv.extend(injected(target, vm, &argv)?);
         // With the user's own `-S`, somebody else lets the guest run.
-        let is_held = argv[..own_words].iter().any(|word| word == HELD || word == "--S");
-        argv.extend((options.held && !is_held).then(|| HELD.into()));
+        let is_held = options.held && !has_own_hold(&argv[..own_words]);
+        argv.extend(is_held.then(|| HELD.into()));
         let ssh_options = Resolver::new(config, vm, &choices).ssh_options()?;
         let reached_on_host = ssh::is_by_port(&ssh_options);
         let text = |port| ssh::config_text(&vm.name, &ssh_options, paths, port, config.dir());
@@ -95,6 +96,11 @@ impl Plan {
     /// Whether the caller, who asked for that, lets the guest run once QEMU answers.
     pub(crate) fn is_held(&self) -> bool {
         self.argv[self.own_words..].iter().any(|word| word == HELD)
+    }
+
+    /// Whether the VM's own words keep the guest from running until it is resumed.
+    pub(crate) fn holds_guest(&self) -> bool {
+        has_own_hold(self.own_argv())
     }
 
     /// The record of a start by this plan, before there is a process.
@@ -129,9 +135,17 @@ pub(crate) fn likely_port(config: &Config, vm: &Vm) -> Option<u16> {
     }
 }
 
-/// The words that qqmgr appends to the VM's own.
-pub(crate) fn injected(target: &Target, vm: &Vm) -> Result<Vec<OsString>, Error> {
-    argv::injected(&target.paths, features(vm))
+/// Whether these words, which begin with the program, have `-S`.
+fn has_own_hold(own: &[OsString]) -> bool {
+    let own: Vec<_> = own.iter().map(|word| word.to_string_lossy()).collect();
+    arguments_of(own.iter().map(|word| &**word)).iter().any(|argument| argument.name == "S")
+}
+
+/// The words that qqmgr appends to the VM's `own`, which begin with the program.
+pub(crate) fn injected(target: &Target, vm: &Vm, own: &[OsString]) -> Result<Vec<OsString>, Error> {
+    let own: Vec<_> = own.iter().map(|word| word.to_string_lossy()).collect();
+    let own = arguments_of(own.iter().map(|word| &**word));
+    argv::injected(&target.paths, features(vm), &own)
 }
 
 /// The features that the configuration gives this VM beyond what every VM has.
