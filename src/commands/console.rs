@@ -93,7 +93,7 @@ fn check(args: &Args) -> Result<(), Error> {
 
 pub(super) fn run(target: &Target) -> Outcome {
     let (args, typed) = (target.args, io::stdin().is_terminal());
-    look::running(&target.name, &target.paths)?;
+    look::running(&target.paths)?;
     if !console::is_there(&target.paths) {
         return Err(without(target));
     }

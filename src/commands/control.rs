@@ -71,7 +71,7 @@ pub(super) fn powerdown(target: &Target) -> Outcome {
 }
 
 fn control(target: &Target, command: &str, what: Option<&str>) -> Outcome {
-    let mut session = Session::open(&target.name, &target.paths, &target.log)?;
+    let mut session = Session::open(&target.paths, &target.log)?;
     session.execute(command, None)?;
     report(&target.name, &mut session, what)
 }
@@ -79,7 +79,7 @@ fn control(target: &Target, command: &str, what: Option<&str>) -> Outcome {
 /// Resumes a guest. The command depends on its state: `cont` does nothing for a guest that has
 /// suspended itself, and is refused for one that has shut down.
 pub(super) fn resume(target: &Target) -> Outcome {
-    let mut session = Session::open(&target.name, &target.paths, &target.log)?;
+    let mut session = Session::open(&target.paths, &target.log)?;
     let suspended = session.run_state()? == "suspended";
     let command = if suspended { "system_wakeup" } else { "cont" };
     session.execute(command, None).map_err(|error| match error.kind {
@@ -93,11 +93,11 @@ pub(super) fn resume(target: &Target) -> Outcome {
 /// Resets the machine. QEMU does it after it has answered. With `-no-reboot` it ends instead, or is
 /// shut down.
 pub(super) fn reset(target: &Target) -> Outcome {
-    let mut session = Session::open(&target.name, &target.paths, &target.log)?;
+    let mut session = Session::open(&target.paths, &target.log)?;
     session.execute("system_reset", None)?;
     session.await_event(&["RESET", "SHUTDOWN"], RESET_WAIT)?;
     // The guest has forgotten its connections, so the shared one is dead.
-    end_shared_connection(&target.name, &target.paths, &target.log)?;
+    end_shared_connection(&target.paths, &target.log)?;
     report(&target.name, &mut session, Some("reset"))
 }
 

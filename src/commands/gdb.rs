@@ -44,13 +44,13 @@ pub(super) fn run(target: &Target) -> Outcome {
 }
 
 fn guest(gdb: Gdb, target: &Target) -> Result<Gdb, Error> {
-    let Target { name, paths, log, .. } = target;
-    let mut session = Session::open(name, paths, log)?;
+    let Target { paths, log, .. } = target;
+    let mut session = Session::open(paths, log)?;
     Ok(gdb.of_guest(&gdb::listener(&mut session, paths)?))
 }
 
 fn qemu(gdb: Gdb, target: &Target) -> Result<Gdb, Error> {
-    let Target { config, name, paths, log, .. } = target;
+    let Target { config, paths, log, .. } = target;
     if let Some(process) = look::find(paths)?.filter(|process| !process.exiting) {
         return Ok(gdb.attached_to(process.pid));
     }
@@ -58,7 +58,7 @@ fn qemu(gdb: Gdb, target: &Target) -> Result<Gdb, Error> {
     let bin = gdb::binary(&start.plan()?.argv[0])?;
     start.prepare(&|| None)?;
     let boots = start.vm.boots;
-    let lock = lock(paths, name, COMMAND.name, LOCK_WAIT, log)?;
+    let lock = lock(paths, COMMAND.name, LOCK_WAIT, log)?;
     match start.for_debugger(lock)? {
         Debuggee::Process(process) => Ok(gdb.attached_to(process.pid)),
         Debuggee::Argv(argv) => Ok(gdb.with_qemu(&bin, &argv[1..], config.dir(), paths, boots)),

@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args, answers: &mut Answers) {
         if args.operands.len() == 1 {
             return serve(target, answers);
         }
-        let mut session = Session::open(&target.name, &target.paths, &target.log)?;
+        let mut session = Session::open(&target.paths, &target.log)?;
         answers.tell(execute(target, &mut session, &words(args)?));
         Ok(())
     });
@@ -59,7 +59,7 @@ pub(super) fn run(args: &Args, answers: &mut Answers) {
 
 /// Runs each line of standard input.
 fn serve(target: &Target, answers: &mut Answers) -> Result<(), Error> {
-    let process = look::running(&target.name, &target.paths)?;
+    let process = look::running(&target.paths)?;
     let input = Input::new("(qemu) ");
     while let Some(line) = input.next(&process)? {
         let command = String::from_utf8(line).map_err(|_| not_text())?;
@@ -68,8 +68,8 @@ fn serve(target: &Target, answers: &mut Answers) -> Result<(), Error> {
         }
         // The session stays open only while the command runs: other commands of qqmgr need the
         // socket.
-        let Target { name, paths, log, .. } = target;
-        let mut session = Session::open_with(&process, name, paths, log)?;
+        let Target { paths, log, .. } = target;
+        let mut session = Session::open_with(&process, paths, log)?;
         match execute(target, &mut session, &command) {
             // QEMU is gone or hangs, so every following line would fail as well.
             Err(error) if error.kind != Kind::Failed => return Err(error),

@@ -20,7 +20,7 @@ pub(super) fn guest(target: &Target, login: bool) -> Result<Guest, Error> {
     let deadline = target.args.value(&spec::WAIT).map(Deadline::after);
     let process = deadline.map(|deadline| for_ssh(target, deadline)).transpose()?;
     target.check_guest_runs()?;
-    let guest = Guest::of(&target.name, target.config, &target.paths, &target.log)?;
+    let guest = Guest::of(target.config, &target.paths, &target.log)?;
     if let (Some(process), Some(deadline), true) = (process, deadline, login) {
         for_login(target, &guest, &process, deadline)?;
     }
@@ -32,7 +32,7 @@ pub(super) fn watch<'a>(
     process: &'a Process,
     deadline: Option<Deadline>,
 ) -> Watch<'a> {
-    Watch { name: &target.name, paths: &target.paths, process, deadline, log: &target.log }
+    Watch { paths: &target.paths, process, deadline, log: &target.log }
 }
 
 pub(super) fn hint_that_it_runs(target: &Target, error: Error) -> Error {
@@ -44,7 +44,7 @@ pub(super) fn hint_that_it_runs(target: &Target, error: Error) -> Error {
 
 /// Waits for the ssh server of a VM that runs.
 pub(super) fn for_ssh(target: &Target, deadline: Deadline) -> Result<Process, Error> {
-    let process = look::running(&target.name, &target.paths)?;
+    let process = look::running(&target.paths)?;
     ssh_by(target, &process, deadline).map_err(|error| hint_that_it_runs(target, error))?;
     Ok(process)
 }
@@ -65,7 +65,7 @@ pub(super) fn ssh_of(target: &Target, watch: &Watch) -> Result<(), Error> {
     let instance = Instance::read(paths)?;
     let choices = ssh::choices(instance.as_ref());
     let by_ssh = || {
-        let guest = Guest::of(name, config, paths, log)?;
+        let guest = Guest::of(config, paths, log)?;
         watch.ssh_by(|seconds| guest.question(seconds))
     };
     let Some(vm) = config.find_vm(name) else { return by_ssh() };

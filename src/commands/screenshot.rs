@@ -51,7 +51,7 @@ pub(super) fn run(target: &Target) -> Outcome {
     let args = target.args;
     let file = args.operands.get(1).map(Path::new);
     let to_stdout = is_to_stdout(args);
-    let mut session = Session::open(&target.name, &target.paths, &target.log)?;
+    let mut session = Session::open(&target.paths, &target.log)?;
     let device = args.value(&DEVICE);
     let display = Display { device: device.as_deref(), head: args.value(&HEAD) };
     let (png, (width, height)) = picture(screen::capture(&mut session, &target.paths, display)?)?;

@@ -65,8 +65,8 @@ const KEYS_OF_CHORD_MAX: usize = 8;
 pub(super) fn run(target: &Target) -> Outcome {
     let args = target.args;
     let chords = chords(args)?;
-    let process = look::running(&target.name, &target.paths)?;
-    let open = || Session::open_with(&process, &target.name, &target.paths, &target.log);
+    let process = look::running(&target.paths)?;
+    let open = || Session::open_with(&process, &target.paths, &target.log);
     let hold = args.value(&HOLD).unwrap_or(HOLD_DEFAULT);
     check(&mut open()?, &target.name, &chords)?;
     for (number, portion) in chords.chunks(PORTION).enumerate() {

@@ -101,9 +101,9 @@ pub(super) fn run(args: &Args) -> Outcome {
 /// Saves, loads or deletes a snapshot under the VM's lock, so that nothing starts or stops the VM
 /// meanwhile.
 fn change(target: &Target, act: Act, tag: Option<Tag>) -> Outcome {
-    let Target { name, paths, log, .. } = target;
+    let Target { paths, log, .. } = target;
     let had_dir = paths.dir.exists();
-    let lock = lock(paths, name, COMMAND.name, LOCK_WAIT, log)?;
+    let lock = lock(paths, COMMAND.name, LOCK_WAIT, log)?;
     let opened = open(target, Some((&lock, act)));
     let outcome = opened.and_then(|(machine, disks)| {
         let tag = tag.unwrap_or_else(|| disks.free_tag());
@@ -124,7 +124,7 @@ fn open<'a>(
     let Target { config, name, paths, log, .. } = target;
     let dir = config.dir();
     if look::find_anywhere(paths)?.is_some() {
-        let session = Session::open(name, paths, log)?;
+        let session = Session::open(paths, log)?;
         let mut running = Running { vm: name, session, log, paths, dir };
         if change.is_some() {
             running.settle()?;
@@ -167,7 +167,7 @@ fn perform(target: &Target, machine: Machine, disks: &Disks, act: Act, tag: &Tag
             running.run(act, &parts, tag)?;
             if act == Act::Load {
                 // The guest has forgotten its connections, so the shared one is dead.
-                end_shared_connection(name, paths, log)?;
+                end_shared_connection(paths, log)?;
             }
             running.session.run_state()?
         }

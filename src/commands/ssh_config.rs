@@ -59,7 +59,7 @@ impl Entry {
         let config = port.map(|port| {
             let choices = Choices { ssh_port: Some(port), ..choices };
             let options = Resolver::new(config, vm, &choices).ssh_options()?;
-            ssh::config_text(name, &options, paths, port, config.dir())
+            ssh::config_text(&options, paths, port, config.dir())
         });
         Ok(Self { name: name.clone(), port, config: config.transpose()?, without_ssh })
     }

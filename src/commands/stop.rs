@@ -108,7 +108,7 @@ pub(super) fn stop(
     let lock = if force.at_once {
         lock_by_force(target, command, force, &mut stopped)?
     } else {
-        Some(lock(paths, name, command.name, LOCK_WAIT, log)?)
+        Some(lock(paths, command.name, LOCK_WAIT, log)?)
     };
     if lock.is_none() {
         stopped.took = begin.elapsed();
@@ -134,7 +134,7 @@ pub(super) fn stop(
 
 /// Takes the VM's lock, for a `restart` of a VM that was stopped without it.
 pub(super) fn lock_for(target: &Target, command: &Command) -> Result<Lock, Error> {
-    lock(&target.paths, &target.name, command.name, LOCK_WAIT, &target.log)
+    lock(&target.paths, command.name, LOCK_WAIT, &target.log)
 }
 
 /// Takes the lock of a VM that must end now, even if another command holds it. If several commands
@@ -146,8 +146,8 @@ fn lock_by_force(
     force: Force,
     stopped: &mut Stopped,
 ) -> Result<Option<Lock>, Error> {
-    let Target { name, paths, log, .. } = target;
-    let lock_for = |wait| lock(paths, name, command.name, wait, log);
+    let Target { paths, log, .. } = target;
+    let lock_for = |wait| lock(paths, command.name, wait, log);
     let deadline = Instant::now() + LOCK_WAIT;
     loop {
         let holder = lock::holder(&paths.lock);
@@ -211,7 +211,7 @@ pub(super) fn stop_unused(
     let (mut stopped, begin) = (Stopped::nothing(name.clone()), Instant::now());
     let (by_run, was_killed) = (unused != Unused::Asked, unused == Unused::RunKilled);
     let lock_wait = if was_killed { GUARD_LOCK_WAIT } else { LOCK_WAIT };
-    let lock = lock_if_there(paths, name, command.name, lock_wait, log)?;
+    let lock = lock_if_there(paths, command.name, lock_wait, log)?;
     // If the record is gone, the VM is the one that the `run` started.
     let on_demand = Instance::read(paths)?.map_or(by_run, |instance| instance.on_demand);
     if !on_demand || lock.as_ref().is_some_and(|lock| !Use::is_over(paths, lock)) {
@@ -241,8 +241,8 @@ impl Stopped {
     /// Removes the files that only a running VM has. If that fails, the error says first that the
     /// VM is stopped.
     fn clean(&self, target: &Target) -> Result<(), Error> {
-        let Target { name, paths, log, .. } = target;
-        let ended = forget_guest(name, paths, log);
+        let Target { paths, log, .. } = target;
+        let ended = forget_guest(paths, log);
         let cleaned = clean::all(paths, log);
         ended.and(cleaned).map_err(|error| {
             if self.was_running() { error.after(self.text().trim_end()) } else { error }

@@ -133,13 +133,13 @@ fn find(
     waited_for: &WaitFor,
     deadline: Option<Deadline>,
 ) -> Result<Option<Process>, Error> {
-    let Target { name, paths, log, .. } = target;
+    let Target { paths, log, .. } = target;
     match (look::find_anywhere(paths)?, waited_for) {
-        (Some(process), _) if process.lost => Err(process.is_lost(name, paths)),
+        (Some(process), _) if process.lost => Err(process.is_lost(paths)),
         (Some(process), _) => Ok(Some(process)),
         (None, WaitFor::Stopped) => Ok(None),
-        (None, WaitFor::Running) => watch::started(name, paths, deadline, log).map(Some),
-        (None, _) => look::running(name, paths).map(Some),
+        (None, WaitFor::Running) => watch::started(paths, deadline, log).map(Some),
+        (None, _) => look::running(paths).map(Some),
     }
 }
 

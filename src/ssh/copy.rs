@@ -229,7 +229,7 @@ fn run_scp(guest: &Guest, mut scp: Invocation, shown: bool) -> Result<Output, Er
 }
 
 fn remote(guest: &Guest, path: &OsStr) -> OsString {
-    let mut spec = OsString::from(&guest.name);
+    let mut spec = OsString::from(&guest.paths.name);
     spec.push(":");
     spec.push(path);
     spec

@@ -84,7 +84,7 @@ pub(crate) fn await_login(
             return Err(error);
         }
         if deadline.is_over() {
-            let (name, seconds) = (&guest.name, deadline.seconds());
+            let (name, seconds) = (&guest.paths.name, deadline.seconds());
             let said = output.said();
             let message = format!("waited {seconds} s for a login on VM `{name}`: {said}");
             return Err(Error::new(Kind::TimedOut, message));
@@ -98,7 +98,7 @@ fn refused(guest: &Guest, output: &Output) -> Error {
     let user = user.first().map_or("this user".into(), |user| format!("`{user}`"));
     let message = format!(
         "the guest of VM `{}` refuses the login as {user} with {}: {}",
-        guest.name,
+        guest.paths.name,
         shown(&keys),
         output.said(),
     );
@@ -128,7 +128,7 @@ fn shown(keys: &[String]) -> String {
 /// The values that ssh itself uses for this guest; `keyword` is in lower case.
 fn setting(guest: &Guest, keyword: &str) -> Vec<String> {
     let mut ssh = guest.command(&programs::SSH);
-    ssh.args(["-G", &guest.name]).stdin(Stdio::null());
+    ssh.args(["-G", &guest.paths.name]).stdin(Stdio::null());
     let output = capture(ssh, &Limits::default(), &guest.log);
     let text = output.map(|output| output.stdout).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).into_owned();

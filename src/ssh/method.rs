@@ -41,7 +41,7 @@ impl Method {
     /// uses the same one, and an sftp server that is there succeeds at the end of its input. The
     /// answers on standard output are the path of tar, and nothing.
     fn find_out(guest: &Guest) -> Result<Self, Error> {
-        let name = &guest.name;
+        let name = &guest.paths.name;
         let tar = ask(guest, guest.script(OsStr::new("command -v tar")))?;
         if tar.status.code() == Some(FAILURE_CODE.into()) {
             let message = format!("cannot reach the guest of VM `{name}`: {}", tar.said());
@@ -72,7 +72,7 @@ fn greeting(guest: &Guest, said: &[u8]) -> Option<Error> {
     let said: String = said.chars().take(GREETING_CHARS_MAX).collect();
     let message = format!(
         "the shell of the guest of VM `{}` prints `{said}` before every command, which breaks copies",
-        guest.name
+        guest.paths.name
     );
     Some(Error::failed(message).hint(
         "its startup file there (`~/.bashrc`, say) must print nothing unless `$-` has an `i`",

@@ -67,7 +67,6 @@ const TERMINAL_OPTIONS: &[&str] = &["RemoteCommand=none", "RequestTTY=yes", "Con
 
 /// The guest of a running VM, whose `ssh.conf` has been written.
 pub(crate) struct Guest {
-    name: String,
     pub(crate) paths: Paths,
     pub(crate) log: Log,
     /// The limits of every program that is run for the guest, except those that replace this
@@ -80,31 +79,25 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// Finds the guest of the VM `name`; fails when the VM is not running. The port and the
+    /// Finds the guest of the VM; fails when the VM is not running. The port and the
     /// variables are those that the VM was started with; the options are the current ones. If the
     /// VM is not configured any more, the options are those of its start.
-    pub(crate) fn of(name: &str, config: &Config, paths: &Paths, log: &Log) -> Result<Self, Error> {
+    pub(crate) fn of(config: &Config, paths: &Paths, log: &Log) -> Result<Self, Error> {
         let look = Look::everywhere(paths)?;
-        look.running(name, paths)?;
+        look.running(paths)?;
         check_client()?;
-        if let Some(vm) = config.find_vm(name) {
+        if let Some(vm) = config.find_vm(&paths.name) {
             let choices = choices(look.record.as_ref());
-            let port = Resolver::new(config, vm, &choices).ssh_port()?;
-            let text = config_text(
-                name,
-                &Resolver::new(config, vm, &choices).ssh_options()?,
-                paths,
-                port,
-                config.dir(),
-            )?;
-            write_config(name, &text, paths, config.dir(), log)?;
+            let resolver = Resolver::new(config, vm, &choices);
+            let (port, options) = (resolver.ssh_port()?, resolver.ssh_options()?);
+            let text = config_text(&options, paths, port, config.dir())?;
+            write_config(&text, paths, config.dir(), log)?;
         }
         // Without a short path to the directory, the names of sockets may be too long.
         let short_dir = || paths.make_short_way().and_then(|()| paths.plain_dir()).ok();
         let shares = config::may_share(&config_file(paths));
         let shared = shares.then(short_dir).flatten().filter(|dir| Paths::has_room(dir));
         Ok(Self {
-            name: name.to_string(),
             paths: paths.clone(),
             log: log.clone(),
             limits: Limits::default(),
@@ -140,7 +133,7 @@ impl Guest {
 
     /// A command that runs a script of this program on the guest.
     fn script(&self, script: &OsStr) -> Invocation {
-        self.own_ssh(&[OsStr::new(&self.name), script])
+        self.own_ssh(&[OsStr::new(&self.paths.name), script])
     }
 
     /// `ssh` over a connection of its own, which ends with it: the master of a shared connection
@@ -177,7 +170,7 @@ impl Guest {
     fn ssh_with(&self, options: impl Iterator<Item = OsString>, words: &[OsString]) -> Invocation {
         let mut command = programs::SSH.command();
         command.arg("-F").arg(&self.paths.ssh_config);
-        command.args(options).arg(&self.name).args(words);
+        command.args(options).arg(&self.paths.name).args(words);
         command
     }
 
@@ -189,7 +182,7 @@ impl Guest {
         let timeout = format!("ConnectTimeout={seconds}");
         let options = [QUESTION, &[timeout.as_str()]].concat();
         command.arg("-v").args(options.iter().flat_map(|option| ["-o", option]));
-        command.args([&self.name, "exit"]);
+        command.args([&self.paths.name, "exit"]);
         command
     }
 }
@@ -254,7 +247,6 @@ pub(crate) fn is_by_port(options: &[SshSetting]) -> bool {
 /// The content of the VM's `ssh.conf`, for a guest that is reached on `port`; relative names of
 /// files in it start from `dir`.
 pub(crate) fn config_text(
-    name: &str,
     options: &[SshSetting],
     paths: &Paths,
     port: u16,
@@ -272,21 +264,15 @@ pub(crate) fn config_text(
         plain.join(paths.known_hosts.file_name().unwrap_or_default())
     };
     let places = Places { control: plain, known_hosts, project, written: dir.to_path_buf() };
-    Ok(config::render(name, port, options, &places))
+    Ok(config::render(&paths.name, port, options, &places))
 }
 
 /// Writes the VM's `ssh.conf`, and makes the links that it goes through. A connection that was
 /// begun with another content is out of date, and is ended.
-pub(crate) fn write_config(
-    name: &str,
-    text: &str,
-    paths: &Paths,
-    dir: &Path,
-    log: &Log,
-) -> Result<(), Error> {
+pub(crate) fn write_config(text: &str, paths: &Paths, dir: &Path, log: &Log) -> Result<(), Error> {
     let old = config_file(paths);
     if !old.is_empty() && old != text {
-        end_shared_connection(name, paths, log)?;
+        end_shared_connection(paths, log)?;
     }
     files::write_private(&paths.ssh_config, text)?;
     if !config::is_spellable(dir) {

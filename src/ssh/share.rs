@@ -63,7 +63,7 @@ impl Guest {
     /// Makes sure that there is a shared connection with room for a call of this process, if this
     /// guest's connections are shared. Without a shared connection, each call makes its own.
     pub(crate) fn begin_sharing(&self) -> Result<(), Error> {
-        self.share()?.map_err(|said| unreachable(&self.name, &self.paths, &said))
+        self.share()?.map_err(|said| unreachable(&self.paths.name, &self.paths, &said))
     }
 
     /// Finds or begins the shared connection. The inner error is what ssh said when it did not
@@ -102,7 +102,7 @@ impl Guest {
         let mut ssh = programs::SSH.command();
         ssh.arg("-F").arg(&self.paths.ssh_config).args(["-o", "ControlMaster=yes", "-o"]);
         ssh.arg(control_path(dir, number)).args(["-o", &format!("ControlPersist={PERSIST}")]);
-        ssh.args(super::options(super::OWN_OPTIONS)).args(["-f", "-N", &self.name]);
+        ssh.args(super::options(super::OWN_OPTIONS)).args(["-f", "-N", &self.paths.name]);
         let path = self.paths.dir.join("ssh.said");
         let said = temporary::nameless(&path);
         let mut said = said.map_err(|error| Error::io("create", &path, &error))?;
@@ -147,10 +147,10 @@ fn unreachable(name: &str, paths: &Paths, said: &str) -> Error {
 
 /// Ends the shared connections of a VM, including the one at the user's own `ControlPath`. They
 /// would end by themselves some time after QEMU; so nothing that ssh says here matters.
-pub(crate) fn end_shared_connection(name: &str, paths: &Paths, log: &Log) -> Result<(), Error> {
+pub(crate) fn end_shared_connection(paths: &Paths, log: &Log) -> Result<(), Error> {
     let exit = |ssh_option: &str, value: &Path, also: &[&Path]| {
         let mut ssh = programs::SSH.command();
-        ssh.arg(ssh_option).arg(value).args(also).args(["-O", "exit", name]);
+        ssh.arg(ssh_option).arg(value).args(also).args(["-O", "exit", &paths.name]);
         briefly(ssh, EXIT_WAIT, log);
     };
     if has_own_control_path(paths) {
@@ -170,8 +170,8 @@ pub(crate) fn end_shared_connection(name: &str, paths: &Paths, log: &Log) -> Res
 /// Ends the shared connections of a guest that has ended, and forgets its host keys if they ended
 /// with it: a guest that forgets what it writes (`-snapshot`) may have made its host keys during
 /// this start, and makes others at the next one.
-pub(crate) fn forget_guest(name: &str, paths: &Paths, log: &Log) -> Result<(), Error> {
-    end_shared_connection(name, paths, log)?;
+pub(crate) fn forget_guest(paths: &Paths, log: &Log) -> Result<(), Error> {
+    end_shared_connection(paths, log)?;
     let Some(instance) = Instance::read(paths)? else { return Ok(()) };
     let words = instance.own_argv().iter().map(String::as_str);
     let learned_at = paths.known_hosts.metadata().map_or(0, |metadata| metadata.mtime());

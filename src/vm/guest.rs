@@ -60,7 +60,7 @@ impl<'a> Guest<'a> {
 
     /// Asks QEMU whether the guest runs, and says once why it does not.
     fn ask(&mut self) {
-        let (state, name) = (self.watch.state(), self.watch.name);
+        let (state, name) = (self.watch.state(), &self.watch.paths.name);
         let way_on = state.way_on(name);
         self.ask_at = way_on.as_ref().map(|_| Instant::now() + ASK_INTERVAL);
         // If the guest has ended, the wait ends with an error anyway.

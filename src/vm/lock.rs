@@ -50,17 +50,11 @@ impl Drop for Lock {
     }
 }
 
-/// Takes the lock of the VM `name` for `command`, in the VM's directory, which is made if it is
-/// missing. Names the holder if there is one, and waits for at most `wait`.
-pub(crate) fn lock(
-    paths: &Paths,
-    name: &str,
-    command: &str,
-    wait: Duration,
-    log: &Log,
-) -> Result<Lock, Error> {
+/// Takes the lock of the VM for `command`, in the VM's directory, which is made if it is missing.
+/// Names the holder if there is one, and waits for at most `wait`.
+pub(crate) fn lock(paths: &Paths, command: &str, wait: Duration, log: &Log) -> Result<Lock, Error> {
     let make_dir = || files::private_dir(&paths.dir);
-    let mut waiting = waiting(paths, name, wait, log);
+    let mut waiting = waiting(paths, wait, log);
     let file = FileLock::take(&paths.lock, Mode::Exclusive, &make_dir, &mut waiting)?;
     Ok(Lock::new(file, command, log))
 }
@@ -69,20 +63,20 @@ pub(crate) fn lock(
 /// directory is gone, which another command may be removing.
 pub(crate) fn lock_if_there(
     paths: &Paths,
-    name: &str,
     command: &str,
     wait: Duration,
     log: &Log,
 ) -> Result<Option<Lock>, Error> {
-    let mut waiting = waiting(paths, name, wait, log);
+    let mut waiting = waiting(paths, wait, log);
     let file = FileLock::take_existing(&paths.lock, Mode::Exclusive, &mut waiting)?;
     Ok(file.map(|file| Lock::new(file, command, log)))
 }
 
 /// Names the holder after a moment, and ends the wait after `wait`.
-fn waiting(paths: &Paths, name: &str, wait: Duration, log: &Log) -> impl FnMut() -> Option<Error> {
+fn waiting(paths: &Paths, wait: Duration, log: &Log) -> impl FnMut() -> Option<Error> {
     let (begin, mut has_noted) = (Instant::now(), false);
     move || {
+        let name = &paths.name;
         if !has_noted && begin.elapsed() >= PATIENCE.min(wait) {
             has_noted = true;
             log.note(&format!("waiting for {} of VM `{name}` to finish", holder(&paths.lock)));

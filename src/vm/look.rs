@@ -88,10 +88,11 @@ impl Look {
         }
     }
 
-    /// The process of the VM `name`, which must be running and in reach.
-    pub(crate) fn running(&self, name: &str, paths: &Paths) -> Result<&Process, Error> {
+    /// The process of the VM, which must be running and in reach.
+    pub(crate) fn running(&self, paths: &Paths) -> Result<&Process, Error> {
+        let name = &paths.name;
         match self.process()? {
-            Some(process) if process.lost => Err(process.is_lost(name, paths)),
+            Some(process) if process.lost => Err(process.is_lost(paths)),
             Some(process) => Ok(process),
             None => Err(Error::new(Kind::NotRunning, format!("VM `{name}` is not running"))
                 .hint(format!("`qqmgr start {name}` starts it"))),
@@ -129,9 +130,9 @@ pub(crate) fn traced<P: Borrow<Process>>(found: Option<P>, log: &Log) -> Option<
     found
 }
 
-/// The process of the VM `name`, which must be running and in reach.
-pub(crate) fn running(name: &str, paths: &Paths) -> Result<Process, Error> {
-    Look::everywhere(paths)?.running(name, paths).cloned()
+/// The process of the VM, which must be running and in reach.
+pub(crate) fn running(paths: &Paths) -> Result<Process, Error> {
+    Look::everywhere(paths)?.running(paths).cloned()
 }
 
 /// Finds a QEMU whose `start` was just killed, even before it has its pid file or its command line,

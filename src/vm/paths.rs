@@ -16,6 +16,8 @@ const SOCKET_NAME_BYTES_MAX: usize = 46 + 17;
 /// The files of one VM. All are in its directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
+    /// The name of the VM: its directory's name without `vm.`.
+    pub(crate) name: String,
     pub(crate) dir: PathBuf,
     pub(crate) pid: PathBuf,
     pub(crate) monitor: PathBuf,
@@ -53,15 +55,11 @@ pub(crate) struct Paths {
 }
 
 impl Paths {
-    /// The name of the VM: its directory's name without `vm.`.
-    pub(crate) fn vm_name(&self) -> String {
-        let name = self.dir.file_name().unwrap_or_default().to_string_lossy();
-        name.strip_prefix("vm.").unwrap_or(&name).to_string()
-    }
-
     pub(crate) fn new(dir: PathBuf) -> Self {
         let file = |name| dir.join(name);
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
         Self {
+            name: name.strip_prefix("vm.").unwrap_or(&name).to_string(),
             pid: file("pid"),
             monitor: file("monitor.socket"),
             serial: file("serial"),

@@ -97,8 +97,8 @@ impl Process {
     }
 
     /// The error for a VM that qqmgr can no longer talk to.
-    pub(crate) fn is_lost(&self, name: &str, paths: &Paths) -> Error {
-        let (pid, dir) = (self.pid, paths.dir.display());
+    pub(crate) fn is_lost(&self, paths: &Paths) -> Error {
+        let (pid, name, dir) = (self.pid, &paths.name, paths.dir.display());
         let message =
             format!("VM `{name}` runs (pid {pid}), but its files in `{dir}` were removed");
         Error::failed(message).hint(format!("`qqmgr stop {name}` ends it, by SIGTERM"))

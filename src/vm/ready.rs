@@ -59,12 +59,12 @@ pub(crate) fn wait_for_running(
         }
         Err(NotReady::Wrong(why)) => {
             let message = format!("cannot manage the QEMU that runs (pid {pid}): {why}");
-            Err(Error::failed(message).hint(format!("`qqmgr stop {}` ends it", paths.vm_name())))
+            Err(Error::failed(message).hint(format!("`qqmgr stop {}` ends it", paths.name)))
         }
         Err(NotReady::TimedOut) => {
             let seconds = deadline.limit.as_secs_f64();
             let message = format!("QEMU runs (pid {pid}), and was not ready within {seconds} s");
-            let hint = format!("`qqmgr stop {}` ends it", paths.vm_name());
+            let hint = format!("`qqmgr stop {}` ends it", paths.name);
             Err(Error::new(Kind::TimedOut, message).hint(hint))
         }
     }

@@ -4,7 +4,7 @@
 use super::process::Process;
 use super::qmp::{self, Qmp};
 use super::schema::Schema;
-use super::{Instance, Look, Paths, wait};
+use super::{Look, Paths, wait};
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::linux;
@@ -19,58 +19,41 @@ const ANSWER_WAIT: Duration = Duration::from_millis(1900);
 const PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Session {
+    /// The VM.
     name: String,
     pub(crate) process: Process,
     qmp: Qmp,
 }
 
 impl Session {
-    /// Opens a session with the VM `name`: an error of [`Kind::NotRunning`] when it is not running,
-    /// and of [`Kind::TimedOut`] when QEMU does not serve us within two seconds.
-    pub(crate) fn open(name: &str, paths: &Paths, log: &Log) -> Result<Self, Error> {
-        Self::open_at(&Look::everywhere(paths)?, name, paths, log)
+    /// Opens a session with the VM: an error of [`Kind::NotRunning`] when it is not running, and of
+    /// [`Kind::TimedOut`] when QEMU does not serve us within two seconds.
+    pub(crate) fn open(paths: &Paths, log: &Log) -> Result<Self, Error> {
+        Self::open_at(&Look::everywhere(paths)?, paths, log)
     }
 
     /// Opens a session with the VM that was found by `look`.
-    pub(crate) fn open_at(
-        look: &Look,
-        name: &str,
-        paths: &Paths,
-        log: &Log,
-    ) -> Result<Self, Error> {
-        let process = look.running(name, paths)?.clone();
-        Self::connect(process, look.record.as_ref(), name, paths, log)
+    pub(crate) fn open_at(look: &Look, paths: &Paths, log: &Log) -> Result<Self, Error> {
+        Self::connect(look.running(paths)?, look, paths, log)
     }
 
     /// Opens a session with this process, but not with another one that was started since.
-    pub(crate) fn open_with(
-        process: &Process,
-        name: &str,
-        paths: &Paths,
-        log: &Log,
-    ) -> Result<Self, Error> {
+    pub(crate) fn open_with(process: &Process, paths: &Paths, log: &Log) -> Result<Self, Error> {
         let look = Look::by_files(paths)?;
         let found = look.process()?.filter(|found| found.pid == process.pid);
-        let process = found.ok_or_else(|| ended(name))?.clone();
-        Self::connect(process, look.record.as_ref(), name, paths, log)
+        Self::connect(found.ok_or_else(|| ended(&paths.name))?, &look, paths, log)
     }
 
-    fn connect(
-        process: Process,
-        record: Option<&Instance>,
-        name: &str,
-        paths: &Paths,
-        log: &Log,
-    ) -> Result<Self, Error> {
+    fn connect(process: &Process, look: &Look, paths: &Paths, log: &Log) -> Result<Self, Error> {
         let socket = paths.reachable(&paths.ctl)?;
         let deadline = Instant::now() + ANSWER_WAIT;
-        let is_starting = || record.is_some_and(|record| !record.has_answered(paths));
+        let is_starting = || look.record.as_ref().is_some_and(|record| !record.has_answered(paths));
         let qmp = match wait::poll(deadline, || (!is_starting()).then_some(())) {
             Some(()) => Qmp::open(&socket, deadline, log),
             None => Err(qmp::Error::Silent),
         };
-        let qmp = qmp.map_err(|error| told(&error, name, &process))?;
-        Ok(Self { name: name.to_string(), process, qmp })
+        let qmp = qmp.map_err(|error| told(&error, &paths.name, process))?;
+        Ok(Self { name: paths.name.clone(), process: process.clone(), qmp })
     }
 
     /// Runs a command that QEMU answers at once; `arguments` are an object.

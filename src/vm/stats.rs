@@ -66,17 +66,17 @@ pub(crate) struct Network {
     pub(crate) to_guest_bytes: u64,
 }
 
-/// Measures the VM `name`: an error of [`Kind::NotRunning`] when it is not running. A QEMU that
+/// Measures the VM: an error of [`Kind::NotRunning`] when it is not running. A QEMU that
 /// does not answer is not an error.
-pub(crate) fn look(name: &str, paths: &Paths, log: &Log) -> Result<Stats, Error> {
+pub(crate) fn look(paths: &Paths, log: &Log) -> Result<Stats, Error> {
     let look = Look::everywhere(paths)?;
-    let process = look.running(name, paths)?.clone();
+    let process = look.running(paths)?.clone();
     let (at, usage) = (Instant::now(), usage(process.pid));
     let glance = State::at_a_glance(paths, Some(&process), look.record.as_ref());
     if glance == State::Unresponsive {
         return Ok(Stats { at, process, usage, state: glance, machine: Machine::default() });
     }
-    let answered = Session::open_at(&look, name, paths, log).and_then(|mut session| {
+    let answered = Session::open_at(&look, paths, log).and_then(|mut session| {
         let answers = Answers { deadline: at + ANSWERS_WAIT, session: &mut session }.all();
         answers.map_err(|error| session.told(&error))
     });

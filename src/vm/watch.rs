@@ -26,12 +26,11 @@ pub(super) const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Waits until a VM that is not running is started, and returns its process.
 pub(crate) fn started(
-    name: &str,
     paths: &Paths,
     deadline: Option<Deadline>,
     log: &Log,
 ) -> Result<Process, Error> {
-    let what = format!("VM `{name}` to be started");
+    let what = format!("VM `{}` to be started", paths.name);
     let mut progress = Progress::new(&what, log);
     let found = wait::poll_long(deadline.map(|deadline| deadline.at), || {
         progress.show(String::new);
@@ -79,7 +78,6 @@ impl Drop for Progress<'_> {
 
 /// A VM, and the deadline of a wait for something that happens to it.
 pub(crate) struct Watch<'a> {
-    pub(crate) name: &'a str,
     pub(crate) paths: &'a Paths,
     pub(crate) process: &'a Process,
     pub(crate) deadline: Option<Deadline>,
@@ -162,7 +160,7 @@ impl Watch<'_> {
     /// Waits until the ssh server has answered. It is not asked while the guest does not run, since
     /// all those connections would reach the server at once when the guest continues.
     fn until_ssh(&self, mut has_answered: impl FnMut(&News) -> bool) -> Result<(), Error> {
-        let what = format!("the ssh server of VM `{}`", self.name);
+        let what = format!("the ssh server of VM `{}`", self.paths.name);
         let mut guest = Guest::new(self);
         self.until(&what, || {
             let news = guest.news();
@@ -173,14 +171,14 @@ impl Watch<'_> {
     /// Waits until the text is on the serial output, which is searched from the VM's start.
     pub(crate) fn serial(&self, text: &[u8]) -> Result<(), Error> {
         let shown = sanitized(&String::from_utf8_lossy(text));
-        let what = format!("`{shown}` on the serial output of VM `{}`", self.name);
+        let what = format!("`{shown}` on the serial output of VM `{}`", self.paths.name);
         let (mut search, mut output) = (Search::new(text), Output::open(&self.paths.serial)?);
         self.until(&what, || has_found(&mut search, &mut output))
     }
 
     /// Waits until QEMU runs the guest.
     pub(crate) fn running(&self) -> Result<(), Error> {
-        let what = format!("VM `{}` to run", self.name);
+        let what = format!("VM `{}` to run", self.paths.name);
         let (mut told, mut ask_at) = (None, Instant::now());
         self.until(&what, || {
             let tells = events::told(self.paths);
@@ -202,7 +200,7 @@ impl Watch<'_> {
 
     /// Waits until QEMU has ended, or its guest under `-no-shutdown`, and returns the reason.
     pub(crate) fn stopped(&self) -> Result<Ending, Error> {
-        let what = format!("VM `{}` to stop", self.name);
+        let what = format!("VM `{}` to stop", self.paths.name);
         // Opened before QEMU ends: another `start` may follow at once and has its own event log.
         let (mut story, mut told) = (EventLog::open(self.paths), 0);
         self.until_some(&what, || {
@@ -233,7 +231,7 @@ impl Watch<'_> {
     fn guest_ended(&self, message: &str) -> Error {
         let said = last_words::of_guest(self.paths);
         let error = Error::new(Kind::NotRunning, format!("{message}{said}"));
-        error.hint(start_again(self.name))
+        error.hint(start_again(&self.paths.name))
     }
 
     fn timed_out(&self, what: &str) -> Error {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// Prints the events of these names, or all, until the VM ends or the time is over.
 pub(super) fn print(target: &Target, names: &[String], limit: Option<Duration>) -> Outcome {
     let deadline = limit.map(|limit| Instant::now() + limit);
-    let process = look::running(&target.name, &target.paths)?;
+    let process = look::running(&target.paths)?;
     // Open this before the names are checked: events that happen meanwhile count.
     let mut log = Follow::open(&target.paths)?;
     check(target, names)?;
@@ -69,7 +69,7 @@ fn check(target: &Target, names: &[String]) -> Result<(), Error> {
     if names.is_empty() {
         return Ok(());
     }
-    let mut session = Session::open(&target.name, &target.paths, &target.log)?;
+    let mut session = Session::open(&target.paths, &target.log)?;
     let schema = session.query_schema()?;
     let known = Schema::new(&schema).events();
     let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) else {

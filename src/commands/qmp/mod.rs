@@ -95,7 +95,7 @@ fn text(word: &std::ffi::OsString) -> Result<String, Error> {
 
 fn once(target: &Target, limit: Duration, command: &str, words: &[String]) -> Outcome {
     let arguments = arguments::read(words).map_err(|message| usage_of(&COMMAND, message))?;
-    let mut session = Session::open(&target.name, &target.paths, &target.log)?;
+    let mut session = Session::open(&target.paths, &target.log)?;
     let answer = session.try_execute(limit, command, arguments.as_ref());
     answer
         .map(|value| Report::new(value.pretty(), value))

@@ -30,7 +30,7 @@ struct Unread {
 
 /// Serves until the end of the input or of the VM. After a command that fails, the next one is run.
 pub(super) fn serve(target: &Target, limit: Duration) -> Outcome {
-    let process = look::running(&target.name, &target.paths)?;
+    let process = look::running(&target.paths)?;
     let input = Input::new("(qmp) ");
     let mut exit_code = 0;
     while let Some(line) = input.next(&process)? {
@@ -39,8 +39,7 @@ pub(super) fn serve(target: &Target, limit: Duration) -> Outcome {
         }
         let (answer, id) = match read(&line) {
             Ok(request) => {
-                let mut session =
-                    Session::open_with(&process, &target.name, &target.paths, &target.log)?;
+                let mut session = Session::open_with(&process, &target.paths, &target.log)?;
                 let arguments = request.arguments.as_ref();
                 match session.try_execute(limit, &request.command, arguments) {
                     Err(qmp::Error::Refused { reason, .. }) => (Err(reason), request.id),

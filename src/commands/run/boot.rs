@@ -32,10 +32,10 @@ pub(super) fn work(
     process: &Process,
     is_held: bool,
 ) -> Result<Done, Error> {
-    let Target { args, name, paths, log, .. } = target;
+    let Target { args, paths, log, .. } = target;
     let mut stream = Stream::new(target)?;
     if is_held {
-        let session = Session::open_with(process, name, paths, log);
+        let session = Session::open_with(process, paths, log);
         let begun = session.and_then(|mut session| session.execute("cont", None));
         // A guest may end QEMU before QEMU has answered.
         begun.map(|_| ()).or_else(|error| if process.is_alive() { Err(error) } else { Ok(()) })?;

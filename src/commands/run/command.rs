@@ -58,7 +58,7 @@ fn do_work(target: &Target, limits: &Limits, process: &Process) -> Result<Done, 
 
     let lives = Some((paths.clone(), events::told(paths)));
     let limits = Limits { guest: lives, ..limits.clone() };
-    let guest = Guest::of(name, config, paths, log)?.within(limits);
+    let guest = Guest::of(config, paths, log)?.within(limits);
     reach::for_login(target, &guest, process, deadline)?;
     for (local, remote) in &args.all(&PUT) {
         let to = Copy::Put { from: vec![PathBuf::from(local)], to: remote.clone() };
@@ -116,11 +116,11 @@ fn done(exit_code: u8, output: Option<&Output>) -> Done {
 
 /// The reason why the job failed.
 fn cause(target: &Target, process: &Process, error: Error) -> Error {
-    let Target { name, paths, log, .. } = target;
+    let Target { paths, log, .. } = target;
     match (error.kind, process.is_alive()) {
         (Kind::Failed, false) => reach::ended(target, process),
         // The shared connection does not notice that the guest it belongs to is gone.
-        (Kind::NotRunning, true) => end_shared_connection(name, paths, log).err().unwrap_or(error),
+        (Kind::NotRunning, true) => end_shared_connection(paths, log).err().unwrap_or(error),
         _ => error,
     }
 }

@@ -57,12 +57,12 @@ impl<'a> Job<'a> {
         if look::find_anywhere(paths)?.is_none() {
             start.prepare(&|| self.limits.exceeded())?;
         }
-        let lock = lock(paths, name, COMMAND.name, self.limits.left(LOCK_WAIT), log)?;
+        let lock = lock(paths, COMMAND.name, self.limits.left(LOCK_WAIT), log)?;
         let found = look::traced(look::find_anywhere(paths)?, log);
         if let Some(process) = found.filter(|process| !process.exiting) {
             if process.lost {
                 // The process does not belong to this `run`, which must not stop it at its end.
-                return Err(process.is_lost(name, paths));
+                return Err(process.is_lost(paths));
             }
             self.check_can_share()?;
         }

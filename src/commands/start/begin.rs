@@ -139,14 +139,13 @@ impl<'a> Start<'a> {
                 Err(error) => break error,
             };
             let ssh_port = plan.ssh_port;
-            let spawned = Boot::new(paths).and_then(|boot| {
-                let qemu = daemon::spawn(&plan.argv, dir, &boot.log, log);
-                let failed = |error: Error| boot.not_run(error.hint(BIN_HINT));
-                Ok((qemu.map_err(failed)?, boot))
-            });
-            let (qemu, boot) = match spawned {
-                Ok(spawned) => spawned,
+            let boot = match Boot::new(paths) {
+                Ok(boot) => boot,
                 Err(error) => break error,
+            };
+            let qemu = match daemon::spawn(&plan.argv, dir, &boot.log, log) {
+                Ok(qemu) => qemu,
+                Err(error) => break boot.not_run(error.hint(BIN_HINT)),
             };
             record.clone().spawned(qemu.id(), paths, log);
             match launch.settle(boot, qemu, ssh_port) {
@@ -195,7 +194,7 @@ impl<'a> Start<'a> {
     /// holds the images until QEMU has opened them. Disks that do not match are refused.
     fn clear(&mut self, lock: &Lock) -> Result<(), Error> {
         let Target { config, name, paths, log, .. } = self.target;
-        ssh::forget_guest(name, paths, log)?;
+        ssh::forget_guest(paths, log)?;
         clean::for_start(paths, log)?;
         check_pid_file(paths)?;
         if Journal::read(paths)?.is_some() {
@@ -208,7 +207,7 @@ impl<'a> Start<'a> {
 
     /// Finds the port, and records what the VM is started with: from then on the port is taken.
     fn claim(&mut self, refused: &BTreeSet<u16>) -> Result<(&Plan, Instance), Error> {
-        let Target { config, name, paths, log, .. } = self.target;
+        let Target { config, paths, log, .. } = self.target;
         // Held while a port is chosen and until the record names its owner.
         let _choosing;
         let port = if self.vm.port == SshPort::Auto {
@@ -223,7 +222,7 @@ impl<'a> Start<'a> {
         let record = plan.record(config, &options)?;
         record.write(paths, log)?;
         match &plan.ssh_config {
-            Some(text) => ssh::write_config(name, text, paths, config.dir(), log)?,
+            Some(text) => ssh::write_config(text, paths, config.dir(), log)?,
             None => files::remove(&paths.ssh_config)?,
         }
         Ok((plan, record))
@@ -253,7 +252,7 @@ impl<'a> Start<'a> {
         let look = Look::everywhere(paths)?;
         let Some(process) = look::traced(look.process()?, log) else { return Ok(None) };
         if process.lost && !process.is_ending() {
-            return Err(process.is_lost(&self.vm.name, paths));
+            return Err(process.is_lost(paths));
         }
         if process.exiting {
             let pid = process.pid;

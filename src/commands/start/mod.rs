@@ -60,7 +60,7 @@ pub(super) fn run(target: &Target) -> Outcome {
         }
         start.prepare(&|| None)?;
     }
-    let lock = lock(&target.paths, &target.name, COMMAND.name, LOCK_WAIT, &target.log)?;
+    let lock = lock(&target.paths, COMMAND.name, LOCK_WAIT, &target.log)?;
     let (running, lock) = start.begin(lock, args.value(&TIMEOUT).unwrap_or(TIMEOUT_DEFAULT))?;
     drop(lock);
     let started = Started::new(target, running)?;

@@ -83,7 +83,7 @@ impl Plan {
         argv.extend(is_held.then(|| HELD.into()));
         let ssh_options = Resolver::new(config, vm, &choices).ssh_options()?;
         let reached_on_host = ssh::is_by_port(&ssh_options);
-        let text = |port| ssh::config_text(&vm.name, &ssh_options, paths, port, config.dir());
+        let text = |port| ssh::config_text(&ssh_options, paths, port, config.dir());
         let ssh_config = ssh_port.map(text).transpose()?;
         Ok(Self { argv, own_words, ssh_port, ssh_config, reached_on_host, warnings })
     }

@@ -23,7 +23,7 @@ impl Used {
     /// Measures since an earlier look, if there was one; otherwise since QEMU's start.
     pub(super) fn now(target: &Target, before: Option<&Stats>) -> Result<Self, Error> {
         let Target { name, paths, log, .. } = target;
-        let stats = stats::look(name, paths, log)?;
+        let stats = stats::look(paths, log)?;
         let uptime = uptime(&stats.process, Instance::read(paths)?.as_ref());
         let cpu_percent = cpu_percent(&stats, uptime, before);
         Ok(Self { name: name.clone(), uptime, cpu_percent, stats })
