@@ -25,6 +25,7 @@ mod lookup;
 mod out;
 mod pasted;
 mod png;
+mod progress;
 mod ps;
 mod reading;
 mod redraw;

@@ -10,11 +10,11 @@ use crate::config::resolve::Resolver;
 use crate::error::{Error, Kind};
 use crate::glob;
 use crate::linux;
+use crate::progress::Progress;
 use crate::report::Outcome;
 use crate::vm::Paths;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::time::Instant;
 
 /// How many VMs are worked on at the same time: enough that waiting costs nothing, few enough that
 /// a thousand QEMUs are not started in the same second. A wait watches all of them at once, so that
@@ -78,19 +78,15 @@ pub(super) fn each(
         return answers.tell(one(name));
     }
     let log = args.log().with_remark(remark);
-    let (begin, mut left) = (Instant::now(), names.len());
+    let (mut progress, mut left) = (Progress::new(&log), names.len());
     parallel::each(&names, at_once, one, |news| match news {
         Some((at, outcome)) => {
             log.end_progress();
             answers.tell_at(at, outcome);
             left -= 1;
         }
-        None => log.progress(|| {
-            let seconds = begin.elapsed().as_secs();
-            format!("waiting for {left} of {} VMs ({seconds} s)", names.len())
-        }),
+        None => progress.show(&format!("{left} of {} VMs", names.len()), String::new),
     });
-    log.end_progress();
 }
 
 /// Does `work` once, on all the VMs that `args` name. It gets only those that exist.

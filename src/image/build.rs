@@ -10,7 +10,7 @@ use super::context::{Context, check, qemu_img};
 use super::inspection::inspect;
 use super::keep::keep_base;
 use super::keys;
-use super::record::Record;
+use super::record::{BACKING, Record, SIZE};
 use super::seed::{self, Content};
 use crate::config::Config;
 use crate::config::choices::Choices;
@@ -115,7 +115,7 @@ fn grow(change: &Change, declared: &Declared) -> Result<(), Error> {
         command.arg(change.paths.file(DISK)).arg(size.to_string());
     })?;
     check(&output, &format!("cannot grow image `{}`", change.name))?;
-    Record { size: Some(size), ..record }.write(change.paths)
+    record.with(SIZE, size).write(change.paths)
 }
 
 /// The data for cloud-init, once the key pair is there that it names.
@@ -144,8 +144,8 @@ fn make(change: &Change, declared: &Declared) -> Result<(), Error> {
         check(&output, &format!("cannot make image `{}`", change.name))?;
         files::remove(&disk)?;
         put_seed(paths, content.as_ref())?;
-        let record = Record::now(config, declared);
-        Record { backing: base.map(|base| base.file), ..record }.write(paths)?;
+        let backing = base.as_ref().and_then(|base| base.file.to_str());
+        Record::now(config, declared).with(BACKING, backing).write(paths)?;
         forget_guests(config, change.name)?;
         files::put_in_place(&new, &disk)
     });

@@ -7,7 +7,7 @@ use super::change::Change;
 use super::context::check;
 use super::fetch::fetch;
 use super::inspection::Inspection;
-use super::record::Record;
+use super::record::{BACKING, Record};
 use crate::config::declared::{Declared, Location};
 use crate::config::image::DISK;
 use crate::error::Error;
@@ -30,7 +30,7 @@ pub(super) fn keep_base(
     let Some(sha256) = bases::sum_of(base) else {
         // The error for a base that is declared shows the place of the declaration.
         declared_base(change, declared)?;
-        let known = record.as_ref().and_then(|record| record.sha256.as_deref());
+        let known = record.as_ref().and_then(|record| record.text("sha256"));
         return Err(lost(change.name, base, known));
     };
     let url = declared.base.as_ref().and_then(|base| match &base.location {
@@ -51,7 +51,7 @@ pub(super) fn keep_base(
     let what = format!("cannot tell the disk of image `{}` where its base is", change.name);
     check(&output, &what)?;
     match record {
-        Some(record) => Record { backing: Some(kept), ..record }.write(change.paths),
+        Some(record) => record.with(BACKING, kept.to_str()).write(change.paths),
         None => Ok(()),
     }
 }

@@ -9,10 +9,9 @@ use crate::json::{self, Value};
 use crate::system::files;
 use crate::text::fingerprint;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
 
-/// The key of the declaration.
 pub(super) const SIZE: &str = "size";
+pub(super) const BACKING: &str = "backing";
 /// The fingerprint of data that is not known: it could not be put together, or an older version of
 /// this program wrote it in another form.
 const UNKNOWN: &str = "?";
@@ -21,19 +20,12 @@ const BYTES_MAX: u64 = 64 * 1024;
 /// changes what a field means increases it.
 const FORMAT: u64 = 1;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Record {
-    /// The base as it is declared.
-    pub(super) base: Option<String>,
-    pub(super) sha256: Option<String>,
-    /// The file that the disk is based on.
-    pub(super) backing: Option<PathBuf>,
-    /// Bytes and time of change of a base without a sum: when the base changes, the disk is broken.
-    pub(super) version: Option<String>,
-    pub(super) size: Option<u64>,
-    /// A fingerprint of the data for cloud-init.
-    pub(super) seed: Option<String>,
-}
+/// The members of `image.json`: what a disk was made from.
+///
+/// `base` and `sha256` are as declared, and `backing` is the file that the disk is based on.
+/// `version` has the bytes and the time of change of a base without a sum: when that base changes,
+/// the disk is broken. `cloud_init` is a fingerprint of the data.
+pub(super) struct Record(Value);
 
 impl Record {
     /// The record of a disk that would be made now, without `backing`.
@@ -43,31 +35,48 @@ impl Record {
             Ok(content) => content.map(|content| fingerprint(content.user_data.as_bytes())),
             Err(_) => Some(UNKNOWN.into()),
         };
-        Self {
-            base: base.map(|base| match &base.location {
-                Location::Url(url) => url.clone(),
-                Location::File(file) => file.display().to_string(),
-            }),
-            sha256: base.and_then(|base| base.sha256.clone()),
-            backing: None,
-            version: base.and_then(version),
-            size: declared.size.map(|(size, _)| size),
-            seed,
+        let location = base.map(|base| match &base.location {
+            Location::Url(url) => url.clone(),
+            Location::File(file) => file.display().to_string(),
+        });
+        Self(Value::object([
+            ("format", FORMAT.into()),
+            ("base", location.into()),
+            ("sha256", base.and_then(|base| base.sha256.as_ref()).into()),
+            (BACKING, Value::Null),
+            ("version", base.and_then(version).into()),
+            (SIZE, declared.size.map(|(size, _)| size).into()),
+            ("cloud_init", seed.into()),
+        ]))
+    }
+
+    /// The record with another value of a member.
+    pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        if let Value::Object(members) = &mut self.0 {
+            members.retain(|(member, _)| member != name);
+            members.push((name.to_string(), value.into()));
         }
+        self
+    }
+
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.as_str()
     }
 
     /// The keys of the declaration whose meaning differs between this record and `now`.
     pub(super) fn differs(&self, now: &Self) -> Vec<&'static str> {
-        let same_base = (&self.base, &self.version) == (&now.base, &now.version);
+        let is_same = |name: &str| self.0.get(name) == now.0.get(name);
+        let (sum, sum_now) = (self.text("sha256"), now.text("sha256"));
         // The same content from another place counts as the same base.
-        let same_content = self.sha256.is_some() && self.sha256 == now.sha256;
-        let is_old = self.seed.as_deref() == Some(UNKNOWN) && now.seed.is_some();
-        let is_same_seed = is_old || self.seed == now.seed;
+        let same_content = sum.is_some() && sum == sum_now;
+        // Older versions wrote the data in another form, and its fingerprint as `seed`.
+        let seed = self.text("cloud_init").or(self.text("seed").map(|_| UNKNOWN));
+        let seed_now = now.text("cloud_init");
         let differences = [
-            ("base", !same_base && !same_content),
-            ("sha256", self.sha256 != now.sha256 && self.sha256.is_some() && now.sha256.is_some()),
-            (SIZE, self.size != now.size),
-            ("cloud_init", !is_same_seed),
+            ("base", !(same_content || is_same("base") && is_same("version"))),
+            ("sha256", sum != sum_now && sum.is_some() && sum_now.is_some()),
+            (SIZE, !is_same(SIZE)),
+            ("cloud_init", seed != seed_now && !(seed == Some(UNKNOWN) && seed_now.is_some())),
         ];
         differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
@@ -89,38 +98,12 @@ impl Record {
     /// Reads the record; `None` when there is none, or this program did not write it.
     pub(super) fn read(paths: &ImagePaths) -> Option<Self> {
         let value = json::parse(&files::read_start(&paths.file(RECORD), BYTES_MAX).ok()?).ok()?;
-        let text = |name: &str| match value.get(name)? {
-            Value::Null => Some(None),
-            other => Some(Some(other.as_str()?.to_string())),
-        };
-        Some(Self {
-            base: text("base")?,
-            sha256: text("sha256")?,
-            backing: text("backing")?.map(PathBuf::from),
-            version: text("version")?,
-            size: match value.get("size")? {
-                Value::Null => None,
-                size => Some(size.as_u64()?),
-            },
-            // Older versions wrote the data in another form, and its fingerprint as `seed`.
-            seed: match text("cloud_init") {
-                Some(seed) => seed,
-                None => text("seed")?.map(|_| UNKNOWN.to_string()),
-            },
-        })
+        let members = ["base", "sha256", BACKING, "version", SIZE];
+        members.iter().all(|name| value.get(name).is_some()).then_some(Self(value))
     }
 
     pub(super) fn write(&self, paths: &ImagePaths) -> Result<(), Error> {
-        let value = Value::object([
-            ("format", Value::from(FORMAT)),
-            ("base", self.base.as_deref().into()),
-            ("sha256", self.sha256.as_deref().into()),
-            ("backing", self.backing.as_deref().and_then(Path::to_str).into()),
-            ("version", self.version.as_deref().into()),
-            ("size", self.size.into()),
-            ("cloud_init", self.seed.as_deref().into()),
-        ]);
-        files::write_private(&paths.file(RECORD), value.pretty())
+        files::write_private(&paths.file(RECORD), self.0.pretty())
     }
 }
 

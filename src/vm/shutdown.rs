@@ -65,16 +65,8 @@ enum Gentle {
     Ended,
     /// The guest has ended, but QEMU stays, as under `-no-shutdown`.
     GuestEnded,
-    /// Waiting longer cannot help, for this reason.
-    Pointless(String),
-    TimedOut,
-}
-
-/// The next step for a guest in a run state.
-enum Step {
-    Press,
-    WakeThenPress(&'static str),
-    Pointless,
+    /// The guest is still there: waiting longer cannot help, for this reason, or the time is up.
+    Stays(Option<String>),
 }
 
 /// Ends the process. If `force.kill` is not set, the process may be left running, which is an
@@ -97,6 +89,8 @@ pub(crate) fn shut_down(
 /// Asks the guest to power off, and ends the process when that does not help.
 fn ask(process: &Process, paths: &Paths, force: Force, log: &Log) -> Result<Method, Error> {
     let deadline = Instant::now() + force.timeout;
+    let seconds = force.timeout.as_secs_f64();
+    let timed_out = format!("the guest did not power off within {seconds} s");
     let why = match power_off(process, paths, deadline, log)? {
         Gentle::Ended if events::ending(paths).may_be_power_off() => return Ok(Method::Powerdown),
         Gentle::Ended => return Ok(Method::Died),
@@ -106,10 +100,7 @@ fn ask(process: &Process, paths: &Paths, force: Force, log: &Log) -> Result<Meth
             let method = terminate(process, log)?;
             return Ok(if powered_off { Method::Powerdown } else { method });
         }
-        Gentle::Pointless(why) => why,
-        Gentle::TimedOut => {
-            format!("the guest did not power off within {} s", force.timeout.as_secs_f64())
-        }
+        Gentle::Stays(why) => why.unwrap_or(timed_out),
     };
     if !force.kill {
         let pid = process.pid;
@@ -143,10 +134,7 @@ fn power_off(
 ) -> Result<Gentle, Error> {
     let socket = match paths.reachable(&paths.ctl) {
         Ok(socket) => socket,
-        Err(error) => {
-            let why = format!("the guest cannot be asked: {}", error.message());
-            return Ok(Gentle::Pointless(why));
-        }
+        Err(error) => return Ok(cannot_be_asked(error.message())),
     };
     let asked = connect(process, paths, &socket, deadline, log)
         .and_then(|mut qmp| press_until_closed(&mut qmp, deadline, log));
@@ -154,17 +142,21 @@ fn power_off(
         // QEMU is ending, and may still have much to write to its images.
         Err(qmp::Error::Closed) => {
             let ended = process.ends_by(deadline.max(Instant::now() + EXIT_WAIT));
-            Ok(if ended { Gentle::Ended } else { Gentle::TimedOut })
+            Ok(if ended { Gentle::Ended } else { Gentle::Stays(None) })
         }
         Ok(gentle) => Ok(gentle),
         Err(_) if !process.is_alive() => Ok(Gentle::Ended),
-        Err(qmp::Error::Silent) => Ok(Gentle::TimedOut),
+        Err(qmp::Error::Silent) => Ok(Gentle::Stays(None)),
         // The failure is on our side and not the guest's.
         Err(qmp::Error::Unreachable(error)) if is_shortage(&error) => {
             Err(Error::io("connect to", &paths.ctl, &error))
         }
-        Err(error) => Ok(Gentle::Pointless(format!("the guest cannot be asked: {error}"))),
+        Err(error) => Ok(cannot_be_asked(&error.to_string())),
     }
+}
+
+fn cannot_be_asked(why: &str) -> Gentle {
+    Gentle::Stays(Some(format!("the guest cannot be asked: {why}")))
 }
 
 /// Connects to the QMP socket, once QEMU has answered in its own session. Other clients may come
@@ -199,10 +191,13 @@ fn press_until_closed(qmp: &mut Qmp, deadline: Instant, log: &Log) -> Result<Gen
             if state == "shutdown" {
                 return Ok(Gentle::GuestEnded);
             }
-            return Ok(Gentle::Pointless(format!("the guest is `{state}` and cannot power off")));
+            let why = format!("the guest is `{state}` and cannot power off");
+            return Ok(Gentle::Stays(Some(why)));
         }
         match wait_for_change(qmp, deadline.min(Instant::now() + POWERDOWN_INTERVAL)) {
-            Err(qmp::Error::Silent) if Instant::now() >= deadline => return Ok(Gentle::TimedOut),
+            Err(qmp::Error::Silent) if Instant::now() >= deadline => {
+                return Ok(Gentle::Stays(None));
+            }
             Err(qmp::Error::Silent) if !said => {
                 said = true;
                 log.note("waiting for the guest to power off");
@@ -213,30 +208,24 @@ fn press_until_closed(qmp: &mut Qmp, deadline: Instant, log: &Log) -> Result<Gen
     }
 }
 
-/// Presses the power button, or returns the run state in which that is pointless.
+/// Presses the power button, or returns the run state in which that is pointless (`RunState` of
+/// `qapi/run-state.json`). In a state that is added later, the button is pressed and `stop` waits
+/// as usual.
 fn press(qmp: &mut Qmp, deadline: Instant) -> Result<Option<String>, qmp::Error> {
     let state = qmp.run_state(deadline)?;
-    match step(&state) {
-        Step::Pointless => return Ok(Some(state)),
-        Step::WakeThenPress(command) => {
-            qmp.execute(command, deadline)?;
+    match state.as_str() {
+        "paused" | "debug" | "io-error" | "watchdog" => {
+            qmp.execute("cont", deadline)?;
         }
-        Step::Press => {}
+        "suspended" => {
+            qmp.execute("system_wakeup", deadline)?;
+        }
+        "prelaunch" | "preconfig" | "inmigrate" | "postmigrate" | "shutdown" | "guest-panicked"
+        | "internal-error" => return Ok(Some(state)),
+        _ => {}
     }
     qmp.execute("system_powerdown", deadline)?;
     Ok(None)
-}
-
-/// The step for a run state of QEMU's QAPI schema (`qapi/run-state.json`). In a state that is added
-/// later, the power button is pressed and `stop` waits as usual.
-fn step(run_state: &str) -> Step {
-    match run_state {
-        "paused" | "debug" | "io-error" | "watchdog" => Step::WakeThenPress("cont"),
-        "suspended" => Step::WakeThenPress("system_wakeup"),
-        "prelaunch" | "preconfig" | "inmigrate" | "postmigrate" | "shutdown" | "guest-panicked"
-        | "internal-error" => Step::Pointless,
-        _ => Step::Press,
-    }
 }
 
 /// Waits until the guest stops but QEMU does not end (`-no-shutdown`, a panic), which changes what

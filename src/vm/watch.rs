@@ -14,13 +14,12 @@ use super::tail::tail;
 use super::{Paths, last_words, launch, wait};
 use crate::error::{Error, Kind};
 use crate::log::Log;
+use crate::progress::Progress;
 use crate::system::run::Invocation;
 use crate::text::{Search, sanitized};
 use crate::wait::Deadline;
 use std::time::{Duration, Instant};
 
-/// How often the progress line is updated.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long until QEMU is asked again, if it does not answer or reports no change.
 pub(super) const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -31,49 +30,15 @@ pub(crate) fn started(
     log: &Log,
 ) -> Result<Process, Error> {
     let what = format!("VM `{}` to be started", paths.name);
-    let mut progress = Progress::new(&what, log);
+    let mut progress = Progress::new(log);
     let found = wait::poll_long(deadline.map(|deadline| deadline.at), || {
-        progress.show(String::new);
+        progress.show(&what, String::new);
         look::find(paths).transpose()
     });
     found.unwrap_or_else(|| {
         let seconds = deadline.map_or(0.0, Deadline::seconds);
         Err(Error::new(Kind::TimedOut, format!("waited {seconds} s for {what}")))
     })
-}
-
-/// The progress line of a wait, removed when it is dropped.
-struct Progress<'a> {
-    what: &'a str,
-    log: &'a Log,
-    begin: Instant,
-    next_at: Instant,
-}
-
-impl<'a> Progress<'a> {
-    fn new(what: &'a str, log: &'a Log) -> Self {
-        let begin = Instant::now();
-        Self { what, log, begin, next_at: begin }
-    }
-
-    /// Updates the line, with the last line of `said`, the guest's output.
-    fn show(&mut self, said: impl FnOnce() -> String) {
-        if Instant::now() >= self.next_at {
-            self.next_at += PROGRESS_INTERVAL;
-            let seconds = self.begin.elapsed().as_secs();
-            self.log.progress(|| {
-                let said = said();
-                let last = said.lines().next_back().unwrap_or_default();
-                format!("waiting for {} ({seconds} s) {last}", self.what)
-            });
-        }
-    }
-}
-
-impl Drop for Progress<'_> {
-    fn drop(&mut self) {
-        self.log.end_progress();
-    }
 }
 
 /// A VM, and the deadline of a wait for something that happens to it.
@@ -117,7 +82,7 @@ impl Watch<'_> {
         what: &str,
         mut outcome: impl FnMut() -> Option<Result<(), Error>>,
     ) -> Result<(), Error> {
-        let mut progress = Progress::new(what, self.log);
+        let mut progress = Progress::new(self.log);
         let deadline = self.deadline.map(|deadline| deadline.at);
         let result = wait::poll_long(deadline, || {
             // In this order, so that QEMU's last output is there when it has ended.
@@ -128,7 +93,7 @@ impl Watch<'_> {
             if !alive {
                 return Some(Err(self.ended(&format!("waiting for {what}"))));
             }
-            progress.show(|| tail(&self.paths.serial));
+            progress.show(what, || tail(&self.paths.serial));
             None
         });
         drop(progress);

@@ -47,6 +47,8 @@ mod out;
 mod pasted;
 #[path = "../../src/png.rs"]
 mod png;
+#[path = "../../src/progress.rs"]
+mod progress;
 #[path = "../../src/ps.rs"]
 mod ps;
 #[path = "../../src/reading.rs"]

@@ -634,7 +634,7 @@ fn a_person_sees_a_line_of_progress_that_goes_away() {
     assert!(said.contains("; Ctrl-C leaves the VM running\r\x1b[K"), "{said:?}");
     project.qqmgr(&["stop", "vm", "--force"]).run().stdout("vm ended [..]\n").success();
     let said = on_a_terminal(&project, "exec \"$QQMGR\" wait vm --for running --timeout 0.1");
-    let expected = "\r\x1b[Kqqmgr: waiting for VM `vm` to be started (0 s) \r\x1b[K\
+    let expected = "\r\x1b[Kqqmgr: waiting for VM `vm` to be started (0 s)\r\x1b[K\
                     qqmgr: error: waited 0.1 s for VM `vm` to be started\r\n";
     assert_eq!(said, expected);
 }

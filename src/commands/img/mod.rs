@@ -56,32 +56,27 @@ pub(super) fn run(args: &Args, answers: &mut Answers) {
 fn all(args: &Args, answers: &mut Answers) -> Result<(), Error> {
     let names: Vec<String> =
         args.operands[1..].iter().map(|name| name.to_string_lossy().into_owned()).collect();
-    if args.has(&QUIET) && args.operands[0] != "list" {
-        let action = args.operands[0].display();
-        return Err(usage_of(&COMMAND, format!("`--quiet` is not for `img {action}`")));
+    let action = args.operands[0].to_str().unwrap_or_default();
+    let refused = |message: &str| Err(usage_of(&COMMAND, message));
+    let destroys = ["reset", "rm"].contains(&action);
+    if args.has(&QUIET) && action != "list" {
+        return refused(&format!("`--quiet` is not for `img {action}`"));
     }
-    let action: Action = match (args.operands[0].to_str(), names.len()) {
-        (Some("list"), 0) => {
-            answers.tell(Ok(list::run(&Config::load(args)?, args.has(&QUIET))?));
+    let work: Action = match (action, names.len()) {
+        ("list", 0) => {
+            answers.tell(list::run(&Config::load(args)?, args.has(&QUIET)));
             return Ok(());
         }
-        (Some("build"), _) => build,
-        (Some("path"), 1) => path,
-        (Some("reset"), 1..) => reset,
-        (Some("rm"), 1..) => remove,
-        (action, given) => {
-            let action = action.unwrap_or_default();
-            let message = match (action, given) {
-                ("list", _) => "`img list` takes no IMAGE".to_string(),
-                ("path", 2..) => "`img path` takes one IMAGE".into(),
-                _ => format!("`img {action}` needs an IMAGE"),
-            };
-            return Err(usage_of(&COMMAND, message));
-        }
+        ("build", _) => build,
+        ("path", 1) => path,
+        ("reset", 1..) => reset,
+        ("rm", 1..) => remove,
+        ("list", _) => return refused("`img list` takes no IMAGE"),
+        ("path", 2..) => return refused("`img path` takes one IMAGE"),
+        _ => return refused(&format!("`img {action}` needs an IMAGE")),
     };
-    let destroys = ["reset", "rm"].iter().any(|action| args.operands[0] == *action);
     if args.has(&YES) && !destroys {
-        return Err(usage_of(&COMMAND, "`--yes` is for `img reset` and `img rm`"));
+        return refused("`--yes` is for `img reset` and `img rm`");
     }
     let (config, log) = (Config::load(args)?, args.log());
     let context = Context {
@@ -107,7 +102,7 @@ fn all(args: &Args, answers: &mut Answers) -> Result<(), Error> {
         ask(args, &context, &names)?;
     }
     for name in names {
-        answers.tell(action(&context, &name).map_err(|error| error.of_vm(&name, among_others)));
+        answers.tell(work(&context, &name).map_err(|error| error.of_vm(&name, among_others)));
     }
     Ok(())
 }
