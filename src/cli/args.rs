@@ -1,7 +1,7 @@
 //! The words of a command line. No name in them has been looked up.
 
 use super::flag::{AnyFlag as _, Flag};
-use super::spec::{CONFIG, JSON, VERBOSE};
+use super::global::{CONFIG, JSON, VERBOSE};
 use crate::log::Log;
 use std::borrow::Cow;
 use std::ffi::OsString;

@@ -1,7 +1,8 @@
 //! Help, from the table of commands: the overview and one command's page, as text and as JSON.
 
 use super::flag::{AnyFlag, Info, Takes};
-use super::spec::{Command, Count, GLOBAL_FLAGS, Group, Operand, Table};
+use super::global::GLOBAL_FLAGS;
+use super::spec::{Command, Count, Group, Operand, Table};
 use crate::json::Value;
 use std::fmt::Write as _;
 

@@ -5,6 +5,7 @@
 mod args;
 pub(crate) mod complete;
 pub(crate) mod flag;
+mod global;
 pub(crate) mod help;
 mod lex;
 mod parse;

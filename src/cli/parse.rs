@@ -5,9 +5,10 @@
 
 use super::args::{Args, Detached};
 use super::flag::{AnyFlag, Takes};
+use super::global::{GLOBAL_FLAGS, HELP, JSON, VERSION};
 use super::help::{one_of, synopsis};
 use super::lex::{Lexer, Token};
-use super::spec::{ALL, Command, Count, GLOBAL_FLAGS, HELP, JSON, Operand, Table, VERSION};
+use super::spec::{ALL, Command, Count, Operand, Table};
 use crate::error::{Error, Kind};
 use crate::text::{did_you_mean, nearest};
 use std::ffi::{OsStr, OsString};

@@ -2,7 +2,8 @@
 //! of the man page use.
 
 use super::args::Args;
-use super::flag::{AnyFlag, Flag, Takes, assignment, not_empty, seconds};
+use super::flag::{AnyFlag, Flag, Takes, assignment, seconds};
+use super::global::GLOBAL_FLAGS;
 use crate::error::{Error, Kind};
 use std::ffi::OsString;
 use std::time::Duration;
@@ -137,22 +138,3 @@ pub(crate) static SET: Flag<(String, String)> = Flag::new(
     assignment,
     "Give a variable this value, for this start",
 );
-
-/// The flags that every command has, in help order.
-pub(crate) static GLOBAL_FLAGS: &[&dyn AnyFlag] = &[&CONFIG, &JSON, &VERBOSE, &HELP, &VERSION];
-
-pub(super) static CONFIG: Flag<OsString> = Flag::new(
-    "config",
-    Takes::Value("FILE"),
-    not_empty,
-    "Read this configuration instead of searching for one",
-)
-.short('c');
-pub(super) static JSON: Flag =
-    Flag::switch("json", "Print the result, or the error, as JSON on standard output");
-pub(super) static VERBOSE: Flag =
-    Flag::switch("verbose", "Say on standard error what is executed and what QMP says").short('v');
-/// The flags [`HELP`] and [`VERSION`] end the parsing.
-pub(super) static HELP: Flag =
-    Flag::switch("help", "Show help, of the command if there is one").short('h');
-pub(super) static VERSION: Flag = Flag::switch("version", "Show the version").short('V');

@@ -1,7 +1,8 @@
 //! Tests of the parser with the real table of commands, and of the rules that the table follows.
 
 use super::flag::Flag;
-use super::spec::{Count, GLOBAL_FLAGS, Operand};
+use super::global::GLOBAL_FLAGS;
+use super::spec::{Count, Operand};
 use super::{Parsed, parse};
 use crate::commands::table;
 use std::collections::HashMap;

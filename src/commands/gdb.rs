@@ -1,7 +1,8 @@
 //! `qqmgr gdb VM [-- ARGS...]`: becomes gdb, so that every signal and terminal mode is gdb's own.
 
-use super::start::begin::{Debuggee, Start};
+use super::start::begin::Start;
 use super::start::plan::StartOptions;
+use super::start::result::Debuggee;
 use super::target::Target;
 use crate::cli::flag::Flag;
 use crate::cli::spec::{self, Count, Operand};

@@ -9,6 +9,7 @@ use crate::ssh::login::await_login;
 use crate::ssh::{self, Guest};
 use crate::vm::look;
 use crate::vm::process::Process;
+use crate::vm::ssh_server;
 use crate::vm::wait::Deadline;
 use crate::vm::watch::Watch;
 use crate::vm::{Instance, forward, options, port};
@@ -66,7 +67,7 @@ pub(super) fn ssh_of(target: &Target, watch: &Watch) -> Result<(), Error> {
     let choices = ssh::choices(instance.as_ref());
     let by_ssh = || {
         let guest = Guest::of(config, paths, log)?;
-        watch.ssh_by(|seconds| guest.question(seconds))
+        ssh_server::wait_by(watch, |seconds| guest.question(seconds))
     };
     let Some(vm) = config.find_vm(name) else { return by_ssh() };
     let options = Resolver::new(config, vm, &choices).ssh_options()?;
@@ -75,7 +76,7 @@ pub(super) fn ssh_of(target: &Target, watch: &Watch) -> Result<(), Error> {
     }
     let port = Resolver::new(config, vm, &choices).ssh_port()?;
     match (ssh::host(&options), &instance) {
-        (Some(host), _) => watch.ssh(host, port),
+        (Some(host), _) => ssh_server::wait(watch, host, port),
         (None, Some(instance)) if !is_led_to(instance, port) => {
             let vm_port = vm.vm_port;
             let rule = format!("hostfwd=tcp:127.0.0.1:{{{{.vm.ssh.port}}}}-:{vm_port}");
@@ -85,7 +86,7 @@ pub(super) fn ssh_of(target: &Target, watch: &Watch) -> Result<(), Error> {
             Err(Error::failed(message)
                 .hint(format!("add `{rule}` to a user network in `cmd`, and restart the VM")))
         }
-        (None, _) => watch.ssh(ssh::THIS_HOST, port),
+        (None, _) => ssh_server::wait(watch, ssh::THIS_HOST, port),
     }
 }
 

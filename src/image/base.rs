@@ -2,8 +2,9 @@
 //! finds nothing wrong by qemu-img(1).
 
 use super::change::Change;
-use super::context::{Context, reason};
+use super::context::{Context, is_locked, reason};
 use super::fetch::{fetch, verify};
+use super::kind::{check_kind, no_image};
 use crate::config::Config;
 use crate::config::declared::{Declared, Location};
 use crate::error::Error;
@@ -15,16 +16,11 @@ use crate::system::output::Output;
 use crate::text::sanitized;
 use crate::vm::format::{self, Format};
 use crate::vm::qcow2::Qcow2;
-use std::fs::Metadata;
 use std::io::ErrorKind;
-use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 /// A raw image's size is a multiple of this.
 const SECTOR: u64 = 512;
-/// Part of QEMU's error about an image that another process writes (`raw_check_lock_bytes` of
-/// block/file-posix.c).
-const LOCKED: &str = "lock";
 /// How many files a base may be based on, one on the other.
 const CHAIN_MAX: usize = 16;
 /// The beginnings of files that are not images, although qemu-img takes them for raw ones.
@@ -123,7 +119,7 @@ fn examine_as(
     if *format == Format::Raw {
         check_raw(file)?;
     }
-    let output = info(context, file, format.name(), lock)?;
+    let output = context.info(file, format.name(), lock)?;
     if !output.status.success() {
         return Err(unusable(file, &output));
     }
@@ -133,42 +129,6 @@ fn examine_as(
         Error::failed(format!("qemu-img does not tell the size of `{}`", file.display()))
     })?;
     Ok(Base { file: file.to_path_buf(), format: format.name(), virtual_bytes })
-}
-
-pub(super) fn info(
-    context: &Context,
-    file: &Path,
-    format: &str,
-    lock: Option<&Lock>,
-) -> Result<Output, Error> {
-    context.qemu_img(lock, |command| {
-        command.args(["info", "--output=json", "-f", format]).arg(file);
-    })
-}
-
-/// Whether qemu-img failed because another program has the image open.
-pub(super) fn is_locked(output: &Output) -> bool {
-    !output.status.success() && output.said().contains(LOCKED)
-}
-
-/// Returns an error unless it is a file or a disk. Opening anything else might take forever.
-pub(super) fn check_kind(file: &Path) -> Result<Metadata, Error> {
-    let metadata = file.metadata().map_err(|error| match error.kind() {
-        ErrorKind::NotFound => Error::failed(format!("there is no file `{}`", file.display())),
-        _ => Error::io("read", file, &error),
-    })?;
-    let kind = metadata.file_type();
-    if kind.is_dir() {
-        return Err(no_image(file, "is a directory"));
-    }
-    if !kind.is_file() && !kind.is_block_device() {
-        return Err(no_image(file, "is no file"));
-    }
-    Ok(metadata)
-}
-
-fn no_image(file: &Path, what: &str) -> Error {
-    Error::failed(format!("`{}` is no disk image: it {what}", file.display()))
 }
 
 /// The file that a qcow2 image is based on, and its format. Neither is guessed.

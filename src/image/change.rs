@@ -1,7 +1,6 @@
 //! A change of an image's files, which no other command uses meanwhile.
 
-use super::base::{info, is_locked};
-use super::context::Context;
+use super::context::{Context, is_locked};
 use super::record::Record;
 use crate::config::image::{DISK, ImagePaths, KEY, LOCK, PUBLIC_KEY, SEED};
 use crate::error::Error;
@@ -62,7 +61,7 @@ impl<'a> Change<'a> {
     pub(super) fn check_unused(&self) -> Result<(), Error> {
         let (disk, name) = (self.paths.file(DISK), self.name);
         // A disk that is broken in another way may be thrown away.
-        if !disk.exists() || !is_locked(&info(self.context, &disk, "qcow2", Some(&self.lock))?) {
+        if !disk.exists() || !is_locked(&self.context.info(&disk, "qcow2", Some(&self.lock))?) {
             return Ok(());
         }
         Err(Error::failed(format!("image `{name}` is in use by another program"))

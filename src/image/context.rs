@@ -19,6 +19,10 @@ use std::time::Duration;
 /// The limit for each of a program's two output streams.
 const OUTPUT_BYTES_MAX: usize = 4 << 20;
 
+/// Part of QEMU's error about an image that another process writes (`raw_check_lock_bytes` of
+/// block/file-posix.c).
+const LOCKED: &str = "lock";
+
 /// Returns the reason to stop waiting, when there is one.
 pub(crate) type Exceeded<'a> = &'a (dyn Fn() -> Option<Error> + Sync);
 
@@ -47,6 +51,18 @@ impl Context<'_> {
                 self.log.note(&format!("waiting for another command that has {what}"));
             }
             (self.exceeded)()
+        })
+    }
+
+    /// Runs `qemu-img info` of a file in this format.
+    pub(super) fn info(
+        &self,
+        file: &Path,
+        format: &str,
+        lock: Option<&Lock>,
+    ) -> Result<Output, Error> {
+        self.qemu_img(lock, |command| {
+            command.args(["info", "--output=json", "-f", format]).arg(file);
         })
     }
 
@@ -106,4 +122,9 @@ pub(super) fn check(output: &Output, what: &str) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::failed(format!("{what}: {}", reason(output))))
+}
+
+/// Whether qemu-img failed because another program has the image open.
+pub(super) fn is_locked(output: &Output) -> bool {
+    !output.status.success() && output.said().contains(LOCKED)
 }

@@ -4,9 +4,9 @@
 //! An incomplete or unverified file never has that name. A fetch that was cut off continues where
 //! it ended.
 
-use super::base::check_kind;
 use super::bases;
 use super::context::{Context, reason};
+use super::kind::check_kind;
 use crate::error::{Error, Kind};
 use crate::system::files;
 use crate::system::lock::{Lock, Mode};

@@ -1,10 +1,10 @@
 //! Keeps disks and their bases together: a base that an old version kept in the cache, or that is
 //! gone, is found or fetched again, and the disk's header is changed to name it.
 
-use super::base::{declared_base, is_locked};
+use super::base::declared_base;
 use super::bases;
 use super::change::Change;
-use super::context::check;
+use super::context::{check, is_locked};
 use super::fetch::fetch;
 use super::inspection::Inspection;
 use super::record::{BACKING, Record};

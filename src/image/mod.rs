@@ -16,6 +16,7 @@ pub(crate) mod fetch;
 pub(crate) mod inspection;
 mod keep;
 mod keys;
+mod kind;
 mod record;
 pub(crate) mod seed;
 pub(crate) mod state;

@@ -1,12 +1,9 @@
 //! The sockets of shared ssh connections in a VM's directory: finds those in
-//! use, decides whose turn it is to begin one, and removes those that no process listens on.
+//! use, and removes those that no process listens on.
 
-use crate::error::Error;
 use crate::system::files;
-use crate::system::lock::try_dir;
 use crate::system::sockets::Socket;
-use std::ffi::OsStr;
-use std::fs::File;
+use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,20 +13,19 @@ use std::time::{Duration, Instant};
 const START: &str = "ssh.";
 /// The number of hexadecimal digits that `%C` stands for.
 const HASH_DIGITS: usize = 40;
-/// The file that records which process has which seat, and how many connections could not be begun.
-const SEATS: &str = "ssh.seats";
-const SEATS_BYTES_MAX: u64 = 16 * 1024;
-/// The number of sessions per connection. sshd allows 10 (`MaxSessions`), and a session that has
-/// just ended may still count.
-const SEATS_EACH: usize = 8;
-/// The number of shared connections. Calls that find no seat make a connection of their own.
-const CONNECTIONS_MAX: usize = 8;
 /// A master that accepts connections does so at once; one that is stopped counts as listening.
 const CONNECT_WAIT: Duration = Duration::from_secs(1);
 
 /// The value of `ControlPath` for the shared connection with this number, from 0.
-pub(crate) fn path(dir: &Path, number: usize) -> PathBuf {
+fn path(dir: &Path, number: usize) -> PathBuf {
     dir.join(if number == 0 { format!("{START}%C") } else { format!("{START}%C.{number}") })
+}
+
+/// The option with the path of a shared connection; ssh fills in the user and the destination.
+pub(super) fn option(dir: &Path, number: usize) -> OsString {
+    let mut option = OsString::from("ControlPath=");
+    option.push(path(dir, number));
+    option
 }
 
 /// The sockets in `dir`, including those of an ssh that is still connecting, which have a random
@@ -71,71 +67,6 @@ pub(crate) fn is_listening(dir: &Path, number: usize) -> bool {
     })
 }
 
-/// The calls that use shared connections. Only the process that has the [`Turn`] changes this.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Seats {
-    /// The number of connections that could not be begun.
-    pub(crate) failures: u64,
-    /// The number of a connection, and a process that uses it.
-    taken: Vec<(usize, u32)>,
-}
-
-impl Seats {
-    /// Reads the file in `dir`. One that cannot be read counts as empty; then a server may refuse a
-    /// session, which ssh reports.
-    pub(crate) fn read(dir: &Path) -> Self {
-        let bytes = files::read_start(&dir.join(SEATS), SEATS_BYTES_MAX).unwrap_or_default();
-        Self::parse(&String::from_utf8_lossy(&bytes))
-    }
-
-    fn parse(text: &str) -> Self {
-        let mut lines = text.lines();
-        let failures = lines.next().and_then(|line| line.parse().ok()).unwrap_or_default();
-        let taken = lines.filter_map(|line| {
-            let (number, pid) = line.split_once(' ')?;
-            Some((number.parse().ok()?, pid.parse().ok()?))
-        });
-        Self { failures, taken: taken.collect() }
-    }
-
-    pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
-        let taken = self.taken.iter().map(|(number, pid)| format!("{number} {pid}\n"));
-        let text = format!("{}\n{}", self.failures, taken.collect::<String>());
-        files::write_private(&dir.join(SEATS), &text)
-    }
-
-    pub(crate) fn remove(dir: &Path) -> Result<(), Error> {
-        files::remove(&dir.join(SEATS))
-    }
-
-    /// Takes a seat for this process and gives the number of its connection. Seats of processes
-    /// that are gone are free.
-    pub(crate) fn take(&mut self, pid: u32, is_alive: impl Fn(u32) -> bool) -> Option<usize> {
-        self.taken.retain(|(_, other)| *other != pid && is_alive(*other));
-        let count = |number| self.taken.iter().filter(|(taken, _)| *taken == number).count();
-        let number = (0..CONNECTIONS_MAX).find(|number| count(*number) < SEATS_EACH)?;
-        self.taken.push((number, pid));
-        Some(number)
-    }
-}
-
-/// The right to begin a shared connection of one directory. One process at a time has it, and it is
-/// released when this is dropped.
-pub(crate) struct Turn(Option<File>);
-
-impl Turn {
-    /// Prepares the turn for this directory without taking it.
-    pub(crate) fn of(dir: &Path) -> Self {
-        Self(File::open(dir).ok())
-    }
-
-    /// Tries to take the turn and says whether that worked. On a file system without locks it
-    /// always works.
-    pub(crate) fn is_taken(&self) -> bool {
-        self.0.as_ref().is_none_or(try_dir)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,21 +79,5 @@ mod tests {
         for other in ["ssh.conf", "ssh.seats", "serial", "ssh.0123"] {
             assert_eq!(ending(other), None);
         }
-    }
-
-    #[test]
-    fn seats_are_taken_in_turn_and_given_back() {
-        let mut seats = Seats::parse("");
-        let taken: Vec<_> = (1..=17).map(|pid| seats.take(pid, |_| true)).collect();
-        assert_eq!(taken[7..9], [Some(0), Some(1)]);
-        assert_eq!(taken[15..], [Some(1), Some(2)]);
-        // Process 3 is gone, and 17 calls again.
-        assert_eq!(seats.take(17, |pid| pid != 3), Some(0));
-        assert_eq!(
-            Seats::parse("4\n0 1\nx\n1 20\n"),
-            Seats { failures: 4, taken: vec![(0, 1), (1, 20)] }
-        );
-        let mut full = Seats { failures: 0, taken: (0..64).map(|n| (n / 8, 1)).collect() };
-        assert_eq!(full.take(100, |_| true), None);
     }
 }

@@ -2,35 +2,27 @@
 //! if a call began it for itself, the master would keep the caller's pipe open for a minute, and
 //! ten calls at once would each try to begin one.
 
-use super::control_sockets::{self, Seats, Turn};
-use super::run::{briefly, run_attached};
-use super::{Guest, config};
+use super::control_sockets;
+use super::guest::{Guest, OWN_OPTIONS, options};
+use super::run::run_attached;
+use super::seats::Seats;
+use super::turn::Turn;
 use crate::error::Error;
 use crate::linux;
-use crate::log::Log;
-use crate::system::files;
 use crate::system::programs;
 use crate::system::temporary;
 use crate::text::sanitized;
-use crate::vm::named::forgets;
-use crate::vm::options::arguments_of;
+use crate::vm::Paths;
 use crate::vm::wait::poll;
-use crate::vm::{Instance, Paths};
-use std::ffi::OsString;
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// How long a shared connection without a session stays open, in seconds.
 const PERSIST: &str = "60";
 /// The beginning of ssh's line about a host key that it has not seen before.
 const NEW_KEY: &[u8] = b"Warning: Permanently added ";
-/// How long a master may take to exit. One that does not answer is stopped or hangs, and is left
-/// alone.
-const EXIT_WAIT: Duration = Duration::from_secs(2);
-
 /// Messages of ssh that it did not reach the guest, and the hint for each. The first is used.
 const CAUSES: &[(&[&str], &str)] = &[
     (
@@ -51,13 +43,6 @@ const CAUSES: &[(&[&str], &str)] = &[
     (&["onfiguration option"], "the options of ssh are those in `[ssh]`"),
 ];
 const LOGIN: &str = "`User` and `IdentityFile` in `[ssh]` say who logs in, and by which key";
-
-/// The option with the path of a shared connection; ssh fills in the user and the destination.
-pub(super) fn control_path(dir: &Path, number: usize) -> OsString {
-    let mut option = OsString::from("ControlPath=");
-    option.push(control_sockets::path(dir, number));
-    option
-}
 
 impl Guest {
     /// Makes sure that there is a shared connection with room for a call of this process, if this
@@ -101,8 +86,9 @@ impl Guest {
     fn connect(&self, dir: &Path, number: usize) -> Result<Result<(), String>, Error> {
         let mut ssh = programs::SSH.command();
         ssh.arg("-F").arg(&self.paths.ssh_config).args(["-o", "ControlMaster=yes", "-o"]);
-        ssh.arg(control_path(dir, number)).args(["-o", &format!("ControlPersist={PERSIST}")]);
-        ssh.args(super::options(super::OWN_OPTIONS)).args(["-f", "-N", &self.paths.name]);
+        ssh.arg(control_sockets::option(dir, number))
+            .args(["-o", &format!("ControlPersist={PERSIST}")]);
+        ssh.args(options(OWN_OPTIONS)).args(["-f", "-N", &self.paths.name]);
         let path = self.paths.dir.join("ssh.said");
         let said = temporary::nameless(&path);
         let mut said = said.map_err(|error| Error::io("create", &path, &error))?;
@@ -143,50 +129,4 @@ fn unreachable(name: &str, paths: &Paths, said: &str) -> Error {
     };
     let said = if said.is_empty() { "ssh failed and said nothing" } else { &said };
     Error::failed(format!("cannot reach the guest of VM `{name}`: {said}")).hint(hint)
-}
-
-/// Ends the shared connections of a VM, including the one at the user's own `ControlPath`. They
-/// would end by themselves some time after QEMU; so nothing that ssh says here matters.
-pub(crate) fn end_shared_connection(paths: &Paths, log: &Log) -> Result<(), Error> {
-    let exit = |ssh_option: &str, value: &Path, also: &[&Path]| {
-        let mut ssh = programs::SSH.command();
-        ssh.arg(ssh_option).arg(value).args(also).args(["-O", "exit", &paths.name]);
-        briefly(ssh, EXIT_WAIT, log);
-    };
-    if has_own_control_path(paths) {
-        exit("-F", &paths.ssh_config, &[]);
-    }
-    Seats::remove(&paths.dir)?;
-    if control_sockets::all(&paths.dir).is_empty() {
-        return Ok(());
-    }
-    paths.make_short_way()?;
-    for socket in control_sockets::listening(&paths.plain_dir()?) {
-        exit("-F", Path::new("/dev/null"), &[Path::new("-S"), &socket]);
-    }
-    control_sockets::all(&paths.dir).iter().try_for_each(|socket| files::remove(socket))
-}
-
-/// Ends the shared connections of a guest that has ended, and forgets its host keys if they ended
-/// with it: a guest that forgets what it writes (`-snapshot`) may have made its host keys during
-/// this start, and makes others at the next one.
-pub(crate) fn forget_guest(paths: &Paths, log: &Log) -> Result<(), Error> {
-    end_shared_connection(paths, log)?;
-    let Some(instance) = Instance::read(paths)? else { return Ok(()) };
-    let words = instance.own_argv().iter().map(String::as_str);
-    let learned_at = paths.known_hosts.metadata().map_or(0, |metadata| metadata.mtime());
-    if forgets(&arguments_of(words))
-        && u64::try_from(learned_at).is_ok_and(|at| at >= instance.started_at)
-    {
-        files::remove(&paths.known_hosts)?;
-    }
-    Ok(())
-}
-
-/// Whether the user's own `ControlPath` says where connections are shared.
-fn has_own_control_path(paths: &Paths) -> bool {
-    let text = super::config_file(paths);
-    config::settings(&text).any(|(keyword, value)| {
-        keyword.eq_ignore_ascii_case("ControlPath") && !value.eq_ignore_ascii_case("none")
-    })
 }

@@ -47,3 +47,11 @@ fn made_by_start(paths: &Paths) -> Result<(), Error> {
     }
     Ok(())
 }
+
+/// Removes a pid file that is not a regular file: QEMU takes over only those.
+pub(crate) fn odd_pid_file(paths: &Paths) -> Result<(), Error> {
+    match paths.pid.symlink_metadata() {
+        Ok(metadata) if !metadata.is_file() => pid_file(paths),
+        _ => Ok(()),
+    }
+}

@@ -3,13 +3,13 @@
 
 use super::Paths;
 use super::answer::Answer;
+use super::machine::Machine;
 use super::process::Process;
 use crate::error::Error;
 use crate::json::{self, Value};
-use crate::linux;
 use crate::log::Log;
 use crate::system::files;
-use crate::system::process::{see, unseen};
+use crate::system::process::see;
 
 /// The maximum size of the record. QEMU's command line is limited by the kernel, to 2 MiB by
 /// default.
@@ -44,42 +44,6 @@ pub(crate) struct Instance {
     pub(crate) own_words: usize,
     /// The VM was started by a `run`, for `run`s only: the last `run` that uses it stops it.
     pub(crate) on_demand: bool,
-}
-
-/// Identifies a machine from one start of it to the next. Unknown parts are `None`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Machine {
-    pub(crate) boot_id: Option<String>,
-    pub(crate) host: Option<String>,
-    /// The pid namespace; a container has its own.
-    pub(crate) pid_namespace: Option<String>,
-}
-
-impl Machine {
-    /// The machine that this process runs on.
-    pub(crate) fn this() -> Result<Self, Error> {
-        Ok(Self {
-            boot_id: linux::boot_id().map_err(|error| unseen(&error))?,
-            host: linux::host_name().map_err(|error| unseen(&error))?,
-            pid_namespace: linux::pid_namespace(),
-        })
-    }
-
-    /// Whether a pid of one machine is certainly not the same process on the other.
-    pub(crate) fn has_other_pids(&self, other: &Self) -> bool {
-        differ(self.boot_id.as_ref(), other.boot_id.as_ref())
-            || differ(self.pid_namespace.as_ref(), other.pid_namespace.as_ref())
-    }
-
-    /// Whether the two are certainly different machines, and not one that was rebooted.
-    pub(crate) fn is_elsewhere(&self, other: &Self) -> bool {
-        differ(self.boot_id.as_ref(), other.boot_id.as_ref())
-            && differ(self.host.as_ref(), other.host.as_ref())
-    }
-}
-
-fn differ(one: Option<&String>, other: Option<&String>) -> bool {
-    one.is_some() && other.is_some() && one != other
 }
 
 impl Instance {

@@ -2,7 +2,8 @@
 //!
 //! A process that is not found proves nothing as long as a program listens on the VM's own socket.
 
-use super::instance::{Instance, Machine};
+use super::instance::Instance;
+use super::machine::Machine;
 use super::process::Process;
 use super::search::{search, visible};
 use super::{Paths, wait};

@@ -27,6 +27,7 @@ pub(crate) mod launch;
 pub(crate) mod listen;
 pub(crate) mod lock;
 pub(crate) mod look;
+pub(crate) mod machine;
 pub(crate) mod named;
 pub(crate) mod options;
 pub(crate) mod output;
@@ -46,11 +47,13 @@ pub(crate) mod session;
 pub(crate) mod shutdown;
 pub(crate) mod snapshot;
 pub(crate) mod sought;
+pub(crate) mod ssh_server;
 pub(crate) mod state;
 pub(crate) mod stats;
 pub(crate) mod tail;
 #[cfg(test)]
 mod tests;
+pub(crate) mod users;
 pub(crate) mod visible;
 pub(crate) mod watch;
 

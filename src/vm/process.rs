@@ -1,12 +1,13 @@
 //! The process that is a VM's QEMU: whether it still is, whether it is frozen, how long it has run.
 
-use super::search::is_it;
 use super::{Paths, wait};
 use crate::error::Error;
 use crate::linux;
 use crate::log::Log;
-use crate::system::process::{Seen, see, signal};
+use crate::system::process::{Seen, same_start, see, signal, unseen};
 use crate::system::ps;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -103,4 +104,29 @@ impl Process {
             format!("VM `{name}` runs (pid {pid}), but its files in `{dir}` were removed");
         Error::failed(message).hint(format!("`qqmgr stop {name}` ends it, by SIGTERM"))
     }
+}
+
+/// Whether the process is the one that started then. If that cannot be compared, it must claim to
+/// be the VM's.
+pub(super) fn is_it(
+    pid: u32,
+    seen: &Seen,
+    start: Option<&str>,
+    pid_file: &Path,
+) -> Result<bool, Error> {
+    same_start(start, seen.start.as_deref()).map_or_else(|| claims(pid, seen, pid_file), Ok)
+}
+
+/// Whether the process claims to be the VM's: its command line names the pid file. Any user can
+/// give a process any command line, so the process must belong to the owner of the directory.
+pub(super) fn claims(pid: u32, seen: &Seen, pid_file: &Path) -> Result<bool, Error> {
+    let directory = pid_file.parent().and_then(|dir| dir.metadata().ok());
+    let owner = directory.map(|metadata| metadata.uid());
+    if let Some(shown) = &seen.shown {
+        let is_of_owner = shown.user.is_none() || owner.is_none() || shown.user == owner;
+        return Ok(is_of_owner && shown.line.names(pid_file));
+    }
+    let line = linux::command_line(pid).map_err(|error| unseen(&error))?;
+    let is_of_owner = || linux::owner(pid) == owner.or_else(linux::user_id);
+    Ok(line.is_some_and(|line| line.names(pid_file)) && is_of_owner())
 }

@@ -5,14 +5,13 @@
 
 use super::Paths;
 use super::instance::Instance;
-use super::process::Process;
+use super::process::{Process, claims, is_it};
 use crate::command_line::CommandLine;
 use crate::error::Error;
 use crate::linux;
 use crate::system::files;
-use crate::system::process::{Seen, same_start, see, unseen};
+use crate::system::process::{same_start, see, unseen};
 use crate::system::ps;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 /// The maximum size of a pid file. A pid has at most 7 digits on Linux.
@@ -44,31 +43,6 @@ pub(super) fn visible(paths: &Paths, record: Option<&Instance>) -> Result<Option
     let Some(seen) = see(pid)? else { return Ok(None) };
     let (is_it, exiting) = (is_it(pid, &seen, record.start.as_deref(), &paths.pid)?, record.ready);
     Ok(is_it.then(|| Process { exiting, ..Process::new(pid, seen, paths) }))
-}
-
-/// Whether the process is the one that started then. If that cannot be compared, it must claim to
-/// be the VM's.
-pub(super) fn is_it(
-    pid: u32,
-    seen: &Seen,
-    start: Option<&str>,
-    pid_file: &Path,
-) -> Result<bool, Error> {
-    same_start(start, seen.start.as_deref()).map_or_else(|| claims(pid, seen, pid_file), Ok)
-}
-
-/// Whether the process claims to be the VM's: its command line names the pid file. Any user can
-/// give a process any command line, so the process must belong to the owner of the directory.
-fn claims(pid: u32, seen: &Seen, pid_file: &Path) -> Result<bool, Error> {
-    let directory = pid_file.parent().and_then(|dir| dir.metadata().ok());
-    let owner = directory.map(|metadata| metadata.uid());
-    if let Some(shown) = &seen.shown {
-        let is_of_owner = shown.user.is_none() || owner.is_none() || shown.user == owner;
-        return Ok(is_of_owner && shown.line.names(pid_file));
-    }
-    let line = linux::command_line(pid).map_err(|error| unseen(&error))?;
-    let is_of_owner = || linux::owner(pid) == owner.or_else(linux::user_id);
-    Ok(line.is_some_and(|line| line.names(pid_file)) && is_of_owner())
 }
 
 /// Searches all processes for one whose command line names the pid file: one of a `start` that was

@@ -3,19 +3,15 @@
 
 use super::ending::Ending;
 use super::events::{self, EventLog};
-use super::guest::{Guest, News};
 use super::look::{self, Look};
 use super::output::Output;
-use super::probe::Probe;
 use super::process::{ENDING_WAIT, Process};
-use super::question::Questions;
 use super::state::{State, start_again};
 use super::tail::tail;
 use super::{Paths, last_words, launch, wait};
 use crate::error::{Error, Kind};
 use crate::log::Log;
 use crate::progress::Progress;
-use crate::system::run::Invocation;
 use crate::text::{Search, sanitized};
 use crate::wait::Deadline;
 use std::time::{Duration, Instant};
@@ -52,7 +48,11 @@ pub(crate) struct Watch<'a> {
 impl Watch<'_> {
     /// Waits until the guest has done something; `what` completes "waiting for". An error when the
     /// guest panics, QEMU ends or the time is up before that.
-    fn until(&self, what: &str, mut happened: impl FnMut() -> bool) -> Result<(), Error> {
+    pub(super) fn until(
+        &self,
+        what: &str,
+        mut happened: impl FnMut() -> bool,
+    ) -> Result<(), Error> {
         let (mut told, mut over) = (0, None);
         self.until_some(what, || {
             if happened() {
@@ -98,39 +98,6 @@ impl Watch<'_> {
         });
         drop(progress);
         result.unwrap_or_else(|| Err(self.timed_out(what)))
-    }
-
-    /// Waits until the guest's ssh server has introduced itself on this port.
-    pub(crate) fn ssh(&self, host: &str, port: u16) -> Result<(), Error> {
-        let mut probe = Probe::new(host, port);
-        let result = self.until_ssh(|news| {
-            match news {
-                News::Boots => probe.guest_boots(Instant::now()),
-                News::NetworkIsUp => probe.network_is_up(Instant::now()),
-                News::Held | News::None => {}
-            }
-            probe.has_answered()
-        });
-        with_trouble(result, probe.trouble())
-    }
-
-    /// Waits until the guest's ssh server has introduced itself to ssh, which knows how to reach
-    /// it.
-    pub(crate) fn ssh_by<F: Fn(u64) -> Invocation>(&self, command: F) -> Result<(), Error> {
-        let mut questions = Questions::new(command, self.log);
-        let result = self.until_ssh(|_| questions.has_answered());
-        with_trouble(result, questions.trouble())
-    }
-
-    /// Waits until the ssh server has answered. It is not asked while the guest does not run, since
-    /// all those connections would reach the server at once when the guest continues.
-    fn until_ssh(&self, mut has_answered: impl FnMut(&News) -> bool) -> Result<(), Error> {
-        let what = format!("the ssh server of VM `{}`", self.paths.name);
-        let mut guest = Guest::new(self);
-        self.until(&what, || {
-            let news = guest.news();
-            !matches!(news, News::Held) && has_answered(&news)
-        })
     }
 
     /// Waits until the text is on the serial output, which is searched from the VM's start.
@@ -204,14 +171,6 @@ impl Watch<'_> {
         let said = last_words::of_guest(self.paths);
         let message = format!("waited {seconds} s for {what}{said}");
         Error::new(Kind::TimedOut, message)
-    }
-}
-
-/// Adds to the error of a wait that timed out what kept ssh from the server.
-fn with_trouble(result: Result<(), Error>, trouble: Option<String>) -> Result<(), Error> {
-    match (result, trouble) {
-        (Err(error), Some(trouble)) if error.kind == Kind::TimedOut => Err(error.after(&trouble)),
-        (result, _) => result,
     }
 }
 

@@ -43,7 +43,7 @@ mod log;
 mod lookup;
 #[path = "../../src/out.rs"]
 mod out;
-#[path = "../../src/pasted.rs"]
+#[path = "../../src/pasted/mod.rs"]
 mod pasted;
 #[path = "../../src/png.rs"]
 mod png;

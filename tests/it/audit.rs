@@ -80,7 +80,7 @@ const EFFECTS: [(&str, &[&str]); 4] = [
 ];
 
 /// The imports of a `use` tree, in full, each with the name that it gets.
-fn imports(tree: &str, before: &str, found: &mut Vec<(String, String)>) {
+pub(crate) fn imports(tree: &str, before: &str, found: &mut Vec<(String, String)>) {
     let tree = tree.trim();
     if tree.is_empty() {
         return;

@@ -1,10 +1,13 @@
 //! The rules that a reviewer would otherwise have to look for, over the files of the repository.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::audit::imports;
+
 const COLUMNS_MAX: usize = 100;
-const FILE_LINES_MAX: usize = 450;
+const FILE_LINES_MAX: usize = 320;
 const FUNCTION_LINES_MAX: usize = 70;
 /// The limit of `src/` without tests, while its parts move to the layout that needs 15,000.
 const SOURCE_LINES_MAX: usize = 28_000;
@@ -107,6 +110,22 @@ const BANNED: &[(&str, &str)] = &[
     ("macro_rules!", "macros hide things"),
 ];
 
+/// Files of several types that are small, and that nobody reads one without the other.
+const SEVERAL_TYPES: &[&str] = &[
+    "src/cli/args.rs",
+    "src/cli/flag.rs",
+    "src/cli/spec.rs",
+    "src/commands/check/findings.rs",
+    "src/commands/start/plan.rs",
+    "src/config/locate.rs",
+    "src/error.rs",
+    "src/report.rs",
+    "src/source.rs",
+    "src/system/sockets.rs",
+    "src/toml/mod.rs",
+    "src/vm/look.rs",
+];
+
 pub(crate) struct Source {
     pub(crate) name: String,
     /// Without the tests at its end.
@@ -168,6 +187,137 @@ fn modules_use_only_what_lies_below_them() {
         }
     }
     assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// The files of `src/` by the paths of their modules: `src/vm/mod.rs` is `vm`.
+fn modules() -> BTreeMap<String, Source> {
+    let path = |source: &Source| {
+        let inside = source.name.strip_prefix("src/").unwrap().trim_end_matches(".rs");
+        let inside = inside.strip_suffix("/mod").unwrap_or(inside);
+        if inside == "main" { String::new() } else { inside.replace('/', "::") }
+    };
+    sources().into_iter().map(|source| (path(&source), source)).collect()
+}
+
+/// The paths that a module uses, as the crate's root sees them: those that it imports, and
+/// those that it exports under its own name.
+fn used(module: &str, code: &str) -> [Vec<String>; 2] {
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let code = lines.collect::<Vec<_>>().join("\n");
+    let [mut used, mut exported] = [Vec::new(), Vec::new()];
+    let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    for statement in code.split(';') {
+        let (before, tree) = match statement.rsplit_once("use ") {
+            Some((before, tree)) if !tree.contains(['(', '"', '`']) => (before, tree),
+            _ => (statement, ""),
+        };
+        let spelled = before.split(|c| !is_path(c)).filter(|word| word.contains("::"));
+        used.extend(spelled.map(str::to_string));
+        let mut found = Vec::new();
+        imports(tree, "", &mut found);
+        let paths = found.into_iter().map(|(path, _)| path);
+        let is_exported = before.trim_end().ends_with("pub(crate)");
+        if is_exported { exported.extend(paths) } else { used.extend(paths) }
+    }
+    let absolute = |path: &String| {
+        let (mut above, mut rest) = (module, path.as_str());
+        while let Some(inner) = rest.strip_prefix("super::") {
+            (above, rest) = (above.rsplit_once("::").map_or("", |(above, _)| above), inner);
+        }
+        let rest =
+            rest.strip_prefix("crate::").map_or_else(|| format!("{above}::{rest}"), Into::into);
+        rest.trim_start_matches("::").to_string()
+    };
+    [used, exported].map(|paths| paths.iter().map(absolute).collect())
+}
+
+/// The module whose file a path leads to, through what modules export.
+fn leads_to(
+    path: &str,
+    exports: &BTreeMap<String, String>,
+    all: &BTreeSet<&str>,
+) -> Option<String> {
+    let mut part = path;
+    while !all.contains(part) {
+        if let Some(exported) = exports.get(part) {
+            return leads_to(exported, exports, all);
+        }
+        part = part.rsplit_once("::")?.0;
+    }
+    let rest = path[part.len()..].trim_start_matches("::");
+    let item = format!("{part}::{}", rest.split("::").next().unwrap());
+    match exports.get(&item) {
+        Some(exported) => leads_to(exported, exports, all),
+        None => Some(part.to_string()),
+    }
+}
+
+/// Each file can be read with only those that it uses.
+#[test]
+fn no_circle_between_files() {
+    let modules = modules();
+    let all: BTreeSet<&str> = modules.keys().map(String::as_str).collect();
+    let mut exports = BTreeMap::new();
+    for (module, source) in &modules {
+        let [_, exported] = used(module, &source.code);
+        let name = |path: &str| format!("{module}::{}", path.rsplit("::").next().unwrap());
+        exports.extend(exported.into_iter().map(|path| (name(&path), path)));
+    }
+    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (module, source) in &modules {
+        let [paths, _] = used(module, &source.code);
+        let found = paths.iter().filter_map(|path| leads_to(path, &exports, &all));
+        uses.insert(module.clone(), found.filter(|found| found != module).collect());
+    }
+    assert!(uses[""].contains("commands"), "paths are resolved: {:?}", uses[""]);
+    let reaches = |from: &str| {
+        let (mut seen, mut ahead) = (BTreeSet::new(), vec![from]);
+        while let Some(module) = ahead.pop() {
+            ahead.extend(
+                uses[module]
+                    .iter()
+                    .filter(|used| seen.insert(used.as_str()))
+                    .map(|used| used.as_str()),
+            );
+        }
+        seen
+    };
+    let circles: Vec<String> = uses
+        .keys()
+        .filter(|module| reaches(module).contains(module.as_str()))
+        .map(|module| {
+            let back = uses[module].iter().filter(|used| reaches(used).contains(module.as_str()));
+            format!("{module} uses {}", back.cloned().collect::<Vec<_>>().join(", "))
+        })
+        .collect();
+    assert_eq!(circles, Vec::<String>::new());
+}
+
+/// A type has a file of its own, with its methods. Only data may stand beside it.
+#[test]
+fn a_file_has_the_methods_of_one_type() {
+    let mut several = Vec::new();
+    for source in sources() {
+        let lines: Vec<&str> = source.code.lines().collect();
+        let has_methods = |name: &str| {
+            let is_impl = |line: &&str| {
+                let rest = line.strip_prefix("impl").map(|rest| rest.trim_end_matches(" {"));
+                rest.and_then(|rest| rest.rsplit(' ').next())
+                    .is_some_and(|of| !line.contains(" for ") && of.split('<').next() == Some(name))
+            };
+            lines.iter().any(is_impl)
+        };
+        let public = lines.iter().filter_map(|line| {
+            let words = line.strip_prefix("pub")?.split_once(' ')?.1;
+            let name = words.strip_prefix("struct ").or(words.strip_prefix("enum "))?;
+            name.split(|c: char| !c.is_alphanumeric()).next()
+        });
+        let types: Vec<&str> = public.filter(|name| has_methods(name)).collect();
+        if types.len() > 1 && !SEVERAL_TYPES.contains(&source.name.as_str()) {
+            several.push(format!("{}: {}", source.name, types.join(", ")));
+        }
+    }
+    assert_eq!(several, Vec::<String>::new());
 }
 
 #[test]

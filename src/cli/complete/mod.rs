@@ -7,9 +7,10 @@
 pub(crate) mod bash;
 
 use super::flag::{AnyFlag, Info};
+use super::global::{CONFIG, GLOBAL_FLAGS};
 use super::lex::{Lexer, Token};
 use super::parse::{Words, known_flags};
-use super::spec::{CONFIG, Command, Count, GLOBAL_FLAGS, Operand, Table};
+use super::spec::{Command, Count, Operand, Table};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;

@@ -1,7 +1,8 @@
 //! A job without a command: the guest boots, its serial line is shown, and the end decides.
 
+use super::done::Done;
+use super::flags::UNTIL;
 use super::stream::{Passed, Stream};
-use super::{Done, UNTIL};
 use crate::commands::target::Target;
 use crate::error::Error;
 use crate::json::Value;

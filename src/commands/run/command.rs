@@ -1,6 +1,7 @@
 //! A job over ssh: a command, or a shell for a person.
 
-use super::{Done, GET, PUT, TERMINAL};
+use super::done::Done;
+use super::flags::{GET, PUT, TERMINAL};
 use crate::cli::spec;
 use crate::commands::reach;
 use crate::commands::target::Target;

@@ -1,6 +1,6 @@
 //! The VM of a job: started for it, guarded while it lasts, and stopped at its end.
 
-use super::{COMMAND, FRESH, KEEP, TIMEOUT, uses_ssh};
+use super::flags::{COMMAND, FRESH, KEEP, TIMEOUT, uses_ssh};
 use crate::cli::{Args, spec};
 use crate::commands::start::begin::{Start, TIMEOUT_DEFAULT};
 use crate::commands::start::plan::StartOptions;
@@ -11,9 +11,10 @@ use crate::error::Error;
 use crate::ssh::limits::Limits;
 use crate::system::guard::Guard;
 use crate::system::programs;
-use crate::vm::lock::{LOCK_WAIT, Use, lock};
+use crate::vm::lock::{LOCK_WAIT, lock};
 use crate::vm::ready::Ready;
 use crate::vm::shutdown::{self, Force};
+use crate::vm::users::Use;
 use crate::vm::wait::Deadline;
 use crate::vm::{Instance, look};
 use std::ffi::OsString;

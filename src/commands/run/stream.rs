@@ -1,6 +1,6 @@
 //! The serial output of a guest on its way to standard output, and the texts that are sought in it.
 
-use super::{FAIL_ON, UNTIL};
+use super::flags::{FAIL_ON, UNTIL};
 use crate::commands::target::Target;
 use crate::error::Error;
 use crate::out::{self, Reader};

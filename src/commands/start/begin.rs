@@ -2,6 +2,7 @@
 
 use super::plan::{Plan, StartOptions, likely_port};
 use super::ports;
+use super::result::{Debuggee, Running};
 use crate::commands::images::{self, Images};
 use crate::commands::target::Target;
 use crate::config::choices::Choices;
@@ -23,7 +24,6 @@ use crate::vm::state::State;
 use crate::vm::wait::Deadline;
 use crate::vm::{Instance, Look, Paths, clean, look, port};
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 /// How long QEMU may take to answer, by default.
@@ -40,21 +40,6 @@ pub(crate) struct Start<'a> {
     options: StartOptions,
     plan: Option<Plan>,
     images: Option<Images>,
-}
-
-/// A VM that runs.
-pub(crate) struct Running {
-    pub(crate) ready: Ready,
-    /// `None` for a guest without ssh.
-    pub(crate) ssh_port: Option<u16>,
-    /// The images that were made for this start.
-    pub(crate) built: Vec<String>,
-}
-
-/// A VM for a debugger: its process, or the command line of QEMU if it is not running.
-pub(crate) enum Debuggee {
-    Process(Process),
-    Argv(Vec<OsString>),
 }
 
 impl<'a> Start<'a> {
@@ -196,7 +181,7 @@ impl<'a> Start<'a> {
         let Target { config, name, paths, log, .. } = self.target;
         ssh::forget_guest(paths, log)?;
         clean::for_start(paths, log)?;
-        check_pid_file(paths)?;
+        clean::odd_pid_file(paths)?;
         if Journal::read(paths)?.is_some() {
             let qemu_img = qemu_img(config)?;
             let (dir, lock) = (config.dir(), Some(lock));
@@ -327,12 +312,4 @@ fn not_started(paths: &Paths, lock: Lock, failed: Error, log: &Log) -> Error {
     let cleaned =
         if paths.log.exists() { cleaned } else { cleaned.and(lock::discard(lock, paths)) };
     cleaned.err().unwrap_or(failed)
-}
-
-/// Removes a pid file that is not a regular file: QEMU takes over only those.
-fn check_pid_file(paths: &Paths) -> Result<(), Error> {
-    match paths.pid.symlink_metadata() {
-        Ok(metadata) if !metadata.is_file() => clean::pid_file(paths),
-        _ => Ok(()),
-    }
 }

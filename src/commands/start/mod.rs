@@ -5,6 +5,7 @@ pub(crate) mod begin;
 pub(crate) mod changes;
 pub(crate) mod plan;
 mod ports;
+pub(crate) mod result;
 
 use super::reach;
 use super::target::Target;
@@ -17,8 +18,9 @@ use crate::report::{Outcome, Report};
 use crate::vm::lock::{LOCK_WAIT, lock};
 use crate::vm::look;
 use crate::vm::wait::Deadline;
-use begin::{Running, Start, TIMEOUT_DEFAULT};
+use begin::{Start, TIMEOUT_DEFAULT};
 use plan::{StartOptions, check_arguments};
+use result::Running;
 use std::time::Duration;
 
 pub(crate) static COMMAND: Command = Command {

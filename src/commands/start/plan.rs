@@ -12,7 +12,7 @@ use crate::pasted::program_problem;
 use crate::source::{Problem, Span};
 use crate::ssh;
 use crate::vm::argv::{self, Features};
-use crate::vm::instance::Machine;
+use crate::vm::machine::Machine;
 use crate::vm::options::arguments_of;
 use crate::vm::{Instance, launch, port};
 use crate::words::Word;

@@ -1,0 +1,124 @@
+//! The row of `run` in the table of commands, with its flags.
+
+use crate::cli::flag::{Flag, Takes, not_empty};
+use crate::cli::spec::{self, Count, Operand};
+use crate::cli::{Args, Command, Group, usage_of};
+use crate::error::{Error, Kind};
+use crate::ssh::FAILURE_CODE;
+use crate::text::command_line;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::time::Duration;
+
+/// The exit code of timeout(1) for a timeout.
+const TIMED_OUT_CODE: u8 = 124;
+
+pub(crate) static COMMAND: Command = Command {
+    name: "run",
+    group: Group::Run,
+    about: "Run a command, or only the guest, on a VM started for it",
+    details: "The VM is stopped after it. With a COMMAND, one that runs already is used, and\n\
+              left running. One word behind `--` is a command line for the guest's shell;\n\
+              several are a command and its arguments, as they are. The exit code is the\n\
+              command's. Files are copied back whatever that is.\n\
+              Without a COMMAND, the guest boots, its serial line is standard output, and the\n\
+              exit code is QEMU's when QEMU ends, 128+N if signal N ended it; 0 after\n\
+              `--until`; 1 after `--fail-on`, a panic, or an end before `--until`.\n\
+              It is 124 after a timeout, and 255 when qqmgr, QEMU's start or ssh failed.",
+    operands: &[spec::VM, Operand::new("COMMAND", Count::Words { required: false })],
+    flags: &[
+        &spec::WAIT,
+        &spec::SET,
+        &PUT,
+        &GET,
+        &TERMINAL,
+        &UNTIL,
+        &FAIL_ON,
+        &KEEP,
+        &FRESH,
+        &TIMEOUT,
+    ],
+    check,
+    failure_code: |kind| if kind == Kind::TimedOut { TIMED_OUT_CODE } else { FAILURE_CODE },
+    examples: &[
+        "run dev -- uname -a",
+        "run dev --fresh --put tests:work -- sh work/run",
+        "run kernel --until 'all tests passed' --timeout 5m",
+    ],
+    right_form: |words| {
+        let is_flag = |word: &OsString| word.as_bytes().starts_with(b"-");
+        match words {
+            [vm, first, ..]
+                if ![vm, first].into_iter().any(is_flag) && !words.contains(&"--".into()) =>
+            {
+                Some(format!("run {} -- {}", vm.display(), command_line(&words[1..])))
+            }
+            _ => None,
+        }
+    },
+};
+
+pub(super) static PUT: Flag<(OsString, OsString)> = Flag::new(
+    "put",
+    Takes::Values("LOCAL:REMOTE"),
+    divided,
+    "Copy to the guest before the command",
+);
+pub(super) static GET: Flag<(OsString, OsString)> = Flag::new(
+    "get",
+    Takes::Values("REMOTE:LOCAL"),
+    divided,
+    "Copy from the guest after the command",
+);
+pub(super) static TERMINAL: Flag =
+    Flag::switch("terminal", "Give the command a terminal; without one, open a shell").short('t');
+pub(super) static UNTIL: Flag<OsString> = Flag::new(
+    "until",
+    Takes::Value("TEXT"),
+    not_empty,
+    "End with 0 when TEXT is on the serial line",
+);
+pub(super) static FAIL_ON: Flag<OsString> = Flag::new(
+    "fail-on",
+    Takes::Values("TEXT"),
+    |text| Ok(text.to_os_string()),
+    "End with 1 when TEXT is on the serial line; '' ignores panics",
+);
+pub(super) static KEEP: Flag = Flag::switch("keep", "Leave the VM running");
+pub(super) static FRESH: Flag =
+    Flag::switch("fresh", "Forget what is written to disks (QEMU's -snapshot)");
+pub(super) static TIMEOUT: Flag<Duration> =
+    Flag::seconds("timeout", "Give up on all of it after this long (default: never)");
+
+/// Splits at the first colon; neither side may be empty.
+fn divided(value: &OsStr) -> Result<(OsString, OsString), String> {
+    let bytes = value.as_bytes();
+    let colon = bytes.iter().position(|byte| *byte == b':');
+    let (from, to) = colon.map(|at| (&bytes[..at], &bytes[at + 1..])).unwrap_or_default();
+    if from.is_empty() || to.is_empty() {
+        return Err("it takes two names with a colon between them".into());
+    }
+    Ok((OsString::from_vec(from.to_vec()), OsString::from_vec(to.to_vec())))
+}
+
+/// Refuses flags that have no meaning for this kind of job.
+fn check(args: &Args) -> Result<(), Error> {
+    let given = |flags: &[(bool, &'static str)]| {
+        flags.iter().find(|(is_given, _)| *is_given).map(|(_, flag)| *flag)
+    };
+    let ssh = [(args.has(&PUT), "put"), (args.has(&GET), "get"), (args.has(&spec::WAIT), "wait")];
+    let serial = [(args.has(&UNTIL), "until"), (args.has(&FAIL_ON), "fail-on")];
+    let wrong = if uses_ssh(args) {
+        given(&serial).map(|flag| format!("`--{flag}` is for a `run` without a command"))
+    } else {
+        given(&ssh).map(|flag| format!("`--{flag}` needs a command: `-- COMMAND...`"))
+    };
+    let json = args.has(&TERMINAL) && args.json();
+    let json = json.then(|| "`--terminal` cannot be used with `--json`: it is for people".into());
+    wrong.or(json).map_or(Ok(()), |wrong| Err(usage_of(&COMMAND, wrong)))
+}
+
+/// Whether the job is done over ssh; else it is the boot of the guest.
+pub(super) fn uses_ssh(args: &Args) -> bool {
+    !args.words.is_empty() || args.has(&TERMINAL)
+}

@@ -1,0 +1,74 @@
+//! Ends shared connections.
+
+use super::config;
+use super::control_sockets;
+use super::run::briefly;
+use super::seats::Seats;
+use crate::error::Error;
+use crate::log::Log;
+use crate::system::{files, programs};
+use crate::vm::named::forgets;
+use crate::vm::options::arguments_of;
+use crate::vm::{Instance, Paths};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a master may take to exit. One that does not answer is stopped or hangs, and is left
+/// alone.
+const EXIT_WAIT: Duration = Duration::from_secs(2);
+
+/// The largest `ssh.conf` that is read; this program wrote the file.
+const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Ends the shared connections of a VM, including the one at the user's own `ControlPath`. They
+/// would end by themselves some time after QEMU; so nothing that ssh says here matters.
+pub(crate) fn end_shared_connection(paths: &Paths, log: &Log) -> Result<(), Error> {
+    let exit = |ssh_option: &str, value: &Path, also: &[&Path]| {
+        let mut ssh = programs::SSH.command();
+        ssh.arg(ssh_option).arg(value).args(also).args(["-O", "exit", &paths.name]);
+        briefly(ssh, EXIT_WAIT, log);
+    };
+    if has_own_control_path(paths) {
+        exit("-F", &paths.ssh_config, &[]);
+    }
+    Seats::remove(&paths.dir)?;
+    if control_sockets::all(&paths.dir).is_empty() {
+        return Ok(());
+    }
+    paths.make_short_way()?;
+    for socket in control_sockets::listening(&paths.plain_dir()?) {
+        exit("-F", Path::new("/dev/null"), &[Path::new("-S"), &socket]);
+    }
+    control_sockets::all(&paths.dir).iter().try_for_each(|socket| files::remove(socket))
+}
+
+/// Ends the shared connections of a guest that has ended, and forgets its host keys if they ended
+/// with it: a guest that forgets what it writes (`-snapshot`) may have made its host keys during
+/// this start, and makes others at the next one.
+pub(crate) fn forget_guest(paths: &Paths, log: &Log) -> Result<(), Error> {
+    end_shared_connection(paths, log)?;
+    let Some(instance) = Instance::read(paths)? else { return Ok(()) };
+    let words = instance.own_argv().iter().map(String::as_str);
+    let learned_at = paths.known_hosts.metadata().map_or(0, |metadata| metadata.mtime());
+    if forgets(&arguments_of(words))
+        && u64::try_from(learned_at).is_ok_and(|at| at >= instance.started_at)
+    {
+        files::remove(&paths.known_hosts)?;
+    }
+    Ok(())
+}
+
+/// Whether the user's own `ControlPath` says where connections are shared.
+fn has_own_control_path(paths: &Paths) -> bool {
+    let text = config_file(paths);
+    config::settings(&text).any(|(keyword, value)| {
+        keyword.eq_ignore_ascii_case("ControlPath") && !value.eq_ignore_ascii_case("none")
+    })
+}
+
+/// The VM's `ssh.conf`; empty if there is none.
+pub(super) fn config_file(paths: &Paths) -> String {
+    let text = files::read_start(&paths.ssh_config, CONFIG_BYTES_MAX).unwrap_or_default();
+    String::from_utf8_lossy(&text).into_owned()
+}

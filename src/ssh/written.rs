@@ -1,0 +1,47 @@
+//! The VM's `ssh.conf` on disk.
+
+use super::config::{self, Places};
+use super::unshare::{config_file, end_shared_connection};
+use crate::config::resolve::SshSetting;
+use crate::error::Error;
+use crate::log::Log;
+use crate::system::files;
+use crate::vm::Paths;
+use std::path::Path;
+
+/// The content of the VM's `ssh.conf`, for a guest that is reached on `port`; relative names of
+/// files in it start from `dir`.
+pub(crate) fn config_text(
+    options: &[SshSetting],
+    paths: &Paths,
+    port: u16,
+    dir: &Path,
+) -> Result<String, Error> {
+    let plain = paths.plain_dir()?;
+    let project = if config::is_spellable(dir) {
+        dir.to_path_buf()
+    } else {
+        plain.join(paths.project.file_name().unwrap_or_default())
+    };
+    let known_hosts = if config::is_spellable(&paths.dir) {
+        paths.known_hosts.clone()
+    } else {
+        plain.join(paths.known_hosts.file_name().unwrap_or_default())
+    };
+    let places = Places { control: plain, known_hosts, project, written: dir.to_path_buf() };
+    Ok(config::render(&paths.name, port, options, &places))
+}
+
+/// Writes the VM's `ssh.conf`, and makes the links that it goes through. A connection that was
+/// begun with another content is out of date, and is ended.
+pub(crate) fn write_config(text: &str, paths: &Paths, dir: &Path, log: &Log) -> Result<(), Error> {
+    let old = config_file(paths);
+    if !old.is_empty() && old != text {
+        end_shared_connection(paths, log)?;
+    }
+    files::write_private(&paths.ssh_config, text)?;
+    if !config::is_spellable(dir) {
+        files::symlink(dir, &paths.project)?;
+    }
+    paths.make_short_way()
+}

@@ -1,0 +1,41 @@
+//! The machine on which a VM runs.
+
+use crate::error::Error;
+use crate::linux;
+use crate::system::process::unseen;
+
+/// Identifies a machine from one start of it to the next. Unknown parts are `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Machine {
+    pub(crate) boot_id: Option<String>,
+    pub(crate) host: Option<String>,
+    /// The pid namespace; a container has its own.
+    pub(crate) pid_namespace: Option<String>,
+}
+
+impl Machine {
+    /// The machine that this process runs on.
+    pub(crate) fn this() -> Result<Self, Error> {
+        Ok(Self {
+            boot_id: linux::boot_id().map_err(|error| unseen(&error))?,
+            host: linux::host_name().map_err(|error| unseen(&error))?,
+            pid_namespace: linux::pid_namespace(),
+        })
+    }
+
+    /// Whether a pid of one machine is certainly not the same process on the other.
+    pub(crate) fn has_other_pids(&self, other: &Self) -> bool {
+        differ(self.boot_id.as_ref(), other.boot_id.as_ref())
+            || differ(self.pid_namespace.as_ref(), other.pid_namespace.as_ref())
+    }
+
+    /// Whether the two are certainly different machines, and not one that was rebooted.
+    pub(crate) fn is_elsewhere(&self, other: &Self) -> bool {
+        differ(self.boot_id.as_ref(), other.boot_id.as_ref())
+            && differ(self.host.as_ref(), other.host.as_ref())
+    }
+}
+
+fn differ(one: Option<&String>, other: Option<&String>) -> bool {
+    one.is_some() && other.is_some() && one != other
+}
