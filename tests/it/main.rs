@@ -16,7 +16,6 @@ mod guest;
 mod harness;
 mod http;
 mod identity;
-mod images;
 mod inherited;
 mod lifecycle;
 mod locks;
