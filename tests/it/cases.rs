@@ -43,7 +43,6 @@ use std::fs;
 use std::mem;
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
-use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,7 +50,8 @@ use std::thread;
 
 use crate::expect;
 use crate::harness::{
-    Output, Project, fake_qemu, files_below, free_port, guest_dir, has_tool, real_qemu,
+    Output, Project, fake_qemu, files_below, free_port, guest_dir, has_program, has_tool,
+    is_required, left_out, real_qemu,
 };
 
 const SEPARATOR: &str = "======";
@@ -144,14 +144,32 @@ impl File {
         if is_shared || !format!("{name} {title}").contains(wanted) {
             return Ok(());
         }
-        // A failed assertion of the harness must not keep the others from running.
-        let run = AssertUnwindSafe(|| Scenario::parse(part, line, shared).run(name));
-        let result = panic::catch_unwind(run).unwrap_or_else(|payload| {
+        // A failed assertion of the harness must not keep the others from running, and what is left
+        // out has the name of its thread.
+        let result = thread::scope(|scope| {
+            let thread = thread::Builder::new().name(format!("{name}: {title}"));
+            let run = || match Scenario::parse(part, line, shared).run(name) {
+                Err(failed) if lacking(&failed.told).is_some_and(|name| !has_tool(name)) => Ok(()),
+                result => result,
+            };
+            thread.spawn_scoped(scope, run).unwrap().join()
+        });
+        let result = result.unwrap_or_else(|payload| {
             let told = payload.downcast_ref::<String>().cloned().unwrap_or_default();
             Err(Failed { told: format!("{name}:{line}: {told}"), rewritten: None })
         });
         result.map_err(|failed| Failed { told: format!("{title}\n{}", failed.told), ..failed })
     }
+}
+
+/// The program that this host lacks, if that came up where something else was expected.
+fn lacking(told: &str) -> Option<&str> {
+    let came = told.lines().filter_map(|line| line.strip_prefix("  + "));
+    let mut names = came.filter_map(|line| match line.split_once("there is no program `") {
+        Some((_, name)) => name.split('`').next(),
+        None => line.strip_suffix(": not found")?.rsplit(": ").next(),
+    });
+    names.find(|name| !is_required() && !has_program(name))
 }
 
 /// The part of a file that has files for all its scenarios; empty if there is none.
@@ -375,7 +393,13 @@ fn is_there(need: &str) -> bool {
         Some(("tool", name)) => has_tool(name),
         _ if need == "qemu" => real_qemu().is_some(),
         _ if need == "guest" => guest_dir().is_some(),
-        _ if need == "chown" => chown(Project::new().path(""), Some(54_321), None).is_ok(),
+        _ if need == "chown" => {
+            let may = chown(Project::new().path(""), Some(54_321), None).is_ok();
+            if !may {
+                left_out("files cannot be given away");
+            }
+            may
+        }
         _ => panic!("`% {need}`: there is no such need"),
     }
 }

@@ -583,11 +583,15 @@ pub(crate) fn guest_dir() -> Option<PathBuf> {
 pub(crate) fn has_tool(name: &str) -> bool {
     let found = has_program(name);
     if !found {
-        let required = env::var_os("QQMGR_REQUIRE_TOOLS").is_some_and(|value| value == "1");
-        assert!(!required, "QQMGR_REQUIRE_TOOLS=1, but there is no {name}");
+        assert!(!is_required(), "QQMGR_REQUIRE_TOOLS=1, but there is no {name}");
         left_out(&format!("there is no {name}"));
     }
     found
+}
+
+/// Whether a tool that is missing is an error.
+pub(crate) fn is_required() -> bool {
+    env::var_os("QQMGR_REQUIRE_TOOLS").is_some_and(|value| value == "1")
 }
 
 /// Whether the tests run as root, who may mount and give files away; says so otherwise.

@@ -518,6 +518,9 @@ fn errors_and_exit_codes_are_documented() {
 
 #[test]
 fn files_are_documented_with_their_modes() {
+    if !["qemu-img", "ssh"].iter().all(|name| has_tool(name)) {
+        return;
+    }
     let (project, port) = project();
     for arguments in [
         &["start", "dev"][..],

@@ -13,7 +13,7 @@ use super::{
     QQMGR_1, QQMGR_JSON_5, command_section, json, lines_after, literal_blocks, make_programs,
     members, part, parts, path_with_fakes, printed, project, rendered, run, told, unique,
 };
-use crate::harness::{Project, fake_qemu, free_port, program, real_qemu, wait_until};
+use crate::harness::{Project, fake_qemu, free_port, has_tool, program, real_qemu, wait_until};
 
 /// Of 512 zeros.
 const SUM: &str = "076a27c79e5ace2a3d47f9dd2e83e4ff6ea8872b3c2218f66c92b89b55f36560";
@@ -117,6 +117,9 @@ pub(super) fn with_ssh_server<T>(port: u16, work: impl FnOnce() -> T) -> T {
 
 #[test]
 fn json_of_every_command_is_documented() {
+    if !["qemu-img", "ssh"].iter().all(|name| has_tool(name)) {
+        return;
+    }
     let (project, port) = project();
     let run = |arguments: &[&str]| json(&project, arguments);
     let mut types_of_common = BTreeSet::new();
