@@ -501,7 +501,7 @@ fn errors_and_exit_codes_are_documented() {
         "5 status dev det",
         "5 status x*",
         "124 run idle --timeout 0.1 -- true",
-        "255 run dev",
+        "255 run",
         "255 run det -- true",
         "255 run fails -- true",
         "255 ssh dev true",
