@@ -4,9 +4,7 @@
 //! The terminal is one of script(1), whose keys come from a FIFO.
 
 use crate::guest;
-use crate::harness::{
-    Project, Running, fake_qemu, free_port, freeze, has_tool, signal, wait_until,
-};
+use crate::harness::{Project, Running, free_port, freeze, has_tool, signal, wait_until};
 use crate::real_qemu::{self, OFF, PC, SAYS_READY};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -202,73 +200,6 @@ fn one_at_a_time() {
         )
         .code(4);
     signal(project.pid("vm"), "CONT");
-}
-
-/// What a VM was started with counts, and `status` tells the difference.
-#[test]
-fn a_console_comes_and_goes_with_a_start() {
-    // A debugger needs a CPU.
-    let cmd = "-nodefaults -machine pc -accel tcg -display none -S";
-    let Some(project) = real_qemu::project(cmd) else { return };
-    let without = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
-    let with = format!("{without}console = true\ngdb = true\n");
-    let qqmgr = |arguments: &[&str]| project.qqmgr(arguments).run();
-    let refused = |hint: &str| {
-        let error = "qqmgr: error: VM `vm` runs without a console\nqqmgr: hint: ";
-        let _ = qqmgr(&["console", "vm"]).stderr(format!("{error}{hint}\n")).code(1);
-    };
-    let status = || {
-        let text = qqmgr(&["status", "vm"]).stdout;
-        let lines =
-            text.lines().filter(|line| ["note", "cons"].iter().any(|at| line.starts_with(at)));
-        lines.collect::<Vec<_>>().join("\n")
-    };
-    let _ = qqmgr(&["console", "vm"])
-        .stderr("qqmgr: error: VM `vm` is not running\nqqmgr: hint: `qqmgr start vm` starts it\n")
-        .code(3);
-    qqmgr(&["start", "vm"]).stdout("vm started: [..]\n").stderr(real_qemu::HELD).success();
-    refused("put `console = true` into `[vm.vm]`, and restart the VM");
-    assert_eq!(status(), "");
-    project.config(&with);
-    refused("the configuration has one now: `qqmgr restart vm` gives the VM one");
-    assert_eq!(
-        status(),
-        "note:       running without `console = true`, which is configured: restart to apply\n\
-         note:       running without `gdb = true`, which is configured: restart to apply"
-    );
-    let restarted = qqmgr(&["restart", "vm", "--force"]).stderr(real_qemu::HELD);
-    restarted.stdout("vm ended [..]\nvm started: [..]\n").success();
-    let socket = project.vm_path("vm", "console.socket");
-    assert_eq!(status(), format!("console:    {}", socket.display()));
-    let json = qqmgr(&["status", "vm", "--json"]).stdout;
-    assert!(json.contains(&format!("\n  \"console_file\": \"{}\",\n", socket.display())), "{json}");
-    project.config(&without);
-    qqmgr(&["console", "vm", "--idle", "0"]).success();
-    assert!(status().ends_with(
-        "note:       running with `console = true`, which is not configured: restart to apply\n\
-         note:       running with `gdb = true`, which is not configured: restart to apply"
-    ));
-}
-
-#[test]
-fn wrong_usage() {
-    let project = Project::new();
-    project.config(&format!(
-        "[qemu]\nbin = '{}'\n[vm.vm]\ncmd = ''\nconsole = true\nssh.port = {}\n",
-        fake_qemu().display(),
-        free_port()
-    ));
-    let hint = "qqmgr: hint: usage: qqmgr console [OPTIONS] VM\n";
-    let both = project.qqmgr(&["console", "vm", "--idle", "1", "--until", "x"]).run();
-    both.stderr(format!("qqmgr: error: `console` takes `--idle` or `--until`, not both\n{hint}"))
-        .code(2);
-    let empty = project.qqmgr(&["console", "vm", "--until", ""]).run();
-    empty
-        .stderr(
-            "qqmgr: error: invalid value `` for `--until`: the text is empty\n\
-             qqmgr: hint: `qqmgr help console` shows how it is used\n",
-        )
-        .code(2);
 }
 
 /// Keys, and what the terminal shows.

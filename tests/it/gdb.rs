@@ -17,10 +17,6 @@ const SOON: Duration = Duration::from_secs(30);
 /// A machine with a CPU, which runs the firmware for ever.
 const MACHINE: &str = "-nodefaults -machine pc -accel tcg -m 32 -display none";
 const LEFT: &str = "events.out lock qemu.log serial";
-const NOT_RUNNING: &str =
-    "qqmgr: error: VM `vm` is not running\nqqmgr: hint: `qqmgr start vm` starts it\n";
-const SIGNALS: &str = "handle SIGUSR1 SIGUSR2 SIGTERM SIGPIPE nostop noprint pass";
-
 /// A project with the VM `vm` on a real QEMU, if there is one and a gdb.
 #[track_caller]
 fn project(cmd: &str, more: &str) -> Option<Project> {
@@ -69,98 +65,6 @@ fn gate(project: &Project) {
 
 fn open_gate(project: &Project) {
     project.sh("echo >gate").run().success();
-}
-
-/// The words after `/dir/` in the QEMU's command line of this VM.
-fn injected(dir: &str) -> String {
-    format!(
-        "\\-pidfile {dir}/pid -monitor unix:{dir}/monitor.socket,server,nowait \
-         -serial file:{dir}/serial -qmp unix:{dir}/qmp.socket,server,nowait \
-         -qmp unix:{dir}/ctl.socket,server,nowait -qmp pipe:{dir}/events"
-    )
-}
-
-#[test]
-fn gdb_gets_the_command_line_of_a_vm_that_does_not_run() {
-    let project = Project::new();
-    let qemu = crate::harness::fake_qemu();
-    let qemu = qemu.display();
-    // Blanks, both quotes, a backslash and what a shell would expand; nothing at all.
-    let cmd = r#"[ '''-name "it's a \\ and $HOME;*"''', "''" ]"#;
-    project.config(&format!(
-        "[qemu]\nbin = '{qemu}'\n[vm.vm]\ncmd = {cmd}\nssh.port = {}\n",
-        free_port()
-    ));
-    let run = project.qqmgr(&["gdb", "vm", "--", "-ex", "break main", "--json"]);
-    let arguments = r"-name it\'s\ a\ \\\ and\ \$HOME\;\* ''";
-    let injected = injected("[ROOT]/.qqmgr/vm.vm");
-    run.env("QQMGR_GDB", "echo")
-        .run()
-        .stdout(format!(
-            "-ex set cwd [ROOT] -ex set exec-wrapper sh -c [..] \
-             [ROOT]/.qqmgr/vm.vm 5 \\{{\\\"execute\\\":\\ \\\"qmp_capabilities\\\"\\}}'\n\
-             '\\{{\\\"execute\\\":\\ \\\"query-status\\\"\\}} \
-             -ex {SIGNALS} -ex set args {arguments} {injected} {qemu} -ex break main --json\n"
-        ))
-        .success();
-    // Prepared as a start is, and no VM yet.
-    let files = "events.in events.out instance.json lock qemu.log serial ssh.conf";
-    assert_eq!(project.vm_files("vm"), files.replace("serial ", ""));
-    project.qqmgr(&["status", "-q", "vm"]).run().code(3);
-    start(&project);
-    let pid = project.pid("vm");
-
-    // One that runs is attached to.
-    let run = project.qqmgr(&["gdb", "vm", "--", "core"]).env("QQMGR_GDB", "echo").run();
-    run.stdout(format!("-ex {SIGNALS} -p {pid} core\n")).success();
-    let verbose = project.qqmgr(&["-v", "gdb", "vm"]).env("QQMGR_GDB", "true").run();
-    verbose.stderr(format!("qqmgr: exec true -ex '{SIGNALS}' -p {pid}\n")).success();
-}
-
-#[test]
-fn what_is_wrong_is_told_before_anything_is_made() {
-    let project = Project::new();
-    project.fake_vm("normal");
-    let run = |words: &[&str]| project.qqmgr(&[&["gdb"], words].concat());
-    let nothing = || assert_eq!(project.files(".qqmgr"), [""; 0]);
-    run(&["vm"])
-        .env("QQMGR_GDB", "no-such-gdb")
-        .run()
-        .stderr(
-            "qqmgr: error: there is no program `no-such-gdb`\n\
-             qqmgr: hint: install it (Debian: gdb, or gdb-multiarch)\n",
-        )
-        .code(1);
-    nothing();
-    run(&["vm", "--json"])
-        .run()
-        .stdout(
-            "{\n  \"error\": {\n    \"kind\": \"usage\",\n    \
-             \"message\": \"`gdb` has no result that could be JSON\",\n    \
-             \"hint\": \"`qqmgr gdb VM -- -batch -ex COMMAND` prints what gdb says of it\"\n  }\n}\n",
-        )
-        .stderr(
-            "qqmgr: error: `gdb` has no result that could be JSON\n\
-             qqmgr: hint: `qqmgr gdb VM -- -batch -ex COMMAND` prints what gdb says of it\n",
-        )
-        .code(2);
-    let echo = |words: &[&str]| run(words).env("QQMGR_GDB", "echo").run();
-    echo(&["--guest", "vm"]).stderr(NOT_RUNNING).code(3);
-    echo(&["mv"])
-        .stderr("qqmgr: error: no such VM in `qqmgr.toml`: `mv`; did you mean `vm`?\n")
-        .code(5);
-    project.write("qemu", "#!/bin/sh\nexec qemu-system-x86_64 \"$@\"\n");
-    project.config("[qemu]\nbin = './qemu'\n[vm.vm]\ncmd = ''\nssh.port = 1\n");
-    echo(&["vm"])
-        .stderr(
-            "qqmgr: error: gdb cannot start `[ROOT]/./qemu`, which is a script\nqqmgr: hint: name \
-             the QEMU behind it as `qemu`, or `start` the VM first: gdb attaches then\n",
-        )
-        .code(1);
-    nothing();
-    project.fake_vm("normal");
-    let missing = run(&["vm"]).env("QQMGR_GDB", "./no-such-gdb").run();
-    missing.stderr("qqmgr: error: cannot run `./no-such-gdb`: no such file or directory\n").code(1);
 }
 
 /// A debugger has QEMU's words, and is not QEMU: neither seen nor signalled.

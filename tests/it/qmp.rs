@@ -1,7 +1,7 @@
 //! `qmp` on a real QEMU: what takes time, or another process. The rest is in `tests/cases/qmp.txt`.
 
 use crate::guest;
-use crate::harness::{Project, Running, freeze, signal, wait_until};
+use crate::harness::{Project, Running, wait_until};
 use crate::real_qemu::{NO_MACHINE, Qmp, project};
 use std::fs;
 use std::time::Duration;
@@ -129,17 +129,6 @@ fn events_that_nobody_reads_any_more() {
 #[test]
 fn who_does_not_answer() {
     let Some(project) = started("") else { return };
-    let pid = project.pid("vm");
-    freeze(pid);
-    let frozen = format!(
-        "qqmgr: error: VM `vm` does not answer: QEMU is frozen\n\
-         qqmgr: hint: a signal stopped it; `kill -CONT {pid}` lets it go on\n"
-    );
-    project.qqmgr(&["qmp", "vm", "stop"]).run().stderr(frozen.as_str()).code(4);
-    project.qqmgr(&["qmp", "vm"]).stdin("stop\ncont\n").run().stderr(frozen.as_str()).code(4);
-    // Events need no answer.
-    project.qqmgr(&["qmp", "vm", "--events", "--for", "0.1"]).run().success();
-    signal(pid, "CONT");
     let holder = Qmp::connect(&project.vm_path("vm", "ctl.socket"));
     project
         .qqmgr(&["qmp", "vm", "stop"])
@@ -153,39 +142,4 @@ fn who_does_not_answer() {
     // Whoever has the people's socket disturbs nobody.
     let _person = Qmp::connect(&project.vm_path("vm", "qmp.socket"));
     returns(&project, &["stop"], "{}\n");
-}
-
-/// A disk that takes 30 s to read keeps all of QEMU waiting.
-#[test]
-fn a_command_may_take_too_long() {
-    let Some(project) = started("") else { return };
-    let disk = ["blockdev-add", "driver=null-co", "node-name=slow", "latency-ns:=30000000000"];
-    returns(&project, &disk, "{}\n");
-    let reads = "qemu-io slow \"read 0 512\"";
-    let hint = "qqmgr: hint: it may be at it still; `--timeout` gives it longer\n";
-    project
-        .qqmgr(&["monitor", "--timeout", "0.5", "vm", reads])
-        .run()
-        .stderr(format!("qqmgr: error: QEMU did not answer `{reads}` within 0.5 s\n{hint}"))
-        .code(4);
-    // And so does everybody else, who is told within two seconds.
-    project
-        .qqmgr(&["qmp", "vm", "query-status"])
-        .run()
-        .stderr(
-            "qqmgr: error: VM `vm` does not answer on its QMP socket\n\
-             qqmgr: hint: QEMU is busy or still starting, or serves another `qqmgr`; try again\n",
-        )
-        .code(4);
-    let Some(other) = started("") else { return };
-    returns(&other, &disk, "{}\n");
-    let line = format!("human-monitor-command 'command-line={reads}'\nstop\n");
-    other
-        .qqmgr(&["qmp", "vm", "--timeout", "0.5"])
-        .stdin(line)
-        .run()
-        .stderr(format!(
-            "qqmgr: error: QEMU did not answer `human-monitor-command` within 0.5 s\n{hint}"
-        ))
-        .code(4);
 }

@@ -12,6 +12,9 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// The limit of `src/` without tests, while its parts move to the layout that needs 15,000.
 const SOURCE_LINES_MAX: usize = 28_000;
 
+/// The limit of the tests, their scenarios aside.
+const TEST_LINES_MAX: usize = 16_000;
+
 /// Which modules a module may use, itself aside. Data flows one way: nothing here points up.
 const LAYERS: &[(&str, &[&str])] = &[
     ("text", &[]),
@@ -422,6 +425,21 @@ fn long_functions(source: &Source) -> Vec<String> {
 fn the_program_stays_small() {
     let lines: usize = sources().iter().map(|source| source.code.lines().count()).sum();
     assert!(lines < SOURCE_LINES_MAX, "{lines} lines");
+}
+
+/// Rust and shell below `tests/`, and the fixtures. Scenarios are text, of which there may be any
+/// amount.
+#[test]
+fn the_tests_stay_readable() {
+    let (mut found, mut lines) = (Vec::new(), 0);
+    files_below(&repository().join("tests"), &mut found);
+    for path in found {
+        let is_code = ["rs", "sh"].iter().any(|one| path.extension() == Some(one.as_ref()));
+        if is_code || path.starts_with(repository().join("tests/fixtures")) {
+            lines += fs::read(&path).unwrap().iter().filter(|byte| **byte == b'\n').count();
+        }
+    }
+    assert!(lines <= TEST_LINES_MAX, "{lines} lines: tell it as scenarios in tests/cases");
 }
 
 #[test]

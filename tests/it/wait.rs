@@ -6,7 +6,6 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
-use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -181,48 +180,7 @@ fn an_answer_at_once_needs_one_connection() {
     assert!(port.0.try_recv().is_err());
 }
 
-#[test]
-fn a_timeout_shows_the_end_of_the_serial_output() {
-    let Some(project) = started_with_network() else { return };
-    let wait = |timeout| project.qqmgr(&["wait", "vm", "--for", "ssh", "--timeout", timeout]).run();
-    let begin = Instant::now();
-    wait("0.3")
-        .stderr(
-            "qqmgr: error: waited 0.3 s for the ssh server of VM `vm`, and its serial output is \
-             empty\nqqmgr: hint: VM `vm` still runs\n",
-        )
-        .code(4);
-    let took = begin.elapsed();
-    assert!(took > Duration::from_millis(300) && took < Duration::from_secs(3), "{took:?}");
-    serial(&project, b"one\r\n\x1b[31mtwo\n\nlogin: ");
-    wait("0")
-        .stderr(
-            "qqmgr: error: waited 0 s for the ssh server of VM `vm`; the end of its serial \
-             output:\none\n\u{fffd}[31mtwo\nlogin: \nqqmgr: hint: VM `vm` still runs\n",
-        )
-        .code(4);
-    project.qqmgr(&["wait", "vm", "--for", "running"]).run().stdout(RUNNING).success();
-}
-
 const RUNNING: &str = "vm is running after [SECONDS] s\n";
-
-/// Without a VM there is nothing to wait for.
-#[test]
-fn a_vm_that_is_not_running() {
-    let Some(project) = project(NO_MACHINE) else { return };
-    for condition in ["ssh", "serial=x"] {
-        let wait = project.qqmgr(&["wait", "vm", "--for", condition]).run();
-        wait.stderr(
-            "qqmgr: error: VM `vm` is not running\nqqmgr: hint: `qqmgr start vm` starts it\n",
-        )
-        .code(3);
-    }
-    let stopped = ["wait", "vm", "--for", "stopped"];
-    project.qqmgr(&stopped).run().stdout("vm is stopped\n").success();
-    let late = project.qqmgr(&["wait", "vm", "--for", "running", "--timeout", "0.1"]).run();
-    late.stderr("qqmgr: error: waited 0.1 s for VM `vm` to be started\n").code(4);
-    assert!(!project.path(".qqmgr").exists());
-}
 
 /// What a panic or a shutdown leaves needs more than `resume`.
 #[test]
@@ -252,173 +210,7 @@ fn ssh_to_a_guest_that_has_panicked_or_shut_down() {
     }
 }
 
-/// Much output is searched in pieces, so that a wait ends in time.
-#[test]
-fn a_timeout_is_kept_while_much_output_is_searched() {
-    let Some(project) = started() else { return };
-    let file = OpenOptions::new().write(true).open(project.vm_path("vm", "serial")).unwrap();
-    // A hole of a file system costs nothing.
-    file.set_len(64 << 30).unwrap();
-    let wait = ["wait", "vm", "--for", "serial=x", "--timeout", "0.5"];
-    let error = "qqmgr: error: waited 0.5 s for `x` on the serial output of VM `vm`[..]\n...\n";
-    project.qqmgr(&wait).run().stderr(error).code(4);
-}
-
-#[test]
-fn conditions_are_what_they_are() {
-    let Some(project) = project(NO_MACHINE) else { return };
-    for condition in ["", "up", "SSH", "serial", "serial=", "ssh=1"] {
-        let wait = project.qqmgr(&["wait", "vm", "--for", condition]).run();
-        wait.stderr(format!(
-            "qqmgr: error: invalid value `{condition}` for `--for`: it is `ssh`, `stopped`, `running` or \
-             `serial=TEXT`\nqqmgr: hint: `qqmgr help wait` shows how it is used\n"
-        ))
-        .code(2);
-    }
-}
-
 // --- why it ended
-
-/// How a QEMU is brought to its end, and what is told of that.
-struct End {
-    code: &'static [&'static [u8]],
-    more: &'static str,
-    by: fn(&Project),
-    text: &'static str,
-    reason: &'static str,
-}
-
-const ENDS: &[End] = &[
-    End {
-        code: &[BUTTON, SAYS_READY, WAITS, OFF],
-        more: "",
-        by: |project| signal(project.pid("vm"), "KILL"),
-        text: "QEMU gave no reason: killed, crashed, or a debug exit of the guest",
-        reason: "null",
-    },
-    End {
-        code: &[BUTTON, SAYS_READY, WAITS, OFF],
-        more: "",
-        by: |project| signal(project.pid("vm"), "TERM"),
-        text: "QEMU was ended by a signal",
-        reason: "\"host-signal\"",
-    },
-    End {
-        code: &[BUTTON, SAYS_READY, WAITS, OFF],
-        more: "",
-        by: |project| {
-            qmp(project).execute("quit");
-        },
-        text: "QEMU was told to quit",
-        reason: "\"host-qmp-quit\"",
-    },
-    End {
-        code: &[BUTTON, SAYS_READY, WAITS, OFF],
-        more: "",
-        by: |project| {
-            qmp(project).execute("system_powerdown");
-        },
-        text: "the guest powered off",
-        reason: "\"guest-shutdown\"",
-    },
-    End {
-        code: &[BUTTON, SAYS_READY, WAITS, OFF],
-        more: "-no-reboot",
-        by: |project| {
-            qmp(project).execute("system_reset");
-        },
-        text: "QEMU says `host-qmp-system-reset`",
-        reason: "\"host-qmp-system-reset\"",
-    },
-    End {
-        code: &[BUTTON, SAYS_READY, WAITS, RESETS],
-        more: "-no-reboot",
-        by: |project| {
-            qmp(project).execute("system_powerdown");
-        },
-        text: "the guest reset, and QEMU ends then",
-        reason: "\"guest-reset\"",
-    },
-    End {
-        code: &[BUTTON, SAYS_READY, WAITS, PANICS],
-        more: "-device pvpanic",
-        by: |project| {
-            qmp(project).execute("system_powerdown");
-        },
-        text: "the guest panicked",
-        reason: "\"guest-panic\"",
-    },
-];
-/// By the keyboard controller (port 0x64).
-const RESETS: &[u8] = &[0xb0, 0xfe, 0xe6, 0x64, 0xf4, 0xeb, 0xfd];
-
-#[test]
-fn why_a_vm_ended_is_told_to_all_who_wait() {
-    if real_qemu().is_none() {
-        return;
-    }
-    let done = Mutex::new(ENDS.iter());
-    thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while let Some(end) = { done.lock().unwrap().next() } {
-                    ends_by(end);
-                }
-            });
-        }
-    });
-}
-
-fn ends_by(end: &End) {
-    let more = format!("{FORWARDS} {}", end.more);
-    let Some((project, pid)) = boot_sector(end.code, &more) else { return };
-    await_ready(&project);
-    let stopped = waiting(&project, &["stopped", "--json"]);
-    let others = ["ssh", "serial=login:", "stopped"].map(|what| waiting(&project, &[what]));
-    let begin = Instant::now();
-    (end.by)(&project);
-    let seconds = "\"seconds\": [SECONDS]";
-    let (text, reason) = (end.text, end.reason);
-    let json = |pid: &str| {
-        format!(
-            "{{\n  \"name\": \"vm\",\n  \"for\": \"stopped\",\n  \"pid\": {pid},\n  \
-             \"reason\": {reason},\n  {seconds}\n}}\n"
-        )
-    };
-    stopped.end().stdout(json(&pid.to_string())).success();
-    let [ssh, serial, stopped] = others;
-    let ended = |what| {
-        format!(
-            "qqmgr: error: QEMU ended while waiting for {what}: {text}[..]\n...\n\
-             qqmgr: hint: its [..] is `[ROOT]/.qqmgr/vm.vm/[..]`\n"
-        )
-    };
-    ssh.end().stderr(ended("the ssh server of VM `vm`")).code(3);
-    serial.end().stderr(ended("`login:` on the serial output of VM `vm`")).code(3);
-    stopped.end().stdout(format!("vm is stopped: {text}\n")).success();
-    assert!(begin.elapsed() < Duration::from_secs(5), "it took {:?}", begin.elapsed());
-    // Who comes later is told the same, but for whom.
-    let late = project.qqmgr(&["wait", "vm", "--for", "stopped", "--json"]).run();
-    late.stdout(json("null")).success();
-}
-
-/// What QEMU said last is shown, here to whom it was lost.
-#[test]
-fn the_end_of_the_log_is_shown() {
-    let Some(project) = started_with_network() else { return };
-    let wait = waiting(&project, &["ssh"]);
-    let pid = project.pid("vm");
-    signal(pid, "TERM");
-    wait.end()
-        .stderr(
-            "qqmgr: error: QEMU ended while waiting for the ssh server of VM `vm`: QEMU was ended \
-             by a signal:\n\
-             qemu-system-x86_64: warning: netdev net0 has no peer\n\
-             qemu-system-x86_64: terminating on signal 15 from pid [PID] ([..])\n\
-             qqmgr: hint: its log is `[ROOT]/.qqmgr/vm.vm/qemu.log`\n",
-        )
-        .code(3);
-}
 
 /// It does not end, and nothing comes from it any more either.
 #[test]
@@ -443,29 +235,7 @@ fn a_guest_that_panicked_and_was_paused_is_not_waited_for() {
     stopped.end().stdout("vm is stopped: QEMU was told to quit\n").success();
 }
 
-/// The story of the QEMU that ended is told, not that of the next.
-#[test]
-fn a_vm_that_is_restarted_has_stopped() {
-    let Some(project) = started() else { return };
-    let waits: Vec<_> = (0..5).map(|_| waiting(&project, &["stopped"])).collect();
-    let restart = project.qqmgr(&["restart", "vm", "--force"]).run();
-    restart.stdout(format!("vm ended by SIGTERM in [SECONDS] s\n{STARTED}")).success();
-    for wait in waits {
-        wait.end().stdout("vm is stopped: QEMU was ended by a signal\n").success();
-    }
-}
-
 // --- running
-
-#[test]
-fn running_waits_for_who_starts_it() {
-    let Some(project) = project(NO_MACHINE) else { return };
-    let waits = [(); 3].map(|()| waiting(&project, &["running", "--timeout", "20"]));
-    project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
-    for wait in waits {
-        wait.end().stdout(RUNNING).success();
-    }
-}
 
 /// QEMU tells of it in a file of ours, so that nobody asks it again and again.
 #[test]
@@ -500,18 +270,6 @@ fn a_qemu_that_tells_nothing_is_asked_now_and_then() {
     other.write_all(b"{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"cont\"}\n").unwrap();
     wait.end().stdout(RUNNING).success();
     assert!(asked() <= before + 5, "it asked {} times", asked() - before);
-}
-
-/// It is looked at anew, however it was at the beginning.
-#[test]
-fn a_frozen_vm_that_goes_on_is_running() {
-    let Some(project) = started() else { return };
-    let pid = project.pid("vm");
-    freeze(pid);
-    let wait = waiting(&project, &["running", "--timeout", "30"]);
-    signal(pid, "CONT");
-    wait.end().stdout(RUNNING).success();
-    project.qqmgr(&["stop", "vm", "--force"]).run().stdout("vm ended [..]\n").success();
 }
 
 // --- serial
