@@ -150,8 +150,8 @@ impl Error {
 
     /// Adds a member of the command's result that `--json` prints beside the error, because it was
     /// read before the command failed.
-    pub(crate) fn after_reading(mut self, name: &'static str, text: &str) -> Self {
-        self.read.get_or_insert_default().0.push((name, Value::from(text)));
+    pub(crate) fn after_reading(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.read.get_or_insert_default().0.push((name, value.into()));
         self
     }
 

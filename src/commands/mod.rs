@@ -33,6 +33,7 @@ mod start;
 mod stats;
 mod status;
 mod stop;
+mod stop_command;
 mod target;
 mod vms;
 mod wait;

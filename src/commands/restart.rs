@@ -35,7 +35,7 @@ pub(super) fn run(target: &Target) -> Outcome {
     }
     start.check_restart()?;
     start.prepare(&|| None)?;
-    let force = stop::force(args);
+    let force = stop::force(target);
     let (stopped, lock) = stop::stop(target, &COMMAND, force)?;
     let lock = lock.map_or_else(|| stop::lock_for(target, &COMMAND), Ok)?;
     let (running, lock) = start.begin(lock, TIMEOUT_DEFAULT).map_err(|error| {

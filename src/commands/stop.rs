@@ -1,5 +1,6 @@
 //! `qqmgr stop VM...`
 
+use super::stop_command;
 use super::target::Target;
 use crate::cli::{Args, Command, Group};
 use crate::cli::{flag::Flag, spec};
@@ -12,6 +13,7 @@ use crate::vm::ending::Ending;
 use crate::vm::events;
 use crate::vm::lock::{self, LOCK_WAIT, Lock, lock, lock_if_there};
 use crate::vm::look::{self, Place};
+use crate::vm::process::Process;
 use crate::vm::shutdown::{self, Force, Method};
 use crate::vm::users::Use;
 use crate::vm::wait::pause;
@@ -41,7 +43,7 @@ pub(crate) static COMMAND: Command = Command {
 };
 
 pub(super) static TIMEOUT: Flag<Duration> =
-    Flag::seconds("timeout", "Give the guest this long to power off (default 20)");
+    Flag::seconds("timeout", "Time for the guest to power off (default 20, or as configured)");
 pub(super) static FORCE: Flag = Flag::switch("force", "End QEMU at once, without asking the guest");
 pub(super) static NO_KILL: Flag =
     Flag::switch("no-kill", "Leave QEMU running when the guest does not power off");
@@ -69,7 +71,7 @@ pub(super) fn check(args: &Args) -> Result<(), Error> {
 }
 
 pub(super) fn run(target: &Target) -> Outcome {
-    let force = force(target.args);
+    let force = force(target);
     if target.args.has(&AT_EOF) {
         target.log.note(WAITS_FOR_EOF);
         // A read error counts as the end of the input.
@@ -91,10 +93,30 @@ pub(super) fn run(target: &Target) -> Outcome {
     Ok(stopped.report())
 }
 
-/// How hard to try, according to the flags.
-pub(super) fn force(args: &Args) -> Force {
-    let timeout = args.value(&TIMEOUT).unwrap_or(shutdown::TIMEOUT);
-    Force { timeout, at_once: args.has(&FORCE), kill: !args.has(&NO_KILL) }
+/// How hard to try, according to the flags, or else to the VM's `stop_timeout`.
+pub(super) fn force(target: &Target) -> Force {
+    let (args, usual) = (target.args, usual_force(target));
+    let (given, kill) = (args.value(&TIMEOUT), !args.has(&NO_KILL));
+    let at_once = args.has(&FORCE) || usual.at_once && kill && given.is_none();
+    Force { timeout: given.unwrap_or(usual.timeout), at_once, kill }
+}
+
+/// How hard to try without flags.
+pub(super) fn usual_force(target: &Target) -> Force {
+    let vm = target.config.find_vm(&target.name);
+    let own = vm.map(|vm| Duration::from_secs(vm.stop_timeout.into()));
+    let timeout = own.unwrap_or(shutdown::TIMEOUT);
+    Force { timeout, at_once: timeout.is_zero(), kill: true }
+}
+
+/// Lets the guest power off, and ends QEMU when that does not help.
+fn shut_down(target: &Target, process: &Process, force: Force) -> Result<Method, Error> {
+    let failed = if force.at_once { None } else { stop_command::run(target, process, force) };
+    let method = shutdown::shut_down(process, &target.paths, force, &target.log)?;
+    if let Some(error) = failed.filter(|_| !matches!(method, Method::Powerdown | Method::Died)) {
+        target.log.note(error.message());
+    }
+    Ok(method)
 }
 
 /// Stops the VM if it runs, and returns the lock under which it did so. With force, it works
@@ -106,7 +128,8 @@ pub(super) fn stop(
 ) -> Result<(Stopped, Option<Lock>), Error> {
     let Target { name, paths, log, .. } = target;
     let (mut stopped, begin) = (Stopped::nothing(name.clone()), Instant::now());
-    let lock = if force.at_once {
+    let by_force = target.args.has(&FORCE);
+    let lock = if by_force {
         lock_by_force(target, command, force, &mut stopped)?
     } else {
         Some(lock(paths, command.name, LOCK_WAIT, log)?)
@@ -117,7 +140,7 @@ pub(super) fn stop(
     }
     let look = Look::everywhere(paths)?;
     let process = match &look.place {
-        Place::OtherHost(host) if force.at_once => {
+        Place::OtherHost(host) if by_force => {
             log.note(&format!("clearing the record of a start on the host `{host}`"));
             None
         }
@@ -125,7 +148,7 @@ pub(super) fn stop(
     };
     if let Some(process) = look::traced(process, log) {
         stopped.pid = Some(process.pid);
-        stopped.method = shutdown::shut_down(process, paths, force, log)?;
+        stopped.method = shut_down(target, process, force)?;
         stopped.ending = events::ending(paths);
     }
     stopped.took = begin.elapsed();
@@ -222,7 +245,7 @@ pub(super) fn stop_unused(
     let find = if was_killed { look::find_started } else { look::find_anywhere };
     while let Some(process) = look::traced(find(paths)?, log) {
         stopped.pid = Some(process.pid);
-        stopped.method = shutdown::shut_down(&process, paths, force, log)?;
+        stopped.method = shut_down(target, &process, force)?;
         stopped.ending = events::ending(paths);
     }
     // Without the lock, the files may belong to another start.

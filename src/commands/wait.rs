@@ -121,6 +121,7 @@ pub(super) fn run(target: &Target) -> Outcome {
         ("for", waited_for.name().into()),
         ("pid", process.map(|process| process.pid).into()),
         ("reason", ending.as_ref().and_then(Ending::reason).into()),
+        ("exit_status", Value::Null),
         ("seconds", Value::seconds(took)),
     ];
     Ok(Report::of(text, members))

@@ -78,6 +78,9 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
         if let Some(img) = self.config.root.get("qemu").and_then(|qemu| qemu.get("img")) {
             problems.keep(self.scope.render(img));
         }
+        if let Some(command) = self.own_stop_command() {
+            problems.keep(self.scope.render(command));
+        }
         let cmd = self.cmd();
         if cmd.is_none() {
             let problem = Problem::new(self.vm.span, format!("VM `{}` has no `cmd`", self.vm.name));
@@ -94,6 +97,18 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
             words.extend(split);
         }
         (Invocation { bin, words, pasted }, problems.0)
+    }
+
+    /// The command that the guest runs before its power button is pressed, placeholders replaced.
+    pub(crate) fn stop_command(&self) -> Result<Option<String>, Error> {
+        let command = self.own_stop_command().map(|command| self.scope.render(command));
+        let command = command.transpose().map_err(|problem| self.config.problem(problem))?;
+        // With an empty one, a VM does without that of the VM that it extends.
+        Ok(command.filter(|command| !command.is_empty()))
+    }
+
+    fn own_stop_command(&self) -> Option<&'a Value> {
+        self.line.iter().find_map(|table| table.get("stop_command"))
     }
 
     /// The place where the file says which QEMU this VM runs, if it does.
@@ -198,11 +213,12 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
         Ok(text)
     }
 
-    /// All strings that the VM is started with.
+    /// All strings that the VM is started and stopped with.
     fn strings(&self) -> impl Iterator<Item = &'a Value> {
         let options = self.options().into_iter().flat_map(|(_, value)| value.items());
         let img = self.config.root.get("qemu").and_then(|qemu| qemu.get("img"));
-        let strings = self.cmd().into_iter().flatten().chain(options).chain(self.bin()).chain(img);
+        let others = self.bin().into_iter().chain(img).chain(self.own_stop_command());
+        let strings = self.cmd().into_iter().flatten().chain(options).chain(others);
         strings.filter(|value| value.as_str().is_some())
     }
 

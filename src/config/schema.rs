@@ -44,6 +44,9 @@ const fn key(name: &'static str, form: Form, default: &'static str, about: &'sta
     Key { name, form, default, about }
 }
 
+/// The longest `stop_timeout`: a day.
+const STOP_SECONDS_MAX: i64 = 24 * 3600;
+
 /// Every table that has keys of its own, by its header.
 pub(crate) const TABLES: &[(&str, &[Key])] = &[
     (
@@ -99,6 +102,13 @@ pub(crate) const TABLES: &[(&str, &[Key])] = &[
             key("console", Boolean, "false", "Whether `qqmgr console` can type on the serial line"),
             key("gdb", Boolean, "false", "Whether `qqmgr gdb` can debug the guest's kernel"),
             key("boots", Integer(99), "5", "How many serial outputs of earlier boots are kept"),
+            key(
+                "stop_timeout",
+                Integer(STOP_SECONDS_MAX),
+                "20",
+                "Seconds to power off; 0: SIGTERM",
+            ),
+            key("stop_command", Text, "", "A command on the guest before the power button"),
             key("vars", Names, "", "Variables, as {{.vm.NAME}} in strings"),
             key("ssh", Form::Table, "", "How ssh reaches the guest, and options of ssh_config(5)"),
         ],

@@ -29,6 +29,8 @@ pub(crate) struct Vm {
     pub(crate) gdb: bool,
     /// How many serial outputs of earlier boots are kept.
     pub(crate) boots: u32,
+    /// How long the guest has to power off, in seconds. With 0, it is not asked.
+    pub(crate) stop_timeout: u32,
 }
 
 /// A VM with a problem in its table, or in that of a VM that it extends. Commands still work on the
@@ -149,6 +151,7 @@ impl Vm {
             Some(value) => value.as_integer(),
             None => default(table, name).parse().ok(),
         };
+        let own = |name| number(get(name), "[vm.NAME]", name)?.try_into().ok();
         let configured = ssh("port")?;
         Some(Self {
             name: key.name.clone(),
@@ -159,7 +162,8 @@ impl Vm {
                 None => SshPort::Auto,
             },
             vm_port: port(number(ssh("vm_port"), "[vm.NAME.ssh]", "vm_port")?)?,
-            boots: number(get("boots"), "[vm.NAME]", "boots")?.try_into().ok()?,
+            boots: own("boots")?,
+            stop_timeout: own("stop_timeout")?,
             console: is_on("console"),
             gdb: is_on("gdb"),
         })

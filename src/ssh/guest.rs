@@ -17,6 +17,7 @@ use crate::vm::{Instance, Look, Paths};
 use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 /// The exit status by which OpenSSH, and qqmgr on its behalf, reports its own failure.
 pub(crate) const FAILURE_CODE: u8 = 255;
@@ -42,6 +43,9 @@ pub(super) const OWN_OPTIONS: &[&str] =
 const JOB_OPTIONS: &[&str] = &["RemoteCommand=none", "RequestTTY=no"];
 /// Options for a job with a terminal, if standard input is one.
 const TERMINAL_OPTIONS: &[&str] = &["RemoteCommand=none", "RequestTTY=yes", "ControlPath=none"];
+/// Options for a job while nobody can be asked for a password.
+const UNATTENDED_OPTIONS: &[&str] =
+    &["BatchMode=yes", "RemoteCommand=none", "RequestTTY=no", "ControlPath=none"];
 
 /// The guest of a running VM, whose `ssh.conf` has been written.
 pub(crate) struct Guest {
@@ -118,6 +122,13 @@ impl Guest {
     /// would keep the session when this ssh is killed.
     pub(crate) fn ssh_alone(&self, words: &[OsString]) -> Invocation {
         self.ssh_with(options(JOB_OPTIONS).chain(options(&["ControlPath=none"])), words)
+    }
+
+    /// `ssh` for a command while nobody can be asked, over a connection of its own.
+    pub(crate) fn ssh_unattended(&self, command: &str) -> Invocation {
+        let mut ssh = self.ssh_with(options(UNATTENDED_OPTIONS), &[command.into()]);
+        ssh.stdin(Stdio::null());
+        ssh
     }
 
     /// `ssh` with a terminal for a person, over a connection of its own.

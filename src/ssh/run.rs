@@ -44,7 +44,7 @@ pub(crate) fn capture_until(
             return error;
         }
         let [stdout, stderr] = running.read_so_far().map(String::from_utf8_lossy);
-        error.after_reading("stdout", &stdout).after_reading("stderr", &stderr)
+        error.after_reading("stdout", &*stdout).after_reading("stderr", &*stderr)
     })?)
 }
 

@@ -36,12 +36,14 @@ impl End {
 
     /// The members of a JSON object that describe the end; all are null if there is nothing to
     /// report.
-    pub(crate) fn json_members(end: Option<&Self>) -> [(&'static str, Value); 3] {
+    pub(crate) fn json_members(end: Option<&Self>) -> [(&'static str, Value); 4] {
         let why = end.map(|end| end.ending.to_string());
         [
             ("ended", why.as_deref().into()),
             ("ended_reason", end.and_then(|end| end.ending.reason()).into()),
             ("ended_at", end.and_then(|end| end.at).into()),
+            // Only the process that started QEMU could learn it.
+            ("exit_status", Value::Null),
         ]
     }
 }

@@ -9,6 +9,9 @@ use crate::error::Error;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
+/// A shell adds this to the number of a signal.
+const BY_SIGNAL: i32 = 128;
+
 /// The error for a QEMU that has ended; `when` completes the sentence. It contains QEMU's own
 /// output, and the guest's if the guest ran. `status` is known only to the process that started
 /// this QEMU.
@@ -31,6 +34,10 @@ pub(crate) fn error(when: &str, status: Option<ExitStatus>, paths: &Paths) -> Er
         (false, true) => format!(":\n{log}\nand the end of its serial output:\n{serial}"),
     };
     let error = Error::failed(format!("QEMU {how} {when}{why}{said}"));
+    let error = match status {
+        Some(status) => error.after_reading("exit_status", exit_code(status)),
+        None => error,
+    };
     match (log.is_empty(), ran) {
         (false, _) => error.hint(format!("its log is `{}`", paths.log.display())),
         (true, true) => error.hint(format!("its serial output is `{}`", paths.serial.display())),
@@ -44,6 +51,12 @@ pub(crate) fn of_guest(paths: &Paths) -> String {
         said if said.is_empty() => ", and its serial output is empty".into(),
         said => format!("; the end of its serial output:\n{said}"),
     }
+}
+
+/// The exit status of a process as a shell tells it: 128 and the number of a signal that ended it.
+pub(crate) fn exit_code(status: ExitStatus) -> u16 {
+    let code = status.signal().map(|signal| BY_SIGNAL + signal).or(status.code());
+    code.and_then(|code| code.try_into().ok()).unwrap_or_default()
 }
 
 /// How a process ended, as a verb phrase that follows its name.

@@ -220,6 +220,42 @@ fn a_boot_that_is_killed_leaves_no_guest() {
     }
 }
 
+/// `stop_command`, before the power button, and again when the VM was started anew.
+#[test]
+fn a_guest_runs_a_command_before_its_power_button() {
+    let Some((project, _sshd)) = fake("normal") else { return };
+    let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
+    let said = project.path("said").display().to_string();
+    let with = |command: &str| project.config(&format!("{config}stop_command = '{command}'\n"));
+    let stop = |stderr: &str| {
+        project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
+        project.qqmgr(&["stop", "vm"]).run().stdout(POWERED_OFF).stderr(stderr).success();
+    };
+    with(&format!("echo {{{{.vm.name}}}} >>{said}"));
+    stop("");
+    project.qqmgr(&["run", "vm", "--", &format!("cat {said}")]).run().stdout("vm\n").success();
+    project.qqmgr(&["run", "vm", "--", &format!("cat {said}")]).run().stdout("vm\nvm\n").success();
+    project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
+    let restarted = project.qqmgr(&["restart", "vm"]).run();
+    restarted.stdout(format!("{POWERED_OFF}{STARTED}")).success();
+    project.qqmgr(&["pause", "vm"]).run().stdout("vm is paused\n").success();
+    project.qqmgr(&["stop", "vm"]).run().stdout(POWERED_OFF).success();
+    project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
+    let forced = project.qqmgr(&["stop", "vm", "--force"]).run();
+    forced.stdout("vm ended by SIGTERM in [SECONDS] s\n").success();
+    assert_eq!(fs::read_to_string(&said).unwrap(), "vm\n".repeat(4));
+
+    with("echo no >&2; exit 3");
+    stop("qqmgr: `stop_command` of VM `vm` exited with status 3: no\n");
+    // A connection that ends is how a guest that powers off ends it, too.
+    with("exit 255");
+    stop("");
+    with("sleep 1000");
+    project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
+    let stopped = project.qqmgr(&["stop", "vm", "--timeout", "2"]).run();
+    stopped.stdout(POWERED_OFF).success();
+}
+
 /// Told before anything is made.
 #[test]
 fn what_is_wrong_is_told_first() {

@@ -13,14 +13,13 @@ use crate::vm::process::Process;
 use crate::vm::session::Session;
 use crate::vm::sought::{Found, PANIC};
 use crate::vm::tail::tail;
-use crate::vm::{Paths, launch, wait};
-use std::os::unix::process::ExitStatusExt as _;
+use crate::vm::{Paths, last_words, launch, wait};
 use std::process::ExitStatus;
 
-/// The exit code of a failure that was seen, and what a shell adds to the number of a signal.
+/// The exit code of a failure that was seen.
 const SEEN_FAILURE_CODE: u8 = 1;
-const BY_SIGNAL: i32 = 128;
-const SIGTERM: i32 = 15;
+/// The exit code that a shell gives a program that SIGTERM has ended.
+const SIGTERM_CODE: u16 = 128 + 15;
 /// QEMU's reasons for an end: by SIGTERM and the like, after which it exits with 0, and by a panic
 /// that a pvpanic device reported.
 const BY_SIGNAL_REASON: &str = "host-signal";
@@ -59,7 +58,7 @@ pub(super) fn work(
     });
     let Some(end) = end.transpose()? else {
         let late = limits.exceeded().unwrap_or_else(|| Error::failed("the wait ended"));
-        return Err(late.after_reading("serial", &stream.text()));
+        return Err(late.after_reading("serial", stream.text()));
     };
     let result = match end {
         Some(Found::Until) => {
@@ -159,12 +158,11 @@ fn by_itself(
     Ok(code)
 }
 
-/// QEMU's exit status as a shell would tell it.
+/// QEMU's exit status as a shell would tell it. QEMU exits with 0 after SIGTERM and the like.
 fn code_of(status: ExitStatus, reason: Option<&str>) -> u8 {
-    let signal = match status.signal() {
-        None if status.success() && reason == Some(BY_SIGNAL_REASON) => Some(SIGTERM),
-        signal => signal,
+    let code = match last_words::exit_code(status) {
+        0 if reason == Some(BY_SIGNAL_REASON) => SIGTERM_CODE,
+        code => code,
     };
-    let code = signal.map(|signal| BY_SIGNAL + signal).or(status.code());
-    code.and_then(|code| code.try_into().ok()).unwrap_or(u8::MAX)
+    code.try_into().unwrap_or(u8::MAX)
 }

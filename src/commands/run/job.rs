@@ -13,7 +13,7 @@ use crate::system::guard::Guard;
 use crate::system::programs;
 use crate::vm::lock::{LOCK_WAIT, lock};
 use crate::vm::ready::Ready;
-use crate::vm::shutdown::{self, Force};
+use crate::vm::shutdown::Force;
 use crate::vm::users::Use;
 use crate::vm::wait::Deadline;
 use crate::vm::{Instance, look};
@@ -108,9 +108,9 @@ impl<'a> Job<'a> {
         self.using = None;
         if self.guard.is_some() {
             // A guest whose writes are forgotten has nothing to lose.
-            let at_once = is_over || self.target.args.has(&FRESH);
-            let timeout = shutdown::TIMEOUT;
-            let force = Force { timeout, at_once, kill: true };
+            let usual = stop::usual_force(self.target);
+            let at_once = is_over || self.target.args.has(&FRESH) || usual.at_once;
+            let force = Force { at_once, ..usual };
             stop::stop_unused(self.target, &COMMAND, force, Unused::RunEnded)?;
         }
         self.disarm();

@@ -207,6 +207,8 @@ fn json_of_every_command_is_documented() {
     assert_eq!(version.len(), 1);
     assert!(page.contains(&format!("prints an object with the member\n.Va {} ,", version[0].0)));
 
+    // Only a QEMU that ends in a `run` has one: see below.
+    types_of_common.insert(("exit_status".to_owned(), "integer"));
     let mut documented = BTreeSet::new();
     for (name, kind) in listed_members(part(&page, ".Sh", "COMMON MEMBERS")) {
         documented.extend(types_of(kind).into_iter().map(|kind| (name.to_owned(), kind)));

@@ -1,0 +1,51 @@
+//! The `stop_command` of a VM: what its guest does before its power button is pressed.
+
+use super::target::Target;
+use crate::config::resolve::Resolver;
+use crate::error::Error;
+use crate::ssh::limits::Limits;
+use crate::ssh::run::capture;
+use crate::ssh::{self, FAILURE_CODE, Guest};
+use crate::vm::Instance;
+use crate::vm::process::Process;
+use crate::vm::shutdown::Force;
+use crate::vm::wait::Deadline;
+
+/// Runs the VM's `stop_command`, if it has one, for as long as the guest has to power off. A
+/// command that fails is told. Returns the error of a connection that failed, which is how a
+/// guest that powers off ends it, too.
+pub(super) fn run(target: &Target, process: &Process, force: Force) -> Option<Error> {
+    let Target { name, log, .. } = target;
+    let told = |error: Error| error.after(&format!("`stop_command` of VM `{name}`"));
+    match try_run(target, force).map_err(told) {
+        Ok(Some((code, said))) if code != Some(FAILURE_CODE.into()) => {
+            let how = code.map_or("was ended by a signal".into(), |code| {
+                format!("exited with status {code}")
+            });
+            let said = if said.is_empty() { said } else { format!(": {said}") };
+            log.note(&format!("`stop_command` of VM `{name}` {how}{said}"));
+            None
+        }
+        Ok(Some((_, said))) => Some(told(Error::failed(said))),
+        Err(error) if process.is_alive() => Some(error),
+        Ok(None) | Err(_) => None,
+    }
+}
+
+/// Runs the command, and returns the exit code and the errors of one that failed.
+fn try_run(target: &Target, force: Force) -> Result<Option<(Option<i32>, String)>, Error> {
+    let Target { config, name, paths, log, .. } = target;
+    let Some(vm) = config.find_vm(name) else { return Ok(None) };
+    let record = Instance::read(paths)?;
+    let choices = ssh::choices(record.as_ref());
+    let Some(command) = Resolver::new(config, vm, &choices).stop_command()? else {
+        return Ok(None);
+    };
+    target.check_has_ssh()?;
+    target.check_guest_runs()?;
+    let limits = Limits { deadline: Some(Deadline::after(force.timeout)), guest: None };
+    let guest = Guest::of(config, paths, log)?;
+    let output = capture(guest.ssh_unattended(&command), &limits, log)?;
+    let failed = !output.status.success();
+    Ok(failed.then(|| (output.status.code(), output.said())))
+}
