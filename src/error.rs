@@ -167,16 +167,8 @@ impl Error {
                 format!("{}:{line}:{column}: {}", source.name, one.message)
             })
             .collect();
-        let message = messages.join("; ");
-        Self {
-            kind: Kind::Config,
-            message,
-            hint,
-            located: Some(Box::new(located)),
-            class: None,
-            vm: None,
-            read: None,
-        }
+        let error = Self::new(Kind::Config, messages.join("; "));
+        Self { hint, located: Some(Box::new(located)), ..error }
     }
 
     /// Gives all problems at places in a file, or the error itself if it has none.

@@ -136,11 +136,15 @@ pub(crate) fn stat(pid: u32) -> io::Result<Option<Stat>> {
 }
 
 fn stat_in(stat: &str) -> Option<Stat> {
-    // The name in parentheses may contain anything, including parentheses.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    let start_ticks = fields.nth(18).and_then(|field| field.parse().ok());
-    Some(Stat { state, start_ticks })
+    let fields = fields(stat)?;
+    let start_ticks = fields.get(22 - 3).and_then(|field| field.parse().ok());
+    Some(Stat { state: fields.first()?.chars().next()?, start_ticks })
+}
+
+/// The fields of `/proc/PID/stat` behind the name, from the third one on. The name stands in
+/// parentheses and may contain anything, including parentheses.
+fn fields(stat: &str) -> Option<Vec<&str>> {
+    Some(stat.rsplit_once(')')?.1.split_ascii_whitespace().collect())
 }
 
 /// Gives `None` for a file that is missing or whose process is gone. Any other failure stays an
@@ -177,8 +181,8 @@ pub(crate) fn usage(pid: u32) -> Option<Usage> {
 /// The usage in the texts of `stat` and `status`. `stat` gives memory in pages, but not their size,
 /// so memory is taken from `status`.
 fn usage_in(stat: &str, status: &str) -> Option<Usage> {
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-    // `utime` and `stime` are fields 14 and 15; the state behind the name is field 3.
+    let fields = fields(stat)?;
+    // `utime` and `stime` are fields 14 and 15.
     let ticks = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok());
     let cpu = (ticks(14)?.checked_add(ticks(15)?)?).checked_mul(1000 / TICKS_PER_SECOND)?;
     let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

@@ -21,7 +21,6 @@ mod guest;
 pub(crate) mod hmp;
 pub(crate) mod instance;
 pub(crate) mod keys;
-pub(crate) mod kvm;
 pub(crate) mod last_words;
 pub(crate) mod launch;
 pub(crate) mod listen;

@@ -62,9 +62,8 @@ struct Connection {
     since: Instant,
 }
 
-/// The state of a connection.
+/// The end of the wait on a connection.
 enum Heard {
-    Nothing,
     Banner,
     /// The guest closed it without a word.
     Refusal,
@@ -102,25 +101,22 @@ impl Probe {
     /// Whether the server has introduced itself; connects again when it is time to.
     pub(crate) fn has_answered(&mut self) -> bool {
         let now = Instant::now();
-        let (mut answered, mut refused) = (false, Vec::new());
-        self.connections.retain_mut(|connection| match connection.listen() {
-            Heard::Nothing => true,
-            Heard::Banner => {
-                answered = true;
-                false
-            }
-            Heard::Refusal => {
-                refused.push(connection.since);
-                false
-            }
-            Heard::End => false,
+        let mut heard = Vec::new();
+        self.connections.retain_mut(|connection| {
+            let what = connection.listen();
+            let is_silent = what.is_none();
+            heard.extend(what.map(|what| (what, connection.since)));
+            is_silent
         });
-        if answered {
-            return true;
-        }
-        if !refused.is_empty() {
-            self.unanswered.retain(|at| !refused.contains(at));
-            self.next_at = self.next_at.min(now + REFUSED_PAUSE);
+        for (what, since) in heard {
+            match what {
+                Heard::Banner => return true,
+                Heard::Refusal => {
+                    self.unanswered.retain(|at| *at != since);
+                    self.next_at = self.next_at.min(now + REFUSED_PAUSE);
+                }
+                Heard::End => {}
+            }
         }
         if now >= self.next_at {
             self.next_at = self.connect(now);
@@ -166,28 +162,19 @@ impl Probe {
 }
 
 impl Connection {
-    /// Reads what has arrived.
-    fn listen(&mut self) -> Heard {
+    /// Reads what has arrived; `None` as long as more may come.
+    fn listen(&mut self) -> Option<Heard> {
         let mut chunk = [0; 512];
-        match self.listener.hear(&mut chunk) {
-            None => Heard::Nothing,
-            Some(0) => self.end(),
-            Some(count) => {
-                self.said.extend_from_slice(&chunk[..count]);
-                if self.has_banner() {
-                    Heard::Banner
-                } else if self.said.len() < BANNER_BYTES_MAX {
-                    Heard::Nothing
-                } else {
-                    Heard::End
-                }
-            }
+        let count = self.listener.hear(&mut chunk)?;
+        self.said.extend_from_slice(&chunk[..count]);
+        if count == 0 {
+            let is_refusal = self.said.is_empty() && self.since.elapsed() < REFUSED_WITHIN;
+            return Some(if is_refusal { Heard::Refusal } else { Heard::End });
         }
-    }
-
-    fn end(&self) -> Heard {
-        let is_refusal = self.said.is_empty() && self.since.elapsed() < REFUSED_WITHIN;
-        if is_refusal { Heard::Refusal } else { Heard::End }
+        if self.has_banner() {
+            return Some(Heard::Banner);
+        }
+        (self.said.len() >= BANNER_BYTES_MAX).then_some(Heard::End)
     }
 
     fn has_banner(&self) -> bool {

@@ -18,9 +18,10 @@ use crate::config::Config;
 use crate::config::choices::Choices;
 use crate::config::resolve::Resolver;
 use crate::error::{Error, Located};
+use crate::linux::KVM_DEVICE;
 use crate::report::Outcome;
 use crate::source::Problem;
-use crate::vm::kvm;
+use crate::system::files::try_to_open;
 use findings::{Findings, Severity};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -44,7 +45,9 @@ type Rule = fn(&Config, &Subject) -> Vec<Problem>;
 /// The rules about one VM alone, each with the severity of what it finds.
 const RULES: &[(Severity, Rule)] = &[
     (Severity::Error, files::missing),
-    (Severity::Error, |_, subject| found(machine::kvm(&subject.arguments, &kvm::usable))),
+    (Severity::Error, |_, subject| {
+        found(machine::kvm(&subject.arguments, &|| try_to_open(KVM_DEVICE.as_ref())))
+    }),
     (Severity::Error, |_, subject| found(machine::display(&subject.arguments))),
     (Severity::Error, |_, subject| found(machine::second_gdb(subject))),
     (Severity::Warning, |_, subject| subject.warnings.clone()),

@@ -16,17 +16,8 @@ use std::time::Duration;
 /// QEMU's class for errors that have no other, and the class of our own errors.
 const GENERIC: &str = "GenericError";
 
-struct Request {
-    command: String,
-    arguments: Option<Value>,
-    id: Option<Value>,
-}
-
-/// A line that is not a command, with its `id` if it has one.
-struct Unread {
-    why: String,
-    id: Option<Value>,
-}
+/// The name of a command and its arguments.
+type Request = (String, Option<Value>);
 
 /// Serves until the end of the input or of the VM. After a command that fails, the next one is run.
 pub(super) fn serve(target: &Target, limit: Duration) -> Outcome {
@@ -37,19 +28,17 @@ pub(super) fn serve(target: &Target, limit: Duration) -> Outcome {
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let (answer, id) = match read(&line) {
-            Ok(request) => {
+        let (request, id) = read(&line);
+        let answer = match request {
+            Ok((command, arguments)) => {
                 let mut session = Session::open_with(&process, &target.paths, &target.log)?;
-                let arguments = request.arguments.as_ref();
-                match session.try_execute(limit, &request.command, arguments) {
-                    Err(qmp::Error::Refused { reason, .. }) => (Err(reason), request.id),
-                    Err(error) => {
-                        return Err(refusal(&mut session, limit, &request.command, &error));
-                    }
-                    Ok(value) => (Ok(value), request.id),
+                match session.try_execute(limit, &command, arguments.as_ref()) {
+                    Err(qmp::Error::Refused { reason, .. }) => Err(reason),
+                    Err(error) => return Err(refusal(&mut session, limit, &command, &error)),
+                    Ok(value) => Ok(value),
                 }
             }
-            Err(Unread { why, id }) => (Err(Refusal { class: GENERIC.into(), desc: why }), id),
+            Err(desc) => Err(Refusal { class: GENERIC.into(), desc }),
         };
         exit_code = exit_code.max(u8::from(answer.is_err()));
         if out::write(format!("{}\n", shown(answer, id).compact()).as_bytes())? == Reader::Gone {
@@ -59,32 +48,38 @@ pub(super) fn serve(target: &Target, limit: Duration) -> Outcome {
     Ok(Report::written(exit_code))
 }
 
-/// Reads a line in the form of QMP, or in that of the command line.
-fn read(line: &[u8]) -> Result<Request, Unread> {
-    let unread = |why: String| Unread { why, id: None };
+/// Reads a line in the form of QMP, or in that of the command line. Gives the command, or why the
+/// line is none, and the line's `id`.
+fn read(line: &[u8]) -> (Result<Request, String>, Option<Value>) {
     if !line.trim_ascii_start().starts_with(b"{") {
-        let text = str::from_utf8(line).map_err(|error| unread(error.to_string()))?;
-        let words = words::split_plain(text).map_err(|problem| unread(problem.message))?;
-        let (command, words) = words.split_first().ok_or_else(|| unread("no command".into()))?;
-        let arguments = arguments::read(words).map_err(unread)?;
-        return Ok(Request { command: command.clone(), arguments, id: None });
+        return (in_words(line), None);
     }
-    let value = json::parse(line).map_err(|error| unread(format!("not valid JSON: {error}")))?;
-    let id = value.get("id").cloned();
-    let unread = |why: &str| Err(Unread { why: why.into(), id: id.clone() });
-    let Value::Object(members) = &value else { return unread("not an object") };
+    match json::parse(line) {
+        Ok(value) => (in_json(&value), value.get("id").cloned()),
+        Err(error) => (Err(format!("not valid JSON: {error}")), None),
+    }
+}
+
+fn in_words(line: &[u8]) -> Result<Request, String> {
+    let text = str::from_utf8(line).map_err(|error| error.to_string())?;
+    let words = words::split_plain(text).map_err(|problem| problem.message)?;
+    let (command, words) = words.split_first().ok_or("no command")?;
+    Ok((command.clone(), arguments::read(words)?))
+}
+
+fn in_json(value: &Value) -> Result<Request, String> {
+    let Value::Object(members) = value else { return Err("not an object".into()) };
     let known = ["execute", "arguments", "id"];
     if let Some((name, _)) = members.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-        return unread(&format!("`{name}` is none of `execute`, `arguments` and `id`"));
+        return Err(format!("`{name}` is none of `execute`, `arguments` and `id`"));
     }
-    let Some(command) = value.get("execute").and_then(Value::as_str) else {
-        return unread("`execute` must be there, a string");
-    };
+    let command = value.get("execute").and_then(Value::as_str);
+    let command = command.ok_or("`execute` must be there, a string")?;
     let arguments = value.get("arguments").cloned();
     if arguments.as_ref().is_some_and(|arguments| !matches!(arguments, Value::Object(_))) {
-        return unread("`arguments` must be an object");
+        return Err("`arguments` must be an object".into());
     }
-    Ok(Request { command: command.to_string(), arguments, id })
+    Ok((command.to_string(), arguments))
 }
 
 /// The answer in the form in which QEMU gives it.
