@@ -115,8 +115,13 @@ impl Table {
 
     /// Adds an element: a cell for each column, and its document.
     pub(crate) fn row(&mut self, cells: impl Into<Vec<String>>, document: Value) {
-        self.rows.push(cells.into());
+        self.line(cells);
         self.documents.push(document);
+    }
+
+    /// Adds a row for people only.
+    pub(crate) fn line(&mut self, cells: impl Into<Vec<String>>) {
+        self.rows.push(cells.into());
     }
 
     pub(crate) fn report(self) -> Report {

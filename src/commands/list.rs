@@ -61,14 +61,15 @@ pub(super) fn run(args: &Args, answers: &mut Answers) {
     match errors {
         Some(errors) if config.vms().is_empty() && !args.has(&QUIET) => answers.tell(Err(errors)),
         Some(errors) if !args.has(&QUIET) && !args.json() => {
-            answers.tell(list(args, &config));
+            answers.tell(list(args, config));
             answers.tell(Err(errors));
         }
-        _ => answers.tell(list(args, &config)),
+        _ => answers.tell(list(args, config)),
     }
 }
 
-fn list(args: &Args, config: &Config) -> Outcome {
+/// Takes the configuration, so that it is gone before a report of many VMs is made.
+fn list(args: &Args, config: Config) -> Outcome {
     if args.has(&QUIET) && !args.has(&RUNNING) {
         return Ok(Report::names(config.names()));
     }
@@ -96,7 +97,7 @@ fn list(args: &Args, config: &Config) -> Outcome {
     let running = others.filter_map(|name| {
         let paths = Paths::new(config.vm_dir(name));
         let look = || Look::by_files(&paths);
-        runs_unconfigured(config, &paths).then(|| Entry::new(name, None, &paths, look()))
+        runs_unconfigured(&config, &paths).then(|| Entry::new(name, None, &paths, look()))
     });
     let mut entries: Vec<Entry> = configured.chain(running).collect();
     if args.has(&RUNNING) {
@@ -105,7 +106,8 @@ fn list(args: &Args, config: &Config) -> Outcome {
     if args.has(&QUIET) {
         return Ok(Report::names(entries.into_iter().map(|entry| entry.name)));
     }
-    Ok(report(&entries))
+    drop(config);
+    Ok(report(entries, args.json()))
 }
 
 /// Looks for a VM in its directory, if it has one, and more closely if a command line names it.
@@ -174,7 +176,15 @@ impl Entry {
     }
 }
 
-fn report(entries: &[Entry]) -> Report {
+/// Makes the text or the JSON: both of a thousand VMs at once would be the most that this command
+/// needs memory for.
+fn report(entries: Vec<Entry>, json: bool) -> Report {
+    let is_broken = entries.iter().any(|entry| entry.error.is_some());
+    let exit_code = if is_broken { Kind::Config.exit_code() } else { 0 };
+    if json {
+        let documents = entries.iter().map(Entry::json).collect();
+        return Report::new("", documents).with_exit_code(exit_code);
+    }
     let mut table = Table::new(&[
         ("NAME", Left, 0),
         ("STATE", Left, 12),
@@ -183,8 +193,7 @@ fn report(entries: &[Entry]) -> Report {
         ("", Left, 0),
     ]);
     for entry in entries {
-        table.row(entry.cells(), entry.json());
+        table.line(entry.cells());
     }
-    let is_broken = entries.iter().any(|entry| entry.error.is_some());
-    table.report().with_exit_code(if is_broken { Kind::Config.exit_code() } else { 0 })
+    table.report().with_exit_code(exit_code)
 }

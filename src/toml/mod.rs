@@ -26,6 +26,9 @@ const DEPTH_MAX: usize = 64;
 /// index.
 const UNINDEXED_ENTRIES_MAX: usize = 8;
 
+/// The number of entries from which on a table grows by more than it needs.
+const GROWN_ENTRIES_MIN: usize = 4;
+
 /// The number of characters of the source that a message repeats.
 const SHOWN_CHARS_MAX: usize = 60;
 
@@ -173,9 +176,9 @@ impl Table {
     /// Appends an entry, whose name must be new.
     fn insert(&mut self, key: Key, value: Value) {
         let position = self.entries.len();
-        if position == 0 {
-            // Most tables have no more than two entries; a vector that grows begins with four.
-            self.entries.reserve_exact(2);
+        if position < GROWN_ENTRIES_MIN {
+            // Most tables have one or two entries; a vector that grows by itself begins with four.
+            self.entries.reserve_exact(1);
         }
         if position == UNINDEXED_ENTRIES_MAX {
             let names = self.entries.iter().map(|(key, _)| key.name.clone());
