@@ -1,10 +1,13 @@
 //! Writes a new file. `qqmgr init`
 
+use super::check;
+use super::script::{Dirs, Script};
 use crate::cli::flag::{Flag, Takes, utf8};
+use crate::cli::spec::{Count, Operand};
 use crate::cli::{Args, Command, Group, usage_of};
 use crate::config::Config;
 use crate::config::schema::with_comments;
-use crate::config::values::{is_url, sha256};
+use crate::config::values::{is_url, is_vm_name, sha256};
 use crate::error::Error;
 use crate::hint;
 use crate::image::base::examine;
@@ -13,9 +16,9 @@ use crate::image::fetch::{PATIENCE_DEFAULT, fetch, verify};
 use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::source::Source;
-use crate::system::files;
+use crate::system::{files, user_files};
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const NAME: &str = "qqmgr.toml";
 const CONTENT: &str = include_str!("init.toml");
@@ -26,13 +29,19 @@ const SIZE_BYTES: u64 = 20 << 30;
 pub(crate) static COMMAND: Command = Command {
     name: "init",
     group: Group::SetUp,
-    about: "Write a first qqmgr.toml, with comments",
+    about: "Write a qqmgr.toml, with comments, or turn a command into one",
     details: "Into the current directory, or to the FILE of `-c`. A file that is there is\n\
               never overwritten. With `--image`, `qqmgr start dev --wait` and `qqmgr ssh dev`\n\
-              are all that it takes from there.",
-    flags: &[&IMAGE, &CHECKSUM],
-    check,
-    examples: &["init", "init --image https://example.org/debian.qcow2 --checksum SHA256"],
+              are all that it takes from there. With COMMAND, which a script may run as it\n\
+              is, the configuration has a VM that does the same.",
+    operands: &[SCRIPT],
+    flags: &[&IMAGE, &CHECKSUM, &VM_NAME, &APPEND],
+    check: check_usage,
+    examples: &[
+        "init",
+        "init --image https://example.org/debian.qcow2 --checksum SHA256",
+        "init --name dev -- qemu-system-x86_64 -m 2G -kernel bzImage -s",
+    ],
     ..Command::DEFAULT
 };
 
@@ -58,6 +67,23 @@ static CHECKSUM: Flag<String> = Flag::new(
     "The SHA-256 that the base must have",
 );
 
+const SCRIPT: Operand = Operand::new("COMMAND", Count::Words { required: false });
+/// The first lines of a configuration that was a command line.
+const HEADER: &str = "# A virtual machine for qqmgr, from the command line of a script. qqmgr.toml(5) describes\n\
+                      # every key; `qqmgr check` finds mistakes.\n\n";
+
+static VM_NAME: Flag<String> = Flag::new(
+    "name",
+    Takes::Value("NAME"),
+    |value| {
+        let name = utf8(value)?;
+        let rule = "it takes letters, digits, `.`, `_` and `-`, a letter or digit first";
+        if is_vm_name(&name) { Ok(name) } else { Err(rule.into()) }
+    },
+    "The VM that runs COMMAND (default dev)",
+);
+static APPEND: Flag = Flag::switch("append", "Add the VM to a file that is there");
+
 /// The image in the new configuration.
 struct Image {
     base: String,
@@ -66,15 +92,24 @@ struct Image {
     virtual_bytes: Option<u64>,
 }
 
-fn check(args: &Args) -> Result<(), Error> {
+fn check_usage(args: &Args) -> Result<(), Error> {
     if args.has(&CHECKSUM) && !args.has(&IMAGE) {
         return Err(usage_of(&COMMAND, "`--checksum` is that of an `--image`"));
+    }
+    if !args.words.is_empty() && args.has(&IMAGE) {
+        return Err(usage_of(&COMMAND, "`init` takes `--image` or a COMMAND, not both"));
+    }
+    if args.words.is_empty() && (args.has(&VM_NAME) || args.has(&APPEND)) {
+        return Err(usage_of(&COMMAND, "`--name` and `--append` are for a COMMAND behind `--`"));
     }
     Ok(())
 }
 
 pub(super) fn run(args: &Args) -> Outcome {
     let file = args.config().unwrap_or_else(|| NAME.into());
+    if !args.words.is_empty() {
+        return from_script(args, &file);
+    }
     // Checked before anything is fetched.
     if file.symlink_metadata().is_ok() {
         return Err(is_there(&file));
@@ -93,8 +128,71 @@ pub(super) fn run(args: &Args) -> Outcome {
             ("file", Value::from(&file)),
             ("base", image.as_ref().map(|image| &image.base).into()),
             ("sha256", image.as_ref().and_then(|image| image.sha256.as_ref()).into()),
+            ("name", Value::Null),
         ],
     ))
+}
+
+/// Writes the VM that runs the command of `args`, and checks it.
+fn from_script(args: &Args, file: &Path) -> Outcome {
+    let name = args.value(&VM_NAME).unwrap_or_else(|| "dev".into());
+    let is_new = file.symlink_metadata().is_err();
+    if !is_new && !args.has(&APPEND) {
+        return Err(is_there(file).hint("`--append` adds the VM to it"));
+    }
+    let here = current_dir()?;
+    let full = here.join(file);
+    let dir = full.parent().unwrap_or(&here);
+    let dir = dir.canonicalize().map_err(|error| Error::io("find", dir, &error))?;
+    let words: Option<Vec<String>> =
+        args.words.iter().map(|word| word.to_str().map(str::to_string)).collect();
+    let words = words.ok_or_else(|| Error::failed("the command is not UTF-8"))?;
+    let script = Script::new(&name, &words, &Dirs { here: &here, config: &dir });
+    let script = script.ok_or_else(|| {
+        let wrong = usage_of(&COMMAND, "the command behind `--` names no program");
+        wrong.hint("it begins with the program: `qqmgr init -- qemu-system-x86_64 -m 2G ...`")
+    })?;
+    if is_new {
+        write(file, &format!("{HEADER}{}", script.text))?;
+    } else {
+        append(file, &name, &script.text)?;
+    }
+    let checked = check::of_vm(file, &name)?;
+    let what = if is_new { "wrote" } else { "added to" };
+    let next = format!("`qqmgr start {name}` starts VM `{name}`");
+    let mut wrote = hint::complete(&format!("{what} {}: {next}\n", file.display()));
+    for note in &script.notes {
+        wrote.extend(["note: ", note, "\n"]);
+    }
+    Ok(Report::of(
+        wrote + "\n" + &checked.text,
+        [
+            ("file", Value::from(file)),
+            ("base", Value::Null),
+            ("sha256", Value::Null),
+            ("name", name.into()),
+        ],
+    ))
+}
+
+/// Adds the table of a VM to a configuration, which has none of that name.
+fn append(file: &Path, name: &str, table: &str) -> Result<(), Error> {
+    let (config, _) = Config::load_file(file)?;
+    let shown = file.display();
+    if config.is_declared(name) {
+        let error = Error::failed(format!("`{shown}` has a VM `{name}` already"));
+        return Err(error.hint("`--name` gives this one another name"));
+    }
+    let text = &config.source.text;
+    let line = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    let content = format!("{text}{line}\n{table}");
+    let source = Source { name: config.source.name.clone(), text: content.clone() };
+    let runtime = config.runtime_dir().to_path_buf();
+    if !Config::has_vm(source, &config.file, runtime, name) {
+        let error = Error::failed(format!("a `[vm.{name}]` cannot stand at the end of `{shown}`"));
+        return Err(error.hint("give its other VMs tables of their own, `[vm.NAME]`"));
+    }
+    user_files::replace(file, content.as_bytes())
 }
 
 fn write(file: &Path, content: &str) -> Result<(), Error> {
@@ -109,12 +207,15 @@ fn is_there(file: &Path) -> Error {
     error.hint("`qqmgr check` finds mistakes in it")
 }
 
+fn current_dir() -> Result<PathBuf, Error> {
+    std::env::current_dir().map_err(|error| Error::io("find", Path::new("."), &error))
+}
+
 impl Image {
     /// Looks at the base, and fetches it if its checksum is not known otherwise.
     fn new(args: &Args, file: &Path, base: &str) -> Result<Self, Error> {
         let log = args.log();
-        let here = std::env::current_dir();
-        let here = here.map_err(|error| Error::io("find", Path::new("."), &error))?;
+        let here = current_dir()?;
         let source = Source { name: NAME.into(), text: String::new() };
         let config = Config::parse(source, here.join(NAME), here.clone())?;
         let context =

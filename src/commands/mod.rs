@@ -25,6 +25,7 @@ mod reach;
 mod restart;
 mod run;
 mod screenshot;
+mod script;
 mod sendkey;
 mod snapshot;
 mod ssh;

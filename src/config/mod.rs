@@ -65,6 +65,11 @@ impl Config {
         Self::find(args.config().as_deref(), |text| args.log().note(text))
     }
 
+    /// Reads this file; see [`Self::load_what_is_right`].
+    pub(crate) fn load_file(file: &Path) -> Result<(Self, Vec<Problem>), Error> {
+        Self::find(Some(file), |_| ())
+    }
+
     /// Loads the file that is named or found, with its VMs that have no problem, and reports
     /// nothing.
     pub(crate) fn load_silently(named: Option<&Path>) -> Option<Self> {
@@ -118,6 +123,12 @@ impl Config {
         let (config, shared) = Self::examine_file(source, file, runtime)?;
         config.checked(config.all_problems(shared), ())?;
         Ok(config)
+    }
+
+    /// Whether a configuration with this text would have a VM of that name.
+    pub(crate) fn has_vm(source: Source, file: &Path, runtime: PathBuf, name: &str) -> bool {
+        let examined = Self::examine_file(source, file.to_path_buf(), runtime);
+        examined.is_ok_and(|(config, _)| config.is_declared(name))
     }
 
     fn examine_file(

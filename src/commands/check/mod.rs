@@ -24,6 +24,8 @@ use crate::source::Problem;
 use crate::system::files::try_to_open;
 use findings::{Findings, Severity};
 use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::Path;
 use std::sync::Arc;
 use subject::Subject;
 
@@ -63,7 +65,21 @@ fn found(problem: Option<Problem>) -> Vec<Problem> {
 }
 
 pub(super) fn run(args: &Args) -> Outcome {
-    let (config, problems) = match Config::load_what_is_right(args).map_err(Error::into_located) {
+    examine(Config::load_what_is_right(args), &args.operands, &args.all(&spec::SET))
+}
+
+/// Checks one VM of a file.
+pub(super) fn of_vm(file: &Path, name: &str) -> Outcome {
+    examine(Config::load_file(file), &[name.into()], &[])
+}
+
+/// Checks the VMs that the operands name, or all.
+fn examine(
+    loaded: Result<(Config, Vec<Problem>), Error>,
+    operands: &[OsString],
+    set: &[(String, String)],
+) -> Outcome {
+    let (config, problems) = match loaded.map_err(Error::into_located) {
         Ok(loaded) => loaded,
         Err(Ok(located)) => return Ok(Findings::of_file(located).report()),
         Err(Err(error)) => return Err(error),
@@ -72,10 +88,9 @@ pub(super) fn run(args: &Args) -> Outcome {
         let problems = config.all_problems(problems);
         return Ok(all_errors(&config, problems).report());
     }
-    let chosen = chosen(args, &config)?;
+    let chosen = chosen(operands, &config)?;
     let is_chosen = |name: &str| chosen.contains(name);
-    let set = args.all(&spec::SET);
-    check_set(&config, &set, &is_chosen)?;
+    check_set(&config, set, &is_chosen)?;
     let mut findings = Findings::new(&config.source, chosen.len());
     // A problem with a program that no VM names is reported at the first VM.
     let first = config.vms().iter().find(|vm| is_chosen(&vm.name)).map(|vm| vm.span);
@@ -84,7 +99,7 @@ pub(super) fn run(args: &Args) -> Outcome {
         findings.add_broken(&broken.name, &broken.problems);
     }
     for vm in config.vms() {
-        let (subject, problems) = Subject::new(&config, vm, &set, first.unwrap_or(vm.span));
+        let (subject, problems) = Subject::new(&config, vm, set, first.unwrap_or(vm.span));
         subjects.extend(subject);
         if is_chosen(&vm.name) {
             findings.add(Severity::Error, &vm.name, problems);
@@ -96,7 +111,7 @@ pub(super) fn run(args: &Args) -> Outcome {
             findings.add(*severity, &subject.vm.name, rule(&config, subject));
         }
     }
-    if args.operands.is_empty() {
+    if operands.is_empty() {
         images::add_unused(&config, &subjects, &mut findings);
     }
     // A VM that was not named may conflict with one that was.
@@ -137,9 +152,9 @@ fn all_errors(config: &Config, problems: Vec<Problem>) -> Findings {
 }
 
 /// The names of the VMs to look at.
-fn chosen(args: &Args, config: &Config) -> Result<BTreeSet<String>, Error> {
+fn chosen(operands: &[OsString], config: &Config) -> Result<BTreeSet<String>, Error> {
     let mut chosen = BTreeSet::new();
-    for operand in &args.operands {
+    for operand in operands {
         for name in matching(operand, config.names().into_iter())? {
             if !config.is_declared(&name) {
                 config.vm(&name)?;
@@ -147,5 +162,5 @@ fn chosen(args: &Args, config: &Config) -> Result<BTreeSet<String>, Error> {
             chosen.insert(name);
         }
     }
-    Ok(if args.operands.is_empty() { config.names().into_iter().collect() } else { chosen })
+    Ok(if operands.is_empty() { config.names().into_iter().collect() } else { chosen })
 }

@@ -152,7 +152,9 @@ fn json_of_every_command_is_documented() {
     check("ssh", &[run(&["ssh", "dev", "true"]), ran]);
     check("ssh-config", &[run(&["ssh-config", "dev", "chosen"])]);
     let with_image = run(&["-c", "other.toml", "init", "--image", "disk", "--checksum", SUM]);
-    check("init", &[run(&["-c", "first.toml", "init"]), with_image]);
+    let script =
+        run(&["-c", "script.toml", "init", "--", "sudo", "qemu-system-x86_64", "-hda", "x"]);
+    check("init", &[run(&["-c", "first.toml", "init"]), with_image, script]);
     images_are_documented(&project, &mut check);
     let ends = [run(&["wait", "dev", "--for", "running"])];
     told(&project, "dev", true, "guest-shutdown");
