@@ -32,15 +32,18 @@ pub(super) fn work(
     process: &Process,
     is_held: bool,
 ) -> Result<Done, Error> {
-    let Target { args, paths, log, .. } = target;
+    let Target { args, name, paths, log, .. } = target;
+    target.note_own_port();
     let mut stream = Stream::new(target)?;
     if is_held {
         let session = Session::open_with(process, paths, log);
         let begun = session.and_then(|mut session| session.execute("cont", None));
         // A guest may end QEMU before QEMU has answered.
         begun.map(|_| ()).or_else(|error| if process.is_alive() { Err(error) } else { Ok(()) })?;
-    } else if let Some((_, held)) = target.held() {
-        log.note(held.message());
+    } else if let Some((state, way_on)) =
+        target.held().and_then(|(state, _)| state.way_on(name).map(|way_on| (state, way_on)))
+    {
+        log.note(&format!("VM `{name}` is {}: {way_on}", state.name()));
     }
     let mut told = 0;
     let end = wait::poll_long(limits.deadline.map(|deadline| deadline.at), || {
