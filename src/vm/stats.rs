@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 /// How long to wait for all answers together.
 const ANSWERS_WAIT: Duration = Duration::from_millis(1900);
 
+const DISK_COUNTERS: &[&str] =
+    &["rd_bytes", "rd_operations", "wr_bytes", "wr_operations", "flush_operations"];
+
 /// One measurement of a running VM.
 pub(crate) struct Stats {
     pub(crate) at: Instant,
@@ -29,29 +32,16 @@ pub(crate) struct Stats {
 }
 
 /// QEMU's figures about its machine; empty if QEMU does not answer.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(crate) struct Machine {
     pub(crate) vcpus: Option<usize>,
     /// The guest's memory, plugged memory included.
     pub(crate) memory_bytes: Option<u64>,
     /// The part of it that a balloon leaves to the guest.
     pub(crate) balloon_bytes: Option<u64>,
-    pub(crate) disks: Vec<Disk>,
+    /// A document for each drive: its name and its counters.
+    pub(crate) disks: Vec<Value>,
     pub(crate) networks: Vec<Network>,
-}
-
-/// The counters of a drive since QEMU's start (`BlockDeviceStats` of `qapi/block-core.json`).
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Disk {
-    /// The name of the drive, or of its block node if it has none.
-    pub(crate) name: String,
-    pub(crate) rd_bytes: u64,
-    pub(crate) rd_operations: u64,
-    pub(crate) wr_bytes: u64,
-    pub(crate) wr_operations: u64,
-    pub(crate) flush_operations: u64,
-    /// Failed operations of all kinds.
-    pub(crate) failed_operations: u64,
 }
 
 /// A network of QEMU's own, `-netdev user`: the only kind whose traffic QEMU reports.
@@ -112,11 +102,13 @@ impl Answers<'_> {
         let usernet = Value::object([("command-line", Value::from("info usernet"))]);
         let usernet = self.ask("human-monitor-command", Some(&usernet))?;
         let machine = Machine {
-            vcpus: cpus.map(|cpus| items(&cpus).len()),
-            memory_bytes: memory
-                .and_then(|m| Some(number(&m, "base-memory")? + plugged(&m).unwrap_or(0))),
+            vcpus: cpus.map(|cpus| cpus.items().len()),
+            memory_bytes: memory.and_then(|memory| {
+                let plugged = number(&memory, "plugged-memory").unwrap_or(0);
+                Some(number(&memory, "base-memory")? + plugged)
+            }),
             balloon_bytes: balloon.and_then(|balloon| number(&balloon, "actual")),
-            disks: blocks.iter().flat_map(items).filter_map(disk).collect(),
+            disks: blocks.iter().flat_map(Value::items).filter_map(disk).collect(),
             networks: usernet.as_ref().and_then(Value::as_str).map(networks).unwrap_or_default(),
         };
         Ok((state, machine))
@@ -136,34 +128,23 @@ impl Answers<'_> {
     }
 }
 
-fn items(value: &Value) -> &[Value] {
-    if let Value::Array(items) = value { items } else { &[] }
-}
-
-fn number(value: &Value, name: &str) -> Option<u64> {
+pub(crate) fn number(value: &Value, name: &str) -> Option<u64> {
     value.get(name).and_then(Value::as_u64)
 }
 
-fn plugged(memory: &Value) -> Option<u64> {
-    number(memory, "plugged-memory")
-}
-
-/// The counters of a drive; `None` for one without a medium, which has no block node.
-fn disk(block: &Value) -> Option<Disk> {
+/// The name of a drive, or of its block node if it has none, and its counters since QEMU's start
+/// (`BlockDeviceStats` of `qapi/block-core.json`). `None` for a drive without a medium, which has
+/// no block node.
+fn disk(block: &Value) -> Option<Value> {
     let text = |name| block.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let node = text("node-name")?;
     let stats = block.get("stats")?;
     let count = |name| number(stats, name).unwrap_or(0);
     let failed = ["failed_rd_operations", "failed_wr_operations", "failed_flush_operations"];
-    Some(Disk {
-        name: text("device").unwrap_or(node).to_string(),
-        rd_bytes: count("rd_bytes"),
-        rd_operations: count("rd_operations"),
-        wr_bytes: count("wr_bytes"),
-        wr_operations: count("wr_operations"),
-        flush_operations: count("flush_operations"),
-        failed_operations: failed.into_iter().map(count).sum(),
-    })
+    let name = [("name", Value::from(text("device").unwrap_or(node)))].into_iter();
+    let counters = DISK_COUNTERS.iter().map(|name| (*name, count(name).into()));
+    let failed = ("failed_operations", failed.into_iter().map(count).sum::<u64>().into());
+    Some(Value::object(name.chain(counters).chain([failed])))
 }
 
 /// Parses the text of `info usernet`: a line with the name of each network in parentheses, a

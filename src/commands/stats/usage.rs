@@ -7,7 +7,7 @@ use crate::json::Value;
 use crate::report::{Fields, Report};
 use crate::text::sanitized;
 use crate::vm::Instance;
-use crate::vm::stats::{self, Disk, Network, Stats};
+use crate::vm::stats::{self, Network, Stats, number};
 use std::time::Duration;
 
 /// The resources that a VM uses.
@@ -74,19 +74,21 @@ impl Used {
         fields.member("memory_bytes", machine.memory_bytes);
         fields.member("balloon_bytes", machine.balloon_bytes);
         machine.disks.iter().for_each(|disk| fields.line("disk", disk_text(disk)));
-        fields.member("disks", machine.disks.iter().map(disk_json).collect::<Value>());
+        fields.member("disks", Value::Array(machine.disks.clone()));
         machine.networks.iter().for_each(|network| fields.line("network", network_text(network)));
         fields.member("networks", machine.networks.iter().map(network_json).collect::<Value>());
         fields.report()
     }
 }
 
-fn disk_text(disk: &Disk) -> String {
-    let reads = counted(disk.rd_operations, "read", "reads");
-    let writes = counted(disk.wr_operations, "write", "writes");
-    let flushes = counted(disk.flush_operations, "flush", "flushes");
-    let (name, read, written) = (sanitized(&disk.name), size(disk.rd_bytes), size(disk.wr_bytes));
-    let failed = match disk.failed_operations {
+fn disk_text(disk: &Value) -> String {
+    let count = |name| number(disk, name).unwrap_or_default();
+    let reads = counted(count("rd_operations"), "read", "reads");
+    let writes = counted(count("wr_operations"), "write", "writes");
+    let flushes = counted(count("flush_operations"), "flush", "flushes");
+    let name = sanitized(disk.get("name").and_then(Value::as_str).unwrap_or_default());
+    let (read, written) = (size(count("rd_bytes")), size(count("wr_bytes")));
+    let failed = match count("failed_operations") {
         0 => String::new(),
         count => format!(", {count} FAILED"),
     };
@@ -95,18 +97,6 @@ fn disk_text(disk: &Disk) -> String {
 
 fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
-}
-
-fn disk_json(disk: &Disk) -> Value {
-    Value::object([
-        ("name", Value::from(disk.name.as_str())),
-        ("rd_bytes", disk.rd_bytes.into()),
-        ("rd_operations", disk.rd_operations.into()),
-        ("wr_bytes", disk.wr_bytes.into()),
-        ("wr_operations", disk.wr_operations.into()),
-        ("flush_operations", disk.flush_operations.into()),
-        ("failed_operations", disk.failed_operations.into()),
-    ])
 }
 
 fn network_text(network: &Network) -> String {
