@@ -3,6 +3,7 @@
 //! All layers that know about VMs use this type. `toml`, `json`, `template` and `words` have
 //! [`Problem`]s or errors of their own, which become an `Error` where they meet a file or a VM.
 
+use crate::colour::{Colour, Stream};
 use crate::hint;
 use crate::json::Value;
 use crate::source::{Position, Problem, Source, Span};
@@ -254,13 +255,13 @@ fn hint_json(hint: Option<&str>) -> Value {
     hint.map(hint::complete).as_deref().into()
 }
 
-/// How an error is shown to people: the text in front of each `error:` and `hint:`.
-pub(crate) struct Style(&'static str);
+/// How an error is shown to people: the text in front of each `error:` and `hint:`, and where.
+pub(crate) struct Style(&'static str, Stream);
 
 /// The style of stderr, which other programs write to as well.
-pub(crate) const STDERR: Style = Style("qqmgr: ");
+pub(crate) const STDERR: Style = Style("qqmgr: ", Stream::Stderr);
 /// The style of a result that the user asked for: no prefix.
-pub(crate) const STDOUT: Style = Style("");
+pub(crate) const STDOUT: Style = Style("", Stream::Stdout);
 
 impl Style {
     /// The text of a problem with its place in the source and a newline at the end.
@@ -282,7 +283,9 @@ impl Style {
         hint: Option<&str>,
     ) -> String {
         let excerpt = excerpt.map(|text| format!("{text}\n")).unwrap_or_default();
-        format!("{}{severity}: {message}\n{excerpt}{}", self.0, self.hint(hint))
+        let colour = if severity == "error" { Colour::Red } else { Colour::Yellow };
+        let severity = colour.paint(self.1, &format!("{severity}:"));
+        format!("{}{severity} {message}\n{excerpt}{}", self.0, self.hint(hint))
     }
 
     fn hint(&self, hint: Option<&str>) -> String {

@@ -1,6 +1,7 @@
 //! Messages on stderr while a command works: with `--verbose` everything that is executed,
 //! otherwise only what the command is waiting for.
 
+use crate::colour::{Colour, Stream};
 use crate::hint;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
@@ -54,6 +55,11 @@ impl Log {
     pub(crate) fn note(&self, text: &str) {
         let (vm, text) = (self.vm(), hint::complete(text));
         self.write(&format!("qqmgr: {vm}{text}\n"));
+    }
+
+    /// Writes a warning.
+    pub(crate) fn warning(&self, text: &str) {
+        self.note(&format!("{} {text}", Colour::Yellow.paint(Stream::Stderr, "warning:")));
     }
 
     /// Writes lines as they are.

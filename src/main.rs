@@ -8,6 +8,7 @@
 mod access;
 mod answers;
 mod cli;
+mod colour;
 mod command_line;
 mod commands;
 mod config;

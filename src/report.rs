@@ -1,5 +1,6 @@
 //! The result of a command: the same facts as text for people and as JSON for scripts.
 
+use crate::colour::{Colour, Stream};
 use crate::error::Error;
 use crate::json::Value;
 use std::fmt::{Display, Write as _};
@@ -100,17 +101,20 @@ pub(crate) enum Align {
 }
 
 /// A list: a row of cells for each element for people, an array of documents for scripts.
+#[derive(Default)]
 pub(crate) struct Table {
     /// The heading of each column and its smallest width.
     columns: Vec<(&'static str, Align, usize)>,
     rows: Vec<Vec<String>>,
+    /// The column of each row that has a colour.
+    colours: Vec<Option<(usize, Colour)>>,
     documents: Vec<Value>,
 }
 
 impl Table {
     /// Takes the heading of each column and its smallest width. The last column is never padded.
     pub(crate) fn new(columns: &[(&'static str, Align, usize)]) -> Self {
-        Self { columns: columns.to_vec(), rows: Vec::new(), documents: Vec::new() }
+        Self { columns: columns.to_vec(), ..Self::default() }
     }
 
     /// Adds an element: a cell for each column, and its document.
@@ -122,6 +126,14 @@ impl Table {
     /// Adds a row for people only.
     pub(crate) fn line(&mut self, cells: impl Into<Vec<String>>) {
         self.rows.push(cells.into());
+        self.colours.push(None);
+    }
+
+    /// Paints the cell in this column of the last row.
+    pub(crate) fn paint(&mut self, column: usize, colour: Colour) {
+        if let Some(last) = self.colours.last_mut() {
+            *last = Some((column, colour));
+        }
     }
 
     pub(crate) fn report(self) -> Report {
@@ -134,12 +146,17 @@ impl Table {
             .collect();
         let heading: Vec<String> = self.columns.iter().map(|column| column.0.into()).collect();
         let mut text = String::new();
-        for row in std::iter::once(&heading).chain(&self.rows) {
+        let rows = self.rows.iter().zip(&self.colours);
+        for (row, painted) in std::iter::once((&heading, &None)).chain(rows) {
             let mut line = String::new();
-            for ((cell, (_, align, _)), width) in row.iter().zip(&self.columns).zip(&widths) {
-                let _ = match align {
-                    Align::Left => write!(line, "{cell:width$}  "),
-                    Align::Right => write!(line, "{cell:>width$}  "),
+            for (column, cell) in row.iter().enumerate() {
+                let blanks = " ".repeat(widths[column].saturating_sub(cell.chars().count()));
+                let painted = painted.filter(|(painted, _)| *painted == column);
+                let painted = painted.map(|(_, colour)| colour.paint(Stream::Stdout, cell));
+                let cell = painted.as_ref().unwrap_or(cell);
+                let _ = match self.columns[column].1 {
+                    Align::Left => write!(line, "{cell}{blanks}  "),
+                    Align::Right => write!(line, "{blanks}{cell}  "),
                 };
             }
             text.push_str(line.trim_end());

@@ -52,7 +52,7 @@ pub(super) fn hold(
 /// Warns about an image that differs from its declaration.
 pub(super) fn warn(found: &Inspection, context: &Context, name: &str) {
     if let Some((warning, hint)) = found.warning(name) {
-        context.log.note(&format!("warning: {warning}"));
+        context.log.warning(&warning);
         context.log.note(&format!("hint: {hint}"));
     }
 }

@@ -86,7 +86,7 @@ fn list(args: &Args, config: Config) -> Outcome {
         let is_named = || lines.iter().any(|(_, line)| line.names(&paths.pid));
         let look = look(&paths, with_a_dir.contains(name), is_named);
         if let Err(error) = &look {
-            log.note(&format!("warning: {name}: {}", error.message()));
+            log.warning(&format!("{name}: {}", error.message()));
         }
         let vm = config.vm(name);
         let entry = Entry::new(name, vm.as_ref().ok().copied(), &paths, look);
@@ -176,6 +176,9 @@ impl Entry {
     }
 }
 
+/// The column of the state.
+const STATE: usize = 1;
+
 /// Makes the text or the JSON: both of a thousand VMs at once would be the most that this command
 /// needs memory for.
 fn report(entries: Vec<Entry>, json: bool) -> Report {
@@ -193,7 +196,11 @@ fn report(entries: Vec<Entry>, json: bool) -> Report {
         ("", Left, 0),
     ]);
     for entry in entries {
+        let colour = entry.state.colour();
         table.line(entry.cells());
+        if let Some(colour) = colour {
+            table.paint(STATE, colour);
+        }
     }
     table.report().with_exit_code(exit_code)
 }

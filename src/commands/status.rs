@@ -5,6 +5,7 @@ use super::start::plan::{StartOptions, features, likely_port, own_argv};
 use super::target::{Target, port_of};
 use crate::cli::{Command, Group};
 use crate::cli::{flag::Flag, spec};
+use crate::colour::{Colour, Stream};
 use crate::config::values::SshPort;
 use crate::error::Kind;
 use crate::json::Value;
@@ -148,7 +149,9 @@ impl Status {
     fn lines(&self, fields: &mut Fields) {
         let paths = &self.paths;
         fields.line("name", &self.name);
-        fields.line("state", self.state.name());
+        let state = self.state.name();
+        let paint = |colour: Colour| colour.paint(Stream::Stdout, state);
+        fields.line("state", self.state.colour().map_or(state.into(), paint));
         if let Some(process) = &self.process {
             fields.line("pid", process.pid);
         }

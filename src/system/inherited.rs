@@ -77,8 +77,8 @@ fn closes(mut shell: Invocation, unwanted: &[u32]) -> bool {
 
 fn warn(left: &[u32], log: &Log) {
     if let Some(fd) = left.first() {
-        log.note(&format!(
-            "warning: descriptor {fd} was inherited and stays open in the program, since no `bash` \
+        log.warning(&format!(
+            "descriptor {fd} was inherited and stays open in the program, since no `bash` \
              or `busybox` is here to close it: `{fd}>&-` behind this command does"
         ));
     }

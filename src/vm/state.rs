@@ -3,6 +3,7 @@
 use super::process::Process;
 use super::qmp::{self, Qmp};
 use super::{Instance, Look, Paths};
+use crate::colour::Colour;
 use crate::error::{Error, is_shortage};
 use crate::log::Log;
 use std::time::{Duration, Instant};
@@ -37,6 +38,17 @@ impl State {
             Self::Unknown => "unknown",
             Self::Unresponsive => "unresponsive",
             Self::Qemu(state) => state,
+        }
+    }
+
+    /// How a terminal shows the state, if not as other text: a guest that works, one that waits for
+    /// somebody, one that has failed.
+    pub(crate) fn colour(&self) -> Option<Colour> {
+        match self.name() {
+            "stopped" => None,
+            "running" => Some(Colour::Green),
+            "guest-panicked" | "internal-error" | "io-error" | "unresponsive" => Some(Colour::Red),
+            _ => Some(Colour::Yellow),
         }
     }
 

@@ -13,6 +13,8 @@ mod access;
 mod answers;
 #[path = "../../src/cli/mod.rs"]
 mod cli;
+#[path = "../../src/colour.rs"]
+mod colour;
 #[path = "../../src/command_line.rs"]
 mod command_line;
 #[path = "../../src/commands/mod.rs"]

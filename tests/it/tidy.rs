@@ -21,7 +21,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("source", &["text"]),
     ("terminal", &[]),
     ("glob", &[]),
-    ("log", &["hint"]),
+    ("colour", &[]),
+    ("log", &["colour", "hint"]),
     ("progress", &["log"]),
     ("json", &[]),
     ("toml", &["source"]),
@@ -29,7 +30,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("words", &["source", "template"]),
     ("pasted", &["source", "words"]),
     ("hint", &["text"]),
-    ("error", &["hint", "json", "source"]),
+    ("error", &["colour", "hint", "json", "source"]),
     ("command_line", &[]),
     ("linux", &["command_line"]),
     ("ps", &["command_line", "linux"]),
@@ -40,7 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("lookup", &["error"]),
     ("access", &["error"]),
     ("wait", &[]),
-    ("report", &["error", "json"]),
+    ("report", &["colour", "error", "json"]),
     ("answers", &["error", "json", "out", "report"]),
     ("out", &["error"]),
     (
@@ -70,6 +71,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "vm",
         &[
+            "colour",
             "command_line",
             "error",
             "json",
@@ -93,9 +95,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "commands",
         &[
-            "answers", "cli", "config", "error", "glob", "hint", "image", "json", "linux", "log",
-            "out", "pasted", "png", "progress", "redraw", "report", "source", "ssh", "system",
-            "terminal", "text", "toml", "vm", "words",
+            "answers", "cli", "colour", "config", "error", "glob", "hint", "image", "json",
+            "linux", "log", "out", "pasted", "png", "progress", "redraw", "report", "source",
+            "ssh", "system", "terminal", "text", "toml", "vm", "words",
         ],
     ),
     ("main", &["answers", "cli", "commands", "error", "hint", "report"]),

@@ -354,7 +354,7 @@ fn serial_text_of_an_earlier_start_does_not_count() {
 fn on_a_terminal(project: &Project, command: &str) -> String {
     let mut script = with_default_signals("script");
     script.args(["-q", "-e", "-c", command, "/dev/null"]).env("QQMGR", env!("CARGO_BIN_EXE_qqmgr"));
-    script.current_dir(project.path("")).env("HOME", project.path("home"));
+    script.current_dir(project.path("")).env("HOME", project.path("home")).env("NO_COLOR", "1");
     let output = script.stdin(Stdio::null()).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }

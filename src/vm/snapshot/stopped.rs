@@ -129,7 +129,7 @@ impl Stopped<'_> {
             }
             Act::Load => {
                 let half = format!("the load of snapshot `{tag}` of VM `{vm}` ended half way");
-                log.note(&format!("warning: {half}, and not all disks have it any more"));
+                log.warning(&format!("{half}, and not all disks have it any more"));
             }
         }
         Journal::end(self.paths)
