@@ -118,7 +118,7 @@ pub(super) fn shared<'a>(subjects: &'a [Subject]) -> Shared<'a> {
             !for_ssh && forward.port != 0
         });
         let others = others.map(|other| ((other.udp, other.port), other.word));
-        let served = listeners(&subject.arguments).into_iter();
+        let served = listeners(&subject.arguments).into_iter().filter(|one| one.port != 0);
         let others = others.chain(served.map(|listener| ((false, listener.port), listener.word)));
         let others = others.map(|(port, word)| (port, vm.name.as_str(), (word, false)));
         for_ssh.into_iter().chain(others)
