@@ -15,7 +15,6 @@ pub(crate) mod run;
 mod seats;
 mod share;
 mod stream;
-mod turn;
 mod unshare;
 mod words;
 mod written;

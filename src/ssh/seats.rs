@@ -13,7 +13,7 @@ const SEATS_EACH: usize = 8;
 /// The number of shared connections. Calls that find no seat make a connection of their own.
 const CONNECTIONS_MAX: usize = 8;
 
-/// Only the process that has the [`super::turn::Turn`] changes this.
+/// Only the process that has the turn in the directory changes this.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seats {
     /// The number of connections that could not be begun.

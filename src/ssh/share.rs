@@ -6,14 +6,15 @@ use super::control_sockets;
 use super::guest::{Guest, OWN_OPTIONS, options};
 use super::run::run_attached;
 use super::seats::Seats;
-use super::turn::Turn;
 use crate::error::Error;
 use crate::linux;
+use crate::system::lock::try_dir;
 use crate::system::programs;
 use crate::system::temporary;
 use crate::text::sanitized;
 use crate::vm::Paths;
 use crate::vm::wait::poll;
+use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::Path;
 use std::process::Stdio;
@@ -24,23 +25,23 @@ const PERSIST: &str = "60";
 /// The beginning of ssh's line about a host key that it has not seen before.
 const NEW_KEY: &[u8] = b"Warning: Permanently added ";
 /// Messages of ssh that it did not reach the guest, and the hint for each. The first is used.
-const CAUSES: &[(&[&str], &str)] = &[
+const CAUSES: &[(&str, &str)] = &[
     (
-        &["No user exists for uid"],
+        "No user exists for uid",
         "ssh needs an entry in /etc/passwd for the user id that it runs with",
     ),
     (
-        &["Host key verification failed"],
+        "Host key verification failed",
         "`UserKnownHostsFile` in `[ssh]` names the file of known hosts",
     ),
     (
-        &["Too many authentication failures"],
+        "Too many authentication failures",
         "an agent offers too many keys: set `IdentityFile` and `IdentitiesOnly` in `[ssh]`",
     ),
-    (&["Permission denied"], LOGIN),
-    (&["UNPROTECTED PRIVATE KEY"], LOGIN),
-    (&["Could not resolve hostname"], "it is `HostName` in `[ssh]`"),
-    (&["onfiguration option"], "the options of ssh are those in `[ssh]`"),
+    ("Permission denied", LOGIN),
+    ("UNPROTECTED PRIVATE KEY", LOGIN),
+    ("Could not resolve hostname", "it is `HostName` in `[ssh]`"),
+    ("onfiguration option", "the options of ssh are those in `[ssh]`"),
 ];
 const LOGIN: &str = "`User` and `IdentityFile` in `[ssh]` say who logs in, and by which key";
 
@@ -48,7 +49,7 @@ impl Guest {
     /// Makes sure that there is a shared connection with room for a call of this process, if this
     /// guest's connections are shared. Without a shared connection, each call makes its own.
     pub(crate) fn begin_sharing(&self) -> Result<(), Error> {
-        self.share()?.map_err(|said| unreachable(&self.paths.name, &self.paths, &said))
+        self.share()?.map_err(|said| unreachable(&self.paths, &said))
     }
 
     /// Finds or begins the shared connection. The inner error is what ssh said when it did not
@@ -72,15 +73,14 @@ impl Guest {
         Ok(connected)
     }
 
-    fn turn(&self) -> Result<Turn, Error> {
-        let turn = Turn::of(&self.paths.dir);
-        let taken = poll(None::<Instant>, || match self.limits.exceeded() {
-            _ if turn.is_taken() => Some(Ok(())),
-            Some(error) => Some(Err(error)),
-            None => None,
+    /// Waits for the right to begin a shared connection, which lasts until the file is dropped.
+    fn turn(&self) -> Result<Option<File>, Error> {
+        let Ok(dir) = File::open(&self.paths.dir) else { return Ok(None) };
+        let taken = poll(None::<Instant>, || {
+            if try_dir(&dir) { Some(Ok(())) } else { self.limits.exceeded().map(Err) }
         });
         taken.transpose()?;
-        Ok(turn)
+        Ok(Some(dir))
     }
 
     fn connect(&self, dir: &Path, number: usize) -> Result<Result<(), String>, Error> {
@@ -116,16 +116,16 @@ fn is_alive(pid: u32) -> bool {
 }
 
 /// The error that ssh did not reach the guest, in its own words, with a hint.
-fn unreachable(name: &str, paths: &Paths, said: &str) -> Error {
-    let said = sanitized(said.trim());
+fn unreachable(paths: &Paths, said: &str) -> Error {
+    let (said, name) = (sanitized(said.trim()), &paths.name);
     let known_hosts = paths.known_hosts.display().to_string();
-    let is_cause = |signs: &[&str]| signs.iter().all(|sign| said.contains(sign));
-    let hint = if is_cause(&["Host key verification failed", &known_hosts]) {
-        format!("if the guest was made anew, forget its old key: `rm {known_hosts}`")
-    } else if let Some((_, hint)) = CAUSES.iter().find(|(signs, _)| is_cause(signs)) {
-        (*hint).to_string()
-    } else {
-        format!("is it booted? `qqmgr wait {name} --for ssh` waits for its ssh server")
+    let cause = CAUSES.iter().find(|(sign, _)| said.contains(sign));
+    let hint = match cause {
+        Some(("Host key verification failed", _)) if said.contains(&known_hosts) => {
+            format!("if the guest was made anew, forget its old key: `rm {known_hosts}`")
+        }
+        Some((_, hint)) => (*hint).to_string(),
+        None => format!("is it booted? `qqmgr wait {name} --for ssh` waits for its ssh server"),
     };
     let said = if said.is_empty() { "ssh failed and said nothing" } else { &said };
     Error::failed(format!("cannot reach the guest of VM `{name}`: {said}")).hint(hint)
