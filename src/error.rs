@@ -121,6 +121,12 @@ impl Error {
         self
     }
 
+    /// Appends what else happened, after a line with `and`.
+    pub(crate) fn before(mut self, next: &str) -> Self {
+        self.message = format!("{}\nand {next}", self.message);
+        self
+    }
+
     /// Appends the message of the cause and takes over its kind, which decides the exit code.
     pub(crate) fn because(mut self, cause: &Self) -> Self {
         self.message = format!("{}: {}", self.message, cause.message);

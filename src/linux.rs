@@ -5,6 +5,7 @@ use crate::command_line::CommandLine;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -28,11 +29,17 @@ const STDERR: u32 = 2;
 const NO_SUCH_PROCESS: i32 = 3;
 /// The state of a listening socket in `/proc/net/tcp`, `TCP_LISTEN` of the kernel.
 const LISTENING: &str = "0A";
+/// The flags of a listening socket in `/proc/net/unix`, `__SO_ACCEPTCON` of the kernel.
+const ACCEPTS: &[u8] = b"00010000";
+/// The number of fields before the path in a line of that file.
+const FIELDS_BEFORE_PATH: usize = 7;
 
 /// The part of `/proc/PID/stat` that is used here.
 pub(crate) struct Stat {
     /// The state as in ps(1): `R`, `S`, `Z`, ...
     pub(crate) state: char,
+    /// The process group: field 5 of the file.
+    pub(crate) group: Option<u32>,
     /// When the process started, in ticks since the machine started: field 22 of the file.
     pub(crate) start_ticks: Option<u64>,
 }
@@ -137,8 +144,11 @@ pub(crate) fn stat(pid: u32) -> io::Result<Option<Stat>> {
 
 fn stat_in(stat: &str) -> Option<Stat> {
     let fields = fields(stat)?;
-    let start_ticks = fields.get(22 - 3).and_then(|field| field.parse().ok());
-    Some(Stat { state: fields.first()?.chars().next()?, start_ticks })
+    // proc(5) counts from 1, and the first one here is the third.
+    let number = |field: usize| fields.get(field - 3).copied();
+    let group = number(5).and_then(|field| field.parse().ok());
+    let start_ticks = number(22).and_then(|field| field.parse().ok());
+    Some(Stat { state: fields.first()?.chars().next()?, group, start_ticks })
 }
 
 /// The fields of `/proc/PID/stat` behind the name, from the third one on. The name stands in
@@ -240,6 +250,37 @@ fn listening_socket(line: &str, port: u16) -> Option<(u32, &str)> {
     is_it.then_some(found)
 }
 
+/// The processes of a process group, including those that have ended and were not waited for.
+pub(crate) fn members(group: u32) -> io::Result<Vec<u32>> {
+    let mut members = Vec::new();
+    for pid in pids()? {
+        members.extend(stat(pid)?.filter(|it| it.group == Some(group)).map(|_| pid));
+    }
+    Ok(members)
+}
+
+/// Whether a program listens on a Unix socket that it bound by this path. `None` where the system
+/// does not say.
+pub(crate) fn is_served(path: &Path) -> Option<bool> {
+    let table = fs::read(proc("net/unix")).ok()?;
+    let mut served = table.split(|byte| *byte == b'\n').filter_map(served_path);
+    Some(served.any(|served| served == path.as_os_str().as_bytes()))
+}
+
+/// The path in a line of the table, if the line is a listening socket.
+fn served_path(line: &[u8]) -> Option<&[u8]> {
+    let mut rest = line;
+    let mut accepts = false;
+    for number in 0..FIELDS_BEFORE_PATH {
+        let (field, behind) = rest.split_at(rest.iter().position(|byte| *byte == b' ')?);
+        accepts |= number == 3 && field == ACCEPTS;
+        // The inode has blanks before it, and the path may begin with one.
+        let is_last = number + 1 == FIELDS_BEFORE_PATH;
+        rest = if is_last { &behind[1..] } else { behind.trim_ascii_start() };
+    }
+    accepts.then_some(rest)
+}
+
 /// Whether a process has the file open under any name. False where this user may not see its files.
 pub(crate) fn has_open(pid: u32, path: &Path) -> io::Result<bool> {
     let id = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
@@ -287,6 +328,20 @@ mod tests {
         let found = listener(socket.local_addr().unwrap().port()).unwrap();
         assert_eq!(Some(found.user_id), user_id());
         assert_eq!(found.process.map(|(pid, _)| pid), Some(std::process::id()));
+    }
+
+    #[test]
+    fn sockets_that_are_served() {
+        let line = |flags| format!("0000: 00000002 00000000 {flags} 0001 01    48 /a b");
+        assert_eq!(served_path(line("00010000").as_bytes()), Some(&b"/a b"[..]));
+        assert_eq!(served_path(line("00000000").as_bytes()), None);
+        assert_eq!(served_path(b"0000: 00000003 00000000 00010000 0001 03 43"), None);
+        let path = std::env::temp_dir().join(format!("qqmgr-served-{}", std::process::id()));
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert_eq!(is_served(&path), Some(true));
+        drop(listener);
+        assert_eq!(is_served(&path), Some(false));
+        fs::remove_file(path).unwrap();
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::error::Error;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 /// The initial size of the read buffer, enough for most files that are read here.
@@ -19,6 +19,11 @@ pub(crate) fn directory_in(variable: &str) -> Option<PathBuf> {
 /// The user's home directory, by `HOME`.
 pub(crate) fn home() -> Option<PathBuf> {
     directory_in("HOME")
+}
+
+/// Whether there is a socket, and not a link to one, at the path.
+pub(crate) fn is_socket(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
 }
 
 /// Whether shells, ssh configurations and option lists all read the path literally.

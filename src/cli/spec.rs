@@ -2,7 +2,7 @@
 //! of the man page use.
 
 use super::args::Args;
-use super::flag::{AnyFlag, Flag, Takes, assignment, seconds};
+use super::flag::{AnyFlag, Flag, Takes, assignment, seconds, utf8};
 use super::global::GLOBAL_FLAGS;
 use crate::error::{Error, Kind};
 use std::ffi::OsString;
@@ -138,3 +138,6 @@ pub(crate) static SET: Flag<(String, String)> = Flag::new(
     assignment,
     "Give a variable this value, for this start",
 );
+
+pub(crate) static HELPER: Flag<String> =
+    Flag::new("helper", Takes::Value("NAME"), utf8, "Handle this helper of the VM, and not QEMU");

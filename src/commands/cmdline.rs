@@ -1,9 +1,10 @@
 //! `qqmgr cmdline VM`
 
+use super::helpers;
 use super::images::make_reachable;
 use super::start::ARGS;
 use super::start::changes::options;
-use super::start::plan::{StartOptions, check_arguments, injected, likely_port, own_words};
+use super::start::plan::{self, StartOptions, check_arguments, injected, likely_port, own_words};
 use super::target::Target;
 use crate::cli::spec;
 use crate::cli::{Command, Group};
@@ -19,7 +20,7 @@ pub(crate) static COMMAND: Command = Command {
     details: "One option a line, quoted for a shell; as JSON, an array of its words. A port\n\
               that is chosen at start is the one that the VM has, or most likely would have.",
     operands: &[spec::VM, ARGS],
-    flags: &[&spec::SET],
+    flags: &[&spec::SET, &spec::HELPER],
     check: |args| check_arguments(&args.words),
     examples: &["cmdline dev", "cmdline dev -- -s -S"],
     ..Command::DEFAULT
@@ -35,7 +36,14 @@ pub(super) fn run(target: &Target) -> Outcome {
     let start = StartOptions::of(target.args);
     let (mut argv, warnings) = own_words(target, vm, &start, port)?;
     target.warn(&warnings);
-    argv.extend(injected(target, vm, &argv)?);
+    if let Some(name) = target.args.value(&spec::HELPER) {
+        let all = plan::helpers(target, vm, &start, port, &argv)?;
+        let known: Vec<String> = all.iter().map(|helper| helper.name.clone()).collect();
+        let helper = all.into_iter().find(|helper| helper.name == name);
+        argv = helper.ok_or_else(|| helpers::unknown(target, &name, &known))?.argv;
+    } else {
+        argv.extend(injected(target, vm, &argv)?);
+    }
     let choices = Choices { ssh_port: port, set: &start.set };
     make_reachable(config, vm, &choices)?;
     let words: Vec<String> = argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();

@@ -12,6 +12,7 @@ mod control;
 mod copy;
 mod gdb;
 pub(crate) mod help;
+mod helpers;
 mod images;
 mod img;
 mod init;

@@ -1,6 +1,7 @@
 //! `qqmgr serial VM` and `qqmgr log VM`: what the guest wrote to its serial line, and what QEMU
 //! logged.
 
+use super::helpers;
 use super::target::Target;
 use crate::cli::flag::{Flag, Takes};
 use crate::cli::spec;
@@ -37,7 +38,7 @@ pub(crate) static LOG: Command = Command {
     about: "Show what QEMU itself said",
     details: "All of it, or on a terminal the last 40 lines; of a VM that was stopped, too.",
     operands: &[spec::VM],
-    flags: &[&FOLLOW, &LINES, &RAW],
+    flags: &[&FOLLOW, &LINES, &RAW, &spec::HELPER],
     check: |args| check(&LOG, args),
     examples: &["log dev", "log dev --lines 20"],
     ..Command::DEFAULT
@@ -113,19 +114,25 @@ pub(super) fn log(target: &Target) -> Outcome {
 fn run(target: &Target, source: Source) -> Outcome {
     let args = target.args;
     let boot = args.value(&BOOT).unwrap_or(0);
+    let helper = args.value(&spec::HELPER);
     // Look for the process before the file: a new start replaces the file, which then belongs to
     // another process.
-    let process = look::find_anywhere(&target.paths)?.filter(|_| args.has(&FOLLOW) && boot == 0);
-    let file = match source {
-        Source::Serial => boots::path(&target.paths, boot),
-        Source::Log => target.paths.log.clone(),
+    let process = match &helper {
+        None => look::find_anywhere(&target.paths)?,
+        Some(name) => helpers::process(target, name)?,
+    };
+    let process = process.filter(|_| args.has(&FOLLOW) && boot == 0);
+    let file = match (source, &helper) {
+        (Source::Serial, _) => boots::path(&target.paths, boot),
+        (Source::Log, None) => target.paths.log.clone(),
+        (Source::Log, Some(name)) => target.paths.helper_log(name),
     };
     if source == Source::Serial {
         target.note_own_port();
     }
     let mut output = Output::open(&file)?;
     if !output.is_there() && process.is_none() {
-        return Err(missing(target, source, boot));
+        return Err(missing(target, source, boot, helper.as_deref()));
     }
     let default = if out::is_terminal() { Lines::Last(TERMINAL_LINES) } else { Lines::All };
     if let Lines::Last(lines) = args.value(&LINES).unwrap_or(default) {
@@ -171,7 +178,7 @@ fn collect(output: &mut Output) -> Result<String, Error> {
 }
 
 /// The error of an output that does not exist.
-fn missing(target: &Target, source: Source, boot: u32) -> Error {
+fn missing(target: &Target, source: Source, boot: u32, helper: Option<&str>) -> Error {
     let name = &target.name;
     if boot > 0 {
         let message = format!("the serial output of boot -{boot} of VM `{name}` is not there");
@@ -181,7 +188,11 @@ fn missing(target: &Target, source: Source, boot: u32) -> Error {
         );
         return Error::failed(message).hint(hint);
     }
-    let what = if source == Source::Log { "log" } else { "serial output" };
+    let what = match (source, helper) {
+        (Source::Serial, _) => "serial output".into(),
+        (Source::Log, None) => "log".into(),
+        (Source::Log, Some(helper)) => format!("log of the helper `{helper}`"),
+    };
     let error = Error::failed(format!("there is no {what} of VM `{name}` yet"));
     error.hint(format!("`qqmgr start {name}` starts it"))
 }

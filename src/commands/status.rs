@@ -1,13 +1,15 @@
 //! `qqmgr status VM`
 
 use super::start::changes::{Change, changes};
-use super::start::plan::{StartOptions, features, likely_port, own_argv};
+use super::start::plan::{StartOptions, features, helpers, likely_port, own_argv};
 use super::target::{Target, port_of};
 use crate::cli::{Command, Group};
 use crate::cli::{flag::Flag, spec};
 use crate::colour::{Colour, Stream};
+use crate::config::choices::Choices;
+use crate::config::resolve::Resolver;
 use crate::config::values::SshPort;
-use crate::error::Kind;
+use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::{Fields, Outcome, Report};
 use crate::vm::console;
@@ -49,6 +51,9 @@ struct Status {
     /// configuration cannot be read any more.
     changes: Option<Vec<Change>>,
     config_file: PathBuf,
+    /// The helpers of its last start, and which of them run; without a record those that are
+    /// configured.
+    helpers: Vec<(String, Option<u32>)>,
     /// Why the VM cannot be managed as other VMs are.
     unusual: Option<&'static str>,
     paths: Paths,
@@ -74,6 +79,7 @@ pub(super) fn run(target: &Target) -> Outcome {
         let unusual = unusual.map(|_| "its files were removed; `stop` ends it");
         (State::ask(&look, paths, log)?, process, unusual)
     };
+    let helpers = known_helpers(target, look.record.as_ref())?;
     let process = process.filter(|_| state != State::Stopped);
     let instance = look.record.filter(|_| state != State::Stopped);
     let status = Status {
@@ -88,10 +94,36 @@ pub(super) fn run(target: &Target) -> Outcome {
         changes: instance.as_ref().and_then(|instance| changed(target, instance)),
         config_file: config.file.clone(),
         process,
+        helpers,
         unusual,
         paths: paths.clone(),
     };
     Ok(status.report())
+}
+
+/// The helpers of the VM, each with its pid if it runs.
+fn known_helpers(
+    target: &Target,
+    record: Option<&Instance>,
+) -> Result<Vec<(String, Option<u32>)>, Error> {
+    let Some(record) = record else {
+        let choices = Choices::default();
+        let names = target.config.find_vm(&target.name).map(|vm| {
+            let names = Resolver::new(target.config, vm, &choices).helper_names().into_iter();
+            names.map(|name| (name.to_string(), None)).collect()
+        });
+        return Ok(names.unwrap_or_default());
+    };
+    let live = record.live_helpers(&target.paths)?;
+    let pid =
+        |name: &str| live.iter().find(|(helper, _)| helper.name == name).map(|(it, _)| it.pid);
+    let names = record.helpers.iter().map(|helper| helper.name.clone());
+    Ok(names
+        .map(|name| {
+            let pid = pid(&name);
+            (name, pid)
+        })
+        .collect())
 }
 
 /// Finds what a restart without options would change.
@@ -100,8 +132,10 @@ fn changed(target: &Target, instance: &Instance) -> Option<Vec<Change>> {
     // A port that was chosen would be chosen again, and is no change.
     let chosen = instance.ssh_port.filter(|_| vm.port == SshPort::Auto);
     let port = chosen.or_else(|| likely_port(target.config, vm));
-    let own_argv = own_argv(target, vm, &StartOptions::default(), port).ok()?;
-    Some(changes(instance, &own_argv, port, features(vm)))
+    let options = StartOptions::default();
+    let own_argv = own_argv(target, vm, &options, port).ok()?;
+    let helpers = helpers(target, vm, &options, port, &own_argv).ok()?;
+    Some(changes(instance, &own_argv, &helpers, port, features(vm)))
 }
 
 /// How long the process has run, from the system, or from the record if the system does not say.
@@ -140,9 +174,26 @@ impl Status {
         for (key, value) in End::json_members(self.end.as_ref()) {
             fields.member(key, value);
         }
+        let helpers = self.helpers.iter().map(|(name, pid)| {
+            Value::object([("name", Value::from(name)), ("pid", (*pid).into())])
+        });
+        fields.member("helpers", helpers.collect::<Value>());
         let changes = self.changes.iter().flatten().map(Change::json).collect::<Value>();
         fields.member("changes", changes);
         fields.report()
+    }
+
+    /// The line about a helper, if there is something to say.
+    fn helper_line(&self, name: &str, pid: Option<u32>) -> Option<String> {
+        match (pid, self.state == State::Stopped) {
+            (Some(pid), false) => Some(format!("{name}, pid {pid}")),
+            (Some(pid), true) => Some(format!("{name}, pid {pid}, left over: `stop` ends it")),
+            (None, true) => None,
+            (None, false) => {
+                let log = format!("`qqmgr log {} --helper {name}`", self.name);
+                Some(format!("{name} has ended: {log} shows what it said"))
+            }
+        }
     }
 
     /// Adds the lines for people; scripts get other members in another order.
@@ -160,6 +211,11 @@ impl Status {
         }
         if let Some(end) = &self.end {
             fields.line("ended", ended(end));
+        }
+        for (name, pid) in &self.helpers {
+            if let Some(line) = self.helper_line(name, *pid) {
+                fields.line("helper", line);
+            }
         }
         if let Some(port) = self.ssh_port {
             fields.line("ssh port", port);

@@ -11,6 +11,7 @@ use crate::ssh::forget_guest;
 use crate::vm::clean;
 use crate::vm::ending::Ending;
 use crate::vm::events;
+use crate::vm::helpers;
 use crate::vm::lock::{self, LOCK_WAIT, Lock, lock, lock_if_there};
 use crate::vm::look::{self, Place};
 use crate::vm::process::Process;
@@ -181,10 +182,13 @@ fn lock_by_force(
         };
         if lock::holder(&paths.lock) == holder {
             // A `start` that waits for this QEMU sees that it has ended, and releases the lock.
-            let process = look::traced(look::find(paths)?, log).ok_or(error)?;
-            stopped.pid = Some(process.pid);
-            stopped.method = shutdown::shut_down(&process, paths, force, log)?;
-            stopped.ending = events::ending(paths);
+            if let Some(process) = look::traced(look::find(paths)?, log) {
+                stopped.pid = Some(process.pid);
+                stopped.method = shutdown::shut_down(&process, paths, force, log)?;
+                stopped.ending = events::ending(paths);
+            } else if !helpers::end(paths, log)? {
+                return Err(error);
+            }
             return match lock_for(FORCE_WAIT) {
                 Err(error) if error.kind == Kind::TimedOut => {
                     log.note(&format!("{holder} still has the VM's lock; its files stay"));

@@ -24,6 +24,8 @@ pub(crate) struct Invocation {
     pub(crate) pasted: Pasted,
 }
 
+/// A helper: its name with its place, and its words, placeholders replaced.
+pub(crate) type HelperWords = (Key, Vec<Word>);
 /// An ssh option, placeholders replaced: its name and its values.
 pub(crate) type SshSetting = (String, Vec<String>);
 
@@ -89,10 +91,7 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
         }
         let (mut words, mut pasted) = (Vec::new(), Pasted::default());
         for string in cmd.into_iter().flatten() {
-            let place = string.places(&self.config.source.text);
-            let template = Template { text: string.as_str().unwrap_or_default(), place: &place };
-            let split = words::split(&template, &mut |placeholder| self.scope.value(placeholder));
-            let split = problems.keep(split).unwrap_or_default();
+            let split = problems.keep(self.words(string)).unwrap_or_default();
             pasted.read(&self.config.source, string.span, &split);
             words.extend(split);
         }
@@ -109,6 +108,54 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
 
     fn own_stop_command(&self) -> Option<&'a Value> {
         self.line.iter().find_map(|table| table.get("stop_command"))
+    }
+
+    /// The names of the helpers.
+    pub(crate) fn helper_names(&self) -> Vec<&'a str> {
+        self.helper_values().into_iter().map(|(key, _)| key.name.as_str()).collect()
+    }
+
+    /// The helpers in the order in which they are started.
+    pub(crate) fn helpers(&self) -> Result<Vec<HelperWords>, Error> {
+        let (helpers, problems) = self.examine_helpers();
+        self.config.checked(problems, helpers)
+    }
+
+    /// The helpers as far as they have no problems, and all problems.
+    pub(crate) fn examine_helpers(&self) -> (Vec<HelperWords>, Vec<Problem>) {
+        let mut problems = Problems::default();
+        let mut helpers = Vec::new();
+        for (key, value) in self.helper_values() {
+            let split: Result<Vec<_>, _> = value.items().iter().map(|it| self.words(it)).collect();
+            let words = split.map(|words| words.into_iter().flatten().collect::<Vec<_>>());
+            let words = words.and_then(|words| {
+                let message = || format!("helper `{}` has no program", key.name);
+                if words.is_empty() { Err(Problem::new(value.span, message())) } else { Ok(words) }
+            });
+            helpers.extend(problems.keep(words).map(|words| (key.clone(), words)));
+        }
+        (helpers, problems.0)
+    }
+
+    /// The words of a string of the file.
+    fn words(&self, string: &Value) -> Result<Vec<Word>, Problem> {
+        let place = string.places(&self.config.source.text);
+        let template = Template { text: string.as_str().unwrap_or_default(), place: &place };
+        words::split(&template, &mut |placeholder| self.scope.value(placeholder))
+    }
+
+    /// The helpers that the VM takes over, in their order, then its own. Of two with one name, the
+    /// nearer one takes the place of the other.
+    fn helper_values(&self) -> Vec<(&'a Key, &'a Value)> {
+        let mut helpers: Vec<(&Key, &Value)> = Vec::new();
+        let tables = self.line.iter().rev().filter_map(|table| table.get("helpers")?.as_table());
+        for (key, value) in tables.flat_map(Table::iter) {
+            match helpers.iter_mut().find(|(other, _)| other.name == key.name) {
+                Some(other) => *other = (key, value),
+                None => helpers.push((key, value)),
+            }
+        }
+        helpers
     }
 
     /// The place where the file says which QEMU this VM runs, if it does.
@@ -217,8 +264,9 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
     fn strings(&self) -> impl Iterator<Item = &'a Value> {
         let options = self.options().into_iter().flat_map(|(_, value)| value.items());
         let img = self.config.root.get("qemu").and_then(|qemu| qemu.get("img"));
+        let helpers = self.helper_values().into_iter().flat_map(|(_, value)| value.items());
         let others = self.bin().into_iter().chain(img).chain(self.own_stop_command());
-        let strings = self.cmd().into_iter().flatten().chain(options).chain(others);
+        let strings = self.cmd().into_iter().flatten().chain(helpers).chain(options).chain(others);
         strings.filter(|value| value.as_str().is_some())
     }
 

@@ -3,7 +3,9 @@
 //! `init`.
 
 use super::ssh_options;
-use super::values::{AUTO, NONE, is_user_name, port, sha256, size, wrong_type};
+use super::values::{
+    AUTO, NONE, is_user_name, is_vm_name, name_hint, port, sha256, size, wrong_type,
+};
 use crate::source::{Problem, Source};
 use crate::text::nearest;
 use crate::toml::{self, Kind, Table, Value};
@@ -25,6 +27,8 @@ enum Form {
     Table,
     /// A table with names of the user's own.
     Names,
+    /// A table of command lines with names of the user's own.
+    Commands,
     Boolean,
     /// An integer from 0 to this maximum.
     Integer(i64),
@@ -38,7 +42,7 @@ enum Form {
     Size,
 }
 
-use Form::{Boolean, Integer, Names, Sha256, Size, SshPort, Text, Texts, UserName};
+use Form::{Boolean, Commands, Integer, Names, Sha256, Size, SshPort, Text, Texts, UserName};
 
 const fn key(name: &'static str, form: Form, default: &'static str, about: &'static str) -> Key {
     Key { name, form, default, about }
@@ -99,6 +103,7 @@ pub(crate) const TABLES: &[(&str, &[Key])] = &[
             key("qemu", Text, "", "The QEMU of this VM"),
             key("cmd", Texts, "", "QEMU's arguments, split into words as a shell does"),
             key("cmd_append", Texts, "", "More arguments, after those of `cmd`"),
+            key("helpers", Commands, "", "Programs that are started before QEMU and end with it"),
             key("console", Boolean, "false", "Whether `qqmgr console` can type on the serial line"),
             key("gdb", Boolean, "false", "Whether `qqmgr gdb` can debug the guest's kernel"),
             key("boots", Integer(99), "5", "How many serial outputs of earlier boots are kept"),
@@ -189,12 +194,20 @@ pub(super) fn check_table(
                 problems.extend(check(source, value, &known, &shown));
             }
             (Names, Kind::Table(_)) => {}
-            (Names, _) => problems.push(wrong_type(value, &header(shown, row.name), "a table")),
-            (Texts, Kind::Array(items)) => {
-                let element = format!("an element of `{}`", row.name);
-                problems
-                    .extend(items.iter().filter_map(|item| fault(source, Text, item, &element)));
+            (Commands, Kind::Table(commands)) => {
+                problems.extend(commands.iter().flat_map(|(key, value)| {
+                    let name = (!is_vm_name(&key.name)).then(|| {
+                        let name = key.name.escape_debug();
+                        let message = format!("`{name}` cannot be the name of a helper");
+                        Problem::new(key.span, message).hint(name_hint())
+                    });
+                    name.into_iter().chain(text_faults(source, value, &key.name))
+                }));
             }
+            (Names | Commands, _) => {
+                problems.push(wrong_type(value, &header(shown, row.name), "a table"));
+            }
+            (Texts, _) => problems.extend(text_faults(source, value, row.name)),
             _ => problems.extend(fault(source, row.form, value, row.name)),
         }
     }
@@ -202,6 +215,15 @@ pub(super) fn check_table(
         problems.extend(ssh_options::check(table, &names, shown));
     }
     problems
+}
+
+/// The problems of a value that must be one string, or a list of strings.
+fn text_faults(source: &Source, value: &Value, name: &str) -> Vec<Problem> {
+    let Kind::Array(items) = &value.kind else {
+        return fault(source, Texts, value, name).into_iter().collect();
+    };
+    let element = format!("an element of `{name}`");
+    items.iter().filter_map(|item| fault(source, Text, item, &element)).collect()
 }
 
 fn unknown(key: &toml::Key, names: &[&str], shown: &str) -> Problem {
@@ -244,7 +266,7 @@ impl Form {
     /// The type with its article, for messages.
     fn expected(self) -> &'static str {
         match self {
-            Self::Table | Self::Names => "a table",
+            Self::Table | Self::Names | Self::Commands => "a table",
             Self::Boolean => "true or false",
             Self::Integer(_) | Self::Port => "an integer",
             Self::SshPort => "an integer or \"auto\" or \"none\"",

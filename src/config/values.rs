@@ -55,7 +55,13 @@ pub(super) fn port(number: i64) -> Option<u16> {
     u16::try_from(number).ok().filter(|port| *port > 0)
 }
 
-/// Whether a VM may have this name. Names become paths, `Host` patterns and words of messages.
+/// The hint about a name that neither a VM nor a helper may have.
+pub(super) fn name_hint() -> String {
+    format!("up to {NAME_BYTES_MAX} letters, digits, `.`, `_` and `-`, a letter or digit first")
+}
+
+/// Whether a VM, or a helper, may have this name. Names become paths, `Host` patterns and words of
+/// messages.
 pub(crate) fn is_vm_name(name: &str) -> bool {
     is_name(name, "._-")
 }

@@ -2,7 +2,7 @@
 //! placeholder can be. [`super::scope`] reads the others.
 
 use super::schema::{check, default, header};
-use super::values::{NAME_BYTES_MAX, NONE, SshPort, is_vm_name, port};
+use super::values::{NONE, SshPort, is_vm_name, name_hint, port};
 use crate::source::{Problem, Source, Span};
 use crate::text::nearest;
 use crate::toml::{Key, Kind, Table, Value};
@@ -116,9 +116,7 @@ fn own_problems(source: &Source, all: &Table, (key, value): Entry) -> Vec<Proble
     problems.extend(unknown(all, key, value));
     if !is_vm_name(&key.name) {
         let message = format!("`{}` cannot be the name of a VM", key.name.escape_debug());
-        problems.push(Problem::new(key.span, message).hint(format!(
-            "up to {NAME_BYTES_MAX} letters, digits, `.`, `_` and `-`, a letter or digit first"
-        )));
+        problems.push(Problem::new(key.span, message).hint(name_hint()));
     }
     let ssh = value.get("ssh");
     let is_unusable = |value: &Value| !matches!(value.kind, Kind::Table(_));

@@ -1,69 +1,79 @@
-//! Starts the programs that outlive this process, QEMU and a VM's helpers, and learns how those
-//! that this process has started end.
+//! Starts QEMU and helpers, which may outlive this process, and learns how they end.
 
 use super::{inherited, running};
 use crate::error::Error;
 use crate::log::Log;
+use crate::wait;
 use std::ffi::OsString;
 use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::sync::Mutex;
+use std::time::Instant;
+
+/// Runs the program once a line comes, and not if the input ends. The shell keeps its pid.
+const HELD: &str = "read -r qqmgr && exec \"$@\" </dev/null";
 
 /// A program that this process has started, and that may outlive it.
-pub(crate) struct Daemon(Child);
+pub(crate) struct Daemon {
+    child: Child,
+    held: Option<ChildStdin>,
+}
 
-/// The programs that outlive their start, kept to learn how they end, each with its pid. That is
-/// not the one that was spawned where a wrapper runs the program.
+/// The programs that outlive their start, each with its pid: its own, where a wrapper runs it.
 static KEPT: Mutex<Vec<(u32, Daemon)>> = Mutex::new(Vec::new());
 
 /// Spawns a program in a process group of its own, so that neither Ctrl-C nor a closed terminal
-/// ends it. `argv` begins with the program; `output` is where it writes its messages.
+/// ends it. `argv` begins with the program; `output` is where it writes its messages. If it is
+/// `held`, it runs after [`Daemon::release`], and never if this process is killed before that.
 pub(crate) fn spawn(
     argv: &[OsString],
-    dir: &Path,
-    output: &File,
+    held: bool,
+    (dir, output): (&Path, &File),
     log: &Log,
 ) -> Result<Daemon, Error> {
-    let mut command = inherited::command(argv, log);
+    let shell = if held { &["sh", "-c", HELD, "sh"][..] } else { &[] };
+    let words: Vec<OsString> = shell.iter().map(OsString::from).chain(argv.to_vec()).collect();
+    let mut command = inherited::command(&words, log).traced_as(argv);
+    command.stdin(if held { Stdio::piped() } else { Stdio::null() });
     let outputs = output.try_clone().and_then(|stdout| Ok((stdout, output.try_clone()?)));
     let (stdout, stderr) = outputs.map_err(|error| command.failed(&error))?;
-    command.current_dir(dir).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
-    command.detached(log).map(Daemon)
+    command.current_dir(dir).stdout(stdout).stderr(stderr);
+    let mut child = command.detached(log)?;
+    Ok(Daemon { held: child.stdin.take(), child })
 }
 
 impl Daemon {
     /// The pid of the process that was spawned: the program, or a wrapper that runs it.
     pub(crate) fn id(&self) -> u32 {
-        self.0.id()
+        self.child.id()
+    }
+
+    /// Lets a program that is held run. If it has ended, [`Daemon::exit_status`] tells.
+    pub(crate) fn release(&mut self) {
+        let _ = self.held.take().map(|mut held| held.write_all(b"\n"));
     }
 
     /// How it has ended; `None` as long as it runs.
     pub(crate) fn exit_status(&mut self) -> Option<ExitStatus> {
-        self.0.try_wait().ok().flatten()
+        self.child.try_wait().ok().flatten()
     }
 
     /// Lets it run on. [`exit_status_of`] this pid tells how it ends.
     pub(crate) fn keep(self, pid: u32) {
-        if let Ok(mut kept) = KEPT.lock() {
-            kept.push((pid, self));
-        }
+        let _ = KEPT.lock().map(|mut kept| kept.push((pid, self)));
     }
 
     /// Ends it at once, and waits until it is gone.
     pub(crate) fn end(mut self) {
-        running::end(&mut self.0);
+        running::end(&mut self.child);
     }
 }
 
-/// How a program that this process has started and kept has ended; `None` for any other process,
-/// and as long as it runs.
-pub(crate) fn exit_status_of(pid: u32) -> Option<ExitStatus> {
+/// How a kept program has ended, or ends before the deadline; `None` for any other process.
+pub(crate) fn exit_status_of(pid: u32, deadline: Instant) -> Option<ExitStatus> {
     let mut kept = KEPT.lock().ok()?;
-    kept.iter_mut().find(|(kept, _)| *kept == pid)?.1.exit_status()
-}
-
-/// Whether this process has started and kept the program.
-pub(crate) fn is_kept(pid: u32) -> bool {
-    KEPT.lock().is_ok_and(|kept| kept.iter().any(|(kept, _)| *kept == pid))
+    let (_, daemon) = kept.iter_mut().find(|(kept, _)| *kept == pid)?;
+    wait::poll(deadline, || daemon.exit_status())
 }

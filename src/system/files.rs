@@ -4,13 +4,13 @@
 //! Only this user may enter a VM's directory, because its sockets give full control of the VM.
 
 use super::account::user_id;
-use super::temporary::{self, PRIVATE_FILE};
+use super::temporary::{self, PRIVATE_DIR, PRIVATE_FILE};
 use crate::access::{no_access, not_changed, whose};
 use crate::error::Error;
 use crate::reading::check_regular;
 pub(crate) use crate::reading::{
-    directory_in, end_of, has_content, home, is_at, is_missing, is_plain, names_in, read_end,
-    read_if_there, read_start,
+    directory_in, end_of, has_content, home, is_at, is_missing, is_plain, is_socket, names_in,
+    read_end, read_if_there, read_start,
 };
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -21,8 +21,6 @@ use std::os::unix::fs::{
 };
 use std::path::{Path, PathBuf};
 
-/// The mode of a directory that only its owner may enter.
-const PRIVATE_DIR: u32 = 0o700;
 /// The names of files that [`write_private`] replaces, and of the picture that QEMU writes.
 const WRITTEN: &[&str] = &[
     "copy-method",
@@ -102,8 +100,7 @@ pub(crate) fn own_dir(dir: &Path) -> Result<PathBuf, Error> {
 /// `/`.
 fn check_links(path: &Path) -> Result<(), Error> {
     let system = fs::metadata("/").map_or(0, |root| root.uid());
-    let way = path.ancestors().filter(|way| !way.as_os_str().is_empty());
-    for way in way {
+    for way in path.ancestors().filter(|way| !way.as_os_str().is_empty()) {
         let Ok(metadata) = fs::symlink_metadata(way) else { continue };
         let owner = metadata.uid();
         if metadata.is_symlink() && owner != system && owner != user_id()? {
@@ -167,9 +164,7 @@ pub(crate) fn put_in_place(finished: &Path, path: &Path) -> Result<(), Error> {
 pub(crate) fn remove_unfinished(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
-        let is_pid = |text: &OsStr| {
-            text.to_str().is_some_and(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
-        };
+        let is_pid = |text: &OsStr| text.to_str().is_some_and(|pid| pid.parse::<u32>().is_ok());
         // Only names that this program makes: `instance.json.1234`, but not a user's `core.1234`.
         let of_ours = path.file_stem().is_some_and(|name| WRITTEN.iter().any(|ours| name == *ours));
         if of_ours && path.extension().is_some_and(is_pid) {

@@ -22,9 +22,7 @@ pub(crate) enum Mode {
 
 /// A lock, held until it is dropped here and has ended in the programs that were given it.
 #[derive(Debug)]
-pub(crate) struct Lock {
-    file: File,
-}
+pub(crate) struct Lock(File);
 
 impl Lock {
     /// Takes the lock in the file at `path`, which is made if it is missing, in the directory that
@@ -77,20 +75,20 @@ impl Lock {
             Err(error) => Some(Err(Error::io("lock", path, &error))),
         });
         locked.transpose()?;
-        Ok(files::is_at(&file, path).then_some(Self { file }))
+        Ok(files::is_at(&file, path).then_some(Self(file)))
     }
 
     /// The lock as the stdin of a program that continues when this process is killed: it keeps the
     /// next command waiting until that program ends.
     pub(crate) fn stdin(&self) -> io::Result<Stdio> {
-        self.file.try_clone().map(Stdio::from)
+        self.0.try_clone().map(Stdio::from)
     }
 
     /// Writes the holder into the lock's file, for the messages of commands that wait. On a full
     /// disk the messages have less detail.
     pub(crate) fn sign(&mut self, who: &str) {
-        let emptied = self.file.set_len(0).and_then(|()| self.file.rewind());
-        let _ = emptied.and_then(|()| writeln!(self.file, "{who}"));
+        let emptied = self.0.set_len(0).and_then(|()| self.0.rewind());
+        let _ = emptied.and_then(|()| writeln!(self.0, "{who}"));
     }
 }
 

@@ -54,11 +54,13 @@ pub(crate) fn same_start(one: Option<&str>, other: Option<&str>) -> Option<bool>
     (is_ticks(one) == is_ticks(other)).then_some(one == other)
 }
 
-/// Sends the signal of this name. The caller has just verified which process has the pid.
-pub(crate) fn signal(pid: u32, name: &str) -> Result<Output, Error> {
-    // `kill` is a builtin of every sh; slim images have no program of that name.
+/// Sends the signal of this name to the process, or to the process group that it leads. The caller
+/// has just verified which process has the pid.
+pub(crate) fn signal(pid: u32, to_group: bool, name: &str) -> Result<Output, Error> {
+    let target = if to_group { format!("-{pid}") } else { pid.to_string() };
+    // `kill` is a builtin of every sh; slim images have no program of that name. dash, bash and
+    // BusyBox all take a process group in this form.
     let mut kill = programs::SH.command();
-    kill.args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &pid.to_string()]);
-    kill.stdin(Stdio::null());
+    kill.args(["-c", "kill \"-$1\" \"$2\"", "sh", name, &target]).stdin(Stdio::null());
     kill.answer()
 }

@@ -75,14 +75,10 @@ impl Listener {
 
     /// Reads what has arrived, without waiting: `None` for nothing, 0 bytes for the end.
     pub(crate) fn hear(&mut self, into: &mut [u8]) -> Option<usize> {
+        const NOTHING: [ErrorKind; 2] = [ErrorKind::WouldBlock, ErrorKind::Interrupted];
         match self.0.read(into) {
-            Ok(count) => Some(count),
-            Err(error)
-                if [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&error.kind()) =>
-            {
-                None
-            }
-            Err(_) => Some(0),
+            Err(error) if NOTHING.contains(&error.kind()) => None,
+            read => Some(read.unwrap_or(0)),
         }
     }
 }

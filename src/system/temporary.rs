@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-const PRIVATE_DIR: u32 = 0o700;
+pub(super) const PRIVATE_DIR: u32 = 0o700;
 pub(super) const PRIVATE_FILE: u32 = 0o600;
 /// The mode of a new file, from which the user's `umask` takes bits away.
 pub(super) const DEFAULT_FILE: u32 = 0o666;
@@ -98,12 +98,11 @@ pub(crate) fn make_tree(root: &Path, nodes: &[Node]) -> io::Result<()> {
 /// Removes a directory of qqmgr with its content, whatever its permissions are. Symbolic links are
 /// removed and not followed. Returns whether the directory is gone.
 pub(crate) fn remove_tree(dir: &Path) -> bool {
-    if fs::remove_dir_all(dir).is_ok() {
-        return true;
+    fs::remove_dir_all(dir).is_ok() || {
+        open_up(dir);
+        let _ = fs::remove_dir_all(dir);
+        dir.symlink_metadata().is_err()
     }
-    open_up(dir);
-    let _ = fs::remove_dir_all(dir);
-    dir.symlink_metadata().is_err()
 }
 
 /// Gives the owner access to a directory and those below it.

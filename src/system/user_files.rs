@@ -37,8 +37,8 @@ fn check_links(path: &Path, user: u32) -> Result<(), Error> {
     let mut path = path.to_path_buf();
     // The kernel follows no more links and reports a longer chain itself.
     for _ in 0..LINKS_MAX {
-        let Ok(metadata) = fs::symlink_metadata(&path) else { return Ok(()) };
-        let Ok(target) = fs::read_link(&path) else { return Ok(()) };
+        let found = (fs::symlink_metadata(&path), fs::read_link(&path));
+        let (Ok(metadata), Ok(target)) = found else { return Ok(()) };
         check_owner(&path, "symbolic link ", metadata.uid(), user)?;
         path = path.parent().unwrap_or(Path::new("")).join(target);
     }

@@ -1,17 +1,17 @@
 //! Removes the files of a VM that is not running. Logs and the lock file stay.
 
-use super::Paths;
+use super::{Paths, helpers};
 use crate::error::Error;
 use crate::log::Log;
 use crate::system::files;
 use crate::system::short_way;
 
-/// Removes the files that only a running VM has.
+/// Removes the files that only a running VM has, and ends its helpers.
 pub(crate) fn all(paths: &Paths, log: &Log) -> Result<(), Error> {
     // All are tried, even if one cannot be removed.
     let removed = [
         pid_file(paths),
-        made_by_start(paths),
+        made_by_start(paths, log),
         files::remove(&paths.users),
         files::remove(&paths.console_lock),
     ];
@@ -28,12 +28,14 @@ pub(crate) fn pid_file(paths: &Paths) -> Result<(), Error> {
 /// Removes the files of [`all`] that the next start makes anew. The pid file stays: QEMU takes a
 /// stale one over, and its lock on it keeps a second QEMU out when we do not see the first.
 pub(crate) fn for_start(paths: &Paths, log: &Log) -> Result<(), Error> {
-    made_by_start(paths)?;
+    made_by_start(paths, log)?;
     log.step("clean_for_start", || "only logs and a pid file are left".into());
     Ok(())
 }
 
-fn made_by_start(paths: &Paths) -> Result<(), Error> {
+/// Removes what a start has made, after the helpers have ended: its record alone identifies them.
+fn made_by_start(paths: &Paths, log: &Log) -> Result<(), Error> {
+    helpers::end(paths, log)?;
     let sockets = [&paths.monitor, &paths.qmp, &paths.ctl, &paths.console, &paths.gdb];
     let files =
         [&paths.instance, &paths.ssh_config, &paths.project, &paths.copy_method, &paths.events_in];

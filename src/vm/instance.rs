@@ -3,6 +3,7 @@
 
 use super::Paths;
 use super::answer::Answer;
+use super::helper_record::HelperRecord;
 use super::machine::Machine;
 use super::process::Process;
 use crate::error::Error;
@@ -44,6 +45,8 @@ pub(crate) struct Instance {
     pub(crate) own_words: usize,
     /// The VM was started by a `run`, for `run`s only: the last `run` that uses it stops it.
     pub(crate) on_demand: bool,
+    /// The helpers that were started, in this order.
+    pub(crate) helpers: Vec<HelperRecord>,
 }
 
 impl Instance {
@@ -63,6 +66,19 @@ impl Instance {
             return Err(Error::newer_record(&paths.instance));
         }
         Ok(Self::from_json(&value))
+    }
+
+    /// The helpers that have not ended, by the record alone. On another machine, or
+    /// after a reboot, there are none.
+    pub(crate) fn live_helpers(
+        &self,
+        paths: &Paths,
+    ) -> Result<Vec<(&HelperRecord, Process)>, Error> {
+        if self.helpers.is_empty() || self.machine.has_other_pids(&Machine::this()?) {
+            return Ok(Vec::new());
+        }
+        let helpers = self.helpers.iter().map(|helper| (helper, helper.process(paths)));
+        Ok(helpers.filter(|(_, process)| process.is_alive()).collect())
     }
 
     /// Whether QEMU has answered at least once, so that it can be asked. The record may say less
@@ -103,6 +119,7 @@ impl Instance {
                 .collect::<Option<_>>()?,
             own_words: value.get("own_words")?.as_u64()?.try_into().ok()?,
             on_demand: value.get("on_demand") == Some(&Value::Bool(true)),
+            helpers: helpers_in(value),
         })
     }
 
@@ -137,6 +154,7 @@ impl Instance {
             ("argv", self.argv.iter().map(|word| Value::from(word.as_str())).collect()),
             ("own_words", self.own_words.into()),
             ("on_demand", self.on_demand.into()),
+            ("helpers", self.helpers.iter().map(HelperRecord::json).collect()),
         ]);
         files::write_private(&paths.instance, value.pretty())?;
         let ssh_port = || self.ssh_port.map_or("no ssh".into(), |port| format!("ssh port {port}"));
@@ -146,5 +164,13 @@ impl Instance {
             (Some(pid), true) => log.step("is_ready", || format!("pid {pid}")),
         }
         Ok(())
+    }
+}
+
+/// The helpers in a record; none in one of a version without them.
+fn helpers_in(record: &Value) -> Vec<HelperRecord> {
+    match record.get("helpers") {
+        Some(Value::Array(items)) => items.iter().filter_map(HelperRecord::from_json).collect(),
+        _ => Vec::new(),
     }
 }

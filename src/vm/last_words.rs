@@ -60,7 +60,7 @@ pub(crate) fn exit_code(status: ExitStatus) -> u16 {
 }
 
 /// How a process ended, as a verb phrase that follows its name.
-fn how(status: ExitStatus) -> String {
+pub(super) fn how(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with status {code}"),
         (_, Some(signal)) => format!("was ended by signal {signal}"),

@@ -1,7 +1,9 @@
 //! Waits until a QEMU that was spawned is ready, or ends it again.
 
 use super::boot::Boot;
-use super::process::Process;
+use super::helper::Helper;
+use super::helpers::{self, Helpers};
+use super::process::{MOMENT, Process};
 use super::ready::{NotReady, Ready, wait_for_running, wait_until_ready};
 use super::tail::tail;
 use super::wait::Deadline;
@@ -10,6 +12,7 @@ use crate::error::{Error, Kind};
 use crate::log::Log;
 use crate::system::daemon::{self, Daemon};
 use crate::system::programs;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -23,6 +26,8 @@ const TRIES_TOLD: u32 = 2;
 /// QEMU's message when another QEMU holds the lock of the pid file; it has then touched nothing
 /// else.
 const PID_FILE_LOCKED: &str = "Cannot lock pid file";
+/// Behind the error of a QEMU that cannot be run.
+const BIN_HINT: &str = "`bin` in `[qemu]` says which QEMU is run";
 
 /// Finds the program `bin`: a name is looked up in `PATH`, and a relative path is relative to
 /// `dir`. Called before any file of the VM is made, so that a missing program is reported first.
@@ -46,6 +51,13 @@ pub(crate) struct Launch<'a> {
     /// How often another QEMU was in the way, and until when to wait for its end.
     rivals: u32,
     rival_until: Instant,
+}
+
+/// A QEMU that was spawned, with what is new for its boot.
+pub(crate) struct Spawned<'a> {
+    boot: Boot<'a>,
+    helpers: Helpers,
+    qemu: Daemon,
 }
 
 /// Why a start failed.
@@ -73,15 +85,33 @@ impl<'a> Launch<'a> {
         Self { dir, paths, deadline, boots, log, rivals: 0, rival_until }
     }
 
+    /// Starts the helpers, and then QEMU by the command line `argv`. The record has each of them. A
+    /// QEMU with helpers runs only when it is recorded: one that nobody knows would use them.
+    pub(crate) fn spawn(
+        &self,
+        argv: &[OsString],
+        helpers: &[Helper],
+        record: &mut Instance,
+    ) -> Result<Spawned<'a>, Error> {
+        let Self { dir, paths, deadline, log, .. } = *self;
+        let (boot, is_held) = (Boot::new(paths)?, !helpers.is_empty());
+        let helpers = Helpers::start(helpers, record, (dir, paths), deadline, log)
+            .map_err(|error| boot.not_run(error))?;
+        let mut qemu = daemon::spawn(argv, is_held, (dir, &boot.log), log)
+            .map_err(|error| boot.not_run(error.hint(BIN_HINT)))?;
+        record.clone().spawned(qemu.id(), paths, log);
+        qemu.release();
+        Ok(Spawned { boot, helpers, qemu })
+    }
+
     /// Waits until the QEMU is ready. A QEMU that fails leaves nothing but its log. `None` when
     /// another QEMU that is about to end was in the way: the caller tries again.
     pub(crate) fn settle(
         &mut self,
-        boot: Boot,
-        qemu: Daemon,
+        Spawned { boot, helpers, qemu }: Spawned,
         ssh_port: Option<u16>,
     ) -> Result<Option<Ready>, Failed> {
-        let settled = self.await_ready(qemu, ssh_port);
+        let settled = self.await_ready(qemu, helpers, ssh_port);
         let is_new = matches!(&settled, Ok(Some(ready)) if !ready.already_running);
         if let Err(error) = boot.end(is_new, self.boots) {
             self.log.note(error.message());
@@ -92,35 +122,44 @@ impl<'a> Launch<'a> {
     fn await_ready(
         &mut self,
         mut qemu: Daemon,
+        mut helpers: Helpers,
         ssh_port: Option<u16>,
     ) -> Result<Option<Ready>, Failed> {
         let (paths, deadline) = (self.paths, self.deadline);
-        let mut ended = || qemu.exit_status().map(Some);
-        match wait_until_ready(paths, &mut ended, &|| None, deadline.at, self.log) {
+        let mut ended = || ended(&mut qemu, &mut helpers);
+        let ready = wait_until_ready(paths, &mut ended, &|| None, deadline.at, self.log);
+        match ready.and_then(|run_state| ended().map_or(Ok(run_state), Err)) {
             Ok(run_state) => match Instance::read(paths)
                 .and_then(|record| search::by_pid_file(paths, record.as_ref()))
             {
                 Ok(Some(process)) => {
                     qemu.keep(process.pid);
+                    helpers.keep();
                     Ok(Some(Ready { process, run_state, already_running: false }))
                 }
                 // QEMU removes that file when it ends.
                 Ok(None)
                     if !paths.pid.exists()
-                        && let Some(status) = wait::poll(Instant::now() + OTHER_WAIT, ended) =>
+                        && let Some(status) =
+                            wait::poll(Instant::now() + OTHER_WAIT, || qemu.exit_status()) =>
                 {
-                    Err(self.died(status, ssh_port)?)
+                    Err(self.died(Some(status), &mut helpers, ssh_port)?)
                 }
                 Ok(None) => Err(self.give_up(qemu, "QEMU did not write its pid file").into()),
                 Err(error) => Err(self.give_up(qemu, error.message()).into()),
             },
             Err(NotReady::Died(_)) if tail(&paths.log).contains(PID_FILE_LOCKED) => {
+                helpers::end(paths, self.log)?;
                 Ok(self.rival()?)
             }
-            Err(NotReady::Died(status)) => Err(self.died(status, ssh_port)?),
+            Err(NotReady::Died(status)) => Err(self.died(status, &mut helpers, ssh_port)?),
+            Err(NotReady::Helper(error)) => {
+                self.take_back(qemu).and_then(|()| clean::all(paths, self.log))?;
+                Err(error.into())
+            }
             Err(NotReady::GuestEnded) => {
                 self.take_back(qemu)?;
-                Err(self.died(None, ssh_port)?)
+                Err(self.died(None, &mut helpers, ssh_port)?)
             }
             Err(NotReady::TimedOut) => {
                 let seconds = deadline.limit.as_secs_f64();
@@ -179,9 +218,17 @@ impl<'a> Launch<'a> {
         ended
     }
 
-    fn died(&self, status: Option<ExitStatus>, ssh_port: Option<u16>) -> Result<Failed, Error> {
+    fn died(
+        &self,
+        status: Option<ExitStatus>,
+        helpers: &mut Helpers,
+        ssh_port: Option<u16>,
+    ) -> Result<Failed, Error> {
         let said = tail(&self.paths.log);
-        let error = last_words::error("before it was ready", status, self.paths);
+        let mut error = last_words::error("before it was ready", status, self.paths);
+        if let Some(failure) = helpers.failure() {
+            error = error.before(&failure);
+        }
         let start = causes::Start { dir: self.dir, ssh_port };
         let error = match causes::hint(&said, &start) {
             Some(hint) => error.hint(hint),
@@ -194,11 +241,19 @@ impl<'a> Launch<'a> {
 
 /// How a QEMU that this process has started ended.
 pub(crate) fn exit_status(pid: u32) -> Option<ExitStatus> {
-    if !daemon::is_kept(pid) {
-        return None;
-    }
     // Its command line disappears a moment before the process can be waited for.
-    wait::poll(Instant::now() + OTHER_WAIT, || daemon::exit_status_of(pid))
+    daemon::exit_status_of(pid, Instant::now() + OTHER_WAIT)
+}
+
+/// Whether QEMU or one of its helpers has ended. A helper also ends because its QEMU did.
+fn ended(qemu: &mut Daemon, helpers: &mut Helpers) -> Option<NotReady> {
+    let died = |status| NotReady::Died(Some(status));
+    if let Some(status) = qemu.exit_status() {
+        return Some(died(status));
+    }
+    let error = helpers.ended()?;
+    let soon = wait::poll(Instant::now() + MOMENT, || qemu.exit_status());
+    Some(soon.map_or(NotReady::Helper(error), died))
 }
 
 fn with_log(message: &str, said: &str) -> String {

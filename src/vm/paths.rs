@@ -84,6 +84,11 @@ impl Paths {
         }
     }
 
+    /// The output of a helper.
+    pub(crate) fn helper_log(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("helper.{name}.log"))
+    }
+
     /// The path by which to bind or connect `socket`: its own, or one through the short link, which
     /// is made and verified.
     pub(crate) fn reachable(&self, socket: &Path) -> Result<PathBuf, Error> {

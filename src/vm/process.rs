@@ -1,4 +1,5 @@
-//! The process that is a VM's QEMU: whether it still is, whether it is frozen, how long it has run.
+//! The process that is a VM's QEMU, or a helper of it with its process group: whether it still is,
+//! whether it is frozen, how long it has run.
 
 use super::{Paths, wait};
 use crate::error::Error;
@@ -16,15 +17,26 @@ use std::time::{Duration, Instant};
 /// QEMU answers a command.
 pub(crate) const ENDING_WAIT: Duration = Duration::from_secs(2);
 /// A QEMU that does not answer because it is ending is gone within this time.
-const MOMENT: Duration = Duration::from_millis(400);
+pub(super) const MOMENT: Duration = Duration::from_millis(400);
 
-/// A live QEMU that is known to be this VM's.
+/// The part that a process has in a VM, with the file that identifies it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// QEMU. Where starts cannot be compared, it is the process whose command line names this pid
+    /// file.
+    Qemu(PathBuf),
+    /// A helper and its whole process group. After the end of its first process, the rest are those
+    /// of the group that have this log open. A pid is not given anew while a group has its number.
+    Helper(PathBuf),
+}
+
+/// A process that is known to be this VM's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
     /// See [`Seen::start`].
     pub(crate) start: Option<String>,
-    pub(super) pid_file: PathBuf,
+    pub(super) role: Role,
     /// Stopped by a signal or a debugger.
     pub(crate) frozen: bool,
     /// It has removed its pid file, which is one of the last things that QEMU does.
@@ -39,15 +51,46 @@ impl Process {
     pub(super) fn new(pid: u32, seen: Seen, paths: &Paths) -> Self {
         let Seen { frozen, start, shown: _ } = seen;
         let uptime = start.as_ref().and_then(|start| linux::age(start.parse().ok()?));
-        let (pid_file, exiting, lost) = (paths.pid.clone(), false, false);
-        Self { pid, start, pid_file, frozen, exiting, lost, uptime }
+        let (role, exiting, lost) = (Role::Qemu(paths.pid.clone()), false, false);
+        Self { pid, start, role, frozen, exiting, lost, uptime }
+    }
+
+    /// The process of a helper, as it is recorded. It may have ended.
+    pub(super) fn of_helper(pid: u32, start: Option<String>, output: PathBuf) -> Self {
+        let role = Role::Helper(output);
+        Self { pid, start, role, frozen: false, exiting: false, lost: false, uptime: None }
     }
 
     /// Looks at the process as it is now; `None` when it is known to have ended.
     fn see(&self) -> Result<Option<Seen>, Error> {
-        let Some(seen) = see(self.pid)? else { return Ok(None) };
-        let is_it = is_it(self.pid, &seen, self.start.as_deref(), &self.pid_file)?;
+        let Some(seen) = see(self.pid)? else { return self.see_rest() };
+        let start = self.start.as_deref();
+        let is_it = match &self.role {
+            Role::Qemu(pid_file) => is_it(self.pid, &seen, start, pid_file)?,
+            Role::Helper(_) => same_start(start, seen.start.as_deref()) == Some(true),
+        };
         Ok(is_it.then_some(seen))
+    }
+
+    /// Looks at what is left of a helper's process group without its first process.
+    fn see_rest(&self) -> Result<Option<Seen>, Error> {
+        let Role::Helper(output) = &self.role else { return Ok(None) };
+        if !linux::is_there() {
+            return Ok(None);
+        }
+        for pid in linux::members(self.pid).map_err(|error| unseen(&error))? {
+            if let Some(seen) = see(pid)?
+                && linux::has_open(pid, output).map_err(|error| unseen(&error))?
+            {
+                return Ok(Some(seen));
+            }
+        }
+        Ok(None)
+    }
+
+    /// How the process is called in messages.
+    pub(super) fn noun(&self) -> &'static str {
+        if matches!(self.role, Role::Qemu(_)) { "QEMU" } else { "the helper" }
     }
 
     /// Updates the state of the process, and returns whether it is alive.
@@ -88,8 +131,9 @@ impl Process {
         if self.see()?.is_none() {
             return Ok(());
         }
-        log.verbose(|| format!("kill -{name} {}", self.pid));
-        let output = signal(self.pid, name)?;
+        let to_group = matches!(self.role, Role::Helper(_));
+        log.verbose(|| format!("kill -{name} {}{}", if to_group { "-" } else { "" }, self.pid));
+        let output = signal(self.pid, to_group, name)?;
         if !output.status.success() && self.is_alive() {
             let words = String::from_utf8_lossy(&output.stderr).trim().to_string();
             return Err(Error::failed(format!("cannot signal pid {}: {words}", self.pid)));

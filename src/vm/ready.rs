@@ -36,6 +36,8 @@ pub(super) enum NotReady {
     GuestEnded,
     /// QEMU cannot be managed, for this reason.
     Wrong(String),
+    /// A helper has ended.
+    Helper(Error),
 }
 
 /// Waits for a QEMU that another process has started.
@@ -45,7 +47,7 @@ pub(crate) fn wait_for_running(
     deadline: Deadline,
     log: &Log,
 ) -> Result<Ready, Error> {
-    let mut ended = || (!process.is_alive()).then_some(None);
+    let mut ended = || (!process.is_alive()).then_some(NotReady::Died(None));
     let ask = || match State::of_qemu(paths, log) {
         Ok(Some(State::Qemu(run_state))) => Some(run_state),
         _ => None,
@@ -57,6 +59,7 @@ pub(crate) fn wait_for_running(
         Err(NotReady::Died(_) | NotReady::GuestEnded) => {
             Err(last_words::error(&format!("before it was ready (pid {pid})"), None, paths))
         }
+        Err(NotReady::Helper(error)) => Err(error),
         Err(NotReady::Wrong(why)) => {
             let message = format!("cannot manage the QEMU that runs (pid {pid}): {why}");
             Err(Error::failed(message).hint(format!("`qqmgr stop {}` ends it", paths.name)))
@@ -70,12 +73,12 @@ pub(crate) fn wait_for_running(
     }
 }
 
-/// Waits until QEMU has answered, and returns the guest's run state. `ended` reports that QEMU has
-/// ended. `ask` is called for the run state of a QEMU that was not asked for it in its event log,
-/// or has another one.
+/// Waits until QEMU has answered, and returns the guest's run state. `ended` reports an end.
+/// `ask` is called for the run state of a QEMU that was not asked for it in its event log, or has
+/// another one.
 pub(super) fn wait_until_ready(
     paths: &Paths,
-    ended: &mut dyn FnMut() -> Option<Option<ExitStatus>>,
+    ended: &mut dyn FnMut() -> Option<NotReady>,
     ask: &dyn Fn() -> Option<String>,
     deadline: Instant,
     log: &Log,
@@ -83,8 +86,8 @@ pub(super) fn wait_until_ready(
     let begin = Instant::now();
     let (mut said, mut over) = (false, None);
     let outcome = wait::poll(deadline, || {
-        if let Some(status) = ended() {
-            return Some(Err(NotReady::Died(status)));
+        if let Some(ended) = ended() {
+            return Some(Err(ended));
         }
         match Answer::read(paths) {
             Answer::RunState(state) => return Some(Ok(state)),

@@ -121,7 +121,8 @@ pub(crate) fn terminate(process: &Process, log: &Log) -> Result<Method, Error> {
     if process.ends_by(Instant::now() + KILL_WAIT) {
         return Ok(Method::Sigkill);
     }
-    let message = format!("QEMU (pid {}) does not end, not even by SIGKILL", process.pid);
+    let (noun, pid) = (process.noun(), process.pid);
+    let message = format!("{noun} (pid {pid}) does not end, not even by SIGKILL");
     Err(Error::new(Kind::TimedOut, message).hint("it hangs in the kernel, often in a file system"))
 }
 

@@ -54,7 +54,7 @@ const EFFECTS: [(&str, &[&str]); 4] = [
         "starts processes",
         &[".spawn()", ".exec()", ".exec(", ".answer()", ".attached(", ".captured(", ".detached("],
     ),
-    ("signals", &[".kill()", "kill -s", ".signal(\""]),
+    ("signals", &[".kill()", "kill \\\"-$1", ".signal(\""]),
     (
         "writes files",
         &[

@@ -7,6 +7,7 @@
 //! Waiting is done by blocking, on the end of a process or of a stream. Where only the state of
 //! the system can tell, `wait_until` polls it: the one place in the tests that sleeps.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -221,6 +222,17 @@ impl Project {
                 poll(KILL_DURATION_MAX, || !self.runs(pid));
             }
         }
+        // Helpers have no pid file.
+        self.processes().into_iter().for_each(|pid| signal(pid, "KILL"));
+    }
+
+    /// The live processes that work in the project's directory.
+    pub(crate) fn processes(&self) -> BTreeSet<u32> {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let is_here =
+            |pid: &u32| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == self.root);
+        pids.filter(is_here).collect()
     }
 }
 
@@ -674,5 +686,7 @@ pub(crate) fn freeze(pid: u32) {
 /// `name` is `KILL`, say. By the shell's builtin: slim images have no kill program.
 pub(crate) fn signal(pid: u32, name: &str) {
     let mut command = Command::new("sh");
-    let _ = command.args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &pid.to_string()]).status();
+    let _ = command
+        .args(["-c", "kill -s \"$1\" \"$2\" 2>/dev/null", "sh", name, &pid.to_string()])
+        .status();
 }

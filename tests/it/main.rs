@@ -14,6 +14,7 @@ mod fleet;
 mod gdb;
 mod guest;
 mod harness;
+mod helpers;
 mod http;
 mod identity;
 mod inherited;

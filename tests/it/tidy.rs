@@ -10,10 +10,10 @@ const COLUMNS_MAX: usize = 100;
 const FILE_LINES_MAX: usize = 320;
 const FUNCTION_LINES_MAX: usize = 70;
 /// The limit of `src/` without tests, while its parts move to the layout that needs 15,000.
-const SOURCE_LINES_MAX: usize = 28_000;
+const SOURCE_LINES_MAX: usize = 28_700;
 
 /// The limit of the tests, their scenarios aside.
-const TEST_LINES_MAX: usize = 16_000;
+const TEST_LINES_MAX: usize = 16_300;
 
 /// Which modules a module may use, itself aside. Data flows one way: nothing here points up.
 const LAYERS: &[(&str, &[&str])] = &[

@@ -9,7 +9,7 @@ use crate::source::{Problem, Span};
 use crate::ssh;
 use crate::toml::Key;
 use crate::vm::options::{Argument, arguments};
-use crate::vm::{argv, launch};
+use crate::vm::{argv, helper, launch};
 
 /// A VM as it would be started now.
 pub(super) struct Subject<'a> {
@@ -44,6 +44,10 @@ impl<'a> Subject<'a> {
         let is_whole = problems.is_empty();
         problems.extend(pasted.errors);
         problems.extend(argv::problems(&words, "in `cmd`"));
+        let (helpers, faults) = resolver.examine_helpers();
+        problems.extend(faults);
+        let programs = helpers.iter().map(|(key, it)| helper::program(&key.name, it, config.dir()));
+        problems.extend(programs.filter_map(Result::err));
         let by_port = match resolver.ssh_options() {
             Ok(options) => ssh_port.is_some() && ssh::is_by_port(&options),
             Err(error) => {

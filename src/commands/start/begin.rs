@@ -12,8 +12,9 @@ use crate::error::{Error, Kind};
 use crate::image::context::{Exceeded, qemu_img};
 use crate::log::Log;
 use crate::ssh;
-use crate::system::{daemon, files};
-use crate::vm::boot::{self, Boot};
+use crate::system::files;
+use crate::vm::boot;
+use crate::vm::helpers::Helpers;
 use crate::vm::launch::{Failed, Launch};
 use crate::vm::lock::{self, Lock, lock_dir};
 use crate::vm::process::Process;
@@ -30,8 +31,6 @@ use std::time::{Duration, Instant};
 pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// How often to choose another port if another program takes it before QEMU does.
 const PORT_TRIES: usize = 10;
-/// Behind the error of a QEMU that cannot be run.
-const BIN_HINT: &str = "`bin` in `[qemu]` says which QEMU is run";
 
 /// A start that was asked for.
 pub(crate) struct Start<'a> {
@@ -119,21 +118,16 @@ impl<'a> Start<'a> {
         let mut launch = Launch::new(dir, paths, deadline, boots, log);
         let mut refused = BTreeSet::new();
         let failed = loop {
-            let (plan, record) = match self.claim(&refused) {
+            let (plan, mut record) = match self.claim(&refused) {
                 Ok(claimed) => claimed,
                 Err(error) => break error,
             };
             let ssh_port = plan.ssh_port;
-            let boot = match Boot::new(paths) {
-                Ok(boot) => boot,
+            let spawned = match launch.spawn(&plan.argv, &plan.helpers, &mut record) {
+                Ok(spawned) => spawned,
                 Err(error) => break error,
             };
-            let qemu = match daemon::spawn(&plan.argv, dir, &boot.log, log) {
-                Ok(qemu) => qemu,
-                Err(error) => break boot.not_run(error.hint(BIN_HINT)),
-            };
-            record.clone().spawned(qemu.id(), paths, log);
-            match launch.settle(boot, qemu, ssh_port) {
+            match launch.settle(spawned, ssh_port) {
                 Ok(Some(ready)) => return Ok((self.started(ready, record), lock)),
                 // Another QEMU was in the way, and has ended.
                 Ok(None) => {}
@@ -166,10 +160,12 @@ impl<'a> Start<'a> {
         if let Some((process, ..)) = self.running(TIMEOUT_DEFAULT)? {
             return Ok(Debuggee::Process(process));
         }
-        let Target { paths, log, .. } = self.target;
+        let Target { config, paths, log, .. } = self.target;
         let prepared = self.clear(&lock).and_then(|()| {
-            let (plan, _) = self.claim(&BTreeSet::new())?;
+            let deadline = Deadline::after(TIMEOUT_DEFAULT);
+            let (plan, mut record) = self.claim(&BTreeSet::new())?;
             boot::new_files(paths)?;
+            Helpers::start(&plan.helpers, &mut record, (config.dir(), paths), deadline, log)?;
             Ok(Debuggee::Argv(plan.argv.clone()))
         });
         prepared.map_err(|error| not_started(paths, lock, error, log))
@@ -216,6 +212,10 @@ impl<'a> Start<'a> {
     fn started(&mut self, ready: Ready, mut record: Instance) -> Running {
         let Target { paths, log, .. } = self.target;
         record.is_ready(&ready.process);
+        if ready.already_running {
+            // They belong to a try that found another QEMU.
+            record.helpers.clear();
+        }
         if let Err(error) = record.write(paths, log) {
             // The disk may be full, for example. The VM runs, and its pid file shows it.
             log.note(&format!("the VM runs, but its record is incomplete: {}", error.message()));

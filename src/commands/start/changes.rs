@@ -5,9 +5,13 @@ use crate::json::Value;
 use crate::text::command_line;
 use crate::vm::Instance;
 use crate::vm::argv::Features;
+use crate::vm::helper::Helper;
 use crate::vm::options::takes_value;
 use std::ffi::OsString;
 use std::fmt;
+
+/// How the text of a helper begins, before its name.
+const HELPER: &str = "helper ";
 
 /// Something that a restart would change: the running value, and the configured one.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,6 +50,7 @@ impl fmt::Display for Change {
 pub(crate) fn changes(
     instance: &Instance,
     own_argv: &[OsString],
+    helpers: &[Helper],
     ssh_port: Option<u16>,
     features: Features,
 ) -> Vec<Change> {
@@ -54,6 +59,8 @@ pub(crate) fn changes(
     let (mut running, mut configured) = (options(instance.own_argv()), options(&configured));
     running.push(format!("ssh port {}", SshPort::of_start(instance.ssh_port)));
     configured.push(format!("ssh port {}", SshPort::of_start(ssh_port)));
+    running.extend(instance.helpers.iter().map(|it| helper(&it.name, &command_line(&it.argv))));
+    configured.extend(helpers.iter().map(|it| helper(&it.name, &command_line(&it.argv))));
     running.retain(|option| match configured.iter().position(|other| other == option) {
         Some(same) => {
             configured.remove(same);
@@ -91,7 +98,14 @@ pub(crate) fn options(argv: &[String]) -> Vec<String> {
     options
 }
 
+fn helper(name: &str, line: &str) -> String {
+    format!("{HELPER}{name}: {line}")
+}
+
 fn name(option: &str) -> &str {
+    if let Some(rest) = option.strip_prefix(HELPER) {
+        return rest.split(':').next().unwrap_or_default();
+    }
     let name = option.split(' ').next().unwrap_or_default();
     // Programs and images have no name of their own.
     if name.starts_with('-') || name == "ssh" { name } else { "" }
@@ -110,7 +124,8 @@ mod tests {
         let changes_to = |text: &str, port| -> Vec<String> {
             let argv: Vec<OsString> = words(text).into_iter().map(OsString::from).collect();
             let shown = |side: Option<String>| side.unwrap_or("-".into());
-            let changes = changes(&instance, &argv, Some(port), Features::default()).into_iter();
+            let changes =
+                changes(&instance, &argv, &[], Some(port), Features::default()).into_iter();
             changes.map(|c| format!("{} / {}", shown(c.running), shown(c.configured))).collect()
         };
         let none: [&str; 0] = [];

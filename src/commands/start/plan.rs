@@ -12,9 +12,10 @@ use crate::pasted::program_problem;
 use crate::source::{Problem, Span};
 use crate::ssh;
 use crate::vm::argv::{self, Features};
+use crate::vm::helper::{self, Helper};
 use crate::vm::machine::Machine;
 use crate::vm::options::arguments_of;
-use crate::vm::{Instance, launch, port};
+use crate::vm::{Instance, launch, port, sockets};
 use crate::words::Word;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
@@ -53,6 +54,8 @@ impl StartOptions {
 pub(crate) struct Plan {
     /// The whole command line of QEMU.
     pub(crate) argv: Vec<OsString>,
+    /// The helpers that are started before QEMU.
+    pub(crate) helpers: Vec<Helper>,
     /// The number of words of `argv` that are the user's: the program and its arguments. The words
     /// that qqmgr adds depend on the environment if the VM's directory is deep.
     own_words: usize,
@@ -76,6 +79,7 @@ impl Plan {
         let Target { config, paths, .. } = target;
         let choices = Choices { ssh_port, set: &options.set };
         let (mut argv, warnings) = own_words(target, vm, options, ssh_port)?;
+        let helpers = helpers(target, vm, options, ssh_port, &argv)?;
         let own_words = argv.len();
         argv.extend(injected(target, vm, &argv)?);
         // With the user's own `-S`, somebody else lets the guest run.
@@ -85,7 +89,7 @@ impl Plan {
         let reached_on_host = ssh::is_by_port(&ssh_options);
         let text = |port| ssh::config_text(&ssh_options, paths, port, config.dir());
         let ssh_config = ssh_port.map(text).transpose()?;
-        Ok(Self { argv, own_words, ssh_port, ssh_config, reached_on_host, warnings })
+        Ok(Self { argv, helpers, own_words, ssh_port, ssh_config, reached_on_host, warnings })
     }
 
     /// The program and the user's arguments.
@@ -122,6 +126,7 @@ impl Plan {
             argv: self.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
             own_words: self.own_words,
             on_demand: options.on_demand,
+            helpers: Vec::new(),
         })
     }
 }
@@ -179,6 +184,28 @@ pub(crate) fn own_words(
     argv.extend(words.into_iter().map(|word| OsString::from(word.text)));
     argv.extend(options.arguments.iter().cloned());
     Ok((argv, pasted.warnings))
+}
+
+/// The VM's helpers, for a QEMU with this command line.
+pub(crate) fn helpers(
+    target: &Target,
+    vm: &Vm,
+    options: &StartOptions,
+    ssh_port: Option<u16>,
+    argv: &[OsString],
+) -> Result<Vec<Helper>, Error> {
+    let (config, dir) = (target.config, &target.paths.dir);
+    let choices = Choices { ssh_port, set: &options.set };
+    let words: Vec<_> = argv.iter().map(|word| word.to_string_lossy()).collect();
+    let connected = sockets::connected(&arguments_of(words.iter().map(AsRef::as_ref)));
+    let connected: Vec<String> = connected.into_iter().map(|(path, _)| path).collect();
+    let helpers = Resolver::new(config, vm, &choices).helpers()?.into_iter().map(|(key, words)| {
+        let program = helper::program(&key.name, &words, config.dir());
+        let program = program.map_err(|problem| config.problem(problem))?;
+        let words: Vec<String> = words.into_iter().skip(1).map(|word| word.text).collect();
+        Ok(Helper::new(key.name, program, &words, &connected, dir))
+    });
+    helpers.collect()
 }
 
 /// Refuses words after `--` that QEMU must not get, with a usage error.

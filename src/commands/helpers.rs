@@ -1,0 +1,44 @@
+//! The helper that a command names with `--helper`.
+
+use super::target::Target;
+use crate::config::choices::Choices;
+use crate::config::resolve::Resolver;
+use crate::error::{Error, Kind};
+use crate::text::{did_you_mean, nearest};
+use crate::vm::Instance;
+use crate::vm::process::Process;
+
+/// The process of the helper, if it runs. A name that the VM's last start and the configuration do
+/// not know is a usage error.
+pub(super) fn process(target: &Target, name: &str) -> Result<Option<Process>, Error> {
+    let record = Instance::read(&target.paths)?;
+    let mut known: Vec<String> = names(target);
+    let recorded = record.iter().flat_map(|record| &record.helpers);
+    known.extend(recorded.map(|helper| helper.name.clone()));
+    if !known.iter().any(|known| known == name) {
+        return Err(unknown(target, name, &known));
+    }
+    let Some(record) = record else { return Ok(None) };
+    let live = record.live_helpers(&target.paths)?.into_iter();
+    Ok(live.filter(|(helper, _)| helper.name == name).map(|(_, process)| process).next())
+}
+
+/// The names of the configured helpers.
+fn names(target: &Target) -> Vec<String> {
+    let choices = Choices::default();
+    let vm = target.config.find_vm(&target.name);
+    let names = vm.map(|vm| Resolver::new(target.config, vm, &choices).helper_names());
+    names.into_iter().flatten().map(str::to_string).collect()
+}
+
+/// The usage error for a name of no helper; `known` are those that there are.
+pub(super) fn unknown(target: &Target, name: &str, known: &[String]) -> Error {
+    let near = nearest(name, known.iter().map(String::as_str));
+    let message = format!("VM `{}` has no helper `{name}`", target.name);
+    let error = Error::new(Kind::Usage, did_you_mean(&message, near));
+    match known.is_empty() {
+        _ if near.is_some() => error,
+        true => error.hint("`[vm.NAME.helpers]` in the configuration is for them"),
+        false => error.hint(format!("it has `{}`", known.join("`, `"))),
+    }
+}

@@ -1,0 +1,202 @@
+//! The helpers of a VM as processes: they are started before QEMU, watched until it answers, and
+//! ended after it.
+//!
+//! Each is recorded before it runs, so that whoever comes next finds it, even if this process is
+//! killed at any moment.
+
+use super::helper::Helper;
+use super::helper_record::HelperRecord;
+use super::process::Process;
+use super::tail::tail;
+use super::wait::{self, Deadline};
+use super::{Instance, Paths, last_words, shutdown};
+use crate::error::{Error, Kind};
+use crate::linux;
+use crate::log::Log;
+use crate::system::daemon::{self, Daemon};
+use crate::system::files;
+use crate::system::process::see;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+/// After the end of its QEMU a helper has this long to end by itself, as most of them do.
+const OWN_END_WAIT: Duration = Duration::from_millis(200);
+/// After this long, `start` says what it waits for.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The helpers that this process has started for one QEMU.
+#[derive(Default)]
+pub(crate) struct Helpers(Vec<Started>);
+
+struct Started {
+    name: String,
+    daemon: Daemon,
+    output: PathBuf,
+}
+
+impl Helpers {
+    /// Starts the helpers, each when the one before it is ready, in the directory `dir`. The
+    /// record has them from the moment they run. On an error some of them may be running, and are
+    /// ended by the record.
+    pub(crate) fn start(
+        helpers: &[Helper],
+        record: &mut Instance,
+        (dir, paths): (&Path, &Paths),
+        deadline: Deadline,
+        log: &Log,
+    ) -> Result<Self, Error> {
+        let mut started = Self::default();
+        for helper in helpers {
+            started.0.push(start(helper, record, (dir, paths), log)?);
+            started.await_sockets(&helper.sockets, dir, deadline, log)?;
+        }
+        Ok(started)
+    }
+
+    /// Waits until the last helper listens on its sockets.
+    fn await_sockets(
+        &mut self,
+        sockets: &[PathBuf],
+        dir: &Path,
+        deadline: Deadline,
+        log: &Log,
+    ) -> Result<(), Error> {
+        let (begin, mut said, mut missing) = (Instant::now(), false, None);
+        let name = self.0.last().map(|one| one.name.clone()).unwrap_or_default();
+        let ready = wait::poll(deadline.at, || {
+            if let Some(error) = self.ended() {
+                return Some(Err(error));
+            }
+            missing = sockets.iter().find(|path| !is_served(path, dir));
+            let Some(path) = missing.map(|path| path.display()) else { return Some(Ok(())) };
+            if begin.elapsed() >= PATIENCE && !std::mem::replace(&mut said, true) {
+                log.note(&format!("waiting for the helper `{name}` to listen on `{path}`"));
+            }
+            None
+        });
+        let late = || self.0.last().zip(missing).map(|(one, path)| one.is_late(path, deadline));
+        ready.or_else(|| late().map(Err)).unwrap_or(Ok(()))
+    }
+
+    /// The error of the first helper that has ended, if one has.
+    pub(super) fn ended(&mut self) -> Option<Error> {
+        self.0.iter_mut().find_map(|one| one.daemon.exit_status().map(|status| one.ended(status)))
+    }
+
+    /// The last words of a helper that has failed, as a clause that follows a statement.
+    pub(super) fn failure(&mut self) -> Option<String> {
+        self.0.iter_mut().find_map(|one| {
+            let status = one.daemon.exit_status().filter(|status| !status.success())?;
+            Some(one.last_words(status, ""))
+        })
+    }
+
+    /// Lets them run on.
+    pub(crate) fn keep(self) {
+        self.0.into_iter().for_each(|one| {
+            let pid = one.daemon.id();
+            one.daemon.keep(pid);
+        });
+    }
+}
+
+impl Started {
+    /// How it ended, and its last output. `when` completes the sentence.
+    fn last_words(&self, status: ExitStatus, when: &str) -> String {
+        format!("the helper `{}` {}{when}{}", self.name, last_words::how(status), self.said())
+    }
+
+    /// Its last output, as a clause that follows a statement.
+    fn said(&self) -> String {
+        match tail(&self.output) {
+            said if said.is_empty() => ", and said nothing".into(),
+            said => format!(":\n{said}"),
+        }
+    }
+
+    /// The error of a helper that ended before QEMU answered.
+    fn ended(&self, status: ExitStatus) -> Error {
+        let error = Error::failed(self.last_words(status, " before QEMU was ready"));
+        if status.success() {
+            let hint = "a helper stays in the foreground: leave out an option such as `--daemon`";
+            return error.hint(hint);
+        }
+        error.hint(self.log_hint())
+    }
+
+    /// The error of a helper that does not listen on the socket in time.
+    fn is_late(&self, socket: &Path, deadline: Deadline) -> Error {
+        let (name, path, seconds) = (&self.name, socket.display(), deadline.seconds());
+        let message = format!("the helper `{name}` did not listen on `{path}` within {seconds} s");
+        Error::new(Kind::TimedOut, message + &self.said()).hint(self.log_hint())
+    }
+
+    fn log_hint(&self) -> String {
+        format!("its log is `{}`", self.output.display())
+    }
+}
+
+/// Starts one helper, and records it before it runs.
+fn start(
+    helper: &Helper,
+    record: &mut Instance,
+    (dir, paths): (&Path, &Paths),
+    log: &Log,
+) -> Result<Started, Error> {
+    helper.dirs.iter().try_for_each(|dir| files::private_dir(dir))?;
+    remove_sockets(&helper.sockets, paths)?;
+    let output = paths.helper_log(&helper.name);
+    let file = files::create_private(&output);
+    let file = file.map_err(|error| Error::io("create", &output, &error))?;
+    let mut daemon = daemon::spawn(&helper.argv, true, (dir, &file), log)?;
+    // A shell that holds the program and has ended is found by its exit status.
+    let start = see(daemon.id())?.and_then(|seen| seen.start);
+    record.helpers.push(HelperRecord {
+        name: helper.name.clone(),
+        pid: daemon.id(),
+        start,
+        argv: helper.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+        sockets: helper.sockets.clone(),
+    });
+    record.write(paths, log)?;
+    daemon.release();
+    Ok(Started { name: helper.name.clone(), daemon, output })
+}
+
+/// Whether a program listens on the socket, as far as the system says. It is never connected to:
+/// some helpers end after their first client.
+fn is_served(socket: &Path, dir: &Path) -> bool {
+    let path = dir.join(socket);
+    let served = || linux::is_served(socket).map(|by_name| by_name || is_served_by(&path));
+    path.exists() && served().unwrap_or(true)
+}
+
+fn is_served_by(path: &Path) -> bool {
+    linux::is_served(path) == Some(true)
+}
+
+/// Ends the helpers of a QEMU that is gone, by the record of their start alone, and removes the
+/// sockets that they leave. Whether there was a helper to end.
+pub(crate) fn end(paths: &Paths, log: &Log) -> Result<bool, Error> {
+    let Some(record) = Instance::read(paths)? else { return Ok(false) };
+    let mut live: Vec<Process> =
+        record.live_helpers(paths)?.into_iter().map(|(_, process)| process).collect();
+    let is_needed = !live.is_empty();
+    wait::poll(Instant::now() + OWN_END_WAIT, || {
+        live.retain(Process::is_alive);
+        live.is_empty().then_some(())
+    });
+    // All are tried, even if one cannot be ended.
+    let ended: Vec<_> =
+        live.iter().rev().map(|process| shutdown::terminate(process, log)).collect();
+    ended.into_iter().try_for_each(|ended| ended.map(|_| ()))?;
+    record.helpers.iter().try_for_each(|helper| remove_sockets(&helper.sockets, paths))?;
+    Ok(is_needed)
+}
+
+/// Removes sockets in the VM's directory that no program serves any more.
+fn remove_sockets(sockets: &[PathBuf], paths: &Paths) -> Result<(), Error> {
+    let ours = sockets.iter().filter(|path| path.starts_with(&paths.dir) && files::is_socket(path));
+    ours.filter(|path| !is_served_by(path)).try_for_each(|path| files::remove(path))
+}
