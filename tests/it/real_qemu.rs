@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
+use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
@@ -337,13 +337,13 @@ fn an_image_in_use_is_told() {
     assert!(project.runs(project.pid("one")));
 }
 
-/// The ssh port is free, and another port that is forwarded is not.
+/// QEMU finds that a UDP port is taken; TCP ports are looked at before it is started.
 #[test]
 fn a_forwarded_port_that_is_taken_is_told() {
-    let port = free_port();
-    let _listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let taken = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
     let Some(project) =
-        project(&format!("{NO_MACHINE} -netdev user,id=n,hostfwd=tcp:127.0.0.1:{port}-:80"))
+        project(&format!("{NO_MACHINE} -netdev user,id=n,hostfwd=udp:127.0.0.1:{port}-:80"))
     else {
         return;
     };
@@ -352,8 +352,8 @@ fn a_forwarded_port_that_is_taken_is_told() {
         .run()
         .stderr(format!(
             "qqmgr: error: QEMU exited with status 1 before it was ready:\n\
-             qemu-system-x86_64: -netdev user,id=n,hostfwd=tcp:127.0.0.1:{port}-:80: \
-             Could not set up host forwarding rule 'tcp:127.0.0.1:{port}-:80'\n\
+             qemu-system-x86_64: -netdev user,id=n,hostfwd=udp:127.0.0.1:{port}-:80: \
+             Could not set up host forwarding rule 'udp:127.0.0.1:{port}-:80'\n\
              qqmgr: hint: port {port} is taken: choose another one in this `hostfwd`\n"
         ))
         .code(1);
