@@ -1,6 +1,6 @@
 //! `qqmgr check`: everything that is wrong or doubtful in the configuration and around it, found
 //! without starting or changing anything. The rules are in [`files`], [`images`], [`keys`],
-//! [`machine`], [`network`] and [`programs`].
+//! [`machine`], [`network`], [`programs`] and [`sockets`].
 
 mod files;
 mod findings;
@@ -9,6 +9,7 @@ mod keys;
 mod machine;
 mod network;
 mod programs;
+mod sockets;
 mod subject;
 
 use super::vms::matching;
@@ -47,6 +48,7 @@ type Rule = fn(&Config, &Subject) -> Vec<Problem>;
 /// The rules about one VM alone, each with the severity of what it finds.
 const RULES: &[(Severity, Rule)] = &[
     (Severity::Error, files::missing),
+    (Severity::Error, sockets::missing),
     (Severity::Error, |_, subject| {
         found(machine::kvm(&subject.arguments, &|| try_to_open(KVM_DEVICE.as_ref())))
     }),
