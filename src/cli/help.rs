@@ -106,8 +106,7 @@ impl Operand {
             Count::One => name.to_string(),
             Count::Optional => format!("[{name}]"),
             Count::Many => format!("{name}..."),
-            Count::Words { required: false } => format!("[-- {name}...]"),
-            Count::Words { required: true } => format!("-- {name}..."),
+            Count::Words => format!("[-- {name}...]"),
             Count::Any | Count::Rest => format!("[{name}...]"),
         }
     }

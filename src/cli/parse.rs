@@ -214,13 +214,11 @@ pub(super) fn known_flags(
 }
 
 fn check_operands(command: &Command, args: &Args) -> Result<(), Error> {
-    let Args { operands, words, .. } = args;
-    let missing = |operand: &Operand| {
-        usage_of(command, format!("`{}` needs the operand {}", command.name, operand.name))
-    };
+    let operands = &args.operands;
     let needed = |o: &&Operand| matches!(o.count, Count::One | Count::Many);
     if let Some(operand) = command.operands.iter().filter(needed).nth(operands.len()) {
-        return Err(missing(operand));
+        let message = format!("`{}` needs the operand {}", command.name, operand.name);
+        return Err(usage_of(command, message));
     }
     let limit = command.operands.iter().filter(|operand| !operand.is_words()).count();
     let unlimited = |o: &Operand| matches!(o.count, Count::Any | Count::Many | Count::Rest);
@@ -230,12 +228,7 @@ fn check_operands(command: &Command, args: &Args) -> Result<(), Error> {
         let message = format!("unexpected operand `{}` of `{}`", extra.display(), command.name);
         return Err(usage_of(command, message));
     }
-    check_choices(command, operands)?;
-    let required = Count::Words { required: true };
-    match command.operands.iter().find(|operand| operand.count == required) {
-        Some(operand) if words.is_empty() => Err(missing(operand)),
-        _ => Ok(()),
-    }
+    check_choices(command, operands)
 }
 
 fn check_choices(command: &Command, operands: &[OsString]) -> Result<(), Error> {

@@ -98,16 +98,14 @@ pub(crate) enum Count {
     /// One or more; at most one operand of a command.
     Many,
     /// Everything after `--`, unchanged, into [`Args::words`]; last in its command.
-    Words {
-        required: bool,
-    },
+    Words,
     /// Everything that follows, flags and `--` included, untouched; last in its command.
     Rest,
 }
 
 impl Operand {
     pub(super) fn is_words(&self) -> bool {
-        matches!(self.count, Count::Words { .. })
+        self.count == Count::Words
     }
 
     pub(crate) const fn new(name: &'static str, count: Count) -> Self {

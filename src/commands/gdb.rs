@@ -20,7 +20,7 @@ pub(crate) static COMMAND: Command = Command {
     about: "Debug QEMU itself, or the guest's kernel",
     details: "A QEMU that runs is attached to; otherwise gdb has the VM's command line, and\n\
               `run` starts it. ARGS go to gdb. The exit code is gdb's.",
-    operands: &[spec::VM, Operand::new("ARGS", Count::Words { required: false })],
+    operands: &[spec::VM, Operand::new("ARGS", Count::Words)],
     flags: &[&GUEST],
     check,
     examples: &["gdb dev --guest -- vmlinux", "gdb dev"],

@@ -29,7 +29,7 @@ const SIZE_BYTES: u64 = 20 << 30;
 pub(crate) static COMMAND: Command = Command {
     name: "init",
     group: Group::SetUp,
-    about: "Write a qqmgr.toml, with comments, or turn a command into one",
+    about: "Write a qqmgr.toml, or make one of a command",
     details: "Into the current directory, or to the FILE of `-c`. A file that is there is\n\
               never overwritten. With `--image`, `qqmgr start dev --wait` and `qqmgr ssh dev`\n\
               are all that it takes from there. With COMMAND, which a script may run as it\n\
@@ -67,7 +67,7 @@ static CHECKSUM: Flag<String> = Flag::new(
     "The SHA-256 that the base must have",
 );
 
-const SCRIPT: Operand = Operand::new("COMMAND", Count::Words { required: false });
+const SCRIPT: Operand = Operand::new("COMMAND", Count::Words);
 /// The first lines of a configuration that was a command line.
 const HEADER: &str = "# A virtual machine for qqmgr, from the command line of a script. qqmgr.toml(5) describes\n\
                       # every key; `qqmgr check` finds mistakes.\n\n";

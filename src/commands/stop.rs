@@ -44,7 +44,7 @@ pub(crate) static COMMAND: Command = Command {
 };
 
 pub(super) static TIMEOUT: Flag<Duration> =
-    Flag::seconds("timeout", "Time for the guest to power off (default 20, or as configured)");
+    Flag::seconds("timeout", "Time to power off (default 20, or as configured)");
 pub(super) static FORCE: Flag = Flag::switch("force", "End QEMU at once, without asking the guest");
 pub(super) static NO_KILL: Flag =
     Flag::switch("no-kill", "Leave QEMU running when the guest does not power off");

@@ -169,7 +169,7 @@ fn of_name(table: Table, name: &str) -> Option<Kind> {
 /// Finds the operand at this index. If the word may be either of two operands, the one that can be
 /// completed is chosen.
 fn operand_at(command: &'static Command, index: usize) -> Option<&'static Operand> {
-    let words = |operand: &&Operand| !matches!(operand.count, Count::Words { .. } | Count::Rest);
+    let words = |operand: &&Operand| !matches!(operand.count, Count::Words | Count::Rest);
     let several = |operand: &&Operand| matches!(operand.count, Count::Many | Count::Any);
     let operands: Vec<&Operand> = command.operands.iter().filter(words).collect();
     let Some(many) = operands.iter().position(several) else {

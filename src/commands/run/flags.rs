@@ -16,7 +16,7 @@ const TIMED_OUT_CODE: u8 = 124;
 pub(crate) static COMMAND: Command = Command {
     name: "run",
     group: Group::Run,
-    about: "Run a command, or only the guest, on a VM started for it",
+    about: "Run a job: a command on a VM, or its boot alone",
     details: "The VM is stopped after it. With a COMMAND, one that runs already is used, and\n\
               left running. One word behind `--` is a command line for the guest's shell;\n\
               several are a command and its arguments, as they are. The exit code is the\n\
@@ -25,7 +25,7 @@ pub(crate) static COMMAND: Command = Command {
               exit code is QEMU's when QEMU ends, 128+N if signal N ended it; 0 after\n\
               `--until`; 1 after `--fail-on`, a panic, or an end before `--until`.\n\
               It is 124 after a timeout, and 255 when qqmgr, QEMU's start or ssh failed.",
-    operands: &[spec::VM, Operand::new("COMMAND", Count::Words { required: false })],
+    operands: &[spec::VM, Operand::new("COMMAND", Count::Words)],
     flags: &[
         &spec::WAIT,
         &spec::SET,
@@ -43,7 +43,7 @@ pub(crate) static COMMAND: Command = Command {
     examples: &[
         "run dev -- uname -a",
         "run dev --fresh --put tests:work -- sh work/run",
-        "run kernel --until 'all tests passed' --timeout 5m",
+        "run kernel --until login: --timeout 5m",
     ],
     right_form: |words| {
         let is_flag = |word: &OsString| word.as_bytes().starts_with(b"-");
@@ -82,7 +82,7 @@ pub(super) static FAIL_ON: Flag<OsString> = Flag::new(
     "fail-on",
     Takes::Values("TEXT"),
     |text| Ok(text.to_os_string()),
-    "End with 1 when TEXT is on the serial line; '' ignores panics",
+    "Fail when TEXT is on the serial line; '' allows panics",
 );
 pub(super) static KEEP: Flag = Flag::switch("keep", "Leave the VM running");
 pub(super) static FRESH: Flag =

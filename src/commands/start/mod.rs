@@ -36,7 +36,7 @@ pub(crate) static COMMAND: Command = Command {
     ..Command::DEFAULT
 };
 
-pub(crate) const ARGS: Operand = Operand::new("ARGS", Count::Words { required: false });
+pub(crate) const ARGS: Operand = Operand::new("ARGS", Count::Words);
 
 static TIMEOUT: Flag<Duration> =
     Flag::seconds("timeout", "Give up on QEMU after this long (default 60)");
