@@ -16,8 +16,8 @@ use crate::vm::wait::Deadline;
 /// guest that powers off ends it, too.
 pub(super) fn run(target: &Target, process: &Process, force: Force) -> Option<Error> {
     let Target { name, log, .. } = target;
-    let told = |error: Error| error.after(&format!("`stop_command` of VM `{name}`"));
-    match try_run(target, force).map_err(told) {
+    let explained = |error: Error| error.after(&format!("`stop_command` of VM `{name}`"));
+    match try_run(target, force).map_err(explained) {
         Ok(Some((code, said))) if code != Some(FAILURE_CODE.into()) => {
             let how = code.map_or("was ended by a signal".into(), |code| {
                 format!("exited with status {code}")
@@ -26,7 +26,7 @@ pub(super) fn run(target: &Target, process: &Process, force: Force) -> Option<Er
             log.note(&format!("`stop_command` of VM `{name}` {how}{said}"));
             None
         }
-        Ok(Some((_, said))) => Some(told(Error::failed(said))),
+        Ok(Some((_, said))) => Some(explained(Error::failed(said))),
         Err(error) if process.is_alive() => Some(error),
         Ok(None) | Err(_) => None,
     }

@@ -28,8 +28,8 @@ impl Limits {
             let message = format!("gave up after {} s", deadline.seconds());
             return Some(Error::new(Kind::TimedOut, message));
         }
-        let (paths, told) = self.guest.as_ref()?;
-        let what = events::lost_since(paths, *told)?;
+        let (paths, bytes) = self.guest.as_ref()?;
+        let what = events::lost_since(paths, *bytes)?;
         let said = tail(&paths.serial);
         let message = format!("{what}; the end of its serial output:\n{said}");
         Some(Error::new(Kind::NotRunning, message))

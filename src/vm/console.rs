@@ -38,7 +38,7 @@ pub(crate) struct Console {
     process: Process,
     /// The event log, opened before QEMU ends: another start may follow at once and has its own
     /// log.
-    story: Option<EventLog>,
+    events: Option<EventLog>,
     _held: Lock,
 }
 
@@ -50,14 +50,14 @@ impl Console {
         let who = format!("`console` (pid {}{on})", std::process::id());
         let held = lock::now(&paths.console_lock, &who)?.map_err(|holder| has_it(&holder, name))?;
         wait_until_free(&mut session, name)?;
-        let story = EventLog::open(paths);
+        let events = EventLog::open(paths);
         let deadline = Instant::now() + CONNECT_WAIT;
         let socket = Socket::connect(paths.reachable(&paths.console)?, deadline);
         let socket = socket.map_err(|error| match error.kind() {
             ErrorKind::TimedOut => has_it(OTHER, name),
             _ => Error::io("open", &paths.console, &error),
         })?;
-        Ok(Self { socket, process: session.process.clone(), story, _held: held })
+        Ok(Self { socket, process: session.process.clone(), events, _held: held })
     }
 
     /// Gives a reader of the guest's output.
@@ -75,7 +75,7 @@ impl Console {
     /// Why QEMU has ended, after it has closed the console; `None` if QEMU is still running.
     pub(crate) fn ending(&mut self) -> Option<Ending> {
         let has_ended = self.process.has_ended();
-        let ending = self.story.as_mut().map_or(Ending::Unknown, EventLog::ending);
+        let ending = self.events.as_mut().map_or(Ending::Unknown, EventLog::ending);
         (has_ended || ending.reason().is_some()).then_some(ending)
     }
 }

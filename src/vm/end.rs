@@ -28,7 +28,7 @@ impl End {
     pub(crate) fn text(&self, now: Duration, shown: fn(Duration) -> String) -> String {
         let when = self.at.map(|at| shown(now.saturating_sub(Duration::from_secs(at))));
         let when = when.map_or(String::new(), |ago| match self.ending {
-            Ending::Told { .. } => format!(", {ago} ago"),
+            Ending::Reported { .. } => format!(", {ago} ago"),
             Ending::Untold | Ending::Unknown => format!("; last output {ago} ago"),
         });
         format!("{}{when}", self.ending)

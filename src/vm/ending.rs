@@ -8,7 +8,7 @@ const POWERED_OFF: &str = "guest-shutdown";
 /// Why a QEMU ended, from its `SHUTDOWN` event (`ShutdownCause` of `qapi/run-state.json`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
-    Told {
+    Reported {
         by_guest: bool,
         reason: String,
         /// In seconds since 1970.
@@ -25,7 +25,7 @@ impl Ending {
     /// QEMU's own word for the reason, if it gave one.
     pub(crate) fn reason(&self) -> Option<&str> {
         match self {
-            Self::Told { reason, .. } => Some(reason),
+            Self::Reported { reason, .. } => Some(reason),
             Self::Untold | Self::Unknown => None,
         }
     }
@@ -33,7 +33,7 @@ impl Ending {
     /// When QEMU ended, if it reported that; in seconds since 1970.
     pub(crate) fn at(&self) -> Option<u64> {
         match self {
-            Self::Told { at, .. } => *at,
+            Self::Reported { at, .. } => *at,
             Self::Untold | Self::Unknown => None,
         }
     }
@@ -41,7 +41,7 @@ impl Ending {
     /// Whether the guest may have powered itself off: it has not if it panicked or reset.
     pub(crate) fn may_be_power_off(&self) -> bool {
         match self {
-            Self::Told { reason, .. } => reason == POWERED_OFF,
+            Self::Reported { reason, .. } => reason == POWERED_OFF,
             Self::Untold => false,
             Self::Unknown => true,
         }
@@ -53,7 +53,7 @@ impl fmt::Display for Ending {
         f.write_str(match self {
             Self::Untold => "QEMU gave no reason: killed, crashed, or a debug exit of the guest",
             Self::Unknown => "why is not known",
-            Self::Told { reason, .. } => match reason.as_str() {
+            Self::Reported { reason, .. } => match reason.as_str() {
                 POWERED_OFF => "the guest powered off",
                 "guest-reset" => "the guest reset, and QEMU ends then",
                 "guest-panic" => "the guest panicked",

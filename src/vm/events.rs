@@ -45,14 +45,14 @@ impl EventLog {
         let events = self.last();
         // If the session did not work (the file system is full, for example, or QEMU did not read
         // its input), the log has a greeting at most.
-        if !events.iter().any(|told| told.get("return").or(told.get("event")).is_some()) {
+        if !events.iter().any(|line| line.get("return").or(line.get("event")).is_some()) {
             return Ending::Unknown;
         }
         let Some(shutdown) = since_reset(&events).find(|event| is(event, &["SHUTDOWN"])) else {
             return Ending::Untold;
         };
         let data = |name| shutdown.get("data").and_then(|data| data.get(name));
-        Ending::Told {
+        Ending::Reported {
             by_guest: data("guest") == Some(&Value::Bool(true)),
             reason: data("reason").and_then(Value::as_str).unwrap_or("none").to_string(),
             at: shutdown.get("timestamp").and_then(|at| at.get("seconds")).and_then(Value::as_u64),
@@ -81,10 +81,10 @@ impl EventLog {
     }
 }
 
-/// Describes what ended all programs in the guest since the log had `told_then` bytes (see
-/// [`told`]); `None` if nothing did.
-pub(crate) fn lost_since(paths: &Paths, told_then: u64) -> Option<&'static str> {
-    let events = names_since(paths, told_then);
+/// Describes what ended all programs in the guest since the log had `bytes_then` bytes (see
+/// [`length`]); `None` if nothing did.
+pub(crate) fn lost_since(paths: &Paths, bytes_then: u64) -> Option<&'static str> {
+    let events = names_since(paths, bytes_then);
     let happened = |name: &str| events.iter().any(|event| event == name);
     if happened("GUEST_PANICKED") {
         return Some("the guest panicked");
@@ -95,10 +95,10 @@ pub(crate) fn lost_since(paths: &Paths, told_then: u64) -> Option<&'static str> 
     happened("RESET").then_some("the guest was reset")
 }
 
-/// The names of the events since the log had `told_then` bytes (see [`told`]). If there are many,
-/// only the last ones.
-pub(crate) fn names_since(paths: &Paths, told_then: u64) -> Vec<String> {
-    let new = told(paths).saturating_sub(told_then).min(READ_BYTES_MAX);
+/// The names of the events since the log had `bytes_then` bytes (see [`length`]). If there are
+/// many, only the last ones.
+pub(crate) fn names_since(paths: &Paths, bytes_then: u64) -> Vec<String> {
+    let new = length(paths).saturating_sub(bytes_then).min(READ_BYTES_MAX);
     if new == 0 {
         return Vec::new();
     }
@@ -112,7 +112,7 @@ pub(crate) fn ending(paths: &Paths) -> Ending {
 }
 
 /// The length of the event log in bytes, which grows with every event.
-pub(crate) fn told(paths: &Paths) -> u64 {
+pub(crate) fn length(paths: &Paths) -> u64 {
     paths.events_out.metadata().map_or(0, |metadata| metadata.len())
 }
 
@@ -153,18 +153,19 @@ mod tests {
         let greeting = r#"{"QMP": {"version": {}, "capabilities": ["oob"]}}"#;
         let shutdown = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}"#;
         let reset = r#"{"event": "RESET", "data": {"guest": true, "reason": "guest-reset"}}"#;
-        let told = Ending::Told { by_guest: true, reason: "guest-shutdown".into(), at: Some(1) };
+        let shutdown_end =
+            Ending::Reported { by_guest: true, reason: "guest-shutdown".into(), at: Some(1) };
         let killed = r#"{"event": "SHUTDOWN", "data": {"guest": false, "reason": "host-signal"}}"#;
         assert_eq!(ending_after(&[]), Ending::Unknown);
         assert_eq!(ending_after(&[greeting]), Ending::Unknown);
         assert_eq!(ending_after(&[greeting, RETURN]), Ending::Untold);
-        assert_eq!(ending_after(&[greeting, RETURN, shutdown]), told);
-        assert_eq!(ending_after(&[greeting, RETURN, reset, shutdown, ""]), told);
+        assert_eq!(ending_after(&[greeting, RETURN, shutdown]), shutdown_end);
+        assert_eq!(ending_after(&[greeting, RETURN, reset, shutdown, ""]), shutdown_end);
         assert_eq!(ending_after(&[greeting, RETURN, shutdown, reset]), Ending::Untold);
         // Under `-no-shutdown`.
         let stop = r#"{"event": "STOP"}"#;
-        assert_eq!(ending_after(&[RETURN, shutdown, stop, killed, ""]), told);
-        assert_eq!(log(&[RETURN, shutdown, stop]).guest_end(), Some(told));
+        assert_eq!(ending_after(&[RETURN, shutdown, stop, killed, ""]), shutdown_end);
+        assert_eq!(log(&[RETURN, shutdown, stop]).guest_end(), Some(shutdown_end));
         assert_eq!(log(&[RETURN, stop, shutdown]).guest_end(), None);
         assert_eq!(log(&[RETURN, shutdown, stop, reset]).guest_end(), None);
         assert_eq!(ending_after(&[greeting, RETURN, &shutdown[..80]]), Ending::Untold);

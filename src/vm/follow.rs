@@ -62,10 +62,10 @@ pub(crate) fn has_concluded(paths: &Paths, job: &str) -> bool {
     let Ok(mut follow) = Follow::open_at(paths, JOB_BYTES_MAX) else { return false };
     while let Ok(Some(news)) = follow.news() {
         let has = |event: &Value| {
-            let told = |name: &str| event.get("data").and_then(|data| data.get(name)?.as_str());
+            let datum = |name: &str| event.get("data").and_then(|data| data.get(name)?.as_str());
             is(event, &["JOB_STATUS_CHANGE"])
-                && told("id") == Some(job)
-                && told("status") == Some("concluded")
+                && datum("id") == Some(job)
+                && datum("status") == Some("concluded")
         };
         if news.iter().any(has) {
             return true;

@@ -73,9 +73,9 @@ impl Gdb {
     ) -> Self {
         let boots = boots.to_string();
         let wrapper = [OsStr::new("sh"), OsStr::new("-c"), OsStr::new(WRAPPER)];
-        let story = [paths.dir.as_os_str(), boots.as_ref(), QUESTIONS.trim_end().as_ref()];
+        let boot = [paths.dir.as_os_str(), boots.as_ref(), QUESTIONS.trim_end().as_ref()];
         self.command("set cwd ", dir.as_os_str().as_bytes())
-            .command("set exec-wrapper ", &quoted(wrapper.into_iter().chain(story)))
+            .command("set exec-wrapper ", &quoted(wrapper.into_iter().chain(boot)))
             .command(PASS_SIGNALS, b"")
             .command("set args ", &quoted(arguments.iter().map(OsString::as_os_str)))
             .word(bin)

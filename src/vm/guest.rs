@@ -14,7 +14,7 @@ const NETWORK_EVENT: &str = "NIC_RX_FILTER_CHANGED";
 pub(super) struct Guest<'a> {
     watch: &'a Watch<'a>,
     /// The length of the event log at the last look; `None` before the first look.
-    told: Option<u64>,
+    seen: Option<u64>,
     /// When to ask QEMU for its state; `None` if the state is known to be `running`.
     ask_at: Option<Instant>,
     /// The user was informed that the guest does not run.
@@ -32,16 +32,16 @@ pub(super) enum News {
 
 impl<'a> Guest<'a> {
     pub(super) fn new(watch: &'a Watch<'a>) -> Self {
-        Self { watch, told: None, ask_at: Some(Instant::now()), noted: false }
+        Self { watch, seen: None, ask_at: Some(Instant::now()), noted: false }
     }
 
     pub(super) fn news(&mut self) -> News {
-        let told = events::told(self.watch.paths);
+        let seen = events::length(self.watch.paths);
         let mut news = Vec::new();
-        if self.told != Some(told) {
-            news = events::names_since(self.watch.paths, self.told.unwrap_or(0));
+        if self.seen != Some(seen) {
+            news = events::names_since(self.watch.paths, self.seen.unwrap_or(0));
         }
-        let is_first = self.told.replace(told).is_none();
+        let is_first = self.seen.replace(seen).is_none();
         let happened = |names: &[&str]| news.iter().any(|name| names.contains(&name.as_str()));
         let was_held = self.ask_at.is_some() && !is_first;
         if happened(STATE_EVENTS) || self.ask_at.is_some_and(|at| Instant::now() >= at) {

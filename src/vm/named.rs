@@ -161,8 +161,8 @@ fn is_written(pairs: &Pairs, key: &str) -> bool {
 /// and the surrounding node for `file.filename`.
 fn format<'a>(pairs: &'a Pairs, key: &str) -> Option<&'a str> {
     let node = if key == "file" { "" } else { key.strip_suffix("file.filename")? };
-    let told = |name: &str| pairs.get(&format!("{node}{name}"));
-    told("driver").or_else(|| told("format"))
+    let given = |name: &str| pairs.get(&format!("{node}{name}"));
+    given("driver").or_else(|| given("format"))
 }
 
 /// Completes the image of a `-blockdev` node that is only a file: the node or device that uses it

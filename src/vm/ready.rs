@@ -99,7 +99,7 @@ pub(super) fn wait_until_ready(
             }
             Answer::Missing => {}
         }
-        if let Ending::Told { .. } = events::ending(paths)
+        if let Ending::Reported { .. } = events::ending(paths)
             && over.get_or_insert_with(Instant::now).elapsed() >= ENDING_WAIT
         {
             return Some(Err(NotReady::GuestEnded));

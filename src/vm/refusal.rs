@@ -26,7 +26,7 @@ pub(crate) fn refusal(
             return Error::new(Kind::TimedOut, message)
                 .hint("it may be at it still; `--timeout` gives it longer");
         }
-        error => return session.told(error),
+        error => return session.explain(error),
     };
     // Without the schema there are no hints, which is not an error in itself.
     let schema = session.query_schema().unwrap_or(crate::json::Value::Null);

@@ -56,7 +56,7 @@ pub(crate) fn capture(
         ) {
             Ok(_) => return read(&file.0).map(Picture::Png),
             Err(qmp::Error::Refused { .. }) => {}
-            Err(error) => return Err(session.told(&error)),
+            Err(error) => return Err(session.explain(&error)),
         }
     }
     let arguments = arguments(&file, display, false);

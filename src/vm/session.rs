@@ -52,7 +52,7 @@ impl Session {
             Some(()) => Qmp::open(&socket, deadline, log),
             None => Err(qmp::Error::Silent),
         };
-        let qmp = qmp.map_err(|error| told(&error, &paths.name, process))?;
+        let qmp = qmp.map_err(|error| explained(&error, &paths.name, process))?;
         Ok(Self { name: paths.name.clone(), process: process.clone(), qmp })
     }
 
@@ -72,7 +72,7 @@ impl Session {
         command: &str,
         arguments: Option<&Value>,
     ) -> Result<Value, Error> {
-        self.try_execute(limit, command, arguments).map_err(|error| self.told(&error))
+        self.try_execute(limit, command, arguments).map_err(|error| self.explain(&error))
     }
 
     /// Executes a command that may take any time, for as long as QEMU lives and is not frozen.
@@ -134,7 +134,7 @@ impl Session {
                 Ok(event) if names.contains(&event.name.as_str()) => return Ok(()),
                 Ok(_) => {}
                 Err(qmp::Error::Closed) => return Ok(()),
-                Err(error) => return Err(self.told(&error)),
+                Err(error) => return Err(self.explain(&error)),
             }
         }
     }
@@ -143,18 +143,18 @@ impl Session {
     pub(crate) fn run_state(&mut self) -> Result<String, Error> {
         match self.qmp.run_state(Instant::now() + ANSWER_WAIT) {
             Err(qmp::Error::Closed) if self.process.has_ended() => Ok("stopped".into()),
-            state => state.map_err(|error| self.told(&error)),
+            state => state.map_err(|error| self.explain(&error)),
         }
     }
 
     /// Puts an error of this session in the user's words.
-    pub(crate) fn told(&self, error: &qmp::Error) -> Error {
-        told(error, &self.name, &self.process)
+    pub(crate) fn explain(&self, error: &qmp::Error) -> Error {
+        explained(error, &self.name, &self.process)
     }
 }
 
 /// Puts an error of QMP in the user's words.
-fn told(error: &qmp::Error, name: &str, process: &Process) -> Error {
+fn explained(error: &qmp::Error, name: &str, process: &Process) -> Error {
     match error {
         qmp::Error::Refused { .. } => Error::failed(format!("QEMU refuses {error}")),
         qmp::Error::Silent if process.frozen => {

@@ -68,7 +68,7 @@ pub(crate) fn look(paths: &Paths, log: &Log) -> Result<Stats, Error> {
     }
     let answered = Session::open_at(&look, paths, log).and_then(|mut session| {
         let answers = Answers { deadline: at + ANSWERS_WAIT, session: &mut session }.all();
-        answers.map_err(|error| session.told(&error))
+        answers.map_err(|error| session.explain(&error))
     });
     let (state, machine) = match answered {
         Ok((state, machine)) => (State::Qemu(state), machine),

@@ -53,19 +53,19 @@ impl Watch<'_> {
         what: &str,
         mut happened: impl FnMut() -> bool,
     ) -> Result<(), Error> {
-        let (mut told, mut over) = (0, None);
+        let (mut seen, mut over) = (0, None);
         self.until_some(what, || {
             if happened() {
                 return Some(Ok(()));
             }
-            let tells = events::told(self.paths);
-            if std::mem::replace(&mut told, tells) != tells {
-                let mut story = EventLog::open(self.paths)?;
-                if story.ends_in_panic() {
+            let length = events::length(self.paths);
+            if std::mem::replace(&mut seen, length) != length {
+                let mut events = EventLog::open(self.paths)?;
+                if events.ends_in_panic() {
                     return Some(Err(self.panicked(what)));
                 }
-                over = match story.ending() {
-                    ending @ Ending::Told { .. } => Some((ending, Instant::now())),
+                over = match events.ending() {
+                    ending @ Ending::Reported { .. } => Some((ending, Instant::now())),
                     Ending::Untold | Ending::Unknown => None,
                 };
             }
@@ -111,13 +111,13 @@ impl Watch<'_> {
     /// Waits until QEMU runs the guest.
     pub(crate) fn running(&self) -> Result<(), Error> {
         let what = format!("VM `{}` to run", self.paths.name);
-        let (mut told, mut ask_at) = (None, Instant::now());
+        let (mut seen, mut ask_at) = (None, Instant::now());
         self.until(&what, || {
-            let tells = events::told(self.paths);
-            if told == Some(tells) && Instant::now() < ask_at {
+            let length = events::length(self.paths);
+            if seen == Some(length) && Instant::now() < ask_at {
                 return false;
             }
-            (told, ask_at) = (Some(tells), Instant::now() + ASK_INTERVAL);
+            (seen, ask_at) = (Some(length), Instant::now() + ASK_INTERVAL);
             self.state() == State::Qemu("running".into())
         })
     }
@@ -134,18 +134,18 @@ impl Watch<'_> {
     pub(crate) fn stopped(&self) -> Result<Ending, Error> {
         let what = format!("VM `{}` to stop", self.paths.name);
         // Opened before QEMU ends: another `start` may follow at once and has its own event log.
-        let (mut story, mut told) = (EventLog::open(self.paths), 0);
+        let (mut events, mut seen) = (EventLog::open(self.paths), 0);
         self.until_some(&what, || {
             if !self.process.is_alive() {
                 return Some(Ok(()));
             }
-            let tells = events::told(self.paths);
-            if std::mem::replace(&mut told, tells) == tells {
+            let length = events::length(self.paths);
+            if std::mem::replace(&mut seen, length) == length {
                 return None;
             }
-            story.as_mut()?.guest_end().map(|_| Ok(()))
+            events.as_mut()?.guest_end().map(|_| Ok(()))
         })?;
-        Ok(story.map_or(Ending::Unknown, |mut story| story.ending()))
+        Ok(events.map_or(Ending::Unknown, |mut events| events.ending()))
     }
 
     /// The error for a QEMU that ended, with the reason; `when` completes "while".

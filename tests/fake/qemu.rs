@@ -72,14 +72,14 @@ const VERSION: &str = concat!(
     r#"{"qemu": {"micro": 22, "minor": 2, "major": 7}, "#,
     r#""package": "Debian 1:7.2+dfsg-7+deb12u18+b3"}"#,
 );
-/// What `info status` of the monitor prints, whatever is asked.
+/// The monitor's answer to every command: that of `info status`.
 const STATUS_SHOWN: &str = r"VM status: running\r\n";
 const DRIVES: &str = concat!(
     r#"[{"device": "virtio0", "inserted": {"node-name": "block106", "ro": false, "drv": "qcow2", "#,
     r#""file": "a.qcow2"}}, {"device": "virtio1", "inserted": {"node-name": "block107", "#,
     r#""ro": false, "drv": "qcow2", "file": "b.qcow2"}}]"#,
 );
-/// What `screendump` takes, of a reply of 200 KiB; without `format`, which came with 7.1.
+/// The arguments of `screendump`, of a reply of 200 KiB; without `format`, which came with 7.1.
 const SCHEMA: &str = concat!(
     r#"[{"name": "screendump", "ret-type": "5", "meta-type": "command", "arg-type": "6"}, "#,
     r#"{"name": "6", "members": [{"name": "filename", "type": "str"}, "#,
@@ -153,7 +153,7 @@ fn refuse_with(message: &str) -> i32 {
     1
 }
 
-/// What is read of the command line.
+/// The part of the command line that is read.
 #[derive(Default)]
 struct Arguments {
     scenario: &'static str,
@@ -164,7 +164,7 @@ struct Arguments {
     qmp: Vec<PathBuf>,
     /// `tcp:127.0.0.1:2089-:22`
     forwarding: String,
-    /// Of `-qmp pipe:`, the file for what it says.
+    /// The output file of `-qmp pipe:`.
     events: Option<PathBuf>,
 }
 
@@ -587,7 +587,7 @@ impl Machine {
         Ok(false)
     }
 
-    /// What the guest does about a powerdown, after QEMU has replied.
+    /// The guest's way to handle a powerdown, after QEMU has replied.
     fn press_power_button(&self, mut state: MutexGuard<'_, State>) {
         state.powerdowns += 1;
         match self.arguments.scenario {

@@ -1,5 +1,5 @@
-//! What is fed with mutated inputs, and which rules must hold whatever comes. A rule that does not
-//! hold panics.
+//! The parsers that get mutated inputs, and the rules that hold for every input. A rule that does
+//! not hold panics.
 
 use crate::cli::{self, Parsed};
 use crate::commands::table;
@@ -133,7 +133,7 @@ fn config_rules(input: &[u8]) {
     }
 }
 
-/// What QEMU's options hold is read from the words, and never more than is there.
+/// The options of QEMU are read from the words, and never more than is there.
 fn options_rules(words: Vec<words::Word>) {
     let length: usize = words.iter().map(|word| word.text.len()).sum();
     let arguments = options::arguments(words);

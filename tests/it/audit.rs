@@ -1,4 +1,4 @@
-//! What src/README.md tells an auditor is what the source does. Each failure
+//! Holds src/README.md, which is for auditors, to the source. Each failure
 //! says which line to write where.
 
 use std::collections::BTreeSet;
@@ -281,10 +281,10 @@ fn readme_says_what_each_file_may_do() {
 
     let lines: usize = core.iter().map(|source| source.code.lines().count()).sum();
     let (before, _) = README.split_once(" lines; everything else is\n").unwrap();
-    let told: usize = before.rsplit(' ').next().unwrap().replace(',', "").parse().unwrap();
+    let documented: usize = before.rsplit(' ').next().unwrap().replace(',', "").parse().unwrap();
     assert!(
-        lines.abs_diff(told) * 8 < lines,
-        "src/README.md says that the trusted core has about {told} lines; now it has {lines}"
+        lines.abs_diff(documented) * 8 < lines,
+        "src/README.md says that the trusted core has about {documented} lines; now it has {lines}"
     );
 }
 

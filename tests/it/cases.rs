@@ -100,8 +100,8 @@ pub(crate) fn hold(selected: fn(&str) -> bool) {
             file.rewrite(part, failed.rewritten.as_deref());
         }
     }
-    let told: Vec<String> = failures.into_values().map(|failed| failed.told).collect();
-    assert!(told.is_empty(), "\n\n{}", told.join("\n"));
+    let report: Vec<String> = failures.into_values().map(|failed| failed.report).collect();
+    assert!(report.is_empty(), "\n\n{}", report.join("\n"));
 }
 
 fn directory() -> PathBuf {
@@ -149,22 +149,24 @@ impl File {
         let result = thread::scope(|scope| {
             let thread = thread::Builder::new().name(format!("{name}: {title}"));
             let run = || match Scenario::parse(part, line, shared).run(name) {
-                Err(failed) if lacking(&failed.told).is_some_and(|name| !has_tool(name)) => Ok(()),
+                Err(failed) if lacking(&failed.report).is_some_and(|name| !has_tool(name)) => {
+                    Ok(())
+                }
                 result => result,
             };
             thread.spawn_scoped(scope, run).unwrap().join()
         });
         let result = result.unwrap_or_else(|payload| {
-            let told = payload.downcast_ref::<String>().cloned().unwrap_or_default();
-            Err(Failed { told: format!("{name}:{line}: {told}"), rewritten: None })
+            let report = payload.downcast_ref::<String>().cloned().unwrap_or_default();
+            Err(Failed { report: format!("{name}:{line}: {report}"), rewritten: None })
         });
-        result.map_err(|failed| Failed { told: format!("{title}\n{}", failed.told), ..failed })
+        result.map_err(|failed| Failed { report: format!("{title}\n{}", failed.report), ..failed })
     }
 }
 
 /// The program that this host lacks, if that came up where something else was expected.
-fn lacking(told: &str) -> Option<&str> {
-    let came = told.lines().filter_map(|line| line.strip_prefix("  + "));
+fn lacking(report: &str) -> Option<&str> {
+    let came = report.lines().filter_map(|line| line.strip_prefix("  + "));
     let mut names = came.filter_map(|line| match line.split_once("there is no program `") {
         Some((_, name)) => name.split('`').next(),
         None => line.strip_suffix(": not found")?.rsplit(": ").next(),
@@ -227,7 +229,7 @@ struct Expected<'a> {
 }
 
 struct Failed {
-    told: String,
+    report: String,
     rewritten: Option<String>,
 }
 
@@ -281,7 +283,7 @@ impl<'a> Scenario<'a> {
         for (path, content) in files(self.shared).into_iter().chain(files(self.tail)) {
             project.write(&*names.filled(path), names.filled(&content).as_bytes());
         }
-        let (mut told, mut rewritten) = (String::new(), self.head.join("\n"));
+        let (mut report, mut rewritten) = (String::new(), self.head.join("\n"));
         rewritten += if self.head.is_empty() { "" } else { "\n" };
         for step in &self.steps {
             let output = step.run(&project, &names);
@@ -289,11 +291,11 @@ impl<'a> Scenario<'a> {
             let difference = step.difference(&output, &project, &names);
             rewritten += &step.shown(&output, difference.is_some(), &names);
             if let Some(difference) = difference {
-                let _ = writeln!(told, "{name}:{}: {}\n{difference}", step.number, step.command);
+                let _ = writeln!(report, "{name}:{}: {}\n{difference}", step.number, step.command);
             }
         }
         rewritten += self.tail;
-        if told.is_empty() { Ok(()) } else { Err(Failed { told, rewritten: Some(rewritten) }) }
+        if report.is_empty() { Ok(()) } else { Err(Failed { report, rewritten: Some(rewritten) }) }
     }
 }
 
@@ -418,7 +420,7 @@ fn files(tail: &str) -> Vec<(&str, String)> {
     files
 }
 
-/// What stands for something that differs from run to run.
+/// The names of all that differs from run to run, and what each stands for.
 struct Names(Vec<(String, String)>);
 
 impl Names {
@@ -568,7 +570,7 @@ y
             let broken = TEXT.replacen(from, to, 1);
             let failed = Scenario::parse(&broken, 1, "").run("x.txt").expect_err(from);
             if !from.starts_with("--") && !from.ends_with("...") {
-                assert_eq!(failed.rewritten.as_deref(), Some(TEXT), "{from}: {}", failed.told);
+                assert_eq!(failed.rewritten.as_deref(), Some(TEXT), "{from}: {}", failed.report);
             }
         }
     }

@@ -24,7 +24,7 @@ fn project() -> Project {
     project
 }
 
-/// What `help --json` has as values of a member, in a command's page or in the overview's part
+/// The values of a member of `help --json`, in a command's page or in the overview's part
 /// for all commands.
 fn named(text: &str, member: &str) -> Vec<String> {
     let start = format!("\"{member}\": \"");
@@ -181,7 +181,7 @@ fn shells() {
     project.qqmgr(&["completions"]).run().stderr(missing).code(2);
 }
 
-/// What is offered for `--for` is what `wait` takes.
+/// Every word that is offered for `--for` is one that `wait` takes.
 #[test]
 fn conditions_are_those_of_wait() {
     let project = project();

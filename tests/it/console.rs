@@ -44,7 +44,7 @@ fn echoing() -> Option<Project> {
     Some(project)
 }
 
-/// Who has the console, as its lock says: pid and terminal.
+/// The user of the console, as its lock says: pid and terminal.
 fn holder(project: &Project) -> Option<(u32, String)> {
     let text = fs::read_to_string(project.vm_path("vm", "console.lock")).ok()?;
     let (_, rest) = text.split_once("(pid ")?;

@@ -63,7 +63,7 @@ fn links(project: &Project, at: &str) {
     link("deep/../../sub", "sub/same");
 }
 
-/// What of it is copied.
+/// The part of it that is copied.
 const COPIED: [&str; 14] = [
     "a",
     "dir",
@@ -115,14 +115,14 @@ fn links_in_a_tree() {
     }
 }
 
-/// What a copy has for its own use.
+/// The files that a copy makes for itself.
 fn unfinished(project: &Project) -> Vec<String> {
     let mut names = project.files("");
     names.retain(|name| name.contains(".part."));
     names
 }
 
-/// What of a tree is no file of it: this project's own directory, and what is not a file.
+/// Parts of a tree that are not copied: this project's own directory, and all but files.
 #[test]
 fn what_is_no_part_of_a_tree() {
     for (project, _sshd) in guests() {
@@ -374,7 +374,7 @@ tar(5, ("pax" * 50 + "\n/x", FILE, b"1"), format=tarfile.PAX_FORMAT)
     }
 }
 
-/// What is below LOCAL stays what it is where it is no file, and no link there is followed.
+/// All but files below LOCAL stays as it is, and no link there is followed.
 #[test]
 fn what_is_in_the_way() {
     let Some(project) = hostile(

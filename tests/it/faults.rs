@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 const QQMGR: &str = env!("CARGO_BIN_EXE_qqmgr");
-/// What a loaded machine may add.
+/// The time that a loaded machine may add.
 const A_MOMENT: Duration = Duration::from_millis(500);
 const A_WHILE: Duration = Duration::from_secs(20);
 
@@ -146,9 +146,14 @@ fn starts_and_stops_exclude_each_other() {
 #[track_caller]
 fn answers(project: &Project, arguments: &[&str], expected: &[&str]) {
     let run = project.qqmgr(arguments).run();
-    let told = expected.iter().any(|expected| run.stdout.starts_with(expected));
+    let is_expected = expected.iter().any(|expected| run.stdout.starts_with(expected));
     let quiet = run.stderr.lines().all(|line| line.starts_with("qqmgr: waiting for "));
-    assert!(told && quiet && run.status == Some(0), "{arguments:?}: {}{}", run.stdout, run.stderr);
+    assert!(
+        is_expected && quiet && run.status == Some(0),
+        "{arguments:?}: {}{}",
+        run.stdout,
+        run.stderr
+    );
 }
 
 /// A command under `-v` that succeeds, says one of these, and takes only steps of the model.
@@ -358,7 +363,7 @@ fn as_nobody(project: &Project, script: &str) -> Option<std::process::Output> {
     Some(command.stdin(Stdio::null()).output().unwrap())
 }
 
-fn told(output: &std::process::Output) -> String {
+fn status_and_stderr(output: &std::process::Output) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     format!("{:?} {stderr}", output.status.code())
 }
@@ -372,7 +377,7 @@ fn another_user_reaches_nothing() {
     assert_ne!(listing.status.code(), Some(0));
     for command in ["stop vm --force", "start vm", "ssh vm true"] {
         let run = as_nobody(&project, &format!("\"$QQMGR\" {command}")).unwrap();
-        assert_ne!(run.status.code(), Some(0), "{command}: {}", told(&run));
+        assert_ne!(run.status.code(), Some(0), "{command}: {}", status_and_stderr(&run));
     }
     assert!(project.runs(pid));
     answers(&project, &["stop", "vm", "--force"], &["vm ended by SIGTERM in "]);
@@ -387,7 +392,7 @@ fn a_directory_that_cannot_be_made_is_an_error_before_anything_is_started() {
     let dir = dir.display().to_string();
     let dir = dir.trim_end_matches('/');
     assert_eq!(
-        told(&run),
+        status_and_stderr(&run),
         format!(
             "Some(1) qqmgr: error: cannot create `{dir}`: permission denied\n\
              qqmgr: hint: QQMGR_RUNTIME_DIR names another directory for the files of all VMs\n"
@@ -408,7 +413,7 @@ fn a_port_that_another_user_has_is_told_by_the_user() {
     std::os::unix::fs::chown(project.path("own"), Some(65534), Some(65534)).unwrap_or_default();
     let Some(run) = as_nobody(&project, "cd own && \"$QQMGR\" start vm") else { return };
     assert_eq!(
-        told(&run),
+        status_and_stderr(&run),
         format!(
             "Some(1) qqmgr: error: ssh port {port} is taken by a program of user 0\n\
              qqmgr: hint: give the VM another `port`, and its `hostfwd` too\n"

@@ -254,7 +254,7 @@ fn what_a_server_may_say() {
     assert_eq!(project.files(".qqmgr/img.a"), ["lock"]);
 }
 
-/// What an image of a stranger names is neither opened nor connected to.
+/// A name in an image of a stranger is neither opened nor connected to.
 #[test]
 fn a_fetched_image_that_names_something_else() {
     let Some((project, server, _)) = project(&content(MIB)) else { return };

@@ -97,7 +97,7 @@ fn a_gdb_that_has_not_started_qemu_is_no_vm() {
     assert_eq!(project.vm_files("vm"), LEFT);
 }
 
-/// And the same again, with a story of its own.
+/// And the same again, with an event log of its own.
 #[test]
 fn qemu_in_gdb_is_the_vm() {
     let Some(project) = project(NO_MACHINE, "boots = 2") else { return };
@@ -115,11 +115,11 @@ fn qemu_in_gdb_is_the_vm() {
         again
             .stdout(format!("vm is already running: running, pid {pid}, ssh port [PORT]\n"))
             .success();
-        let story = project.vm_file("vm", "events.out");
-        assert_eq!(story.lines().count(), 3, "{story}");
+        let events = project.vm_file("vm", "events.out");
+        assert_eq!(events.lines().count(), 3, "{events}");
         stop(&project);
-        let story = project.vm_file("vm", "events.out");
-        assert!(story.contains("\"reason\": \"host-signal\""), "{story}");
+        let events = project.vm_file("vm", "events.out");
+        assert!(events.contains("\"reason\": \"host-signal\""), "{events}");
         // As if the guest had said it, and QEMU had crashed then.
         project.write(".qqmgr/vm.vm/serial", boot);
         project.write(".qqmgr/vm.vm/pid", format!("{pid}\n"));
@@ -225,7 +225,7 @@ fn a_qemu_that_runs_is_attached_to_and_lives_on() {
     stop(&project);
 }
 
-/// What gdb says of a register, and nothing else on standard output but where the guest was.
+/// Asks gdb for a register. Only its value and the guest's place are on standard output.
 #[track_caller]
 fn reads_a_register(run: Run) {
     let said = run.run();
@@ -284,7 +284,7 @@ fn sockets_are_reached_wherever_they_are() {
 }
 
 #[test]
-fn listeners_of_the_user_are_used_and_those_that_cannot_be_are_told() {
+fn listeners_of_the_user_are_used_and_those_that_cannot_be_are_reported() {
     let port = free_port();
     let Some(project) = project(&format!("{MACHINE} -gdb tcp:127.0.0.1:{port}"), "") else {
         return;

@@ -125,7 +125,7 @@ fn put_and_get_with_a_bare_dropbear() {
     powered_off(&project);
 }
 
-/// What must be the same whatever the guest has to copy with. Works in the guest's /tmp and home.
+/// Copies behave alike whatever the guest has to copy with. Works in the guest's /tmp and home.
 fn copies(project: &Project) {
     let qqmgr = |words: &[&str]| project.qqmgr(words).run().success();
     let guest = |script: &str, expected: &str| {

@@ -1,4 +1,4 @@
-//! What every test of the real binary stands on: a project directory of its own, a way to run
+//! The basis of every test of the real binary: a project directory of its own, a way to run
 //! `qqmgr` in it and to compare all that it says, and an end to every VM that was started in it.
 //!
 //! A directory is `/tmp/qq-PID-N`, since a socket's path may have 107 bytes only. It is removed at
@@ -31,7 +31,7 @@ const QEMU: &str = "qemu-system-x86_64";
 /// No command of a test takes longer than this; one that does is killed.
 const COMMAND_DURATION_MAX: Duration = Duration::from_secs(60);
 const KILL_DURATION_MAX: Duration = Duration::from_secs(5);
-/// What a failure report shows of one file.
+/// The most that a failure report shows of one file.
 const REPORTED_FILE_BYTES_MAX: usize = 20_000;
 
 /// A fresh directory for one test, with a `home` in it.
@@ -163,7 +163,7 @@ impl Project {
         self.root.join(format!(".qqmgr/vm.{vm}/{file}"))
     }
 
-    /// What such a file holds.
+    /// The content of such a file.
     #[track_caller]
     pub(crate) fn vm_file(&self, vm: &str, file: &str) -> String {
         let path = self.vm_path(vm, file);
@@ -347,7 +347,7 @@ pub(crate) struct Running<'p> {
 }
 
 impl<'p> Running<'p> {
-    /// What it has said so far, on both streams.
+    /// All that it has said until now, on both streams.
     pub(crate) fn said(&self) -> String {
         let bytes = [&self.stdout, &self.stderr].map(|bytes| bytes.lock().unwrap().clone());
         String::from_utf8_lossy(&bytes.concat()).into_owned()
@@ -396,7 +396,7 @@ fn send_all(
     });
 }
 
-/// What a run gave. `stdout` and `stderr` say what is expected there, which is nothing by
+/// The result of a run. `stdout` and `stderr` say what is expected there, which is nothing by
 /// default; `success` or `code` then compare all three.
 pub(crate) struct Output<'p> {
     /// None when a signal ended it.

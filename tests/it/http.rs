@@ -25,7 +25,7 @@ pub(crate) struct Behaviour {
     pub(crate) missing: bool,
 }
 
-/// What it has done.
+/// The requests that it had.
 #[derive(Clone, Default)]
 pub(crate) struct Seen {
     /// Where each body began.
@@ -67,7 +67,7 @@ impl Server {
         format!("http://127.0.0.1:{}/disk.img", self.port)
     }
 
-    /// Of the file.
+    /// The hash of the file.
     pub(crate) fn length(&self) -> usize {
         self.state.behaviour.lock().unwrap().content.len()
     }

@@ -23,7 +23,7 @@ fn running() -> Option<(Project, u32)> {
     Some((project, pid))
 }
 
-/// What is in the VM's directory and what its record says, which nobody may touch.
+/// The files in the VM's directory and its record, which nobody may touch.
 fn shown(project: &Project) -> (String, String) {
     (project.vm_files("vm"), project.vm_file("vm", "instance.json"))
 }
@@ -219,9 +219,9 @@ fn a_record_of_a_newer_program_is_an_error() {
     project.qqmgr(&["stop", "vm", "--force"]).run().stdout(FORCED).success();
 }
 
-/// What `git clean -fdx` does, or a script that keeps only what it knows.
+/// As after `git clean -fdx`, or a script that keeps only what it knows.
 #[test]
-fn a_vm_whose_files_were_removed_is_told() {
+fn a_vm_whose_files_were_removed_is_reported() {
     let Some((project, pid)) = running() else { return };
     fs::remove_dir_all(project.path(".qqmgr")).unwrap();
     let dir = project.vm_path("vm", "").display().to_string();
@@ -303,10 +303,10 @@ fn a_vm_is_stopped_on_a_file_system_that_became_read_only() {
             return;
         }
         assert!(!project.runs(pid), "{command}: {}", run.stderr);
-        let told = run.stderr.contains("vm ended by SIGTERM in ")
+        let is_reported = run.stderr.contains("vm ended by SIGTERM in ")
             && run.stderr.contains(": cannot remove `")
             && run.stderr.contains("read-only file system");
-        assert!(told, "{command}: {}", run.stderr);
+        assert!(is_reported, "{command}: {}", run.stderr);
         assert_eq!(run.status, Some(1), "{command}");
     }
 }

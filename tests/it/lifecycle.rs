@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Project, fake_qemu, free_port, wait_until};
 
-/// What the directory of a running VM holds, and what is left of a stopped one.
+/// The files of a running VM, and those that are left of a stopped one.
 const RUNNING: &str = "ctl.socket events.in events.out instance.json lock monitor.socket pid \
                        qemu.log qmp.socket serial ssh.conf";
 const STOPPED: &str = "events.out lock qemu.log serial";

@@ -1,4 +1,4 @@
-//! Who waits for another command on the same VM, and what is said of it. The other command is the
+//! A command waits for another one on the same VM, and says so. The other command is the
 //! test itself, which has the VM's lock.
 
 use std::fs::{self, File, OpenOptions};
@@ -24,9 +24,9 @@ fn is_of(mut lock: &File, holder: &str) {
     lock.write_all(holder.as_bytes()).unwrap();
 }
 
-/// Whoever is done soon is not worth a word. A busy machine may take its time, once.
+/// A command that is done soon is not named. A busy machine may take its time, once.
 #[test]
-fn a_short_wait_is_not_told() {
+fn a_short_wait_is_not_reported() {
     let is_quiet = || {
         let project = Project::new();
         let lock = locked(&project);

@@ -66,12 +66,12 @@ fn part<'p>(text: &'p str, header: &str, title: &str) -> &'p str {
     found.unwrap_or_else(|| panic!("there is no `{header} {title}`")).1
 }
 
-/// What the lines that begin with `prefix` have behind it.
+/// The rest of each line that begins with `prefix`.
 fn lines_after<'p>(text: &'p str, prefix: &str) -> Vec<&'p str> {
     text.lines().filter_map(|line| line.strip_prefix(prefix)).collect()
 }
 
-/// What a reader sees of a line of macros, of those that the pages use where it matters.
+/// The text that a reader sees of a line of macros, of those that the pages use where it matters.
 fn rendered(line: &str) -> String {
     let mut out = String::new();
     let (mut glue, mut optional) = (true, 0);
@@ -187,7 +187,7 @@ impl Flag {
         format!("--{}{value}", self.long)
     }
 
-    /// The same as in a synopsis.
+    /// The flag as in a synopsis.
     fn optional(&self, command: &str) -> String {
         let (usage, more) = (self.usage(), if self.repeatable { "..." } else { "" });
         if (command, self.long.as_str()) == NEEDED_FLAG {
@@ -303,8 +303,8 @@ fn make_programs(project: &Project) {
     assert!(made.expect("there is a sh").success());
 }
 
-/// Lets the VM's QEMU, a fake that tells nothing, have told why it ends.
-fn told(project: &Project, vm: &str, by_guest: bool, reason: &str) {
+/// Lets the VM's QEMU, a fake that says nothing, have reported why it ends.
+fn reports_its_end(project: &Project, vm: &str, by_guest: bool, reason: &str) {
     let data = format!("{{\"guest\": {by_guest}, \"reason\": \"{reason}\"}}");
     let event = format!("{{\"event\": \"SHUTDOWN\", \"data\": {data}}}\n");
     fs::write(project.vm_path(vm, "events.out"), event).expect("there is a file");
@@ -409,8 +409,9 @@ fn flags_are_those_of_the_commands() {
             let item = [text, common]
                 .into_iter()
                 .find_map(|text| text.split("\n.It ").skip(1).find(is_its));
-            let told = item.is_some_and(|item| item.contains(&format!("(default {default}")));
-            assert!(told, "the default of {names:?} --{} is not {default}", flag.long);
+            let is_documented =
+                item.is_some_and(|item| item.contains(&format!("(default {default}")));
+            assert!(is_documented, "the default of {names:?} --{} is not {default}", flag.long);
         }
         all.extend(allowed);
     }

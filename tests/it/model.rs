@@ -251,7 +251,7 @@ impl World {
         world
     }
 
-    /// What a QEMU does by itself.
+    /// The steps of a QEMU by itself.
     fn live(&self, qemu: usize, broken: Broken, seen: &mut impl FnMut(Self)) {
         let mut change = |state: Qemu, pid_file: Option<usize>| {
             let stays = self.stays.filter(|staying| *staying != qemu || state == Qemu::Up);
@@ -541,7 +541,7 @@ impl World {
     }
 }
 
-/// What a command may do next, as far as it knows: what it says, and what it is then.
+/// The next moves of a command, as far as it knows: its line under `-v`, and its state then.
 type Moves = HashMap<Command, HashSet<(Option<&'static str>, Command)>>;
 
 /// Goes through all worlds that three commands lead to, and notes the moves of the commands. Gives

@@ -139,7 +139,7 @@ fn a_vm_that_stays_is_not_stopped() {
     nothing_is_left(&project);
 }
 
-/// What `run` relies on serves a script, too.
+/// A script can use the commands that `run` relies on.
 #[test]
 fn stop_at_the_end_of_input() {
     let Some(qemu) = real_qemu() else { return };

@@ -51,14 +51,14 @@ fn stop(project: &Project, vm: &str) {
     project.qqmgr(&["stop", vm]).run().stdout(stdout).success();
 }
 
-/// What `cmdline` says that the VM would get.
+/// The port that the VM would get, by `cmdline`.
 #[track_caller]
 fn likely(project: &Project, vm: &str) -> u16 {
     let output = project.qqmgr(&["cmdline", vm]).run();
     number_behind("hostfwd=tcp:127.0.0.1:", &output.stdout)
 }
 
-/// So many names of VMs of this project that all want the same port: the program takes the hash
+/// As many names of VMs of this project that all want one port: the program takes the hash
 /// (64-bit FNV-1a) of a VM's directory.
 fn rivals(project: &Project, count: usize) -> Vec<String> {
     let wanted = |name: &String| {

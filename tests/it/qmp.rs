@@ -91,8 +91,8 @@ fn events_of_a_guest_that_is_reset() {
     let first = event("RESET", "{\"guest\": false, \"reason\": \"host-qmp-system-reset\"}");
     let again = event("RESET", "{\"guest\": true, \"reason\": \"guest-reset\"}");
     let off = event("SHUTDOWN", "{\"guest\": true, \"reason\": \"guest-shutdown\"}");
-    let told = [&first, "...\n", &again, &event("POWERDOWN", ""), &off];
-    reader.end().stdout(told.concat()).success();
+    let expected = [&first, "...\n", &again, &event("POWERDOWN", ""), &off];
+    reader.end().stdout(expected.concat()).success();
 }
 
 #[test]

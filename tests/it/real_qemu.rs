@@ -60,7 +60,7 @@ pub(crate) fn guest(code: &[&[u8]], more: &str) -> Option<(Project, u32)> {
     Some((project, pid))
 }
 
-/// What is said about a guest that does not run yet.
+/// The message about a guest that does not run yet.
 pub(crate) const HELD: &str = "qqmgr: VM `vm` is prelaunch: `qqmgr resume vm` lets it go on\n";
 
 #[track_caller]
@@ -119,7 +119,7 @@ fn only_logs_are_left(project: &Project, vm: &str) {
     assert!(["events.out lock qemu.log", STOPPED].contains(&files.as_str()), "{files}");
 }
 
-/// What `status` says of the VM's state.
+/// The state of the VM, by `status`.
 fn state(project: &Project) -> String {
     let output = project.qqmgr(&["status", "vm"]).run();
     let state = output.stdout.lines().find_map(|line| line.strip_prefix("state:      "));
@@ -310,7 +310,7 @@ fn a_missing_image_is_told_with_where_it_was_looked_for() {
 }
 
 #[test]
-fn an_image_in_use_is_told() {
+fn an_image_in_use_is_reported() {
     let Some(qemu) = real_qemu() else { return };
     let project = Project::new();
     // `-S`: neither needs to run for it.
@@ -339,7 +339,7 @@ fn an_image_in_use_is_told() {
 
 /// QEMU finds that a UDP port is taken; TCP ports are looked at before it is started.
 #[test]
-fn a_forwarded_port_that_is_taken_is_told() {
+fn a_forwarded_port_that_is_taken_is_reported() {
     let taken = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
     let Some(project) =

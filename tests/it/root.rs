@@ -1,4 +1,4 @@
-//! What is released, installed and used in a root with nothing but BusyBox, ssh and QEMU.
+//! The released files, installed and used in a root with nothing but BusyBox, ssh and QEMU.
 //!
 //! `QQMGR_ROOT` names the root, which `tests/fixtures/minimal-root` makes, and `QQMGR_PACKAGE` the
 //! directory of `scripts/package`; `scripts/test` sets both, and without them nothing is tested.
@@ -153,7 +153,7 @@ find /usr/local -type f
     run.stdout(format!("{installed}qqmgr N\n{USED}8\n")).success();
 }
 
-/// What each command says where there is nothing else: its exit code and its last line.
+/// The exit code and the last line of each command where there is nothing else.
 const EACH: &[(&str, &str)] = &[
     // An image needs `qemu-img`, which is not there.
     ("check", "5 2 VMs: 1 error, 1 warning"),

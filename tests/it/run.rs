@@ -334,7 +334,7 @@ fn a_timeout_ends_all_of_it() {
     nothing_is_left(&project);
 }
 
-/// What the wait for another command took is not given to QEMU once more.
+/// The time of a wait for another command is not given to QEMU once more.
 #[test]
 fn a_timeout_includes_the_wait_for_a_lock() {
     let Some((project, _sshd)) = fake("silent-qmp") else { return };
@@ -415,7 +415,7 @@ fn a_vm_that_somebody_wants_to_stay_is_not_stopped() {
     stopped(&project);
 }
 
-/// Whoever stops it means it. Another job may have a VM of its own then.
+/// A user who stops it means it. Another job may have a VM of its own then.
 #[test]
 fn a_vm_that_is_stopped_under_a_job() {
     let Some((project, _sshd)) = fake("normal") else { return };
@@ -456,7 +456,7 @@ fn many_at_once() {
     stopped(&project);
 }
 
-/// What is written in the one would be lost, and the other must not begin with what is there.
+/// The writes in the one would be lost, and the other must not begin with what is there.
 #[test]
 fn a_fresh_vm_is_not_shared() {
     let Some((project, _sshd)) = fake("normal") else { return };

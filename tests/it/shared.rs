@@ -113,7 +113,7 @@ fn master(project: &Project) -> u32 {
     check.stderr.split(['=', ')']).nth(1).unwrap().parse().unwrap()
 }
 
-/// Of a pipe that a master held the reader would wait for its end.
+/// The reader of a pipe that a master held would wait for the master's end.
 #[test]
 fn a_shared_connection_holds_no_stream_of_its_callers() {
     let Some((project, _sshd)) = running("") else { return };
@@ -223,7 +223,7 @@ fn directories_that_ssh_would_read_as_something_else() {
     }
 }
 
-/// What ssh says of its own surroundings is not about the guest.
+/// A message of ssh about its own surroundings is not about the guest.
 #[test]
 fn a_user_without_a_name() {
     let project = Project::new();

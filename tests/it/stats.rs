@@ -210,7 +210,7 @@ fn watch_redraws_on_a_terminal() {
     stop(&project, "vm");
 }
 
-/// Of a guest that does something: it has the connection of ssh open, and wrote to no disk.
+/// A guest that does something: it has the connection of ssh open, and wrote to no disk.
 #[test]
 fn a_guest_at_work() {
     let Some(project) = guest::booted("") else { return };

@@ -1,5 +1,5 @@
-//! What qqmgr is run in: an ssh session that ends, a clock that is set. Each test has an sshd of
-//! its own, or a preload library that shows its commands another time of day.
+//! The surroundings that qqmgr is run in: an ssh session that ends, a clock that is set. Each test
+//! has an sshd of its own, or a preload library that shows its commands another time of day.
 
 use crate::harness::{Project, free_port, program, real_qemu, wait_until, with_default_signals};
 use std::env;
@@ -157,8 +157,8 @@ fn still_runs(project: &Project, pid: u32) {
     let again = format!("vm is already running: running, pid {pid}, ssh port [PORT]\n");
     project.qqmgr(&["start", "vm"]).run().stdout(again).success();
     let status = project.qqmgr(&["status", "vm"]).run();
-    let told = format!("name:       vm\nstate:      running\npid:        {pid}\n...\n");
-    status.stdout(told).success();
+    let expected = format!("name:       vm\nstate:      running\npid:        {pid}\n...\n");
+    status.stdout(expected).success();
     assert!(project.runs(pid));
 }
 

@@ -104,9 +104,9 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 const BANNED: &[(&str, &str)] = &[
-    (".unwrap()", "an error is told, not a panic"),
-    (".expect(", "an error is told, not a panic"),
-    ("panic!(", "an error is told, not a panic"),
+    (".unwrap()", "an error is reported, not a panic"),
+    (".expect(", "an error is reported, not a panic"),
+    ("panic!(", "an error is reported, not a panic"),
     ("unreachable!(", "make it a type that cannot be wrong"),
     ("todo!(", "finish it"),
     ("dbg!(", "left from debugging"),
@@ -335,7 +335,7 @@ fn one_place_sleeps() {
     assert_eq!(sleeping, ["src/wait.rs"]);
 }
 
-/// What tells the time of day is moved by who sets it; only a record of it may be kept.
+/// The time of day is moved by whoever sets it; only a record of it may be kept.
 #[test]
 fn timeouts_go_by_a_clock_that_nobody_sets() {
     let telling: Vec<String> = sources()
@@ -364,7 +364,7 @@ fn no_banned_calls() {
 fn doc_comments_begin_with_their_subject() {
     const BANNED: &[&str] = &["The same", "Of", "Those of", "So many", "Who", "Whoever", "What"];
     let mut wrong = Vec::new();
-    for (name, text) in rust_files("src") {
+    for (name, text) in ["src", "tests"].iter().flat_map(|directory| rust_files(directory)) {
         let mut before = "";
         for (line, number) in text.lines().map(str::trim_start).zip(1..) {
             let is_doc = |line: &str| line.starts_with("///") || line.starts_with("//!");

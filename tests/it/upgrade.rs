@@ -1,6 +1,6 @@
-//! What version 0.1 left is found, shown, stopped and used: `tests/fixtures/0.1` has one directory
-//! of each kind, as it wrote them (commit 4697bc7) in `[ROOT]`, with `[PID]` and `[PORT]` for what
-//! differs from one start to the next.
+//! The files of version 0.1 are found, shown, stopped and used: `tests/fixtures/0.1` has one
+//! directory of each kind, as it wrote them (commit 4697bc7) in `[ROOT]`, with `[PID]` and `[PORT]`
+//! for what differs from one start to the next.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -70,8 +70,8 @@ impl Old {
         let id = qemu.id();
         let ended = Ended(qemu);
         wait_until("QEMU answers", SOON, || {
-            let told = fs::read_to_string(dir.join("events.out")).unwrap_or_default();
-            told.contains("return") && dir.join("pid").exists()
+            let log = fs::read_to_string(dir.join("events.out")).unwrap_or_default();
+            log.contains("return") && dir.join("pid").exists()
         });
         let record = self.text(&format!("{kind}/instance.json"), &pid(id));
         fs::write(dir.join("instance.json"), record).unwrap();
@@ -142,7 +142,7 @@ fn a_vm_that_the_old_program_began_is_found() {
     wait_until("QEMU is gone", SOON, || !project.runs(pid));
 }
 
-/// What a crash of the machine left of the old program is no VM.
+/// The files that the old program left when the machine crashed are no VM.
 #[test]
 fn a_stale_record_of_the_old_program_is_cleaned_up() {
     let old = Old::new();

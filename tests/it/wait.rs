@@ -31,7 +31,7 @@ fn started() -> Option<Project> {
     Some(project)
 }
 
-/// The same with a network that nobody answers on.
+/// A configuration with a network that nobody answers on.
 #[track_caller]
 fn started_with_network() -> Option<Project> {
     let project = project(&format!("{NO_MACHINE} {FORWARDS}"))?;
@@ -182,7 +182,7 @@ fn an_answer_at_once_needs_one_connection() {
 
 const RUNNING: &str = "vm is running after [SECONDS] s\n";
 
-/// What a panic or a shutdown leaves needs more than `resume`.
+/// A guest after a panic or a shutdown needs more than `resume`.
 #[test]
 fn ssh_to_a_guest_that_has_panicked_or_shut_down() {
     for (code, more, state) in [
@@ -274,7 +274,7 @@ fn a_qemu_that_tells_nothing_is_asked_now_and_then() {
 
 // --- serial
 
-/// What a guest would say; there is none that would disturb.
+/// The words that a guest would say; there is none that would disturb.
 #[track_caller]
 fn serial(project: &Project, text: &[u8]) {
     let file = OpenOptions::new().append(true).open(project.vm_path("vm", "serial"));
@@ -350,7 +350,7 @@ fn serial_text_of_an_earlier_start_does_not_count() {
 
 // --- what a person sees, and what it costs
 
-/// What comes out of a terminal in which this runs.
+/// The output of a terminal in which this runs.
 fn on_a_terminal(project: &Project, command: &str) -> String {
     let mut script = with_default_signals("script");
     script.args(["-q", "-e", "-c", command, "/dev/null"]).env("QQMGR", env!("CARGO_BIN_EXE_qqmgr"));
@@ -359,7 +359,7 @@ fn on_a_terminal(project: &Project, command: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What is left on the screen, by the two controls that there are.
+/// The text that is left on the screen, by the two controls that there are.
 fn screen(said: &str) -> String {
     let lines = said.split('\n').map(|line| line.trim_end_matches('\r'));
     let shown = |line: &str| line.rsplit("\r\x1b[K").next().unwrap().to_owned();

@@ -45,7 +45,7 @@ pub(super) fn work(
     {
         log.note(&format!("VM `{name}` is {}: {way_on}", state.name()));
     }
-    let mut told = 0;
+    let mut seen = 0;
     let end = wait::poll_long(limits.deadline.map(|deadline| deadline.at), || {
         // In this order, so that the last output is there when QEMU has ended.
         let alive = process.is_alive();
@@ -55,8 +55,8 @@ pub(super) fn work(
             Ok(Passed::Some) => return None,
             Ok(Passed::Nothing) => {}
         }
-        let tells = events::told(paths);
-        let has_news = std::mem::replace(&mut told, tells) != tells;
+        let length = events::length(paths);
+        let has_news = std::mem::replace(&mut seen, length) != length;
         (!alive || has_news && is_over(paths, &stream)).then_some(Ok(None))
     });
     let Some(end) = end.transpose()? else {

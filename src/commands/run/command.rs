@@ -57,7 +57,7 @@ fn do_work(target: &Target, limits: &Limits, process: &Process) -> Result<Done, 
     }
     reach::ssh_by(target, process, deadline)?;
 
-    let lives = Some((paths.clone(), events::told(paths)));
+    let lives = Some((paths.clone(), events::length(paths)));
     let limits = Limits { guest: lives, ..limits.clone() };
     let guest = Guest::of(config, paths, log)?.within(limits);
     reach::for_login(target, &guest, process, deadline)?;

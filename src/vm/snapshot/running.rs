@@ -112,14 +112,14 @@ impl Running<'_> {
                 return Ok(Error::failed(message).hint("QEMU has them since version 6.0"));
             }
         }
-        Ok(self.session.told(error))
+        Ok(self.session.explain(error))
     }
 
     /// Waits for the end of a job; `None` if QEMU has no such job.
     fn wait_for(&mut self, id: &str, waiting: &mut dyn FnMut()) -> Result<Option<Value>, Error> {
         loop {
             let jobs = self.session.try_execute_patiently("query-jobs", None, waiting);
-            let jobs = jobs.map_err(|error| self.session.told(&error))?;
+            let jobs = jobs.map_err(|error| self.session.explain(&error))?;
             match jobs.items().iter().find(|job| text(job, "id") == id) {
                 Some(job) if text(job, "status") == "concluded" => return Ok(Some(job.clone())),
                 Some(_) => self.session.listen_for("JOB_STATUS_CHANGE")?,

@@ -120,7 +120,7 @@ fn run_as_printed(scripts: &[String]) {
     stop_all();
 }
 
-/// What an example must have said or done.
+/// The words or deeds that an example must show.
 #[track_caller]
 fn check_example(project: &Project, script: &str, stdout: &str) {
     let last = stdout.lines().last().unwrap_or_default();

@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use super::{
     QQMGR_1, QQMGR_JSON_5, command_section, json, lines_after, literal_blocks, make_programs,
-    members, part, parts, path_with_fakes, printed, project, rendered, run, told, unique,
+    members, part, parts, path_with_fakes, printed, project, rendered, reports_its_end, run,
+    unique,
 };
 use crate::harness::{Project, fake_qemu, free_port, has_tool, program, real_qemu, wait_until};
 
-/// Of 512 zeros.
+/// The SHA-256 of 512 zeros.
 const SUM: &str = "076a27c79e5ace2a3d47f9dd2e83e4ff6ea8872b3c2218f66c92b89b55f36560";
 
 /// Name and type of the members that a text lists, as `.It Va name Ta type Ta meaning`.
@@ -157,10 +158,10 @@ fn json_of_every_command_is_documented() {
     check("init", &[run(&["-c", "first.toml", "init"]), with_image, script]);
     images_are_documented(&project, &mut check);
     let ends = [run(&["wait", "dev", "--for", "running"])];
-    told(&project, "dev", true, "guest-shutdown");
+    reports_its_end(&project, "dev", true, "guest-shutdown");
     let restarted = [run(&["restart", "dev"]), run(&["restart", "chosen"])];
     check("start", &[&started[..], &builds, &restarted].concat());
-    told(&project, "chosen", true, "guest-shutdown");
+    reports_its_end(&project, "chosen", true, "guest-shutdown");
     let stop = run(&["stop", "chosen"]);
     let ended = [run(&["list"]), run(&["status", "chosen"])];
     check("wait", &[&waited[..], &ends, &[run(&["wait", "chosen", "--for", "stopped"])]].concat());
@@ -259,7 +260,7 @@ fn has_word(text: &str, word: &str) -> bool {
     words.windows(2).any(|two| two[1] == word && two[0].ends_with("Dv"))
 }
 
-/// Of a real QEMU, and of one of which nothing is known but that it runs.
+/// A real QEMU, and one of which nothing is known but that it runs.
 #[test]
 fn json_of_stats_is_documented() {
     let Some(qemu) = real_qemu() else { return };
@@ -311,7 +312,7 @@ fn json_of_keys_and_buttons_is_documented() {
     }
 }
 
-/// Of a real QEMU, which has one.
+/// A real QEMU, which has one.
 #[test]
 fn json_of_the_console_is_documented() {
     let Some(qemu) = real_qemu() else { return };
@@ -335,7 +336,7 @@ fn json_of_the_console_is_documented() {
     members_are_documented("console", &[idle, stopped]);
 }
 
-/// Of a guest that ends QEMU by its exit device.
+/// A guest that ends QEMU by its exit device.
 #[test]
 fn json_of_a_boot_is_documented() {
     let Some(qemu) = real_qemu() else { return };
@@ -356,7 +357,7 @@ fn json_of_a_boot_is_documented() {
     members_are_documented("run without COMMAND", &[ended, found]);
 }
 
-/// Of a VM without a guest, whose disk keeps them.
+/// A VM without a guest, whose disk keeps them.
 #[test]
 fn json_of_snapshots_is_documented() {
     let (Some(qemu), Some(_)) = (real_qemu(), program("qemu-img")) else { return };
@@ -402,13 +403,13 @@ fn states_and_methods_are_documented() {
     holds("status", "state", &["start", "dev"], "running");
     holds("stop", "method", &["stop", "--force", "dev"], "sigterm");
     holds("status", "state", &["start", "dev"], "running");
-    told(&project, "dev", false, "host-qmp-quit");
+    reports_its_end(&project, "dev", false, "host-qmp-quit");
     holds("stop", "method", &["stop", "dev"], "died");
 
     let reasons = lines_after(part(common, ".Ss", "reason"), ".It Dv ");
     assert!(reasons.len() > 5, "the reasons are not found");
     for reason in reasons {
-        told(&project, "dev", false, reason);
+        reports_its_end(&project, "dev", false, reason);
         let said = run(&project, &["wait", "dev", "--for", "stopped"]).1;
         assert!(!said.contains(reason), "there are no words for {reason}: {said}");
     }
@@ -416,7 +417,7 @@ fn states_and_methods_are_documented() {
     let conditions = lines_after(command_section(&page, "wait"), ".It Ql ");
     let conditions: BTreeSet<String> = conditions.into_iter().map(rendered).collect();
     let refused = json(&project, &["wait", "dev", "--for", "x"]);
-    let (_, known) = refused.split_once(": it is `").expect("the conditions are told");
+    let (_, known) = refused.split_once(": it is `").expect("the conditions are named");
     let known = known.split('\"').next().unwrap_or_default().split('`').step_by(2);
     assert_eq!(conditions, known.map(str::to_owned).filter(|word| !word.is_empty()).collect());
 }
