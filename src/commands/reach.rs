@@ -83,8 +83,11 @@ pub(super) fn ssh_of(target: &Target, watch: &Watch) -> Result<(), Error> {
             let message = format!(
                 "nothing forwards port {port} of this host to the ssh server of VM `{name}`"
             );
-            Err(Error::failed(message)
-                .hint(format!("add `{rule}` to a user network in `cmd`, and restart the VM")))
+            Err(Error::failed(message).hint(if has_an_address(instance) {
+                "set `HostName` among the VM's ssh options to the guest's address".to_string()
+            } else {
+                format!("add `{rule}` to a user network in `cmd`, and restart the VM")
+            }))
         }
         (None, _) => ssh_server::wait(watch, ssh::THIS_HOST, port),
     }
@@ -94,6 +97,13 @@ pub(super) fn ssh_of(target: &Target, watch: &Watch) -> Result<(), Error> {
 fn is_led_to(instance: &Instance, port: u16) -> bool {
     let arguments = options::arguments_of(instance.argv.iter().map(String::as_str));
     forward::may_reach(&arguments, port) || port::is_taken(port)
+}
+
+/// Whether this host may reach the guest by an address of the guest's own.
+fn has_an_address(instance: &Instance) -> bool {
+    let arguments = options::arguments_of(instance.argv.iter().map(String::as_str));
+    let mut networks = forward::networks(&arguments);
+    networks.any(|(_, pairs)| pairs.get("type").is_some_and(forward::gives_an_address))
 }
 
 /// Waits until the guest accepts a login. Its server has answered before.
