@@ -77,17 +77,18 @@ pub(super) fn of_vm(file: &Path, name: &str) -> Outcome {
 
 /// Checks the VMs that the operands name, or all.
 fn examine(
-    loaded: Result<Config, Error>,
+    loaded: Result<(Config, Vec<Problem>), Error>,
     operands: &[OsString],
     set: &[(String, String)],
 ) -> Outcome {
-    let config = match loaded.map_err(Error::into_located) {
+    let (config, problems) = match loaded.map_err(Error::into_located) {
         Ok(loaded) => loaded,
         Err(Ok(located)) => return Ok(Findings::of_file(located).report()),
         Err(Err(error)) => return Err(error),
     };
-    if !config.shared.is_empty() || config.vms().is_empty() && !config.broken().is_empty() {
-        return Ok(all_errors(&config, config.all_problems()).report());
+    if !problems.is_empty() || config.vms().is_empty() && !config.broken().is_empty() {
+        let problems = config.all_problems(problems);
+        return Ok(all_errors(&config, problems).report());
     }
     let chosen = chosen(operands, &config)?;
     let is_chosen = |name: &str| chosen.contains(name);
