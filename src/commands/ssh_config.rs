@@ -22,7 +22,7 @@ pub(crate) static COMMAND: Command = Command {
               of ssh, scp and others: a `Host` for each VM, all paths absolute. A port that\n\
               is chosen at start is known while the VM runs.",
     operands: &[spec::VMS],
-    examples: &["ssh-config dev >ssh.conf", "ssh-config --all"],
+    examples: &["ssh-config dev >ssh.conf", "ssh-config 'web-*'"],
     ..Command::DEFAULT
 };
 
