@@ -11,7 +11,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Project, fake_qemu, free_port, has_tool, is_root, left_out, poll, real_qemu, signal, wait_until,
+    Project, fake_qemu, free_port, has_program, has_tool, is_root, left_out, poll, real_qemu,
+    signal, wait_until,
 };
 
 const QQMGR: &str = env!("CARGO_BIN_EXE_qqmgr");
@@ -272,6 +273,41 @@ fn a_start_that_waits_for_a_helper_can_be_stopped() {
     let expected = "the helper `h` was ended by signal 15 before QEMU was ready";
     assert!(start.stderr.contains(expected), "{}", start.stderr);
     is_gone(&project, "stopped");
+}
+
+/// The configurations of the section HELPERS of qqmgr(7), as printed but for what root and this
+/// host need, on a machine that does not boot.
+#[test]
+fn recipes_of_the_man_page_start() {
+    let (Some(qemu), true) = (real_qemu(), is_root()) else { return };
+    let page = include_str!("../../man/qqmgr.7").replace("\\-", "-");
+    let section = page.split("\n.Sh HELPERS\n").nth(1).unwrap().split("\n.Sh ").next().unwrap();
+    let blocks =
+        section.split("-compact\n").skip(1).map(|text| text.split("\n.Ed").next().unwrap());
+    let project = Project::new();
+    let base = "[vm.dev]\ncmd = '-machine q35 -m 256 -S -display none'\nssh.port = 'auto'\n";
+    let mut config = format!("[qemu]\nbin = {qemu:?}\n{base}");
+    blocks.for_each(|block| config += &format!("{block}\n"));
+    let config =
+        config.replace("cmd = \"\"\"disk.qcow2", "cmd = \"\"\"-S -display none disk.qcow2");
+    let config = config.replace("--one-off", "--one-off --runas 0");
+    project.config(
+        &config
+            .replace("--shared-dir {{.config_dir}}", "-o source={{.config_dir}}")
+            .replace(VIRTIOFSD[0], VIRTIOFSD[1]),
+    );
+    project.sh("qemu-img create -q -f qcow2 disk.qcow2 1M").run().success();
+    for (vm, program) in [("tpm", "swtpm"), ("src", VIRTIOFSD[1]), ("p9", "sh"), ("net", "passt")] {
+        if !has_program(program) && !Path::new(program).exists() {
+            left_out(&format!("a recipe needs {program}"));
+            continue;
+        }
+        let start = project.qqmgr(&["start", vm]).run();
+        assert_eq!(start.status, Some(0), "{vm}: {}", start.stderr);
+        let stop = project.qqmgr(&["stop", vm, "--force"]).run();
+        assert_eq!(stop.status, Some(0), "{vm}: {}", stop.stderr);
+        is_gone(&project, vm);
+    }
 }
 
 /// A real virtiofsd ends with its first client, so it is never connected to.
