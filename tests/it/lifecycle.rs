@@ -78,7 +78,8 @@ fn listed(state: &str, pid: u32, port: u16) -> String {
     "configured": true,
     "ended": null,
     "ended_reason": null,
-    "ended_at": null
+    "ended_at": null,
+    "exit_status": null
   }}
 ]
 "#
@@ -116,6 +117,8 @@ fn status(pid: Option<u32>, port: u16, state: &str, config_changed: &str) -> Str
   "ended": null,
   "ended_reason": null,
   "ended_at": null,
+  "exit_status": null,
+  "helpers": [],
   "changes": []
 }}
 "#
