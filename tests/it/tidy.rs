@@ -394,6 +394,12 @@ fn files_functions_and_lines_are_short() {
         }
         wrong.extend(long_functions(&source));
     }
+    for (name, text) in rust_files("src").iter().filter(|(name, _)| name.contains("tests")) {
+        let lines = text.lines().count();
+        if lines > FILE_LINES_MAX {
+            wrong.push(format!("{name} has {lines} lines"));
+        }
+    }
     for (name, text) in ["src", "tests"].iter().flat_map(|directory| rust_files(directory)) {
         for (number, line) in text.lines().enumerate() {
             // Tables of inputs and outputs are as long as what they hold.
