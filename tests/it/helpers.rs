@@ -342,7 +342,10 @@ fn virtiofsd_serves_qemu() {
     ));
     for _ in 0..3 {
         let start = project.qqmgr(&["start", "vm"]).run();
-        start.stdout("vm started: prelaunch, pid [PID], ssh port [PORT]\n").success();
+        start
+            .stdout("vm started: prelaunch, pid [PID], ssh port [PORT]\n")
+            .stderr("qqmgr: VM `vm` is prelaunch: `qqmgr resume vm` lets it go on\n")
+            .success();
         assert_eq!(shown(&project).len(), 2);
         project.qqmgr(&["stop", "vm", "--force"]).run().stdout(FORCED).success();
         is_gone(&project, "stopped");
