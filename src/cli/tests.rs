@@ -63,6 +63,7 @@ fn examples_are_right() {
     for command in table() {
         assert!(matches!(command.examples.len(), 2..=3), "{}", command.name);
         for example in command.examples {
+            let example = example.replace("SHA256", &"0".repeat(64));
             let line = example.split(['>', '|']).next().unwrap_or_default();
             let words = line.split_ascii_whitespace().map(|word| word.replace('\'', ""));
             let shown = read_os(words.map(OsString::from).collect());
