@@ -177,7 +177,7 @@ fn from_script(args: &Args, file: &Path) -> Outcome {
 
 /// Adds the table of a VM to a configuration, which has none of that name.
 fn append(file: &Path, name: &str, table: &str) -> Result<(), Error> {
-    let (config, _) = Config::load_file(file)?;
+    let config = Config::load_file(file)?;
     let shown = file.display();
     if config.is_declared(name) {
         let error = Error::failed(format!("`{shown}` has a VM `{name}` already"));

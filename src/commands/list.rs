@@ -56,7 +56,7 @@ pub(super) fn run(args: &Args, answers: &mut Answers) {
         Ok(config) => config,
         Err(error) => return answers.tell(Err(error)),
     };
-    let problems = config.all_problems(Vec::new());
+    let problems = config.all_problems();
     let errors = (!problems.is_empty()).then(|| Error::config(&config.source, problems));
     match errors {
         Some(errors) if config.vms().is_empty() && !args.has(&QUIET) => answers.tell(Err(errors)),

@@ -28,56 +28,40 @@ const WRITE_BY_OTHERS: u32 = 0o002;
 const RUNTIME_EXTENSION: &str = "qqmgr";
 const OF_USER: &str = "qqmgr/conf.toml";
 
-/// The part of the environment that the search depends on.
-pub(super) struct Environment {
-    /// The error is reported only when the directory is needed: an absolute file does not need it.
-    current_dir: Result<PathBuf, String>,
-    named: Option<PathBuf>,
-    runtime_dir: Option<PathBuf>,
-    xdg_config_home: Option<PathBuf>,
-    home: Option<PathBuf>,
+/// The path in a variable of the environment. An empty one counts as not set.
+fn path_in(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-impl Environment {
-    pub(super) fn current() -> Self {
-        let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        Self {
-            current_dir: env::current_dir().map_err(|error| io_reason(&error)),
-            named: set(VARIABLE),
-            runtime_dir: set(RUNTIME_VARIABLE),
-            xdg_config_home: files::directory_in("XDG_CONFIG_HOME"),
-            home: files::home(),
-        }
+/// The absolute path of a file. The current directory is not needed for one that is absolute.
+fn in_current_dir(file: &Path) -> Result<PathBuf, Error> {
+    if file.is_absolute() {
+        return Ok(file.to_path_buf());
     }
+    env::current_dir().map(|dir| dir.join(file)).map_err(|error| {
+        let reason = io_reason(&error);
+        Error::new(Kind::Config, format!("cannot tell the current directory: {reason}"))
+    })
+}
 
-    fn in_current_dir(&self, file: &Path) -> Result<PathBuf, Error> {
-        if file.is_absolute() {
-            return Ok(file.to_path_buf());
-        }
-        self.current_dir.as_ref().map(|dir| dir.join(file)).map_err(|reason| {
-            Error::new(Kind::Config, format!("cannot tell the current directory: {reason}"))
-        })
+/// The directory of this file's VMs' directories; `dir` is that of the file, without symbolic
+/// links.
+fn runtime(dir: &Path, name: &OsStr) -> Result<PathBuf, Error> {
+    let Some(all) = path_in(RUNTIME_VARIABLE) else {
+        return Ok(if name == IN_PROJECT { dir.join(".qqmgr") } else { dir.to_path_buf() });
+    };
+    if !all.is_absolute() {
+        let message = format!("{RUNTIME_VARIABLE} is `{}`, a relative path", all.display());
+        return Err(Error::new(Kind::Config, message)
+            .hint("set it to an absolute path: VMs must be found from every directory"));
     }
+    let hash = fingerprint(dir.join(name).as_os_str().as_bytes());
+    Ok(all.join(hash).with_extension(RUNTIME_EXTENSION))
+}
 
-    /// The directory of this file's VMs' directories; `dir` is that of the file, without symbolic
-    /// links.
-    fn runtime(&self, dir: &Path, name: &OsStr) -> Result<PathBuf, Error> {
-        let Some(all) = &self.runtime_dir else {
-            return Ok(if name == IN_PROJECT { dir.join(".qqmgr") } else { dir.to_path_buf() });
-        };
-        if !all.is_absolute() {
-            let message = format!("{RUNTIME_VARIABLE} is `{}`, a relative path", all.display());
-            return Err(Error::new(Kind::Config, message)
-                .hint("set it to an absolute path: VMs must be found from every directory"));
-        }
-        let hash = fingerprint(dir.join(name).as_os_str().as_bytes());
-        Ok(all.join(hash).with_extension(RUNTIME_EXTENSION))
-    }
-
-    fn user_file(&self) -> Option<PathBuf> {
-        let of_home = || self.home.as_ref().map(|home| home.join(".config"));
-        self.xdg_config_home.clone().or_else(of_home).map(|dir| dir.join(OF_USER))
-    }
+fn user_file() -> Option<PathBuf> {
+    let of_home = || files::home().map(|home| home.join(".config"));
+    files::directory_in("XDG_CONFIG_HOME").or_else(of_home).map(|dir| dir.join(OF_USER))
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -94,22 +78,22 @@ pub(super) struct Location {
 
 /// Finds the file that `-c` or else the environment names, or the first one that exists. A file
 /// that cannot be read is found all the same: passing over it would silently mean other VMs.
-pub(super) fn locate(named: Option<&Path>, env: &Environment) -> Result<Location, Error> {
-    if let Some(named) = named.or(env.named.as_deref()) {
-        return Location::new(&env.in_current_dir(named)?, named, env);
+pub(super) fn locate(named: Option<&Path>) -> Result<Location, Error> {
+    if let Some(named) = named.map(Path::to_path_buf).or_else(|| path_in(VARIABLE)) {
+        return Location::new(&in_current_dir(&named)?, &named);
     }
-    let in_project = env.in_current_dir(Path::new(IN_PROJECT))?;
+    let in_project = in_current_dir(Path::new(IN_PROJECT))?;
     if there(&in_project) {
-        return Location::new(&in_project, Path::new(IN_PROJECT), env);
+        return Location::new(&in_project, Path::new(IN_PROJECT));
     }
     let mut passed_over = Vec::new();
     let current_dir = in_project.parent().unwrap_or(Path::new("/"));
     if let Some((file, shown)) = above(current_dir, &mut passed_over) {
-        return Ok(Location { passed_over, ..Location::new(&file, &shown, env)? });
+        return Ok(Location { passed_over, ..Location::new(&file, &shown)? });
     }
-    let of_user = env.user_file();
+    let of_user = user_file();
     if let Some(file) = of_user.as_deref().filter(|file| there(file)) {
-        return Ok(Location { passed_over, ..Location::new(file, file, env)? });
+        return Ok(Location { passed_over, ..Location::new(file, file)? });
     }
     let last = match &of_user {
         Some(file) => format!(" and no `{}`", file.display()),
@@ -123,8 +107,8 @@ pub(super) fn locate(named: Option<&Path>, env: &Environment) -> Result<Location
 }
 
 /// Adds a hint to the error about a file that cannot be read, if the environment named it.
-pub(super) fn blame(error: Error, named: Option<&Path>, env: &Environment) -> Error {
-    let by_environment = named.is_none() && env.named.is_some();
+pub(super) fn blame(error: Error, named: Option<&Path>) -> Error {
+    let by_environment = named.is_none() && path_in(VARIABLE).is_some();
     let hint = format!("the environment variable {VARIABLE} names this file");
     if by_environment { error.hint(hint) } else { error }
 }
@@ -192,13 +176,13 @@ fn there(file: &Path) -> bool {
 }
 
 impl Location {
-    fn new(file: &Path, shown: &Path, env: &Environment) -> Result<Self, Error> {
+    fn new(file: &Path, shown: &Path) -> Result<Self, Error> {
         let unreadable = |error| Error::io("read", shown, &error).of_kind(Kind::Config);
         let name = file.file_name().ok_or_else(|| {
             Error::new(Kind::Config, format!("`{}` is not a file", shown.display()))
         })?;
         let dir = file.parent().unwrap_or(Path::new("/")).canonicalize().map_err(unreadable)?;
-        let runtime = env.runtime(&dir, name)?;
+        let runtime = runtime(&dir, name)?;
         let (shown, passed_over) = (shown.display().to_string(), Vec::new());
         Ok(Self { file: dir.join(name), shown, runtime, passed_over })
     }

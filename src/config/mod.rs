@@ -46,6 +46,8 @@ pub(crate) struct Config {
     runtime: PathBuf,
     pub(crate) source: Arc<Source>,
     root: Table,
+    /// The problems in the parts that all VMs need.
+    pub(crate) shared: Vec<Problem>,
     vms: Vec<Vm>,
     broken: Vec<Broken>,
 }
@@ -54,40 +56,40 @@ impl Config {
     /// Finds, reads and checks the configuration that `args` and the environment name. A VM with a
     /// problem is an error only for the commands that use it.
     pub(crate) fn load(args: &Args) -> Result<Self, Error> {
-        let (config, shared) = Self::load_what_is_right(args)?;
-        let problems = if shared.is_empty() { shared } else { config.all_problems(shared) };
-        config.checked(problems, ())?;
-        Ok(config)
+        let config = Self::load_what_is_right(args)?;
+        if config.shared.is_empty() {
+            return Ok(config);
+        }
+        Err(Error::config(&config.source, config.all_problems()))
     }
 
-    /// Finds and reads the configuration. Also returns the problems in the parts that all VMs need.
-    pub(crate) fn load_what_is_right(args: &Args) -> Result<(Self, Vec<Problem>), Error> {
+    /// Finds and reads the configuration, whatever problems are in it.
+    pub(crate) fn load_what_is_right(args: &Args) -> Result<Self, Error> {
         Self::find(args.config().as_deref(), |text| args.log().note(text))
     }
 
     /// Reads this file; see [`Self::load_what_is_right`].
-    pub(crate) fn load_file(file: &Path) -> Result<(Self, Vec<Problem>), Error> {
+    pub(crate) fn load_file(file: &Path) -> Result<Self, Error> {
         Self::find(Some(file), |_| ())
     }
 
     /// Loads the file that is named or found, with its VMs that have no problem, and reports
     /// nothing.
     pub(crate) fn load_silently(named: Option<&Path>) -> Option<Self> {
-        Self::find(named, |_| ()).ok().map(|(config, _)| config)
+        Self::find(named, |_| ()).ok()
     }
 
-    fn find(named: Option<&Path>, note: impl Fn(&str)) -> Result<(Self, Vec<Problem>), Error> {
-        let env = locate::Environment::current();
-        let blame = |error| locate::blame(error, named, &env);
-        let location = locate::locate(named, &env).map_err(blame)?;
+    fn find(named: Option<&Path>, note: impl Fn(&str)) -> Result<Self, Error> {
+        let blame = |error| locate::blame(error, named);
+        let location = locate::locate(named).map_err(blame)?;
         location.passed_over.iter().for_each(|text| note(text));
         let source = reading::read(&location.file, location.shown).map_err(blame)?;
         Self::examine_file(source, location.file, location.runtime)
     }
 
-    /// All problems of the file, each once, in file order; `shared` are those that belong to no VM.
-    pub(crate) fn all_problems(&self, shared: Vec<Problem>) -> Vec<Problem> {
-        let mut all = shared;
+    /// All problems of the file, each once, in file order.
+    pub(crate) fn all_problems(&self) -> Vec<Problem> {
+        let mut all = self.shared.clone();
         for problem in self.broken.iter().flat_map(|vm| &vm.problems) {
             if !all.contains(problem) {
                 all.push(problem.clone());
@@ -120,26 +122,22 @@ impl Config {
 
     /// Checks a configuration that was read from `file`; `runtime` is for the VMs' directories.
     pub(crate) fn parse(source: Source, file: PathBuf, runtime: PathBuf) -> Result<Self, Error> {
-        let (config, shared) = Self::examine_file(source, file, runtime)?;
-        config.checked(config.all_problems(shared), ())?;
+        let config = Self::examine_file(source, file, runtime)?;
+        config.checked(config.all_problems(), ())?;
         Ok(config)
     }
 
     /// Whether a configuration with this text would have a VM of that name.
     pub(crate) fn has_vm(source: Source, file: &Path, runtime: PathBuf, name: &str) -> bool {
         let examined = Self::examine_file(source, file.to_path_buf(), runtime);
-        examined.is_ok_and(|(config, _)| config.is_declared(name))
+        examined.is_ok_and(|config| config.is_declared(name))
     }
 
-    fn examine_file(
-        source: Source,
-        file: PathBuf,
-        runtime: PathBuf,
-    ) -> Result<(Self, Vec<Problem>), Error> {
+    fn examine_file(source: Source, file: PathBuf, runtime: PathBuf) -> Result<Self, Error> {
         let source = Arc::new(source);
         let root =
             toml::parse(&source.text).map_err(|problem| Error::config(&source, vec![problem]))?;
-        let mut problems = schema::check_table(&source, &root, "", "");
+        let mut shared = schema::check_table(&source, &root, "", "");
         let table = |name: &str| root.get(name).and_then(Value::as_table);
         let (vars, all_images) = (table("vars"), table("img"));
         let unclear = problems_of_names(&source, vars, all_images);
@@ -147,13 +145,13 @@ impl Config {
         let can_be_named = unclear.is_empty()
             && vars.is_some() == root.get("vars").is_some()
             && all_images.is_some() == root.get("img").is_some();
-        problems.extend(unclear);
-        problems.sort_by_key(|problem| problem.span.start);
+        shared.extend(unclear);
+        shared.sort_by_key(|problem| problem.span.start);
         let (mut vms, broken) = table("vm").map(|all| vm::read(&source, all)).unwrap_or_default();
         if !can_be_named {
             vms.clear();
         }
-        Ok((Self { file, runtime, source, root, vms, broken }, problems))
+        Ok(Self { file, runtime, source, root, shared, vms, broken })
     }
 
     /// The directory that relative paths in `cmd` start from.

@@ -77,18 +77,17 @@ pub(super) fn of_vm(file: &Path, name: &str) -> Outcome {
 
 /// Checks the VMs that the operands name, or all.
 fn examine(
-    loaded: Result<(Config, Vec<Problem>), Error>,
+    loaded: Result<Config, Error>,
     operands: &[OsString],
     set: &[(String, String)],
 ) -> Outcome {
-    let (config, problems) = match loaded.map_err(Error::into_located) {
+    let config = match loaded.map_err(Error::into_located) {
         Ok(loaded) => loaded,
         Err(Ok(located)) => return Ok(Findings::of_file(located).report()),
         Err(Err(error)) => return Err(error),
     };
-    if !problems.is_empty() || config.vms().is_empty() && !config.broken().is_empty() {
-        let problems = config.all_problems(problems);
-        return Ok(all_errors(&config, problems).report());
+    if !config.shared.is_empty() || config.vms().is_empty() && !config.broken().is_empty() {
+        return Ok(all_errors(&config, config.all_problems()).report());
     }
     let chosen = chosen(operands, &config)?;
     let is_chosen = |name: &str| chosen.contains(name);
