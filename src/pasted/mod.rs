@@ -15,6 +15,9 @@ const WRAPPERS: &[&str] = &[
     "chrt", "command", "doas", "env", "exec", "ionice", "nice", "nohup", "numactl", "setsid",
     "stdbuf", "sudo", "taskset", "time",
 ];
+/// The variables that scripts have for QEMU, in lower case.
+const VARIABLES: &[&str] =
+    &["qemu", "qemu_bin", "qemu_binary", "qemu_cmd", "qemu_exe", "qemu_system"];
 /// The number of words of wrappers that may stand before QEMU.
 const LEADING_WORDS_MAX: usize = 16;
 /// Words that end a command.
@@ -60,7 +63,8 @@ pub(crate) fn is_wrapper(word: &str) -> bool {
 
 fn is_qemu(word: &str) -> bool {
     let name = base_name(word);
-    let is_variable = word.starts_with('$') && word.to_ascii_lowercase().contains("qemu");
+    let variable = word.strip_prefix('$').map(|name| name.trim_matches(['{', '}']).to_lowercase());
+    let is_variable = variable.is_some_and(|name| VARIABLES.contains(&name.as_str()));
     is_variable || name.starts_with("qemu-system-") || ["kvm", "qemu", "qemu-kvm"].contains(&name)
 }
 
@@ -292,6 +296,8 @@ mod tests {
                 "{text}"
             );
         }
+        let arguments = read("'''", "$QEMU_ARGS -m 1");
+        assert_eq!((arguments.errors.len(), arguments.warnings.len()), (0, 1));
         let program = read("'''", "A=1 exec qemu-system-x86_64 -m 1");
         assert_eq!((texts(&program), program.errors.len()), (vec!["-m", "1"], 1));
     }

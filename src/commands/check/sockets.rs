@@ -2,6 +2,7 @@
 
 use super::subject::Subject;
 use crate::config::Config;
+use crate::config::resolve::Resolver;
 use crate::source::{Problem, Span};
 use crate::vm::options::Pairs;
 use crate::vm::sockets::connected;
@@ -9,10 +10,14 @@ use crate::vm::sockets::connected;
 /// The options of a client that tries again, so that its server may come later.
 const RECONNECTS: &[&str] = &["reconnect", "reconnect-ms"];
 
-/// Reports the sockets that do not exist, so that nothing serves them. Those in the VM's directory
-/// may be made when it starts.
+/// Reports the sockets that do not exist, so that nothing serves them, and that are in no words of
+/// a helper.
 pub(super) fn missing(config: &Config, subject: &Subject) -> Vec<Problem> {
-    let vm_dir = config.vm_dir(&subject.vm.name);
+    let (helpers, _) = Resolver::new(config, subject.vm, &subject.choices).examine_helpers();
+    let is_helped = |path: &str| {
+        let mut words = helpers.iter().flat_map(|(_, words)| words);
+        words.any(|word| word.text.contains(path))
+    };
     let retries = |span: Span| {
         let mut arguments = subject.arguments.iter().filter(|argument| argument.span == span);
         let tries = |value: &str| {
@@ -23,12 +28,11 @@ pub(super) fn missing(config: &Config, subject: &Subject) -> Vec<Problem> {
     };
     let sockets = connected(&subject.arguments).into_iter();
     let missing = sockets.filter(|(path, span)| {
-        let path = config.dir().join(path);
-        !path.starts_with(&vm_dir) && !path.exists() && !retries(*span)
+        !is_helped(path) && !config.dir().join(path).exists() && !retries(*span)
     });
     let problem = |(path, span): (String, Span)| {
         let message = format!("nothing serves `{path}`, to which QEMU would connect");
-        let hint = "start the program that makes it before the VM";
+        let hint = "start the program that makes it before the VM, or by `[vm.NAME.helpers]`";
         Problem::new(config.source.within(span, &path), message).hint(hint)
     };
     missing.map(problem).collect()
