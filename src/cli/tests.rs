@@ -14,11 +14,11 @@ static TIMEOUT: Flag<Duration> = Flag::seconds("timeout", "");
 
 /// Shows in short how a command line was read.
 fn read(words: &[&str]) -> String {
-    read_os(words.iter().map(OsString::from).collect())
+    read_os(&words.iter().map(OsString::from).collect::<Vec<_>>())
 }
 
-fn read_os(words: Vec<OsString>) -> String {
-    match parse(&table(), &words) {
+fn read_os(words: &[OsString]) -> String {
+    match parse(&table(), words) {
         Ok(Parsed::Run(command, args)) => {
             let flags = args.flags.iter().map(|(long, value)| match value.to_str() {
                 Some("") => format!("+{long}"),
@@ -66,7 +66,7 @@ fn examples_are_right() {
             let example = example.replace("SHA256", &"0".repeat(64));
             let line = example.split(['>', '|']).next().unwrap_or_default();
             let words = line.split_ascii_whitespace().map(|word| word.replace('\'', ""));
-            let shown = read_os(words.map(OsString::from).collect());
+            let shown = read_os(&words.map(OsString::from).collect::<Vec<_>>());
             assert!(shown.starts_with(command.name), "{example}: {shown}");
         }
     }

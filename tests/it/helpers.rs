@@ -26,9 +26,9 @@ const VIRTIOFSD: &[&str] = &["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"
 fn with_helpers(helpers: &str) -> Project {
     let project = Project::new();
     project.config(&format!(
-        "[qemu]\nbin = {:?}\n[vm.vm]\ncmd = \"-name fake=normal\"\nssh.port = {}\n\
+        "[qemu]\nbin = \"{}\"\n[vm.vm]\ncmd = \"-name fake=normal\"\nssh.port = {}\n\
          [vm.vm.helpers]\n{helpers}",
-        fake_qemu(),
+        fake_qemu().display(),
         free_port()
     ));
     project
@@ -231,15 +231,14 @@ fn a_pid_that_is_not_the_recorded_process_is_never_signalled() {
         let (before, helpers) = record.split_once("\"helpers\"").unwrap();
         let helpers = helpers.replace(&helper.to_string(), &innocent.id().to_string());
         let start = start_of(innocent.id());
-        let record = match change {
-            "start" => format!("{before}\"helpers\"{helpers}"),
-            _ => {
-                let (head, tail) = helpers.split_once("\"start\": \"").unwrap();
-                let tail = tail.split_once('"').unwrap().1;
-                let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-                let other = before.replace(id.trim(), "11111111-1111-1111-1111-111111111111");
-                format!("{other}\"helpers\"{head}\"start\": \"{start}\"{tail}")
-            }
+        let record = if change == "start" {
+            format!("{before}\"helpers\"{helpers}")
+        } else {
+            let (head, tail) = helpers.split_once("\"start\": \"").unwrap();
+            let tail = tail.split_once('"').unwrap().1;
+            let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+            let other = before.replace(id.trim(), "11111111-1111-1111-1111-111111111111");
+            format!("{other}\"helpers\"{head}\"start\": \"{start}\"{tail}")
         };
         project.write(".qqmgr/vm.vm/instance.json", &record);
         assert_eq!(shown(&project), BTreeSet::new(), "{change}: {record}");
@@ -287,7 +286,7 @@ fn recipes_of_the_man_page_start() {
     let project = Project::new();
     let base = "[vm.dev]\ncmd = '-machine q35 -m 256 -S -display none'\nssh.port = 'auto'\n";
     let mut config = format!("[qemu]\nbin = {qemu:?}\n{base}");
-    blocks.for_each(|block| config += &format!("{block}\n"));
+    blocks.for_each(|block| config.extend([block, "\n"]));
     let config =
         config.replace("cmd = \"\"\"disk.qcow2", "cmd = \"\"\"-S -display none disk.qcow2");
     let config = config.replace("--one-off", "--one-off --runas 0");
