@@ -195,7 +195,8 @@ fn progress_on_a_terminal() {
     }
     let Some((project, server, _)) = project(&content(2 * MIB)) else { return };
     server.set(|behaviour| behaviour.stall_after = Some(MIB + MIB / 2));
-    let output = project.sh("script -qec '\"$QQMGR\" img build --timeout 2' /dev/null").run();
+    let output =
+        project.sh("NO_COLOR=1 script -qec '\"$QQMGR\" img build --timeout 2' /dev/null").run();
     let line = "\r\x1b[Kqqmgr: fetched 2 MiB of 2 MiB";
     assert!(output.stdout.contains(line), "{:?}", output.stdout);
     // It is taken away before anything else is said.
@@ -731,7 +732,7 @@ fn init_with_a_url() {
         server.url()
     );
     let stdout = format!(
-        "{{\n  \"file\": \"qqmgr.toml\",\n  \"base\": \"{}\",\n  \"sha256\": \"{sum}\"\n}}\n",
+        "{{\n  \"file\": \"qqmgr.toml\",\n  \"base\": \"{}\",\n  \"sha256\": \"{sum}\",\n  \"name\": null\n}}\n",
         server.url()
     );
     let run = project.qqmgr(&["init", "--image", &server.url(), "--json"]).run();

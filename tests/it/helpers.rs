@@ -137,7 +137,7 @@ fn all_is_in_reach(project: &Project, when: &str) {
 fn start_killed_at_any_point_leaves_no_helper_out_of_reach() {
     let Some(project) = with_tpm() else { return };
     let start = || project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
-    for (number, delay) in points(60, || drop(start())).enumerate() {
+    for (number, delay) in points(12, || drop(start())).enumerate() {
         stops(&project);
         is_gone(&project, &format!("stopped, {delay:?}"));
         killed_after(&project, &["start", "vm"], delay);
@@ -163,7 +163,7 @@ fn stop_killed_at_any_point_leaves_no_helper_out_of_reach() {
     let stop = &["stop", "vm", "--force"];
     let start = || project.qqmgr(&["start", "vm"]).run();
     start().stdout(STARTED).success();
-    for delay in points(20, || drop(project.qqmgr(stop).run().stdout(FORCED).success())) {
+    for delay in points(4, || drop(project.qqmgr(stop).run().stdout(FORCED).success())) {
         wait_until("the VM runs", A_WHILE, || start().status == Some(0));
         killed_after(&project, stop, delay);
         all_is_in_reach(&project, &format!("{delay:?}"));
@@ -176,7 +176,7 @@ fn stop_killed_at_any_point_leaves_no_helper_out_of_reach() {
 fn run_killed_at_any_point_leaves_no_helper() {
     let Some(project) = with_tpm() else { return };
     let run = &["run", "vm", "--fresh", "--wait=1", "--", "true"];
-    for delay in points(20, || assert_eq!(project.qqmgr(run).run().status, Some(255))) {
+    for delay in points(4, || assert_eq!(project.qqmgr(run).run().status, Some(255))) {
         killed_after(&project, run, delay);
         is_gone(&project, &format!("{delay:?}"));
     }

@@ -4,6 +4,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -155,7 +156,9 @@ fn edit(project: &Project, fields: &[(&str, &str)]) {
 fn a_vm_of_another_host_is_left_to_that_host() {
     let Some((project, pid)) = running() else { return };
     signal(pid, "KILL");
-    wait_until("QEMU is gone", SOON, || !project.runs(pid));
+    // Its first thread may be gone while others still hold the socket.
+    let ctl = project.vm_path("vm", "ctl.socket");
+    wait_until("QEMU is gone", SOON, || !project.runs(pid) && UnixStream::connect(&ctl).is_err());
     edit(&project, &[("boot_id", "\"5a1b\""), ("host", "\"far-away\"")]);
     let before = shown(&project);
     for command in [&["start", "vm"][..], &["stop", "vm"], &["status", "vm"], &["restart", "vm"]] {
