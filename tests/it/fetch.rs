@@ -195,8 +195,7 @@ fn progress_on_a_terminal() {
     }
     let Some((project, server, _)) = project(&content(2 * MIB)) else { return };
     server.set(|behaviour| behaviour.stall_after = Some(MIB + MIB / 2));
-    let output =
-        project.sh("NO_COLOR=1 script -qec '\"$QQMGR\" img build --timeout 2' /dev/null").run();
+    let output = project.sh("script -qec '\"$QQMGR\" img build --timeout 2' /dev/null").run();
     let line = "\r\x1b[Kqqmgr: fetched 2 MiB of 2 MiB";
     assert!(output.stdout.contains(line), "{:?}", output.stdout);
     // It is taken away before anything else is said.

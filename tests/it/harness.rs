@@ -139,6 +139,8 @@ impl Project {
             }
         }
         command.args(arguments).current_dir(&self.root).env("HOME", self.root.join("home"));
+        // What a terminal shows is compared without colours.
+        command.env("NO_COLOR", "1");
         Run { project: self, command, stdin: None, stdout: None, longest: COMMAND_DURATION_MAX }
     }
 

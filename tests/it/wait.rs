@@ -174,7 +174,7 @@ fn an_answer_at_once_needs_one_connection() {
     let pid = project.pid("vm");
     let expected = format!(
         "{{\n  \"name\": \"vm\",\n  \"for\": \"ssh\",\n  \"pid\": {pid},\n  \"reason\": null,\n  \
-         \"seconds\": [SECONDS]\n}}\n"
+         \"exit_status\": null,\n  \"seconds\": [SECONDS]\n}}\n"
     );
     wait.end().stdout(expected).success();
     assert!(port.0.try_recv().is_err());
@@ -306,7 +306,7 @@ fn serial_text_that_comes_in_pieces_or_was_there_before() {
         .run()
         .stdout(
             "{\n  \"name\": \"vm\",\n  \"for\": \"serial=\u{fffd}\\u001b[2\",\n  \"pid\": [PID],\n  \
-             \"reason\": null,\n  \"seconds\": [SECONDS]\n}\n",
+             \"reason\": null,\n  \"exit_status\": null,\n  \"seconds\": [SECONDS]\n}\n",
         )
         .success();
     let script = r#""$QQMGR" wait vm --for "$(printf 'serial=\033[2J')"
