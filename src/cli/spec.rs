@@ -138,4 +138,4 @@ pub(crate) static SET: Flag<(String, String)> = Flag::new(
 );
 
 pub(crate) static HELPER: Flag<String> =
-    Flag::new("helper", Takes::Value("NAME"), utf8, "Handle this helper of the VM, and not QEMU");
+    Flag::new("helper", Takes::Value("HELPER"), utf8, "Handle this helper of the VM, and not QEMU");

@@ -11,6 +11,9 @@ use crate::cli::complete::bash::Line;
 use crate::cli::complete::{Kind, Place, place};
 use crate::cli::spec::Table;
 use crate::config::Config;
+use crate::config::choices::Choices;
+use crate::config::resolve::Resolver;
+use crate::config::vm::Vm;
 use crate::log::Log;
 use crate::out;
 use crate::vm::Look;
@@ -106,6 +109,7 @@ fn offer(table: Table, before: &[OsString], current: &OsStr) -> Option<Offer> {
             named(config.images().map(|image| image.name.clone()).collect(), "image")
         }
         Kind::Tags => named(tags(&place)?, "snapshot"),
+        Kind::Helpers => named(helpers(&place)?, "helper"),
     };
     let words = words.into_iter().map(|(word, help)| ([&prefix, word.as_bytes()].concat(), help));
     Some(Offer { words: words.collect(), files: place.kind == Kind::Files, prefix })
@@ -119,6 +123,21 @@ fn config(place: &Place) -> Option<Config> {
     };
     let file = place.config.as_ref().map(|file| at_home(file).unwrap_or_else(|| file.clone()));
     Config::load_silently(file.as_deref())
+}
+
+/// The helpers of the VM on the line; of all VMs if none is there yet.
+fn helpers(place: &Place) -> Option<Vec<String>> {
+    let (config, choices) = (config(place)?, Choices::default());
+    let is_meant = |vm: &&Vm| place.operands.first().is_none_or(|name| *name == *vm.name);
+    let mut names: Vec<String> = Vec::new();
+    for vm in config.vms().iter().filter(is_meant) {
+        for name in Resolver::new(&config, vm, &choices).helper_names() {
+            if !names.iter().any(|known| known == name) {
+                names.push(name.to_string());
+            }
+        }
+    }
+    Some(names)
 }
 
 /// The tags of the VM on the line, if the action needs one that exists.

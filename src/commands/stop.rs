@@ -291,11 +291,12 @@ impl Stopped {
         Value::object(self.members())
     }
 
-    fn members(&self) -> [(&'static str, Value); 4] {
+    fn members(&self) -> [(&'static str, Value); 5] {
         [
             ("pid", self.pid.into()),
             ("method", self.method.name().into()),
             ("reason", self.ending.reason().into()),
+            ("exit_status", Value::Null),
             ("seconds", Value::seconds(self.took)),
         ]
     }

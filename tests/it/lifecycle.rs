@@ -58,6 +58,7 @@ fn stopped(pid: u32, method: &str) -> String {
   "pid": {pid},
   "method": "{method}",
   "reason": {reason},
+  "exit_status": null,
   "seconds": [SECONDS]
 }}
 "#

@@ -103,6 +103,7 @@ fn stop_says(stderr: &str, method: &str, project: &Project, pid: u32) {
   "pid": {pid},
   "method": "{method}",
   "reason": {reason},
+  "exit_status": null,
   "seconds": [SECONDS]
 }}
 "#

@@ -370,7 +370,7 @@ fn the_last_one_that_uses_a_vm_stops_it() {
     let used = project.qqmgr(&["stop", "--unused", "--json", "vm"]).run();
     used.stdout(format!(
         "{{\n  \"name\": \"vm\",\n  \"pid\": {pid},\n  \"method\": \"none\",\n  \"reason\": null,\n  \
-         \"seconds\": [SECONDS]\n}}\n"
+         \"exit_status\": null,\n  \"seconds\": [SECONDS]\n}}\n"
     ))
     .success();
     let three = Job::new(&project, "three", &[]);

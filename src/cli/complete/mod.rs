@@ -35,6 +35,8 @@ pub(crate) enum Kind {
     Images,
     /// The snapshots of the VM before the word.
     Tags,
+    /// The helpers of the VM on the line, or of all VMs.
+    Helpers,
     Files,
     /// These words, each with its help.
     Words(Vec<(String, &'static str)>),
@@ -157,6 +159,7 @@ fn of_name(table: Table, name: &str) -> Option<Kind> {
         "VM" => Kind::Vms,
         "IMAGE" => Kind::Images,
         "TAG" => Kind::Tags,
+        "HELPER" => Kind::Helpers,
         "COMMAND" => commands(table),
         "FILE" | "FILE_OR_URL" | "LOCAL" | "LOCAL:REMOTE" => Kind::Files,
         "LINES" => plain(&["all"]),
