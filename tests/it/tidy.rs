@@ -13,7 +13,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const SOURCE_LINES_MAX: usize = 28_700;
 
 /// The limit of the tests, their scenarios aside.
-const TEST_LINES_MAX: usize = 16_300;
+const TEST_LINES_MAX: usize = 16_000;
 
 /// Which modules a module may use, itself aside. Data flows one way: nothing here points up.
 const LAYERS: &[(&str, &[&str])] = &[
