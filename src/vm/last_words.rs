@@ -45,6 +45,17 @@ pub(crate) fn error(when: &str, status: Option<ExitStatus>, paths: &Paths) -> Er
     }
 }
 
+/// The error for a QEMU that has ended, and whose VM has been started again since: what it said is
+/// not in its place any more.
+pub(crate) fn of_earlier(when: &str, status: Option<ExitStatus>) -> Error {
+    let how = status.map_or("ended".into(), how);
+    let error = Error::failed(format!("QEMU {how} {when}, and its VM was started again"));
+    match status {
+        Some(status) => error.after_reading("exit_status", exit_code(status)),
+        None => error,
+    }
+}
+
 /// The end of the guest's serial output, as a clause that follows a statement.
 pub(crate) fn of_guest(paths: &Paths) -> String {
     match tail(&paths.serial) {

@@ -8,7 +8,7 @@ use super::output::Output;
 use super::process::{ENDING_WAIT, Process};
 use super::state::{State, start_again};
 use super::tail::tail;
-use super::{Paths, last_words, launch, wait};
+use super::{Instance, Paths, last_words, launch, wait};
 use crate::error::{Error, Kind};
 use crate::log::Log;
 use crate::progress::Progress;
@@ -151,7 +151,13 @@ impl Watch<'_> {
     /// The error for a QEMU that ended, with the reason; `when` completes "while".
     pub(crate) fn ended(&self, when: &str) -> Error {
         let status = launch::exit_status(self.process.pid);
-        let error = last_words::error(&format!("while {when}"), status, self.paths);
+        let when = format!("while {when}");
+        let record = Instance::read(self.paths).ok().flatten();
+        // The log and the output in the directory are those of the recorded start.
+        let error = match record.filter(|record| record.pid != Some(self.process.pid)) {
+            Some(_) => last_words::of_earlier(&when, status),
+            None => last_words::error(&when, status, self.paths),
+        };
         error.of_kind(Kind::NotRunning)
     }
 
