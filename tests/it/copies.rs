@@ -1,7 +1,7 @@
 //! `put` and `get` of all that trees may have in them, over sftp and as a tar stream alike.
 //!
 //! An sshd on this host is in the place of a guest, whose files are in `guest/` of the project.
-//! What a hostile guest sends comes from a fake `ssh`.
+//! A fake `ssh` sends what a hostile guest would.
 
 use crate::harness::{Output, Project, fake_qemu, has_tool, program, signal, wait_until};
 use crate::surroundings::Sshd;

@@ -225,7 +225,7 @@ fn start_whose_ssh_client_is_killed_meanwhile() {
 // ---- a clock that is set ----
 
 const DAY_SECONDS: u64 = 24 * 60 * 60;
-/// So long each command waits, and so much more it may take on a loaded machine.
+/// Each command waits this long, and may take [`SLACK`] more on a loaded machine.
 const TIMEOUT: Duration = Duration::from_secs(2);
 const SLACK: Duration = Duration::from_secs(5);
 
