@@ -8,45 +8,87 @@ use crate::config::declared::Declared;
 use crate::config::resolve::Resolver;
 use crate::config::vm::Vm;
 use crate::error::Error;
-use crate::image::build::use_image;
+use crate::image::build::{grow, use_image};
 use crate::image::change::reachable;
 use crate::image::context::{Context, Exceeded};
 use crate::image::fetch::PATIENCE_DEFAULT;
 use crate::image::inspection::{Inspection, inspect};
+use crate::log::Log;
 use crate::system::lock::Lock;
 use crate::vm::{Look, Paths};
 use std::path::Path;
 
 /// The images of a VM, complete.
+#[derive(Default)]
 pub(super) struct Images {
     /// The names of the images that had to be made.
     pub(super) built: Vec<String>,
+    /// The names of the images whose disks were grown.
+    pub(super) grown: Vec<String>,
+    declared: Vec<Declared>,
     /// While these are held, no other command can reset an image that QEMU is about to open.
-    _held: Vec<Lock>,
+    held: Vec<Lock>,
 }
 
-/// Makes the VM's missing images, which may take long, and reports it. Warns about images that
-/// differ from their current declaration.
-pub(super) fn hold(
-    target: &Target,
-    vm: &Vm,
-    choices: &Choices,
-    exceeded: Exceeded,
-) -> Result<Images, Error> {
-    let Target { config, log, .. } = target;
-    let context = Context { config, patience: PATIENCE_DEFAULT, exceeded, log };
-    let (mut built, mut held) = (Vec::new(), Vec::new());
-    for image in Resolver::new(config, vm, choices).images() {
-        let declared = Declared::new(config, image)?;
-        warn(&inspect(config, &declared), &context, &image.name);
-        let (image_held, made) = use_image(&context, &declared)?;
-        held.push(image_held);
-        if made {
-            log.note(&format!("built image `{}`", image.name));
-            built.push(image.name.clone());
+impl Images {
+    /// Makes the VM's missing images, which may take long, and reports it. Warns about images that
+    /// differ from their current declaration, if a start will not change that.
+    pub(super) fn hold(
+        target: &Target,
+        vm: &Vm,
+        choices: &Choices,
+        exceeded: Exceeded,
+    ) -> Result<Self, Error> {
+        let Target { config, log, .. } = target;
+        let context = Context { config, patience: PATIENCE_DEFAULT, exceeded, log };
+        let images = Resolver::new(config, vm, choices).images().into_iter();
+        let declared = images.map(|image| Declared::new(config, image));
+        let mut images = Self { declared: declared.collect::<Result<_, _>>()?, ..Self::default() };
+        for declared in &images.declared {
+            let found = inspect(config, declared);
+            if found.grows.is_none() || found.changed.len() > 1 {
+                warn(&found, &context, &declared.name);
+            }
         }
+        images.complete(&context)?;
+        Ok(images)
     }
-    Ok(Images { built, _held: held })
+
+    fn complete(&mut self, context: &Context) -> Result<(), Error> {
+        for declared in &self.declared {
+            let (held, made) = use_image(context, declared)?;
+            self.held.push(held);
+            if made {
+                context.log.note(&format!("built image `{}`", declared.name));
+                self.built.push(declared.name.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Grows the disks that are to be larger, which the VM does not use now. One that another
+    /// program uses stays as it is, with a warning.
+    pub(super) fn grow(&mut self, config: &Config, log: &Log) -> Result<(), Error> {
+        let context = Context { config, patience: PATIENCE_DEFAULT, exceeded: &|| None, log };
+        let grows = |declared: &&Declared| inspect(config, declared).grows.is_some();
+        let growing: Vec<&Declared> = self.declared.iter().filter(grows).collect();
+        if growing.is_empty() {
+            return Ok(());
+        }
+        // Two starts that share an image must not wait for each other.
+        self.held.clear();
+        for declared in growing {
+            let name = &declared.name;
+            match grow(&context, declared, true)? {
+                Some(growth) => {
+                    log.note(&format!("{name}: disk {growth}"));
+                    self.grown.push(name.clone());
+                }
+                None => warn(&inspect(config, declared), &context, name),
+            }
+        }
+        self.complete(&context)
+    }
 }
 
 /// Warns about an image that differs from its declaration.

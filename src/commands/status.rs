@@ -7,9 +7,11 @@ use crate::cli::{Command, Group};
 use crate::cli::{flag::Flag, spec};
 use crate::colour::{Colour, Stream};
 use crate::config::choices::Choices;
+use crate::config::declared::Declared;
 use crate::config::resolve::Resolver;
 use crate::config::values::SshPort;
 use crate::error::{Error, Kind};
+use crate::image::inspection::inspect;
 use crate::json::Value;
 use crate::report::{Fields, Outcome, Report};
 use crate::vm::console;
@@ -135,7 +137,17 @@ fn changed(target: &Target, instance: &Instance) -> Option<Vec<Change>> {
     let options = StartOptions::default();
     let own_argv = own_argv(target, vm, &options, port).ok()?;
     let helpers = helpers(target, vm, &options, port, &own_argv).ok()?;
-    Some(changes(instance, &own_argv, &helpers, port, features(vm)))
+    let mut changes = changes(instance, &own_argv, &helpers, port, features(vm));
+    let choices = Choices { ssh_port: port, ..Choices::default() };
+    for image in Resolver::new(target.config, vm, &choices).images() {
+        let declared = Declared::new(target.config, image).ok()?;
+        changes.extend(inspect(target.config, &declared).grows.map(|growth| {
+            let [running, configured] =
+                growth.sizes().map(|size| Some(format!("image {}: {size}", image.name)));
+            Change { running, configured }
+        }));
+    }
+    Some(changes)
 }
 
 /// How long the process has run, from the system, or from the record if the system does not say.

@@ -7,6 +7,7 @@
 use super::base::{check_is_there, declared_base};
 use super::change::{Change, lock, reachable};
 use super::context::{Context, check, qemu_img};
+use super::growth::Growth;
 use super::inspection::inspect;
 use super::keep::keep_base;
 use super::keys;
@@ -28,19 +29,9 @@ use std::sync::Arc;
 /// The port for configurations that use it in an image's path, if any does.
 const ANY_PORT: u16 = 1;
 
-/// Makes what is missing of an image, and grows one that is to be larger; nothing that was written
-/// to it is lost. Returns whether there was anything to do.
-pub(crate) fn build(context: &Context, declared: &Declared) -> Result<bool, Error> {
-    let made = complete(context, declared)?;
-    let grows = inspect(context.config, declared).grows;
-    if grows {
-        grow(&Change::begin(context, &declared.name, &declared.paths)?, declared)?;
-    }
-    Ok(made || grows)
-}
-
-/// Makes what is missing. Returns whether anything was.
-fn complete(context: &Context, declared: &Declared) -> Result<bool, Error> {
+/// Makes what is missing of an image; nothing that was written to it is lost. Returns whether
+/// anything was missing.
+pub(crate) fn complete(context: &Context, declared: &Declared) -> Result<bool, Error> {
     if inspect(context.config, declared).is_ready() {
         return Ok(false);
     }
@@ -103,19 +94,37 @@ pub(crate) fn remove(context: &Context, name: &str) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Grows the disk. QEMU's resize only adds to the image's tables, and is complete when the header
-/// is.
-fn grow(change: &Change, declared: &Declared) -> Result<(), Error> {
-    let (Some((size, _)), Some(record)) = (declared.size, Record::read(change.paths)) else {
-        return Ok(());
-    };
+/// Grows the disk if `size` is larger than it. QEMU's resize only adds to the image's tables, and
+/// is complete when the header is; snapshots keep their own size. A disk that a program has open
+/// is an error, or with `if_unused` left as it is.
+pub(crate) fn grow(
+    context: &Context,
+    declared: &Declared,
+    if_unused: bool,
+) -> Result<Option<Growth>, Error> {
+    if inspect(context.config, declared).grows.is_none() {
+        return Ok(None);
+    }
+    let change = Change::begin(context, &declared.name, &declared.paths)?;
+    // Another command may have been faster.
+    let Some(growth) = inspect(context.config, declared).grows else { return Ok(None) };
+    if if_unused && change.is_used()? {
+        return Ok(None);
+    }
     change.check_unused()?;
+    let disk = change.paths.file(DISK);
     let output = change.qemu_img(|command| {
-        command.args(["resize", "-q", "-f", "qcow2"]);
-        command.arg(change.paths.file(DISK)).arg(size.to_string());
+        command.args(["resize", "-q", "-f", "qcow2"]).arg(&disk).arg(growth.to.to_string());
     })?;
-    check(&output, &format!("cannot grow image `{}`", change.name))?;
-    record.with(SIZE, size).write(change.paths)
+    check(&output, &format!("cannot grow image `{}`", change.name)).map_err(|error| {
+        let disk = disk.display();
+        error.hint(format!("with `size` as it was, its VMs start; `qemu-img check {disk}` looks"))
+    })?;
+    if let Some(record) = Record::read(change.paths) {
+        record.with(SIZE, growth.to).write(change.paths)?;
+    }
+    // A resize that was cut off after its end is only recorded.
+    Ok(Some(growth).filter(|growth| growth.from < growth.to))
 }
 
 /// The data for cloud-init, once the key pair is there that it names.

@@ -57,13 +57,19 @@ impl<'a> Change<'a> {
         self.context.qemu_img(Some(&self.lock), arguments)
     }
 
-    /// Returns an error if a program has the disk open.
+    /// Whether a program has the disk open.
+    pub(super) fn is_used(&self) -> Result<bool, Error> {
+        let disk = self.paths.file(DISK);
+        Ok(disk.exists() && is_locked(&self.context.info(&disk, "qcow2", Some(&self.lock))?))
+    }
+
+    /// Returns an error if a program has the disk open. A disk that is broken in another way may be
+    /// thrown away.
     pub(super) fn check_unused(&self) -> Result<(), Error> {
-        let (disk, name) = (self.paths.file(DISK), self.name);
-        // A disk that is broken in another way may be thrown away.
-        if !disk.exists() || !is_locked(&self.context.info(&disk, "qcow2", Some(&self.lock))?) {
+        if !self.is_used()? {
             return Ok(());
         }
+        let (disk, name) = (self.paths.file(DISK), self.name);
         Err(Error::failed(format!("image `{name}` is in use by another program"))
             .hint(format!("`{}` is the file", disk.display())))
     }

@@ -1,6 +1,7 @@
 //! Inspects the files of an image: which are there, and whether they are as declared now.
 
 use super::bases;
+use super::growth::Growth;
 use super::record::{Record, SIZE};
 use super::state::State;
 use crate::config::Config;
@@ -22,8 +23,8 @@ pub(crate) struct Inspection {
     pub(super) moves: bool,
     /// The keys of the declaration that have changed since the disk was made.
     pub(crate) changed: Vec<&'static str>,
-    /// `img build` makes the image larger: the new `size` is not below that of the disk.
-    pub(crate) grows: bool,
+    /// The change that makes the disk as large as `size` says, if it is not and can be.
+    pub(crate) grows: Option<Growth>,
 }
 
 /// Inspects the files of an image, and changes none.
@@ -45,7 +46,7 @@ pub(crate) fn inspect(config: &Config, declared: &Declared) -> Inspection {
             lost_base: None,
             moves: false,
             changed,
-            grows: false,
+            grows: None,
         };
     }
     let record = Record::read(paths);
@@ -59,8 +60,14 @@ pub(crate) fn inspect(config: &Config, declared: &Declared) -> Inspection {
     }
     let header = format::disk(&paths.file(DISK)).unwrap_or_default();
     let base = header.backing.map(PathBuf::from);
-    let is_larger = |(size, _)| size >= header.virtual_bytes && header.virtual_bytes > 0;
-    let grows = changed.contains(&SIZE) && declared.size.is_some_and(is_larger);
+    let from = header.virtual_bytes;
+    let growth = declared.size.map(|(to, _)| Growth { from, to });
+    // A snapshot that was loaded may have made the disk smaller than its record says.
+    if growth.is_some_and(|growth| growth.from < growth.to) && !changed.contains(&SIZE) {
+        changed.push(SIZE);
+    }
+    let can_grow = |growth: &Growth| growth.from <= growth.to && from > 0 && record.is_some();
+    let grows = growth.filter(|growth| changed.contains(&SIZE) && can_grow(growth));
     let moves = base.as_deref().is_some_and(bases::must_move);
     let lost_base = base.clone().filter(|file| !file.exists());
     Inspection { missing, base, lost_base, moves, changed, grows }
@@ -94,10 +101,13 @@ impl Inspection {
         }
         let changed = self.changed.join("`, `");
         let warning = format!("image `{name}` was built before its `{changed}` changed");
-        let hint = if self.grows && self.changed == [SIZE] {
-            format!("`qqmgr img build {name}` grows it")
-        } else {
-            format!("`qqmgr img reset {name}` builds it anew, without what was written to it")
+        let hint = match self.grows {
+            Some(_) if self.changed == [SIZE] => {
+                format!(
+                    "`start` grows it unless it is in use, and so does `qqmgr img build {name}`"
+                )
+            }
+            _ => format!("`qqmgr img reset {name}` builds it anew, without what was written to it"),
         };
         Some((warning, hint))
     }

@@ -1,6 +1,6 @@
 //! The images that the configuration declares: what is there of them ([`inspection`]) and how they
-//! are made ([`build`]). A base may have to be fetched ([`fetch`]), is kept ([`keep`]) and is
-//! examined before it is used ([`base`]); a file system for cloud-init is beside the disk
+//! are made and grown ([`build`]). A base may have to be fetched ([`fetch`]), is kept ([`keep`])
+//! and is examined before it is used ([`base`]); a file system for cloud-init is beside the disk
 //! ([`seed`]).
 //!
 //! A disk gets its name when everything that belongs to it is there, so a disk that exists is
@@ -13,6 +13,7 @@ pub(crate) mod change;
 pub(crate) mod context;
 mod fat;
 pub(crate) mod fetch;
+mod growth;
 pub(crate) mod inspection;
 mod keep;
 mod keys;

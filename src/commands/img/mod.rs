@@ -155,19 +155,24 @@ fn check_unused(context: &Context, name: &str) -> Result<(), Error> {
 fn build(context: &Context, name: &str) -> Outcome {
     let declared = declared(context, name)?;
     let disk = &declared.paths.disk;
-    if inspect(context.config, &declared).grows {
+    if inspect(context.config, &declared).grows.is_some() {
         check_unused(context, name)?;
     }
-    let made = build::build(context, &declared)?;
+    let made = build::complete(context, &declared)?;
+    let growth = build::grow(context, &declared, false)?;
     let look = inspect(context.config, &declared);
     warn(&look, context, name);
-    let what = if made { "built" } else { "is there already" };
+    let what = match growth {
+        Some(growth) => growth.to_string(),
+        None => if made { "built" } else { "is there already" }.to_string(),
+    };
     Ok(Report::of(
         format!("{name} {what}: {}\n", disk.display()),
         [
             ("name", name.into()),
             ("path", disk.into()),
             ("built", made.into()),
+            ("grown", growth.is_some().into()),
             ("changed", look.changed.iter().copied().collect()),
         ],
     ))

@@ -3,7 +3,7 @@
 use super::plan::{Plan, StartOptions, likely_port};
 use super::ports;
 use super::result::{Debuggee, Running};
-use crate::commands::images::{self, Images};
+use crate::commands::images::Images;
 use crate::commands::target::Target;
 use crate::config::choices::Choices;
 use crate::config::values::SshPort;
@@ -71,7 +71,7 @@ impl<'a> Start<'a> {
         if self.images.is_none() {
             let ssh_port = likely_port(self.target.config, self.vm);
             let choices = Choices { ssh_port, set: &self.options.set };
-            self.images = Some(images::hold(self.target, self.vm, &choices, exceeded)?);
+            self.images = Some(Images::hold(self.target, self.vm, &choices, exceeded)?);
         }
         Ok(())
     }
@@ -172,7 +172,7 @@ impl<'a> Start<'a> {
     }
 
     /// Removes what the last start has left, settles what a killed `snapshot` left half done, and
-    /// holds the images until QEMU has opened them. Disks that do not match are refused.
+    /// grows and holds the images until QEMU has opened them. Disks that do not match are refused.
     fn clear(&mut self, lock: &Lock) -> Result<(), Error> {
         let Target { config, name, paths, log, .. } = self.target;
         ssh::forget_guest(paths, log)?;
@@ -183,7 +183,8 @@ impl<'a> Start<'a> {
             let (dir, lock) = (config.dir(), Some(lock));
             Stopped { vm: name, paths, qemu_img, dir, log, lock }.settle(None)?;
         }
-        self.hold_images(&|| None)
+        self.hold_images(&|| None)?;
+        self.images.as_mut().map_or(Ok(()), |images| images.grow(config, log))
     }
 
     /// Finds the port, and records what the VM is started with: from then on the port is taken.
@@ -220,11 +221,13 @@ impl<'a> Start<'a> {
             // The disk may be full, for example. The VM runs, and its pid file shows it.
             log.note(&format!("the VM runs, but its record is incomplete: {}", error.message()));
         }
-        Running { ready, ssh_port: record.ssh_port, built: self.built() }
+        self.result(ready, record.ssh_port)
     }
 
-    fn built(&mut self) -> Vec<String> {
-        self.images.take().map(|images| images.built).unwrap_or_default()
+    /// The result of a start, which gives the images back.
+    fn result(&mut self, ready: Ready, ssh_port: Option<u16>) -> Running {
+        let Images { built, grown, .. } = self.images.take().unwrap_or_default();
+        Running { ready, ssh_port, built, grown }
     }
 
     /// The VM's process, record and state, if it runs. Waits for a process that is about to end: it
@@ -281,7 +284,7 @@ impl<'a> Start<'a> {
         }
         let run_state = state.name().to_string();
         let ready = Ready { process, run_state, already_running: true };
-        Ok(Running { ready, ssh_port, built: self.built() })
+        Ok(self.result(ready, ssh_port))
     }
 
     /// Refuses options that differ from what runs: to say "already running" would be wrong.

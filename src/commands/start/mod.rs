@@ -89,7 +89,7 @@ impl Started {
     }
 
     pub(crate) fn report(&self) -> Report {
-        let Running { ready, ssh_port, built } = &self.running;
+        let Running { ready, ssh_port, built, grown } = &self.running;
         let what = if ready.already_running { "is already running" } else { "started" };
         let (name, state, pid) = (&self.name, &ready.run_state, ready.process.pid);
         let port = ssh_port.map(|port| format!(", ssh port {port}")).unwrap_or_default();
@@ -101,6 +101,7 @@ impl Started {
             ("ssh", Value::object([("port", (*ssh_port).into())])),
             ("already_running", ready.already_running.into()),
             ("built", built.iter().collect()),
+            ("grown", grown.iter().collect()),
         ];
         Report::of(text, members)
     }

@@ -11,6 +11,8 @@ pub(crate) struct Running {
     pub(crate) ssh_port: Option<u16>,
     /// The images that were made for this start.
     pub(crate) built: Vec<String>,
+    /// The images whose disks were grown for it.
+    pub(crate) grown: Vec<String>,
 }
 
 /// A VM for a debugger: its process, or the command line of QEMU if it is not running.
