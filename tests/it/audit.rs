@@ -355,7 +355,7 @@ fn readme_lists_every_program_that_is_executed() {
     assert!(wrong.is_empty(), "\n{wrong}");
 }
 
-/// qqmgr(7) says which command needs which program.
+/// qqmgr(7) says what each program is used by.
 #[test]
 fn the_man_page_lists_every_program_that_is_executed() {
     let page = include_str!("../../man/qqmgr.7");
@@ -365,8 +365,8 @@ fn the_man_page_lists_every_program_that_is_executed() {
     let programs = rows.map(|row| row[0]).filter(|name| !name.contains("[qemu]"));
     let missed: Vec<String> = programs
         .filter_map(|name| name.strip_prefix('`')?.strip_suffix('`'))
-        .filter(|name| !table.contains(&format!(" Ta Xr {name} 1 Ta ")))
-        .map(|name| format!(".It COMMAND Ta Xr {name} 1 Ta when"))
+        .filter(|name| !table.contains(&format!("\n.It Xr {name} 1 Ta ")))
+        .map(|name| format!(".It Xr {name} 1 Ta used by"))
         .collect();
     assert!(missed.is_empty(), "qqmgr(7), MINIMAL HOSTS: add to the table\n{}", missed.join("\n"));
 }
