@@ -1,18 +1,22 @@
 //! Writes a new file. `qqmgr init`
 
 use super::check;
+use super::publishers;
 use super::script::{Dirs, Script};
 use crate::cli::flag::{Flag, Takes, utf8};
 use crate::cli::spec::{Count, Operand};
 use crate::cli::{Args, Command, Group, usage_of};
 use crate::config::Config;
 use crate::config::schema::with_comments;
-use crate::config::values::{is_url, is_vm_name, sha256};
+use crate::config::sum::{KINDS, Sum};
+use crate::config::values::{is_url, is_vm_name};
 use crate::error::Error;
 use crate::hint;
 use crate::image::base::examine;
+use crate::image::bases;
+use crate::image::checksum::verify;
 use crate::image::context::Context;
-use crate::image::fetch::{PATIENCE_DEFAULT, fetch, verify};
+use crate::image::fetch::{PATIENCE_DEFAULT, fetch};
 use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::source::Source;
@@ -57,14 +61,14 @@ static IMAGE: Flag<String> = Flag::new(
     },
     "With a disk on this base, an image with cloud-init",
 );
-static CHECKSUM: Flag<String> = Flag::new(
+static CHECKSUM: Flag<Sum> = Flag::new(
     "checksum",
     Takes::Value("SUM"),
     |value| {
-        let sum = sha256(&value.to_string_lossy());
-        sum.ok_or_else(|| "it takes 64 hexadecimal digits".into())
+        let sum = Sum::parse(&value.to_string_lossy());
+        sum.ok_or_else(|| "it takes 64 or 128 hexadecimal digits".into())
     },
-    "The SHA-256 that the base must have",
+    "The SHA-256 or SHA-512 that the base must have",
 );
 
 const SCRIPT: Operand = Operand::new("COMMAND", Count::Words);
@@ -87,7 +91,7 @@ static APPEND: Flag = Flag::switch("append", "Add the VM to a file that is there
 /// The image in the new configuration.
 struct Image {
     base: String,
-    sha256: Option<String>,
+    sum: Option<Sum>,
     /// The size of the base, if the base could be read.
     virtual_bytes: Option<u64>,
 }
@@ -122,15 +126,21 @@ pub(super) fn run(args: &Args) -> Outcome {
         None => "edit it, then `qqmgr check` and `qqmgr start dev`",
         Some(_) => "`qqmgr start dev --wait` and `qqmgr ssh dev` are next",
     };
-    Ok(Report::of(
-        hint::complete(&format!("wrote {}: {next}\n", file.display())),
-        [
-            ("file", Value::from(&file)),
-            ("base", image.as_ref().map(|image| &image.base).into()),
-            ("sha256", image.as_ref().and_then(|image| image.sha256.as_ref()).into()),
-            ("name", Value::Null),
-        ],
-    ))
+    let text = hint::complete(&format!("wrote {}: {next}\n", file.display()));
+    Ok(Report::of(text, members(&file, image.as_ref(), None, Value::Array(Vec::new()))))
+}
+
+fn members(
+    file: &Path,
+    image: Option<&Image>,
+    name: Option<&str>,
+    findings: Value,
+) -> impl Iterator<Item = (&'static str, Value)> {
+    let sum = image.and_then(|image| image.sum.as_ref());
+    let sums =
+        KINDS.map(|(key, ..)| (key, sum.filter(|sum| sum.key() == key).map(Sum::digits).into()));
+    let first = [("file", Value::from(file)), ("base", image.map(|image| &image.base).into())];
+    first.into_iter().chain(sums).chain([("name", name.into()), ("findings", findings)])
 }
 
 /// Writes the VM that runs the command of `args`, and checks it.
@@ -164,15 +174,8 @@ fn from_script(args: &Args, file: &Path) -> Outcome {
     for note in &script.notes {
         wrote.extend(["note: ", note, "\n"]);
     }
-    Ok(Report::of(
-        wrote + "\n" + &checked.text,
-        [
-            ("file", Value::from(file)),
-            ("base", Value::Null),
-            ("sha256", Value::Null),
-            ("name", name.into()),
-        ],
-    ))
+    let findings = checked.json.unwrap_or(Value::Null);
+    Ok(Report::of(wrote + "\n" + &checked.text, members(file, None, Some(&name), findings)))
 }
 
 /// Adds the table of a VM to a configuration, which has none of that name.
@@ -225,18 +228,25 @@ impl Image {
         let local = match (is_url(base), &sum) {
             (false, _) => Some(here.join(base)),
             (true, Some(_)) => None,
-            (true, None) => fetch(&context, Some(base), None)?.inspect(|fetched| {
+            (true, None) => fetch(&context, Some(base), &[])?.inspect(|fetched| {
                 let found = fetched.file_name().unwrap_or_default().to_string_lossy();
                 log.note(&format!("its SHA-256 is {found}: compare it with its publisher's"));
-                sum = Some(found.into_owned());
+                sum = Sum::parse(&found);
             }),
         };
-        if let (Some(file), Some(sum)) = (&local, &expected) {
-            verify(&context, file, sum)?;
+        if let Some(file) = &local {
+            if let Some(hint) = publishers::hint(base).filter(|_| files::is_missing(file)) {
+                let message = format!("there is no file `{}`", file.display());
+                return Err(Error::failed(message).hint(hint));
+            }
+            verify(&context, file, expected.as_slice())?;
         }
         let url = is_url(base).then_some(base);
         let looked_at = local.as_deref().map(|local| examine(&context, local, url, None));
         let looked_at = looked_at.transpose()?;
+        if let (Some(url), Some(looked_at), None) = (url, &looked_at, &expected) {
+            bases::remember(url, &looked_at.file)?;
+        }
         // A relative path starts from the directory that the file is in.
         let is_elsewhere = file.parent().is_some_and(|dir| !dir.as_os_str().is_empty());
         let written = if is_elsewhere && !is_url(base) {
@@ -247,20 +257,20 @@ impl Image {
         let base =
             written.ok_or_else(|| Error::failed(format!("`{}` is not UTF-8", here.display())))?;
         let virtual_bytes = looked_at.map(|base| base.virtual_bytes);
-        Ok(Self { base, sha256: sum, virtual_bytes })
+        Ok(Self { base, sum, virtual_bytes })
     }
 
     fn content(&self) -> String {
         // A JSON string is a TOML string as well.
         let base = Value::from(self.base.as_str()).compact();
-        let sum = self.sha256.as_ref().map(|sum| format!("sha256 = \"{sum}\"\n"));
+        let sum = self.sum.as_ref().map(|sum| format!("{} = \"{}\"\n", sum.key(), sum.digits()));
         let size = match self.virtual_bytes {
             Some(bytes) if bytes > SIZE_BYTES => "# size = \"100G\"",
             _ => "size = \"20G\"",
         };
         WITH_IMAGE
             .replace("@BASE@", &base)
-            .replace("@SHA256@\n", &sum.unwrap_or_default())
+            .replace("@SUM@\n", &sum.unwrap_or_default())
             .replace("@SIZE@", size)
     }
 }

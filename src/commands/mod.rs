@@ -21,6 +21,7 @@ mod list;
 mod monitor;
 mod output;
 mod parallel;
+mod publishers;
 mod qmp;
 mod reach;
 mod restart;

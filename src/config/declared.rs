@@ -2,11 +2,12 @@
 
 use super::Config;
 use super::choices::Choices;
-use super::image::{ImagePaths, SHA256_HINT, SHA256_MISSING, user};
+use super::image::{ImagePaths, SUM_HINT, SUM_MISSING, user};
 use super::problems::Problems;
 use super::schema::default;
 use super::scope::Scope;
-use super::values::{is_url, sha256, size};
+use super::sum::{KINDS, Sum};
+use super::values::{is_url, size};
 use crate::error::Error;
 use crate::source::{Problem, Source, Span};
 use crate::system::files;
@@ -32,8 +33,8 @@ pub(crate) struct Declared {
 #[derive(Debug)]
 pub(crate) struct DeclaredBase {
     pub(crate) location: Location,
-    /// The expected sum in lower case; a URL has one.
-    pub(crate) sha256: Option<String>,
+    /// The expected sums, in the order of [`KINDS`]; a URL has one.
+    pub(crate) sums: Vec<Sum>,
     pub(crate) span: Span,
 }
 
@@ -69,7 +70,9 @@ impl Declared {
         let scope = Scope::global(config, &choices);
         let mut strings = Strings { config, scope: &scope, problems: Problems::default() };
         let get = |name: &str| config.image_table(image)?.get(name);
-        let base = get("base").map(|value| strings.base(value, get("sha256")));
+        let sum = |(key, ..): &(&str, &str, usize)| Sum::of_key(key, get(key)?.as_str()?);
+        let sums = KINDS.iter().filter_map(sum).collect();
+        let base = get("base").map(|value| strings.base(value, sums));
         let declared = Self {
             name: image.name.clone(),
             span: image.span,
@@ -122,17 +125,16 @@ impl Strings<'_> {
         (self.problems.keep(path).unwrap_or_default(), value.span)
     }
 
-    fn base(&mut self, value: &Value, sum: Option<&Value>) -> DeclaredBase {
+    fn base(&mut self, value: &Value, sums: Vec<Sum>) -> DeclaredBase {
         let (text, span) = (self.text(value), value.span);
-        let sha256 = sum.and_then(Value::as_str).and_then(sha256);
         if !is_url(&text) {
-            return DeclaredBase { location: Location::File(self.file(value).0), sha256, span };
+            return DeclaredBase { location: Location::File(self.file(value).0), sums, span };
         }
-        if sha256.is_none() {
-            let problem = Problem::new(span, SHA256_MISSING).hint(SHA256_HINT);
+        if sums.is_empty() {
+            let problem = Problem::new(span, SUM_MISSING).hint(SUM_HINT);
             self.problems.keep::<()>(Err(problem));
         }
-        DeclaredBase { location: Location::Url(text), sha256, span }
+        DeclaredBase { location: Location::Url(text), sums, span }
     }
 
     fn seed(&mut self, table: &Value, image: &Key) -> Seed {

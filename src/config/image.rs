@@ -1,6 +1,7 @@
 //! The images that the file declares: the rules about their keys, and where their files are.
 
 use super::schema::{check, default, header};
+use super::sum::KINDS;
 use super::values::{NAME_BYTES_MAX, is_image_name, is_url};
 use crate::error::Error;
 use crate::source::{Problem, Source};
@@ -10,9 +11,9 @@ use crate::toml::{Key, Table, Value};
 use std::path::{Path, PathBuf};
 
 pub(super) const DIR_PREFIX: &str = "img.";
-pub(super) const SHA256_MISSING: &str = "a `base` that is a URL needs its `sha256`";
-pub(super) const SHA256_HINT: &str = "its publisher tells it, often in a file `SHA256SUMS` beside it; `qqmgr init --image URL` \
-     computes it";
+pub(super) const SUM_MISSING: &str = "a `base` that is a URL needs its `sha256` or `sha512`";
+pub(super) const SUM_HINT: &str = "its publisher tells it, often in a file `SHA256SUMS` or `SHA512SUMS` beside it; \
+     `qqmgr init --image URL` computes its `sha256`";
 const USER_DATA: &str = "user_data";
 
 /// The names of an image's files, in its directory.
@@ -77,8 +78,9 @@ pub(super) fn problems(source: &Source, all: &Table) -> Vec<Problem> {
 /// Checks that a URL has a sum, and that an empty disk has a size and nothing that reads a seed.
 fn check_base(key: &Key, table: &Table, shown: &str, problems: &mut Vec<Problem>) {
     if let Some(base) = table.get("base") {
-        if base.as_str().is_some_and(is_url) && table.get("sha256").is_none() {
-            problems.push(Problem::new(base.span, SHA256_MISSING).hint(SHA256_HINT));
+        let has_sum = KINDS.iter().any(|(key, ..)| table.get(key).is_some());
+        if base.as_str().is_some_and(is_url) && !has_sum {
+            problems.push(Problem::new(base.span, SUM_MISSING).hint(SUM_HINT));
         }
         return;
     }
@@ -88,7 +90,7 @@ fn check_base(key: &Key, table: &Table, shown: &str, problems: &mut Vec<Problem>
             "with `base` it is a copy that only takes what is written; with `size` alone, empty";
         problems.push(Problem::new(key.span, message).hint(hint));
     }
-    for (key, _) in ["sha256", "cloud_init"].iter().filter_map(|name| table.entry(name)) {
+    for (key, _) in ["sha256", "sha512", "cloud_init"].iter().filter_map(|name| table.entry(name)) {
         let message = format!("`{}` without a `base`", key.name);
         problems.push(Problem::new(key.span, message).hint("an empty disk has none"));
     }

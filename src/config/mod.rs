@@ -14,6 +14,7 @@ pub(crate) mod schema;
 pub(crate) mod scope;
 pub(crate) mod ssh_keywords;
 mod ssh_options;
+pub(crate) mod sum;
 #[cfg(test)]
 mod tests;
 pub(crate) mod values;

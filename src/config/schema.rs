@@ -3,9 +3,8 @@
 //! `init`.
 
 use super::ssh_options;
-use super::values::{
-    AUTO, NONE, is_user_name, is_vm_name, name_hint, port, sha256, size, wrong_type,
-};
+use super::sum::{KINDS, Sum};
+use super::values::{AUTO, NONE, is_user_name, is_vm_name, name_hint, port, size, wrong_type};
 use crate::source::{Problem, Source};
 use crate::text::nearest;
 use crate::toml::{self, Kind, Table, Value};
@@ -38,11 +37,11 @@ enum Form {
     /// One string, or a list of strings.
     Texts,
     UserName,
-    Sha256,
+    Checksum,
     Size,
 }
 
-use Form::{Boolean, Commands, Integer, Names, Sha256, Size, SshPort, Text, Texts, UserName};
+use Form::{Boolean, Checksum, Commands, Integer, Names, Size, SshPort, Text, Texts, UserName};
 
 const fn key(name: &'static str, form: Form, default: &'static str, about: &'static str) -> Key {
     Key { name, form, default, about }
@@ -80,7 +79,8 @@ pub(crate) const TABLES: &[(&str, &[Key])] = &[
         "[img.NAME]",
         &[
             key("base", Text, "", "A file or URL; it is read and never written"),
-            key("sha256", Sha256, "", "The checksum of the base"),
+            key("sha256", Checksum, "", "The checksum of the base"),
+            key("sha512", Checksum, "", "A longer checksum of the base"),
             key("size", Size, "", "What the guest sees; the disk can grow, not shrink"),
             key("cloud_init", Form::Table, "", "What cloud-init does when the guest first boots"),
         ],
@@ -251,8 +251,13 @@ fn fault(source: &Source, form: Form, value: &Value, name: &str) -> Option<Probl
             problem(format!("`{}` cannot be the name of a user", text.escape_debug()))
                 .hint("lower-case letters, digits, `_` and `-`, a letter or `_` first")
         }),
-        (Sha256, Kind::String(text)) => sha256(text).is_none().then(|| {
-            problem(format!("`{name}` is 64 hexadecimal digits")).hint("`sha256sum FILE` prints it")
+        (Checksum, Kind::String(text)) => Sum::of_key(name, text).is_none().then(|| {
+            let digits = KINDS.iter().find(|(key, ..)| *key == name).map_or(0, |kind| kind.2);
+            let problem = problem(format!("`{name}` is {digits} hexadecimal digits"));
+            problem.hint(match Sum::parse(text) {
+                Some(other) => format!("a {} belongs into `{}`", other.kind_name(), other.key()),
+                None => format!("`{name}sum FILE` prints it"),
+            })
         }),
         (Size, Kind::String(_) | Kind::Integer(_)) => size(value).is_none().then(|| {
             problem(format!("invalid value `{}` for `{name}`", source.at(value.span)))
@@ -270,7 +275,7 @@ impl Form {
             Self::Boolean => "true or false",
             Self::Integer(_) | Self::Port => "an integer",
             Self::SshPort => "an integer or \"auto\" or \"none\"",
-            Self::Text | Self::UserName | Self::Sha256 => "a string",
+            Self::Text | Self::UserName | Self::Checksum => "a string",
             Self::Texts => "a string or an array of strings",
             Self::Size => "a string or an integer",
         }
@@ -329,7 +334,7 @@ mod tests {
         {
             let left = with_comments(text)
                 .replace("@BASE@", "")
-                .replace("@SHA256@", "")
+                .replace("@SUM@", "")
                 .replace("@SIZE@", "");
             assert!(!left.contains('@'), "{left}");
         }

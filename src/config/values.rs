@@ -1,4 +1,4 @@
-//! The values that keys of qqmgr.toml have beyond TOML's types: names, ports, sizes, sums. Pure.
+//! The values that keys of qqmgr.toml have beyond TOML's types: names, ports, sizes. Pure.
 
 use crate::source::Problem;
 use crate::toml::{Kind, Value};
@@ -10,7 +10,6 @@ pub(super) const NAME_BYTES_MAX: usize = 64;
 pub(super) const AUTO: &str = "auto";
 /// The value of `port` in `[vm.NAME.ssh]` for a guest without ssh.
 pub(super) const NONE: &str = "none";
-const SHA256_DIGITS: usize = 64;
 /// The units of a size, like those of qemu-img: letters for powers of 1024.
 const SIZE_UNITS: &str = "KMGTPE";
 /// The largest size: file offsets are signed.
@@ -89,12 +88,6 @@ pub(super) fn is_user_name(name: &str) -> bool {
 pub(crate) fn is_url(base: &str) -> bool {
     let scheme = base.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     scheme.is_some_and(|scheme| ["http", "https"].contains(&scheme.as_str()))
-}
-
-/// The SHA-256 in lower case, if `text` is one.
-pub(crate) fn sha256(text: &str) -> Option<String> {
-    let is_sum = text.len() == SHA256_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_sum.then(|| text.to_ascii_lowercase())
 }
 
 /// The size of a disk in bytes, from a number or from a text with a unit; 0 is not a size.

@@ -2,8 +2,9 @@
 //! finds nothing wrong by qemu-img(1).
 
 use super::change::Change;
+use super::checksum::verify;
 use super::context::{Context, is_locked, reason};
-use super::fetch::{fetch, verify};
+use super::fetch::fetch;
 use super::kind::{check_kind, no_image};
 use crate::config::Config;
 use crate::config::declared::{Declared, Location};
@@ -47,17 +48,14 @@ pub(super) fn declared_base(change: &Change, declared: &Declared) -> Result<Opti
     let context = change.context;
     let (config, Some(base)) = (context.config, &declared.base) else { return Ok(None) };
     let at_base = |error: Error| config.problem(error.at(base.span));
-    let sha256 = base.sha256.as_deref();
     let (file, url) = match &base.location {
         Location::Url(url) => {
-            let Some(fetched) = fetch(context, Some(url), sha256)? else { return Ok(None) };
+            let Some(fetched) = fetch(context, Some(url), &base.sums)? else { return Ok(None) };
             (fetched, Some(url.as_str()))
         }
         Location::File(file) => {
             check_is_there(config, file).map_err(at_base)?;
-            if let Some(sha256) = sha256 {
-                verify(context, file, sha256).map_err(at_base)?;
-            }
+            verify(context, file, &base.sums).map_err(at_base)?;
             (file.clone(), None)
         }
     };

@@ -1,10 +1,11 @@
 //! The place of fetched bases. A disk needs its base for as long as it lives, so a base is data: it
-//! is in `$XDG_DATA_HOME/qqmgr`, with its SHA-256 as its name. Versions before 0.2.0 kept bases in
+//! is in `$XDG_DATA_HOME/qqmgr`, with a checksum as its name. Versions before 0.2.0 kept bases in
 //! `$XDG_CACHE_HOME/qqmgr`.
 
-use crate::config::values::sha256;
+use crate::config::sum::Sum;
 use crate::error::Error;
 use crate::system::files;
+use crate::text::fingerprint;
 use std::path::{Path, PathBuf};
 
 const DATA: (&str, &str) = ("XDG_DATA_HOME", ".local/share");
@@ -34,19 +35,38 @@ pub(super) fn dir() -> Result<PathBuf, Error> {
 }
 
 /// The path that a base has in the cache of an old version.
-pub(super) fn in_cache(sha256: &str) -> Option<PathBuf> {
-    Some(dir_of(CACHE)?.join(sha256))
+pub(super) fn in_cache(sum: &Sum) -> Option<PathBuf> {
+    Some(dir_of(CACHE)?.join(sum.digits()))
 }
 
-/// The SHA-256 of a fetched base, which is its name.
-pub(super) fn sum_of(base: &Path) -> Option<&str> {
-    base.file_name()?.to_str().filter(|name| sha256(name).as_deref() == Some(*name))
+/// The name by which a URL is known among the bases.
+pub(super) fn name_of(url: &str) -> String {
+    format!("url-{}", fingerprint(url.as_bytes()))
+}
+
+/// Makes a link that leads from a URL to its base, so that the URL is not fetched again.
+pub(crate) fn remember(url: &str, base: &Path) -> Result<(), Error> {
+    let link = dir()?.join(name_of(url));
+    files::remove(&link)?;
+    files::symlink(base.file_name().unwrap_or_default().as_ref(), &link)
+}
+
+/// The checksum of the base to which the link of a URL leads.
+pub(super) fn linked(link: &Path) -> Option<Sum> {
+    let target = link.read_link().ok()?;
+    sum_of(&target).filter(|sum| target == Path::new(sum.digits()))
+}
+
+/// The checksum of a fetched base, which is its name.
+pub(super) fn sum_of(base: &Path) -> Option<Sum> {
+    let name = base.file_name()?.to_str()?;
+    Sum::parse(name).filter(|sum| sum.digits() == name)
 }
 
 /// Whether the disk's header must be changed to where this base is now: it names a base in the
 /// cache, or one that is gone and may be elsewhere.
 pub(super) fn must_move(base: &Path) -> bool {
-    let Some(cached) = sum_of(base).and_then(in_cache) else { return false };
+    let Some(cached) = sum_of(base).as_ref().and_then(in_cache) else { return false };
     let real = cached.parent().and_then(|dir| dir.canonicalize().ok());
     let is_in_cache =
         base == cached || real.as_deref().is_some_and(|dir| base.parent() == Some(dir));

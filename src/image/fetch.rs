@@ -1,22 +1,22 @@
-//! Fetches bases once, by curl or wget, into the directory of bases ([`bases`]), where each has its
-//! SHA-256 as its name.
+//! Fetches bases once, by curl or wget, into the directory of bases ([`bases`]), where each has the
+//! first of its declared checksums as its name, or its SHA-256.
 //!
 //! An incomplete or unverified file never has that name. A fetch that was cut off continues where
 //! it ended.
 
 use super::bases;
+use super::checksum::{has_sum, sum, verify};
 use super::context::{Context, reason};
-use super::kind::check_kind;
+use crate::config::sum::{KINDS, Sum};
 use crate::error::{Error, Kind};
 use crate::system::files;
 use crate::system::lock::{Lock, Mode};
 use crate::system::output::Output;
-use crate::system::programs::{self, Program};
+use crate::system::programs;
 use crate::system::run::Invocation;
 use crate::system::second_name;
-use crate::text::fingerprint;
-use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::slice;
 use std::time::{Duration, Instant};
 
 /// How long a server may send nothing before a fetch is given up.
@@ -25,13 +25,6 @@ pub(crate) const PATIENCE_DEFAULT: Duration = Duration::from_secs(30);
 const NO_RANGES: i32 = 33;
 const HEADERS_BYTES_MAX: u64 = 256 * 1024;
 const MIB: u64 = 1024 * 1024;
-
-/// The programs that compute a sum of their standard input, and the arguments for that.
-const SUMS: &[(Program, &[&str])] = &[
-    (programs::SHA256SUM, &[]),
-    (programs::SHASUM, &["-a", "256"]),
-    (programs::OPENSSL, &["dgst", "-sha256", "-r"]),
-];
 
 /// The exit statuses of curl, wget and the wget of BusyBox when the server answered with an error.
 const REFUSED: &[i32] = &[22, 8, 1];
@@ -53,39 +46,45 @@ const HINTS: &[(&[i32], &[&str], &str)] = &[
     (&[3], &[""], "compare the address with its publisher's"),
 ];
 
-/// Finds the base with this SHA-256, in lower case, where bases are kept, under that name. One that
-/// is not there, or has changed, is fetched from the URL and verified; without a sum, any content
-/// is right. `None` if it is not kept and there is no URL.
+/// Finds the base with these sums where bases are kept. One that is not there, or has changed, is
+/// fetched from the URL and verified. Without a sum, the base that is remembered for the URL is
+/// right, and so is what the URL has now. `None` if the base is not kept and there is no URL.
 pub(crate) fn fetch(
     context: &Context,
     url: Option<&str>,
-    sha256: Option<&str>,
+    sums: &[Sum],
 ) -> Result<Option<PathBuf>, Error> {
     let dir = bases::dir()?;
-    let (name, what) = match (sha256, url) {
-        (Some(sha256), None) => (sha256.into(), format!("the base with SHA-256 {sha256}")),
-        (Some(sha256), Some(url)) => (sha256.into(), format!("`{url}`")),
-        (None, url) => {
-            let url = url.unwrap_or_default();
-            (format!("url-{}", fingerprint(url.as_bytes())), format!("`{url}`"))
-        }
+    let is_there = |sum: &&Sum| dir.join(sum.digits()).is_file();
+    let first = sums.iter().find(is_there).or(sums.first());
+    let by_url = || bases::name_of(url.unwrap_or_default());
+    let name = first.map_or_else(by_url, |sum| sum.digits().to_string());
+    let what = match (first, url) {
+        (Some(sum), None) => format!("the base with {sum}"),
+        (_, url) => format!("`{}`", url.unwrap_or_default()),
     };
     let [lock, part] = ["lock", "part"].map(|ending| dir.join(format!("{name}.{ending}")));
     let make_dir = || bases::dir().map(|_| ());
     let lock = context.lock(&lock, Mode::Exclusive, &make_dir, &what)?;
-    if let Some(sha256) = sha256
-        && is_kept(context, &dir.join(sha256), sha256, &part)
+    let before = if first.is_none() { bases::linked(&dir.join(&name)) } else { None };
+    let known = before.as_ref().map_or(sums, slice::from_ref);
+    if let Some(sum) = first.or(before.as_ref())
+        && let file = dir.join(sum.digits())
+        && is_kept(context, &file, known, &part)
     {
-        return Ok(Some(dir.join(sha256)));
+        if first.is_none() {
+            let file = file.display();
+            let way = "without that file, it is fetched again";
+            context.log.note(&format!("{what} was fetched before, as `{file}`: {way}"));
+        }
+        return Ok(Some(file));
     }
     let Some(url) = url else { return Ok(None) };
-    download(context, url, sha256, &part, &lock)?;
-    let file = match sha256 {
-        Some(sha256) => {
-            verify(context, &part, sha256)?;
-            dir.join(sha256)
-        }
-        None => dir.join(sum(context, &part)?),
+    download(context, url, sums, &part, &lock)?;
+    verify(context, &part, sums)?;
+    let file = match first {
+        Some(first) => dir.join(first.digits()),
+        None => dir.join(sum(context, &part, KINDS[0].0)?.digits()),
     };
     files::put_in_place(&part, &file)?;
     Ok(Some(file))
@@ -93,20 +92,20 @@ pub(crate) fn fetch(
 
 /// Whether the base is where bases are kept, or was in the cache of an old version and has a name
 /// here now. The caller has its lock.
-fn is_kept(context: &Context, file: &Path, sha256: &str, part: &Path) -> bool {
+fn is_kept(context: &Context, file: &Path, sums: &[Sum], part: &Path) -> bool {
     if file.is_file() {
-        match verify(context, file, sha256) {
+        match verify(context, file, sums) {
             Ok(()) => return true,
             // Its content has changed: it is fetched again.
             Err(error) => context.log.note(error.message()),
         }
     }
-    let has_sum = |file: &Path| sum(context, file).is_ok_and(|sum| sum == sha256);
-    let Some(cached) = bases::in_cache(sha256) else { return false };
-    if !cached.is_file() || !has_sum(&cached) || second_name::give(&cached, file, part).is_err() {
+    let has_sums = |file: &Path| sums.iter().all(|sum| has_sum(context, file, sum));
+    let Some(cached) = sums.first().and_then(bases::in_cache) else { return false };
+    if !cached.is_file() || !has_sums(&cached) || second_name::give(&cached, file, part).is_err() {
         return false;
     }
-    let is_right = has_sum(file);
+    let is_right = has_sums(file);
     if !is_right {
         // Another program changed it in between. Even if it stays, it is not taken for the right
         // one.
@@ -115,56 +114,11 @@ fn is_kept(context: &Context, file: &Path, sha256: &str, part: &Path) -> bool {
     is_right
 }
 
-/// Returns an error unless the file has this sum. A wrong base is renamed, so that it can be looked
-/// at, and is not taken for the right one.
-pub(crate) fn verify(context: &Context, file: &Path, sha256: &str) -> Result<(), Error> {
-    let found = sum(context, file)?;
-    if found == sha256 {
-        return Ok(());
-    }
-    let message = |file: &Path| {
-        let file = file.display();
-        format!("`{file}` has the SHA-256 {found}, and not {sha256}")
-    };
-    if bases::path().is_some_and(|dir| file.parent() == Some(&dir)) {
-        let aside = file.with_extension("wrong");
-        files::put_in_place(file, &aside)?;
-        return Err(Error::failed(message(&aside)).hint(
-            "it was kept to be looked at; if its publisher has a new one, so is its `sha256`",
-        ));
-    }
-    Err(Error::failed(message(file)).hint("`sha256` says what it should have"))
-}
-
-/// The SHA-256 of a file, in lower-case hexadecimal digits.
-fn sum(context: &Context, file: &Path) -> Result<String, Error> {
-    let found = SUMS.iter().find(|(program, _)| program.find().is_some());
-    let (program, arguments) = found.ok_or_else(|| {
-        Error::failed("none of `sha256sum`, `shasum` and `openssl` is there")
-            .hint("install one (Debian: coreutils)")
-    })?;
-    check_kind(file)?;
-    let opened = File::open(file).map_err(|error| Error::io("read", file, &error))?;
-    let mut command = program.command();
-    command.args(*arguments).stdin(opened);
-    context.log.progress(|| format!("verifying {}", file.display()));
-    let output = context.run(command, None);
-    context.log.end_progress();
-    let output = output?;
-    let text = String::from_utf8_lossy(&output.stdout).to_ascii_lowercase();
-    let digits: String = text.chars().take_while(char::is_ascii_hexdigit).collect();
-    if output.status.success() && digits.len() == 64 {
-        return Ok(digits);
-    }
-    let (file, reason) = (file.display(), reason(&output));
-    Err(Error::failed(format!("cannot tell the SHA-256 of `{file}`: {reason}")))
-}
-
 /// Fetches the rest of `part`.
 fn download(
     context: &Context,
     url: &str,
-    sha256: Option<&str>,
+    sums: &[Sum],
     part: &Path,
     lock: &Lock,
 ) -> Result<(), Error> {
@@ -175,7 +129,7 @@ fn download(
     // 416 is "range not satisfiable".
     let cannot_go_on = output.status.code() == Some(NO_RANGES) || output.said().contains(" 416");
     if there > 0 && cannot_go_on {
-        if sha256.is_some_and(|sha256| sum(context, part).is_ok_and(|sum| sum == sha256)) {
+        if sums.first().is_some_and(|first| has_sum(context, part, first)) {
             return Ok(());
         }
         let why = "the server cannot go on in the middle of the file: from the start, then";

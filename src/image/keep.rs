@@ -10,10 +10,12 @@ use super::inspection::Inspection;
 use super::record::{BACKING, Record};
 use crate::config::declared::{Declared, Location};
 use crate::config::image::DISK;
+use crate::config::sum::Sum;
 use crate::error::Error;
 use crate::system::output::Output;
 use crate::vm::format;
 use std::path::Path;
+use std::slice;
 
 /// Changes the disk's header to name the base where it is kept, and fetches the base if it is gone.
 /// Everything that was written to the disk stays.
@@ -27,18 +29,18 @@ pub(super) fn keep_base(
         return Ok(());
     };
     let record = Record::read(change.paths);
-    let Some(sha256) = bases::sum_of(base) else {
+    let Some(sum) = bases::sum_of(base) else {
         // The error for a base that is declared shows the place of the declaration.
         declared_base(change, declared)?;
-        let known = record.as_ref().and_then(|record| record.text("sha256"));
-        return Err(lost(change.name, base, known));
+        let known = record.as_ref().and_then(Record::sum);
+        return Err(lost(change.name, base, known.as_ref()));
     };
     let url = declared.base.as_ref().and_then(|base| match &base.location {
-        Location::Url(url) if base.sha256.as_deref() == Some(sha256) => Some(url.as_str()),
+        Location::Url(url) if base.sums.contains(&sum) => Some(url.as_str()),
         _ => None,
     });
-    let lost = || lost(change.name, base, Some(sha256));
-    let fetched = fetch(change.context, url, Some(sha256));
+    let lost = || lost(change.name, base, Some(&sum));
+    let fetched = fetch(change.context, url, slice::from_ref(&sum));
     let kept = fetched.map_err(|error| lost().because(&error))?.ok_or_else(lost)?;
     if kept == base {
         return Ok(());
@@ -76,20 +78,18 @@ fn reset_hint(name: &str) -> String {
 }
 
 /// The error about a disk whose base cannot be found.
-fn lost(name: &str, base: &Path, sha256: Option<&str>) -> Error {
+fn lost(name: &str, base: &Path, sum: Option<&Sum>) -> Error {
     let shown = base.display();
-    let Some(sha256) = sha256 else {
+    let Some(sum) = sum else {
         let message = format!("the base of image `{name}` is gone: `{shown}`");
         return Error::failed(message).hint(format!(
             "put it back as it was, or `qqmgr img reset {name}` builds the image anew"
         ));
     };
     let place = match bases::path().filter(|_| bases::sum_of(base).is_some()) {
-        Some(dir) => dir.join(sha256).display().to_string(),
+        Some(dir) => dir.join(sum.digits()).display().to_string(),
         None => shown.to_string(),
     };
-    let message = format!(
-        "image `{name}`: this disk needs the old base with SHA-256 {sha256}, which is gone"
-    );
+    let message = format!("image `{name}`: this disk needs the old base with {sum}, which is gone");
     Error::failed(message).hint(format!("put it back as `{place}`, or {}", reset_hint(name)))
 }

@@ -7,9 +7,10 @@
 //! complete. Only `reset` and `remove` of [`build`] lose what a VM wrote to it.
 
 pub(crate) mod base;
-mod bases;
+pub(crate) mod bases;
 pub(crate) mod build;
 pub(crate) mod change;
+pub(crate) mod checksum;
 pub(crate) mod context;
 mod fat;
 pub(crate) mod fetch;

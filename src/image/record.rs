@@ -4,6 +4,7 @@ use super::seed;
 use crate::config::Config;
 use crate::config::declared::{Declared, DeclaredBase, Location};
 use crate::config::image::{ImagePaths, RECORD};
+use crate::config::sum::Sum;
 use crate::error::Error;
 use crate::json::{self, Value};
 use crate::system::files;
@@ -22,7 +23,7 @@ const FORMAT: u64 = 1;
 
 /// The members of `image.json`: what a disk was made from.
 ///
-/// `base` and `sha256` are as declared, and `backing` is the file that the disk is based on.
+/// `base`, `sha256` and `sha512` are as declared; `backing` is the file that the disk is based on.
 /// `version` has the bytes and the time of change of a base without a sum: when that base changes,
 /// the disk is broken. `cloud_init` is a fingerprint of the data.
 pub(super) struct Record(Value);
@@ -39,14 +40,17 @@ impl Record {
             Location::Url(url) => url.clone(),
             Location::File(file) => file.display().to_string(),
         });
+        let sums = || base.iter().flat_map(|base| &base.sums);
+        let sum = |key| sums().find(|sum| sum.key() == key).map(Sum::digits);
         Self(Value::object([
             ("format", FORMAT.into()),
             ("base", location.into()),
-            ("sha256", base.and_then(|base| base.sha256.as_ref()).into()),
+            ("sha256", sum("sha256").into()),
             (BACKING, Value::Null),
             ("version", base.and_then(version).into()),
             (SIZE, declared.size.map(|(size, _)| size).into()),
             ("cloud_init", seed.into()),
+            ("sha512", sum("sha512").into()),
         ]))
     }
 
@@ -63,18 +67,26 @@ impl Record {
         self.0.get(name)?.as_str()
     }
 
+    /// The first checksum of the base, if any was declared.
+    pub(super) fn sum(&self) -> Option<Sum> {
+        ["sha256", "sha512"].into_iter().find_map(|key| Sum::of_key(key, self.text(key)?))
+    }
+
     /// The keys of the declaration whose meaning differs between this record and `now`.
     pub(super) fn differs(&self, now: &Self) -> Vec<&'static str> {
         let is_same = |name: &str| self.0.get(name) == now.0.get(name);
-        let (sum, sum_now) = (self.text("sha256"), now.text("sha256"));
+        let sums = |key| self.text(key).zip(now.text(key));
+        let is_other = |key| sums(key).is_some_and(|(sum, now)| sum != now);
         // The same content from another place counts as the same base.
-        let same_content = sum.is_some() && sum == sum_now;
+        let same_content = ["sha256", "sha512"].into_iter().find_map(sums);
+        let same_content = same_content.is_some_and(|(sum, now)| sum == now);
         // Older versions wrote the data in another form, and its fingerprint as `seed`.
         let seed = self.text("cloud_init").or(self.text("seed").map(|_| UNKNOWN));
         let seed_now = now.text("cloud_init");
         let differences = [
             ("base", !(same_content || is_same("base") && is_same("version"))),
-            ("sha256", sum != sum_now && sum.is_some() && sum_now.is_some()),
+            ("sha256", is_other("sha256")),
+            ("sha512", is_other("sha512")),
             (SIZE, !is_same(SIZE)),
             ("cloud_init", seed != seed_now && !(seed == Some(UNKNOWN) && seed_now.is_some())),
         ];
@@ -109,7 +121,7 @@ impl Record {
 
 fn version(base: &DeclaredBase) -> Option<String> {
     let Location::File(file) = &base.location else { return None };
-    if base.sha256.is_some() {
+    if !base.sums.is_empty() {
         return None;
     }
     let metadata = file.metadata().ok()?;

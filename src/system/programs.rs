@@ -19,6 +19,7 @@ pub(crate) const OPENSSL: Program = Program("openssl", "openssl");
 pub(crate) const PS: Program = Program("ps", "procps");
 pub(crate) const SCP: Program = Program("scp", "openssh-client");
 pub(crate) const SHA256SUM: Program = Program("sha256sum", "coreutils");
+pub(crate) const SHA512SUM: Program = Program("sha512sum", "coreutils");
 pub(crate) const SHASUM: Program = Program("shasum", "perl");
 pub(crate) const SH: Program = Program("sh", "dash");
 pub(crate) const SSH: Program = Program("ssh", "openssh-client");

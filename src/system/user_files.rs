@@ -1,5 +1,4 @@
-//! Writes a file that the user named. Other users may be able to write to its
-//! directory.
+//! Writes a file that the user named. Other users may be able to write to its directory.
 
 use super::account;
 use super::temporary::{self, DEFAULT_FILE};

@@ -731,7 +731,7 @@ fn init_with_a_url() {
         server.url()
     );
     let stdout = format!(
-        "{{\n  \"file\": \"qqmgr.toml\",\n  \"base\": \"{}\",\n  \"sha256\": \"{sum}\",\n  \"name\": null\n}}\n",
+        "{{\n  \"file\": \"qqmgr.toml\",\n  \"base\": \"{}\",\n  \"sha256\": \"{sum}\",\n  \"sha512\": null,\n  \"name\": null,\n  \"findings\": []\n}}\n",
         server.url()
     );
     let run = project.qqmgr(&["init", "--image", &server.url(), "--json"]).run();
@@ -741,8 +741,48 @@ fn init_with_a_url() {
     assert!(fs::read_to_string(project.path("qqmgr.toml")).unwrap().contains(&expected));
     project.qqmgr(&["img", "build"]).run().stdout("dev built: [..]\n").success();
     assert_eq!(server.seen().gets, [0]);
+    // What was fetched is kept, and found by its address and by its SHA-512 alike.
+    let init = ["init", "-c", "again.toml", "--image", &server.url()];
+    let base = format!("[ROOT]/home/.local/share/qqmgr/{sum}");
+    let notes = format!(
+        "qqmgr: `{}` was fetched before, as `{base}`: without that file, it is fetched again\n\
+         qqmgr: its SHA-256 is {sum}: compare it with its publisher's\n",
+        server.url()
+    );
+    project.qqmgr(&init).run().stdout("wrote again.toml: [..]\n").stderr(notes).success();
+    assert_eq!(server.seen().gets, [0]);
     // With a sum nothing needs to be there yet.
     server.set(|behaviour| behaviour.missing = true);
     let arguments = ["init", "-c", "b.toml", "--image", &server.url(), "--checksum", &sum];
     project.qqmgr(&arguments).run().stdout("wrote b.toml: [..]\n").success();
+    // Without the base, the link leads nowhere.
+    server.set(|behaviour| behaviour.missing = false);
+    fs::remove_file(project.path("home/.local/share/qqmgr").join(&sum)).unwrap();
+    fs::remove_file(project.path("again.toml")).unwrap();
+    let run = project.qqmgr(&init).run().stdout("wrote again.toml: [..]\n");
+    run.stderr("qqmgr: fetching [..]\nqqmgr: its SHA-256 is [..]\n").success();
+}
+
+/// A base with a SHA-512 alone has that as its name. One that is there under either sum is not
+/// fetched again, and both are compared.
+#[test]
+fn longer_checksums() {
+    let Some((project, server, sum)) = project(&content(MIB)) else { return };
+    let output = project.sh("sha512sum | cut -d ' ' -f 1").stdin(content(MIB)).run();
+    let long = output.stdout.trim();
+    let short = format!("sha256 = '{sum}'");
+    let declared = declaration(&server, &sum);
+    project.config(&declared.replace(&short, &format!("sha512 = '{}'", long.to_uppercase())));
+    let run = project.qqmgr(&["img", "build"]).run().stdout("a built: [..]\n");
+    run.stderr("qqmgr: fetching [..]\n").success();
+    let bases = || project.files("home/.local/share/qqmgr");
+    assert_eq!(bases(), [long.to_owned(), format!("{long}.lock")]);
+    let both = declared.replace(&short, &format!("{short}\nsha512 = '{long}'"));
+    project.config(&both);
+    project.qqmgr(&["img", "build"]).run().stdout("a is there already: [..]\n").success();
+    project.qqmgr(&["img", "reset", "a"]).run().stdout("a is as new: [..]\n").success();
+    assert_eq!(server.seen().gets, [0]);
+    project.config(&both.replace(&sum, &"0".repeat(64)));
+    let stderr = "...\nqqmgr: error: `[..].wrong` has the SHA-256 [..], and not 0[..]\n...\n";
+    project.qqmgr(&["img", "reset", "a"]).run().stderr(stderr).code(1);
 }

@@ -18,6 +18,9 @@ use crate::harness::{Project, fake_qemu, free_port, has_tool, program, real_qemu
 
 /// The SHA-256 of 512 zeros.
 const SUM: &str = "076a27c79e5ace2a3d47f9dd2e83e4ff6ea8872b3c2218f66c92b89b55f36560";
+/// Their SHA-512.
+const SHA512: &str = "df40d4a774e0b453a5b87c00d6f0ef5d753143454e88ee5f7b607134598294c7\
+                      905ccbcf94bbc46e474db6eb44e56a6dbb6d9a1be9d4fb5d1b5f2d0c6ed34bfe";
 
 /// Name and type of the members that a text lists, as `.It Va name Ta type Ta meaning`.
 fn listed_members(text: &str) -> Vec<(&str, &str)> {
@@ -155,10 +158,12 @@ fn json_of_every_command_is_documented() {
     let ran = with_ssh_server(port, || run(&["run", "dev", "--", "true"]));
     check("ssh", &[run(&["ssh", "dev", "true"]), ran]);
     check("ssh-config", &[run(&["ssh-config", "dev", "chosen"])]);
-    let with_image = run(&["-c", "other.toml", "init", "--image", "disk", "--checksum", SUM]);
-    let script =
-        run(&["-c", "script.toml", "init", "--", "sudo", "qemu-system-x86_64", "-hda", "x"]);
-    check("init", &[run(&["-c", "first.toml", "init"]), with_image, script]);
+    let with_image =
+        |file: &str, sum: &str| run(&["-c", file, "init", "--image", "disk", "--checksum", sum]);
+    let with_image = [with_image("a.toml", SUM), with_image("b.toml", SHA512)];
+    // Its findings are as in `check`.
+    let script = run(&["-c", "script.toml", "init", "--", "sudo", "true", "-m", "1"]);
+    check("init", &[&with_image[..], &[run(&["-c", "first.toml", "init"]), script]].concat());
     images_are_documented(&project, &mut check);
     let ends = [run(&["wait", "dev", "--for", "running"])];
     reports_its_end(&project, "dev", true, "guest-shutdown");
