@@ -119,7 +119,8 @@ impl Started {
     fn ended(&self, status: ExitStatus) -> Error {
         let error = Error::failed(self.last_words(status, " before QEMU was ready"));
         if status.success() {
-            let hint = "a helper stays in the foreground: leave out an option such as `--daemon`";
+            let hint = "a helper stays in the foreground: leave out an option such as `--daemon`; \
+                        what went to the background is not found, and may still run";
             return error.hint(hint);
         }
         error.hint(self.log_hint())
@@ -193,6 +194,14 @@ pub(crate) fn end(paths: &Paths, log: &Log) -> Result<bool, Error> {
     ended.into_iter().try_for_each(|ended| ended.map(|_| ()))?;
     record.helpers.iter().try_for_each(|helper| remove_sockets(&helper.sockets, paths))?;
     Ok(is_needed)
+}
+
+/// Removes the directories that were made for helpers, where they are empty.
+pub(crate) fn remove_empty_dirs(helpers: &[Helper], paths: &Paths) {
+    for dir in helpers.iter().flat_map(|helper| &helper.dirs) {
+        let is_below = |dir: &&Path| dir.starts_with(&paths.dir) && **dir != paths.dir;
+        dir.ancestors().take_while(is_below).for_each(files::remove_empty_dir);
+    }
 }
 
 /// Removes sockets in the VM's directory that no program serves any more.

@@ -10,11 +10,10 @@ use crate::config::values::SshPort;
 use crate::config::vm::Vm;
 use crate::error::{Error, Kind};
 use crate::image::context::{Exceeded, qemu_img};
-use crate::log::Log;
 use crate::ssh;
 use crate::system::files;
 use crate::vm::boot;
-use crate::vm::helpers::Helpers;
+use crate::vm::helpers::{self, Helpers};
 use crate::vm::launch::{Failed, Launch};
 use crate::vm::lock::{self, Lock, lock_dir};
 use crate::vm::process::Process;
@@ -23,7 +22,7 @@ use crate::vm::snapshot::journal::Journal;
 use crate::vm::snapshot::stopped::Stopped;
 use crate::vm::state::State;
 use crate::vm::wait::Deadline;
-use crate::vm::{Instance, Look, Paths, clean, look, port};
+use crate::vm::{Instance, Look, clean, look, port};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -111,7 +110,7 @@ impl<'a> Start<'a> {
         }
         let Target { config, paths, log, .. } = self.target;
         if let Err(error) = self.clear(&lock) {
-            return Err(not_started(paths, lock, error, log));
+            return Err(self.not_started(lock, error));
         }
         let deadline = Deadline::after(timeout);
         let (dir, boots) = (config.dir(), self.vm.boots);
@@ -141,7 +140,7 @@ impl<'a> Start<'a> {
                 Err(Failed { error, .. }) => break self.explained(error),
             }
         };
-        Err(not_started(paths, lock, failed, log))
+        Err(self.not_started(lock, failed))
     }
 
     /// Shows what is doubtful in the VM's words beside the error of a QEMU that did not come up.
@@ -168,7 +167,7 @@ impl<'a> Start<'a> {
             Helpers::start(&plan.helpers, &mut record, (config.dir(), paths), deadline, log)?;
             Ok(Debuggee::Argv(plan.argv.clone()))
         });
-        prepared.map_err(|error| not_started(paths, lock, error, log))
+        prepared.map_err(|error| self.not_started(lock, error))
     }
 
     /// Removes what the last start has left, settles what a killed `snapshot` left half done, and
@@ -306,13 +305,14 @@ impl<'a> Start<'a> {
         let error = Error::failed(format!("VM `{name}` runs already, with other arguments"));
         Err(error.hint(format!("`qqmgr restart {name}` takes the same options")))
     }
-}
-
-/// Cleans up after a start that failed, and gives its error. The lock's file goes as well if the VM
-/// has never run.
-fn not_started(paths: &Paths, lock: Lock, failed: Error, log: &Log) -> Error {
-    let cleaned = clean::for_start(paths, log);
-    let cleaned =
-        if paths.log.exists() { cleaned } else { cleaned.and(lock::discard(lock, paths)) };
-    cleaned.err().unwrap_or(failed)
+    /// Cleans up after a start that failed, and gives its error. The lock's file goes as well if
+    /// the VM has never run.
+    fn not_started(&self, lock: Lock, failed: Error) -> Error {
+        let Target { paths, log, .. } = self.target;
+        let cleaned = clean::for_start(paths, log);
+        helpers::remove_empty_dirs(self.plan.as_ref().map_or(&[], |plan| &plan.helpers), paths);
+        let cleaned =
+            if paths.log.exists() { cleaned } else { cleaned.and(lock::discard(lock, paths)) };
+        cleaned.err().unwrap_or(failed)
+    }
 }
