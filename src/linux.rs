@@ -178,7 +178,7 @@ pub(crate) fn host_name() -> io::Result<Option<String>> {
     kernel_fact("sys/kernel/hostname")
 }
 
-fn kernel_fact(file: &str) -> io::Result<Option<String>> {
+pub(crate) fn kernel_fact(file: &str) -> io::Result<Option<String>> {
     Ok(if_there(fs::read_to_string(proc(file)))?.map(|text| text.trim_end().to_string()))
 }
 

@@ -8,6 +8,7 @@
 mod access;
 mod answers;
 mod cli;
+mod clock;
 mod colour;
 mod command_line;
 mod commands;

@@ -19,7 +19,7 @@ use crate::out;
 use crate::vm::Look;
 use crate::vm::named::images;
 use crate::vm::options::arguments_of;
-use crate::vm::snapshot::header;
+use crate::vm::snapshot::{Part, header};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -140,10 +140,14 @@ fn helpers(place: &Place) -> Option<Vec<String>> {
     Some(names)
 }
 
-/// The tags of the VM on the line, if the action needs one that exists.
+/// The tags of the VM on the line, if the action of `snapshot`, or `--from`, needs one that exists.
 fn tags(place: &Place) -> Option<Vec<String>> {
-    let [action, vm] = place.operands.as_slice() else { return None };
-    let name = vm.to_str().filter(|_| action == "load" || action == "delete")?;
+    let vm = match place.operands.as_slice() {
+        [vm] => vm,
+        [action, vm] if action == "load" || action == "delete" => vm,
+        _ => return None,
+    };
+    let name = vm.to_str()?;
     let (config, args) = (config(place)?, Args::default());
     let target = Target::new(&config, &args, name, Log::new(false)).ok()?;
     let recorded = Look::by_files(&target.paths).and_then(Look::running_record).ok().flatten();
@@ -158,8 +162,7 @@ fn tags(place: &Place) -> Option<Vec<String>> {
     let mut tags: Vec<String> = Vec::new();
     for (image, _) in images(&arguments_of(argv.iter().map(String::as_str))) {
         let file = image.file().filter(|_| image.written).map(|file| config.dir().join(file));
-        let of_disk = file.and_then(|file| header::tags(&file)).unwrap_or_default();
-        for tag in of_disk.into_iter().filter_map(|tag| String::from_utf8(tag).ok()) {
+        for Part { tag, .. } in file.and_then(|file| header::parts(&file)).unwrap_or_default() {
             if !tags.contains(&tag) {
                 tags.push(tag);
             }

@@ -2,24 +2,34 @@
 //! afterwards. A guest that is not running may end up in another state than the expected one, for
 //! example if it is paused while it is suspended, so the actual state is reported.
 
+use super::clock;
+use super::status::duration;
 use super::target::Target;
+use crate::cli::flag::Flag;
 use crate::cli::spec;
 use crate::cli::{Command, Group};
+use crate::clock::now;
 use crate::error::Kind;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::ssh::end_shared_connection;
+use crate::vm::events::EventLog;
 use crate::vm::session::Session;
 use std::time::Duration;
 
 pub(crate) static PAUSE: Command =
     row("pause", "Stop the CPUs of VMs, until `resume`", "", &["pause dev", "pause 'node-*'"]);
-pub(crate) static RESUME: Command = row(
-    "resume",
-    "Let VMs go on that are paused or suspended",
-    "",
-    &["resume dev", "resume --all"],
-);
+pub(crate) static RESUME: Command = Command {
+    flags: &[&spec::ALL, &SET_CLOCK],
+    ..row(
+        "resume",
+        "Let VMs go on that are paused or suspended",
+        "",
+        &["resume dev", "resume --all", "resume dev --set-clock"],
+    )
+};
+static SET_CLOCK: Flag =
+    Flag::switch("set-clock", "Set the guest's clock, which stood still, over ssh");
 pub(crate) static RESET: Command = row(
     "reset",
     "Press the reset button of VMs",
@@ -80,6 +90,7 @@ fn control(target: &Target, command: &str, what: Option<&str>) -> Outcome {
 /// suspended itself, and is refused for one that has shut down.
 pub(super) fn resume(target: &Target) -> Outcome {
     let mut session = Session::open(&target.paths, &target.log)?;
+    let stopped_at = EventLog::open(&target.paths).and_then(|mut log| log.stopped_at());
     let suspended = session.run_state()? == "suspended";
     let command = if suspended { "system_wakeup" } else { "cont" };
     session.execute(command, None).map_err(|error| match error.kind {
@@ -87,7 +98,21 @@ pub(super) fn resume(target: &Target) -> Outcome {
             .hint(format!("a guest that has shut down needs `qqmgr reset {}` first", target.name)),
         _ => error,
     })?;
-    report(&target.name, &mut session, None)
+    let paused = stopped_at.map(|stopped_at| now().saturating_sub(stopped_at));
+    let what = paused.map(|paused| match paused.as_secs() {
+        0..60 => format!("was paused for {:.1} s", paused.as_secs_f64()),
+        _ => format!("was paused for {}", duration(paused)),
+    });
+    let report = report(&target.name, &mut session, what.as_deref())?;
+    // QEMU would not serve another command meanwhile.
+    drop(session);
+    if target.args.has(&SET_CLOCK) {
+        clock::set(target);
+    }
+    Ok(match paused {
+        Some(paused) => report.with_member("paused_seconds", Value::seconds(paused)),
+        None => report,
+    })
 }
 
 /// Resets the machine. QEMU does it after it has answered. With `-no-reboot` it ends instead, or is

@@ -3,6 +3,7 @@
 //! VM's images ([`images`]), what it is started with and its start ([`start`]).
 
 mod check;
+mod clock;
 mod cmdline;
 pub(crate) mod complete;
 mod completions;

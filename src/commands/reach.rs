@@ -7,12 +7,14 @@ use crate::config::resolve::Resolver;
 use crate::error::{Error, Kind};
 use crate::ssh::login::await_login;
 use crate::ssh::{self, Guest};
+use crate::system::output::Output;
 use crate::vm::look;
 use crate::vm::process::Process;
 use crate::vm::ssh_server;
 use crate::vm::wait::Deadline;
 use crate::vm::watch::Watch;
 use crate::vm::{Instance, forward, options, port};
+use std::ffi::OsString;
 
 /// The guest over ssh. With `--wait`, waits for its ssh server and, if `login`, until it
 /// accepts us.
@@ -113,7 +115,18 @@ pub(super) fn for_login(
     process: &Process,
     deadline: Deadline,
 ) -> Result<(), Error> {
-    await_login(guest, deadline, &|| {
+    for_login_by(target, guest, process, deadline, &|| "true".into()).map(|_| ())
+}
+
+/// Waits for a login, and returns the result of the command that it runs.
+pub(super) fn for_login_by(
+    target: &Target,
+    guest: &Guest,
+    process: &Process,
+    deadline: Deadline,
+    command: &dyn Fn() -> OsString,
+) -> Result<Output, Error> {
+    await_login(guest, deadline, command, &|| {
         let watch = watch(target, process, Some(deadline));
         (!process.is_alive()).then(|| watch.ended("waiting for a login"))
     })

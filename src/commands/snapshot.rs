@@ -20,10 +20,9 @@ use crate::vm::lock::{self, LOCK_WAIT, Lock, lock};
 use crate::vm::named::forgets;
 use crate::vm::options::arguments_of;
 use crate::vm::session::Session;
-use crate::vm::snapshot::running::Running;
-use crate::vm::snapshot::stopped::Stopped;
-use crate::vm::snapshot::{Act, Disk, Disks, Part, Tag};
+use crate::vm::snapshot::{Act, Disk, Disks, Origin, Part, Running, Saved, Stopped, Tag, Whole};
 use crate::vm::{Instance, look};
+use std::path::PathBuf;
 
 pub(crate) static COMMAND: Command = Command {
     name: "snapshot",
@@ -139,12 +138,44 @@ fn open<'a>(
     let stopped = Stopped { vm: name, paths, qemu_img, dir, log, lock };
     if let Some((_, act)) = change {
         stopped.settle(Some(act))?;
+        Saved::settle(paths)?;
     }
     let disks = stopped.disks(&arguments_of(argv.iter().map(|word| &**word)))?;
     Ok((Machine::Stopped(stopped), disks))
 }
 
-fn perform(target: &Target, machine: Machine, disks: &Disks, act: Act, tag: &Tag) -> Outcome {
+/// Records what a new snapshot was made from, and whether the disks of a stopped VM have anything
+/// that no snapshot has. They had nothing before that the snapshot `spare` lacks.
+fn record(
+    target: &Target,
+    machine: &mut Machine,
+    disks: &Disks,
+    (act, tag): (Act, &Tag),
+    spare: Option<String>,
+) -> Result<(), Error> {
+    let (paths, dir) = (&target.paths, target.config.dir());
+    let files: Vec<PathBuf> = disks.list.iter().map(|disk| dir.join(&disk.file)).collect();
+    match machine {
+        Machine::Running(running) if act == Act::Save => {
+            let instance = Instance::read(paths)?;
+            let disks = running.disks()?;
+            let part = disks.find(tag)?.main.clone();
+            let origin = instance.map(|it| Origin::new(running, &part, &it, None)).transpose()?;
+            origin.map_or(Ok(()), |origin| Saved::add(paths, origin))
+        }
+        Machine::Stopped(_) => match (act, spare) {
+            (Act::Delete, Some(spare)) => Saved::spare(paths, &spare, &files, false),
+            // Only a snapshot with a machine can be started from.
+            (Act::Save | Act::Load, _) if disks.snapshots().iter().any(Whole::has_machine) => {
+                Saved::spare(paths, tag.as_str(), &files, false)
+            }
+            _ => Ok(()),
+        },
+        Machine::Running(_) => Ok(()),
+    }
+}
+
+fn perform(target: &Target, mut machine: Machine, disks: &Disks, act: Act, tag: &Tag) -> Outcome {
     let Target { name, paths, log, .. } = target;
     let (parts, has_machine) = match act {
         Act::Save => (disks.to_save(tag)?, false),
@@ -158,8 +189,12 @@ fn perform(target: &Target, machine: Machine, disks: &Disks, act: Act, tag: &Tag
         }
     };
     let is_running = matches!(machine, Machine::Running(_));
-    let state = match machine {
-        Machine::Running(mut running) => {
+    if act == Act::Delete {
+        Saved::remove(paths, tag)?;
+    }
+    let spare = Saved::spare_tag(paths)?;
+    let state = match &mut machine {
+        Machine::Running(running) => {
             if act == Act::Save && forgets_writes(target)? {
                 let what = "the VM forgets what it writes (`-snapshot`), and this snapshot, too";
                 log.note(&format!("{what}, when it stops"));
@@ -174,13 +209,14 @@ fn perform(target: &Target, machine: Machine, disks: &Disks, act: Act, tag: &Tag
         Machine::Stopped(stopped) => {
             stopped.run(act, &parts, tag)?;
             if act == Act::Load && has_machine {
-                let how = format!("`qqmgr start {name} -- -loadvm {}`", tag.quoted());
+                let how = format!("`qqmgr start {name} --from {}`", tag.quoted());
                 let what = "the machine of the snapshot was not loaded";
                 log.note(&format!("{what}: {how} starts the VM with it"));
             }
             "stopped".into()
         }
     };
+    record(target, &mut machine, disks, (act, tag), spare)?;
     let with_machine = if act == Act::Delete { has_machine } else { is_running };
     let alone = if with_machine || act == Act::Delete { "" } else { ", the disks alone" };
     let text = format!("{name} snapshot `{tag}` {}{alone}: {state}\n", act.done());

@@ -5,6 +5,7 @@ use super::start::plan::{StartOptions, features, helpers, likely_port, own_argv}
 use super::target::{Target, port_of};
 use crate::cli::{Command, Group};
 use crate::cli::{flag::Flag, spec};
+use crate::clock::now;
 use crate::colour::{Colour, Stream};
 use crate::config::choices::Choices;
 use crate::config::declared::Declared;
@@ -21,7 +22,7 @@ use crate::vm::process::Process;
 use crate::vm::state::State;
 use crate::vm::{Instance, Look, Paths};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 pub(crate) static COMMAND: Command = Command {
     name: "status",
@@ -153,7 +154,7 @@ fn changed(target: &Target, instance: &Instance) -> Option<Vec<Change>> {
 /// How long the process has run, from the system, or from the record if the system does not say.
 pub(super) fn uptime(process: &Process, instance: Option<&Instance>) -> Option<Duration> {
     process.uptime.or_else(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+        let now = now();
         Some(now.saturating_sub(Duration::from_secs(instance?.started_at)))
     })
 }
@@ -258,7 +259,7 @@ impl Status {
 
 /// Says why and when a VM ended, for people.
 pub(super) fn ended(end: &End) -> String {
-    end.text(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), duration)
+    end.text(now(), duration)
 }
 
 /// Formats a duration: `2 d 3 h`, `3 h 4 min`, `4 min 5 s`, `5 s`. Two units are enough.

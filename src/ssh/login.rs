@@ -8,6 +8,7 @@ use crate::error::{Error, Kind};
 use crate::system::programs;
 use crate::vm::wait::Deadline;
 use crate::vm::wait::poll_long;
+use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -57,21 +58,22 @@ impl Answer {
     }
 }
 
-/// Logs in and out until that works, over the shared connection. `ended` returns an error when the
-/// VM is gone.
+/// Runs a command on the guest until its login works, over the shared connection if there is one.
+/// `command` is asked for each try, and `ended` returns an error when the VM is gone.
 pub(crate) fn await_login(
     guest: &Guest,
     deadline: Deadline,
+    command: &dyn Fn() -> OsString,
     ended: &dyn Fn() -> Option<Error>,
-) -> Result<(), Error> {
+) -> Result<Output, Error> {
     let begin = Instant::now();
     let limits = Limits { deadline: Some(deadline), guest: guest.limits.guest.clone() };
     loop {
-        let mut ssh = guest.ssh(&["true".into()]);
+        let mut ssh = guest.ssh(&[command()]);
         ssh.stdin(Stdio::null());
         let output = capture(ssh, &limits, &guest.log)?;
         let pause = match Answer::of(&output) {
-            Answer::Settled => return Ok(()),
+            Answer::Settled => return Ok(output),
             Answer::Dropped => DROPPED_PAUSE,
             Answer::Refused => REFUSED_PAUSE,
         };

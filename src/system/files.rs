@@ -28,6 +28,7 @@ const WRITTEN: &[&str] = &[
     "id_ed25519.pub",
     "image.json",
     "instance.json",
+    "saved.json",
     "screenshot",
     "seed.img",
     "snapshot.json",
@@ -159,8 +160,7 @@ pub(crate) fn put_in_place(finished: &Path, path: &Path) -> Result<(), Error> {
         .map_err(|error| Error::io("write", path, &error))
 }
 
-/// Removes the temporary files of a [`write_private`] that was killed. A file that cannot be
-/// removed does no harm.
+/// Removes the temporary files of a killed [`write_private`], as far as that is possible.
 pub(crate) fn remove_unfinished(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();

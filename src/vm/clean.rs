@@ -1,5 +1,6 @@
 //! Removes the files of a VM that is not running. Logs and the lock file stay.
 
+use super::snapshot::Saved;
 use super::{Paths, helpers};
 use crate::error::Error;
 use crate::log::Log;
@@ -36,6 +37,7 @@ pub(crate) fn for_start(paths: &Paths, log: &Log) -> Result<(), Error> {
 /// Removes what a start has made, after the helpers have ended: its record alone identifies them.
 fn made_by_start(paths: &Paths, log: &Log) -> Result<(), Error> {
     helpers::end(paths, log)?;
+    Saved::settle(paths)?;
     let sockets = [&paths.monitor, &paths.qmp, &paths.ctl, &paths.console, &paths.gdb];
     let files =
         [&paths.instance, &paths.ssh_config, &paths.project, &paths.copy_method, &paths.events_in];

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::json::{self, Value};
 use crate::system::files;
 use std::fs::File;
+use std::time::Duration;
 
 /// The input of the session, one command per line.
 pub(super) const QUESTIONS: &str =
@@ -73,6 +74,15 @@ impl EventLog {
         let last = since_reset(&events).filter(|event| is(event, &["GUEST_PANICKED"])).last();
         let action = last.and_then(|event| event.get("data")?.get("action")?.as_str());
         action == Some("pause")
+    }
+
+    /// When the guest was stopped, since 1970; `None` if it runs.
+    pub(crate) fn stopped_at(&mut self) -> Option<Duration> {
+        let events = self.last();
+        let stop = since_reset(&events).find(|event| is(event, &["STOP", "SUSPEND"]))?;
+        let number = |name| stop.get("timestamp")?.get(name)?.as_u64();
+        let (seconds, micros) = (number("seconds")?, number("microseconds")?);
+        Some(Duration::from_secs(seconds) + Duration::from_micros(micros))
     }
 
     /// The last lines of the log: greeting, answers and events. Empty if there are none.

@@ -50,6 +50,8 @@ pub(crate) struct Paths {
     pub(crate) events_out: PathBuf,
     /// The journal of unfinished work on the snapshots in the VM's disks.
     pub(crate) snapshot: PathBuf,
+    /// The record of those snapshots; see [`crate::vm::snapshot::Saved`].
+    pub(crate) saved: PathBuf,
     /// The method by which files are copied to this guest, recorded at the first copy.
     pub(crate) copy_method: PathBuf,
 }
@@ -79,6 +81,7 @@ impl Paths {
             events_in: file("events.in"),
             events_out: file("events.out"),
             snapshot: file("snapshot.json"),
+            saved: file("saved.json"),
             copy_method: file("copy-method"),
             dir,
         }

@@ -13,6 +13,8 @@ mod access;
 mod answers;
 #[path = "../../src/cli/mod.rs"]
 mod cli;
+#[path = "../../src/clock.rs"]
+mod clock;
 #[path = "../../src/colour.rs"]
 mod colour;
 #[path = "../../src/command_line.rs"]

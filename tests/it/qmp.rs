@@ -7,6 +7,7 @@ use std::fs;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(20);
+const RESUMED: &str = "vm: was paused for [SECONDS] s, running\n";
 
 /// A project with the VM `vm`, which runs.
 #[track_caller]
@@ -42,7 +43,7 @@ fn a_session_holds_nothing_between_its_lines() {
     );
     let session = session.start();
     session.says("{\"return\": {}}\n");
-    project.qqmgr(&["resume", "vm"]).run().stdout("vm is running\n").success();
+    project.qqmgr(&["resume", "vm"]).run().stdout(RESUMED).success();
     project.write("go", "\n");
     session.says("\"running\": true");
     project.qqmgr(&["stop", "vm", "--force"]).run().stdout("[..]\n").success();
@@ -122,7 +123,7 @@ fn events_that_nobody_reads_any_more() {
         assert_eq!(project.qqmgr(&["pause", "vm"]).run().status, Some(0));
         run.said().contains("\"event\"")
     });
-    project.qqmgr(&["resume", "vm"]).run().stdout("vm is running\n").success();
+    project.qqmgr(&["resume", "vm"]).run().stdout(RESUMED).success();
     run.end().stdout("{[..]}\n").success();
 }
 

@@ -3,7 +3,9 @@
 use super::done::Done;
 use super::flags::{GET, PUT, TERMINAL};
 use crate::cli::spec;
+use crate::commands::clock;
 use crate::commands::reach;
+use crate::commands::start::from::{FROM, NO_SET_CLOCK};
 use crate::commands::target::Target;
 use crate::error::{Error, Kind};
 use crate::json::Value;
@@ -42,11 +44,16 @@ pub(super) fn work(target: &Target, limits: &Limits, process: &Process) -> Resul
     do_work(target, limits, process).map_err(|error| cause(target, process, error))
 }
 
+/// Until when to wait for the guest's ssh server and a login.
+pub(super) fn wait_deadline(target: &Target, limits: &Limits) -> Deadline {
+    let of_wait = Deadline::after(target.args.value(&spec::WAIT).unwrap_or(WAIT_DEFAULT));
+    limits.deadline.filter(|all| all.at < of_wait.at).unwrap_or(of_wait)
+}
+
 fn do_work(target: &Target, limits: &Limits, process: &Process) -> Result<Done, Error> {
     let Target { args, config, name, paths, log } = target;
     let given = args.value(&spec::WAIT);
-    let of_wait = Deadline::after(given.unwrap_or(WAIT_DEFAULT));
-    let deadline = limits.deadline.filter(|all| all.at < of_wait.at).unwrap_or(of_wait);
+    let deadline = wait_deadline(target, limits);
     // If the guest has ended, the wait gives a better error.
     if given.is_none()
         && let Some((state, error)) = target.held()
@@ -60,7 +67,12 @@ fn do_work(target: &Target, limits: &Limits, process: &Process) -> Result<Done, 
     let lives = Some((paths.clone(), events::length(paths)));
     let limits = Limits { guest: lives, ..limits.clone() };
     let guest = Guest::of(config, paths, log)?.within(limits);
-    reach::for_login(target, &guest, process, deadline)?;
+    if args.has(&FROM) && !args.has(&NO_SET_CLOCK) {
+        let done = clock::log_in(target, &guest, process, deadline)?;
+        clock::told(target, Ok(done));
+    } else {
+        reach::for_login(target, &guest, process, deadline)?;
+    }
     for (local, remote) in &args.all(&PUT) {
         let to = Copy::Put { from: vec![PathBuf::from(local)], to: remote.clone() };
         copy(&guest, &to, false)?;

@@ -1,8 +1,9 @@
 //! The row of `run` in the table of commands, with its flags.
 
-use crate::cli::flag::{Flag, Takes, not_empty};
+use crate::cli::flag::{Flag, Takes, not_empty, utf8};
 use crate::cli::spec::{self, Count, Operand};
 use crate::cli::{Args, Command, Group, usage_of};
+use crate::commands::start::from::{DISCARD, FROM, NO_SET_CLOCK, check_flags};
 use crate::error::{Error, Kind};
 use crate::ssh::FAILURE_CODE;
 use crate::text::command_line;
@@ -36,6 +37,10 @@ pub(crate) static COMMAND: Command = Command {
         &FAIL_ON,
         &KEEP,
         &FRESH,
+        &FROM,
+        &PREPARE,
+        &DISCARD,
+        &NO_SET_CLOCK,
         &TIMEOUT,
     ],
     check,
@@ -87,6 +92,12 @@ pub(super) static FAIL_ON: Flag<OsString> = Flag::new(
 pub(super) static KEEP: Flag = Flag::switch("keep", "Leave the VM running");
 pub(super) static FRESH: Flag =
     Flag::switch("fresh", "Forget what is written to disks (QEMU's -snapshot)");
+pub(super) static PREPARE: Flag<String> = Flag::new(
+    "prepare",
+    Takes::Value("COMMAND"),
+    utf8,
+    "Make the snapshot of `--from` by a boot and this, if need be",
+);
 pub(super) static TIMEOUT: Flag<Duration> =
     Flag::seconds("timeout", "Give up on all of it after this long (default: never)");
 
@@ -106,7 +117,11 @@ fn check(args: &Args) -> Result<(), Error> {
     let given = |flags: &[(bool, &'static str)]| {
         flags.iter().find(|(is_given, _)| *is_given).map(|(_, flag)| *flag)
     };
-    let ssh = [(args.has(&PUT), "put"), (args.has(&GET), "get"), (args.has(&spec::WAIT), "wait")];
+    let ssh = [
+        (args.has(&PUT), "put"),
+        (args.has(&GET), "get"),
+        (args.has(&spec::WAIT) && !args.has(&PREPARE), "wait"),
+    ];
     let serial = [(args.has(&UNTIL), "until"), (args.has(&FAIL_ON), "fail-on")];
     let wrong = if uses_ssh(args) {
         given(&serial).map(|flag| format!("`--{flag}` is for a `run` without a command"))
@@ -115,10 +130,20 @@ fn check(args: &Args) -> Result<(), Error> {
     };
     let json = args.has(&TERMINAL) && args.json();
     let json = json.then(|| "`--terminal` cannot be used with `--json`: it is for people".into());
-    wrong.or(json).map_or(Ok(()), |wrong| Err(usage_of(&COMMAND, wrong)))
+    let both = args.has(&FRESH) && args.has(&FROM);
+    let both = both.then(|| "`--fresh` hides the snapshots, and `--from` needs one".into());
+    let alone = args.has(&PREPARE) && !args.has(&FROM);
+    let alone = alone.then(|| "`--prepare` is for `--from TAG`".into());
+    let wrong = wrong.or(json).or(both).or(alone);
+    wrong.map_or_else(|| check_flags(args, &COMMAND), |wrong| Err(usage_of(&COMMAND, wrong)))
 }
 
 /// Whether the job is done over ssh; else it is the boot of the guest.
 pub(super) fn uses_ssh(args: &Args) -> bool {
     !args.words.is_empty() || args.has(&TERMINAL)
+}
+
+/// Whether there is no job, and only the snapshot is made.
+pub(super) fn only_prepares(args: &Args) -> bool {
+    args.has(&PREPARE) && !uses_ssh(args) && !args.has(&UNTIL) && !args.has(&FAIL_ON)
 }

@@ -1,8 +1,9 @@
 //! The VM of a job: started for it, guarded while it lasts, and stopped at its end.
 
-use super::flags::{COMMAND, FRESH, KEEP, TIMEOUT, uses_ssh};
-use crate::cli::{Args, spec};
+use super::flags::{COMMAND, FRESH, KEEP, uses_ssh};
+use crate::cli::spec;
 use crate::commands::start::begin::{Start, TIMEOUT_DEFAULT};
+use crate::commands::start::from::{From, LOADVM};
 use crate::commands::start::plan::StartOptions;
 use crate::commands::stop::{self, Unused};
 use crate::commands::target::Target;
@@ -15,7 +16,6 @@ use crate::vm::lock::{LOCK_WAIT, lock};
 use crate::vm::ready::Ready;
 use crate::vm::shutdown::Force;
 use crate::vm::users::Use;
-use crate::vm::wait::Deadline;
 use crate::vm::{Instance, look};
 use std::ffi::OsString;
 use std::path::Path;
@@ -24,8 +24,19 @@ use std::process::Stdio;
 /// QEMU's option for `--fresh`.
 const SNAPSHOT: &str = "-snapshot";
 
+/// The job that is the guest's boot.
+const BOOT: &str = "`run` without a command";
+
 pub(super) struct Job<'a> {
     target: &'a Target<'a>,
+    /// The snapshot that the job begins with.
+    from: Option<From>,
+    /// Whether QEMU forgets what the guest writes.
+    fresh: bool,
+    /// Whether the VM stays.
+    keep: bool,
+    /// The option, or the kind of job, that needs a VM which is not running.
+    own_start: Option<&'static str>,
     pub(super) limits: Limits,
     /// Whether the guest does not run until the job lets it.
     pub(super) is_held: bool,
@@ -36,23 +47,37 @@ pub(super) struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    pub(super) fn new(target: &'a Target<'a>) -> Self {
-        let deadline = target.args.value(&TIMEOUT).map(Deadline::after);
-        let limits = Limits { deadline, guest: None };
-        Self { target, limits, is_held: false, guard: None, using: None }
+    pub(super) fn new(target: &'a Target<'a>, limits: Limits) -> Self {
+        let args = target.args;
+        let (fresh, keep, from) = (args.has(&FRESH), args.has(&KEEP), From::of(args));
+        let own_start = if !uses_ssh(args) {
+            Some(BOOT)
+        } else if fresh {
+            Some("`--fresh`")
+        } else {
+            from.as_ref().map(|_| "`--from`")
+        };
+        let (is_held, guard, using) = (false, None, None);
+        Self { target, from, fresh, keep, own_start, limits, is_held, guard, using }
+    }
+
+    /// A job that makes the snapshot for another one.
+    pub(super) fn preparing(target: &'a Target<'a>, limits: Limits) -> Self {
+        let (fresh, keep, own_start) = (false, false, Some("`--prepare`"));
+        Self { from: None, fresh, keep, own_start, ..Self::new(target, limits) }
     }
 
     /// Starts the VM if it is not running.
     pub(super) fn start(&mut self) -> Result<Ready, Error> {
         let Target { config, args, name, paths, log } = self.target;
-        let arguments = if args.has(&FRESH) { vec![SNAPSHOT.into()] } else { Vec::new() };
+        let arguments = if self.fresh { vec![SNAPSHOT.into()] } else { Vec::new() };
         let set = args.all(&spec::SET);
         // A guest that ends QEMU at once must not look like a QEMU that did not come up.
-        let (held, on_demand) = (!uses_ssh(args), !args.has(&KEEP));
-        let options = StartOptions { set, arguments, held, on_demand };
+        let (held, on_demand) = (self.own_start == Some(BOOT), !self.keep);
+        let options = StartOptions { set, arguments, held, from: self.from.clone(), on_demand };
         let mut start = Start::new(self.target, options)?;
         self.is_held = start.plan()?.is_held();
-        if args.has(&FRESH) {
+        if self.fresh {
             check_blockdevs(name, start.plan()?.own_argv())?;
         }
         if look::find_anywhere(paths)?.is_none() {
@@ -68,13 +93,13 @@ impl<'a> Job<'a> {
             self.check_can_share()?;
         }
         self.using = Some(Use::new(paths, &lock)?);
-        if !args.has(&KEEP) {
-            let stop = stop_command(config, name, args)?;
+        if !self.keep {
+            let stop = stop_command(config, name, self.forgets())?;
             self.guard = Some(Guard::new(&stop, stop::WAITS_FOR_EOF, Stdio::null(), log)?);
         }
         let (running, lock) = start.begin(lock, self.limits.left(TIMEOUT_DEFAULT))?;
         let ready = running.ready;
-        if args.has(&KEEP) || ready.already_running && !self.is_on_demand() {
+        if self.keep || ready.already_running && !self.is_on_demand() {
             // A VM that stays needs neither. If it died and another `run` started it anew, that
             // one's guard would take the mark for somebody who stops the VM: so the mark ends
             // before other commands have the lock.
@@ -88,15 +113,15 @@ impl<'a> Job<'a> {
     /// Refuses a running VM for a job that needs its own start: one without a command, and one
     /// that would keep writes with `--fresh`, or forget them without it.
     fn check_can_share(&self) -> Result<(), Error> {
-        let Target { args, name, paths, .. } = self.target;
-        let (fresh, instance) = (args.has(&FRESH), Instance::read(paths)?);
-        let of_a_run = instance.filter(|instance| instance.on_demand);
-        let is_fresh = of_a_run.is_some_and(|vm| vm.own_argv().iter().any(|word| word == SNAPSHOT));
-        let why = match (fresh, is_fresh) {
-            _ if !uses_ssh(args) => "`run` without a command needs its own start",
-            (true, _) => "`--fresh` needs its own start",
-            (false, true) => "for a `run --fresh`, which forgets what is written",
-            (false, false) => return Ok(()),
+        let Target { name, paths, .. } = self.target;
+        let of_a_run = Instance::read(paths)?.filter(|instance| instance.on_demand);
+        let has = |option| of_a_run.iter().flat_map(|vm| &vm.argv).any(|word| word == option);
+        let forgets = |flag| format!("for a `run {flag}`, which forgets what is written");
+        let why = match self.own_start {
+            Some(what) => format!("{what} needs its own start"),
+            None if has(SNAPSHOT) => forgets("--fresh"),
+            None if has(LOADVM) => forgets("--from"),
+            None => return Ok(()),
         };
         let error = Error::failed(format!("VM `{name}` runs already, {why}"));
         Err(error.hint(format!("`qqmgr wait {name} --for stopped` waits for its end")))
@@ -109,7 +134,7 @@ impl<'a> Job<'a> {
         if self.guard.is_some() {
             // A guest whose writes are forgotten has nothing to lose.
             let usual = stop::usual_force(self.target);
-            let at_once = is_over || self.target.args.has(&FRESH) || usual.at_once;
+            let at_once = is_over || self.forgets() || usual.at_once;
             let force = Force { at_once, ..usual };
             stop::stop_unused(self.target, &COMMAND, force, Unused::RunEnded)?;
         }
@@ -122,6 +147,11 @@ impl<'a> Job<'a> {
         if let Some(guard) = self.guard.take() {
             guard.disarm();
         }
+    }
+
+    /// Whether what the guest writes does not count.
+    fn forgets(&self) -> bool {
+        self.from.is_some() || self.fresh
     }
 
     fn is_on_demand(&self) -> bool {
@@ -141,11 +171,11 @@ fn check_blockdevs(name: &str, argv: &[OsString]) -> Result<(), Error> {
 }
 
 /// The command that stops the VM as this `run` would.
-fn stop_command(config: &Config, name: &str, args: &Args) -> Result<Vec<OsString>, Error> {
+fn stop_command(config: &Config, name: &str, forgets: bool) -> Result<Vec<OsString>, Error> {
     let program = programs::own().map_err(|error| Error::io("find", Path::new("qqmgr"), &error))?;
     let mut argv = vec![program.into_os_string(), "-c".into(), config.file.clone().into()];
     argv.extend(["stop".into(), "--unused".into(), "--at-eof".into()]);
-    argv.extend(args.has(&FRESH).then(|| "--force".into()));
+    argv.extend(forgets.then(|| "--force".into()));
     argv.extend(["--".into(), name.into()]);
     Ok(argv)
 }

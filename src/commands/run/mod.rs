@@ -6,22 +6,36 @@ mod command;
 mod done;
 mod flags;
 mod job;
+mod prepare;
 mod stream;
 
 use super::target::Target;
+use crate::commands::start::from::From;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
+use crate::ssh::limits::Limits;
+use crate::vm::wait::Deadline;
 pub(crate) use flags::COMMAND;
-use flags::uses_ssh;
+use flags::{PREPARE, TIMEOUT, only_prepares, uses_ssh};
 use job::Job;
 use std::time::Instant;
 
 pub(super) fn run(target: &Target) -> Outcome {
-    if uses_ssh(target.args) {
+    let args = target.args;
+    if uses_ssh(args) {
         command::check(target)?;
     }
-    let mut job = Job::new(target);
     let begin = Instant::now();
+    let deadline = args.value(&TIMEOUT).map(Deadline::after);
+    let limits = Limits { deadline, guest: None };
+    let from = From::of(args);
+    if let (Some(from), Some(command)) = (&from, args.value(&PREPARE)) {
+        let prepared = prepare::prepare(target, &limits, from, &command)?;
+        if only_prepares(args) {
+            return Ok(prepare::report(&target.name, from, prepared));
+        }
+    }
+    let mut job = Job::new(target, limits);
     // The job's own error is reported even if the VM cannot be stopped, which is reported as well.
     let result = job.start().and_then(|ready| {
         let done = if uses_ssh(target.args) {

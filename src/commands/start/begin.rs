@@ -1,5 +1,7 @@
 //! Starts a VM: a plan, its record, QEMU, its answer. `start`, `restart`, `run` and `gdb` use it.
 
+use super::found;
+use super::origins;
 use super::plan::{Plan, StartOptions, likely_port};
 use super::ports;
 use super::result::{Debuggee, Running};
@@ -19,12 +21,13 @@ use crate::vm::lock::{self, Lock, lock_dir};
 use crate::vm::process::Process;
 use crate::vm::ready::{Ready, wait_for_running};
 use crate::vm::snapshot::journal::Journal;
-use crate::vm::snapshot::stopped::Stopped;
+use crate::vm::snapshot::{Saved, Stopped, Tag};
 use crate::vm::state::State;
 use crate::vm::wait::Deadline;
-use crate::vm::{Instance, Look, clean, look, port};
+use crate::vm::{Instance, Look, clean, port};
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// How long QEMU may take to answer, by default.
 pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
@@ -38,11 +41,13 @@ pub(crate) struct Start<'a> {
     options: StartOptions,
     plan: Option<Plan>,
     images: Option<Images>,
+    /// The disks that a job of `--from` may write to, and that have nothing to lose.
+    spare: Vec<PathBuf>,
 }
 
 impl<'a> Start<'a> {
     pub(crate) fn new(target: &'a Target<'a>, options: StartOptions) -> Result<Self, Error> {
-        Ok(Self { target, vm: target.vm()?, options, plan: None, images: None })
+        Ok(Self { target, vm: target.vm()?, options, plan: None, images: None, spare: Vec::new() })
     }
 
     /// Plans the start on the port that the VM most likely has, and finds the errors of the
@@ -105,7 +110,7 @@ impl<'a> Start<'a> {
 
     /// Starts the VM if it is not running. The lock is the VM's, and given back.
     pub(crate) fn begin(mut self, lock: Lock, timeout: Duration) -> Result<(Running, Lock), Error> {
-        if let Some((process, record, state)) = self.running(timeout)? {
+        if let Some((process, record, state)) = found::running(self.target, timeout)? {
             return Ok((self.already_running(process, record, state, timeout)?, lock));
         }
         let Target { config, paths, log, .. } = self.target;
@@ -140,6 +145,7 @@ impl<'a> Start<'a> {
                 Err(Failed { error, .. }) => break self.explained(error),
             }
         };
+        origins::loses_nothing(paths, self.options.from.as_ref(), &self.spare);
         Err(self.not_started(lock, failed))
     }
 
@@ -156,7 +162,7 @@ impl<'a> Start<'a> {
     /// Does everything that a start does except running QEMU, for a debugger that will run it, and
     /// releases the lock. Until QEMU runs, the VM counts as stopped.
     pub(crate) fn for_debugger(mut self, lock: Lock) -> Result<Debuggee, Error> {
-        if let Some((process, ..)) = self.running(TIMEOUT_DEFAULT)? {
+        if let Some((process, ..)) = found::running(self.target, TIMEOUT_DEFAULT)? {
             return Ok(Debuggee::Process(process));
         }
         let Target { config, paths, log, .. } = self.target;
@@ -183,7 +189,11 @@ impl<'a> Start<'a> {
             Stopped { vm: name, paths, qemu_img, dir, log, lock }.settle(None)?;
         }
         self.hold_images(&|| None)?;
-        self.images.as_mut().map_or(Ok(()), |images| images.grow(config, log))
+        // A disk that is grown would differ from its snapshot, which has its own size.
+        let images = self.images.as_mut().filter(|_| self.options.from.is_none());
+        images.map_or(Ok(()), |images| images.grow(config, log))?;
+        self.spare = origins::admit(self.target, self.vm, &self.options, lock)?;
+        Ok(())
     }
 
     /// Finds the port, and records what the VM is started with: from then on the port is taken.
@@ -197,7 +207,7 @@ impl<'a> Start<'a> {
         } else {
             self.vm.port.fixed()
         };
-        let (target, options) = (self.target, self.options.clone());
+        let (target, options, spare) = (self.target, self.options.clone(), self.spare.clone());
         let plan = self.plan_on(port)?;
         ports::check(target, plan, &|_| false)?;
         let record = plan.record(config, &options)?;
@@ -205,6 +215,9 @@ impl<'a> Start<'a> {
         match &plan.ssh_config {
             Some(text) => ssh::write_config(text, paths, config.dir(), log)?,
             None => files::remove(&paths.ssh_config)?,
+        }
+        if let Some(from) = options.from.filter(|_| options.on_demand) {
+            Saved::spare(paths, from.tag.as_str(), &spare, true)?;
         }
         Ok((plan, record))
     }
@@ -220,42 +233,14 @@ impl<'a> Start<'a> {
             // The disk may be full, for example. The VM runs, and its pid file shows it.
             log.note(&format!("the VM runs, but its record is incomplete: {}", error.message()));
         }
-        self.result(ready, record.ssh_port)
+        let from = self.options.from.as_ref().map(|from| from.tag.clone());
+        self.result(ready, record.ssh_port, from)
     }
 
     /// The result of a start, which gives the images back.
-    fn result(&mut self, ready: Ready, ssh_port: Option<u16>) -> Running {
+    fn result(&mut self, ready: Ready, ssh_port: Option<u16>, from: Option<Tag>) -> Running {
         let Images { built, grown, .. } = self.images.take().unwrap_or_default();
-        Running { ready, ssh_port, built, grown }
-    }
-
-    /// The VM's process, record and state, if it runs. Waits for a process that is about to end: it
-    /// still holds its images, and soon the VM is stopped.
-    fn running(
-        &self,
-        timeout: Duration,
-    ) -> Result<Option<(Process, Option<Instance>, State)>, Error> {
-        let Target { paths, log, .. } = self.target;
-        let look = Look::everywhere(paths)?;
-        let Some(process) = look::traced(look.process()?, log) else { return Ok(None) };
-        if process.lost && !process.is_ending() {
-            return Err(process.is_lost(paths));
-        }
-        if process.exiting {
-            let pid = process.pid;
-            log.note(&format!("waiting for the VM's last QEMU (pid {pid}) to end"));
-            if process.ends_by(Instant::now() + timeout) {
-                return Ok(None);
-            }
-            let message = format!("the VM's last QEMU (pid {pid}) does not end");
-            let hint = format!("`qqmgr stop {}` ends it", self.vm.name);
-            return Err(Error::new(Kind::TimedOut, message).hint(hint));
-        }
-        let state = State::ask(&look, paths, log)?;
-        // A QEMU that got SIGTERM closes its sockets before it removes its pid file and ends.
-        let runs =
-            state != State::Stopped && (state != State::Unresponsive || !process.is_ending());
-        Ok(runs.then(|| (process.clone(), look.record.clone(), state)))
+        Running { ready, ssh_port, from, built, grown }
     }
 
     fn already_running(
@@ -268,6 +253,11 @@ impl<'a> Start<'a> {
         let Target { config, paths, log, .. } = self.target;
         let likely = || likely_port(config, self.vm);
         let ssh_port = record.as_ref().map_or_else(likely, |record| record.ssh_port);
+        if self.options.from.is_some() {
+            let name = &self.vm.name;
+            let message = format!("VM `{name}` runs already, and `--from` needs its own start");
+            return Err(Error::failed(message).hint(format!("`qqmgr stop {name}` ends it")));
+        }
         self.check_options(record.as_ref(), ssh_port)?;
         if let Some(mut record) = record {
             if matches!(state, State::Starting | State::Qemu(_)) && !record.ready {
@@ -277,13 +267,16 @@ impl<'a> Start<'a> {
                 record.is_ready(&ready.process);
                 state = State::Qemu(ready.run_state);
             }
-            // If this command wants the VM to stay, it does.
+            // If this command wants the VM to stay, it does, with what it has written.
             record.on_demand &= self.options.on_demand;
+            if !record.on_demand {
+                Saved::keep(paths)?;
+            }
             record.write(paths, log)?;
         }
         let run_state = state.name().to_string();
         let ready = Ready { process, run_state, already_running: true };
-        Ok(self.result(ready, ssh_port))
+        Ok(self.result(ready, ssh_port, None))
     }
 
     /// Refuses options that differ from what runs: to say "already running" would be wrong.

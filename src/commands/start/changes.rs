@@ -21,6 +21,26 @@ pub(crate) struct Change {
 }
 
 impl Change {
+    /// Pairs the options that only one side has by their names.
+    pub(crate) fn between(mut running: Vec<String>, mut configured: Vec<String>) -> Vec<Self> {
+        running.retain(|option| match configured.iter().position(|other| other == option) {
+            Some(same) => {
+                configured.remove(same);
+                false
+            }
+            None => true,
+        });
+        let mut changes = Vec::new();
+        for option in running {
+            let same_name = |other: &String| name(other) == name(&option);
+            let configured = configured.iter().position(same_name).map(|at| configured.remove(at));
+            changes.push(Self { running: Some(option), configured });
+        }
+        let added = configured.into_iter();
+        changes.extend(added.map(|option| Self { running: None, configured: Some(option) }));
+        changes
+    }
+
     pub(crate) fn json(&self) -> Value {
         Value::object([
             ("running", Value::from(self.running.as_deref())),
@@ -61,21 +81,7 @@ pub(crate) fn changes(
     configured.push(format!("ssh port {}", SshPort::of_start(ssh_port)));
     running.extend(instance.helpers.iter().map(|it| helper(&it.name, &command_line(&it.argv))));
     configured.extend(helpers.iter().map(|it| helper(&it.name, &command_line(&it.argv))));
-    running.retain(|option| match configured.iter().position(|other| other == option) {
-        Some(same) => {
-            configured.remove(same);
-            false
-        }
-        None => true,
-    });
-    let mut changes = Vec::new();
-    for option in running {
-        let same_name = |other: &String| name(other) == name(&option);
-        let configured = configured.iter().position(same_name).map(|at| configured.remove(at));
-        changes.push(Change { running: Some(option), configured });
-    }
-    let added = configured.into_iter();
-    changes.extend(added.map(|option| Change { running: None, configured: Some(option) }));
+    let mut changes = Change::between(running, configured);
     let (has, wanted) =
         (Features::of(&instance.argv[instance.own_argv().len()..]).keys(), features.keys());
     let only = |these: &[&str], others: &[&str]| -> Vec<String> {

@@ -3,10 +3,14 @@
 
 pub(crate) mod begin;
 pub(crate) mod changes;
+mod found;
+pub(crate) mod from;
+pub(crate) mod origins;
 pub(crate) mod plan;
 mod ports;
 pub(crate) mod result;
 
+use super::clock;
 use super::reach;
 use super::target::Target;
 use crate::cli::flag::Flag;
@@ -30,8 +34,16 @@ pub(crate) static COMMAND: Command = Command {
     details: "A VM that runs already is left alone, and that is success. ARGS go to QEMU,\n\
               behind the VM's own arguments, for this start.",
     operands: &[spec::VMS, ARGS],
-    flags: &[&spec::ALL, &spec::WAIT, &spec::SET, &TIMEOUT],
-    check: |args| check_arguments(&args.words),
+    flags: &[
+        &spec::ALL,
+        &spec::WAIT,
+        &spec::SET,
+        &from::FROM,
+        &from::DISCARD,
+        &from::NO_SET_CLOCK,
+        &TIMEOUT,
+    ],
+    check: |args| from::check_flags(args, &COMMAND).and_then(|()| check_arguments(&args.words)),
     examples: &["start dev --wait", "start 'node-*'", "start dev --set memory=4G -- -s -S"],
     ..Command::DEFAULT
 };
@@ -85,12 +97,19 @@ impl Started {
         if let Some(wait) = target.args.value(&spec::WAIT) {
             reach::for_ssh(target, Deadline::after(wait))?;
         }
+        if running.from.is_some() && !target.args.has(&from::NO_SET_CLOCK) {
+            clock::set(target);
+        }
         Ok(Self { name: target.name.clone(), running })
     }
 
     pub(crate) fn report(&self) -> Report {
-        let Running { ready, ssh_port, built, grown } = &self.running;
-        let what = if ready.already_running { "is already running" } else { "started" };
+        let Running { ready, ssh_port, built, grown, from } = &self.running;
+        let what = match from {
+            _ if ready.already_running => "is already running".into(),
+            Some(tag) => format!("started from `{tag}`"),
+            None => "started".into(),
+        };
         let (name, state, pid) = (&self.name, &ready.run_state, ready.process.pid);
         let port = ssh_port.map(|port| format!(", ssh port {port}")).unwrap_or_default();
         let text = format!("{name} {what}: {state}, pid {pid}{port}\n");
@@ -103,6 +122,10 @@ impl Started {
             ("built", built.iter().collect()),
             ("grown", grown.iter().collect()),
         ];
-        Report::of(text, members)
+        let report = Report::of(text, members);
+        match from {
+            Some(tag) => report.with_member("from", tag.as_str().into()),
+            None => report,
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Everything that a VM is started with, from the configuration and the options of the command.
 
+use super::from::{From, LOADVM};
 use crate::cli::{Args, spec};
+use crate::clock::now;
 use crate::commands::target::Target;
 use crate::config::Config;
 use crate::config::choices::Choices;
@@ -19,7 +21,6 @@ use crate::vm::{Instance, launch, port, sockets};
 use crate::words::Word;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// QEMU's option to start without letting the guest run.
 const HELD: &str = "-S";
@@ -33,6 +34,8 @@ pub(crate) struct StartOptions {
     pub(crate) arguments: Vec<OsString>,
     /// Whether the guest does not run until the caller lets it.
     pub(crate) held: bool,
+    /// The snapshot to begin with.
+    pub(crate) from: Option<From>,
     /// Whether a new VM stops when no `run` uses it any more. If unset, a VM that is
     /// already running is kept from then on.
     pub(crate) on_demand: bool,
@@ -41,7 +44,8 @@ pub(crate) struct StartOptions {
 impl StartOptions {
     /// Reads them from the command line of a command that has these flags.
     pub(crate) fn of(args: &Args) -> Self {
-        Self { set: args.all(&spec::SET), arguments: args.words.clone(), ..Self::default() }
+        let (set, from) = (args.all(&spec::SET), From::of(args));
+        Self { set, from, arguments: args.words.clone(), ..Self::default() }
     }
 
     pub(crate) fn is_none(&self) -> bool {
@@ -85,6 +89,9 @@ impl Plan {
         // With the user's own `-S`, somebody else lets the guest run.
         let is_held = options.held && !has_own_hold(&argv[..own_words]);
         argv.extend(is_held.then(|| HELD.into()));
+        if let Some(from) = &options.from {
+            argv.extend([LOADVM.into(), from.tag.as_str().into()]);
+        }
         let ssh_options = Resolver::new(config, vm, &choices).ssh_options()?;
         let reached_on_host = ssh::is_by_port(&ssh_options);
         let text = |port| ssh::config_text(&ssh_options, paths, port, config.dir());
@@ -113,7 +120,6 @@ impl Plan {
         config: &Config,
         options: &StartOptions,
     ) -> Result<Instance, Error> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Instance {
             pid: None,
             start: None,
@@ -121,7 +127,7 @@ impl Plan {
             ready: false,
             ssh_port: self.ssh_port,
             config_name: config.name(),
-            started_at: now.as_secs(),
+            started_at: now().as_secs(),
             set: options.set.clone(),
             argv: self.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
             own_words: self.own_words,

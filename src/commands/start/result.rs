@@ -2,6 +2,7 @@
 
 use crate::vm::process::Process;
 use crate::vm::ready::Ready;
+use crate::vm::snapshot::Tag;
 use std::ffi::OsString;
 
 /// A VM that runs.
@@ -9,6 +10,8 @@ pub(crate) struct Running {
     pub(crate) ready: Ready,
     /// `None` for a guest without ssh.
     pub(crate) ssh_port: Option<u16>,
+    /// The snapshot that it was started from.
+    pub(crate) from: Option<Tag>,
     /// The images that were made for this start.
     pub(crate) built: Vec<String>,
     /// The images whose disks were grown for it.

@@ -74,7 +74,8 @@ impl Disks {
         Err(Error::failed(message).hint("it was saved when the VM had other disks than now"))
     }
 
-    fn check_can_hold(&self) -> Result<(), Error> {
+    /// Checks that the VM can have snapshots.
+    pub(crate) fn check_can_hold(&self) -> Result<(), Error> {
         let vm = &self.vm;
         if self.list.is_empty() {
             let message = format!("VM `{vm}` cannot have snapshots: it has no disk to write to");

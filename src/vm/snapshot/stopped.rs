@@ -3,9 +3,8 @@
 //! since it may outlive the caller.
 
 use super::journal::Journal;
-use super::{Act, Disk, Disks, Part, Tag};
+use super::{Act, Disk, Disks, Part, Tag, header};
 use crate::error::Error;
-use crate::json;
 use crate::log::Log;
 use crate::system::programs;
 use crate::text::sanitized;
@@ -20,8 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 const QCOW2: &str = "qcow2";
-/// The description of a disk with a thousand snapshots has some 300 KiB.
-const OUTPUT_BYTES_MAX: usize = 16 << 20;
+const OUTPUT_BYTES_MAX: usize = 1 << 20;
 
 /// Access to the disks of a stopped VM.
 pub(crate) struct Stopped<'a> {
@@ -135,7 +133,7 @@ impl Stopped<'_> {
         Journal::end(self.paths)
     }
 
-    /// Finds out the format of a disk, so that qemu-img does not guess it, and its snapshots.
+    /// Finds out the format of a disk and its snapshots.
     /// Another program may keep writing to it meanwhile.
     fn read(&self, file: &str) -> Result<(Format, Vec<Part>), Error> {
         let path = self.dir.join(file);
@@ -148,23 +146,22 @@ impl Stopped<'_> {
         if !matches!(format, Format::Qcow2(_)) {
             return Ok((format, Vec::new()));
         }
-        let words = ["info", "--force-share", "--output=json", "-f", QCOW2].map(OsStr::new);
-        let said = self.qemu_img(file, &[&words[..], &[path.as_os_str()]].concat())?;
-        let info = json::parse(&said);
-        let info =
-            info.map_err(|error| Error::failed(format!("`qemu-img info` of `{file}`: {error}")))?;
-        Ok((format, Part::list(info.get("snapshots"))))
+        let parts = header::parts(&path).ok_or_else(|| {
+            let message = format!("the snapshots in `{file}` cannot be read");
+            Error::failed(message).hint("`qemu-img check` shows whether the image is damaged")
+        })?;
+        Ok((format, parts))
     }
 
     fn snapshot(&self, act: Act, file: &str, tag: &Tag) -> Result<(), Error> {
         // `qemu-img snapshot` has no `-f`. A comma ends an option unless it is doubled.
         let image = format!("driver={QCOW2},file.filename={}", file.replace(',', ",,"));
         let words = ["snapshot", act.option(), tag.as_str(), "--image-opts", &image];
-        self.qemu_img(file, &words.map(OsStr::new)).map(|_| ())
+        self.qemu_img(file, &words.map(OsStr::new))
     }
 
-    /// Runs qemu-img, whose last word is an option with the file's name, and returns its output.
-    fn qemu_img(&self, file: &str, words: &[&OsStr]) -> Result<Vec<u8>, Error> {
+    /// Runs qemu-img, whose last word is an option with the file's name.
+    fn qemu_img(&self, file: &str, words: &[&OsStr]) -> Result<(), Error> {
         let mut command = programs::configured(&self.qemu_img);
         let stdin = self.lock.map_or_else(|| Ok(Stdio::null()), Lock::stdin);
         let stdin = stdin.map_err(|error| command.failed(&error))?;
@@ -172,7 +169,7 @@ impl Stopped<'_> {
         // A snapshot of a large disk may take minutes, and must not be cut off half done.
         let output = command.captured(OUTPUT_BYTES_MAX, &mut || None, self.log)?;
         if output.status.success() {
-            return Ok(output.stdout);
+            return Ok(());
         }
         let said = String::from_utf8_lossy(&output.stderr);
         // Users know the file's name, but not the options that contain it.

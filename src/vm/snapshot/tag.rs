@@ -15,11 +15,15 @@ pub(crate) struct Tag(String);
 
 impl Tag {
     pub(crate) fn new(text: &OsStr) -> Result<Self, Error> {
-        let refused = |reason: &str| {
+        Self::read(text).map_err(|reason| {
             let shown = text.to_string_lossy();
             Error::new(Kind::Usage, format!("`{shown}` is no TAG of a snapshot: {reason}"))
-        };
-        let Some(tag) = text.to_str() else { return Err(refused("it is not UTF-8")) };
+        })
+    }
+
+    /// Reads the value of a flag; the error is the reason why it is refused.
+    pub(crate) fn read(text: &OsStr) -> Result<Self, String> {
+        let tag = text.to_str().ok_or("it is not UTF-8")?;
         let problem = if tag.is_empty() {
             "it is empty"
         } else if tag.len() > TAG_BYTES_MAX {
@@ -33,7 +37,7 @@ impl Tag {
         } else {
             return Ok(Self(tag.to_string()));
         };
-        Err(refused(problem))
+        Err(problem.into())
     }
 
     /// The default name of a snapshot without a given name.

@@ -1,0 +1,117 @@
+//! `--prepare COMMAND`: makes the snapshot of a `run --from` when it is missing, or was made from
+//! something else. The guest boots, the command runs, and the snapshot is saved.
+
+use super::command::wait_deadline;
+use super::flags::COMMAND;
+use super::job::Job;
+use crate::cli::spec;
+use crate::commands::reach;
+use crate::commands::start::begin::Start;
+use crate::commands::start::from::From;
+use crate::commands::start::origins::Origins;
+use crate::commands::start::plan::StartOptions;
+use crate::commands::target::Target;
+use crate::error::Error;
+use crate::json::Value;
+use crate::report::Report;
+use crate::ssh::Guest;
+use crate::ssh::limits::Limits;
+use crate::ssh::run::run_attached;
+use crate::vm::lock::{LOCK_WAIT, lock};
+use crate::vm::process::Process;
+use crate::vm::session::Session;
+use crate::vm::snapshot::{Act, Origin, Running, Saved, Tag};
+use crate::vm::{Instance, events, look};
+use std::path::PathBuf;
+use std::process::Stdio;
+
+/// Makes the snapshot if that is needed, and returns whether it was. A VM that is running is left
+/// to the job, which refuses it.
+pub(super) fn prepare(
+    target: &Target,
+    limits: &Limits,
+    from: &From,
+    command: &str,
+) -> Result<bool, Error> {
+    let Target { args, paths, log, .. } = target;
+    if look::find_anywhere(paths)?.is_some() {
+        return Ok(false);
+    }
+    target.check_has_ssh()?;
+    let options = StartOptions { set: args.all(&spec::SET), ..StartOptions::default() };
+    let mut start = Start::new(target, options.clone())?;
+    start.prepare(&|| limits.exceeded())?;
+    let lock = lock(paths, COMMAND.name, limits.left(LOCK_WAIT), log)?;
+    Saved::settle(paths)?;
+    let origins = Origins::new(target, start.vm, &options, &from.tag, Some(&lock))?;
+    let Some(why) = origins.needs(command)? else { return Ok(false) };
+    log.note(&format!("making snapshot `{}`: {why}", from.tag));
+    origins.revert()?;
+    drop(lock);
+    let mut job = Job::preparing(target, limits.clone());
+    let result = job.start().and_then(|ready| {
+        run(target, &job, &ready.process, command)?;
+        save(target, &from.tag, command)
+    });
+    let ended = job.end(result.is_ok());
+    result.and(ended).map(|()| true)
+}
+
+/// The result of a `run` that only makes the snapshot.
+pub(super) fn report(name: &str, from: &From, prepared: bool) -> Report {
+    let tag = &from.tag;
+    let what = if prepared { "saved" } else { "is there already" };
+    let members =
+        [("name", Value::from(name)), ("from", tag.as_str().into()), ("prepared", prepared.into())];
+    Report::of(format!("{name} snapshot `{tag}` {what}\n"), members)
+}
+
+/// Runs the command on the guest when it has booted. Its output goes to standard error.
+fn run(target: &Target, job: &Job, process: &Process, command: &str) -> Result<(), Error> {
+    let Target { config, paths, log, .. } = target;
+    let deadline = wait_deadline(target, &job.limits);
+    reach::ssh_by(target, process, deadline)?;
+    let lives = Some((paths.clone(), events::length(paths)));
+    let limits = Limits { guest: lives, ..job.limits.clone() };
+    let guest = Guest::of(config, paths, log)?.within(limits);
+    reach::for_login(target, &guest, process, deadline)?;
+    // Without `sync`, a boot from the disks of the snapshot would miss what was just written.
+    for (command, counts) in [(command, true), ("sync", false)] {
+        let mut ssh = guest.ssh_alone(&[command.into()]);
+        ssh.stdin(Stdio::null()).stdout(std::io::stderr());
+        match run_attached(ssh, &guest.limits, log)? {
+            Some(0) => {}
+            Some(code) if counts => {
+                return Err(Error::failed(format!("`--prepare` exited with status {code}")));
+            }
+            None if counts => return Err(Error::failed("`--prepare` was ended by a signal")),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Saves the snapshot of a guest that stands still from then on, so that the disks have nothing
+/// else when QEMU has ended.
+fn save(target: &Target, tag: &Tag, command: &str) -> Result<(), Error> {
+    let Target { config, name, paths, log, .. } = target;
+    let _lock = lock(paths, COMMAND.name, LOCK_WAIT, log)?;
+    let session = Session::open(paths, log)?;
+    let mut running = Running { vm: name, session, log, paths, dir: config.dir() };
+    running.settle()?;
+    running.session.execute("stop", None)?;
+    let mut disks = running.disks()?;
+    if let Ok(old) = disks.find(tag) {
+        Saved::remove(paths, tag)?;
+        running.run(Act::Delete, &old.disks, tag)?;
+        disks = running.disks()?;
+    }
+    running.run(Act::Save, &disks.to_save(tag)?, tag)?;
+    let saved = running.disks()?;
+    let part = saved.find(tag)?.main.clone();
+    if let Some(instance) = Instance::read(paths)? {
+        Saved::add(paths, Origin::new(&mut running, &part, &instance, Some(command))?)?;
+    }
+    let files: Vec<PathBuf> = saved.list.iter().map(|it| config.dir().join(&it.file)).collect();
+    Saved::spare(paths, tag.as_str(), &files, true)
+}

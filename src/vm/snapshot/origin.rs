@@ -1,0 +1,138 @@
+//! The origin of a snapshot with a machine. QEMU loads it into the same machine alone, and
+//! reverts the disks before it notices a difference.
+
+use super::{Part, Running, Stamp};
+use crate::error::Error;
+use crate::json::Value;
+use crate::linux;
+use crate::system::programs;
+use crate::vm::Instance;
+use crate::vm::named::named;
+use crate::vm::options::arguments_of;
+use std::path::Path;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Origin {
+    /// The tag, the time and the size of the snapshot. Another program may have saved another
+    /// snapshot with this tag since.
+    pub(crate) tag: String,
+    saved_at: u64,
+    machine_bytes: u64,
+    /// The program and the user's arguments.
+    pub(crate) argv: Vec<String>,
+    /// The port that these arguments name.
+    pub(crate) ssh_port: Option<u16>,
+    /// QEMU's version as `--version` tells it.
+    pub(crate) qemu: String,
+    /// The host's CPU, on which only a guest under KVM depends.
+    pub(crate) cpu: Option<String>,
+    pub(crate) has_kvm: bool,
+    pub(crate) program: Option<Stamp>,
+    /// The files that the arguments name, except the disks.
+    pub(crate) files: Vec<Stamp>,
+    /// The command that prepared the guest, if `run --prepare` made the snapshot.
+    pub(crate) prepare: Option<String>,
+}
+
+impl Origin {
+    /// Describes the running VM, of which a snapshot was just saved.
+    pub(crate) fn new(
+        running: &mut Running,
+        part: &Part,
+        instance: &Instance,
+        prepare: Option<&str>,
+    ) -> Result<Self, Error> {
+        let argv = instance.own_argv().to_vec();
+        let (version, kvm) = (running.session.execute("query-version", None)?, "query-kvm");
+        let kvm = running.session.execute(kvm, None).ok();
+        let has_kvm = kvm.is_some_and(|kvm| kvm.get("enabled") == Some(&Value::Bool(true)));
+        // The guest has read files as they were when it was started.
+        let files = files(&argv, running.dir).into_iter().map(|stamp| {
+            if stamp.modified_at() > instance.started_at { stamp.outdated() } else { stamp }
+        });
+        Ok(Self {
+            tag: part.tag.clone(),
+            saved_at: part.saved_at,
+            machine_bytes: part.machine_bytes,
+            ssh_port: instance.ssh_port,
+            qemu: version_text(&version),
+            cpu: cpu_model(),
+            has_kvm,
+            program: program(&argv, running.dir),
+            files: files.collect(),
+            prepare: prepare.map(str::to_string),
+            argv,
+        })
+    }
+
+    /// Whether this describes that snapshot.
+    pub(crate) fn is_of(&self, part: &Part) -> bool {
+        let Part { tag, saved_at, machine_bytes, .. } = part;
+        (tag, saved_at, machine_bytes) == (&self.tag, &self.saved_at, &self.machine_bytes)
+    }
+
+    pub(super) fn json(&self) -> Value {
+        Value::object([
+            ("tag", Value::from(self.tag.as_str())),
+            ("saved_at", self.saved_at.into()),
+            ("machine_bytes", self.machine_bytes.into()),
+            ("argv", self.argv.iter().map(|word| Value::from(word.as_str())).collect()),
+            ("ssh_port", self.ssh_port.into()),
+            ("qemu", self.qemu.as_str().into()),
+            ("cpu", self.cpu.as_deref().into()),
+            ("kvm", self.has_kvm.into()),
+            ("program", self.program.iter().map(Stamp::json).collect()),
+            ("files", self.files.iter().map(Stamp::json).collect()),
+            ("prepare", self.prepare.as_deref().into()),
+        ])
+    }
+
+    pub(super) fn from_json(value: &Value) -> Option<Self> {
+        let text = |name| value.get(name).and_then(Value::as_str).map(str::to_string);
+        let number = |name| value.get(name)?.as_u64();
+        let argv = value.get("argv")?.items().iter();
+        Some(Self {
+            tag: text("tag")?,
+            saved_at: number("saved_at")?,
+            machine_bytes: number("machine_bytes")?,
+            argv: argv.map(|word| word.as_str().map(str::to_string)).collect::<Option<_>>()?,
+            ssh_port: number("ssh_port").and_then(|port| port.try_into().ok()),
+            qemu: text("qemu")?,
+            cpu: text("cpu"),
+            has_kvm: value.get("kvm") == Some(&Value::Bool(true)),
+            program: Stamp::list(value.get("program")?)?.pop(),
+            files: Stamp::list(value.get("files")?)?,
+            prepare: text("prepare"),
+        })
+    }
+}
+
+/// The program of a command line as it is now.
+pub(crate) fn program(argv: &[String], dir: &Path) -> Option<Stamp> {
+    let name = argv.first()?;
+    Stamp::of(&programs::find(name).unwrap_or_else(|| dir.join(name)))
+}
+
+/// The files that a command line names, as they are now, except the disks that the
+/// guest writes to.
+pub(crate) fn files(argv: &[String], dir: &Path) -> Vec<Stamp> {
+    let arguments = arguments_of(argv.iter().map(String::as_str));
+    let read = named(&arguments).filter(|(named, _)| !named.written && !named.is_dir);
+    let read = read.map(|(named, _)| dir.join(named.path));
+    read.filter_map(|path| Stamp::of(&path)).collect()
+}
+
+/// The model of this host's CPU, where the kernel names it.
+pub(crate) fn cpu_model() -> Option<String> {
+    let text = linux::kernel_fact("cpuinfo").ok()??;
+    Some(text.lines().find_map(|line| line.strip_prefix("model name\t: "))?.to_string())
+}
+
+/// The version in QEMU's answer, as `--version` tells it: `7.2.22 (Debian 1:7.2+dfsg-7)`.
+fn version_text(answer: &Value) -> String {
+    let part = |name| answer.get("qemu").and_then(|qemu| qemu.get(name)?.as_u64());
+    let numbers = ["major", "minor", "micro"].map(|name| part(name).unwrap_or_default());
+    let package = answer.get("package").and_then(Value::as_str).unwrap_or_default();
+    let package = if package.is_empty() { String::new() } else { format!(" ({package})") };
+    format!("{}{package}", numbers.map(|number| number.to_string()).join("."))
+}

@@ -1,0 +1,55 @@
+//! The size and time of a file, by which a later change is noticed.
+
+use crate::json::Value;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) path: PathBuf,
+    bytes: u64,
+    /// The time of the last change: seconds since 1970 and nanoseconds.
+    modified: (u64, u64),
+}
+
+impl Stamp {
+    /// The stamp of a file as it is now. `None` if it is not a regular file: the time of a device
+    /// says nothing about its content.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        let metadata = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        let modified = (metadata.mtime().try_into().ok()?, metadata.mtime_nsec().try_into().ok()?);
+        Some(Self { path: path.to_path_buf(), bytes: metadata.len(), modified })
+    }
+
+    /// A stamp that no file has.
+    pub(super) fn outdated(self) -> Self {
+        Self { modified: (0, 0), ..self }
+    }
+
+    /// When the file was changed, in seconds since 1970.
+    pub(crate) fn modified_at(&self) -> u64 {
+        self.modified.0
+    }
+
+    pub(super) fn json(&self) -> Value {
+        Value::object([
+            ("path", Value::from(self.path.as_path())),
+            ("bytes", self.bytes.into()),
+            ("seconds", self.modified.0.into()),
+            ("nanoseconds", self.modified.1.into()),
+        ])
+    }
+
+    /// The stamps in a list that [`Stamp::json`] wrote; `None` if one cannot be read.
+    pub(super) fn list(list: &Value) -> Option<Vec<Self>> {
+        let stamp = |value: &Value| {
+            let number = |name| value.get(name)?.as_u64();
+            Some(Self {
+                path: value.get("path")?.as_str()?.into(),
+                bytes: number("bytes")?,
+                modified: (number("seconds")?, number("nanoseconds")?),
+            })
+        };
+        list.items().iter().map(stamp).collect()
+    }
+}
