@@ -318,10 +318,10 @@ fn a_login_on_a_real_guest() {
             .replace("[vm.vm]\n", "[vm.vm]\nconsole = true\n"),
     );
     project.qqmgr(&["start", "vm"]).run().stdout("vm started: [..]\n").success();
-    let wait = ["wait", "vm", "--for", "serial=login: ", "--timeout", "55"];
+    let wait = ["wait", "vm", "--for", "serial=login: ", "--timeout", "200"];
     project.qqmgr(&wait).run().stdout("vm said `login: ` after [SECONDS] s\n").success();
     let talk = |input: &str, until: &str| {
-        let arguments = ["console", "vm", "--timeout", "55", "--until", until];
+        let arguments = ["console", "vm", "--timeout", "200", "--until", until];
         project.qqmgr(&arguments).stdin(input).run().stdout("...\n[..]").success();
     };
     talk("root\n", "~ # ");

@@ -177,7 +177,7 @@ fn wait_watches_more_vms_than_are_started_at_once() {
     }
     project.config(&config);
     // None runs, and a start is waited for; the last one is started.
-    let running = ["wait", "vm-*", "--for", "running", "--timeout", "50"];
+    let running = ["wait", "vm-*", "--for", "running", "--timeout", "200"];
     let wait = project.qqmgr(&running).start();
     let started = "vm-40 started: running, pid [PID], ssh port [PORT]\n";
     project.sh("\"$QQMGR\" start vm-40 2>/dev/null").run().stdout(started).success();

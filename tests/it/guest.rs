@@ -47,7 +47,7 @@ pub(crate) fn booted(kernel_arguments: &str) -> Option<Project> {
 /// Starts the VM and waits for its ssh server. Two cores may have four guests to boot at once.
 #[track_caller]
 pub(crate) fn start(project: &Project) {
-    let started = project.qqmgr(&["start", "--wait=50", "vm"]).run();
+    let started = project.qqmgr(&["start", "--wait=200", "vm"]).run();
     started.stdout("vm started: running, pid [PID], ssh port [PORT]\n").success();
 }
 
@@ -204,9 +204,9 @@ fn copies(project: &Project) {
 fn stop_while_the_guest_boots() {
     let Some(project) = project("guest.powerdown=slow") else { return };
     project.qqmgr(&["start", "vm"]).run().stdout("vm started: [..]\n").success();
-    let serial = ["wait", "vm", "--for", "serial=Linux version", "--timeout", "50"];
+    let serial = ["wait", "vm", "--for", "serial=Linux version", "--timeout", "200"];
     project.qqmgr(&serial).run().stdout("vm said `Linux version` after [SECONDS] s\n").success();
-    let stop = project.qqmgr(&["stop", "vm", "--timeout", "55"]).run();
+    let stop = project.qqmgr(&["stop", "vm", "--timeout", "200"]).run();
     let stop = stop.stderr("qqmgr: waiting for the guest to power off\n");
     stop.stdout("vm powered off in [SECONDS] s\n").success();
 }

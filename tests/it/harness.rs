@@ -29,7 +29,7 @@ use crate::expect;
 const QQMGR: &str = env!("CARGO_BIN_EXE_qqmgr");
 const QEMU: &str = "qemu-system-x86_64";
 /// No command of a test takes longer than this; one that does is killed.
-const COMMAND_DURATION_MAX: Duration = Duration::from_secs(60);
+const COMMAND_DURATION_MAX: Duration = Duration::from_secs(240);
 const KILL_DURATION_MAX: Duration = Duration::from_secs(5);
 /// The most that a failure report shows of one file.
 const REPORTED_FILE_BYTES_MAX: usize = 20_000;

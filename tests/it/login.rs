@@ -47,7 +47,7 @@ fn a_guest_behind_a_proxy_is_asked_through_it() {
     fake(&project, port, &format!("ProxyCommand = 'sh {root}/proxy'"));
     let started = project.qqmgr(&["start", "vm"]).run();
     started.stdout(format!("vm started: running, pid [PID], ssh port {port}\n")).success();
-    let wait = project.qqmgr(&["wait", "vm", "--for", "ssh", "--timeout", "50"]).start();
+    let wait = project.qqmgr(&["wait", "vm", "--for", "ssh", "--timeout", "200"]).start();
     let late = project.qqmgr(&["wait", "vm", "--for", "ssh", "--timeout", "1.5"]).run();
     late.stderr("qqmgr: error: `ssh` says: [..]: waited 1.5 s for the ssh server[..]\n...\n")
         .code(4);

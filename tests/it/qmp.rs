@@ -79,7 +79,7 @@ fn events_of_a_guest_that_is_reset() {
     let Some(project) = guest::booted("") else { return };
     let reader = follow(&project, &["RESET", "POWERDOWN", "SHUTDOWN"]);
     project.qqmgr(&["reset", "vm"]).run().stdout("vm: reset, running\n").success();
-    let wait = ["wait", "vm", "--for", "ssh", "--timeout", "50"];
+    let wait = ["wait", "vm", "--for", "ssh", "--timeout", "200"];
     project.qqmgr(&wait).run().stdout("vm answers ssh after [SECONDS] s\n").success();
     // The firmware resets the machine once more by itself, as the guest does now.
     let resets = || reader.said().matches("guest-reset").count();

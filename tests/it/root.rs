@@ -55,7 +55,7 @@ ssh.port = "auto"
 const USE: &str = r#"
 cd /work
 qqmgr check
-qqmgr start vm --wait=50 | sed 's/, pid.*//'
+qqmgr start vm --wait=200 | sed 's/, pid.*//'
 [ "$(qqmgr start vm | sed 's/:.*//')" = 'vm is already running' ]
 qqmgr list --running -q
 qqmgr status -q vm
@@ -157,7 +157,7 @@ find /usr/local -type f
 const EACH: &[(&str, &str)] = &[
     // An image needs `qemu-img`, which is not there.
     ("check", "5 2 VMs: 1 error, 1 warning"),
-    ("start vm --wait=50", "0 vm started: running, pid [PID], ssh port [PORT]"),
+    ("start vm --wait=200", "0 vm started: running, pid [PID], ssh port [PORT]"),
     ("restart none", "0 none started: running, pid [PID], ssh port [PORT]"),
     ("status vm", "0 config:     /work/qqmgr.toml"),
     ("stats vm", "0 [..]"),

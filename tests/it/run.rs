@@ -325,7 +325,7 @@ fn a_timeout_ends_all_of_it() {
             .replace("fake=normal", "fake=silent-qmp")
             .replace("[vm.vm]", "[vm.vm]\nssh.port = 1"),
     );
-    let run = run(&["--timeout", "3", "vm", "--", "true"]);
+    let run = run(&["--timeout", "2", "vm", "--", "true"]);
     run.stderr(
         "qqmgr: error: QEMU was not ready within [SECONDS] s, and said nothing\n\
          qqmgr: hint: [..]\n",
@@ -701,7 +701,7 @@ fn a_job_with_a_guest_of_its_own() {
         "run",
         "--set",
         "greeting=bye",
-        "--wait=50",
+        "--wait=200",
         "--put",
         "tests:/tmp/tests",
         "--get",

@@ -27,7 +27,7 @@ fn what_is_typed_arrives_on_the_guest() {
     // Another command uses the socket meanwhile, and is not kept waiting for all the keys.
     let line = format!("{LETTERS}\\n");
     let typing = project.qqmgr(&["sendkey", "vm", SLOWLY, "--text", &line]).start();
-    wait_until("the line has arrived", Duration::from_secs(50), || {
+    wait_until("the line has arrived", Duration::from_secs(200), || {
         project.qqmgr(&["qmp", "vm", "query-name"]).run().stdout("{}\n").success();
         reader.said().contains(LETTERS)
     });

@@ -264,6 +264,6 @@ fn who_is_meant_and_which_boot() {
 
     ssh(&["whoami"]).stdout("root\n").success();
     project.qqmgr(&["reset", "vm"]).run().stdout("vm: reset, running\n").success();
-    let again = project.qqmgr(&["ssh", "--wait=50", "vm", "whoami"]).run();
+    let again = project.qqmgr(&["ssh", "--wait=200", "vm", "whoami"]).run();
     again.stdout("root\n").stderr("").success();
 }

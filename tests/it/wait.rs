@@ -155,7 +155,7 @@ fn a_guest_that_is_held_is_told_and_waited_for() {
     let started = project.qqmgr(&["start", "vm"]).run();
     started.stdout(STARTED.replace("running", "prelaunch")).stderr(HELD).success();
     let port = Port::new(&project);
-    let wait = project.qqmgr(&["wait", "vm", "--for", "ssh", "--timeout", "50"]).start();
+    let wait = project.qqmgr(&["wait", "vm", "--for", "ssh", "--timeout", "200"]).start();
     let note = "qqmgr: VM `vm` is prelaunch: `qqmgr resume vm` lets it go on\n";
     wait.says(note);
     assert!(port.0.try_recv().is_err());
@@ -469,7 +469,7 @@ fn the_commands_that_wait_for_a_guest() {
     project.write("file", "content");
     // All at once, while it boots.
     let ssh = project.qqmgr(&["ssh", "--wait", "vm", "hostname"]).start();
-    let put = project.qqmgr(&["put", "--wait=50", "vm", "file", "/tmp/put"]).start();
+    let put = project.qqmgr(&["put", "--wait=200", "vm", "file", "/tmp/put"]).start();
     let get = project.qqmgr(&["get", "--wait", "vm", "/etc/passwd", "got"]).start();
     let serial = project.qqmgr(&["wait", "vm", "--for", "serial=starting sshd"]).start();
     ssh.end().stdout("vm\n").success();
@@ -497,9 +497,9 @@ fn the_commands_that_wait_for_a_guest() {
 fn a_guest_that_boots_slowly() {
     let Some(project) = guest::project("") else { return };
     project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
-    let wait = project.qqmgr(&["wait", "vm", "--for", "ssh", "--timeout", "50"]).start();
+    let wait = project.qqmgr(&["wait", "vm", "--for", "ssh", "--timeout", "200"]).start();
     for text in ["Linux version", "Freeing unused kernel image"] {
-        let serial = ["wait", "vm", "--for", &format!("serial={text}"), "--timeout", "50"];
+        let serial = ["wait", "vm", "--for", &format!("serial={text}"), "--timeout", "200"];
         project
             .qqmgr(&serial)
             .run()
