@@ -33,9 +33,9 @@ impl Answers {
         self.tell_at(usize::MAX, outcome);
     }
 
-    /// Reports an outcome, whose document is before those of later places. Text for people is
-    /// written at once.
-    pub(crate) fn tell_at(&mut self, place: usize, outcome: Outcome) {
+    /// Reports an outcome, whose document is before those of later places, and gives its exit
+    /// status. Text for people is written at once.
+    pub(crate) fn tell_at(&mut self, place: usize, outcome: Outcome) -> u8 {
         let (document, text, status) = match outcome {
             Ok(report) => (report.json, report.text, report.exit_code),
             Err(error) => (Some(error.json()), String::new(), self.fail(&error)),
@@ -47,6 +47,7 @@ impl Answers {
             (Some(_), _) => self.write(&text),
             (None, _) => {}
         }
+        status
     }
 
     /// Closes the array, if there is one, and gives the exit status of the command.

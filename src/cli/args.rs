@@ -17,6 +17,8 @@ pub(crate) struct Args {
     /// The words after `--`.
     pub(crate) words: Vec<OsString>,
     pub(crate) detached: Option<Detached>,
+    /// The hint for an operand that is no VM: the command line that was probably meant.
+    pub(crate) right_form: Option<String>,
 }
 
 /// A word that follows a flag which takes a value only as `--flag=VALUE`. It would be a valid

@@ -13,6 +13,6 @@ pub(crate) mod spec;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use args::Args;
+pub(crate) use args::{Args, Detached};
 pub(crate) use parse::{Parsed, Refused, find_command, parse, usage_of};
 pub(crate) use spec::{Command, Group};

@@ -31,17 +31,24 @@ pub(crate) fn parse(commands: Table, argv: &[OsString]) -> Result<Parsed, Refuse
     let json = argv.iter().take_while(|word| *word != "--").any(|word| word == "--json");
     let mut words = Words::new(commands);
     let parsed = words.read(Lexer::new(argv.to_vec())).and_then(|()| words.finish());
-    parsed.map_err(|error| {
-        let form = words.command.and_then(|command| {
-            let at = argv.iter().position(|word| word == command.name)?;
-            (command.right_form)(&argv[at + 1..])
-        });
-        let error = match form {
-            Some(form) => error.hint(format!("the form is `qqmgr {form}`")),
-            None => error,
-        };
-        Refused { error, command: words.command, json }
-    })
+    let form = words.command.and_then(|command| {
+        let at = argv.iter().position(|word| word == command.name)?;
+        let form = (command.right_form)(&argv[at + 1..])?;
+        Some(format!("the form is `qqmgr {form}`"))
+    });
+    match parsed {
+        Ok(Parsed::Run(command, args)) => {
+            Ok(Parsed::Run(command, Args { right_form: form, ..args }))
+        }
+        Ok(other) => Ok(other),
+        Err(error) => {
+            let error = match form {
+                Some(form) => error.hint(form),
+                None => error,
+            };
+            Err(Refused { error, command: words.command, json })
+        }
+    }
 }
 
 /// Names that other tools have for a command, and ours for it.

@@ -122,9 +122,9 @@ fn refused() {
         (&["-c", "a", "list", "-c", "b"], "`-c` is given twice (json false)"),
         (&["list", "-c", ""], "invalid value `` for `--config`: the name is empty (json false)"),
         (&["list", "--", "--json"], "unexpected operand `--json` of `list` (json false)"),
-        (&["run"], "`run` needs the operand VM (json false)"),
-        (&["run", "--", "a"], "`run` needs the operand VM (json false)"),
-        (&["run", "a", "b", "--", "c"], "unexpected operand `b` of `run` (json false)"),
+        (&["run"], "`run` needs a VM, or `--all` (json false)"),
+        (&["cmdline", "--", "a"], "`cmdline` needs the operand VM (json false)"),
+        (&["cmdline", "a", "b", "--", "c"], "unexpected operand `b` of `cmdline` (json false)"),
         (&["cmdline", "a", "b"], "unexpected operand `b` of `cmdline` (json false)"),
     ] {
         assert_eq!(read(words), expected, "{words:?}");

@@ -21,7 +21,7 @@ use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::source::Source;
 use crate::system::{files, user_files};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 const NAME: &str = "qqmgr.toml";
@@ -195,7 +195,7 @@ fn append(file: &Path, name: &str, table: &str) -> Result<(), Error> {
         let error = Error::failed(format!("a `[vm.{name}]` cannot stand at the end of `{shown}`"));
         return Err(error.hint("give its other VMs tables of their own, `[vm.NAME]`"));
     }
-    user_files::replace(file, content.as_bytes())
+    user_files::replace(file, |file| file.write_all(content.as_bytes()))
 }
 
 fn write(file: &Path, content: &str) -> Result<(), Error> {

@@ -19,6 +19,7 @@ mod img;
 mod init;
 mod input;
 mod list;
+mod logs;
 mod monitor;
 mod output;
 mod parallel;
@@ -70,7 +71,7 @@ static COMMANDS: &[(&Command, Run)] = &[
     (&start::COMMAND, Vms(Scope::Configured, start::run)),
     (&stop::COMMAND, Vms(Scope::All, stop::run)),
     (&restart::COMMAND, Vms(Scope::Configured, restart::run)),
-    (&run::COMMAND, Vm(run::run)),
+    (&run::COMMAND, Several(run::run)),
     // An event of one VM is reported without waiting for the others.
     (&wait::COMMAND, AllAtOnce(Scope::All, wait::run)),
     (&ssh::COMMAND, Vm(ssh::run)),
@@ -119,7 +120,9 @@ pub(crate) fn run(command: &Command, args: &Args, answers: &mut Answers) {
         Some(Vms(scope, run)) => {
             vms::each(args, *scope, vms::parallel_max(), remark, answers, *run);
         }
-        Some(AllAtOnce(scope, run)) => vms::each(args, *scope, usize::MAX, "", answers, *run),
+        Some(AllAtOnce(scope, run)) => {
+            vms::each(args, *scope, usize::MAX, "", answers, *run);
+        }
         Some(Several(run)) => run(args, answers),
         None => {}
     }

@@ -12,7 +12,7 @@ use crate::system::files;
 use crate::system::user_files;
 use crate::vm::screen::{self, Display, Picture};
 use crate::vm::session::Session;
-use std::io::{ErrorKind, IsTerminal as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 const STDOUT: &str = "-";
@@ -61,7 +61,7 @@ pub(super) fn run(target: &Target) -> Outcome {
             PathBuf::from(STDOUT)
         }
         Some(file) => {
-            user_files::replace(file, &png)?;
+            user_files::replace(file, |file| file.write_all(&png))?;
             file.to_path_buf()
         }
         None => create(&target.name, &png)?,

@@ -1,5 +1,6 @@
 //! `qqmgr stop VM...`
 
+use super::logs::{self, LOGS};
 use super::stop_command;
 use super::target::Target;
 use crate::cli::{Args, Command, Group};
@@ -37,7 +38,7 @@ pub(crate) static COMMAND: Command = Command {
               QEMU gets SIGTERM, which closes its images cleanly, and at last SIGKILL.\n\
               Stopping a stopped VM is success, and cleans up what a crash left.",
     operands: &[spec::VMS],
-    flags: &[&spec::ALL, &TIMEOUT, &FORCE, &NO_KILL, &UNUSED, &AT_EOF],
+    flags: &[&spec::ALL, &TIMEOUT, &FORCE, &NO_KILL, &LOGS, &UNUSED, &AT_EOF],
     check,
     examples: &["stop dev", "stop --all --timeout 60", "stop dev --force"],
     ..Command::DEFAULT
@@ -78,19 +79,21 @@ pub(super) fn run(target: &Target) -> Outcome {
         // A read error counts as the end of the input.
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
     }
-    if target.args.has(&UNUSED) {
-        let stopped = if target.args.has(&AT_EOF) {
+    let (paths, name) = (&target.paths, target.name.clone());
+    let stopped = if target.args.has(&UNUSED) {
+        if target.args.has(&AT_EOF) {
             stop_as_guard(target, force)
         } else {
             stop_unused(target, &COMMAND, force, Unused::Asked)
-        };
-        return Ok(stopped?.report());
-    }
-    let (paths, name) = (&target.paths, target.name.clone());
-    if paths.dir.symlink_metadata().is_err() && look::find_anywhere(paths)?.is_none() {
-        return Ok(Stopped::nothing(name).report());
-    }
-    let (stopped, _lock) = stop(target, &COMMAND, force)?;
+        }
+    } else if paths.dir.symlink_metadata().is_err() && look::find_anywhere(paths)?.is_none() {
+        Ok((Stopped::nothing(name), None))
+    } else {
+        stop(target, &COMMAND, force)
+    };
+    let kept = logs::keep(target, &[]);
+    let (stopped, _lock) = stopped?;
+    kept.map_err(|error| error.after(stopped.text().trim_end()))?;
     Ok(stopped.report())
 }
 
@@ -202,7 +205,7 @@ fn lock_by_force(
 
 /// Stops the VM of a `run` that was killed. There is no user who could react to a failure, so it
 /// tries until the VM is gone or is needed again.
-fn stop_as_guard(target: &Target, force: Force) -> Result<Stopped, Error> {
+fn stop_as_guard(target: &Target, force: Force) -> Result<(Stopped, Option<Lock>), Error> {
     loop {
         let error = match stop_unused(target, &COMMAND, force, Unused::RunKilled) {
             Err(error) => error,
@@ -227,14 +230,14 @@ pub(super) enum Unused {
     RunKilled,
 }
 
-/// Stops a VM on demand that no `run` uses. Its directory may be about to be removed, so no file is
-/// made there.
+/// Stops a VM on demand that no `run` uses, and returns its lock, if there is one. Its directory
+/// may be about to be removed, so no file is made there.
 pub(super) fn stop_unused(
     target: &Target,
     command: &Command,
     force: Force,
     unused: Unused,
-) -> Result<Stopped, Error> {
+) -> Result<(Stopped, Option<Lock>), Error> {
     let Target { name, paths, log, .. } = target;
     let (mut stopped, begin) = (Stopped::nothing(name.clone()), Instant::now());
     let (by_run, was_killed) = (unused != Unused::Asked, unused == Unused::RunKilled);
@@ -244,7 +247,7 @@ pub(super) fn stop_unused(
     let on_demand = Instance::read(paths)?.map_or(by_run, |instance| instance.on_demand);
     if !on_demand || lock.as_ref().is_some_and(|lock| !Use::is_over(paths, lock)) {
         stopped.pid = look::find(paths)?.map(|process| process.pid);
-        return Ok(stopped);
+        return Ok((stopped, lock));
     }
     let find = if was_killed { look::find_started } else { look::find_anywhere };
     while let Some(process) = look::traced(find(paths)?, log) {
@@ -257,7 +260,7 @@ pub(super) fn stop_unused(
     if lock.is_some() || !paths.dir.exists() {
         stopped.clean(target)?;
     }
-    Ok(stopped)
+    Ok((stopped, lock))
 }
 
 impl Stopped {

@@ -1,6 +1,6 @@
 //! The VM that a command works on, and everything that it would be started with now.
 
-use crate::cli::Args;
+use crate::cli::{Args, Detached};
 use crate::config::Config;
 use crate::config::values::{SshPort, is_vm_name};
 use crate::config::vm::Vm;
@@ -118,8 +118,9 @@ pub(super) fn check_name(config: &Config, args: &Args, name: &str) -> Result<(),
         return Ok(());
     }
     let detached = args.detached.as_ref().filter(|detached| detached.word == name);
-    config.vm(name).map(|_| ()).map_err(|error| match detached {
-        Some(detached) => error.hint(detached.hint()),
+    let hint = detached.map(Detached::hint).or_else(|| args.right_form.clone());
+    config.vm(name).map(|_| ()).map_err(|error| match hint {
+        Some(hint) => error.hint(hint),
         None => error,
     })
 }

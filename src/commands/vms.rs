@@ -49,7 +49,7 @@ type Work = fn(&Target) -> Outcome;
 
 /// Does `work` on the VMs that `args` name, and reports each outcome as it comes. A person also
 /// sees how many are missing, with the remark behind it. A failure on one VM does not stop the work
-/// on the others.
+/// on the others. Returns the names of the VMs, each with its exit status.
 pub(super) fn each(
     args: &Args,
     scope: Scope,
@@ -57,16 +57,19 @@ pub(super) fn each(
     remark: &'static str,
     answers: &mut Answers,
     work: Work,
-) {
+) -> Vec<(String, u8)> {
     let (config, names) = match chosen(args, scope) {
         Ok(chosen) => chosen,
-        Err(error) => return answers.tell(Err(error)),
+        Err(error) => {
+            answers.tell(Err(error));
+            return Vec::new();
+        }
     };
     if are_several(&args.operands) {
         answers.begin_array();
     }
     if tell_wrong(args, &config, &names, scope, answers) {
-        return;
+        return Vec::new();
     }
     let several = names.len() > 1;
     let one = |name: &String| {
@@ -75,18 +78,22 @@ pub(super) fn each(
         target.and_then(|target| work(&target)).map_err(|error| error.of_vm(name, several))
     };
     if let [name] = names.as_slice() {
-        return answers.tell(one(name));
+        let status = answers.tell_at(0, one(name));
+        return vec![(name.clone(), status)];
     }
     let log = args.log().with_remark(remark);
-    let (mut progress, mut left) = (Progress::new(&log), names.len());
-    parallel::each(&names, at_once, one, |news| match news {
-        Some((at, outcome)) => {
+    let (mut progress, mut statuses) = (Progress::new(&log), vec![None; names.len()]);
+    parallel::each(&names, at_once, one, |news| {
+        if let Some((at, outcome)) = news {
             log.end_progress();
-            answers.tell_at(at, outcome);
-            left -= 1;
+            statuses[at] = Some(answers.tell_at(at, outcome));
+        } else {
+            let left = statuses.iter().filter(|status| status.is_none()).count();
+            progress.show(&format!("{left} of {} VMs", names.len()), String::new);
         }
-        None => progress.show(&format!("{left} of {} VMs", names.len()), String::new),
     });
+    drop(progress);
+    names.into_iter().zip(statuses.into_iter().map(Option::unwrap_or_default)).collect()
 }
 
 /// Does `work` once, on all the VMs that `args` name. It gets only those that exist.

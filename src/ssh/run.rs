@@ -1,9 +1,9 @@
 //! Runs `ssh`, `scp` and `tar`, for as long as their limits allow.
 
 use super::limits::Limits;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::log::Log;
-use crate::system::limit::{Exceeded, within};
+use crate::system::limit::{Exceeded, PAUSE, within};
 pub(crate) use crate::system::output::Output;
 use crate::system::output::text_of;
 use crate::system::run::Invocation;
@@ -31,26 +31,31 @@ pub(crate) fn capture(invocation: Invocation, limits: &Limits, log: &Log) -> Res
     whole(invocation.captured(OUTPUT_BYTES_MAX, &mut || limits.exceeded(), log)?)
 }
 
-/// Like [`capture`]; if a limit is reached, the error has what was read until then, for `--json`.
-pub(crate) fn capture_until(
-    invocation: Invocation,
+/// Runs a program to its end, and hands over what it writes to stdout and to stderr as it comes.
+/// Returns its exit code, `None` when a signal ended it.
+pub(crate) fn passed_on(
+    mut invocation: Invocation,
     limits: &Limits,
     log: &Log,
-) -> Result<Output, Error> {
+    mut pass: impl FnMut([Vec<u8>; 2]) -> Result<(), Error>,
+) -> Result<Option<i32>, Error> {
+    invocation.stdout(Stdio::piped());
     let mut running = invocation.in_background(OUTPUT_BYTES_MAX, log)?;
-    let finished = running.finish(&mut || limits.exceeded());
-    whole(finished.map_err(|error| {
-        if error.kind == Kind::Failed {
-            return error;
+    loop {
+        if let Some(output) = running.wait(PAUSE)? {
+            return pass([output.stdout, output.stderr]).map(|()| output.status.code());
         }
-        let [stdout, stderr] = running.read_so_far().map(String::from_utf8_lossy);
-        error.after_reading("stdout", &*stdout).after_reading("stderr", &*stderr)
-    })?)
+        pass(running.take_read())?;
+        if let Some(error) = limits.exceeded() {
+            return Err(error);
+        }
+    }
 }
 
 /// Runs a program to its end and keeps its stderr; its stdout is ours, where progress is shown.
 pub(super) fn watch(invocation: Invocation, limits: &Limits, log: &Log) -> Result<Output, Error> {
-    whole(invocation.watched(OUTPUT_BYTES_MAX, &mut || limits.exceeded(), log)?)
+    let mut running = invocation.in_background(OUTPUT_BYTES_MAX, log)?;
+    whole(running.finish(&mut || limits.exceeded())?)
 }
 
 fn whole(output: Output) -> Result<Output, Error> {

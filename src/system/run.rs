@@ -145,24 +145,13 @@ impl Invocation {
 
     /// Runs the program to its end and keeps its output.
     pub(crate) fn captured(
-        self,
+        mut self,
         bytes_max: usize,
         exceeded: Exceeded,
         log: &Log,
     ) -> Result<Output, Error> {
+        self.stdout(Stdio::piped());
         self.in_background(bytes_max, log)?.finish(exceeded)
-    }
-
-    /// Runs the program to its end and keeps its standard error. Its standard output is ours, where
-    /// it shows its progress.
-    pub(crate) fn watched(
-        self,
-        bytes_max: usize,
-        exceeded: Exceeded,
-        log: &Log,
-    ) -> Result<Output, Error> {
-        self.trace(log);
-        self.start(bytes_max)?.finish(exceeded)
     }
 
     /// Runs a helper of the host, such as `ps`, without a trace and with limits that it never
@@ -216,10 +205,10 @@ impl Invocation {
         Running::new(child, self.program().to_os_string(), bytes_max)
     }
 
-    /// Starts the program with its output in pipes, and does not wait for it.
-    pub(crate) fn in_background(mut self, bytes_max: usize, log: &Log) -> Result<Running, Error> {
+    /// Starts the program, and does not wait for it. Its standard error is kept, and its standard
+    /// output if that is a pipe.
+    pub(crate) fn in_background(self, bytes_max: usize, log: &Log) -> Result<Running, Error> {
         self.trace(log);
-        self.stdout(Stdio::piped());
         self.start(bytes_max)
     }
 }

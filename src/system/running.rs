@@ -81,9 +81,9 @@ impl Running {
         Ok(self.status.filter(|_| is_whole).map(|status| self.output(status)))
     }
 
-    /// The bytes that it has written so far, to standard output and to standard error.
-    pub(crate) fn read_so_far(&self) -> [&[u8]; 2] {
-        self.read.each_ref().map(Vec::as_slice)
+    /// Takes what it has written so far, to standard output and to standard error.
+    pub(crate) fn take_read(&mut self) -> [Vec<u8>; 2] {
+        std::mem::take(&mut self.read)
     }
 
     /// Waits for the end of the program, or until a limit is reached.

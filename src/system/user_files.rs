@@ -1,34 +1,45 @@
-//! Writes a file that the user named. Other users may be able to write to its directory.
+//! Writes files that the user named. Other users may be able to write to their directory.
 
 use super::account;
 use super::temporary::{self, DEFAULT_FILE};
 use crate::error::Error;
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 /// The number of symbolic links that Linux follows.
 const LINKS_MAX: usize = 40;
 
-/// Writes a file for the user, or writes to a device or FIFO. A new file replaces an existing one
+/// Makes a directory for the user and its missing parents, with the default mode.
+pub(crate) fn make_dir(dir: &Path) -> Result<(), Error> {
+    fs::create_dir_all(dir).map_err(|error| Error::io("create", dir, &error))
+}
+
+/// Makes a new, empty file for the user, in place of any file of that name.
+pub(crate) fn create(path: &Path) -> Result<File, Error> {
+    temporary::create(path, DEFAULT_FILE).map_err(|error| Error::io("create", path, &error))
+}
+
+/// Has `fill` write a file for the user, a device or a FIFO. A new file replaces an existing one
 /// and keeps its mode. A link stays and leads to the new file. A link, device or FIFO that another
 /// user has put there is refused: it would decide where the content goes.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
+pub(crate) fn replace(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), Error> {
     let failed = |error| Error::io("write", path, &error);
-    let user = account::user_id()?;
+    let (user, old) = (account::user_id()?, fs::metadata(path).ok());
     check_links(path, user)?;
-    let old = fs::metadata(path).ok();
     if let Some(old) = old.as_ref().filter(|old| !old.is_file()) {
         check_owner(path, "", old.uid(), user)?;
         let written = OpenOptions::new().write(true).open(path);
-        return written.and_then(|mut file| file.write_all(content)).map_err(failed);
+        return written.and_then(|mut file| fill(&mut file)).map_err(failed);
     }
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let mode = old.filter(|old| old.uid() == user).map(|old| old.mode() & 0o777);
-    let names = (&*temporary::beside(&path), &*path);
-    let replaced = temporary::replace(names, (DEFAULT_FILE, mode), |file| file.write_all(content));
-    replaced.map_err(failed)
+    temporary::replace((&temporary::beside(&path), &path), (DEFAULT_FILE, mode), fill)
+        .map_err(failed)
 }
 
 /// Fails if the path, or anything it links to, is a symbolic link of another user.

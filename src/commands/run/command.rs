@@ -2,22 +2,26 @@
 
 use super::done::Done;
 use super::flags::{GET, PUT, TERMINAL};
+use super::sink::Sink;
 use crate::cli::spec;
 use crate::commands::clock;
+use crate::commands::logs;
 use crate::commands::reach;
 use crate::commands::start::from::{FROM, NO_SET_CLOCK};
 use crate::commands::target::Target;
+use crate::commands::vms::are_several;
 use crate::error::{Error, Kind};
-use crate::json::Value;
 use crate::ssh::copy::{Copy, copy};
 use crate::ssh::limits::Limits;
-use crate::ssh::run::{Output, capture_until, run_attached};
+use crate::ssh::run::{passed_on, run_attached};
 use crate::ssh::{FAILURE_CODE, Guest, end_shared_connection, remote_command};
+use crate::system::user_files;
 use crate::vm::events;
 use crate::vm::process::Process;
 use crate::vm::wait::Deadline;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 /// How long to wait for the guest's ssh server without `--wait`, which has the same default.
@@ -33,6 +37,10 @@ pub(super) fn check(target: &Target) -> Result<(), Error> {
     }
     for (_, local) in &args.all(&GET) {
         let local = Path::new(local);
+        if are_several(&args.operands) && local.exists() && !local.is_dir() {
+            let error = Error::failed(format!("`{}` is no directory", local.display()));
+            return Err(error.hint("the files of several VMs need one to go to"));
+        }
         let dir = Path::new(".").join(local.parent().unwrap_or(local));
         dir.metadata().map_err(|error| Error::io("write", local, &error))?;
     }
@@ -81,11 +89,7 @@ fn do_work(target: &Target, limits: &Limits, process: &Process) -> Result<Done, 
     if done.exit_code == FAILURE_CODE && process.is_ending() {
         return Err(reach::ended(target, process));
     }
-    let got = args.all(&GET).iter().try_for_each(|(remote, local)| {
-        let from = Copy::Get { from: vec![remote.clone()], to: local.into() };
-        copy(&guest, &from, false)
-    });
-    match got {
+    match args.all(&GET).iter().try_for_each(|(remote, local)| get(target, &guest, remote, local)) {
         // The command's own failure is more important.
         Err(error) if done.exit_code != 0 => log.note(error.message()),
         got => got?,
@@ -93,7 +97,18 @@ fn do_work(target: &Target, limits: &Limits, process: &Process) -> Result<Done, 
     Ok(done)
 }
 
-/// Runs the command itself. With `--json`, its output is collected.
+/// Copies from the guest; among several VMs into a directory of this one.
+fn get(target: &Target, guest: &Guest, remote: &OsStr, local: &OsStr) -> Result<(), Error> {
+    let mut to = PathBuf::from(local);
+    if are_several(&target.args.operands) {
+        to.push(&target.name);
+        user_files::make_dir(&to)?;
+    }
+    copy(guest, &Copy::Get { from: vec![remote.to_os_string()], to }, false)
+}
+
+/// Runs the command itself. Alone and without a file for its output, it has our streams; nobody
+/// else could write what several commands read.
 fn run(target: &Target, guest: &Guest) -> Result<Done, Error> {
     let Target { args, log, .. } = target;
     let line = (!args.words.is_empty()).then(|| remote_command(&args.words));
@@ -102,29 +117,41 @@ fn run(target: &Target, guest: &Guest) -> Result<Done, Error> {
     if args.has(&TERMINAL) {
         // An ssh that is killed leaves the terminal in raw mode, so there is no limit.
         let status = run_attached(guest.ssh_on_terminal(&words), &Limits::default(), log)?;
-        return Ok(done(code(status), None));
+        return Ok(done(code(status), [None, None]));
     }
     let may_be_killed = guest.limits.deadline.is_some();
     if !may_be_killed {
         guest.begin_sharing()?;
     }
-    let ssh = if may_be_killed { guest.ssh_alone(&words) } else { guest.ssh(&words) };
-    if !args.json() {
+    let mut ssh = if may_be_killed { guest.ssh_alone(&words) } else { guest.ssh(&words) };
+    let several = are_several(&args.operands);
+    if !several && !args.json() && logs::dir(target).is_none() {
         let status = run_attached(ssh, &guest.limits, log)?;
-        return Ok(done(code(status), None));
+        return Ok(done(code(status), [None, None]));
     }
-    let output = capture_until(ssh, &guest.limits, log)?;
-    Ok(done(code(output.status.code()), Some(&output)))
+    if several {
+        ssh.stdin(Stdio::null());
+    }
+    let mut sinks = Sink::of_command(target)?;
+    let ran = passed_on(ssh, &guest.limits, log, |read| {
+        sinks.iter_mut().zip(read).try_for_each(|(sink, bytes)| sink.pass(&bytes))
+    });
+    let ended = sinks.iter_mut().try_for_each(Sink::end);
+    let texts = sinks.map(|sink| sink.text());
+    match ran {
+        Ok(status) => ended.map(|()| done(code(status), texts)),
+        Err(error) if error.kind == Kind::Failed => Err(error),
+        Err(error) => {
+            let [stdout, stderr] = texts;
+            Err(error.after_reading("stdout", stdout).after_reading("stderr", stderr))
+        }
+    }
 }
 
-/// The result of a command, and its output if that was collected.
-fn done(exit_code: u8, output: Option<&Output>) -> Done {
-    let text = |bytes: fn(&Output) -> &Vec<u8>| {
-        let bytes = output.map(bytes);
-        Value::from(bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
-    };
-    let members = [("stdout", text(|it| &it.stdout)), ("stderr", text(|it| &it.stderr))];
-    Done { exit_code, members: members.into(), is_over: false }
+/// The result of a command, with its output if that was collected.
+fn done(exit_code: u8, [stdout, stderr]: [Option<String>; 2]) -> Done {
+    let members = vec![("stdout", stdout.into()), ("stderr", stderr.into())];
+    Done { exit_code, members, is_over: false }
 }
 
 /// The reason why the job failed.

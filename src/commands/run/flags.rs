@@ -1,9 +1,11 @@
 //! The row of `run` in the table of commands, with its flags.
 
-use crate::cli::flag::{Flag, Takes, not_empty, utf8};
+use crate::cli::flag::{AnyFlag, Flag, Takes, not_empty, utf8};
 use crate::cli::spec::{self, Count, Operand};
 use crate::cli::{Args, Command, Group, usage_of};
+use crate::commands::logs::LOGS;
 use crate::commands::start::from::{DISCARD, FROM, NO_SET_CLOCK, check_flags};
+use crate::commands::vms::are_several;
 use crate::error::{Error, Kind};
 use crate::ssh::FAILURE_CODE;
 use crate::text::command_line;
@@ -17,7 +19,7 @@ const TIMED_OUT_CODE: u8 = 124;
 pub(crate) static COMMAND: Command = Command {
     name: "run",
     group: Group::Run,
-    about: "Run a job: a command on a VM, or its boot alone",
+    about: "Run a job: a command on VMs, or their boot alone",
     details: "The VM is stopped after it. With a COMMAND, one that runs already is used, and\n\
               left running. One word behind `--` is a command line for the guest's shell;\n\
               several are a command and its arguments, as they are. The exit code is the\n\
@@ -25,9 +27,13 @@ pub(crate) static COMMAND: Command = Command {
               Without a COMMAND, the guest boots, its serial line is standard output, and the\n\
               exit code is QEMU's when QEMU ends, 128+N if signal N ended it; 0 after\n\
               `--until`; 1 after `--fail-on`, a panic, or an end before `--until`.\n\
-              It is 124 after a timeout, and 255 when qqmgr, QEMU's start or ssh failed.",
-    operands: &[spec::VM, Operand::new("COMMAND", Count::Words)],
+              It is 124 after a timeout, and 255 when qqmgr, QEMU's start or ssh failed.\n\
+              Several VMs have their jobs at the same time: each line begins with the VM's\n\
+              name, `--get` copies to LOCAL/VM/, and the highest exit code counts.",
+    operands: &[spec::VMS, Operand::new("COMMAND", Count::Words)],
     flags: &[
+        &spec::ALL,
+        &JOBS,
         &spec::WAIT,
         &spec::SET,
         &PUT,
@@ -42,19 +48,24 @@ pub(crate) static COMMAND: Command = Command {
         &DISCARD,
         &NO_SET_CLOCK,
         &TIMEOUT,
+        &LOGS,
     ],
     check,
     failure_code: |kind| if kind == Kind::TimedOut { TIMED_OUT_CODE } else { FAILURE_CODE },
     examples: &[
-        "run dev -- uname -a",
         "run dev --fresh --put tests:work -- sh work/run",
         "run kernel --until login: --timeout 5m",
+        "run 'node-*' --logs logs -- make test",
     ],
     right_form: |words| {
         let is_flag = |word: &OsString| word.as_bytes().starts_with(b"-");
+        let is_own = |word: &OsString| {
+            let spelled = |flag: &&dyn AnyFlag| *word == *format!("--{}", flag.info().long);
+            *word == "--" || COMMAND.flags.iter().any(spelled)
+        };
         match words {
             [vm, first, ..]
-                if ![vm, first].into_iter().any(is_flag) && !words.contains(&"--".into()) =>
+                if ![vm, first].into_iter().any(is_flag) && !words.iter().any(is_own) =>
             {
                 Some(format!("run {} -- {}", vm.display(), command_line(&words[1..])))
             }
@@ -63,6 +74,15 @@ pub(crate) static COMMAND: Command = Command {
     },
 };
 
+pub(super) static JOBS: Flag<usize> = Flag::new(
+    "jobs",
+    Takes::Value("N"),
+    |text| {
+        let number = text.to_str().and_then(|text| text.parse().ok()).filter(|number| *number > 0);
+        number.ok_or_else(|| "it takes a number from 1".into())
+    },
+    "At most N VMs at the same time (default 32)",
+);
 pub(super) static PUT: Flag<(OsString, OsString)> = Flag::new(
     "put",
     Takes::Values("LOCAL:REMOTE"),
@@ -134,7 +154,9 @@ fn check(args: &Args) -> Result<(), Error> {
     let both = both.then(|| "`--fresh` hides the snapshots, and `--from` needs one".into());
     let alone = args.has(&PREPARE) && !args.has(&FROM);
     let alone = alone.then(|| "`--prepare` is for `--from TAG`".into());
-    let wrong = wrong.or(json).or(both).or(alone);
+    let several = args.has(&TERMINAL) && are_several(&args.operands);
+    let several = several.then(|| "`--terminal` is for one VM, by its plain name".into());
+    let wrong = wrong.or(json).or(both).or(alone).or(several);
     wrong.map_or_else(|| check_flags(args, &COMMAND), |wrong| Err(usage_of(&COMMAND, wrong)))
 }
 

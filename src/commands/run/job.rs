@@ -1,7 +1,8 @@
 //! The VM of a job: started for it, guarded while it lasts, and stopped at its end.
 
 use super::flags::{COMMAND, FRESH, KEEP, uses_ssh};
-use crate::cli::spec;
+use crate::cli::{Args, spec};
+use crate::commands::logs::{self, LOGS, Seen};
 use crate::commands::start::begin::{Start, TIMEOUT_DEFAULT};
 use crate::commands::start::from::{From, LOADVM};
 use crate::commands::start::plan::StartOptions;
@@ -18,7 +19,7 @@ use crate::vm::shutdown::Force;
 use crate::vm::users::Use;
 use crate::vm::{Instance, look};
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{self, Path};
 use std::process::Stdio;
 
 /// QEMU's option for `--fresh`.
@@ -44,6 +45,8 @@ pub(super) struct Job<'a> {
     guard: Option<Guard>,
     /// Keeps other `run`s from stopping the VM.
     using: Option<Use>,
+    /// The logs before this job, which are not those of the job.
+    earlier: Vec<Seen>,
 }
 
 impl<'a> Job<'a> {
@@ -57,8 +60,8 @@ impl<'a> Job<'a> {
         } else {
             from.as_ref().map(|_| "`--from`")
         };
-        let (is_held, guard, using) = (false, None, None);
-        Self { target, from, fresh, keep, own_start, limits, is_held, guard, using }
+        let (is_held, guard, using, earlier) = (false, None, None, logs::seen(target));
+        Self { target, from, fresh, keep, own_start, limits, is_held, guard, using, earlier }
     }
 
     /// A job that makes the snapshot for another one.
@@ -90,11 +93,12 @@ impl<'a> Job<'a> {
                 // The process does not belong to this `run`, which must not stop it at its end.
                 return Err(process.is_lost(paths));
             }
+            self.earlier.clear();
             self.check_can_share()?;
         }
         self.using = Some(Use::new(paths, &lock)?);
         if !self.keep {
-            let stop = stop_command(config, name, self.forgets())?;
+            let stop = stop_command(config, args, name, self.forgets())?;
             self.guard = Some(Guard::new(&stop, stop::WAITS_FOR_EOF, Stdio::null(), log)?);
         }
         let (running, lock) = start.begin(lock, self.limits.left(TIMEOUT_DEFAULT))?;
@@ -127,19 +131,23 @@ impl<'a> Job<'a> {
         Err(error.hint(format!("`qqmgr wait {name} --for stopped` waits for its end")))
     }
 
-    /// Stops the VM, whichever `run` started it, unless another `run` still uses it.
-    /// `is_over` means that its guest can no longer power off.
+    /// Stops the VM, whichever `run` started it, unless another `run` still uses it, and keeps its
+    /// logs. `is_over` means that its guest can no longer power off.
     pub(super) fn end(&mut self, is_over: bool) -> Result<(), Error> {
         self.using = None;
+        let mut stopped = Ok(None);
         if self.guard.is_some() {
             // A guest whose writes are forgotten has nothing to lose.
             let usual = stop::usual_force(self.target);
             let at_once = is_over || self.forgets() || usual.at_once;
             let force = Force { at_once, ..usual };
-            stop::stop_unused(self.target, &COMMAND, force, Unused::RunEnded)?;
+            let unused = stop::stop_unused(self.target, &COMMAND, force, Unused::RunEnded);
+            stopped = unused.map(|(_, lock)| lock);
         }
+        let kept = logs::keep(self.target, &self.earlier);
+        let _lock = stopped?;
         self.disarm();
-        Ok(())
+        kept
     }
 
     /// Disarms the guard, since there is nothing to stop.
@@ -171,11 +179,21 @@ fn check_blockdevs(name: &str, argv: &[OsString]) -> Result<(), Error> {
 }
 
 /// The command that stops the VM as this `run` would.
-fn stop_command(config: &Config, name: &str, forgets: bool) -> Result<Vec<OsString>, Error> {
+fn stop_command(
+    config: &Config,
+    args: &Args,
+    name: &str,
+    forgets: bool,
+) -> Result<Vec<OsString>, Error> {
     let program = programs::own().map_err(|error| Error::io("find", Path::new("qqmgr"), &error))?;
     let mut argv = vec![program.into_os_string(), "-c".into(), config.file.clone().into()];
     argv.extend(["stop".into(), "--unused".into(), "--at-eof".into()]);
     argv.extend(forgets.then(|| "--force".into()));
+    if let Some(dir) = args.value(&LOGS) {
+        // The working directory may be removed under the guard.
+        let dir = path::absolute(&dir).unwrap_or(dir.into());
+        argv.extend(["--logs".into(), dir.into_os_string()]);
+    }
     argv.extend(["--".into(), name.into()]);
     Ok(argv)
 }

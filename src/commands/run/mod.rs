@@ -1,5 +1,5 @@
-//! `qqmgr run VM [-- COMMAND...]`: one job on a VM that is started for it ([`job`]): a command over
-//! ssh ([`command`]), or the boot of the guest itself ([`boot`]).
+//! `qqmgr run VM... [-- COMMAND...]`: a job on each VM, which is started for it ([`job`]): a
+//! command over ssh ([`command`]), or the boot of the guest itself ([`boot`]).
 
 mod boot;
 mod command;
@@ -7,24 +7,60 @@ mod done;
 mod flags;
 mod job;
 mod prepare;
+mod sink;
 mod stream;
 
+use super::logs;
 use super::target::Target;
+use super::vms::{self, Scope};
+use crate::answers::Answers;
+use crate::cli::Args;
 use crate::commands::start::from::From;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::ssh::limits::Limits;
 use crate::vm::wait::Deadline;
 pub(crate) use flags::COMMAND;
-use flags::{PREPARE, TIMEOUT, only_prepares, uses_ssh};
+use flags::{JOBS, PREPARE, TIMEOUT, only_prepares, uses_ssh};
 use job::Job;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
-pub(super) fn run(target: &Target) -> Outcome {
-    let args = target.args;
-    if uses_ssh(args) {
+/// Does the job on each VM. Among several, says at the end which exit status each of them had.
+pub(super) fn run(args: &Args, answers: &mut Answers) {
+    let at_once = args.value(&JOBS).unwrap_or_else(vms::parallel_max);
+    let ended = vms::each(args, Scope::Configured, at_once, "", answers, on_one);
+    if vms::are_several(&args.operands) {
+        let mut by_status = BTreeMap::<u8, Vec<String>>::new();
+        for (name, status) in ended {
+            by_status.entry(status).or_default().push(name);
+        }
+        for (status, names) in by_status {
+            args.log().note(&format!("exit status {status}: {}", names.join(", ")));
+        }
+    }
+}
+
+fn on_one(target: &Target) -> Outcome {
+    if uses_ssh(target.args) {
         command::check(target)?;
     }
+    logs::prepare(target)?;
+    let outcome = job(target).map_err(|error| error.of_vm(&target.name, false));
+    let written = logs::write_result(target, &outcome);
+    match (outcome, written) {
+        (Ok(report), Err(error)) if report.exit_code == 0 => Err(error),
+        (outcome, written) => {
+            if let Err(error) = written {
+                target.log.note(error.message());
+            }
+            outcome
+        }
+    }
+}
+
+fn job(target: &Target) -> Outcome {
+    let args = target.args;
     let begin = Instant::now();
     let deadline = args.value(&TIMEOUT).map(Deadline::after);
     let limits = Limits { deadline, guest: None };

@@ -4,6 +4,7 @@
 use super::command::wait_deadline;
 use super::flags::COMMAND;
 use super::job::Job;
+use super::sink::Sink;
 use crate::cli::spec;
 use crate::commands::reach;
 use crate::commands::start::begin::Start;
@@ -16,7 +17,7 @@ use crate::json::Value;
 use crate::report::Report;
 use crate::ssh::Guest;
 use crate::ssh::limits::Limits;
-use crate::ssh::run::run_attached;
+use crate::ssh::run::passed_on;
 use crate::vm::lock::{LOCK_WAIT, lock};
 use crate::vm::process::Process;
 use crate::vm::session::Session;
@@ -77,9 +78,14 @@ fn run(target: &Target, job: &Job, process: &Process, command: &str) -> Result<(
     reach::for_login(target, &guest, process, deadline)?;
     // Without `sync`, a boot from the disks of the snapshot would miss what was just written.
     for (command, counts) in [(command, true), ("sync", false)] {
-        let mut ssh = guest.ssh_alone(&[command.into()]);
-        ssh.stdin(Stdio::null()).stdout(std::io::stderr());
-        match run_attached(ssh, &guest.limits, log)? {
+        let (mut ssh, mut sink) =
+            (guest.ssh_alone(&[command.into()]), Sink::of_preparation(target));
+        ssh.stdin(Stdio::null());
+        let status = passed_on(ssh, &guest.limits, log, |read| {
+            read.iter().try_for_each(|bytes| sink.pass(bytes))
+        });
+        sink.end()?;
+        match status? {
             Some(0) => {}
             Some(code) if counts => {
                 return Err(Error::failed(format!("`--prepare` exited with status {code}")));

@@ -1,11 +1,10 @@
 //! The serial output of a guest on its way to standard output, and the texts that are sought in it.
 
 use super::flags::{FAIL_ON, UNTIL};
+use super::sink::Sink;
 use crate::commands::target::Target;
 use crate::error::Error;
-use crate::out::{self, Reader};
 use crate::ssh::limits::Limits;
-use crate::terminal::Filter;
 use crate::vm::output::Output;
 use crate::vm::process::Process;
 use crate::vm::sought::{Found, Sought};
@@ -28,9 +27,7 @@ const SHOWN_CHARS_MAX: usize = 200;
 pub(super) struct Stream {
     output: Output,
     pub(super) sought: Sought,
-    /// Keeps what could harm it from a terminal.
-    filter: Option<Filter>,
-    is_shown: bool,
+    sink: Sink,
     /// The end of the output.
     tail: Vec<u8>,
 }
@@ -51,8 +48,7 @@ impl Stream {
         Ok(Self {
             output: Output::open(&target.paths.serial)?,
             sought: Sought::new(until, failures),
-            filter: out::is_terminal().then(Filter::new),
-            is_shown: !args.json(),
+            sink: Sink::of_serial(target),
             tail: Vec::new(),
         })
     }
@@ -66,13 +62,7 @@ impl Stream {
             }
             self.tail.extend_from_slice(&piece);
             self.tail.drain(..self.tail.len().saturating_sub(TAIL_BYTES_MAX));
-            let shown = match &mut self.filter {
-                Some(filter) => &filter.pass(&piece),
-                None => &piece,
-            };
-            if self.is_shown && out::write(shown)? == Reader::Gone {
-                return Err(Error::failed("standard output has no reader any more"));
-            }
+            self.sink.pass(&piece)?;
             if let Some(found) = self.sought.found_in(&piece) {
                 return Ok(Passed::Found(found));
             }
@@ -103,10 +93,9 @@ impl Stream {
         passed.unwrap_or(Ok(()))
     }
 
-    /// Resets a terminal's colours, if the output has set any.
-    pub(super) fn end(&self) -> Result<(), Error> {
-        let reset = self.filter.as_ref().filter(|_| self.is_shown).map_or(&b""[..], Filter::end);
-        out::write(reset).map(|_| ())
+    /// Passes on a line that has no end, and resets a terminal's colours.
+    pub(super) fn end(&mut self) -> Result<(), Error> {
+        self.sink.end()
     }
 
     /// The end of the output; invalid UTF-8 has become U+FFFD.

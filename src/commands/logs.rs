@@ -1,0 +1,99 @@
+//! `--logs DIR`: leaves in DIR/VM what a guest, its QEMU and its helpers said, and why QEMU ended.
+
+use super::status;
+use super::target::Target;
+use crate::cli::flag::{Flag, Takes, not_empty};
+use crate::error::Error;
+use crate::json::Value;
+use crate::report::Outcome;
+use crate::system::{files, user_files};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+pub(super) static LOGS: Flag<OsString> =
+    Flag::new("logs", Takes::Value("DIR"), not_empty, "Leave the logs in DIR/VM, whatever happens");
+
+/// Files that only a job has: the output of its command, and its result.
+pub(super) const STDOUT: &str = "stdout";
+pub(super) const STDERR: &str = "stderr";
+const RESULT: &str = "result.json";
+/// The VM at the end, as `status --json` shows it.
+const STATUS: &str = "status.json";
+/// A log, and what tells it from that of another boot: its inode, and when it was written to.
+pub(super) type Seen = (String, u64, i64, i64);
+/// The members of a result that are in files of their own.
+const IN_FILES: [&str; 3] = ["stdout", "stderr", "serial"];
+
+/// The directory for this VM, if `--logs` was given.
+pub(super) fn dir(target: &Target) -> Option<PathBuf> {
+    Some(Path::new(&target.args.value(&LOGS)?).join(&target.name))
+}
+
+/// Makes the directory, and removes the logs of an earlier job there.
+pub(super) fn prepare(target: &Target) -> Result<(), Error> {
+    let Some(dir) = dir(target) else { return Ok(()) };
+    user_files::make_dir(&dir)?;
+    let is_ours =
+        |name: &String| [STDOUT, STDERR, RESULT, STATUS].contains(&&**name) || is_log(target, name);
+    let mut ours = files::names_in(&dir).into_iter().filter(is_ours);
+    ours.try_for_each(|name| files::remove(&dir.join(name)))
+}
+
+/// Copies the logs of the VM's last boot, but none that is as it was `earlier`, and writes the VM's
+/// status. While the caller has the VM's lock, no other start replaces them.
+pub(super) fn keep(target: &Target, earlier: &[Seen]) -> Result<(), Error> {
+    let Some(dir) = dir(target) else { return Ok(()) };
+    user_files::make_dir(&dir)?;
+    let from = &target.paths.dir;
+    let logs = seen(target).into_iter().filter(|log| !earlier.contains(log));
+    let copied: Vec<_> = logs.map(|(name, ..)| copy(&from.join(&name), &dir.join(&name))).collect();
+    let status = status::run(target).and_then(|status| match status.json {
+        Some(status) => write(&dir.join(STATUS), &status),
+        None => Ok(()),
+    });
+    // All are tried, even if one cannot be copied.
+    copied.into_iter().chain([status]).collect()
+}
+
+/// The logs that are in the VM's directory.
+pub(super) fn seen(target: &Target) -> Vec<Seen> {
+    let logs = files::names_in(&target.paths.dir).into_iter().filter(|name| is_log(target, name));
+    let seen = logs.filter_map(|name| {
+        let file = target.paths.dir.join(&name).metadata().ok()?;
+        // The user may have put a FIFO in its place, which would be read for ever.
+        file.is_file().then(|| (name, file.ino(), file.mtime(), file.mtime_nsec()))
+    });
+    seen.collect()
+}
+
+/// Whether the file in a VM's directory is a log.
+fn is_log(target: &Target, name: &str) -> bool {
+    let paths = &target.paths;
+    [&paths.serial, &paths.log, &paths.events_out].into_iter().any(|log| log.ends_with(name))
+        || name.strip_prefix("helper.").is_some_and(|rest| rest.strip_suffix(".log").is_some())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), Error> {
+    let mut source = File::open(from).map_err(|error| Error::io("read", from, &error))?;
+    user_files::replace(to, |file| io::copy(&mut source, file).map(|_| ()))
+}
+
+/// Writes the result of a job, or its error.
+pub(super) fn write_result(target: &Target, outcome: &Outcome) -> Result<(), Error> {
+    let Some(dir) = dir(target) else { return Ok(()) };
+    let mut result = match outcome {
+        Ok(report) => report.json.clone().unwrap_or(Value::Null),
+        Err(error) => error.json(),
+    };
+    if let Value::Object(members) = &mut result {
+        members.retain(|(name, _)| !IN_FILES.contains(&&**name));
+    }
+    write(&dir.join(RESULT), &result)
+}
+
+fn write(path: &Path, document: &Value) -> Result<(), Error> {
+    user_files::replace(path, |file| file.write_all(document.pretty().as_bytes()))
+}
