@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::guest;
 use crate::harness::{
     Project, fake_qemu, free_port, has_program, has_tool, is_root, left_out, poll, real_qemu,
     signal, wait_until,
@@ -309,36 +310,40 @@ fn recipes_of_the_man_page_start() {
     }
 }
 
+/// The words of a real virtiofsd for the directory `share`; without one, the test is left out.
+fn virtiofsd() -> Option<String> {
+    let Some(program) = VIRTIOFSD.iter().find(|path| Path::new(path).exists()) else {
+        left_out("no virtiofsd");
+        return None;
+    };
+    let share = if program.contains("libexec") { "--shared-dir " } else { "-o source=" };
+    Some(format!(
+        "{program} --socket-path={{{{.vm.dir}}}}/src.sock {share}{{{{.config_dir}}}}/share"
+    ))
+}
+
+/// The words of QEMU for virtiofsd, with so many MiB of memory.
+fn shared_memory(mib: u32) -> String {
+    format!(
+        "-machine memory-backend=m -object memory-backend-memfd,id=m,size={mib}M,share=on \
+         -chardev socket,id=src,path={{{{.vm.dir}}}}/src.sock \
+         -device vhost-user-fs-pci,chardev=src,tag=src"
+    )
+}
+
 /// A real virtiofsd ends with its first client, so it is never connected to.
 #[test]
 fn virtiofsd_serves_qemu() {
     let (Some(qemu), true) = (real_qemu(), is_root()) else { return };
-    let Some(virtiofsd) = VIRTIOFSD.iter().find(|path| Path::new(path).exists()) else {
-        return left_out("no virtiofsd");
-    };
+    let Some(virtiofsd) = virtiofsd() else { return };
     let project = Project::new();
     project.config(&format!(
-        r#"
-        [qemu]
-        bin = {qemu:?}
-        [vm.vm]
-        cmd = """-nodefaults -display none -machine q35,memory-backend=m -m 64M -S
-          -object memory-backend-memfd,id=m,size=64M,share=on
-          -chardev socket,id=src,path={{{{.vm.dir}}}}/src.sock
-          -device vhost-user-fs-pci,chardev=src,tag=src"""
-        ssh.port = {}
-        [vm.vm.helpers]
-        src = "{virtiofsd} --socket-path={{{{.vm.dir}}}}/src.sock {{{{.vm.share}}}}"
-        [vm.vm.vars]
-        share = "{}"
-        "#,
+        "[qemu]\nbin = {qemu:?}\n[vm.vm]\ncmd = \"-nodefaults -display none -machine q35 -m 64 -S {}\"\n\
+         ssh.port = {}\n[vm.vm.helpers]\nsrc = {virtiofsd:?}\n",
+        shared_memory(64),
         free_port(),
-        if virtiofsd.contains("libexec") {
-            "--shared-dir {{.config_dir}}"
-        } else {
-            "-o source={{.config_dir}}"
-        }
     ));
+    project.write("share/host", "");
     for _ in 0..3 {
         let start = project.qqmgr(&["start", "vm"]).run();
         start
@@ -350,4 +355,44 @@ fn virtiofsd_serves_qemu() {
         is_gone(&project, "stopped");
         assert!(!project.vm_path("vm", "src.sock").exists());
     }
+}
+
+/// Files go both ways by virtiofs, and by 9p where the guest's kernel has it. A guest also sees
+/// that its disk was grown.
+#[test]
+fn a_guest_shares_a_directory_with_its_host() {
+    let Some(virtiofsd) = virtiofsd().filter(|_| is_root()) else { return };
+    let words = shared_memory(256)
+        + " -virtfs local,path={{.config_dir}}/share,mount_tag=src9p,security_model=none \
+            -drive file={{.img.data}},if=virtio,format=qcow2";
+    let Some(config) = guest::config("", &free_port().to_string(), &words) else { return };
+    let project = Project::new();
+    let config = format!("{config}[vm.vm.helpers]\nsrc = {virtiofsd:?}\n[img.data]\nsize = '1M'\n");
+    project.config(&config);
+    project.write("share/host", "from the host\n");
+    let started = project.qqmgr(&["start", "--wait=50", "vm"]).run();
+    started.stdout(STARTED).stderr("qqmgr: built image `data`\n").success();
+    let ssh = |script: &str| project.qqmgr(&["ssh", "vm", script]).run();
+    ssh("cd /lib/modules && for m in $(cat later 2>/dev/null); do insmod $m.ko; done").success();
+    for (kind, mount) in [("virtiofs", "virtiofs src"), ("9p", "9p -o trans=virtio src9p")] {
+        if ssh(&format!("grep -qw {kind} /proc/filesystems")).status != Some(0) {
+            // Debian's kernel for clouds, which boots twice as fast, has no 9p.
+            if kind == "virtiofs" {
+                left_out("the guest's kernel has no virtiofs");
+            }
+            continue;
+        }
+        let script = format!(
+            "mount -t {mount} /mnt && cat /mnt/host && echo {kind} >/mnt/guest && umount /mnt"
+        );
+        ssh(&script).stdout("from the host\n").success();
+        assert_eq!(fs::read_to_string(project.path("share/guest")).unwrap(), format!("{kind}\n"));
+    }
+    project.config(&config.replace("'1M'", "'2M'"));
+    let restarted = project.qqmgr(&["restart", "--wait=50", "vm"]).run();
+    let stdout = format!("vm powered off in [SECONDS] s\n{STARTED}");
+    restarted.stdout(stdout).stderr("qqmgr: data: disk grown from 1 to 2 MiB\n").success();
+    ssh("cat /sys/block/vda/size").stdout("4096\n").success();
+    project.qqmgr(&["stop", "vm"]).run().stdout("vm powered off in [SECONDS] s\n").success();
+    is_gone(&project, "powered off");
 }
