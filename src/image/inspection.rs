@@ -11,7 +11,7 @@ use crate::vm::format;
 use std::path::PathBuf;
 
 /// The state of an image's files.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Inspection {
     /// The names of the files that have to be made; making them loses nothing.
     pub(crate) missing: Vec<&'static str>,
@@ -39,15 +39,7 @@ pub(crate) fn inspect(config: &Config, declared: &Declared) -> Inspection {
     let missing = needs.iter().filter(|(name, needed)| *needed && !paths.file(name).is_file());
     let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
     if missing.contains(&DISK) {
-        let changed = Vec::new();
-        return Inspection {
-            missing,
-            base: None,
-            lost_base: None,
-            moves: false,
-            changed,
-            grows: None,
-        };
+        return Inspection { missing, ..Inspection::default() };
     }
     let record = Record::read(paths);
     let mut changed = match &record {
