@@ -275,21 +275,22 @@ fn a_start_that_waits_for_a_helper_can_be_stopped() {
     is_gone(&project, "stopped");
 }
 
-/// The configurations of the section HELPERS of qqmgr(7), as printed but for what root and this
-/// host need, on a machine that does not boot.
+/// The configurations among the recipes of qqmgr(7), as printed but for what root and this host
+/// need, on a machine that does not boot.
 #[test]
 fn recipes_of_the_man_page_start() {
     let (Some(qemu), true) = (real_qemu(), is_root()) else { return };
     let page = include_str!("../../man/qqmgr.7").replace("\\-", "-");
-    let section = page.split("\n.Sh HELPERS\n").nth(1).unwrap().split("\n.Sh ").next().unwrap();
+    let section = page.split("\n.Ss Configurations\n").nth(1).unwrap();
+    let section = section.split("\n.Ss ").next().unwrap();
     let blocks =
         section.split("-compact\n").skip(1).map(|text| text.split("\n.Ed").next().unwrap());
     let project = Project::new();
     let base = "[vm.dev]\ncmd = '-machine q35 -m 256 -S -display none'\nssh.port = 'auto'\n";
     let mut config = format!("[qemu]\nbin = {qemu:?}\n{base}");
     blocks.for_each(|block| config.extend([block, "\n"]));
-    let config =
-        config.replace("cmd = \"\"\"disk.qcow2", "cmd = \"\"\"-S -display none disk.qcow2");
+    let config = config.replace("cmd = \"\"\"", "cmd = \"\"\"-S -display none ");
+    let config = config.replace("-accel kvm -cpu host", "-cpu max");
     let config = config.replace("--one-off", "--one-off --runas 0");
     project.config(
         &config
@@ -297,7 +298,14 @@ fn recipes_of_the_man_page_start() {
             .replace(VIRTIOFSD[0], VIRTIOFSD[1]),
     );
     project.sh("qemu-img create -q -f qcow2 disk.qcow2 1M").run().success();
-    for (vm, program) in [("tpm", "swtpm"), ("src", VIRTIOFSD[1]), ("p9", "sh"), ("net", "passt")] {
+    for (vm, program) in [
+        ("tpm", "swtpm"),
+        ("src", VIRTIOFSD[1]),
+        ("p9", "sh"),
+        ("net", "passt"),
+        ("win", "sh"),
+        ("vsock", "/dev/vhost-vsock"),
+    ] {
         if !has_program(program) && !Path::new(program).exists() {
             left_out(&format!("a recipe needs {program}"));
             continue;

@@ -416,8 +416,8 @@ fn flags_are_those_of_the_commands() {
         all.extend(allowed);
     }
     assert_eq!(common_found, common_rows.into_iter().collect(), "in COMMON OPTIONS");
-    // The recipes for helpers have options of other programs.
-    let page_7 = QQMGR_7.replace(part(QQMGR_7, ".Sh", "HELPERS"), "");
+    // Configurations and scripts have options of other programs.
+    let page_7 = QQMGR_7.replace(part(QQMGR_7, ".Ss", "Configurations"), "");
     for page in [QQMGR_1, &page_7, QQMGR_JSON_5, QQMGR_TOML_5].map(printed) {
         for flag in long_flags(&page) {
             assert!(all.contains(flag), "no command has `--{flag}`");

@@ -1,5 +1,7 @@
-//! Runs the examples of qqmgr(1), qqmgr(7) and README.md as they are printed.
+//! Runs the examples of qqmgr(1), qqmgr(7) and README.md as they are printed; with `RECIPE=TEXT`
+//! in the environment, only those with this text.
 
+use std::env;
 use std::fs;
 use std::process::{self, Stdio};
 use std::sync::mpsc;
@@ -21,6 +23,12 @@ const SCRIPT_DURATION_MAX: Duration = Duration::from_secs(200);
 const FAKE_RSYNC: &str = r#"#!/bin/sh
 [ "$1 $2" = '-a -e' ] && exec $3 "${5%%:*}" true </dev/null
 exit 1
+"#;
+
+/// Tells whether the inventory leads to guests; as `ansible all -i FILE -m raw -a COMMAND`.
+const FAKE_ANSIBLE: &str = r#"#!/bin/sh -e
+hosts='.all.hosts | to_entries[] | .value.ansible_ssh_common_args + " " + .key'
+jq -r "$hosts" "$3" | while read -r words; do ssh $words "$7" </dev/null; done
 "#;
 
 /// VMs on the real guest, as the examples have them; programs that use ssh and are not here.
@@ -51,8 +59,13 @@ fn guest_project() -> Option<Project> {
     let disks = "dev node-1 node-2 a/dev b/dev";
     let create = "mkdir a b; for disk in @; do qemu-img create -q -f qcow2 $disk.qcow2 8M; done";
     project.sh(&create.replace('@', disks)).run().success();
-    project.write("bin/rsync.sh", FAKE_RSYNC);
+    let fakes = [("rsync", FAKE_RSYNC), ("ansible", FAKE_ANSIBLE), ("make", "#!/bin/sh\n")];
+    for (name, script) in fakes {
+        project.write(format!("bin/{name}.sh"), script);
+    }
     make_programs(&project);
+    let commit = "git -c user.name=a -c user.email=a commit -q --allow-empty -m a";
+    project.sh(&format!("git init -q; {commit}; git tag good; {commit}; {commit}")).run().success();
     Some(project)
 }
 
@@ -60,7 +73,8 @@ fn guest_project() -> Option<Project> {
 fn scripts() -> [Vec<String>; 2] {
     let pages = [QQMGR_1, QQMGR_7].map(printed);
     let blocks = |page: &usize, title| literal_blocks(part(&pages[*page], ".Sh", title));
-    [[blocks(&0, "DESCRIPTION"), blocks(&0, "EXAMPLES")].concat(), blocks(&1, "RECIPES")]
+    let recipes = literal_blocks(part(part(&pages[1], ".Sh", "RECIPES"), ".Ss", "Scripts"));
+    [[blocks(&0, "DESCRIPTION"), blocks(&0, "EXAMPLES")].concat(), recipes]
 }
 
 #[test]
@@ -88,13 +102,14 @@ fn recipes_run_as_printed() {
 fn run_as_printed(scripts: &[String]) {
     let Some(project) = guest_project() else { return };
     let stop_all = || assert_eq!(run(&project, &["stop", "--all", "--force"]).0, 0);
-    for (number, script) in scripts.iter().enumerate() {
+    let wanted = env::var("RECIPE").unwrap_or_default();
+    for (number, script) in scripts.iter().enumerate().filter(|(_, s)| s.contains(&wanted)) {
         let name = format!("example-{number}");
         project.write(&name, script);
         let shell = |arguments: &[&str]| sh(&project, &[arguments, &[name.as_str()]].concat());
         let syntax = shell(&["-n"]);
         assert!(syntax.0 == 0 && syntax.2.is_empty(), "{name}: {}\n{script}", syntax.2);
-        let missing = ["jq", "socat"].into_iter().find(|tool| {
+        let missing = ["jq", "git"].into_iter().find(|tool| {
             let uses_it = script.split_ascii_whitespace().any(|word| word == *tool);
             uses_it && !has_program(tool)
         });
@@ -169,13 +184,21 @@ fn check_example(project: &Project, script: &str, stdout: &str) {
     if script.contains("qqmgr sendkey") {
         assert_eq!(last, "Hello, World!", "{script}\n{stdout}");
     }
+    for (part, shown) in [
+        ("git bisect", "is the first bad commit"),
+        ("ansible", "load average"),
+        ("mcast=", "1 packets received"),
+        ("qqmgr gdb --guest", "rip "),
+    ] {
+        assert!(!script.contains(part) || stdout.contains(shown), "{script}\n{stdout}");
+    }
     if script.contains("info usernet") {
         assert_eq!(lines_with("TCP[HOST_FORWARD]"), 2, "{script}\n{stdout}");
     }
     if script.contains("jq -r .event") {
         assert_eq!(last, "RESET", "{script}\n{stdout}");
     }
-    if script.contains("list --running") {
+    if script.contains("for copy in") {
         assert_eq!(lines_with(" running "), 2, "{script}\n{stdout}");
     }
 }
