@@ -199,7 +199,7 @@ fn check_example(project: &Project, script: &str, stdout: &str) {
         assert_eq!(last, "RESET", "{script}\n{stdout}");
     }
     if script.contains("for copy in") {
-        assert_eq!(lines_with(" running "), 2, "{script}\n{stdout}");
+        assert_eq!(lines_with("dev started: running"), 2, "{script}\n{stdout}");
     }
 }
 
@@ -252,9 +252,10 @@ fn roughly(text: &str) -> Vec<String> {
     lines
 }
 
-/// That something takes long is said on a busy host.
+/// That something takes long is said on a busy host; a job on several VMs ends with a summary.
 fn is_note(line: &str) -> bool {
     line.starts_with("qqmgr: ") && line.contains("waiting for ")
+        || line.starts_with("qqmgr: exit status 0: ")
 }
 
 /// Runs `sh` in the project: exit code, standard output and standard error.
