@@ -294,7 +294,7 @@ fn a_timeout_ends_all_of_it() {
     long.stdout("on\n").stderr("qqmgr: error: gave up after 8 s\n").code(124);
     stopped(&project);
     let json = run(&["--timeout", "8", "--json", "vm", "--", "echo on; echo e >&2; sleep 1000"]);
-    let expected = "{\n  \"stdout\": \"on\\n\",\n  \"stderr\": \"e\\n\",\n  \"error\": {\n    \"kind\": \"timed-out\",\n    \
+    let expected = "{\n  \"name\": \"vm\",\n  \"stdout\": \"on\\n\",\n  \"stderr\": \"e\\n\",\n  \"error\": {\n    \"kind\": \"timed-out\",\n    \
                     \"message\": \"gave up after 8 s\",\n    \"hint\": null\n  }\n}\n";
     let stderr = "qqmgr: error: gave up after 8 s\n";
     json.stdout(expected).stderr(stderr).code(124);

@@ -161,7 +161,7 @@ fn of_name(table: Table, name: &str) -> Option<Kind> {
         "TAG" => Kind::Tags,
         "HELPER" => Kind::Helpers,
         "COMMAND" => commands(table),
-        "FILE" | "FILE_OR_URL" | "LOCAL" | "LOCAL:REMOTE" => Kind::Files,
+        "DIR" | "FILE" | "FILE_OR_URL" | "LOCAL" | "LOCAL:REMOTE" => Kind::Files,
         "LINES" => plain(&["all"]),
         "BOOT" => plain(&["-1", "-2", "-3", "-4", "-5"]),
         "CONDITION" => plain(&["ssh", "stopped", "running", "serial="]),
