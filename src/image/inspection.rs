@@ -53,12 +53,13 @@ pub(crate) fn inspect(config: &Config, declared: &Declared) -> Inspection {
     let header = format::disk(&paths.file(DISK)).unwrap_or_default();
     let base = header.backing.map(PathBuf::from);
     let from = header.virtual_bytes;
-    let growth = declared.size.map(|(to, _)| Growth { from, to });
+    // A disk whose header cannot be read has no size.
+    let growth = declared.size.filter(|_| from > 0).map(|(to, _)| Growth { from, to });
     // A snapshot that was loaded may have made the disk smaller than its record says.
     if growth.is_some_and(|growth| growth.from < growth.to) && !changed.contains(&SIZE) {
         changed.push(SIZE);
     }
-    let can_grow = |growth: &Growth| growth.from <= growth.to && from > 0 && record.is_some();
+    let can_grow = |growth: &Growth| growth.from <= growth.to && record.is_some();
     let grows = growth.filter(|growth| changed.contains(&SIZE) && can_grow(growth));
     let moves = base.as_deref().is_some_and(bases::must_move);
     let lost_base = base.clone().filter(|file| !file.exists());
