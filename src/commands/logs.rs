@@ -32,10 +32,15 @@ pub(super) fn dir(target: &Target) -> Option<PathBuf> {
     Some(Path::new(&target.args.value(&LOGS)?).join(&target.name))
 }
 
+/// Makes the directory.
+pub(super) fn make_dir(target: &Target) -> Result<(), Error> {
+    dir(target).map_or(Ok(()), |dir| user_files::make_dir(&dir))
+}
+
 /// Makes the directory, and removes the logs of an earlier job there.
 pub(super) fn prepare(target: &Target) -> Result<(), Error> {
+    make_dir(target)?;
     let Some(dir) = dir(target) else { return Ok(()) };
-    user_files::make_dir(&dir)?;
     let is_ours =
         |name: &String| [STDOUT, STDERR, RESULT, STATUS].contains(&&**name) || is_log(target, name);
     let mut ours = files::names_in(&dir).into_iter().filter(is_ours);
@@ -45,8 +50,8 @@ pub(super) fn prepare(target: &Target) -> Result<(), Error> {
 /// Copies the logs of the VM's last boot, but none that is as it was `earlier`, and writes the VM's
 /// status. While the caller has the VM's lock, no other start replaces them.
 pub(super) fn keep(target: &Target, earlier: &[Seen]) -> Result<(), Error> {
-    let Some(dir) = dir(target) else { return Ok(()) };
-    user_files::make_dir(&dir)?;
+    // A directory that a script has removed, perhaps with its working directory, is not made again.
+    let Some(dir) = dir(target).filter(|dir| dir.is_dir()) else { return Ok(()) };
     let from = &target.paths.dir;
     let logs = seen(target).into_iter().filter(|log| !earlier.contains(log));
     let copied: Vec<_> = logs.map(|(name, ..)| copy(&from.join(&name), &dir.join(&name))).collect();

@@ -74,6 +74,7 @@ pub(super) fn check(args: &Args) -> Result<(), Error> {
 
 pub(super) fn run(target: &Target) -> Outcome {
     let force = force(target);
+    logs::make_dir(target)?;
     if target.args.has(&AT_EOF) {
         target.log.note(WAITS_FOR_EOF);
         // A read error counts as the end of the input.

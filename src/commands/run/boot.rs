@@ -60,16 +60,20 @@ pub(super) fn work(
         (!alive || has_news && is_over(paths, &stream)).then_some(Ok(None))
     });
     let Some(end) = end.transpose()? else {
+        stream.end()?;
         let late = limits.exceeded().unwrap_or_else(|| Error::failed("the wait ended"));
         return Err(late.after_reading("serial", stream.text()));
     };
+    if let Some(Found::Failure(_) | Found::Panic) = end {
+        stream.pass_last_words_on(process, limits)?;
+    }
+    stream.end()?;
     let result = match end {
         Some(Found::Until) => {
             let until = args.value(&UNTIL).unwrap_or_default();
             Ended { matched: Some(until.to_string_lossy().into_owned()), ..Ended::default() }
         }
         Some(failure) => {
-            stream.pass_last_words_on(process, limits)?;
             let matched = matched(&failure, &stream);
             log.note(&format!("`{}` is on the serial line", sanitized(&matched)));
             let matched = Some(matched);
@@ -80,7 +84,6 @@ pub(super) fn work(
             Ended { exit_code: by_itself(target, process, &stream, &result)?, ..result }
         }
     };
-    stream.end()?;
     let members = vec![
         ("serial", Value::from(args.json().then(|| stream.text()))),
         ("matched", result.matched.into()),
