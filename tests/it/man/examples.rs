@@ -156,9 +156,6 @@ fn check_example(project: &Project, script: &str, stdout: &str) {
     if script.contains("hostname") {
         assert!(stdout.contains("node-1\n") && stdout.contains("node-2\n"), "{script}\n{stdout}");
     }
-    if script.contains("free -m") {
-        assert_eq!(lines_with("Mem:"), 2, "{script}\n{stdout}");
-    }
     if script.contains(".changes[]") {
         assert_eq!(stdout.lines().next(), Some("-m 300 -> -m 256"), "{script}");
     }
@@ -177,10 +174,6 @@ fn check_example(project: &Project, script: &str, stdout: &str) {
     if script.contains("diff now") {
         assert_eq!(lines_with("<") + lines_with(">"), 3, "{script}\n{stdout}");
     }
-    if script.contains("qqmgr qmp dev <<") {
-        let shown = ["{\"return\": {}}", "paused", "CommandNotFound", "not all of that worked"];
-        assert!(shown.iter().all(|text| stdout.contains(text)), "{script}\n{stdout}");
-    }
     if script.contains("qqmgr sendkey") {
         assert_eq!(last, "Hello, World!", "{script}\n{stdout}");
     }
@@ -194,9 +187,6 @@ fn check_example(project: &Project, script: &str, stdout: &str) {
     }
     if script.contains("info usernet") {
         assert_eq!(lines_with("TCP[HOST_FORWARD]"), 2, "{script}\n{stdout}");
-    }
-    if script.contains("jq -r .event") {
-        assert_eq!(last, "RESET", "{script}\n{stdout}");
     }
     if script.contains("for copy in") {
         assert_eq!(lines_with("dev started: running"), 2, "{script}\n{stdout}");
