@@ -6,7 +6,6 @@ use crate::clock;
 use crate::error::Error;
 use crate::ssh::Guest;
 use crate::ssh::limits::Limits;
-use crate::system::output::Output;
 use crate::vm::look;
 use crate::vm::process::Process;
 use crate::vm::wait::Deadline;
@@ -18,47 +17,48 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The command that sets the clock as it is on this host, to half a second. A user who is not root
 /// needs `sudo` without a password.
-pub(super) fn command() -> OsString {
+fn command() -> OsString {
     let now = (clock::now() + Duration::from_millis(500)).as_secs();
     format!("date -u -s @{now} >/dev/null || sudo -n date -u -s @{now} >/dev/null").into()
 }
 
 /// Sets the clock of a running guest over ssh, or warns that this is not possible.
 pub(super) fn set(target: &Target) {
-    let deadline = Deadline::after(PATIENCE);
-    let done = try_set(target, deadline);
-    told(target, done);
+    if let Err(error) = try_set(target, Deadline::after(PATIENCE)) {
+        warn(target, error.message());
+    }
 }
 
-fn try_set(target: &Target, deadline: Deadline) -> Result<Output, Error> {
+fn try_set(target: &Target, deadline: Deadline) -> Result<(), Error> {
     target.check_has_ssh()?;
     let Target { config, paths, log, .. } = target;
     let process = look::running(paths)?;
     reach::ssh_by(target, &process, deadline)?;
     let limits = Limits { deadline: Some(deadline), guest: None };
     let guest = Guest::of(config, paths, log)?.within(limits);
-    log_in(target, &guest, &process, deadline)
+    log_in(target, &guest, &process, deadline, true)
 }
 
-/// Logs in and sets the clock with one connection, which later calls share.
+/// Logs in to a guest that was up before, with one connection that later calls share. Sets the
+/// clock if `sets`, or warns that this is not possible.
 pub(super) fn log_in(
     target: &Target,
     guest: &Guest,
     process: &Process,
     deadline: Deadline,
-) -> Result<Output, Error> {
+    sets: bool,
+) -> Result<(), Error> {
     // If this fails, the login does so with a better error.
     let _ = guest.share()?;
-    reach::for_login_by(target, guest, process, deadline, &command)
+    let command = || if sets { command() } else { "true".into() };
+    let output = reach::for_login_by(target, guest, process, deadline, &command)?;
+    if sets && !output.status.success() {
+        warn(target, &output.said());
+    }
+    Ok(())
 }
 
-/// Warns when the clock was not set.
-pub(super) fn told(target: &Target, done: Result<Output, Error>) {
-    let why = match done {
-        Ok(output) if output.status.success() => return,
-        Ok(output) => output.said(),
-        Err(error) => error.message().to_string(),
-    };
+fn warn(target: &Target, why: &str) {
     let why = why.lines().last().unwrap_or_default();
     target.log.warning(&format!("the guest's clock is not set: {why}"));
 }

@@ -11,6 +11,7 @@ mod expect;
 mod faults;
 mod fetch;
 mod fleet;
+mod from;
 mod gdb;
 mod guest;
 mod harness;

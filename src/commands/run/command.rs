@@ -75,9 +75,8 @@ fn do_work(target: &Target, limits: &Limits, process: &Process) -> Result<Done, 
     let lives = Some((paths.clone(), events::length(paths)));
     let limits = Limits { guest: lives, ..limits.clone() };
     let guest = Guest::of(config, paths, log)?.within(limits);
-    if args.has(&FROM) && !args.has(&NO_SET_CLOCK) {
-        let done = clock::log_in(target, &guest, process, deadline)?;
-        clock::told(target, Ok(done));
+    if args.has(&FROM) {
+        clock::log_in(target, &guest, process, deadline, !args.has(&NO_SET_CLOCK))?;
     } else {
         reach::for_login(target, &guest, process, deadline)?;
     }
