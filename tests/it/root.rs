@@ -45,7 +45,7 @@ StrictHostKeyChecking = false
 [vm.vm]
 cmd = [
     "-nodefaults -machine pc -accel tcg -cpu max -m 256 -display none",
-    "-kernel /guest/vmlinuz -initrd /guest/initrd -append 'console=ttyS0 guest.hostname=vm'",
+    "-kernel /guest/vmlinuz -initrd /guest/initrd -append 'console=ttyS0 no_timer_check guest.hostname=vm'",
     "-netdev user,id=net0,hostfwd=tcp:127.0.0.1:{{.vm.ssh.port}}-:{{.vm.ssh.vm_port}}",
     "-device virtio-net-pci,netdev=net0",
 ]
