@@ -6,28 +6,6 @@ use std::ffi::OsStr;
 /// The length limit for [`nearest`], whose cost is quadratic in the length of the name.
 const NEAREST_CHARS_MAX: usize = 64;
 
-/// A search for a text in bytes that arrive in pieces.
-pub(crate) struct Search<'a> {
-    pub(crate) text: &'a [u8],
-    /// The last bytes that arrived, fewer than the text has. They may be the start of a match.
-    rest: Vec<u8>,
-}
-
-impl<'a> Search<'a> {
-    /// Starts a search. The text must not be empty.
-    pub(crate) fn new(text: &'a [u8]) -> Self {
-        Self { text, rest: Vec::new() }
-    }
-
-    /// Adds a piece and returns whether the text ends in it.
-    pub(crate) fn has_found(&mut self, piece: &[u8]) -> bool {
-        self.rest.extend_from_slice(piece);
-        let found = self.rest.windows(self.text.len()).any(|part| part == self.text);
-        self.rest.drain(..self.rest.len().saturating_sub(self.text.len() - 1));
-        found
-    }
-}
-
 /// Replaces a character that a terminal would obey; the result takes one column.
 pub(crate) fn printable(c: char) -> char {
     match c {
@@ -168,20 +146,6 @@ mod tests {
             ("\u{7}a", "\u{fffd}a"),
         ] {
             assert_eq!(sanitized(text), expected, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_text_is_found_in_pieces() {
-        for (pieces, found) in [
-            (&["login: "][..], true),
-            (&["log", "", "in", ": x"], true),
-            (&["login", " :"], false),
-            (&["loglogin", ": "], true),
-        ] {
-            let mut search = Search::new(b"login: ");
-            let mut pieces = pieces.iter();
-            assert_eq!(pieces.any(|piece| search.has_found(piece.as_bytes())), found);
         }
     }
 

@@ -10,11 +10,12 @@ use crate::json::Value;
 use crate::out::{self, Collected, Reader};
 use crate::report::{Outcome, Report};
 use crate::system::tty::Raw;
-use crate::text::{Search, sanitized};
+use crate::text::sanitized;
 use crate::vm::console::{self, Console};
 use crate::vm::ending::Ending;
 use crate::vm::look;
 use crate::vm::output::Output;
+use crate::vm::sought::Sought;
 use std::io::{self, ErrorKind, IsTerminal as _, Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
@@ -167,7 +168,7 @@ struct Dialog<'a> {
     target: &'a Target<'a>,
     deadline: Option<Instant>,
     /// Finds the text that is waited for, if there is one.
-    search: Option<Search<'a>>,
+    search: Option<(Sought, &'a [u8])>,
     found: bool,
     collected: Collected,
 }
@@ -179,7 +180,7 @@ impl<'a> Dialog<'a> {
         Self {
             target,
             deadline,
-            search: until.map(Search::new),
+            search: until.map(|text| (Sought::new(Some(text.to_vec()), vec![Vec::new()]), text)),
             found: false,
             collected: Collected::default(),
         }
@@ -248,7 +249,8 @@ impl<'a> Dialog<'a> {
 
     /// Takes output of the guest: writes it, or collects it for `--json`.
     fn take(&mut self, bytes: &[u8]) -> Result<Reader, Error> {
-        self.found |= self.search.as_mut().is_some_and(|search| search.has_found(bytes));
+        self.found |=
+            self.search.as_mut().is_some_and(|(search, _)| search.found_in(bytes).is_some());
         if !self.target.args.json() {
             return out::write(bytes);
         }
@@ -277,8 +279,8 @@ impl<'a> Dialog<'a> {
         let name = &self.target.name;
         match &self.search {
             None => format!("the console of VM `{name}` to be idle"),
-            Some(search) => {
-                let text = sanitized(&String::from_utf8_lossy(search.text));
+            Some((_, text)) => {
+                let text = sanitized(&String::from_utf8_lossy(text));
                 format!("`{text}` on the console of VM `{name}`")
             }
         }

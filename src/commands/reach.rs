@@ -2,6 +2,7 @@
 //! both.
 
 use super::target::Target;
+use crate::cli::flag::{Flag, Takes};
 use crate::cli::spec;
 use crate::config::resolve::Resolver;
 use crate::error::{Error, Kind};
@@ -15,6 +16,19 @@ use crate::vm::wait::Deadline;
 use crate::vm::watch::Watch;
 use crate::vm::{Instance, forward, options, port};
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+
+/// Texts that end a wait before its time, as the panic of a guest does.
+pub(super) static UNLESS: Flag<Vec<u8>> = Flag::new(
+    "unless",
+    Takes::Values("serial=TEXT"),
+    |value| match value.as_bytes().strip_prefix(b"serial=") {
+        Some(text) if !text.is_empty() => Ok(text.to_vec()),
+        None if value.is_empty() => Ok(Vec::new()),
+        _ => Err("it is `serial=TEXT`, or '' to allow panics".into()),
+    },
+    "Fail when TEXT is on the serial output; '' allows panics",
+);
 
 /// The guest over ssh. With `--wait`, waits for its ssh server and, if `login`, until it
 /// accepts us.
@@ -35,7 +49,8 @@ pub(super) fn watch<'a>(
     process: &'a Process,
     deadline: Option<Deadline>,
 ) -> Watch<'a> {
-    Watch { paths: &target.paths, process, deadline, log: &target.log }
+    let unless = target.args.all(&UNLESS);
+    Watch { paths: &target.paths, process, deadline, log: &target.log, unless }
 }
 
 pub(super) fn hint_that_it_runs(target: &Target, error: Error) -> Error {
@@ -126,8 +141,11 @@ pub(super) fn for_login_by(
     deadline: Deadline,
     command: &dyn Fn() -> OsString,
 ) -> Result<Output, Error> {
-    await_login(guest, deadline, command, &|| {
-        let watch = watch(target, process, Some(deadline));
-        (!process.is_alive()).then(|| watch.ended("waiting for a login"))
+    let watch = watch(target, process, Some(deadline));
+    let mut alarm = watch.alarm("a login", None)?;
+    await_login(guest, deadline, command, &mut || {
+        let alive = process.is_alive();
+        let error = alarm().and_then(Result::err);
+        error.or_else(|| (!alive).then(|| watch.ended("waiting for a login")))
     })
 }

@@ -1,6 +1,6 @@
 //! `qqmgr wait VM... --for CONDITION`
 
-use super::reach::{hint_that_it_runs, ssh_of, watch};
+use super::reach::{UNLESS, hint_that_it_runs, ssh_of, watch};
 use super::target::Target;
 use crate::cli::flag::{Flag, Takes};
 use crate::cli::spec;
@@ -26,7 +26,7 @@ pub(crate) static COMMAND: Command = Command {
     details: "CONDITION is `ssh` (the guest's ssh server answers), `serial=TEXT` (TEXT is on\n\
               the serial output), `running`, or `stopped`, which tells why.",
     operands: &[spec::VMS],
-    flags: &[&spec::ALL, &FOR, &TIMEOUT],
+    flags: &[&spec::ALL, &FOR, &UNLESS, &TIMEOUT],
     check,
     examples: &[
         "wait dev --for ssh",

@@ -18,6 +18,7 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 const REFUSED_WAIT: Duration = Duration::from_secs(60);
 /// Pause after a connection that ended before the login.
 const DROPPED_PAUSE: Duration = Duration::from_secs(1);
+const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 /// Messages of ssh that the server closed the connection, or never began the session.
 const DROPPED: &[&str] = &[
     "Connection closed",
@@ -59,19 +60,20 @@ impl Answer {
 }
 
 /// Runs a command on the guest until its login works, over the shared connection if there is one.
-/// `command` is asked for each try, and `ended` returns an error when the VM is gone.
+/// `command` is asked for each try, and `ended` returns an error when the guest is gone.
 pub(crate) fn await_login(
     guest: &Guest,
     deadline: Deadline,
     command: &dyn Fn() -> OsString,
-    ended: &dyn Fn() -> Option<Error>,
+    ended: &mut dyn FnMut() -> Option<Error>,
 ) -> Result<Output, Error> {
     let begin = Instant::now();
     let limits = Limits { deadline: Some(deadline), guest: guest.limits.guest.clone() };
     loop {
         let mut ssh = guest.ssh(&[command()]);
         ssh.stdin(Stdio::null());
-        let output = capture(ssh, &limits, &guest.log)?;
+        let mut exceeded = || limits.exceeded().or_else(&mut *ended);
+        let output = ssh.captured(OUTPUT_BYTES_MAX, &mut exceeded, &guest.log)?;
         let pause = match Answer::of(&output) {
             Answer::Settled => return Ok(output),
             Answer::Dropped => DROPPED_PAUSE,
@@ -82,7 +84,7 @@ pub(crate) fn await_login(
             return Err(refused(guest, &output));
         }
         guest.log.verbose(|| format!("not yet: {}", output.said()));
-        if let Some(error) = poll_long(Some(next.min(deadline.at)), ended) {
+        if let Some(error) = poll_long(Some(next.min(deadline.at)), &mut *ended) {
             return Err(error);
         }
         if deadline.is_over() {

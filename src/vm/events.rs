@@ -68,12 +68,12 @@ impl EventLog {
         last.any(|event| is(event, &["STOP"])).then(|| self.ending())
     }
 
-    /// Whether the guest panicked and is paused for that reason, as with `-action panic=pause`.
+    /// Whether the guest panicked in a QEMU that stays: with `-action panic=pause` or `none`.
     pub(crate) fn ends_in_panic(&mut self) -> bool {
         let events = self.last();
         let last = since_reset(&events).filter(|event| is(event, &["GUEST_PANICKED"])).last();
         let action = last.and_then(|event| event.get("data")?.get("action")?.as_str());
-        action == Some("pause")
+        matches!(action, Some("pause" | "run"))
     }
 
     /// When the guest was stopped, since 1970; `None` if it runs.
@@ -193,6 +193,7 @@ mod tests {
         let shutdown = r#"{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-panic"}}"#;
         for (lines, pauses) in [
             (vec![RETURN, &pause, stop], true),
+            (vec![RETURN, &panicked("run")], true),
             (vec![RETURN, &poweroff, shutdown], false),
             (vec![RETURN, &pause, stop, r#"{"event": "RESUME"}"#], false),
         ] {

@@ -117,6 +117,7 @@ mod tests {
             ("", &["b", "a"], "a b", failure("a")),
             ("a\nb", &[], "a\nb", Some(Found::Until)),
             ("aab", &[], "aaab", Some(Found::Until)),
+            ("login: ", &[], "loglogin: ", Some(Found::Until)),
             ("", &[], "ok", None),
         ] {
             assert_eq!(found(until, failures, &[text]), expected, "{text}");

@@ -6,18 +6,22 @@ use super::events::{self, EventLog};
 use super::look::{self, Look};
 use super::output::Output;
 use super::process::{ENDING_WAIT, Process};
+use super::sought::{Found, Sought};
 use super::state::{State, start_again};
 use super::tail::tail;
 use super::{Instance, Paths, last_words, launch, wait};
 use crate::error::{Error, Kind};
 use crate::log::Log;
 use crate::progress::Progress;
-use crate::text::{Search, sanitized};
+use crate::text::sanitized;
 use crate::wait::Deadline;
 use std::time::{Duration, Instant};
 
 /// How long until QEMU is asked again, if it does not answer or reports no change.
 pub(super) const ASK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The maximum time of one search, so that a wait ends in time while much is left to search.
+const SEARCH_WAIT: Duration = Duration::from_millis(200);
 
 /// Waits until a VM that is not running is started, and returns its process.
 pub(crate) fn started(
@@ -43,26 +47,54 @@ pub(crate) struct Watch<'a> {
     pub(crate) process: &'a Process,
     pub(crate) deadline: Option<Deadline>,
     pub(crate) log: &'a Log,
+    /// Texts on the serial line that end the wait; with an empty one, a panic does not.
+    pub(crate) unless: Vec<Vec<u8>>,
 }
 
 impl Watch<'_> {
     /// Waits until the guest has done something; `what` completes "waiting for". An error when the
-    /// guest panics, QEMU ends or the time is up before that.
+    /// guest panics, a text of `unless` appears, QEMU ends or the time is up before that.
     pub(super) fn until(
         &self,
         what: &str,
         mut happened: impl FnMut() -> bool,
     ) -> Result<(), Error> {
+        let mut alarm = self.alarm(what, None)?;
+        self.until_some(what, || if happened() { Some(Ok(())) } else { alarm() })
+    }
+
+    /// Makes a function that returns an error as soon as the wait is in vain, and success when
+    /// `text` is on the serial line. Texts count since the VM's start, and a panic as well unless
+    /// the guest has been reset since then.
+    pub(crate) fn alarm<'w>(
+        &'w self,
+        what: &'w str,
+        text: Option<&[u8]>,
+    ) -> Result<impl FnMut() -> Option<Result<(), Error>> + 'w, Error> {
         let (mut seen, mut over) = (0, None);
-        self.until_some(what, || {
-            if happened() {
-                return Some(Ok(()));
+        let mut output = Output::open(&self.paths.serial)?;
+        let mut sought = Sought::new(text.map(<[u8]>::to_vec), self.unless.clone());
+        let (panics, mut old) = (sought.panics, 0);
+        if events::names_since(self.paths, 0).iter().any(|name| name == "RESET") {
+            old = self.paths.serial.metadata().map_or(0, |metadata| metadata.len());
+        }
+        Ok(move || {
+            let begin = Instant::now();
+            while begin.elapsed() < SEARCH_WAIT
+                && let Ok(piece) = output.piece()
+                && !piece.is_empty()
+            {
+                sought.panics = panics && old == 0;
+                old = old.saturating_sub(piece.len() as u64);
+                if let Some(found) = sought.found_in(&piece) {
+                    return Some(self.judged(&found, what));
+                }
             }
             let length = events::length(self.paths);
             if std::mem::replace(&mut seen, length) != length {
                 let mut events = EventLog::open(self.paths)?;
-                if events.ends_in_panic() {
-                    return Some(Err(self.panicked(what)));
+                if panics && events.ends_in_panic() {
+                    return Some(self.judged(&Found::Panic, what));
                 }
                 over = match events.ending() {
                     ending @ Ending::Reported { .. } => Some((ending, Instant::now())),
@@ -104,8 +136,8 @@ impl Watch<'_> {
     pub(crate) fn serial(&self, text: &[u8]) -> Result<(), Error> {
         let shown = sanitized(&String::from_utf8_lossy(text));
         let what = format!("`{shown}` on the serial output of VM `{}`", self.paths.name);
-        let (mut search, mut output) = (Search::new(text), Output::open(&self.paths.serial)?);
-        self.until(&what, || has_found(&mut search, &mut output))
+        let alarm = self.alarm(&what, Some(text))?;
+        self.until_some(&what, alarm)
     }
 
     /// Waits until QEMU runs the guest.
@@ -135,9 +167,14 @@ impl Watch<'_> {
         let what = format!("VM `{}` to stop", self.paths.name);
         // Opened before QEMU ends: another `start` may follow at once and has its own event log.
         let (mut events, mut seen) = (EventLog::open(self.paths), 0);
+        let mut alarm = self.alarm(&what, None)?;
         self.until_some(&what, || {
             if !self.process.is_alive() {
                 return Some(Ok(()));
+            }
+            // QEMU may end after a panic, and after the guest's end.
+            if let Some(text) = alarm().filter(is_failure) {
+                return Some(text);
             }
             let length = events::length(self.paths);
             if std::mem::replace(&mut seen, length) == length {
@@ -161,8 +198,20 @@ impl Watch<'_> {
         error.of_kind(Kind::NotRunning)
     }
 
-    fn panicked(&self, what: &str) -> Error {
-        self.guest_ended(&format!("the guest panicked while waiting for {what}"))
+    /// The result of a wait that a text on the serial line has ended.
+    fn judged(&self, found: &Found, what: &str) -> Result<(), Error> {
+        match found {
+            Found::Until => Ok(()),
+            Found::Panic => {
+                Err(self.guest_ended(&format!("the guest panicked while waiting for {what}")))
+            }
+            Found::Failure(text) => {
+                let text = sanitized(&String::from_utf8_lossy(text));
+                let said = last_words::of_guest(self.paths);
+                let message = format!("`{text}` is on the serial line while waiting for {what}");
+                Err(Error::failed(message + &said))
+            }
+        }
     }
 
     /// The error for a guest that has ended in a QEMU that stays.
@@ -180,44 +229,7 @@ impl Watch<'_> {
     }
 }
 
-/// The maximum time of one search, so that a wait ends in time while much is left to search.
-const SEARCH_WAIT: Duration = Duration::from_millis(200);
-
-/// Continues the search in output that grows, for at most [`SEARCH_WAIT`] at a time. Output that
-/// cannot be read counts as none.
-fn has_found(search: &mut Search, output: &mut Output) -> bool {
-    let begin = Instant::now();
-    while begin.elapsed() < SEARCH_WAIT
-        && let Ok(piece) = output.piece()
-        && !piece.is_empty()
-    {
-        if search.has_found(&piece) {
-            return true;
-        }
-    }
-    false
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs::File;
-    use std::io::Write as _;
-
-    #[test]
-    fn a_text_is_found_across_chunks_as_the_file_grows() {
-        let path = std::env::temp_dir().join(format!("qqmgr-search-{}", std::process::id()));
-        let _ = std::fs::remove_file(&path);
-        let (mut search, mut output) = (Search::new(b"login: "), Output::open(&path).unwrap());
-        let mut has_found = || has_found(&mut search, &mut output);
-        assert!(!has_found());
-        let mut file = File::create(&path).unwrap();
-        file.write_all(&vec![b'l'; 70_000]).unwrap();
-        assert!(!has_found());
-        file.write_all(b"ogin").unwrap();
-        assert!(!has_found());
-        file.write_all(b": ").unwrap();
-        assert!(has_found());
-        std::fs::remove_file(path).unwrap();
-    }
+/// Whether a text of [`Watch::unless`] has ended a wait.
+fn is_failure(end: &Result<(), Error>) -> bool {
+    end.as_ref().is_err_and(|error| error.kind == Kind::Failed)
 }

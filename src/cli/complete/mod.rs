@@ -164,6 +164,7 @@ fn of_name(table: Table, name: &str) -> Option<Kind> {
         "DIR" | "FILE" | "FILE_OR_URL" | "LOCAL" | "LOCAL:REMOTE" => Kind::Files,
         "LINES" => plain(&["all"]),
         "BOOT" => plain(&["-1", "-2", "-3", "-4", "-5"]),
+        "serial=TEXT" => plain(&["serial="]),
         "CONDITION" => plain(&["ssh", "stopped", "running", "serial="]),
         _ => return None,
     })
