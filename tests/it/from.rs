@@ -23,6 +23,8 @@ fn kill_at(project: &Project, command: &[&str], delay: Duration, whole: bool) {
     }
     let _ = command.end();
     nothing_is_left(project);
+    // A process that was killed is seen until all of its threads have ended.
+    let _ = project.qqmgr(&["wait", "vm", "--for", "stopped", "--timeout", "20"]).run();
 }
 
 /// Three commands are killed at each point, at 35 points under `scripts/test`.
