@@ -317,8 +317,7 @@ mod tests {
             let kind = key.form.expected().replace("true or false", "a boolean");
             let kind = kind.replace("a ", "").replace("an ", "").replace("array", "list");
             let kind = kind.replace('"', "\\(dq");
-            let default = if key.default == "false" { "" } else { key.default };
-            known.insert(format!("{table} {}: {kind} {default}", key.name));
+            known.insert(format!("{table} {}: {kind} {}", key.name, key.default));
         }
         assert_eq!(listed, known);
     }

@@ -12,7 +12,7 @@ pub(crate) static FROM: Flag<Tag> = Flag::new(
     "Begin with the machine and the disks of this snapshot",
 );
 pub(crate) static DISCARD: Flag =
-    Flag::switch("discard", "With `--from`, lose what the disks have beyond snapshots");
+    Flag::switch("discard", "With `--from`, lose what no snapshot of the disks has");
 pub(crate) static NO_SET_CLOCK: Flag =
     Flag::switch("no-set-clock", "With `--from`, leave the guest's clock behind");
 
