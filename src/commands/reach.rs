@@ -27,7 +27,7 @@ pub(super) static UNLESS: Flag<Vec<u8>> = Flag::new(
         None if value.is_empty() => Ok(Vec::new()),
         _ => Err("it is `serial=TEXT`, or '' to allow panics".into()),
     },
-    "Fail when TEXT is on the serial output; '' allows panics",
+    "Fail at TEXT on the serial line; '' allows panics",
 );
 
 /// The guest over ssh. With `--wait`, waits for its ssh server and, if `login`, until it

@@ -116,7 +116,7 @@ pub(super) static PREPARE: Flag<String> = Flag::new(
     "prepare",
     Takes::Value("COMMAND"),
     utf8,
-    "Make the snapshot of `--from` if need be: boot, and this",
+    "Make the snapshot of `--from` if need be, with this",
 );
 pub(super) static TIMEOUT: Flag<Duration> =
     Flag::seconds("timeout", "Give up on all of it after this long (default: never)");
