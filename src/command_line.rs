@@ -1,7 +1,8 @@
 //! The command line of a process as the system shows it. Pure.
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The option of QEMU that names its pid file.
 pub(crate) const PID_FILE: &str = "-pidfile";
@@ -30,6 +31,19 @@ impl CommandLine {
         let wanted = wanted.join(&self.separator);
         self.words.windows(wanted.len()).any(|part| part == wanted)
     }
+
+    /// The pid file, if it is that of a QEMU with one. Where `ps` shows the words, one whose path
+    /// has a blank and then a dash is not found.
+    pub(crate) fn pid_file(&self) -> Option<PathBuf> {
+        let option = [b"", PID_FILE.as_bytes(), b""].join(&self.separator);
+        let at = self.words.windows(option.len()).position(|part| part == option)?;
+        let path = &self.words[at + option.len()..];
+        let end: &[u8] = if self.separator == 0 { b"\0" } else { b" -" };
+        let length = path.windows(end.len()).position(|part| part == end);
+        // Behind the last word is only its separator.
+        let path = &path[..length.unwrap_or(path.len().saturating_sub(1))];
+        Some(Path::new(OsStr::from_bytes(path)).to_path_buf())
+    }
 }
 
 #[cfg(test)]
@@ -49,5 +63,15 @@ mod tests {
         assert_eq!(has("q|-pidfile /a/pid|", "/a/pid"), [false, true]);
         assert_eq!(has("q|--pidfile|/a/pid|", "/a/pid"), [false, false]);
         assert_eq!(has("q|/a/pid|", "/a/pid"), [false, false]);
+    }
+
+    #[test]
+    fn the_path_behind_the_option() {
+        let found = |line: &str| CommandLine::of_proc(line.as_bytes()).pid_file();
+        assert_eq!(found("q\0-pidfile\0/a -b/pid\0-x\0"), Some("/a -b/pid".into()));
+        assert_eq!(found("q\0-x\0"), None);
+        let found = |line: &str| CommandLine::of_ps(line.as_bytes()).pid_file();
+        assert_eq!(found("q -pidfile /a b/pid -x"), Some("/a b/pid".into()));
+        assert_eq!(found("q -pidfile /a/pid"), Some("/a/pid".into()));
     }
 }

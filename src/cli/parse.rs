@@ -8,7 +8,7 @@ use super::flag::{AnyFlag, Takes};
 use super::global::{GLOBAL_FLAGS, HELP, JSON, VERSION};
 use super::help::{one_of, synopsis};
 use super::lex::{Lexer, Token};
-use super::spec::{ALL, Command, Count, Operand, Table};
+use super::spec::{ALL, Command, Count, EVERYWHERE, Operand, Table};
 use crate::error::{Error, Kind};
 use crate::text::{did_you_mean, nearest};
 use std::ffi::{OsStr, OsString};
@@ -201,7 +201,12 @@ impl<'a> Words<'a> {
         }
         (command.check)(&args)?;
         let takes_all = command.flag(|name| name == ALL.info().long).is_some();
-        if takes_all && args.has(&ALL) != args.operands.is_empty() {
+        if args.has(&EVERYWHERE) && (args.config().is_some() || !args.operands.is_empty()) {
+            let message = "`--everywhere` is for all configurations, and takes no VM and no `-c`";
+            return Err(usage_of(command, message));
+        }
+        let has_all = args.has(&ALL) || args.has(&EVERYWHERE);
+        if takes_all && has_all != args.operands.is_empty() {
             let (both, none) = ("takes VMs or `--all`, not both", "needs a VM, or `--all`");
             let what = if args.has(&ALL) { both } else { none };
             return Err(usage_of(command, format!("`{}` {what}", command.name)));

@@ -122,6 +122,17 @@ pub(crate) const VM: Operand = Operand::new("VM", Count::One);
 pub(crate) const VMS: Operand = Operand::new("VM", Count::Any);
 
 pub(crate) static ALL: Flag = Flag::switch("all", "Act on every VM");
+pub(crate) static EVERYWHERE: Flag =
+    Flag::switch("everywhere", "The running VMs of all your configurations");
+pub(crate) static JOBS: Flag<usize> = Flag::new(
+    "jobs",
+    Takes::Value("N"),
+    |text| {
+        let number = text.to_str().and_then(|text| text.parse().ok()).filter(|number| *number > 0);
+        number.ok_or_else(|| "it takes a number from 1".into())
+    },
+    "At most N VMs at the same time (default 32)",
+);
 /// How long to wait for the guest's ssh server. The default is long, because an emulated guest
 /// boots slowly.
 pub(crate) static WAIT: Flag<Duration> = Flag::new(

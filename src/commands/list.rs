@@ -4,7 +4,7 @@ use super::status::ended;
 use super::target::{port_of, runs_unconfigured};
 use crate::answers::Answers;
 use crate::cli::flag::Flag;
-use crate::cli::{Args, Command, Group};
+use crate::cli::{Args, Command, Group, spec};
 use crate::config::Config;
 use crate::config::values::SshPort;
 use crate::config::vm::Vm;
@@ -16,11 +16,13 @@ use crate::report::{
 };
 use crate::system::files;
 use crate::vm::end::End;
+use crate::vm::everywhere::{Found, running};
 use crate::vm::look::Place;
 use crate::vm::search::command_lines;
 use crate::vm::state::State;
 use crate::vm::visible;
 use crate::vm::{Look, Paths};
+use std::path::PathBuf;
 
 pub(crate) static COMMAND: Command = Command {
     name: "list",
@@ -29,8 +31,8 @@ pub(crate) static COMMAND: Command = Command {
     details: "Those of the configuration in its order, then those that run without being in\n\
               it any more. With `-q` alone those of the configuration only. A live VM is\n\
               `running` here whatever its guest does; `status` asks QEMU.",
-    flags: &[&QUIET, &RUNNING],
-    examples: &["list", "list --running -q"],
+    flags: &[&QUIET, &RUNNING, &spec::EVERYWHERE],
+    examples: &["list", "list --running -q", "list --everywhere"],
     ..Command::DEFAULT
 };
 
@@ -44,6 +46,8 @@ struct Entry {
     pid: Option<u32>,
     ssh_port: Option<SshPort>,
     configured: bool,
+    /// The file of its configuration, with `--everywhere`.
+    config_file: Option<PathBuf>,
     /// How its last QEMU ended, if the VM is not running.
     end: Option<End>,
     /// The VM's errors in the configuration.
@@ -52,6 +56,9 @@ struct Entry {
 
 /// Reports the VMs, and then the errors of those that are broken.
 pub(super) fn run(args: &Args, answers: &mut Answers) {
+    if args.has(&spec::EVERYWHERE) {
+        return answers.tell(everywhere(args));
+    }
     let config = match Config::load(args) {
         Ok(config) => config,
         Err(error) => return answers.tell(Err(error)),
@@ -107,7 +114,21 @@ fn list(args: &Args, config: Config) -> Outcome {
         return Ok(Report::names(entries.into_iter().map(|entry| entry.name)));
     }
     drop(config);
-    Ok(report(entries, args.json()))
+    Ok(report(entries, args))
+}
+
+/// Lists the VMs that run, whatever their configurations.
+fn everywhere(args: &Args) -> Outcome {
+    let entries = running()?.into_iter().map(|Found { paths, look, config_file }| {
+        if let Err(error) = &look {
+            args.log().warning(&format!("{}: {}", paths.name, error.message()));
+        }
+        Entry { config_file: Some(config_file), ..Entry::new(&paths.name, None, &paths, look) }
+    });
+    if args.has(&QUIET) {
+        return Ok(Report::names(entries.map(|entry| entry.name)));
+    }
+    Ok(report(entries.collect(), args))
 }
 
 /// Looks for a VM in its directory, if it has one, and more closely if a command line names it.
@@ -140,6 +161,7 @@ impl Entry {
             pid: process.map(|process| process.pid),
             ssh_port: port_of(record.as_ref(), vm),
             configured: vm.is_some(),
+            config_file: None,
             error: None,
         }
     }
@@ -157,15 +179,18 @@ impl Entry {
             ("state", self.state.name().into()),
             ("pid", self.pid.into()),
             ("ssh", Value::object([("port", self.ssh_port.and_then(SshPort::fixed).into())])),
-            ("configured", self.configured.into()),
+            ("configured", self.config_file.is_none().then_some(self.configured).into()),
         ];
-        Value::object(members.into_iter().chain(End::json_members(self.end.as_ref())))
+        let file = self.config_file.iter().map(|file| ("config_file", file.into()));
+        let ended = End::json_members(self.end.as_ref());
+        Value::object(members.into_iter().chain(ended).chain(file))
     }
 
     fn cells(&self) -> Vec<String> {
         let pid = self.pid.map_or("-".into(), |pid| pid.to_string());
         let port = self.ssh_port.map_or("-".into(), |port| port.to_string());
         let note = match self {
+            Self { config_file: Some(file), .. } => Some(file.display().to_string()),
             Self { configured: false, .. } => Some("not configured any more".into()),
             Self { error: Some(_), .. } => Some("has errors".into()),
             _ => None,
@@ -181,10 +206,10 @@ const STATE: usize = 1;
 
 /// Makes the text or the JSON: both of a thousand VMs at once would be the most that this command
 /// needs memory for.
-fn report(entries: Vec<Entry>, json: bool) -> Report {
+fn report(entries: Vec<Entry>, args: &Args) -> Report {
     let is_broken = entries.iter().any(|entry| entry.error.is_some());
     let exit_code = if is_broken { Kind::Config.exit_code() } else { 0 };
-    if json {
+    if args.json() {
         let documents = entries.iter().map(Entry::json).collect();
         return Report::new("", documents).with_exit_code(exit_code);
     }
@@ -193,7 +218,7 @@ fn report(entries: Vec<Entry>, json: bool) -> Report {
         ("STATE", Left, 12),
         ("PID", Right, 8),
         ("SSH PORT", Right, 8),
-        ("", Left, 0),
+        (if args.has(&spec::EVERYWHERE) { "CONFIGURATION" } else { "" }, Left, 0),
     ]);
     for entry in entries {
         let colour = entry.state.colour();

@@ -3,8 +3,9 @@
 use super::logs::{self, LOGS};
 use super::stop_command;
 use super::target::Target;
+use crate::cli::flag::Flag;
+use crate::cli::spec::{ALL, EVERYWHERE, JOBS, VMS};
 use crate::cli::{Args, Command, Group};
-use crate::cli::{flag::Flag, spec};
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::{Outcome, Report};
@@ -37,8 +38,8 @@ pub(crate) static COMMAND: Command = Command {
     details: "The guest's power button is pressed. When the guest has not powered off in time,\n\
               QEMU gets SIGTERM, which closes its images cleanly, and at last SIGKILL.\n\
               Stopping a stopped VM is success, and cleans up what a crash left.",
-    operands: &[spec::VMS],
-    flags: &[&spec::ALL, &TIMEOUT, &FORCE, &NO_KILL, &LOGS, &UNUSED, &AT_EOF],
+    operands: &[VMS],
+    flags: &[&ALL, &EVERYWHERE, &TIMEOUT, &FORCE, &NO_KILL, &JOBS, &LOGS, &UNUSED, &AT_EOF],
     check,
     examples: &["stop dev", "stop --all --timeout 60", "stop dev --force"],
     ..Command::DEFAULT
@@ -106,11 +107,12 @@ pub(super) fn force(target: &Target) -> Force {
     Force { timeout: given.unwrap_or(usual.timeout), at_once, kill }
 }
 
-/// How hard to try without flags.
+/// How hard to try without flags: as configured, or as recorded for a VM that is not any more.
 pub(super) fn usual_force(target: &Target) -> Force {
     let vm = target.config.find_vm(&target.name);
-    let own = vm.map(|vm| Duration::from_secs(vm.stop_timeout.into()));
-    let timeout = own.unwrap_or(shutdown::TIMEOUT);
+    let recorded = || Instance::read(&target.paths).ok().flatten()?.stop_timeout;
+    let own = vm.map(|vm| vm.stop_timeout).or_else(recorded);
+    let timeout = own.map_or(shutdown::TIMEOUT, |own| Duration::from_secs(own.into()));
     Force { timeout, at_once: timeout.is_zero(), kill: true }
 }
 

@@ -35,12 +35,12 @@ pub(super) fn run(target: &Target, process: &Process, force: Force) -> Option<Er
 /// Runs the command, and returns the exit code and the errors of one that failed.
 fn try_run(target: &Target, force: Force) -> Result<Option<(Option<i32>, String)>, Error> {
     let Target { config, name, paths, log, .. } = target;
-    let Some(vm) = config.find_vm(name) else { return Ok(None) };
     let record = Instance::read(paths)?;
-    let choices = ssh::choices(record.as_ref());
-    let Some(command) = Resolver::new(config, vm, &choices).stop_command()? else {
-        return Ok(None);
+    let command = match config.find_vm(name) {
+        Some(vm) => Resolver::new(config, vm, &ssh::choices(record.as_ref())).stop_command()?,
+        None => record.and_then(|record| record.stop_command),
     };
+    let Some(command) = command else { return Ok(None) };
     target.check_has_ssh()?;
     target.check_guest_runs()?;
     let limits = Limits { deadline: Some(Deadline::after(force.timeout)), guest: None };

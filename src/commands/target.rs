@@ -135,7 +135,9 @@ pub(super) fn may_run(paths: &Paths) -> bool {
 pub(super) fn runs_unconfigured(config: &Config, paths: &Paths) -> bool {
     match Look::by_files(paths) {
         Ok(look) if look.place.is_gone() => false,
-        Ok(Look { record: Some(record), .. }) => record.config_name == config.name(),
+        Ok(Look { record: Some(record), .. }) => {
+            record.config_file.file_name() == config.file.file_name()
+        }
         Ok(_) | Err(_) => true,
     }
 }

@@ -10,6 +10,7 @@ use crate::config::resolve::Resolver;
 use crate::error::{Error, Kind};
 use crate::glob;
 use crate::linux;
+use crate::log::Log;
 use crate::progress::Progress;
 use crate::report::Outcome;
 use crate::vm::Paths;
@@ -82,18 +83,29 @@ pub(super) fn each(
         return vec![(name.clone(), status)];
     }
     let log = args.log().with_remark(remark);
-    let (mut progress, mut statuses) = (Progress::new(&log), vec![None; names.len()]);
-    parallel::each(&names, at_once, one, |news| {
+    let statuses = at_the_same_time(&names, at_once, &log, answers, one);
+    names.into_iter().zip(statuses).collect()
+}
+
+/// Does `work` on each VM, as [`each`] does, and returns the exit status of each.
+pub(super) fn at_the_same_time<T: Sync>(
+    vms: &[T],
+    at_once: usize,
+    log: &Log,
+    answers: &mut Answers,
+    work: impl Fn(&T) -> Outcome + Sync,
+) -> Vec<u8> {
+    let (mut progress, mut statuses) = (Progress::new(log), vec![None; vms.len()]);
+    parallel::each(vms, at_once, work, |news| {
         if let Some((at, outcome)) = news {
             log.end_progress();
             statuses[at] = Some(answers.tell_at(at, outcome));
         } else {
             let left = statuses.iter().filter(|status| status.is_none()).count();
-            progress.show(&format!("{left} of {} VMs", names.len()), String::new);
+            progress.show(&format!("{left} of {} VMs", vms.len()), String::new);
         }
     });
-    drop(progress);
-    names.into_iter().zip(statuses.into_iter().map(Option::unwrap_or_default)).collect()
+    statuses.into_iter().map(Option::unwrap_or_default).collect()
 }
 
 /// Does `work` once, on all the VMs that `args` name. It gets only those that exist.

@@ -128,6 +128,12 @@ impl Config {
         Ok(config)
     }
 
+    /// The configuration of this file as if it had no VM at all: those that run can be stopped.
+    pub(crate) fn unread(file: PathBuf, runtime: PathBuf) -> Result<Self, Error> {
+        let source = Source { name: file.display().to_string(), text: String::new() };
+        Self::parse(source, file, runtime)
+    }
+
     /// Whether a configuration with this text would have a VM of that name.
     pub(crate) fn has_vm(source: Source, file: &Path, runtime: PathBuf, name: &str) -> bool {
         let examined = Self::examine_file(source, file.to_path_buf(), runtime);
@@ -158,11 +164,6 @@ impl Config {
     /// The directory that relative paths in `cmd` start from.
     pub(crate) fn dir(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new("/"))
-    }
-
-    /// The name of the file without its directory.
-    pub(crate) fn name(&self) -> String {
-        self.file.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// The VMs, in file order.

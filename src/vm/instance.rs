@@ -11,6 +11,7 @@ use crate::json::{self, Value};
 use crate::log::Log;
 use crate::system::files;
 use crate::system::process::see;
+use std::path::{Path, PathBuf};
 
 /// The maximum size of the record. QEMU's command line is limited by the kernel, to 2 MiB by
 /// default.
@@ -33,8 +34,8 @@ pub(crate) struct Instance {
     pub(crate) ready: bool,
     /// `None` for a guest without ssh.
     pub(crate) ssh_port: Option<u16>,
-    /// The name of the configuration's file, which lies beside the runtime directory or in it.
-    pub(crate) config_name: String,
+    /// The configuration's file; in a record of version 0.1 its name alone.
+    pub(crate) config_file: PathBuf,
     /// In seconds since 1970.
     pub(crate) started_at: u64,
     /// The variables that were given for this start.
@@ -47,6 +48,10 @@ pub(crate) struct Instance {
     pub(crate) on_demand: bool,
     /// The helpers that were started, in this order.
     pub(crate) helpers: Vec<HelperRecord>,
+    /// The seconds that the guest has to power off, where that is configured.
+    pub(crate) stop_timeout: Option<u32>,
+    /// The command that the guest runs before its power button is pressed.
+    pub(crate) stop_command: Option<String>,
 }
 
 impl Instance {
@@ -90,7 +95,8 @@ impl Instance {
     fn from_json(value: &Value) -> Option<Self> {
         let Value::Array(argv) = value.get("argv")? else { return None };
         let Value::Object(set) = value.get("set")? else { return None };
-        let pid = value.get("pid").and_then(Value::as_u64).and_then(|pid| pid.try_into().ok());
+        let number = |key| value.get(key).and_then(Value::as_u64)?.try_into().ok();
+        let pid = number("pid");
         let text = |key| value.get(key).and_then(Value::as_str).map(str::to_string);
         // Version 0.1 recorded the pid when QEMU was ready.
         let is_old = value.get("format").is_none();
@@ -107,7 +113,7 @@ impl Instance {
                 Value::Null => None,
                 port => Some(port.as_u64()?.try_into().ok()?),
             },
-            config_name: value.get("config_name")?.as_str()?.to_string(),
+            config_file: text("config_file").or_else(|| text("config_name"))?.into(),
             started_at: value.get("started_at")?.as_u64()?,
             set: set
                 .iter()
@@ -120,6 +126,8 @@ impl Instance {
             own_words: value.get("own_words")?.as_u64()?.try_into().ok()?,
             on_demand: value.get("on_demand") == Some(&Value::Bool(true)),
             helpers: helpers_in(value),
+            stop_timeout: number("stop_timeout"),
+            stop_command: text("stop_command"),
         })
     }
 
@@ -148,13 +156,17 @@ impl Instance {
             ("pid_namespace", self.machine.pid_namespace.as_deref().into()),
             ("ready", self.ready.into()),
             ("ssh_port", self.ssh_port.into()),
-            ("config_name", self.config_name.as_str().into()),
+            ("config_file", (&self.config_file).into()),
+            // Version 0.1 reads this one.
+            ("config_name", self.config_file.file_name().map(Path::new).into()),
             ("started_at", self.started_at.into()),
             ("set", Value::object(self.set.iter().map(|(n, v)| (n.as_str(), v.as_str().into())))),
             ("argv", self.argv.iter().map(|word| Value::from(word.as_str())).collect()),
             ("own_words", self.own_words.into()),
             ("on_demand", self.on_demand.into()),
             ("helpers", self.helpers.iter().map(HelperRecord::json).collect()),
+            ("stop_timeout", self.stop_timeout.into()),
+            ("stop_command", self.stop_command.as_deref().into()),
         ]);
         files::write_private(&paths.instance, value.pretty())?;
         let ssh_port = || self.ssh_port.map_or("no ssh".into(), |port| format!("ssh port {port}"));

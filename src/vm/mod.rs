@@ -13,6 +13,7 @@ pub(crate) mod console;
 pub(crate) mod end;
 pub(crate) mod ending;
 pub(crate) mod events;
+pub(crate) mod everywhere;
 pub(crate) mod follow;
 pub(crate) mod format;
 pub(crate) mod forward;

@@ -416,8 +416,10 @@ fn flags_are_those_of_the_commands() {
         all.extend(allowed);
     }
     assert_eq!(common_found, common_rows.into_iter().collect(), "in COMMON OPTIONS");
-    // Configurations and scripts have options of other programs.
-    let page_7 = QQMGR_7.replace(part(QQMGR_7, ".Ss", "Configurations"), "");
+    // Configurations, units and scripts have options of other programs.
+    let of_others = [(".Ss", "Configurations"), (".Sh", "SYSTEMD")];
+    let of_others = of_others.map(|(header, title)| part(QQMGR_7, header, title));
+    let page_7 = of_others.iter().fold(QQMGR_7.to_owned(), |page, part| page.replace(part, ""));
     for page in [QQMGR_1, &page_7, QQMGR_JSON_5, QQMGR_TOML_5].map(printed) {
         for flag in long_flags(&page) {
             assert!(all.contains(flag), "no command has `--{flag}`");

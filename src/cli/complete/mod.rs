@@ -228,7 +228,8 @@ mod tests {
             (
                 &["-vcx", "list"],
                 "-",
-                "-q --quiet --running -c --config --json -v --verbose -h --help -V --version",
+                "-q --quiet --running --everywhere -c --config --json -v --verbose -h \
+                 --help -V --version",
             ),
         ] {
             assert_eq!(at(line, current), expected, "{line:?} {current}");

@@ -33,7 +33,7 @@ pub(crate) static COMMAND: Command = Command {
     operands: &[spec::VMS, Operand::new("COMMAND", Count::Words)],
     flags: &[
         &spec::ALL,
-        &JOBS,
+        &spec::JOBS,
         &spec::WAIT,
         &spec::SET,
         &PUT,
@@ -74,15 +74,6 @@ pub(crate) static COMMAND: Command = Command {
     },
 };
 
-pub(super) static JOBS: Flag<usize> = Flag::new(
-    "jobs",
-    Takes::Value("N"),
-    |text| {
-        let number = text.to_str().and_then(|text| text.parse().ok()).filter(|number| *number > 0);
-        number.ok_or_else(|| "it takes a number from 1".into())
-    },
-    "At most N VMs at the same time (default 32)",
-);
 pub(super) static PUT: Flag<(OsString, OsString)> = Flag::new(
     "put",
     Takes::Values("LOCAL:REMOTE"),

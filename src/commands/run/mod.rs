@@ -14,21 +14,21 @@ use super::logs;
 use super::target::Target;
 use super::vms::{self, Scope};
 use crate::answers::Answers;
-use crate::cli::Args;
+use crate::cli::{Args, spec};
 use crate::commands::start::from::From;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::ssh::limits::Limits;
 use crate::vm::wait::Deadline;
 pub(crate) use flags::COMMAND;
-use flags::{JOBS, PREPARE, TIMEOUT, only_prepares, uses_ssh};
+use flags::{PREPARE, TIMEOUT, only_prepares, uses_ssh};
 use job::Job;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// Does the job on each VM. Among several, says at the end which exit status each of them had.
 pub(super) fn run(args: &Args, answers: &mut Answers) {
-    let at_once = args.value(&JOBS).unwrap_or_else(vms::parallel_max);
+    let at_once = args.value(&spec::JOBS).unwrap_or_else(vms::parallel_max);
     let ended = vms::each(args, Scope::Configured, at_once, "", answers, on_one);
     if vms::are_several(&args.operands) {
         let mut by_status = BTreeMap::<u8, Vec<String>>::new();

@@ -69,6 +69,8 @@ pub(crate) struct Plan {
     pub(crate) ssh_config: Option<String>,
     /// Whether ssh connects to a port of this host rather than to an address of the guest's own.
     pub(crate) reached_on_host: bool,
+    /// See [`Instance::stop_timeout`] and [`Instance::stop_command`].
+    stop: (u32, Option<String>),
     /// Words of `cmd` that are probably mistakes, for a QEMU that does not come up.
     pub(super) warnings: Vec<Problem>,
 }
@@ -92,11 +94,13 @@ impl Plan {
         if let Some(from) = &options.from {
             argv.extend([LOADVM.into(), from.tag.as_str().into()]);
         }
-        let ssh_options = Resolver::new(config, vm, &choices).ssh_options()?;
+        let resolver = Resolver::new(config, vm, &choices);
+        let stop = (vm.stop_timeout, resolver.stop_command()?);
+        let ssh_options = resolver.ssh_options()?;
         let reached_on_host = ssh::is_by_port(&ssh_options);
         let text = |port| ssh::config_text(&ssh_options, paths, port, config.dir());
         let ssh_config = ssh_port.map(text).transpose()?;
-        Ok(Self { argv, helpers, own_words, ssh_port, ssh_config, reached_on_host, warnings })
+        Ok(Self { argv, helpers, own_words, ssh_port, ssh_config, reached_on_host, stop, warnings })
     }
 
     /// The program and the user's arguments.
@@ -126,13 +130,15 @@ impl Plan {
             machine: Machine::this()?,
             ready: false,
             ssh_port: self.ssh_port,
-            config_name: config.name(),
+            config_file: config.file.clone(),
             started_at: now().as_secs(),
             set: options.set.clone(),
             argv: self.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
             own_words: self.own_words,
             on_demand: options.on_demand,
             helpers: Vec::new(),
+            stop_timeout: Some(self.stop.0),
+            stop_command: self.stop.1.clone(),
         })
     }
 }

@@ -13,7 +13,7 @@ use super::{
     printed, run,
 };
 use crate::harness::{
-    Project, guest_dir, has_program, left_out, program, real_qemu, with_default_signals,
+    Project, guest_dir, has_program, has_tool, left_out, program, real_qemu, with_default_signals,
 };
 
 const README: &str = include_str!("../../../README.md");
@@ -191,6 +191,30 @@ fn check_example(project: &Project, script: &str, stdout: &str) {
     if script.contains("for copy in") {
         assert_eq!(lines_with("dev started: running"), 2, "{script}\n{stdout}");
     }
+}
+
+#[test]
+fn units_of_systemd_are_right() {
+    if !has_tool("systemd-analyze") {
+        return;
+    }
+    let (project, page) = (Project::new(), printed(QQMGR_7));
+    let units = literal_blocks(part(&page, ".Sh", "SYSTEMD"));
+    let [of_one, differs] = units.as_slice() else { panic!("{units:?}") };
+    // What begins with the same word is put in its place.
+    let with_all = differs.lines().fold(of_one.clone(), |unit, line| {
+        let word = line.split_once('=').unwrap().0;
+        let is_it = |old: &&str| old.split_once('=').is_some_and(|(key, _)| key == word);
+        let old = unit.lines().find(is_it).unwrap_or_else(|| panic!("{word} is new"));
+        unit.replace(old, line)
+    });
+    for (name, unit) in [("qqmgr@dev.service", of_one), ("qqmgr.service", &with_all)] {
+        // Only a program that is there can be verified.
+        assert!(unit.contains("=/usr/local/bin/qqmgr "), "{unit}");
+        project.write(name, &unit.replace("/usr/local/bin/qqmgr", env!("CARGO_BIN_EXE_qqmgr")));
+    }
+    let verify = "XDG_RUNTIME_DIR=$PWD systemd-analyze --user verify ./*.service";
+    project.sh(verify).run().stdout("").success();
 }
 
 /// The sessions of README.md, with its configuration. Numbers in what is said may be others, and

@@ -1,0 +1,46 @@
+//! `--everywhere`: the work of a command on the running VMs of all configurations of this user.
+
+use super::logs::LOGS;
+use super::target::Target;
+use super::vms::at_the_same_time;
+use crate::answers::Answers;
+use crate::cli::Args;
+use crate::config::Config;
+use crate::error::{Error, Kind};
+use crate::report::{Outcome, Report};
+use crate::vm::everywhere::{Found, running};
+
+/// Does `work` on each VM with what was recorded at its start: its configuration is not read.
+pub(super) fn each(
+    args: &Args,
+    at_once: usize,
+    answers: &mut Answers,
+    work: fn(&Target) -> Outcome,
+) {
+    if args.has(&LOGS) {
+        let message = "`--logs` has one directory for each name, so `--everywhere` cannot use it";
+        return answers.tell(Err(Error::new(Kind::Usage, message)));
+    }
+    answers.begin_array();
+    match running() {
+        Ok(found) => {
+            at_the_same_time(&found, at_once, &args.log(), answers, |found| one(args, found, work));
+        }
+        Err(error) => answers.tell(Err(error)),
+    }
+}
+
+/// Does the work on one VM. The answer says which configuration it has.
+fn one(args: &Args, found: &Found, work: fn(&Target) -> Outcome) -> Outcome {
+    let Found { paths, config_file, .. } = found;
+    let (name, shown) = (paths.name.clone(), config_file.display().to_string());
+    let log = args.log().of_vm(&format!("{shown}: {name}"));
+    let runtime = paths.dir.parent().unwrap_or(&paths.dir).to_path_buf();
+    let done = Config::unread(config_file.clone(), runtime).and_then(|config| {
+        work(&Target { config: &config, args, name, paths: paths.clone(), log })
+    });
+    let named = |error: Error| error.after(&shown).after_reading("config_file", config_file);
+    let report = done.map_err(|error| named(error).of_vm(&paths.name, true))?;
+    let text = format!("{shown}: {}", report.text);
+    Ok(Report { text, ..report }.with_member("config_file", config_file.into()))
+}
