@@ -4,10 +4,12 @@
 use crate::colour::{Colour, Stream};
 use crate::hint;
 use std::io::{IsTerminal as _, Write as _};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-/// The length limit of a progress line. A line that wraps could not be erased.
-const PROGRESS_CHARS_MAX: usize = 70;
+/// The columns assumed for a terminal of unknown width.
+const USUAL_COLUMNS: usize = 80;
+/// How the columns of the terminal on stderr are found; see [`measure_by`].
+static COLUMNS: OnceLock<fn() -> Option<usize>> = OnceLock::new();
 /// Moves the cursor to the start of the line and erases the line (ECMA-48: EL).
 const CLEAR_LINE: &str = "\r\x1b[K";
 
@@ -77,9 +79,9 @@ impl Log {
     /// [`Log::end_progress`] erases it.
     pub(crate) fn progress(&self, text: impl FnOnce() -> String) {
         if self.live && self.vm.is_none() {
-            let room = PROGRESS_CHARS_MAX.saturating_sub(self.remark.len());
-            let shown: String = text().chars().take(room).collect();
-            let _ = write!(std::io::stderr(), "{CLEAR_LINE}qqmgr: {shown}{}", self.remark);
+            let columns = COLUMNS.get().and_then(|columns| columns()).unwrap_or(USUAL_COLUMNS);
+            let line = progress_line(&text(), self.remark, columns);
+            let _ = write!(std::io::stderr(), "{CLEAR_LINE}{line}");
         }
     }
 
@@ -87,5 +89,38 @@ impl Log {
         if self.live && self.vm.is_none() {
             let _ = write!(std::io::stderr(), "{CLEAR_LINE}");
         }
+    }
+}
+
+/// Makes all lines of progress as wide as the terminal. Nothing is asked before there is one.
+pub(crate) fn measure_by(columns: fn() -> Option<usize>) {
+    let _ = COLUMNS.set(columns);
+}
+
+/// A line of progress that ends with the remark, cut to the columns: one that wraps could not be
+/// erased. A character that is not ASCII may take two.
+fn progress_line(text: &str, remark: &str, columns: usize) -> String {
+    let cut = |text: &str, room: usize| -> String {
+        let mut used = 0;
+        let fits = |c: &char| {
+            used += if c.is_ascii() { 1 } else { 2 };
+            used < room
+        };
+        text.chars().take_while(fits).collect()
+    };
+    let text = cut(&format!("qqmgr: {text}"), columns.saturating_sub(remark.len()));
+    cut(&(text + remark), columns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_progress_does_not_wrap() {
+        assert_eq!(progress_line("waiting", "", 80), "qqmgr: waiting");
+        assert_eq!(progress_line("waiting", "; stop", 18), "qqmgr: wait; stop");
+        assert_eq!(progress_line("w\u{e9}\u{4e2d}", "", 11), "qqmgr: w\u{e9}");
+        assert_eq!(progress_line("waiting", "; Ctrl-C", 6), "; Ctr");
     }
 }

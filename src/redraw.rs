@@ -26,7 +26,7 @@ impl Redraw {
     /// Draws the text over the previous one. Lines that would wrap are cut, and lines that do not
     /// fit on the screen are left out: the start of the text could not be found again.
     pub(crate) fn draw(&mut self, text: &str) -> Result<Reader, Error> {
-        let lines = fitted(text, tty::size().unwrap_or(USUAL_SIZE));
+        let lines = fitted(text, tty::size(io::stdout()).unwrap_or(USUAL_SIZE));
         let up = if self.drawn > 0 { format!("\x1b[{}A", self.drawn) } else { String::new() };
         self.drawn = lines.len();
         let mut screen = format!("\r{up}");

@@ -122,6 +122,7 @@ pub(crate) const VM: Operand = Operand::new("VM", Count::One);
 pub(crate) const VMS: Operand = Operand::new("VM", Count::Any);
 
 pub(crate) static ALL: Flag = Flag::switch("all", "Act on every VM");
+pub(crate) static CONSOLE: Flag = Flag::switch("console", "Attach to the console after the start");
 pub(crate) static EVERYWHERE: Flag =
     Flag::switch("everywhere", "The running VMs of all your configurations");
 pub(crate) static JOBS: Flag<usize> = Flag::new(

@@ -32,9 +32,13 @@ pub(super) fn confirm(args: &Args, loss: &str) -> Result<(), Error> {
     if !answer.ends_with(b"\n") {
         stderr.write_all(b"\n").map_err(failed)?;
     }
-    if [&b"y"[..], b"yes"].contains(&answer.trim_ascii().to_ascii_lowercase().as_slice()) {
+    if is_yes(&answer) {
         return Ok(());
     }
     Err(Error::failed("nothing was done: the answer was not `y`")
         .hint("`--yes` does it without asking"))
+}
+
+pub(super) fn is_yes(answer: &[u8]) -> bool {
+    [&b"y"[..], b"yes"].contains(&answer.trim_ascii().to_ascii_lowercase().as_slice())
 }

@@ -175,11 +175,11 @@ struct Dialog<'a> {
 
 impl<'a> Dialog<'a> {
     fn new(target: &'a Target<'a>, until: Option<&'a [u8]>) -> Self {
-        let args = target.args;
-        let deadline = args.value(&TIMEOUT).map(|timeout| Instant::now() + timeout);
+        // With `--console`, the time is that of the start.
+        let timeout = target.args.value(&TIMEOUT).filter(|_| !target.args.has(&spec::CONSOLE));
         Self {
             target,
-            deadline,
+            deadline: timeout.map(|timeout| Instant::now() + timeout),
             search: until.map(|text| (Sought::new(Some(text.to_vec()), vec![Vec::new()]), text)),
             found: false,
             collected: Collected::default(),

@@ -1,6 +1,7 @@
 //! Lines of standard input, for commands that a person or a script gives one after the other, until
 //! there are no more or the VM has ended.
 
+use super::confirm;
 use crate::error::{self, Error};
 use crate::out;
 use crate::vm::process::Process;
@@ -18,7 +19,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 pub(super) struct Input {
     lines: Receiver<io::Result<Vec<u8>>>,
     /// The prompt for a person.
-    prompt: Option<&'static str>,
+    pub(super) prompt: Option<&'static str>,
 }
 
 impl Input {
@@ -41,7 +42,20 @@ impl Input {
     /// The next line without its end; `None` at the end of the input, or when the process that gets
     /// the commands has ended.
     pub(super) fn next(&self, process: &Process) -> Result<Option<Vec<u8>>, Error> {
-        if let Some(prompt) = self.prompt {
+        self.ask(self.prompt, process)
+    }
+
+    /// Whether to go on with what would lose something. A person is asked, and a script is not.
+    pub(super) fn agrees(&self, loss: &str, process: &Process) -> Result<bool, Error> {
+        if self.prompt.is_none() || !io::stderr().is_terminal() {
+            return Ok(true);
+        }
+        let question = format!("qqmgr: {loss}. Go on? [y/N] ");
+        Ok(self.ask(Some(&question), process)?.is_some_and(|answer| confirm::is_yes(&answer)))
+    }
+
+    fn ask(&self, prompt: Option<&str>, process: &Process) -> Result<Option<Vec<u8>>, Error> {
+        if let Some(prompt) = prompt {
             out::write(prompt.as_bytes())?;
         }
         loop {
@@ -56,7 +70,7 @@ impl Input {
                 Err(_) => break,
             }
         }
-        if self.prompt.is_some() {
+        if prompt.is_some() {
             let ended = if process.is_alive() { "" } else { "The VM has ended." };
             out::write(format!("{ended}\n").as_bytes())?;
         }

@@ -2,6 +2,7 @@
 //! table says which VMs each works on. Shared parts are the choice of VMs ([`vms`], [`target`]), a
 //! VM's images ([`images`]), what it is started with and its start ([`start`]).
 
+mod attach;
 mod check;
 mod clock;
 mod cmdline;
@@ -46,8 +47,11 @@ mod wait;
 
 use crate::answers::Answers;
 use crate::cli::{Args, Command, spec};
+use crate::log;
 use crate::report::Outcome;
+use crate::system::tty;
 use Run::{AllAtOnce, Help, Plain, Several, Vm, Vms};
+use std::io;
 use target::Target;
 use vms::Scope;
 
@@ -111,6 +115,7 @@ pub(crate) fn table() -> Vec<&'static Command> {
 
 /// Runs the command, and reports each outcome as it comes.
 pub(crate) fn run(command: &Command, args: &Args, answers: &mut Answers) {
+    log::measure_by(|| tty::size(io::stderr()).map(|(_, columns)| columns));
     let row = COMMANDS.iter().find(|(row, _)| row.name == command.name);
     let stays = command.name == start::COMMAND.name && args.has(&spec::WAIT);
     let remark = if stays { "; Ctrl-C leaves the VMs running" } else { "" };

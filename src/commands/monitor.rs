@@ -25,7 +25,7 @@ pub(crate) static COMMAND: Command = Command {
     about: "Run commands of QEMU's human monitor",
     details: "The WORDs are one command, with its own flags; those of qqmgr stand before the\n\
               VM. Without one, each line of standard input is a command; on a terminal it is\n\
-              asked for, and Ctrl-D leaves.",
+              asked for, Ctrl-D leaves, and `quit` asks before it ends QEMU.",
     operands: &[spec::VM, Operand::new("WORD", Count::Rest)],
     flags: &[&qmp::TIMEOUT],
     check: |args| words(args).map(|_| ()),
@@ -61,9 +61,19 @@ pub(super) fn run(args: &Args, answers: &mut Answers) {
 fn serve(target: &Target, answers: &mut Answers) -> Result<(), Error> {
     let process = look::running(&target.paths)?;
     let input = Input::new("(qemu) ");
+    if input.prompt.is_some() {
+        let name = &target.name;
+        target.log.note(&format!("this is QEMU's monitor of VM `{name}`; Ctrl-D leaves it"));
+    }
     while let Some(line) = input.next(&process)? {
         let command = String::from_utf8(line).map_err(|_| not_text())?;
         if command.trim().is_empty() {
+            continue;
+        }
+        if matches!(command.split_whitespace().next(), Some("q" | "quit"))
+            && !input.agrees("that ends QEMU, as a power cut would end the guest", &process)?
+        {
+            target.log.note("nothing was done; Ctrl-D leaves the monitor");
             continue;
         }
         // The session stays open only while the command runs: other commands of qqmgr need the

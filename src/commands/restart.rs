@@ -1,5 +1,6 @@
 //! `qqmgr restart VM...`: stops and starts under one lock, so that no other command comes between.
 
+use super::attach;
 use super::start::begin::{Start, TIMEOUT_DEFAULT};
 use super::start::plan::{StartOptions, check_arguments};
 use super::start::{ARGS, Started};
@@ -18,8 +19,19 @@ pub(crate) static COMMAND: Command = Command {
               configuration has an error, the VM is not stopped. ARGS go to QEMU, behind\n\
               the VM's own arguments, for this start.",
     operands: &[spec::VMS, ARGS],
-    flags: &[&spec::ALL, &spec::WAIT, &spec::SET, &stop::TIMEOUT, &stop::FORCE, &stop::NO_KILL],
-    check: |args| stop::check(args).and_then(|()| check_arguments(&args.words)),
+    flags: &[
+        &spec::ALL,
+        &spec::WAIT,
+        &spec::CONSOLE,
+        &spec::SET,
+        &stop::TIMEOUT,
+        &stop::FORCE,
+        &stop::NO_KILL,
+    ],
+    check: |args| {
+        attach::check(args, &COMMAND)?;
+        stop::check(args).and_then(|()| check_arguments(&args.words))
+    },
     examples: &["restart dev --wait", "restart dev --set kernel=build/bzImage"],
     ..Command::DEFAULT
 };
@@ -33,6 +45,7 @@ pub(super) fn run(target: &Target) -> Outcome {
     if args.has(&spec::WAIT) {
         start.check_wait()?;
     }
+    attach::check_configured(target)?;
     start.check_restart()?;
     start.prepare(&|| None)?;
     let force = stop::force(target);
@@ -46,5 +59,5 @@ pub(super) fn run(target: &Target) -> Outcome {
     let started = Started::new(target, running)?;
     let report = started.report().with_member("stopped", stopped.json());
     let before = if stopped.was_running() { stopped.text() } else { String::new() };
-    Ok(Report { text: before + &report.text, ..report })
+    attach::after(target, Report { text: before + &report.text, ..report })
 }

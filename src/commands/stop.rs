@@ -109,9 +109,8 @@ pub(super) fn force(target: &Target) -> Force {
 
 /// How hard to try without flags: as configured, or as recorded for a VM that is not any more.
 pub(super) fn usual_force(target: &Target) -> Force {
-    let vm = target.config.find_vm(&target.name);
     let recorded = || Instance::read(&target.paths).ok().flatten()?.stop_timeout;
-    let own = vm.map(|vm| vm.stop_timeout).or_else(recorded);
+    let own = target.config.find_vm(&target.name).map(|vm| vm.stop_timeout).or_else(recorded);
     let timeout = own.map_or(shutdown::TIMEOUT, |own| Duration::from_secs(own.into()));
     Force { timeout, at_once: timeout.is_zero(), kill: true }
 }

@@ -6,7 +6,7 @@ use crate::system::guard::Guard;
 use crate::system::programs;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::process::Stdio;
 
 /// The script of the guard that restores the terminal, which is its standard output.
@@ -53,9 +53,9 @@ fn stty(arguments: &[&str], log: &Log) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The rows and columns of the terminal that is standard output.
-pub(crate) fn size() -> Option<(usize, usize)> {
-    let terminal = io::stdout().as_fd().try_clone_to_owned().ok()?;
+/// The rows and columns of the terminal.
+pub(crate) fn size(terminal: impl AsFd) -> Option<(usize, usize)> {
+    let terminal = terminal.as_fd().try_clone_to_owned().ok()?;
     let mut stty = programs::STTY.command();
     stty.arg("size").stdin(terminal);
     let text = String::from_utf8(stty.answer().ok()?.stdout).ok()?;

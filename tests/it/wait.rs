@@ -373,13 +373,15 @@ fn a_person_sees_a_line_of_progress_that_goes_away() {
     }
     let Some(project) = started_with_network() else { return };
     serial(&project, b"first\n\x1b[31mBooting a kernel with a long name\r\n\n");
-    let said = on_a_terminal(&project, "exec \"$QQMGR\" wait vm --for ssh --timeout 1.5");
+    let wait = "stty rows 24 cols 70; exec \"$QQMGR\" wait vm --for ssh --timeout 1.5";
+    let said = on_a_terminal(&project, wait);
+    // The line is cut to the terminal, in whose last column it could wrap. U+FFFD may be wide.
     let line = |seconds| {
         let text = format!(
             "\r\x1b[Kqqmgr: waiting for the ssh server of VM `vm` ({seconds} s) \u{fffd}[31mBooting \
              a kernel with a long name"
         );
-        text.chars().take("\r\x1b[Kqqmgr: ".len() + 70).collect::<String>()
+        text.chars().take("\r\x1b[K".len() + 68).collect::<String>()
     };
     assert!(said.starts_with(&format!("{}{}\r\x1b[Kqqmgr: error: ", line(0), line(1))), "{said:?}");
     assert!(screen(&said).starts_with("qqmgr: error: waited 1.5 s for "), "{said:?}");

@@ -10,6 +10,7 @@ pub(crate) mod plan;
 mod ports;
 pub(crate) mod result;
 
+use super::attach;
 use super::clock;
 use super::reach;
 use super::target::Target;
@@ -37,13 +38,17 @@ pub(crate) static COMMAND: Command = Command {
     flags: &[
         &spec::ALL,
         &spec::WAIT,
+        &spec::CONSOLE,
         &spec::SET,
         &from::FROM,
         &from::DISCARD,
         &from::NO_SET_CLOCK,
         &TIMEOUT,
     ],
-    check: |args| from::check_flags(args, &COMMAND).and_then(|()| check_arguments(&args.words)),
+    check: |args| {
+        attach::check(args, &COMMAND)?;
+        from::check_flags(args, &COMMAND).and_then(|()| check_arguments(&args.words))
+    },
     examples: &["start dev --wait", "start 'node-*'", "start dev --set memory=4G -- -s -S"],
     ..Command::DEFAULT
 };
@@ -69,6 +74,7 @@ pub(super) fn run(target: &Target) -> Outcome {
     let mut start = Start::new(target, StartOptions::of(args))?;
     // A VM that is already running is left alone, and its configuration may have become wrong.
     if look::find_anywhere(&target.paths)?.is_none() {
+        attach::check_configured(target)?;
         if args.has(&spec::WAIT) {
             start.check_wait()?;
         }
@@ -78,7 +84,7 @@ pub(super) fn run(target: &Target) -> Outcome {
     let (running, lock) = start.begin(lock, args.value(&TIMEOUT).unwrap_or(TIMEOUT_DEFAULT))?;
     drop(lock);
     let started = Started::new(target, running)?;
-    Ok(started.report())
+    attach::after(target, started.report())
 }
 
 impl Started {
