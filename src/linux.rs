@@ -228,11 +228,11 @@ pub(crate) fn command_line(pid: u32) -> io::Result<Option<CommandLine>> {
     Ok(words.map(|words| CommandLine::of_proc(&words)))
 }
 
-/// Finds the process that listens on the TCP port, at any address.
-pub(crate) fn listener(port: u16) -> Option<Listener> {
-    let tables = ["net/tcp", "net/tcp6"].into_iter();
+/// Finds the process that has the port, of UDP or of TCP, at any address.
+pub(crate) fn listener(udp: bool, port: u16) -> Option<Listener> {
+    let tables = if udp { ["net/udp", "net/udp6"] } else { ["net/tcp", "net/tcp6"] }.into_iter();
     let text: String = tables.filter_map(|table| fs::read_to_string(proc(table)).ok()).collect();
-    let (user_id, inode) = text.lines().find_map(|line| listening_socket(line, port))?;
+    let (user_id, inode) = text.lines().find_map(|line| listening_socket(line, udp, port))?;
     let link = format!("socket:[{inode}]");
     let is_it = |file: &Path| fs::read_link(file).is_ok_and(|to| to.as_os_str() == link.as_str());
     let holds = |pid: &u32| open_files(*pid).unwrap_or_default().iter().any(|file| is_it(file));
@@ -241,13 +241,13 @@ pub(crate) fn listener(port: u16) -> Option<Listener> {
     Some(Listener { user_id, process })
 }
 
-/// User and inode in a line of the table, if the line is a listening socket of the port.
-fn listening_socket(line: &str, port: u16) -> Option<(u32, &str)> {
+/// User and inode in a line of the table, if its socket takes the port. UDP has no state for that.
+fn listening_socket(line: &str, udp: bool, port: u16) -> Option<(u32, &str)> {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     let (_, local_port) = fields.get(1)?.rsplit_once(':')?;
-    let is_it = u16::from_str_radix(local_port, 16) == Ok(port) && *fields.get(3)? == LISTENING;
+    let is_port = u16::from_str_radix(local_port, 16) == Ok(port);
     let found = (fields.get(7)?.parse().ok()?, *fields.get(9)?);
-    is_it.then_some(found)
+    (is_port && (udp || *fields.get(3)? == LISTENING)).then_some(found)
 }
 
 /// The processes of a process group, including those that have ended and were not waited for.
@@ -325,9 +325,12 @@ mod tests {
     #[test]
     fn the_listener_on_a_port_is_found() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let found = listener(socket.local_addr().unwrap().port()).unwrap();
-        assert_eq!(Some(found.user_id), user_id());
-        assert_eq!(found.process.map(|(pid, _)| pid), Some(std::process::id()));
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        for (is_udp, address) in [(false, socket.local_addr()), (true, udp.local_addr())] {
+            let found = listener(is_udp, address.unwrap().port()).unwrap();
+            assert_eq!(Some(found.user_id), user_id());
+            assert_eq!(found.process.map(|(pid, _)| pid), Some(std::process::id()));
+        }
     }
 
     #[test]
@@ -363,9 +366,9 @@ mod tests {
         // From a real /proc/net/tcp.
         let line = "   2: 0100007F:0829 00000000:0000 0A 00000000:00000000 00:00000000 00000000 \
                      1000        0 58205 1 0000000000000000 100 0 0 10 0";
-        assert_eq!(listening_socket(line, 2089), Some((1000, "58205")));
-        assert_eq!(listening_socket(line, 2090), None);
-        assert_eq!(listening_socket(&line.replace(" 0A ", " 01 "), 2089), None);
-        assert_eq!(listening_socket("  sl  local_address rem_address   st", 2089), None);
+        assert_eq!(listening_socket(line, false, 2089), Some((1000, "58205")));
+        assert_eq!(listening_socket(line, false, 2090), None);
+        assert_eq!(listening_socket(&line.replace(" 0A ", " 01 "), false, 2089), None);
+        assert_eq!(listening_socket("  sl  local_address rem_address   st", false, 2089), None);
     }
 }

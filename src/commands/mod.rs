@@ -13,6 +13,7 @@ mod console;
 mod control;
 mod copy;
 mod everywhere;
+mod forward;
 mod gdb;
 pub(crate) mod help;
 mod helpers;
@@ -83,6 +84,7 @@ static COMMANDS: &[(&Command, Run)] = &[
     (&copy::PUT, Vm(copy::put)),
     (&copy::GET, Vm(copy::get)),
     (&console::COMMAND, Vm(console::run)),
+    (&forward::COMMAND, Vm(forward::run)),
     (&ssh_config::COMMAND, Plain(ssh_config::run)),
     (&status::COMMAND, Vms(Scope::All, status::run)),
     (&list::COMMAND, Several(list::run)),

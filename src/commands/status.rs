@@ -1,5 +1,6 @@
 //! `qqmgr status VM`
 
+use super::forward;
 use super::start::changes::{Change, changes};
 use super::start::plan::{StartOptions, features, helpers, likely_port, own_argv};
 use super::target::{Target, port_of};
@@ -19,7 +20,9 @@ use crate::vm::console;
 use crate::vm::end::End;
 use crate::vm::look::Place;
 use crate::vm::process::Process;
+use crate::vm::session::Session;
 use crate::vm::state::State;
+use crate::vm::usernet::{self, Network};
 use crate::vm::{Instance, Look, Paths};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -57,6 +60,8 @@ struct Status {
     /// The helpers of its last start, and which of them run; without a record those that are
     /// configured.
     helpers: Vec<(String, Option<u32>)>,
+    /// QEMU's own networks with the ports that they forward; none if QEMU does not answer.
+    networks: Vec<Network>,
     /// Why the VM cannot be managed as other VMs are.
     unusual: Option<&'static str>,
     paths: Paths,
@@ -83,6 +88,11 @@ pub(super) fn run(target: &Target) -> Outcome {
         (State::ask(&look, paths, log)?, process, unusual)
     };
     let helpers = known_helpers(target, look.record.as_ref())?;
+    let networks = match state {
+        State::Qemu(_) => Session::open(paths, log).and_then(|mut it| usernet::ask(&mut it)).ok(),
+        _ => None,
+    };
+    let networks = networks.unwrap_or_default();
     let process = process.filter(|_| state != State::Stopped);
     let instance = look.record.filter(|_| state != State::Stopped);
     let status = Status {
@@ -98,6 +108,7 @@ pub(super) fn run(target: &Target) -> Outcome {
         config_file: config.file.clone(),
         process,
         helpers,
+        networks,
         unusual,
         paths: paths.clone(),
     };
@@ -193,6 +204,7 @@ impl Status {
         fields.member("helpers", helpers.collect::<Value>());
         let changes = self.changes.iter().flatten().map(Change::json).collect::<Value>();
         fields.member("changes", changes);
+        fields.member("ports", forward::json(&self.networks));
         fields.report()
     }
 
@@ -232,6 +244,11 @@ impl Status {
         }
         if let Some(port) = self.ssh_port {
             fields.line("ssh port", port);
+        }
+        let ports = self.networks.iter().flat_map(|network| &network.forwards);
+        let ssh_port = self.ssh_port.and_then(SshPort::fixed);
+        for port in ports.filter(|it| it.udp || Some(it.port) != ssh_port) {
+            fields.line("port", port.text());
         }
         fields.line("ssh config", paths.ssh_config.display());
         fields.line("serial", paths.serial.display());

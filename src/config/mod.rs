@@ -282,7 +282,7 @@ impl Config {
         Error::config(&self.source, vec![problem])
     }
 
-    fn checked<T>(&self, problems: Vec<Problem>, value: T) -> Result<T, Error> {
+    pub(crate) fn checked<T>(&self, problems: Vec<Problem>, value: T) -> Result<T, Error> {
         if problems.is_empty() {
             return Ok(value);
         }

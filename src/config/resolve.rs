@@ -21,6 +21,8 @@ pub(crate) struct Invocation {
     pub(crate) bin: String,
     /// The words of `cmd`, as QEMU gets them.
     pub(crate) words: Vec<Word>,
+    /// The texts of `ports`.
+    pub(crate) ports: Vec<Word>,
     pub(crate) pasted: Pasted,
 }
 
@@ -95,7 +97,13 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
             pasted.read(&self.config.source, string.span, &split);
             words.extend(split);
         }
-        (Invocation { bin, words, pasted }, problems.0)
+        let ports = self.ports().into_iter();
+        let ports = ports.filter_map(|value| {
+            let text = problems.keep(self.scope.render(value))?;
+            Some(Word::plain(text, value.span))
+        });
+        let ports = ports.collect();
+        (Invocation { bin, words, ports, pasted }, problems.0)
     }
 
     /// The command that the guest runs before its power button is pressed, placeholders replaced.
@@ -239,6 +247,12 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
         (!parts.is_empty()).then_some(words)
     }
 
+    /// The nearest `ports`.
+    fn ports(&self) -> Vec<&'a Value> {
+        let ports = self.line.iter().find_map(|table| table.get("ports"));
+        ports.map_or_else(Vec::new, |ports| ports.items().iter().collect())
+    }
+
     /// The options of `[ssh]` and of the VM, the VM's own winning.
     fn options(&self) -> Vec<(&'a str, &'a Value)> {
         let tables = self.line.iter().rev().map(|table| table.get("ssh"));
@@ -265,6 +279,7 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
         let options = self.options().into_iter().flat_map(|(_, value)| value.items());
         let img = self.config.root.get("qemu").and_then(|qemu| qemu.get("img"));
         let helpers = self.helper_values().into_iter().flat_map(|(_, value)| value.items());
+        let helpers = helpers.chain(self.ports());
         let others = self.bin().into_iter().chain(img).chain(self.own_stop_command());
         let strings = self.cmd().into_iter().flatten().chain(helpers).chain(options).chain(others);
         strings.filter(|value| value.as_str().is_some())

@@ -103,6 +103,7 @@ pub(crate) const TABLES: &[(&str, &[Key])] = &[
             key("qemu", Text, "", "The QEMU of this VM"),
             key("cmd", Texts, "", "QEMU's arguments, split into words as a shell does"),
             key("cmd_append", Texts, "", "More arguments, after those of `cmd`"),
+            key("ports", Texts, "", "Ports of this host that lead to the guest: \"8080:80\""),
             key("helpers", Commands, "", "Programs that are started before QEMU and end with it"),
             key("console", Boolean, "false", "Whether `qqmgr console` can type on the serial line"),
             key("gdb", Boolean, "false", "Whether `qqmgr gdb` can debug the guest's kernel"),

@@ -1,7 +1,7 @@
 //! Opens sockets: those of a VM, a guest's ssh port, and for a moment a port of this host.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -83,10 +83,10 @@ impl Listener {
     }
 }
 
-/// Whether a program listens on the port of 127.0.0.1 or of all addresses. If the port cannot be
-/// bound for another reason (it is a low port, for example), QEMU reports that itself.
-pub(crate) fn is_port_taken(port: u16) -> bool {
-    // std sets SO_REUSEADDR, so only a listener counts, and not a connection that has ended.
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-        .is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
+/// Whether a program has the port, of UDP or of TCP, at this address or at all of them. QEMU itself
+/// reports a port that cannot be bound for another reason, such as a low port.
+pub(crate) fn is_port_taken(udp: bool, at: (IpAddr, u16)) -> bool {
+    // std sets SO_REUSEADDR for TCP: only a listener counts, and not a connection that has ended.
+    let error = if udp { UdpSocket::bind(at).err() } else { TcpListener::bind(at).err() };
+    error.is_some_and(|error| error.kind() == ErrorKind::AddrInUse)
 }

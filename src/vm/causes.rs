@@ -35,6 +35,7 @@ const CAUSES: &[Cause] = &[
             _ => format!("port {port} is taken: choose another one in this `hostfwd`"),
         })
     }),
+    Cause(&["host forwarding rule"], |line, _| forwarding(line)),
     Cause(&["KVM kernel module", NOT_PERMITTED], |_, _| Some(no_kvm("you may not open"))),
     Cause(&["KVM kernel module", NOT_FOUND], |_, _| Some(no_kvm("there is no"))),
     Cause(&["ailed to initialize kvm", "busy"], |_, _| {
@@ -144,6 +145,12 @@ pub(crate) fn hint(said: &str, start: &Start) -> Option<String> {
 /// Finds the port of this host that QEMU could not forward.
 pub(crate) fn port_taken(said: &str) -> Option<u16> {
     said.lines().filter(|line| line.contains(NO_FORWARDING)).find_map(forwarded_port)
+}
+
+/// The hint for a rule with an address that QEMU does not take.
+pub(crate) fn forwarding(line: &str) -> Option<String> {
+    let is_address = line.contains("(Bad host address)");
+    is_address.then(|| "this QEMU forwards addresses of IPv4 only, like 127.0.0.1".into())
 }
 
 /// Reads the port from a message about `hostfwd=tcp:ADDRESS:PORT-...`.

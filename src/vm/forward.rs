@@ -1,8 +1,9 @@
 //! Finds the ports of this host that QEMU forwards to a guest, from QEMU's arguments. Pure.
 
-use super::options::{Argument, Pairs};
-use crate::source::Span;
-use std::net::Ipv4Addr;
+use super::options::{Argument, Pairs, arguments};
+use crate::source::{Problem, Span};
+use crate::words::Word;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The types of networks whose ports another program forwards.
 const OUTSIDE: &[&str] = &["passt", "stream", "vhost-user"];
@@ -11,8 +12,15 @@ const OUTSIDE: &[&str] = &["passt", "stream", "vhost-user"];
 const ADDRESSED: &[&str] =
     &["bridge", "l2tpv3", "tap", "vde", "vmnet-bridged", "vmnet-host", "vmnet-shared"];
 
+/// The address of a port that is written without one.
+const LOCAL: &str = "127.0.0.1";
+/// Examples of a forwarded port as `ports` and `forward` take it.
+pub(crate) const FORMS: &str =
+    "like `8080:80`, or `0.0.0.0:5353:53/udp`, with the port of this host first";
+
 /// A forwarded port: `hostfwd=[tcp|udp]:[ADDRESS]:PORT-[GUEST_ADDRESS]:GUEST_PORT` (`slirp_hostfwd`
 /// of net/slirp.c).
+#[derive(Debug)]
 pub(crate) struct Forward {
     pub(crate) rule: String,
     /// The place of the word that contains the rule.
@@ -27,9 +35,11 @@ pub(crate) struct Forward {
 impl Forward {
     pub(crate) fn parse(rule: &str, word: Span) -> Option<Self> {
         let (protocol, rest) = rule.split_once(':')?;
-        let (address, rest) = rest.split_once(':')?;
-        let (port, guest) = rest.split_once('-')?;
-        let (guest, guest_port) = guest.split_once(':')?;
+        // An address of IPv6 stands in brackets.
+        let address_end = rest.find(']').filter(|_| rest.starts_with('[')).unwrap_or(0);
+        let (address, rest) = rest.split_at(address_end + rest[address_end..].find(':')?);
+        let (port, guest) = rest[1..].split_once('-')?;
+        let (guest, guest_port) = guest.rsplit_once(':')?;
         Some(Self {
             rule: rule.into(),
             word,
@@ -43,6 +53,45 @@ impl Forward {
             guest: guest.into(),
             guest_port: guest_port.parse().ok()?,
         })
+    }
+
+    /// Reads `[ADDRESS:]PORT:GUEST_PORT[/tcp|/udp]`; an error is a message, for [`FORMS`] as its
+    /// hint. Only this host can use the port unless an address is written. `word` is its place.
+    pub(crate) fn read(text: &str, word: Span) -> Result<Self, String> {
+        let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let (rest, guest_port) = ports.rsplit_once(':').unwrap_or_default();
+        let (address, port) = rest.rsplit_once(':').unwrap_or((LOCAL, rest));
+        let in_brackets = address.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+        let is_address = in_brackets
+            .map_or(address.parse::<Ipv4Addr>().is_ok(), |it| it.parse::<Ipv6Addr>().is_ok());
+        let rule = format!("{protocol}:{address}:{port}-:{guest_port}");
+        Self::parse(&rule, word)
+            .filter(|it| is_address && it.port != 0 && it.guest_port != 0)
+            .filter(|_| !protocol.is_empty() && !rule.contains('+'))
+            .ok_or_else(|| format!("`{}` is no port to forward", text.escape_debug()))
+    }
+
+    /// Shows the forward as [`Self::read`] takes it.
+    pub(crate) fn text(&self) -> String {
+        let address = if self.address.is_empty() { "0.0.0.0" } else { &self.address };
+        format!("{address}:{}:{}{}", self.port, self.guest_port, if self.udp { "/udp" } else { "" })
+    }
+
+    /// Whether both take the same port of this host.
+    pub(crate) fn is_at(&self, other: &Self) -> bool {
+        let place = |it: &Self| (it.udp, it.port, it.address.replace("0.0.0.0", ""));
+        place(self) == place(other)
+    }
+
+    /// Whether both lead from the same port of this host to the same port of the guest.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.is_at(other) && self.guest_port == other.guest_port
+    }
+
+    /// An argument that has this forward alone.
+    pub(crate) fn argument(&self) -> Argument {
+        let (name, value) = ("nic".into(), format!("user,hostfwd={}", self.rule));
+        Argument { name, value, span: self.word, is_expanded: false }
     }
 
     /// Shows the forward with another address and port.
@@ -68,6 +117,60 @@ pub(crate) fn forwards(arguments: &[Argument]) -> Vec<Forward> {
         }
     }
     forwards
+}
+
+/// Reads the texts of `ports`, and appends their forwards to the word of a user network. Gives
+/// the forwards, and all problems.
+pub(crate) fn append(
+    words: &mut [Word],
+    ports: &[Word],
+    ssh_port: Option<u16>,
+) -> (Vec<Forward>, Vec<Problem>) {
+    let (mut forwards, mut problems) = (Vec::new(), Vec::new());
+    for port in ports {
+        match Forward::read(&port.text, port.span) {
+            Ok(forward) => forwards.push(forward),
+            Err(message) => problems.push(Problem::new(port.span, message).hint(FORMS)),
+        }
+    }
+    let Some(first) = ports.first() else { return (forwards, problems) };
+    match network(words, ssh_port) {
+        Ok(at) => {
+            let rules = forwards.iter().flat_map(|it| [",hostfwd=", &it.rule]);
+            words[at].text.extend(rules);
+        }
+        Err((message, hint)) => problems.push(Problem::new(first.span, message).hint(hint)),
+    }
+    (forwards, problems)
+}
+
+/// Finds the word of the user network that forwards `ssh_port`, or else of the only one. An error
+/// has a message and a hint.
+fn network(words: &[Word], ssh_port: Option<u16>) -> Result<usize, (&'static str, &'static str)> {
+    let arguments = arguments(words.to_vec());
+    // Nothing can be appended to JSON.
+    let is_user = |argument: &Argument, pairs: &Pairs| {
+        pairs.get("type") == Some("user") && !argument.value.starts_with('{')
+    };
+    let users = networks(&arguments).filter(|(argument, pairs)| is_user(argument, pairs));
+    let users: Vec<&Argument> = users.map(|(argument, _)| argument).collect();
+    let for_ssh = |argument: &&&Argument| {
+        let forwards = forwards(std::slice::from_ref(**argument));
+        forwards.iter().any(|one| !one.udp && Some(one.port) == ssh_port)
+    };
+    let network = match (users.iter().find(for_ssh), users.as_slice()) {
+        (Some(network), _) | (None, [network]) => network,
+        (None, []) => {
+            let message = "`cmd` has no user network to which `ports` could be added";
+            return Err((message, "`cmd` needs one, like `-nic user`, and not as JSON"));
+        }
+        (None, _) => {
+            let message = "`cmd` has several user networks, and none forwards ssh's port";
+            return Err((message, "write these ports as `hostfwd` in the network that is meant"));
+        }
+    };
+    let is_it = |word: &Word| word.span == network.span && word.text == network.value;
+    Ok(words.iter().position(is_it).unwrap_or_default())
 }
 
 /// The arguments that define networks, each with its keys, as far as they are known.
@@ -98,4 +201,36 @@ pub(crate) fn is_left_to_others(arguments: &[Argument]) -> bool {
 pub(crate) fn may_reach(arguments: &[Argument], port: u16) -> bool {
     let leads = |forward: &Forward| !forward.udp && forward.port == port && forward.is_local();
     is_left_to_others(arguments) || forwards(arguments).iter().any(leads)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_and_their_rules() {
+        for (text, rule) in [
+            ("8080:80", "tcp:127.0.0.1:8080-:80"),
+            ("1:65535/tcp", "tcp:127.0.0.1:1-:65535"),
+            ("0.0.0.0:53:5353/udp", "udp:0.0.0.0:53-:5353"),
+            ("[::1]:8080:80", "tcp:[::1]:8080-:80"),
+            ("", ""),
+            ("8080", ""),
+            ("8080:80/sctp", ""),
+            ("8080:80/", ""),
+            ("0:80", ""),
+            ("8080:65536", ""),
+            ("8080:+80", ""),
+            (":80", ""),
+            ("::1:8080:80", ""),
+            ("localhost:8080:80", ""),
+            ("1.2.3.4,x=y:8080:80", ""),
+        ] {
+            let found = Forward::read(text, Span::default());
+            assert_eq!(found.map(|it| it.rule).unwrap_or_default(), rule, "{text}");
+            if let Ok(forward) = Forward::read(text, Span::default()) {
+                assert_eq!(Forward::read(&forward.text(), Span::default()).unwrap().rule, rule);
+            }
+        }
+    }
 }

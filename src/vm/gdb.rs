@@ -189,10 +189,9 @@ fn device(session: &mut Session) -> Result<Option<String>, Error> {
 fn listen(session: &mut Session, paths: &Paths) -> Result<String, Error> {
     let socket = paths.reachable(&paths.gdb)?;
     let command = format!("gdbserver unix:{},server=on,wait=off", socket.display());
-    let arguments = Value::object([("command-line", Value::from(command.as_str()))]);
-    let said = session.execute("human-monitor-command", Some(&arguments))?;
+    let said = session.monitor(&command)?;
     device(session)?.ok_or_else(|| {
-        let lines: Vec<&str> = said.as_str().unwrap_or_default().lines().collect();
+        let lines: Vec<&str> = said.lines().collect();
         let said = sanitized(&lines.join("\n"));
         Error::failed(format!("QEMU does not listen for a debugger:\n{said}"))
     })

@@ -7,7 +7,7 @@ mod answer;
 pub(crate) mod argv;
 pub(crate) mod boot;
 pub(crate) mod boots;
-mod causes;
+pub(crate) mod causes;
 pub(crate) mod clean;
 pub(crate) mod console;
 pub(crate) mod end;
@@ -57,6 +57,7 @@ pub(crate) mod stats;
 pub(crate) mod tail;
 #[cfg(test)]
 mod tests;
+pub(crate) mod usernet;
 pub(crate) mod users;
 pub(crate) mod visible;
 pub(crate) mod watch;

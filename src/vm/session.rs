@@ -65,6 +65,13 @@ impl Session {
         self.execute_within(ANSWER_WAIT, command, arguments)
     }
 
+    /// Runs a command of the human monitor, and gives what it says.
+    pub(crate) fn monitor(&mut self, command: &str) -> Result<String, Error> {
+        let arguments = Value::object([("command-line", Value::from(command))]);
+        let answer = self.execute("human-monitor-command", Some(&arguments))?;
+        Ok(answer.as_str().unwrap_or_default().trim_end().to_string())
+    }
+
     /// Executes a command that QEMU answers within `limit`.
     pub(crate) fn execute_within(
         &mut self,

@@ -7,6 +7,7 @@
 use super::process::Process;
 use super::session::Session;
 use super::state::State;
+use super::usernet::{Network, networks};
 use super::{Look, Paths, qmp};
 use crate::error::{Error, Kind};
 use crate::json::Value;
@@ -42,18 +43,6 @@ pub(crate) struct Machine {
     /// A document for each drive: its name and its counters.
     pub(crate) disks: Vec<Value>,
     pub(crate) networks: Vec<Network>,
-}
-
-/// A network of QEMU's own, `-netdev user`: the only kind whose traffic QEMU reports.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Network {
-    pub(crate) name: String,
-    /// The guest's open connections, of every protocol; forwarded ports that wait for a connection
-    /// do not count.
-    pub(crate) connections: u64,
-    /// The bytes that wait in QEMU, on their way from the guest and to it.
-    pub(crate) from_guest_bytes: u64,
-    pub(crate) to_guest_bytes: u64,
 }
 
 /// Measures the VM: an error of [`Kind::NotRunning`] when it is not running. A QEMU that
@@ -145,58 +134,4 @@ fn disk(block: &Value) -> Option<Value> {
     let counters = DISK_COUNTERS.iter().map(|name| (*name, count(name).into()));
     let failed = ("failed_operations", failed.into_iter().map(count).sum::<u64>().into());
     Some(Value::object(name.chain(counters).chain([failed])))
-}
-
-/// Parses the text of `info usernet`: a line with the name of each network in parentheses, a
-/// header, and a line for each connection, `PROTOCOL[STATE] FD ADDRESS PORT ADDRESS PORT RECVQ
-/// SENDQ` (`slirp_connection_info` of libslirp). Other text gives no networks.
-fn networks(text: &str) -> Vec<Network> {
-    let mut networks: Vec<Network> = Vec::new();
-    for line in text.lines() {
-        if let Some((_, name)) = line.strip_suffix("):").and_then(|line| line.rsplit_once('(')) {
-            networks.push(Network { name: name.into(), ..Network::default() });
-        } else if let (Some(network), Some((from, to))) = (networks.last_mut(), queues(line)) {
-            network.connections += 1;
-            network.from_guest_bytes += from;
-            network.to_guest_bytes += to;
-        }
-    }
-    networks
-}
-
-/// The bytes that wait in a connection, from the guest and to it.
-fn queues(line: &str) -> Option<(u64, u64)> {
-    if line.contains("[HOST_FORWARD]") {
-        return None;
-    }
-    let mut words = line.split_ascii_whitespace().rev();
-    let (to, from) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-    Some((from, to))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn networks_of_a_real_text() {
-        // The text of QEMU 7.2.
-        let text = "Hub -1 (net0):\r\n  \
-             Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n  \
-             TCP[ESTABLISHED]   29       127.0.0.1 38000       10.0.2.15    22     0    12\r\n  \
-             TCP[HOST_FORWARD]  14       127.0.0.1 38000       10.0.2.15    22     0     0\r\n  \
-             UDP[236 sec]       30       10.0.2.15 51234        10.0.2.3    53     5     0\r\n\
-             Hub -1 (net1):\r\n  \
-             Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n";
-        let net0 = Network {
-            name: "net0".into(),
-            connections: 2,
-            from_guest_bytes: 5,
-            to_guest_bytes: 12,
-        };
-        let net1 = Network { name: "net1".into(), ..Network::default() };
-        assert_eq!(networks(text), [net0, net1]);
-        assert_eq!(networks("unknown command: 'info usernet'\r\n"), []);
-        assert_eq!(networks(""), []);
-    }
 }

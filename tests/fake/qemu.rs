@@ -72,7 +72,10 @@ const VERSION: &str = concat!(
     r#"{"qemu": {"micro": 22, "minor": 2, "major": 7}, "#,
     r#""package": "Debian 1:7.2+dfsg-7+deb12u18+b3"}"#,
 );
-/// The monitor's answer to every command: that of `info status`.
+/// The monitor's answer to `info usernet` in a VM with a network of that name.
+const USERNET_SHOWN: &str =
+    r"Hub -1 (usernet):\r\n TCP[HOST_FORWARD] 8 127.0.0.1 8080 10.0.2.15 80 0 0\r\n";
+/// The monitor's answer to every other command: that of `info status`.
 const STATUS_SHOWN: &str = r"VM status: running\r\n";
 const DRIVES: &str = concat!(
     r#"[{"device": "virtio0", "inserted": {"node-name": "block106", "ro": false, "drv": "qcow2", "#,
@@ -393,6 +396,12 @@ impl State {
             }
             "query-block" => Ok(DRIVES.to_owned()),
             "query-jobs" => Ok("[]".to_owned()),
+            "human-monitor-command"
+                if line.contains("usernet")
+                    && std::env::args().any(|it| it.contains("=usernet")) =>
+            {
+                Ok(format!("\"{USERNET_SHOWN}\""))
+            }
             "human-monitor-command" => Ok(format!("\"{STATUS_SHOWN}\"")),
             "query-qmp-schema" => Ok(SCHEMA.to_owned()),
             "screendump" => {

@@ -284,7 +284,7 @@ fn project() -> (Project, u16) {
          helpers.NAME = 'sleep 600'\n\
          [vm.idle]\ncmd = '-name fake=no-qmp'\nssh.port = {}\n\
          [vm.fails]\ncmd = '-name fake=exits-with-error'\nssh.port = {0}\n\
-         [vm.chosen]\ncmd = ''\nssh.port = 'auto'\n",
+         [vm.chosen]\ncmd = '-nic user,id=usernet'\nssh.port = 'auto'\n",
         free_port()
     ));
     project.write("tests/run", "true\n");
@@ -463,7 +463,7 @@ fn errors_and_exit_codes_are_documented() {
     let page = printed(QQMGR_1);
     let json_page = printed(QQMGR_JSON_5);
     let errors = part(&json_page, ".Sh", "ERROR DOCUMENTS");
-    let bad = "[vm.dev]\ncmd = 1\nports = 1\nssh = { port = 0 }\n";
+    let bad = "[vm.dev]\ncmd = 1\nunknown = 1\nssh = { port = 0 }\n";
     project.write("bad.toml", bad);
 
     let runs: [(&[&str], &str); 6] = [

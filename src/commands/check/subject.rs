@@ -8,6 +8,7 @@ use crate::config::vm::Vm;
 use crate::source::{Problem, Span};
 use crate::ssh;
 use crate::toml::Key;
+use crate::vm::forward::{Forward, append};
 use crate::vm::options::{Argument, arguments};
 use crate::vm::{argv, helper, launch};
 
@@ -40,10 +41,13 @@ impl<'a> Subject<'a> {
         let ssh_port = likely_port(config, vm);
         let choices = Choices { ssh_port, set };
         let resolver = Resolver::new(config, vm, &choices);
-        let (Invocation { bin, words, pasted }, mut problems) = resolver.examine();
+        let (command, mut problems) = resolver.examine();
+        let Invocation { bin, words, ports, pasted } = command;
         let is_whole = problems.is_empty();
         problems.extend(pasted.errors);
         problems.extend(argv::problems(&words, "in `cmd`"));
+        let (ports, faults) = append(&mut pasted.words.clone(), &ports, ssh_port);
+        problems.extend(faults);
         let (helpers, faults) = resolver.examine_helpers();
         problems.extend(faults);
         let programs = helpers.iter().map(|(key, it)| helper::program(&key.name, it, config.dir()));
@@ -62,7 +66,9 @@ impl<'a> Subject<'a> {
             problems.push(error.at(resolver.bin_place().unwrap_or(no_place)));
         }
         let (images, warnings) = (resolver.images(), pasted.warnings);
-        let arguments = arguments(pasted.words);
+        let mut arguments = arguments(pasted.words);
+        // As arguments of their own, they keep their places.
+        arguments.extend(ports.iter().map(Forward::argument));
         (
             Some(Self { vm, choices, no_place, ssh_port, by_port, arguments, images, warnings }),
             problems,

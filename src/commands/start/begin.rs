@@ -15,6 +15,7 @@ use crate::image::context::{Exceeded, qemu_img};
 use crate::ssh;
 use crate::system::files;
 use crate::vm::boot;
+use crate::vm::forward::Forward;
 use crate::vm::helpers::{self, Helpers};
 use crate::vm::launch::{Failed, Launch};
 use crate::vm::lock::{self, Lock, lock_dir};
@@ -100,10 +101,10 @@ impl<'a> Start<'a> {
         let look = Look::by_files(&self.target.paths)?;
         let (Some(process), Some(record)) = (look.process()?, &look.record) else { return Ok(()) };
         let own = ports::forwarded(&record.argv);
-        let has_it = |port: u16| {
-            record.ssh_port == Some(port)
-                || own.contains(&port)
-                || port::is_held_by(port, process.pid)
+        let has_it = |forward: &Forward| {
+            !forward.udp && record.ssh_port == Some(forward.port)
+                || own.iter().any(|other| other.is_at(forward))
+                || port::is_held_by(forward, process.pid)
         };
         ports::check(self.target, self.plan()?, &has_it)
     }

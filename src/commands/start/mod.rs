@@ -7,7 +7,7 @@ mod found;
 pub(crate) mod from;
 pub(crate) mod origins;
 pub(crate) mod plan;
-mod ports;
+pub(super) mod ports;
 pub(crate) mod result;
 
 use super::attach;

@@ -14,6 +14,7 @@ use crate::pasted::program_problem;
 use crate::source::{Problem, Span};
 use crate::ssh;
 use crate::vm::argv::{self, Features};
+use crate::vm::forward::append;
 use crate::vm::helper::{self, Helper};
 use crate::vm::machine::Machine;
 use crate::vm::options::arguments_of;
@@ -189,7 +190,10 @@ pub(crate) fn own_words(
 ) -> Result<(Vec<OsString>, Vec<Problem>), Error> {
     let config = target.config;
     let choices = Choices { ssh_port, set: &options.set };
-    let Invocation { bin, words, pasted } = Resolver::new(config, vm, &choices).command()?;
+    let command = Resolver::new(config, vm, &choices).command()?;
+    let Invocation { bin, mut words, ports, pasted } = command;
+    let (_, problems) = append(&mut words, &ports, ssh_port);
+    config.checked(problems, ())?;
     argv::check(&words, "in `cmd`").map_err(|problem| config.problem(problem))?;
     check_arguments(&options.arguments)?;
     let mut argv = vec![launch::program(&bin, config.dir())?.into_os_string()];

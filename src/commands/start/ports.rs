@@ -1,10 +1,12 @@
-//! The port of this host that is forwarded to a guest's ssh server: whether it is free, and which
-//! one is.
+//! The ports of this host that are forwarded to a guest: whether they are free, and which one is
+//! for its ssh server.
 
 use super::plan::Plan;
 use crate::commands::target::Target;
 use crate::error::Error;
-use crate::vm::{Instance, Look, Paths, forward, options, port};
+use crate::source::Span;
+use crate::vm::forward::{self, Forward};
+use crate::vm::{Instance, Look, Paths, options, port};
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -28,40 +30,52 @@ pub(super) fn free(target: &Target, refused: &BTreeSet<u16>) -> Result<u16, Erro
 pub(super) fn check(
     target: &Target,
     plan: &Plan,
-    is_own: &dyn Fn(u16) -> bool,
+    is_own: &dyn Fn(&Forward) -> bool,
 ) -> Result<(), Error> {
     // A port that is chosen was free a moment ago, and another one is chosen if it no longer is.
-    let for_ssh = target.vm()?.port.fixed().filter(|_| plan.reached_on_host);
+    let vm = target.vm()?;
+    let for_ssh = vm.port.fixed().filter(|_| plan.reached_on_host);
+    let for_ssh = for_ssh
+        .and_then(|port| Forward::read(&format!("{port}:{}", vm.vm_port), Span::default()).ok());
     let words: Vec<String> =
         plan.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let others = forwarded(&words).into_iter().filter(|port| Some(*port) != plan.ssh_port);
+    let is_chosen = |it: &Forward| !it.udp && Some(it.port) == plan.ssh_port;
+    let others = forwarded(&words).into_iter().filter(|forward| !is_chosen(forward));
     let mut ports = for_ssh.into_iter().chain(others);
-    let Some(port) = ports.find(|port| port::is_taken(*port) && !is_own(*port)) else {
-        return Ok(());
-    };
+    let taken = ports.find(|forward| port::is_taken_for(forward) && !is_own(forward));
+    taken.map_or(Ok(()), |forward| {
+        let what = if is_chosen(&forward) { "ssh port" } else { "port" };
+        Err(is_taken(target, &forward, what))
+    })
+}
+
+/// The error of a port that is taken, with its holder. `what` is "port", or more exact.
+pub(crate) fn is_taken(target: &Target, forward: &Forward, what: &str) -> Error {
     let vms = target.config.vms().iter().filter(|other| other.name != target.name);
     let mut names = vms.map(|other| &other.name);
     let holder = names.find(|name| {
         let look = Look::by_files(&Paths::new(target.config.vm_dir(name)));
         let record = look.ok().filter(|look| !look.place.is_gone()).and_then(|look| look.record);
         record.is_some_and(|record| {
-            record.ssh_port == Some(port) || forwarded(&record.argv).contains(&port)
+            !forward.udp && record.ssh_port == Some(forward.port)
+                || forwarded(&record.argv).iter().any(|other| other.is_at(forward))
+                || record.pid.is_some_and(|pid| port::is_held_by(forward, pid))
         })
     });
-    let who = holder.map_or_else(|| port::holder(port), |name| format!("VM `{name}`"));
-    let (what, hint) = match (Some(port) == plan.ssh_port, holder) {
-        (true, Some(_)) => ("ssh port", "stop that one, or give this one another port"),
-        (true, None) => ("ssh port", "give the VM another `port`, and its `hostfwd` too"),
-        (false, Some(_)) => ("port", "stop that one, or use another port in this `hostfwd`"),
-        (false, None) => ("port", "use another port in this `hostfwd`"),
+    let who = holder.map_or_else(|| port::holder(forward), |name| format!("VM `{name}`"));
+    let hint = match (what, holder) {
+        ("ssh port", Some(_)) => "stop that one, or give this one another port",
+        ("ssh port", None) => "give the VM another `port`, and its `hostfwd` too",
+        (_, Some(_)) => "stop that one, or forward another port",
+        (_, None) => "forward another port of this host",
     };
-    Err(Error::failed(format!("{what} {port} is taken by {who}")).hint(hint))
+    let protocol = if forward.udp { "UDP " } else { "" };
+    Error::failed(format!("{protocol}{what} {} is taken by {who}", forward.port)).hint(hint)
 }
 
-/// The TCP ports of 127.0.0.1 that a command line of QEMU forwards.
-pub(super) fn forwarded(argv: &[String]) -> Vec<u16> {
+/// The ports of this host that a command line of QEMU forwards.
+pub(super) fn forwarded(argv: &[String]) -> Vec<Forward> {
     let arguments = options::arguments_of(argv.iter().map(String::as_str));
     let forwards = forward::forwards(&arguments).into_iter();
-    let local = forwards.filter(|forward| !forward.udp && forward.is_local() && forward.port != 0);
-    local.map(|forward| forward.port).collect()
+    forwards.filter(|forward| forward.port != 0).collect()
 }

@@ -7,7 +7,8 @@ use crate::json::Value;
 use crate::report::{Fields, Report};
 use crate::text::sanitized;
 use crate::vm::Instance;
-use crate::vm::stats::{self, Network, Stats, number};
+use crate::vm::stats::{self, Stats, number};
+use crate::vm::usernet::Network;
 use std::time::Duration;
 
 /// The resources that a VM uses.

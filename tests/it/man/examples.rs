@@ -185,8 +185,8 @@ fn check_example(project: &Project, script: &str, stdout: &str) {
     ] {
         assert!(!script.contains(part) || stdout.contains(shown), "{script}\n{stdout}");
     }
-    if script.contains("info usernet") {
-        assert_eq!(lines_with("TCP[HOST_FORWARD]"), 2, "{script}\n{stdout}");
+    if script.contains("qqmgr forward") {
+        assert_eq!(lines_with("127.0.0.1:28080:80"), 3, "{script}\n{stdout}");
     }
     if script.contains("for copy in") {
         assert_eq!(lines_with("dev started: running"), 2, "{script}\n{stdout}");

@@ -169,6 +169,8 @@ fn json_of_every_command_is_documented() {
     reports_its_end(&project, "dev", true, "guest-shutdown");
     let restarted = [run(&["restart", "dev"]), run(&["restart", "chosen"])];
     check("start", &[&started[..], &builds, &restarted].concat());
+    check("forward", &[run(&["forward", "chosen"])]);
+    let forwards = run(&["status", "chosen"]);
     reports_its_end(&project, "chosen", true, "guest-shutdown");
     let stop = run(&["stop", "chosen"]);
     let ended = [run(&["list"]), run(&["status", "chosen"])];
@@ -189,7 +191,7 @@ fn json_of_every_command_is_documented() {
     fs::remove_file(project.vm_path("dev", "instance.json")).unwrap();
     check("list", &[configured[0].clone(), ended[0].clone(), run(&["list"])]);
     let statuses = [&[stopped[0].clone(), run(&["status", "dev"])], &changed[..], &configured[1..]];
-    check("status", &[&statuses.concat(), &ended[1..]].concat());
+    check("status", &[&statuses.concat(), &ended[1..], &[forwards]].concat());
     let quiet = members(&run(&["status", "-q", "dev"]));
     assert_eq!(quiet.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["name", "running"]);
     check("stop", &[stopped[1].clone(), run(&["stop", "dev"]), stop]);

@@ -1,0 +1,150 @@
+//! `qqmgr forward VM [PORT...]`: the ports of this host that lead to a guest that runs.
+//!
+//! Without a record of its own: QEMU is asked what it forwards.
+
+use super::start::ports::is_taken;
+use super::target::Target;
+use crate::cli::spec::{self, Count, Operand};
+use crate::cli::{Args, Command, Group, flag::Flag, usage_of};
+use crate::error::Error;
+use crate::json::Value;
+use crate::report::{Outcome, Report};
+use crate::source::Span;
+use crate::text::sanitized;
+use crate::vm::causes;
+use crate::vm::forward::{FORMS, Forward};
+use crate::vm::session::Session;
+use crate::vm::usernet::{self, Network};
+use crate::vm::{Instance, port};
+
+pub(crate) static COMMAND: Command = Command {
+    name: "forward",
+    group: Group::Reach,
+    about: "Forward ports of this host to a guest that runs",
+    details: "A PORT is [ADDRESS:]PORT:GUEST_PORT[/udp]. Only this host can use it unless an\n\
+              ADDRESS is given. Without a PORT, those that lead to the guest are listed. They\n\
+              last until QEMU ends; `ports` in the configuration has those of every start.",
+    operands: &[spec::VM, Operand::new("PORT", Count::Any)],
+    flags: &[&REMOVE],
+    check,
+    examples: &["forward dev 8080:80", "forward dev", "forward dev --remove 8080:80"],
+    ..Command::DEFAULT
+};
+
+static REMOVE: Flag = Flag::switch("remove", "Forward these ports no longer");
+
+fn check(args: &Args) -> Result<(), Error> {
+    if args.has(&REMOVE) && args.operands.len() == 1 {
+        return Err(usage_of(&COMMAND, "`--remove` needs a PORT"));
+    }
+    wanted(args).map(|_| ())
+}
+
+/// The ports of the command line.
+fn wanted(args: &Args) -> Result<Vec<Forward>, Error> {
+    let ports = args.operands[1..].iter().map(|port| {
+        let forward = Forward::read(&port.to_string_lossy(), Span::default());
+        forward.map_err(|message| usage_of(&COMMAND, message).hint(FORMS))
+    });
+    ports.collect()
+}
+
+pub(super) fn run(target: &Target) -> Outcome {
+    let (name, ports) = (&target.name, wanted(target.args)?);
+    let mut session = Session::open(&target.paths, &target.log)?;
+    let networks = usernet::ask(&mut session)?;
+    let text = if ports.is_empty() {
+        lines("", networks.iter().flat_map(|network| &network.forwards))
+    } else if target.args.has(&REMOVE) {
+        remove(target, &mut session, &networks, &ports)?;
+        lines(&format!("{name} no longer forwards "), &ports)
+    } else {
+        add(target, &mut session, &networks, &ports)?;
+        lines(&format!("{name} forwards "), &ports)
+    };
+    let networks = if ports.is_empty() { networks } else { usernet::ask(&mut session)? };
+    Ok(Report::of(text, [("name", Value::from(name)), ("ports", json(&networks))]))
+}
+
+fn lines<'a>(what: &str, ports: impl IntoIterator<Item = &'a Forward>) -> String {
+    ports.into_iter().flat_map(|port| [what.to_string(), port.text(), "\n".into()]).collect()
+}
+
+/// All forwarded ports, for scripts.
+pub(super) fn json(networks: &[Network]) -> Value {
+    networks.iter().flat_map(|network| &network.forwards).map(Forward::text).collect()
+}
+
+/// Adds all of them, or none: to the network that has the port for ssh, or to the only one.
+fn add(
+    target: &Target,
+    session: &mut Session,
+    networks: &[Network],
+    ports: &[Forward],
+) -> Result<(), Error> {
+    let (name, record) = (&target.name, Instance::read(&target.paths)?);
+    let ssh_port = record.and_then(|record| record.ssh_port);
+    let is_for_ssh = |it: &Forward| !it.udp && Some(it.port) == ssh_port;
+    let for_ssh = networks.iter().find(|network| network.forwards.iter().any(is_for_ssh));
+    let Some(network) = for_ssh.or(networks.first().filter(|_| networks.len() == 1)) else {
+        let message =
+            format!("VM `{name}` needs one user network, or one that forwards ssh's port");
+        let hint = format!("`qqmgr monitor {name} info usernet` shows those that it has");
+        return Err(Error::failed(message).hint(hint));
+    };
+    let mut added = Vec::new();
+    for port in ports.iter().filter(|port| !network.forwards.iter().any(|it| it.is(port))) {
+        let said = session.monitor(&format!("hostfwd_add {} {}", network.name, port.rule))?;
+        if said.is_empty() {
+            added.push(port);
+            continue;
+        }
+        for port in added {
+            end(session, network, port)?;
+        }
+        let own = networks.iter().flat_map(|it| &it.forwards).find(|other| other.is_at(port));
+        return Err(match own {
+            Some(own) => Error::failed(format!("VM `{name}` forwards {} already", own.text()))
+                .hint(format!("`qqmgr forward {name} --remove {}` ends that", own.text())),
+            None if port::is_taken_for(port) => is_taken(target, port, "port"),
+            None => refused(port, &said),
+        });
+    }
+    Ok(())
+}
+
+/// Removes all of them. When one is not there, none is removed.
+fn remove(
+    target: &Target,
+    session: &mut Session,
+    networks: &[Network],
+    ports: &[Forward],
+) -> Result<(), Error> {
+    let name = &target.name;
+    let found = ports.iter().map(|port| {
+        let has_it = |network: &&Network| network.forwards.iter().any(|it| it.is(port));
+        let network = networks.iter().find(has_it).ok_or_else(|| {
+            Error::failed(format!("VM `{name}` does not forward {}", port.text()))
+                .hint(format!("`qqmgr forward {name}` lists the ports that it forwards"))
+        });
+        network.map(|network| (port, network))
+    });
+    for (port, network) in found.collect::<Result<Vec<_>, _>>()? {
+        let said = end(session, network, port)?;
+        if !said.ends_with(" removed") {
+            return Err(refused(port, &said));
+        }
+    }
+    Ok(())
+}
+
+/// Ends a forward, and gives what QEMU says.
+fn end(session: &mut Session, network: &Network, port: &Forward) -> Result<String, Error> {
+    let place = port.rule.split('-').next().unwrap_or_default();
+    session.monitor(&format!("hostfwd_remove {} {place}", network.name))
+}
+
+fn refused(port: &Forward, said: &str) -> Error {
+    let error = Error::failed(format!("QEMU refuses {}: {}", port.text(), sanitized(said)));
+    causes::forwarding(said).into_iter().fold(error, Error::hint)
+}
