@@ -27,7 +27,7 @@ pub(crate) fn factor() -> u32 {
 }
 
 /// A project with the VM `vm` on a real QEMU without a machine, which is up in milliseconds.
-fn real() -> Option<Project> {
+pub(crate) fn real() -> Option<Project> {
     let qemu = real_qemu()?;
     let project = Project::new();
     project.config(&format!(

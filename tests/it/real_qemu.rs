@@ -556,45 +556,27 @@ fn a_paused_guest_is_continued_and_powers_off() {
     stop_ends_by("powerdown", &project, pid);
 }
 
-/// The guest's end is not QEMU's: nothing is left to wait for.
+/// With `-no-shutdown`, the guest's end is not QEMU's: nothing is left to wait for.
 #[test]
-fn a_guest_whose_qemu_stays_is_ended() {
-    let code = &[BUTTON, SAYS_READY, WAITS, OFF];
-    let Some((project, pid)) = guest(code, "-no-shutdown") else { return };
-    await_ready(&project);
-    let begin = Instant::now();
-    stop_ends_by("powerdown", &project, pid);
-    assert!(begin.elapsed() < Duration::from_secs(10), "it took {:?}", begin.elapsed());
-}
-
-#[test]
-fn a_guest_that_never_ran_is_not_waited_for() {
-    let Some((project, pid)) = guest(&[OFF], "-S") else { return };
-    assert_eq!(state(&project), "prelaunch");
-    let begin = Instant::now();
-    stop_ends_by("sigterm", &project, pid);
-    assert!(begin.elapsed() < Duration::from_secs(10), "it took {:?}", begin.elapsed());
-}
-
-#[test]
-fn a_guest_that_has_panicked_is_not_waited_for() {
-    let Some((project, pid)) = guest(&[PANICS], "-device pvpanic -action panic=pause") else {
-        return;
-    };
-    wait_until("the guest has panicked", SOON, || state(&project) == "guest-panicked");
-    let begin = Instant::now();
-    stop_ends_by("sigterm", &project, pid);
-    assert!(begin.elapsed() < Duration::from_secs(10), "it took {:?}", begin.elapsed());
-}
-
-#[test]
-fn a_guest_that_panics_when_asked_is_not_waited_for() {
-    let code = &[BUTTON, SAYS_READY, WAITS, PANICS];
-    let Some((project, pid)) = guest(code, "-device pvpanic -action panic=pause") else { return };
-    await_ready(&project);
-    let begin = Instant::now();
-    stop_ends_by("sigterm", &project, pid);
-    assert!(begin.elapsed() < Duration::from_secs(10), "it took {:?}", begin.elapsed());
+fn a_guest_that_does_nothing_more_is_not_waited_for() {
+    const PVPANIC: &str = "-device pvpanic -action panic=pause";
+    let asked_to_end = &[BUTTON, SAYS_READY, WAITS, OFF];
+    let asked_to_panic = &[BUTTON, SAYS_READY, WAITS, PANICS];
+    for (code, words, held, how) in [
+        (&asked_to_end[..], "-no-shutdown", None, "powerdown"),
+        (&[OFF], "-S", Some("prelaunch"), "sigterm"),
+        (&[PANICS], PVPANIC, Some("guest-panicked"), "sigterm"),
+        (asked_to_panic, PVPANIC, None, "sigterm"),
+    ] {
+        let Some((project, pid)) = guest(code, words) else { return };
+        match held {
+            Some(held) => wait_until(held, SOON, || state(&project) == held),
+            None => await_ready(&project),
+        }
+        let begin = Instant::now();
+        stop_ends_by(how, &project, pid);
+        assert!(begin.elapsed() < Duration::from_secs(10), "{words}: {:?}", begin.elapsed());
+    }
 }
 
 /// QEMU says that the guest did it, and ends; a 7.2 may hang then, and needs SIGTERM.

@@ -1,7 +1,8 @@
 //! The surroundings that qqmgr is run in: an ssh session that ends, a clock that is set. Each test
 //! has an sshd of its own, or a preload library that shows its commands another time of day.
 
-use crate::harness::{Project, free_port, program, real_qemu, wait_until, with_default_signals};
+use crate::faults::real;
+use crate::harness::{Project, free_port, program, wait_until, with_default_signals};
 use std::env;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -139,18 +140,6 @@ fn through_ssh(project: &Project, words: &str, arguments: &str, expected: &str) 
     project.sh(&script).run().stdout(expected).success();
 }
 
-/// A project with the VM `vm` on a real QEMU without a machine.
-fn real_vm() -> Option<Project> {
-    let qemu = real_qemu()?;
-    let project = Project::new();
-    project.config(&format!(
-        "[qemu]\nbin = {qemu:?}\n[vm.vm]\n\
-         cmd = \"-nodefaults -machine none -display none\"\nssh.port = {}\n",
-        free_port()
-    ));
-    Some(project)
-}
-
 /// The VM answers, and is the same process after all that was done to ask it.
 #[track_caller]
 fn still_runs(project: &Project, pid: u32) {
@@ -166,7 +155,7 @@ fn still_runs(project: &Project, pid: u32) {
 /// would let ssh hang, with one the session's end would end a QEMU in it.
 #[test]
 fn a_vm_outlives_the_ssh_session_that_started_it() {
-    let Some(project) = real_vm() else { return };
+    let Some(project) = real() else { return };
     let Some(sshd) = Sshd::new(&project) else { return };
     for (words, line_end) in [("", "\n"), ("-tt", "\r\n")] {
         through_ssh(&project, words, "start vm", &format!("{STARTED}{line_end}"));
@@ -182,7 +171,7 @@ fn a_vm_outlives_the_ssh_session_that_started_it() {
 /// The network fails, or somebody closes the window, right after the line is there.
 #[test]
 fn a_vm_outlives_an_ssh_client_that_is_killed() {
-    let Some(project) = real_vm() else { return };
+    let Some(project) = real() else { return };
     let Some(sshd) = Sshd::new(&project) else { return };
     // In the second, the shell and its terminal stay until they are hung up.
     for command in ["\"$QQMGR\" start vm", "\"$QQMGR\" start vm; cat"] {

@@ -211,7 +211,7 @@ fn units_of_systemd_are_right() {
     for (name, unit) in [("qqmgr@dev.service", of_one), ("qqmgr.service", &with_all)] {
         // Only a program that is there can be verified.
         assert!(unit.contains("=/usr/local/bin/qqmgr "), "{unit}");
-        project.write(name, &unit.replace("/usr/local/bin/qqmgr", env!("CARGO_BIN_EXE_qqmgr")));
+        project.write(name, unit.replace("/usr/local/bin/qqmgr", env!("CARGO_BIN_EXE_qqmgr")));
     }
     let verify = "XDG_RUNTIME_DIR=$PWD systemd-analyze --user verify ./*.service";
     project.sh(verify).run().stdout("").success();
