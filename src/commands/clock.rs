@@ -33,7 +33,6 @@ fn try_set(target: &Target, deadline: Deadline) -> Result<(), Error> {
     target.check_has_ssh()?;
     let Target { config, paths, log, .. } = target;
     let process = look::running(paths)?;
-    reach::ssh_by(target, &process, deadline)?;
     let limits = Limits { deadline: Some(deadline), guest: None };
     let guest = Guest::of(config, paths, log)?.within(limits);
     log_in(target, &guest, &process, deadline, true)
@@ -48,8 +47,10 @@ pub(super) fn log_in(
     deadline: Deadline,
     sets: bool,
 ) -> Result<(), Error> {
-    // If this fails, the login does so with a better error.
-    let _ = guest.share()?;
+    // One that answers at once is asked for nothing else.
+    if !guest.is_connected()? {
+        reach::ssh_by(target, process, deadline)?;
+    }
     let command = || if sets { command() } else { "true".into() };
     let output = reach::for_login_by(target, guest, process, deadline, &command)?;
     if sets && !output.status.success() {

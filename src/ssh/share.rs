@@ -52,6 +52,11 @@ impl Guest {
         self.share()?.map_err(|said| unreachable(&self.paths, &said))
     }
 
+    /// Whether there is a shared connection, which is begun if it can be.
+    pub(crate) fn is_connected(&self) -> Result<bool, Error> {
+        Ok(self.shared.is_some() && self.share()?.is_ok() && self.seat.get().is_some())
+    }
+
     /// Finds or begins the shared connection. The inner error is what ssh said when it did not
     /// reach the guest.
     pub(crate) fn share(&self) -> Result<Result<(), String>, Error> {

@@ -70,7 +70,9 @@ fn do_work(target: &Target, limits: &Limits, process: &Process) -> Result<Done, 
         let hint = format!("`--wait` waits until `qqmgr resume {name}` lets it go on");
         return Err(error.hint(hint));
     }
-    reach::ssh_by(target, process, deadline)?;
+    if !args.has(&FROM) {
+        reach::ssh_by(target, process, deadline)?;
+    }
 
     let lives = Some((paths.clone(), events::length(paths)));
     let limits = Limits { guest: lives, ..limits.clone() };
