@@ -5,7 +5,7 @@ use super::args::Args;
 use super::flag::{AnyFlag, Flag, Takes, assignment, seconds, utf8};
 use super::global::GLOBAL_FLAGS;
 use crate::error::{Error, Kind};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 /// Commands in help order.
@@ -134,13 +134,36 @@ pub(crate) static JOBS: Flag<usize> = Flag::new(
     },
     "At most N VMs at the same time (default 32)",
 );
-/// How long to wait for the guest's ssh server. The default is long, because an emulated guest
-/// boots slowly.
-pub(crate) static WAIT: Flag<Duration> = Flag::new(
+
+/// The value of [`WAIT`].
+#[derive(Clone, Copy)]
+pub(crate) struct Wait {
+    pub(crate) limit: Duration,
+    /// Wait for the ssh server alone, also at the first boot of a disk.
+    pub(crate) ssh_only: bool,
+}
+
+impl Wait {
+    /// The limit is long, because an emulated guest boots slowly.
+    pub(crate) const DEFAULT: Self = Self { limit: Duration::from_secs(300), ssh_only: false };
+
+    /// Reads `SECONDS`, `ssh` or `ssh,SECONDS`.
+    fn read(value: &OsStr) -> Result<Self, String> {
+        let text = value.to_string_lossy();
+        if text == "ssh" {
+            return Ok(Self { ssh_only: true, ..Self::DEFAULT });
+        }
+        let (ssh_only, limit) = text.strip_prefix("ssh,").map_or((false, &*text), |l| (true, l));
+        Ok(Self { limit: seconds(OsStr::new(limit))?, ssh_only })
+    }
+}
+
+/// Whether to wait until the guest can be used.
+pub(crate) static WAIT: Flag<Wait> = Flag::new(
     "wait",
     Takes::Optional { name: "SECONDS", default: "300" },
-    seconds,
-    "Wait for the guest's ssh server (default 300)",
+    Wait::read,
+    "Wait until the guest is usable (default 300)",
 );
 pub(crate) static SET: Flag<(String, String)> = Flag::new(
     "set",

@@ -8,7 +8,7 @@ use crate::config::declared::Declared;
 use crate::config::resolve::Resolver;
 use crate::config::vm::Vm;
 use crate::error::Error;
-use crate::image::build::{grow, use_image};
+use crate::image::build::{end_first_boot, grow, is_first_boot, use_image};
 use crate::image::change::reachable;
 use crate::image::context::{Context, Exceeded};
 use crate::image::fetch::PATIENCE_DEFAULT;
@@ -96,6 +96,22 @@ pub(super) fn warn(found: &Inspection, context: &Context, name: &str) {
     if let Some((warning, hint)) = found.warning(name) {
         context.log.warning(&warning);
         context.log.note(&format!("hint: {hint}"));
+    }
+}
+
+/// The images of a VM on whose disks cloud-init has work to do.
+pub(super) fn first_boots(config: &Config, vm: &Vm, choices: &Choices) -> Vec<Declared> {
+    let images = Resolver::new(config, vm, choices).images().into_iter();
+    images.filter_map(|image| Declared::new(config, image).ok()).filter(is_first_boot).collect()
+}
+
+/// Records that cloud-init has done its work on these disks.
+pub(super) fn end_first_boots(target: &Target, images: &[Declared]) {
+    let Target { config, log, .. } = target;
+    let context = Context { config, patience: PATIENCE_DEFAULT, exceeded: &|| None, log };
+    let ended = images.iter().try_for_each(|declared| end_first_boot(&context, declared));
+    if let Err(error) = ended {
+        log.note(&format!("that cloud-init is done is not recorded: {}", error.message()));
     }
 }
 

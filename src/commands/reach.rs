@@ -1,12 +1,14 @@
 //! Ways to a guest: whether its ssh server answers, whether it lets us log in, and how to wait for
 //! both.
 
+use super::images;
 use super::target::Target;
 use crate::cli::flag::{Flag, Takes};
 use crate::cli::spec;
 use crate::config::resolve::Resolver;
 use crate::error::{Error, Kind};
-use crate::ssh::login::await_login;
+use crate::ssh::cloud_init::await_cloud_init;
+use crate::ssh::login::{REFUSED_WAIT, await_command, await_login};
 use crate::ssh::{self, Guest};
 use crate::system::output::Output;
 use crate::vm::look;
@@ -17,6 +19,10 @@ use crate::vm::watch::Watch;
 use crate::vm::{Instance, forward, options, port};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
+use std::time::Duration;
+
+/// The time of a wait without a limit.
+const FOREVER: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Texts that end a wait before its time, as the panic of a guest does.
 pub(super) static UNLESS: Flag<Vec<u8>> = Flag::new(
@@ -30,15 +36,15 @@ pub(super) static UNLESS: Flag<Vec<u8>> = Flag::new(
     "Fail at TEXT on the serial line; '' allows panics",
 );
 
-/// The guest over ssh. With `--wait`, waits for its ssh server and, if `login`, until it
-/// accepts us.
+/// The guest over ssh. With `--wait`, waits for its ssh server and, if `login`, until it is usable.
 pub(super) fn guest(target: &Target, login: bool) -> Result<Guest, Error> {
     target.check_has_ssh()?;
-    let deadline = target.args.value(&spec::WAIT).map(Deadline::after);
+    let deadline = target.args.value(&spec::WAIT).map(|wait| Deadline::after(wait.limit));
     let process = deadline.map(|deadline| for_ssh(target, deadline)).transpose()?;
     target.check_guest_runs()?;
     let guest = Guest::of(target.config, &target.paths, &target.log)?;
     if let (Some(process), Some(deadline), true) = (process, deadline, login) {
+        for_first_boot(target, &process, deadline)?;
         for_login(target, &guest, &process, deadline)?;
     }
     Ok(guest)
@@ -142,10 +148,63 @@ pub(super) fn for_login_by(
     command: &dyn Fn() -> OsString,
 ) -> Result<Output, Error> {
     let watch = watch(target, process, Some(deadline));
-    let mut alarm = watch.alarm("a login", None)?;
-    await_login(guest, deadline, command, &mut || {
-        let alive = process.is_alive();
-        let error = alarm().and_then(Result::err);
-        error.or_else(|| (!alive).then(|| watch.ended("waiting for a login")))
+    unless_gone(&watch, "a login", |ended| {
+        await_login(guest, deadline, REFUSED_WAIT, command, ended)
     })
+}
+
+/// Does a step that is given a function, which returns an error when the guest is gone.
+fn unless_gone<T>(
+    watch: &Watch,
+    what: &str,
+    step: impl FnOnce(&mut dyn FnMut() -> Option<Error>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut alarm = watch.alarm(what, None)?;
+    step(&mut || {
+        let alive = watch.process.is_alive();
+        let error = alarm().and_then(Result::err);
+        error.or_else(|| (!alive).then(|| watch.ended(&format!("waiting for {what}"))))
+    })
+}
+
+/// Waits until a command runs on the guest; with `cloud_init`, until that is done. `false` if the
+/// guest has no cloud-init. The ssh server has answered before.
+pub(super) fn for_command(target: &Target, watch: &Watch, cloud_init: bool) -> Result<bool, Error> {
+    let guest = Guest::of(target.config, &target.paths, &target.log)?;
+    let deadline = watch.deadline.unwrap_or_else(|| Deadline::after(FOREVER));
+    let login = |ended: &mut dyn FnMut() -> Option<Error>| {
+        await_command(&guest, deadline, ended).map(|()| true)
+    };
+    if !cloud_init {
+        return unless_gone(watch, "a login", login);
+    }
+    let what = format!("cloud-init of VM `{}`", target.name);
+    unless_gone(watch, &what, |ended| await_cloud_init(&guest, deadline, ended))
+}
+
+/// At the first boot of a disk, waits until cloud-init is done, and records that; not with
+/// `--wait=ssh`. What is written under `-snapshot` is forgotten, so that the next boot is the first
+/// again.
+pub(super) fn for_first_boot(
+    target: &Target,
+    process: &Process,
+    deadline: Deadline,
+) -> Result<(), Error> {
+    let Target { config, args, name, paths, log } = target;
+    let (instance, Some(vm)) = (Instance::read(paths)?, config.find_vm(name)) else {
+        return Ok(());
+    };
+    let images = images::first_boots(config, vm, &ssh::choices(instance.as_ref()));
+    if images.is_empty() || args.value(&spec::WAIT).is_some_and(|wait| wait.ssh_only) {
+        return Ok(());
+    }
+    if !for_command(target, &watch(target, process, Some(deadline)), true)? {
+        log.note(&format!("the guest of VM `{name}` has no cloud-init to wait for"));
+    }
+    let argv = instance.map(|instance| instance.argv).unwrap_or_default();
+    let arguments = options::arguments_of(argv.iter().map(String::as_str));
+    if !arguments.iter().any(|argument| argument.name == "snapshot") {
+        images::end_first_boots(target, &images);
+    }
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! `qqmgr wait VM... --for CONDITION`
 
-use super::reach::{UNLESS, hint_that_it_runs, ssh_of, watch};
+use super::reach::{UNLESS, for_command, hint_that_it_runs, ssh_of, watch};
 use super::target::Target;
 use crate::cli::flag::{Flag, Takes};
 use crate::cli::spec;
@@ -14,7 +14,7 @@ use crate::vm::events;
 use crate::vm::look;
 use crate::vm::process::Process;
 use crate::vm::wait::Deadline;
-use crate::vm::watch;
+use crate::vm::watch::{self, Watch};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
@@ -23,8 +23,9 @@ pub(crate) static COMMAND: Command = Command {
     name: "wait",
     group: Group::Run,
     about: "Wait until something happens to VMs",
-    details: "CONDITION is `ssh` (the guest's ssh server answers), `serial=TEXT` (TEXT is on\n\
-              the serial output), `running`, or `stopped`, which tells why.",
+    details: "CONDITION is `ssh` (the guest's ssh server answers), `login` (a command runs\n\
+              over ssh), `cloud-init` (it is done), `serial=TEXT` (TEXT is on the serial\n\
+              output), `running`, or `stopped`, which tells why.",
     operands: &[spec::VMS],
     flags: &[&spec::ALL, &FOR, &UNLESS, &TIMEOUT],
     check,
@@ -51,6 +52,9 @@ static TIMEOUT: Flag<Duration> =
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum WaitFor {
     Ssh,
+    /// A command runs over ssh.
+    Login,
+    CloudInit,
     Stopped,
     Running,
     /// These bytes appear on the serial output.
@@ -65,11 +69,16 @@ fn are_names(words: &[OsString]) -> bool {
 fn condition(value: &OsStr) -> Result<WaitFor, String> {
     match value.as_bytes() {
         b"ssh" => Ok(WaitFor::Ssh),
+        b"login" => Ok(WaitFor::Login),
+        b"cloud-init" => Ok(WaitFor::CloudInit),
         b"stopped" => Ok(WaitFor::Stopped),
         b"running" => Ok(WaitFor::Running),
         bytes => match bytes.strip_prefix(b"serial=") {
             Some(text) if !text.is_empty() => Ok(WaitFor::Serial(text.to_vec())),
-            _ => Err("it is `ssh`, `stopped`, `running` or `serial=TEXT`".into()),
+            _ => {
+                Err("it is `ssh`, `login`, `cloud-init`, `stopped`, `running` or `serial=TEXT`"
+                    .into())
+            }
         },
     }
 }
@@ -84,7 +93,7 @@ fn check(args: &Args) -> Result<(), Error> {
 pub(super) fn run(target: &Target) -> Outcome {
     let (begin, deadline) = (Instant::now(), target.args.value(&TIMEOUT).map(Deadline::after));
     let waited_for = target.args.value(&FOR).unwrap_or(WaitFor::Running);
-    if waited_for == WaitFor::Ssh {
+    if matches!(waited_for, WaitFor::Ssh | WaitFor::Login | WaitFor::CloudInit) {
         target.check_has_ssh()?;
     }
     let process = find(target, &waited_for, deadline)?;
@@ -96,6 +105,8 @@ pub(super) fn run(target: &Target) -> Outcome {
         let watch = watch(target, process, deadline);
         let result = match &waited_for {
             WaitFor::Ssh => ssh_of(target, &watch),
+            WaitFor::Login => usable(target, &watch, false),
+            WaitFor::CloudInit => usable(target, &watch, true),
             WaitFor::Running => watch.running(),
             WaitFor::Serial(text) => watch.serial(text),
             WaitFor::Stopped => watch.stopped().map(|why| ending = Some(why)),
@@ -110,6 +121,8 @@ pub(super) fn run(target: &Target) -> Outcome {
         (WaitFor::Stopped, Some(Ending::Unknown) | None) => format!("{name} is stopped\n"),
         (WaitFor::Stopped, Some(ending)) => format!("{name} is stopped: {ending}\n"),
         (WaitFor::Ssh, _) => format!("{name} answers ssh after {seconds:.1} s\n"),
+        (WaitFor::Login, _) => format!("{name} accepts a login after {seconds:.1} s\n"),
+        (WaitFor::CloudInit, _) => format!("{name} is done with cloud-init after {seconds:.1} s\n"),
         (WaitFor::Running, _) => format!("{name} is running after {seconds:.1} s\n"),
         (WaitFor::Serial(text), _) => {
             let text = sanitized(&String::from_utf8_lossy(text));
@@ -125,6 +138,16 @@ pub(super) fn run(target: &Target) -> Outcome {
         ("seconds", Value::seconds(took)),
     ];
     Ok(Report::of(text, members))
+}
+
+/// Waits until a command runs on the guest, or until its cloud-init is done.
+fn usable(target: &Target, watch: &Watch, cloud_init: bool) -> Result<(), Error> {
+    ssh_of(target, watch)?;
+    if for_command(target, watch, cloud_init)? {
+        return Ok(());
+    }
+    let message = format!("the guest of VM `{}` has no `cloud-init`", target.name);
+    Err(Error::failed(message).hint("`--for login` waits until a command runs there"))
 }
 
 /// Finds the VM's process; `None` if it waits for the end of a VM that has already ended. For
@@ -148,6 +171,8 @@ impl WaitFor {
     fn name(&self) -> String {
         match self {
             Self::Ssh => "ssh".into(),
+            Self::Login => "login".into(),
+            Self::CloudInit => "cloud-init".into(),
             Self::Stopped => "stopped".into(),
             Self::Running => "running".into(),
             Self::Serial(text) => format!("serial={}", String::from_utf8_lossy(text)),

@@ -11,7 +11,7 @@ use super::growth::Growth;
 use super::inspection::inspect;
 use super::keep::keep_base;
 use super::keys;
-use super::record::{BACKING, Record, SIZE};
+use super::record::{BACKING, FIRST_BOOT, Record, SIZE};
 use super::seed::{self, Content};
 use crate::config::Config;
 use crate::config::choices::Choices;
@@ -127,6 +127,19 @@ pub(crate) fn grow(
     Ok(Some(growth).filter(|growth| growth.from < growth.to))
 }
 
+/// Whether cloud-init has work to do on the disk, by the image's record.
+pub(crate) fn is_first_boot(declared: &Declared) -> bool {
+    let record = Record::read(&declared.paths).filter(|_| declared.seed.is_some());
+    record.is_some_and(|record| record.is_first_boot())
+}
+
+/// Records that cloud-init has done its work on the disk.
+pub(crate) fn end_first_boot(context: &Context, declared: &Declared) -> Result<(), Error> {
+    let change = Change::begin(context, &declared.name, &declared.paths)?;
+    let record = Record::read(change.paths);
+    record.map_or(Ok(()), |record| record.with(FIRST_BOOT, false).write(change.paths))
+}
+
 /// The data for cloud-init, once the key pair is there that it names.
 fn content(change: &Change, declared: &Declared, is_new: bool) -> Result<Option<Content>, Error> {
     if declared.has_own_key() {
@@ -154,7 +167,8 @@ fn make(change: &Change, declared: &Declared) -> Result<(), Error> {
         files::remove(&disk)?;
         put_seed(paths, content.as_ref())?;
         let backing = base.as_ref().and_then(|base| base.file.to_str());
-        Record::now(config, declared).with(BACKING, backing).write(paths)?;
+        let record = Record::now(config, declared).with(BACKING, backing);
+        record.with(FIRST_BOOT, content.is_some()).write(paths)?;
         forget_guests(config, change.name)?;
         files::put_in_place(&new, &disk)
     });

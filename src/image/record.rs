@@ -13,6 +13,9 @@ use std::os::unix::fs::MetadataExt as _;
 
 pub(super) const SIZE: &str = "size";
 pub(super) const BACKING: &str = "backing";
+/// Whether cloud-init has work to do on the disk: no wait has seen that it is done. Older versions
+/// did not record that.
+pub(super) const FIRST_BOOT: &str = "first_boot";
 /// The fingerprint of data that is not known: it could not be put together, or an older version of
 /// this program wrote it in another form.
 const UNKNOWN: &str = "?";
@@ -70,6 +73,10 @@ impl Record {
     /// The first checksum of the base, if any was declared.
     pub(super) fn sum(&self) -> Option<Sum> {
         ["sha256", "sha512"].into_iter().find_map(|key| Sum::of_key(key, self.text(key)?))
+    }
+
+    pub(super) fn is_first_boot(&self) -> bool {
+        self.0.get(FIRST_BOOT) == Some(&Value::Bool(true))
     }
 
     /// The keys of the declaration whose meaning differs between this record and `now`.

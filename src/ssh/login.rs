@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 /// Pause after a refused login. Servers shut out clients that fail often (OpenSSH 9.8).
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
-const REFUSED_WAIT: Duration = Duration::from_secs(60);
+/// The time for which a refused login is tried again where the user is most likely there.
+pub(crate) const REFUSED_WAIT: Duration = Duration::from_secs(60);
 /// Pause after a connection that ended before the login.
 const DROPPED_PAUSE: Duration = Duration::from_secs(1);
 const OUTPUT_BYTES_MAX: usize = 256 * 1024;
@@ -59,11 +60,28 @@ impl Answer {
     }
 }
 
+/// Waits until a command runs on the guest. Its login may be refused for as long, since cloud-init
+/// makes the user.
+pub(crate) fn await_command(
+    guest: &Guest,
+    deadline: Deadline,
+    ended: &mut dyn FnMut() -> Option<Error>,
+) -> Result<(), Error> {
+    let output = await_login(guest, deadline, deadline.limit, &|| "true".into(), ended)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let (name, said) = (&guest.paths.name, output.said());
+    Err(Error::failed(format!("no command runs on the guest of VM `{name}`: {said}")))
+}
+
 /// Runs a command on the guest until its login works, over the shared connection if there is one.
-/// `command` is asked for each try, and `ended` returns an error when the guest is gone.
+/// A refused login is tried again for `patience`. `command` is asked for each try, and `ended`
+/// returns an error when the guest is gone.
 pub(crate) fn await_login(
     guest: &Guest,
     deadline: Deadline,
+    patience: Duration,
     command: &dyn Fn() -> OsString,
     ended: &mut dyn FnMut() -> Option<Error>,
 ) -> Result<Output, Error> {
@@ -80,7 +98,7 @@ pub(crate) fn await_login(
             Answer::Refused => REFUSED_PAUSE,
         };
         let next = Instant::now() + pause;
-        if pause == REFUSED_PAUSE && next > deadline.at.min(begin + REFUSED_WAIT) {
+        if pause == REFUSED_PAUSE && next > deadline.at.min(begin + patience) {
             return Err(refused(guest, &output));
         }
         guest.log.verbose(|| format!("not yet: {}", output.said()));

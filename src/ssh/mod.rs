@@ -2,6 +2,7 @@
 //! ([`run`]), and copying ([`copy`]), also where the guest has no sftp server ([`stream`]).
 //! It takes OpenSSH's client.
 
+pub(crate) mod cloud_init;
 pub(crate) mod config;
 mod control_sockets;
 pub(crate) mod copy;

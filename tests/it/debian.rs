@@ -30,10 +30,19 @@ fn from_a_url_to_a_shell_with_a_key() {
     project.qqmgr(&init).run().stdout("wrote qqmgr.toml: [..]\n").success();
     let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
     // Where KVM is and does not work, as on hosts that are guests, QEMU does not go on without.
-    project.config(&config.replace("-accel kvm ", ""));
+    let config = config.replace("-accel kvm ", "");
+    let runs = |line: &str| {
+        let with = format!("user = \"dev\"\nrun = [\"{line}\"]");
+        project.config(&config.replacen("user = \"dev\"", &with, 1));
+    };
+    runs("sleep 5; touch /var/tmp/ran");
     builds_that_are_cut(&project, &server, &sum);
 
-    let first_key = boot(&project);
+    // `--wait` has waited for cloud-init, which has no errors.
+    let first_key = boot(&project, "", 0);
+    project.qqmgr(&["ssh", "dev", "ls /var/tmp/ran"]).run().stdout("/var/tmp/ran\n").success();
+    let wait = project.qqmgr(&["wait", "dev", "--for", "cloud-init"]).run();
+    wait.stdout("dev is done with cloud-init after [SECONDS] s\n").success();
     project.qqmgr(&["ssh", "dev", "--", "touch mark && sync"]).run().success();
     let size = "df --output=size -BG / | tail -n 1";
     project.qqmgr(&["ssh", "dev", "--", size]).run().stdout("[..]20G\n").success();
@@ -43,20 +52,23 @@ fn from_a_url_to_a_shell_with_a_key() {
     assert_eq!(stopped.status, Some(0), "{}", stopped.stderr);
 
     // The first state: what was written is gone, and so is the host key; the user's key is not.
+    runs("exit 3");
     project.qqmgr(&["img", "reset", "dev"]).run().stdout("dev is as new: [..]\n").success();
-    let second_key = boot(&project);
+    let error = "qqmgr: error: cloud-init reports an error on VM `dev`:\n...\nstatus: error\n...\n";
+    let second_key = boot(&project, error, 1);
     project.qqmgr(&["ssh", "dev", "--", "ls"]).run().success();
     assert_ne!(first_key, second_key);
     let stopped = project.qqmgr(&["stop", "dev"]).run();
     assert_eq!(stopped.status, Some(0), "{}", stopped.stderr);
 }
 
-/// Starts the VM, and is let in; gives its host key.
+/// Starts the VM, with this error and exit status, and is let in; gives its host key.
 #[track_caller]
-fn boot(project: &Project) -> String {
+fn boot(project: &Project, error: &str, code: i32) -> String {
     let start = ["start", "dev", "--wait=580", "--set", "memory=512M"];
     let started = "dev started: running, pid [PID], ssh port [PORT]\n";
-    project.qqmgr(&start).within(BOOT).run().stdout(started).success();
+    let started = if code == 0 { started } else { "" };
+    project.qqmgr(&start).within(BOOT).run().stdout(started).stderr(error).code(code);
     let sudo = project.qqmgr(&["ssh", "dev", "--", "sudo", "id"]).run();
     sudo.stdout("uid=0(root) gid=0(root) groups=0(root)\n").success();
     project.qqmgr(&["ssh", "dev", "hostname"]).run().stdout("dev\n").success();

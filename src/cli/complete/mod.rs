@@ -165,7 +165,7 @@ fn of_name(table: Table, name: &str) -> Option<Kind> {
         "LINES" => plain(&["all"]),
         "BOOT" => plain(&["-1", "-2", "-3", "-4", "-5"]),
         "serial=TEXT" => plain(&["serial="]),
-        "CONDITION" => plain(&["ssh", "stopped", "running", "serial="]),
+        "CONDITION" => plain(&["ssh", "login", "cloud-init", "stopped", "running", "serial="]),
         _ => return None,
     })
 }
@@ -219,8 +219,8 @@ mod tests {
             (&["stop", "--", "a"], "--force", "Vms"),
             (&["start", "--"], "", "nothing"),
             (&["ssh", "a"], "", "nothing"),
-            (&["wait", "--for"], "", "ssh stopped running serial="),
-            (&["wait"], "--for=se", "--for=ssh stopped running serial="),
+            (&["wait", "--for"], "", "ssh login cloud-init stopped running serial="),
+            (&["wait"], "--for=se", "--for=ssh login cloud-init stopped running serial="),
             (&["stop"], "--timeout=", "nothing"),
             (&["stop", "--no-such"], "", "Vms"),
             (&["nonsense"], "", "nothing"),

@@ -3,7 +3,7 @@
 use super::done::Done;
 use super::flags::{GET, PUT, TERMINAL};
 use super::sink::Sink;
-use crate::cli::spec;
+use crate::cli::spec::{self, Wait};
 use crate::commands::clock;
 use crate::commands::logs;
 use crate::commands::reach;
@@ -22,10 +22,6 @@ use crate::vm::wait::Deadline;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
-
-/// How long to wait for the guest's ssh server without `--wait`, which has the same default.
-const WAIT_DEFAULT: Duration = Duration::from_secs(300);
 
 /// Finds the errors that can be found before anything is started.
 pub(super) fn check(target: &Target) -> Result<(), Error> {
@@ -54,7 +50,7 @@ pub(super) fn work(target: &Target, limits: &Limits, process: &Process) -> Resul
 
 /// Until when to wait for the guest's ssh server and a login.
 pub(super) fn wait_deadline(target: &Target, limits: &Limits) -> Deadline {
-    let of_wait = Deadline::after(target.args.value(&spec::WAIT).unwrap_or(WAIT_DEFAULT));
+    let of_wait = Deadline::after(target.args.value(&spec::WAIT).unwrap_or(Wait::DEFAULT).limit);
     limits.deadline.filter(|all| all.at < of_wait.at).unwrap_or(of_wait)
 }
 
@@ -70,8 +66,10 @@ fn do_work(target: &Target, limits: &Limits, process: &Process) -> Result<Done, 
         let hint = format!("`--wait` waits until `qqmgr resume {name}` lets it go on");
         return Err(error.hint(hint));
     }
+    // A snapshot is of a guest that was up.
     if !args.has(&FROM) {
         reach::ssh_by(target, process, deadline)?;
+        reach::for_first_boot(target, process, deadline)?;
     }
 
     let lives = Some((paths.clone(), events::length(paths)));

@@ -72,6 +72,7 @@ fn run(target: &Target, job: &Job, process: &Process, command: &str) -> Result<(
     let Target { config, paths, log, .. } = target;
     let deadline = wait_deadline(target, &job.limits);
     reach::ssh_by(target, process, deadline)?;
+    reach::for_first_boot(target, process, deadline)?;
     let lives = Some((paths.clone(), events::length(paths)));
     let limits = Limits { guest: lives, ..job.limits.clone() };
     let guest = Guest::of(config, paths, log)?.within(limits);

@@ -101,7 +101,10 @@ impl Started {
             target.note_own_port();
         }
         if let Some(wait) = target.args.value(&spec::WAIT) {
-            reach::for_ssh(target, Deadline::after(wait))?;
+            let deadline = Deadline::after(wait.limit);
+            let process = reach::for_ssh(target, deadline)?;
+            let usable = reach::for_first_boot(target, &process, deadline);
+            usable.map_err(|error| reach::hint_that_it_runs(target, error))?;
         }
         if running.from.is_some() && !target.args.has(&from::NO_SET_CLOCK) {
             clock::set(target);
