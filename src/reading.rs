@@ -104,7 +104,7 @@ pub(crate) fn check_regular(path: &Path) -> io::Result<()> {
     } else if kind.is_dir() {
         "it is a directory"
     } else {
-        "it is no regular file"
+        "it is not a regular file"
     };
     Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{what}; remove it")))
 }

@@ -29,7 +29,7 @@ pub(crate) static COMMAND: Command = Command {
 fn check(args: &Args) -> Result<(), Error> {
     if args.json() && args.operands.len() == 1 {
         return Err(Error::new(Kind::Usage, "`ssh --json` needs a command")
-            .hint("a shell is for people: its output is no result"));
+            .hint("a shell is for people: its output is not a result"));
     }
     Ok(())
 }

@@ -164,7 +164,7 @@ impl<'a> Scope<'a> {
     /// Returns an error unless a start may set `name`; `asked` are the names in placeholders.
     pub(super) fn check_set(&self, name: &str, asked: &BTreeSet<String>) -> Result<(), Error> {
         if let Some((_, hint)) = FACTS.iter().find(|(fact, _)| *fact == name) {
-            let message = format!("`{name}` cannot be set: it is no variable");
+            let message = format!("`{name}` cannot be set: it is not a variable");
             return Err(Error::new(Kind::Usage, message).hint(*hint));
         }
         let is_table = |value: &Value| matches!(value.kind, toml::Kind::Table(_));
@@ -267,7 +267,7 @@ impl<'a> Scope<'a> {
         }
         let hint = match placeholder.name.split('.').next() {
             Some("img") if self.vm.is_some() => "images are declared in `[img.NAME]`",
-            Some("img" | "vm") if self.vm.is_none() => "this string is no VM's",
+            Some("img" | "vm") if self.vm.is_none() => "this string belongs to no VM",
             _ => "variables are set in `[vars]`, and for one VM in `[vm.NAME.vars]`",
         };
         Problem::new(placeholder.span, message).hint(hint).did_you_mean(near)

@@ -133,22 +133,22 @@ fn variables_that_cannot_be_set_at_start() {
         ("images", "VM `vm` has no variable `images`", nobodys),
         (
             "vm.name",
-            "`vm.name` cannot be set: it is no variable",
+            "`vm.name` cannot be set: it is not a variable",
             "a VM's name is that of its table, `[vm.NAME]`",
         ),
         (
             "vm.dir",
-            "`vm.dir` cannot be set: it is no variable",
+            "`vm.dir` cannot be set: it is not a variable",
             "a VM's directory follows from its name and from where the configuration is",
         ),
         (
             "vm.ssh.port",
-            "`vm.ssh.port` cannot be set: it is no variable",
+            "`vm.ssh.port` cannot be set: it is not a variable",
             "the port is `port` in `[vm.NAME.ssh]`",
         ),
         (
             "vm.ssh.vm_port",
-            "`vm.ssh.vm_port` cannot be set: it is no variable",
+            "`vm.ssh.vm_port` cannot be set: it is not a variable",
             "the guest's port is `vm_port` in `[vm.NAME.ssh]`",
         ),
     ] {

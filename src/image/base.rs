@@ -137,7 +137,7 @@ fn backing(file: &Path, format: &Format) -> Result<Option<(PathBuf, Format)>, Er
     let (shown, name_shown) = (file.display(), sanitized(name));
     let is_file = name.find([':', '/']).is_none_or(|at| name[at..].starts_with('/'));
     if !is_file || name.is_empty() {
-        let message = format!("`{shown}` is based on `{name_shown}`, which is no file");
+        let message = format!("`{shown}` is based on `{name_shown}`, which is not a file");
         return Err(Error::failed(message).hint(format::convert("qcow2")));
     }
     let below = file.parent().unwrap_or(file).join(name);

@@ -17,11 +17,11 @@ pub(super) fn check_kind(file: &Path) -> Result<Metadata, Error> {
         return Err(no_image(file, "is a directory"));
     }
     if !kind.is_file() && !kind.is_block_device() {
-        return Err(no_image(file, "is no file"));
+        return Err(no_image(file, "is not a file"));
     }
     Ok(metadata)
 }
 
 pub(super) fn no_image(file: &Path, what: &str) -> Error {
-    Error::failed(format!("`{}` is no disk image: it {what}", file.display()))
+    Error::failed(format!("`{}` is not a disk image: it {what}", file.display()))
 }

@@ -112,7 +112,7 @@ fn get(guest: &Guest, from: &[OsString], to: &Path, exec: bool) -> Result<Vec<Le
         return Err(Error::failed("no file on the guest matches"));
     }
     if sources.len() > 1 && !destination.is_dir() {
-        let message = format!("`{}` is no directory", to.display());
+        let message = format!("`{}` is not a directory", to.display());
         return Err(Error::failed(message).hint("several files need one to go to"));
     }
     let mut left = Vec::new();

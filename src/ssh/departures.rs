@@ -51,7 +51,7 @@ impl Departure {
                 departure.left.extend(tree.left);
                 source.nodes = (!tree.is_plain).then_some(tree.nodes);
             } else if !found.is_file() {
-                let message = format!("`{}` is no file or directory", path.display());
+                let message = format!("`{}` is neither a file nor a directory", path.display());
                 return Err(Error::failed(message)
                     .hint("`qqmgr ssh VM 'cat > FILE' < FILE` copies what can be read once"));
             }

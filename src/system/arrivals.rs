@@ -123,7 +123,7 @@ impl Arrival {
         if names.is_empty() {
             return Ok(std::mem::take(&mut self.left));
         }
-        let message = format!("`{}` is no directory", to.named.display());
+        let message = format!("`{}` is not a directory", to.named.display());
         Err(Error::failed(message).hint("several files need one to go to"))
     }
 

@@ -68,7 +68,7 @@ impl Forward {
         Self::parse(&rule, word)
             .filter(|it| is_address && it.port != 0 && it.guest_port != 0)
             .filter(|_| !protocol.is_empty() && !rule.contains('+'))
-            .ok_or_else(|| format!("`{}` is no port to forward", text.escape_debug()))
+            .ok_or_else(|| format!("`{}` is not a port to forward", text.escape_debug()))
     }
 
     /// Shows the forward as [`Self::read`] takes it.

@@ -71,7 +71,9 @@ impl Output {
         match self.path.metadata() {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
-            Ok(metadata) if !metadata.is_file() => Err(io::Error::other("it is no regular file")),
+            Ok(metadata) if !metadata.is_file() => {
+                Err(io::Error::other("it is not a regular file"))
+            }
             Ok(_) => {
                 self.file = Some(File::open(&self.path)?);
                 Ok(())

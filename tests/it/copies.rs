@@ -145,8 +145,10 @@ fn what_is_no_part_of_a_tree() {
         put(&["work", &there("again")]).stderr(left).code(1);
         assert_eq!(project.files("guest/again"), [".qqmgr", ".qqmgr/kept", "sub", "sub/b"]);
         let fifo = put(&["work/sub/fifo", &there("fifo")]);
-        fifo.stderr("qqmgr: error: `work/sub/fifo` is no file or directory\nqqmgr: hint: [..]\n")
-            .code(1);
+        fifo.stderr(
+            "qqmgr: error: `work/sub/fifo` is neither a file nor a directory\nqqmgr: hint: [..]\n",
+        )
+        .code(1);
         assert_eq!(unfinished(&project), Vec::<String>::new());
     }
 }

@@ -53,7 +53,7 @@ fn from_a_url_to_a_shell_with_a_key() {
 
     // The first state: what was written is gone, and so is the host key; the user's key is not.
     runs("exit 3");
-    project.qqmgr(&["img", "reset", "dev"]).run().stdout("dev is as new: [..]\n").success();
+    project.qqmgr(&["img", "reset", "dev"]).run().stdout("dev reset: [..]\n").success();
     let error = "qqmgr: error: cloud-init reports an error on VM `dev`:\n...\nstatus: error\n...\n";
     let second_key = boot(&project, error, 1);
     project.qqmgr(&["ssh", "dev", "--", "ls"]).run().success();

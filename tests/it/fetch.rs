@@ -342,7 +342,7 @@ fn a_local_image_that_names_something_else() {
     for (make, message) in [
         (
             "-F raw -b ADDRESS evil 1M".to_string(),
-            format!("is based on `{address}`, which is no file"),
+            format!("is based on `{address}`, which is not a file"),
         ),
         (
             "-F raw -b base.img -o compat=0.10 evil 1M && \
@@ -780,7 +780,7 @@ fn longer_checksums() {
     let both = declared.replace(&short, &format!("{short}\nsha512 = '{long}'"));
     project.config(&both);
     project.qqmgr(&["img", "build"]).run().stdout("a is there already: [..]\n").success();
-    project.qqmgr(&["img", "reset", "a"]).run().stdout("a is as new: [..]\n").success();
+    project.qqmgr(&["img", "reset", "a"]).run().stdout("a reset: [..]\n").success();
     assert_eq!(server.seen().gets, [0]);
     project.config(&both.replace(&sum, &"0".repeat(64)));
     let stderr = "...\nqqmgr: error: `[..].wrong` has the SHA-256 [..], and not 0[..]\n...\n";

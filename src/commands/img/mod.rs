@@ -203,7 +203,7 @@ fn reset(context: &Context, name: &str) -> Outcome {
     check_unused(context, name)?;
     build::reset(context, &declared)?;
     let disk = &declared.paths.disk;
-    let text = format!("{name} is as new: {}\n", disk.display());
+    let text = format!("{name} reset: {}\n", disk.display());
     Ok(Report::of(text, [("name", name.into()), ("path", disk.into())]))
 }
 

@@ -34,7 +34,7 @@ pub(super) fn check(target: &Target) -> Result<(), Error> {
     for (_, local) in &args.all(&GET) {
         let local = Path::new(local);
         if are_several(&args.operands) && local.exists() && !local.is_dir() {
-            let error = Error::failed(format!("`{}` is no directory", local.display()));
+            let error = Error::failed(format!("`{}` is not a directory", local.display()));
             return Err(error.hint("the files of several VMs need one to go to"));
         }
         let dir = Path::new(".").join(local.parent().unwrap_or(local));

@@ -44,7 +44,8 @@ impl Stopped<'_> {
     fn disk(&self, image: Image) -> Result<Disk, Error> {
         let Some(file) = image.file().map(str::to_string) else {
             let (name, vm) = (image.name, self.vm);
-            let message = format!("`{name}`, which VM `{vm}` writes to, is no file of this host");
+            let message =
+                format!("`{name}`, which VM `{vm}` writes to, is not a file of this host");
             return Err(Error::failed(message).hint("its snapshots need the VM to run"));
         };
         if let Some(format) = image.format.filter(|format| format != QCOW2) {

@@ -17,7 +17,7 @@ impl Tag {
     pub(crate) fn new(text: &OsStr) -> Result<Self, Error> {
         Self::read(text).map_err(|reason| {
             let shown = text.to_string_lossy();
-            Error::new(Kind::Usage, format!("`{shown}` is no TAG of a snapshot: {reason}"))
+            Error::new(Kind::Usage, format!("`{shown}` is not a valid TAG of a snapshot: {reason}"))
         })
     }
 
