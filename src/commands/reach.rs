@@ -7,6 +7,7 @@ use crate::cli::flag::{Flag, Takes};
 use crate::cli::spec;
 use crate::config::resolve::Resolver;
 use crate::error::{Error, Kind};
+use crate::progress::Progress;
 use crate::ssh::cloud_init::await_cloud_init;
 use crate::ssh::login::{REFUSED_WAIT, await_command, await_login};
 use crate::ssh::{self, Guest};
@@ -14,6 +15,7 @@ use crate::system::output::Output;
 use crate::vm::look;
 use crate::vm::process::Process;
 use crate::vm::ssh_server;
+use crate::vm::tail::tail;
 use crate::vm::wait::Deadline;
 use crate::vm::watch::Watch;
 use crate::vm::{Instance, forward, options, port};
@@ -160,7 +162,9 @@ fn unless_gone<T>(
     step: impl FnOnce(&mut dyn FnMut() -> Option<Error>) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let mut alarm = watch.alarm(what, None)?;
+    let mut progress = Progress::new(watch.log);
     step(&mut || {
+        progress.show(what, || tail(&watch.paths.serial));
         let alive = watch.process.is_alive();
         let error = alarm().and_then(Result::err);
         error.or_else(|| (!alive).then(|| watch.ended(&format!("waiting for {what}"))))
