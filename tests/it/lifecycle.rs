@@ -120,7 +120,8 @@ fn status(pid: Option<u32>, port: u16, state: &str, config_changed: &str) -> Str
   "ended_at": null,
   "exit_status": null,
   "helpers": [],
-  "changes": []
+  "changes": [],
+  "ports": []
 }}
 "#
     )
