@@ -1,4 +1,4 @@
-//! `qqmgr run VM... [-- COMMAND...]`: a job on each VM, which is started for it ([`job`]): a
+//! `qqmgr run VM... [-- COMMAND...]`: a job on each VM, which is started for it ([`mod@job`]): a
 //! command over ssh ([`command`]), or the boot of the guest itself ([`boot`]).
 
 mod boot;
