@@ -88,7 +88,8 @@ fn events_of_a_guest_that_is_reset() {
     let _ = project.qqmgr(&["ssh", "vm", "reboot"]).run();
     wait_until("the guest has reset itself", SOON, || resets() > by_firmware);
     project.qqmgr(&wait).run().stdout("vm answers ssh after [SECONDS] s\n").success();
-    project.qqmgr(&["stop", "vm"]).run().stdout("vm powered off in [SECONDS] s\n").success();
+    let stop = project.qqmgr(&["stop", "vm", "--timeout", "200"]).run();
+    stop.stdout("vm powered off in [SECONDS] s\n").success();
     let first = event("RESET", "{\"guest\": false, \"reason\": \"host-qmp-system-reset\"}");
     let again = event("RESET", "{\"guest\": true, \"reason\": \"guest-reset\"}");
     let off = event("SHUTDOWN", "{\"guest\": true, \"reason\": \"guest-shutdown\"}");
