@@ -152,13 +152,18 @@ fn edit(project: &Project, fields: &[(&str, &str)]) {
     fs::write(project.vm_path("vm", "instance.json"), lines.collect::<String>()).unwrap();
 }
 
+/// Kills QEMU, and waits for its end: its first thread may be gone while others still hold the
+/// socket.
+fn kill(project: &Project, pid: u32) {
+    signal(pid, "KILL");
+    let ctl = project.vm_path("vm", "ctl.socket");
+    wait_until("QEMU is gone", SOON, || !project.runs(pid) && UnixStream::connect(&ctl).is_err());
+}
+
 #[test]
 fn a_vm_of_another_host_is_left_to_that_host() {
     let Some((project, pid)) = running() else { return };
-    signal(pid, "KILL");
-    // Its first thread may be gone while others still hold the socket.
-    let ctl = project.vm_path("vm", "ctl.socket");
-    wait_until("QEMU is gone", SOON, || !project.runs(pid) && UnixStream::connect(&ctl).is_err());
+    kill(&project, pid);
     edit(&project, &[("boot_id", "\"5a1b\""), ("host", "\"far-away\"")]);
     let before = shown(&project);
     for command in [&["start", "vm"][..], &["stop", "vm"], &["status", "vm"], &["restart", "vm"]] {
@@ -181,7 +186,7 @@ fn a_vm_of_another_host_is_left_to_that_host() {
         .success();
     project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
     // The same host, started again: its processes are gone.
-    signal(project.pid("vm"), "KILL");
+    kill(&project, project.pid("vm"));
     edit(&project, &[("boot_id", "\"5a1b\"")]);
     project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
     project.qqmgr(&["stop", "vm", "--force"]).run().stdout(FORCED).success();
@@ -191,8 +196,7 @@ fn a_vm_of_another_host_is_left_to_that_host() {
 #[test]
 fn a_pid_that_was_given_away_is_not_signalled() {
     let Some((project, pid)) = running() else { return };
-    signal(pid, "KILL");
-    wait_until("QEMU is gone", SOON, || !project.runs(pid));
+    kill(&project, pid);
     let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
     edit(&project, &[("pid", &other.id().to_string())]);
     fs::write(project.vm_path("vm", "pid"), other.id().to_string()).unwrap();
