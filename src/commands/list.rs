@@ -22,6 +22,8 @@ use crate::vm::search::command_lines;
 use crate::vm::state::State;
 use crate::vm::visible;
 use crate::vm::{Look, Paths};
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 pub(crate) static COMMAND: Command = Command {
@@ -87,15 +89,21 @@ fn list(args: &Args, config: Config) -> Outcome {
     let with_a_dir = config.vms_with_a_dir()?;
     // And one look at all processes finds the VMs whose directories were removed.
     let lines = command_lines()?;
+    let named: BTreeSet<PathBuf> = lines.iter().filter_map(|(_, line)| line.pid_file()).collect();
     let names = config.names();
+    // In the same order, but for those with errors.
+    let mut vms = config.vms().iter().peekable();
     let configured = names.iter().map(|name| {
         let paths = Paths::new(config.vm_dir(name));
-        let is_named = || lines.iter().any(|(_, line)| line.names(&paths.pid));
+        // Where `ps` shows the words, the end of such a path is not known beforehand.
+        let is_vague = paths.pid.as_os_str().as_bytes().windows(2).any(|pair| pair == b" -");
+        let is_seen = || is_vague && lines.iter().any(|(_, line)| line.names(&paths.pid));
+        let is_named = || named.contains(&paths.pid) || is_seen();
         let look = look(&paths, with_a_dir.contains(name), is_named);
         if let Err(error) = &look {
             log.warning(&format!("{name}: {}", error.message()));
         }
-        let vm = config.vm(name);
+        let vm = vms.next_if(|vm| vm.name == *name).map_or_else(|| config.vm(name), Ok);
         let entry = Entry::new(name, vm.as_ref().ok().copied(), &paths, look);
         let error = vm.err().map(|error| error.of_vm(name, true).json());
         Entry { configured: true, error, ..entry }
