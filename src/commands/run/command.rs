@@ -49,15 +49,31 @@ pub(super) fn work(target: &Target, limits: &Limits, process: &Process) -> Resul
 }
 
 /// Until when to wait for the guest's ssh server and a login.
-pub(super) fn wait_deadline(target: &Target, limits: &Limits) -> Deadline {
+fn wait_deadline(target: &Target, limits: &Limits) -> Deadline {
     let of_wait = Deadline::after(target.args.value(&spec::WAIT).unwrap_or(Wait::DEFAULT).limit);
     limits.deadline.filter(|all| all.at < of_wait.at).unwrap_or(of_wait)
 }
 
-fn do_work(target: &Target, limits: &Limits, process: &Process) -> Result<Done, Error> {
-    let Target { args, config, name, paths, log } = target;
-    let given = args.value(&spec::WAIT);
+/// Waits until a guest that boots accepts a login.
+pub(super) fn booted(target: &Target, limits: &Limits, process: &Process) -> Result<Guest, Error> {
     let deadline = wait_deadline(target, limits);
+    reach::ssh_by(target, process, deadline)?;
+    reach::for_first_boot(target, process, deadline)?;
+    let guest = guest(target, limits)?;
+    reach::for_login(target, &guest, process, deadline)?;
+    Ok(guest)
+}
+
+/// The guest, for calls that end when it resets or QEMU ends.
+fn guest(target: &Target, limits: &Limits) -> Result<Guest, Error> {
+    let Target { config, paths, log, .. } = target;
+    let lives = Some((paths.clone(), events::length(paths)));
+    Ok(Guest::of(config, paths, log)?.within(Limits { guest: lives, ..limits.clone() }))
+}
+
+fn do_work(target: &Target, limits: &Limits, process: &Process) -> Result<Done, Error> {
+    let Target { args, name, log, .. } = target;
+    let given = args.value(&spec::WAIT);
     // If the guest has ended, the wait gives a better error.
     if given.is_none()
         && let Some((state, error)) = target.held()
@@ -67,19 +83,13 @@ fn do_work(target: &Target, limits: &Limits, process: &Process) -> Result<Done, 
         return Err(error.hint(hint));
     }
     // A snapshot is of a guest that was up.
-    if !args.has(&FROM) {
-        reach::ssh_by(target, process, deadline)?;
-        reach::for_first_boot(target, process, deadline)?;
-    }
-
-    let lives = Some((paths.clone(), events::length(paths)));
-    let limits = Limits { guest: lives, ..limits.clone() };
-    let guest = Guest::of(config, paths, log)?.within(limits);
-    if args.has(&FROM) {
+    let guest = if args.has(&FROM) {
+        let (guest, deadline) = (guest(target, limits)?, wait_deadline(target, limits));
         clock::log_in(target, &guest, process, deadline, !args.has(&NO_SET_CLOCK))?;
+        guest
     } else {
-        reach::for_login(target, &guest, process, deadline)?;
-    }
+        booted(target, limits, process)?
+    };
     for (local, remote) in &args.all(&PUT) {
         let to = Copy::Put { from: vec![PathBuf::from(local)], to: remote.clone() };
         copy(&guest, &to, false)?;

@@ -1,12 +1,11 @@
 //! `--prepare COMMAND`: makes the snapshot of a `run --from` when it is missing, or was made from
 //! something else. The guest boots, the command runs, and the snapshot is saved.
 
-use super::command::wait_deadline;
+use super::command::booted;
 use super::flags::COMMAND;
 use super::job::Job;
 use super::sink::Sink;
 use crate::cli::spec;
-use crate::commands::reach;
 use crate::commands::start::begin::Start;
 use crate::commands::start::from::From;
 use crate::commands::start::origins::Origins;
@@ -15,14 +14,13 @@ use crate::commands::target::Target;
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::Report;
-use crate::ssh::Guest;
 use crate::ssh::limits::Limits;
 use crate::ssh::run::passed_on;
 use crate::vm::lock::{LOCK_WAIT, lock};
 use crate::vm::process::Process;
 use crate::vm::session::Session;
 use crate::vm::snapshot::{Act, Origin, Running, Saved, Tag};
-use crate::vm::{Instance, events, look};
+use crate::vm::{Instance, look};
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -69,20 +67,13 @@ pub(super) fn report(name: &str, from: &From, prepared: bool) -> Report {
 
 /// Runs the command on the guest when it has booted. Its output goes to standard error.
 fn run(target: &Target, job: &Job, process: &Process, command: &str) -> Result<(), Error> {
-    let Target { config, paths, log, .. } = target;
-    let deadline = wait_deadline(target, &job.limits);
-    reach::ssh_by(target, process, deadline)?;
-    reach::for_first_boot(target, process, deadline)?;
-    let lives = Some((paths.clone(), events::length(paths)));
-    let limits = Limits { guest: lives, ..job.limits.clone() };
-    let guest = Guest::of(config, paths, log)?.within(limits);
-    reach::for_login(target, &guest, process, deadline)?;
+    let guest = booted(target, &job.limits, process)?;
     // Without `sync`, a boot from the disks of the snapshot would miss what was just written.
     for (command, counts) in [(command, true), ("sync", false)] {
         let (mut ssh, mut sink) =
             (guest.ssh_alone(&[command.into()]), Sink::of_preparation(target));
         ssh.stdin(Stdio::null());
-        let status = passed_on(ssh, &guest.limits, log, |read| {
+        let status = passed_on(ssh, &guest.limits, &target.log, |read| {
             read.iter().try_for_each(|bytes| sink.pass(bytes))
         });
         sink.end()?;
