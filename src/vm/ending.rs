@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// QEMU's reason for an end when the guest has powered itself off.
-const POWERED_OFF: &str = "guest-shutdown";
+pub(crate) const POWERED_OFF: &str = "guest-shutdown";
 
 /// Why a QEMU ended, from its `SHUTDOWN` event (`ShutdownCause` of `qapi/run-state.json`).
 #[derive(Clone, Debug, PartialEq, Eq)]

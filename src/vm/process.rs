@@ -37,7 +37,7 @@ pub(crate) struct Process {
     /// See [`Seen::start`].
     pub(crate) start: Option<String>,
     pub(super) role: Role,
-    /// Stopped by a signal or a debugger.
+    /// A signal or a debugger held it when it was found.
     pub(crate) frozen: bool,
     /// It has removed its pid file, which is one of the last things that QEMU does.
     pub(crate) exiting: bool,
@@ -93,15 +93,9 @@ impl Process {
         if matches!(self.role, Role::Qemu(_)) { "QEMU" } else { "the helper" }
     }
 
-    /// Updates the state of the process, and returns whether it is alive.
-    pub(crate) fn look_again(&mut self) -> bool {
-        match self.see() {
-            Ok(seen) => {
-                self.frozen = seen.as_ref().is_some_and(|seen| seen.frozen);
-                seen.is_some()
-            }
-            Err(_) => true,
-        }
+    /// Whether a signal or a debugger holds the process now.
+    pub(crate) fn is_frozen(&self) -> bool {
+        matches!(self.see(), Ok(Some(seen)) if seen.frozen)
     }
 
     /// Whether the process has not ended, as far as is known. If it cannot be looked at, the answer

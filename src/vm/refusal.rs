@@ -20,7 +20,7 @@ pub(crate) fn refusal(
 ) -> Error {
     let reason = match error {
         qmp::Error::Refused { reason, .. } => reason,
-        qmp::Error::Silent if !session.process.frozen => {
+        qmp::Error::Silent if !session.process.is_frozen() => {
             let seconds = limit.as_secs_f64();
             let message = format!("QEMU did not answer `{command}` within {seconds} s");
             return Error::new(Kind::TimedOut, message)

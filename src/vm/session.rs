@@ -90,10 +90,10 @@ impl Session {
         arguments: Option<&Value>,
         waiting: &mut dyn FnMut(),
     ) -> Result<Value, qmp::Error> {
-        let process = &mut self.process;
+        let process = &self.process;
         let mut wait_on = || {
             waiting();
-            process.look_again() && !process.frozen
+            process.is_alive() && !process.is_frozen()
         };
         let result = self.qmp.execute_patiently(command, arguments, PAUSE, &mut wait_on);
         result.map_err(|error| match error {
@@ -164,7 +164,7 @@ impl Session {
 fn explained(error: &qmp::Error, name: &str, process: &Process) -> Error {
     match error {
         qmp::Error::Refused { .. } => Error::failed(format!("QEMU refuses {error}")),
-        qmp::Error::Silent if process.frozen => {
+        qmp::Error::Silent if process.is_frozen() => {
             let message = format!("VM `{name}` does not answer: QEMU is frozen");
             Error::new(Kind::TimedOut, message).hint(what_froze(process.pid))
         }

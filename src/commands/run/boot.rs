@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::json::Value;
 use crate::ssh::limits::Limits;
 use crate::text::sanitized;
+use crate::vm::ending::POWERED_OFF;
 use crate::vm::events::{self, EventLog};
 use crate::vm::process::Process;
 use crate::vm::session::Session;
@@ -138,8 +139,11 @@ fn by_itself(
     result: &Ended,
 ) -> Result<u8, Error> {
     let Target { args, paths, log, .. } = target;
-    let how = match (result.exit_status, &result.reason) {
-        (Some(code), None) => format!("QEMU ended with exit code {code}"),
+    let how = match (result.exit_status, result.reason.as_deref()) {
+        // QEMU 10 reports a debug exit of the guest as a power-off.
+        (Some(code), None) | (Some(code @ 1..), Some(POWERED_OFF)) => {
+            format!("QEMU ended with exit code {code}")
+        }
         _ => events::ending(paths).to_string(),
     };
     let pauses = || EventLog::open(paths).is_some_and(|mut log| log.ends_in_panic());
