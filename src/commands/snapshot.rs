@@ -20,9 +20,8 @@ use crate::vm::lock::{self, LOCK_WAIT, Lock, lock};
 use crate::vm::named::forgets;
 use crate::vm::options::arguments_of;
 use crate::vm::session::Session;
-use crate::vm::snapshot::{Act, Disk, Disks, Origin, Part, Running, Saved, Stopped, Tag, Whole};
+use crate::vm::snapshot::{Act, Disk, Disks, Part, Running, Saved, Stopped, Tag, Whole};
 use crate::vm::{Instance, look};
-use std::path::PathBuf;
 
 pub(crate) static COMMAND: Command = Command {
     name: "snapshot",
@@ -144,37 +143,6 @@ fn open<'a>(
     Ok((Machine::Stopped(stopped), disks))
 }
 
-/// Records what a new snapshot was made from, and whether the disks of a stopped VM have anything
-/// that no snapshot has. They had nothing before that the snapshot `spare` lacks.
-fn record(
-    target: &Target,
-    machine: &mut Machine,
-    disks: &Disks,
-    (act, tag): (Act, &Tag),
-    spare: Option<String>,
-) -> Result<(), Error> {
-    let (paths, dir) = (&target.paths, target.config.dir());
-    let files: Vec<PathBuf> = disks.list.iter().map(|disk| dir.join(&disk.file)).collect();
-    match machine {
-        Machine::Running(running) if act == Act::Save => {
-            let instance = Instance::read(paths)?;
-            let disks = running.disks()?;
-            let part = disks.find(tag)?.main.clone();
-            let origin = instance.map(|it| Origin::new(running, &part, &it, None)).transpose()?;
-            origin.map_or(Ok(()), |origin| Saved::add(paths, origin))
-        }
-        Machine::Stopped(_) => match (act, spare) {
-            (Act::Delete, Some(spare)) => Saved::spare(paths, &spare, &files, false),
-            // Only a snapshot with a machine can be started from.
-            (Act::Save | Act::Load, _) if disks.snapshots().iter().any(Whole::has_machine) => {
-                Saved::spare(paths, tag.as_str(), &files, false)
-            }
-            _ => Ok(()),
-        },
-        Machine::Running(_) => Ok(()),
-    }
-}
-
 fn perform(target: &Target, mut machine: Machine, disks: &Disks, act: Act, tag: &Tag) -> Outcome {
     let Target { name, paths, log, .. } = target;
     let (parts, has_machine) = match act {
@@ -192,17 +160,24 @@ fn perform(target: &Target, mut machine: Machine, disks: &Disks, act: Act, tag: 
     if act == Act::Delete {
         Saved::remove(paths, tag)?;
     }
-    let spare = Saved::spare_tag(paths)?;
+    // The disks of a stopped VM have nothing that this snapshot lacks.
+    let mut spare = Saved::spare_tag(paths)?;
     let state = match &mut machine {
         Machine::Running(running) => {
-            if act == Act::Save && forgets_writes(target)? {
-                let what = "the VM forgets what it writes (`-snapshot`), and this snapshot, too";
-                log.note(&format!("{what}, when it stops"));
-            }
-            running.run(act, &parts, tag)?;
-            if act == Act::Load {
-                // The guest has forgotten its connections, so the shared one is dead.
-                end_shared_connection(paths, log)?;
+            match act {
+                Act::Save => {
+                    if forgets_writes(target)? {
+                        let what = "the VM forgets what it writes (`-snapshot`)";
+                        log.note(&format!("{what}, and this snapshot, too, when it stops"));
+                    }
+                    running.save(&parts, tag, None)?;
+                }
+                Act::Load => {
+                    running.run(act, &parts, tag)?;
+                    // The guest has forgotten its connections, so the shared one is dead.
+                    end_shared_connection(paths, log)?;
+                }
+                Act::Delete => running.run(act, &parts, tag)?,
             }
             running.session.run_state()?
         }
@@ -213,10 +188,17 @@ fn perform(target: &Target, mut machine: Machine, disks: &Disks, act: Act, tag: 
                 let what = "the machine of the snapshot was not loaded";
                 log.note(&format!("{what}: {how} starts the VM with it"));
             }
+            // Only a snapshot with a machine can be started from.
+            if act != Act::Delete {
+                let has_any = disks.snapshots().iter().any(Whole::has_machine);
+                spare = has_any.then(|| tag.as_str().into());
+            }
+            if let Some(spare) = spare {
+                Saved::spare(paths, &spare, &disks.files(), false)?;
+            }
             "stopped".into()
         }
     };
-    record(target, &mut machine, disks, (act, tag), spare)?;
     let with_machine = if act == Act::Delete { has_machine } else { is_running };
     let alone = if with_machine || act == Act::Delete { "" } else { ", the disks alone" };
     let text = format!("{name} snapshot `{tag}` {}{alone}: {state}\n", act.done());
@@ -224,7 +206,7 @@ fn perform(target: &Target, mut machine: Machine, disks: &Disks, act: Act, tag: 
         ("name", Value::from(name)),
         ("tag", tag.as_str().into()),
         ("machine", with_machine.into()),
-        ("disks", files(target, &parts)),
+        ("disks", files(&parts)),
         ("state", state.into()),
     ];
     Ok(Report::of(text, members))
@@ -238,8 +220,8 @@ fn forgets_writes(target: &Target) -> Result<bool, Error> {
 }
 
 /// The whole paths of the disks.
-fn files(target: &Target, disks: &[&Disk]) -> Value {
-    disks.iter().map(|disk| Value::from(&target.config.dir().join(&disk.file))).collect()
+fn files(disks: &[&Disk]) -> Value {
+    disks.iter().map(|disk| Value::from(&disk.path)).collect()
 }
 
 /// Lists the snapshots. It changes nothing, so it needs no lock.
@@ -261,7 +243,7 @@ fn list(target: &Target) -> Outcome {
             ("saved_at", (*saved_at).into()),
             ("guest_seconds", (*guest_seconds).into()),
             ("machine_bytes", (*machine_bytes).into()),
-            ("disks", files(target, &whole.disks)),
+            ("disks", files(&whole.disks)),
         ];
         let cells = [sanitized(tag), utc(*saved_at), machine, disks.join(", ")];
         table.row(cells, Value::object(members));

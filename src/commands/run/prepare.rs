@@ -17,11 +17,10 @@ use crate::report::Report;
 use crate::ssh::limits::Limits;
 use crate::ssh::run::passed_on;
 use crate::vm::lock::{LOCK_WAIT, lock};
+use crate::vm::look;
 use crate::vm::process::Process;
 use crate::vm::session::Session;
-use crate::vm::snapshot::{Act, Origin, Running, Saved, Tag};
-use crate::vm::{Instance, look};
-use std::path::PathBuf;
+use crate::vm::snapshot::{Act, Running, Saved, Tag};
 use std::process::Stdio;
 
 /// Makes the snapshot if that is needed, and returns whether it was. A VM that is running is left
@@ -104,12 +103,6 @@ fn save(target: &Target, tag: &Tag, command: &str) -> Result<(), Error> {
         running.run(Act::Delete, &old.disks, tag)?;
         disks = running.disks()?;
     }
-    running.run(Act::Save, &disks.to_save(tag)?, tag)?;
-    let saved = running.disks()?;
-    let part = saved.find(tag)?.main.clone();
-    if let Some(instance) = Instance::read(paths)? {
-        Saved::add(paths, Origin::new(&mut running, &part, &instance, Some(command))?)?;
-    }
-    let files: Vec<PathBuf> = saved.list.iter().map(|it| config.dir().join(&it.file)).collect();
-    Saved::spare(paths, tag.as_str(), &files, true)
+    let saved = running.save(&disks.to_save(tag)?, tag, Some(command))?;
+    Saved::spare(paths, tag.as_str(), &saved.files(), true)
 }

@@ -115,12 +115,7 @@ impl<'a> Origins<'a> {
         let last = Tag::new(last.as_ref())?;
         let Ok(whole) = self.disks.find(&last) else { return Ok(()) };
         self.stopped.run(Act::Load, &whole.disks, &last)?;
-        Saved::spare(paths, last.as_str(), &self.files(), false)
-    }
-
-    /// The absolute paths of the disks.
-    fn files(&self) -> Vec<PathBuf> {
-        self.disks.list.iter().map(|disk| self.stopped.dir.join(&disk.file)).collect()
+        Saved::spare(paths, last.as_str(), &self.disks.files(), false)
     }
 
     /// Checks that QEMU will load the snapshot, as far as that can be known.
@@ -193,12 +188,11 @@ impl<'a> Origins<'a> {
     /// Makes sure that the disks have nothing that would be lost, and returns them.
     pub(super) fn spare_disks(&self, discard: bool) -> Result<Vec<PathBuf>, Error> {
         let (tag, vm, paths) = (self.tag, &self.target.name, &self.target.paths);
-        let path = |file: &str| self.stopped.dir.join(file);
-        let all = self.files();
+        let all = self.disks.files();
         let spare = self.saved.spare.as_ref();
         let is_spare = |stamp: &Stamp| spare.is_some_and(|spare| spare.disks.contains(stamp));
         let changed = self.disks.list.iter().filter_map(|disk| {
-            let stamp = Stamp::of(&path(&disk.file));
+            let stamp = Stamp::of(&disk.path);
             let when = stamp.as_ref().map(Stamp::modified_at).map(utc);
             let when = when.map_or(String::new(), |when| format!(" (last on {when} UTC)"));
             (!stamp.as_ref().is_some_and(is_spare)).then(|| format!("`{}`{when}", disk.file))

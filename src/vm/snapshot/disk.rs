@@ -1,6 +1,7 @@
 //! A disk that the guest may write to.
 
 use super::Part;
+use std::path::PathBuf;
 
 /// The drivers of QEMU that keep no snapshots in what they read and write. QEMU itself rejects
 /// other drivers that are not qcow2.
@@ -28,6 +29,8 @@ const HOLDING_PROTOCOL: &str = "rbd:";
 pub(crate) struct Disk {
     /// The file as the command line has it, relative to the directory that QEMU runs in.
     pub(crate) file: String,
+    /// The absolute path of the file.
+    pub(crate) path: PathBuf,
     /// QEMU's name of the disk's driver.
     pub(super) format: String,
     /// The name of the drive in a running QEMU; empty if it has none.

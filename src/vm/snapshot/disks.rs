@@ -4,6 +4,7 @@ use super::whole::Whole;
 use super::{Disk, Tag};
 use crate::error::Error;
 use crate::text::{did_you_mean, nearest};
+use std::path::PathBuf;
 
 /// The maximum number of tags in an error.
 const TAGS_SHOWN_MAX: usize = 8;
@@ -15,6 +16,11 @@ pub(crate) struct Disks {
 }
 
 impl Disks {
+    /// The absolute paths of the disks.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        self.list.iter().map(|disk| disk.path.clone()).collect()
+    }
+
     /// All snapshots, oldest first.
     pub(crate) fn snapshots(&self) -> Vec<Whole<'_>> {
         let mut all: Vec<Whole> = Vec::new();

@@ -8,7 +8,7 @@ use crate::json::{self, Value};
 use crate::system::files;
 use crate::vm::Paths;
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The maximum size of a journal: a tag and the paths of all disks that a command line can name.
 const BYTES_MAX: u64 = 1024 * 1024;
@@ -48,9 +48,8 @@ impl Journal {
         })
     }
 
-    /// The journal of work on these disks, which are relative to `dir`.
-    pub(super) fn new(act: Act, tag: &Tag, disks: &[&Disk], dir: &Path, job: Option<&str>) -> Self {
-        let disks = disks.iter().map(|disk| dir.join(&disk.file)).collect();
+    pub(super) fn new(act: Act, tag: &Tag, disks: &[&Disk], job: Option<&str>) -> Self {
+        let disks = disks.iter().map(|disk| disk.path.clone()).collect();
         Self { act, tag: tag.clone(), disks, job: job.map(str::to_string) }
     }
 

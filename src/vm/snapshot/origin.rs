@@ -1,7 +1,7 @@
 //! The origin of a snapshot with a machine. QEMU loads it into the same machine alone, and
 //! reverts the disks before it notices a difference.
 
-use super::{Part, Running, Stamp};
+use super::{Part, Stamp};
 use crate::error::Error;
 use crate::json::Value;
 use crate::linux;
@@ -9,6 +9,7 @@ use crate::system::programs;
 use crate::vm::Instance;
 use crate::vm::named::named;
 use crate::vm::options::arguments_of;
+use crate::vm::session::Session;
 use std::path::Path;
 
 #[derive(Clone, Debug, Default)]
@@ -35,19 +36,20 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// Describes the running VM, of which a snapshot was just saved.
+    /// Describes the VM with this session, of which a snapshot was just saved. QEMU runs in `dir`.
     pub(crate) fn new(
-        running: &mut Running,
+        session: &mut Session,
+        dir: &Path,
         part: &Part,
         instance: &Instance,
         prepare: Option<&str>,
     ) -> Result<Self, Error> {
         let argv = instance.own_argv().to_vec();
-        let (version, kvm) = (running.session.execute("query-version", None)?, "query-kvm");
-        let kvm = running.session.execute(kvm, None).ok();
+        let (version, kvm) = (session.execute("query-version", None)?, "query-kvm");
+        let kvm = session.execute(kvm, None).ok();
         let has_kvm = kvm.is_some_and(|kvm| kvm.get("enabled") == Some(&Value::Bool(true)));
         // The guest has read files as they were when it was started.
-        let files = files(&argv, running.dir).into_iter().map(|stamp| {
+        let files = files(&argv, dir).into_iter().map(|stamp| {
             if stamp.modified_at() > instance.started_at { stamp.outdated() } else { stamp }
         });
         Ok(Self {
@@ -58,7 +60,7 @@ impl Origin {
             qemu: version_text(&version),
             cpu: cpu_model(),
             has_kvm,
-            program: program(&argv, running.dir),
+            program: program(&argv, dir),
             files: files.collect(),
             prepare: prepare.map(str::to_string),
             argv,

@@ -5,12 +5,12 @@
 //! meanwhile, and continues if it ran before.
 
 use super::journal::Journal;
-use super::{Act, Disk, Disks, Part, Tag};
+use super::{Act, Disk, Disks, Origin, Part, Saved, Tag};
 use crate::error::Error;
 use crate::json::{self, Value};
 use crate::log::Log;
 use crate::vm::session::Session;
-use crate::vm::{Paths, qmp};
+use crate::vm::{Instance, Paths, qmp};
 use std::cmp::Reverse;
 use std::path::Path;
 use std::time::Instant;
@@ -33,10 +33,26 @@ impl Running<'_> {
     /// block/snapshot.c).
     pub(crate) fn disks(&mut self) -> Result<Disks, Error> {
         let drives = self.session.execute("query-block", None)?;
-        Ok(Disks {
-            vm: self.vm.to_string(),
-            list: drives.items().iter().filter_map(disk).collect(),
-        })
+        let list = drives.items().iter().filter_map(|drive| disk(drive, self.dir)).collect();
+        Ok(Disks { vm: self.vm.to_string(), list })
+    }
+
+    /// Saves the snapshot of these disks, and records what it was made from: with `prepare`, also
+    /// the command that prepared the guest. Gives the disks as they are then.
+    pub(crate) fn save(
+        &mut self,
+        disks: &[&Disk],
+        tag: &Tag,
+        prepare: Option<&str>,
+    ) -> Result<Disks, Error> {
+        self.run(Act::Save, disks, tag)?;
+        let saved = self.disks()?;
+        if let Some(instance) = Instance::read(self.paths)? {
+            let (session, part) = (&mut self.session, saved.find(tag)?.main);
+            let origin = Origin::new(session, self.dir, part, &instance, prepare)?;
+            Saved::add(self.paths, origin)?;
+        }
+        Ok(saved)
     }
 
     /// Saves, loads or deletes the snapshot of these disks. QEMU saves the machine's state in the
@@ -89,7 +105,7 @@ impl Running<'_> {
         ];
         let machine = machine.map(|node| ("vmstate", node));
         let arguments = Value::object(arguments.into_iter().chain(machine));
-        Journal::new(act, tag, disks, self.dir, Some(&id)).begin(self.paths)?;
+        Journal::new(act, tag, disks, Some(&id)).begin(self.paths)?;
         let command = format!("snapshot-{}", act.name());
         // QEMU may do all the work before it answers.
         let begun = self.session.try_execute_patiently(&command, Some(&arguments), waiting);
@@ -166,14 +182,16 @@ impl Running<'_> {
 
 /// Reads a disk from a `BlockInfo` of `qapi/block-core.json`; `None` if the guest may not write to
 /// it.
-fn disk(drive: &Value) -> Option<Disk> {
+fn disk(drive: &Value, dir: &Path) -> Option<Disk> {
     let inserted = drive.get("inserted")?;
     if inserted.get("ro") == Some(&Value::Bool(true)) {
         return None;
     }
     let device = text(drive, "device").to_string();
+    let file = file_name(text(inserted, "file")).unwrap_or_else(|| device.clone());
     Some(Disk {
-        file: file_name(text(inserted, "file")).unwrap_or_else(|| device.clone()),
+        path: dir.join(&file),
+        file,
         format: text(inserted, "drv").into(),
         device,
         node: text(inserted, "node-name").into(),

@@ -48,18 +48,19 @@ impl Stopped<'_> {
                 format!("`{name}`, which VM `{vm}` writes to, is not a file of this host");
             return Err(Error::failed(message).hint("its snapshots need the VM to run"));
         };
+        let path = self.dir.join(&file);
         if let Some(format) = image.format.filter(|format| format != QCOW2) {
-            return Ok(Disk { file, format, ..Disk::default() });
+            return Ok(Disk { file, path, format, ..Disk::default() });
         }
         let (format, parts) = self.read(&file)?;
-        Ok(Disk { file, format: format.name().into(), parts, ..Disk::default() })
+        Ok(Disk { file, path, format: format.name().into(), parts, ..Disk::default() })
     }
 
     /// Saves, loads or deletes the snapshot of these disks. It is saved in all of them or in none.
     /// A load or delete that failed can be repeated.
     pub(crate) fn run(&self, act: Act, disks: &[&Disk], tag: &Tag) -> Result<(), Error> {
         let before = Journal::read(self.paths)?;
-        Journal::new(act, tag, disks, self.dir, None).begin(self.paths)?;
+        Journal::new(act, tag, disks, None).begin(self.paths)?;
         for (done, disk) in disks.iter().enumerate() {
             let Err(error) = self.snapshot(act, &disk.file, tag) else { continue };
             if done == 0 {
