@@ -220,26 +220,26 @@ fn units_of_systemd_are_right() {
     project.sh(verify).run().stdout("").success();
 }
 
-/// The sessions of README.md, with its configuration. Numbers in what is said may be others, and
-/// so may the order of VMs.
+/// The sessions of README.md, with its configuration, but without Linux' check of its timer, which
+/// may find it broken on a busy host. Numbers in what is said may be others, and so may the order
+/// of VMs.
 #[test]
 fn readme_runs_as_printed() {
     let Some(project) = guest_project() else { return };
-    let (_, configuration) = README.split_once("```toml\n").expect("README.md has one");
-    project.config(configuration.split("```").next().unwrap_or_default());
+    let (_, rest) = README.split_once("```toml\n").expect("README.md has one");
+    let configuration = rest.split("```").next().unwrap_or_default();
+    project.config(&configuration.replace("=ttyS0", "=ttyS0 no_timer_check"));
     project.write("notes.txt", "a few notes\n");
     let sessions = README.split("\n\n").filter(|block| block.starts_with("    $ "));
-    let mut count = 0;
-    for session in sessions {
-        for step in session.replace("\n    ", "\n").trim_start().split("$ ").skip(1) {
-            let (command, expected) = step.split_once('\n').unwrap_or((step, ""));
-            project.write("step", command);
-            let (_, stdout, stderr) = sh(&project, &["step"]);
-            assert_eq!(roughly(&(stdout + &stderr)), roughly(expected), "{command}");
-            count += 1;
-        }
+    let sessions: String = sessions.map(|session| session.replace("\n    ", "\n")).collect();
+    let steps: Vec<&str> = sessions.split("$ ").skip(1).collect();
+    assert!(steps.len() > 7, "the sessions are not found");
+    for step in steps {
+        let (command, expected) = step.split_once('\n').unwrap_or((step, ""));
+        project.write("step", command);
+        let (_, stdout, stderr) = sh(&project, &["step"]);
+        assert_eq!(roughly(&(stdout + &stderr)), roughly(expected), "{command}");
     }
-    assert!(count > 7, "the sessions are not found");
     for (number, block) in README.split("```toml\n").skip(1).enumerate() {
         let file = format!("{number}.toml");
         project.write(&file, block.split("```").next().unwrap_or_default());
