@@ -1,9 +1,9 @@
 //! Where a copy from a guest goes. Only looks.
 
 use crate::error::Error;
-use std::fs::{self, Metadata};
+use std::fs::{self, FileType, Metadata};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 /// The number of links in a row that Linux follows.
@@ -47,9 +47,13 @@ impl Destination {
         Ok(Self { named: named.to_path_buf(), place })
     }
 
-    /// Whether the destination can take several files.
-    pub(crate) fn is_dir(&self) -> bool {
-        matches!(self.place, Place::Into(_))
+    /// Returns an error if this number of files cannot go there.
+    pub(crate) fn check_takes(&self, files: usize) -> Result<(), Error> {
+        if files < 2 || matches!(self.place, Place::Into(_)) {
+            return Ok(());
+        }
+        let message = format!("`{}` is not a directory", self.named.display());
+        Err(Error::failed(message).hint("several files need one to go to"))
     }
 }
 
@@ -61,6 +65,18 @@ fn link_target(mut path: PathBuf) -> io::Result<PathBuf> {
     }
     let name = path.file_name().ok_or(ErrorKind::NotFound)?;
     Ok(path.parent().unwrap_or(Path::new(".")).canonicalize()?.join(name))
+}
+
+/// The kind of a file, for messages.
+pub(crate) fn kind(found: FileType) -> &'static str {
+    match found {
+        kind if kind.is_symlink() => "a symbolic link",
+        kind if kind.is_dir() => "a directory",
+        kind if kind.is_file() => "a file",
+        kind if kind.is_fifo() => "a FIFO",
+        kind if kind.is_socket() => "a socket",
+        _ => "a device",
+    }
 }
 
 /// Identifies a file, whatever its name.

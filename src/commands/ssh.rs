@@ -8,7 +8,7 @@ use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::ssh::FAILURE_CODE;
-use crate::ssh::run::{capture, replace_by};
+use crate::ssh::run::capture;
 use std::os::unix::ffi::OsStrExt as _;
 
 pub(crate) static COMMAND: Command = Command {
@@ -44,7 +44,7 @@ pub(super) fn run(target: &Target) -> Outcome {
         if guest.shares(words) {
             guest.begin_sharing()?;
         }
-        return Err(replace_by(guest.users_ssh(words), &guest.log));
+        return Err(guest.users_ssh(words).exec(&guest.log));
     }
     if guest.shares(words)
         && let Err(stderr) = guest.share()?

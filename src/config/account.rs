@@ -11,8 +11,8 @@ const TABLE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// it has the user's name or number, and it has no other members. Such a group gives access to no
 /// other user.
 pub(crate) fn is_private_group(group: u32, user: u32) -> bool {
-    let Some(primary) = id("-g") else { return false };
-    let (Some(name), Some(group_name)) = (id("-un"), id("-gn")) else { return false };
+    let Ok(primary) = id("-g") else { return false };
+    let (Ok(name), Ok(group_name)) = (id("-un"), id("-gn")) else { return false };
     let (Some(groups), Some(users)) = (table("/etc/group"), table("/etc/passwd")) else {
         return false;
     };

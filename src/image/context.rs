@@ -7,11 +7,11 @@
 use crate::config::{Config, declared};
 use crate::error::Error;
 use crate::log::Log;
-use crate::system::limit;
 use crate::system::lock::{Lock, Mode};
 use crate::system::output::Output;
 use crate::system::programs;
 use crate::system::run::Invocation;
+use crate::system::running;
 use crate::text::sanitized;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -87,7 +87,7 @@ impl Context<'_> {
         &self,
         mut command: Invocation,
         lock: Option<&Lock>,
-        exceeded: limit::Exceeded,
+        exceeded: running::Exceeded,
     ) -> Result<Output, Error> {
         if let Some(lock) = lock {
             let stdin = lock.stdin().map_err(|error| command.failed(&error))?;

@@ -14,7 +14,6 @@ use crate::system::lock::{Lock, Mode};
 use crate::system::output::Output;
 use crate::system::programs;
 use crate::system::run::Invocation;
-use crate::system::second_name;
 use std::path::{Path, PathBuf};
 use std::slice;
 use std::time::{Duration, Instant};
@@ -102,7 +101,10 @@ fn is_kept(context: &Context, file: &Path, sums: &[Sum], part: &Path) -> bool {
     }
     let has_sums = |file: &Path| sums.iter().all(|sum| has_sum(context, file, sum));
     let Some(cached) = sums.first().and_then(bases::in_cache) else { return false };
-    if !cached.is_file() || !has_sums(&cached) || second_name::give(&cached, file, part).is_err() {
+    if !cached.is_file()
+        || !has_sums(&cached)
+        || files::give_second_name(&cached, file, part).is_err()
+    {
         return false;
     }
     let is_right = has_sums(file);

@@ -7,7 +7,6 @@ use crate::error::Error;
 use crate::system::output::text_of;
 use crate::vm::wait::{Deadline, poll_long};
 use std::ffi::OsString;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// Exits as `cloud-init status` does. Its documentation, under "failure states": 0 is success; 1 is
@@ -38,8 +37,7 @@ pub(crate) fn await_cloud_init(
     let name = &guest.paths.name;
     loop {
         await_command(guest, deadline, ended)?;
-        let mut ssh = guest.ssh_alone(&words);
-        ssh.stdin(Stdio::null());
+        let ssh = guest.ssh_alone(&words);
         let mut exceeded = || late().or_else(&mut *ended);
         let output = ssh.captured(OUTPUT_BYTES_MAX, &mut exceeded, &guest.log)?;
         let said = text_of(&[&output.stdout[..], &output.stderr].concat());

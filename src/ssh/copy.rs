@@ -3,29 +3,23 @@
 
 use super::departures::{Departure, last_part};
 use super::method::{Method, greeted};
-use super::run::{Output, capture, pipe, replace_by, watch};
+use super::run::{Output, capture, pipe, watch};
 use super::stream::{is_pattern, local};
 use super::{FAILURE_CODE, Guest, stream};
 use crate::destination::Destination;
 use crate::error::{Error, Kind};
 use crate::left_out::{self, LeftOut};
-use crate::log::Log;
 use crate::system::arrivals::Arrival;
 use crate::system::files;
-use crate::system::guard::Guard;
 use crate::system::programs;
 use crate::system::run::Invocation;
+use crate::system::user_files;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 /// Signs in scp's errors of a file that is incomplete.
 const HALF_FILES: [&str; 2] = ["read remote \"", "write local \""];
-/// Removes a directory when this process has been killed; its programs may still be writing.
-const CLEAN_UP: &str = "echo ready >&2; read -r end; chmod -R u+rwx \"$1\" 2>/dev/null
-    for try in 1 2 3; do rm -rf \"$1\" && break; sleep 1; done";
-const READY: &str = "ready";
 
 /// The sources and the destination of a copy. Remote names are as `scp` takes them: relative ones
 /// and `~/` start from the guest user's home, and `get` expands patterns in them.
@@ -54,8 +48,7 @@ fn put(guest: &Guest, from: &[PathBuf], to: &OsStr, exec: bool) -> Result<Vec<Le
         path.metadata().map(|_| ()).map_err(|error| Error::io("read", path, &error))
     })?;
     let method = Method::of(guest)?;
-    let mut departure = Departure::new(from, &private(guest))?;
-    let guard = departure.dir.as_deref().and_then(|dir| guard(dir, &guest.log));
+    let departure = Departure::new(from, &private(guest), &guest.log)?;
     let result = departure.lay_out().and_then(|from| match method {
         Method::Tar => stream::put(guest, &from, to),
         Method::Sftp => {
@@ -63,7 +56,7 @@ fn put(guest: &Guest, from: &[PathBuf], to: &OsStr, exec: bool) -> Result<Vec<Le
             scp.args(if exec { &["-r", "--"][..] } else { &["-q", "-r", "--"] });
             scp.args(from.iter().map(|path| scp_source(path))).arg(remote(guest, to));
             if exec && departure.dir.is_none() && departure.left.is_empty() {
-                return Err(replace_by(scp, &guest.log));
+                return Err(scp.exec(&guest.log));
             }
             run_scp(guest, scp, exec).and_then(|output| match output.status.code() {
                 Some(0) => Ok(()),
@@ -71,12 +64,8 @@ fn put(guest: &Guest, from: &[PathBuf], to: &OsStr, exec: bool) -> Result<Vec<Le
             })
         }
     });
-    let left = std::mem::take(&mut departure.left);
-    let dir = departure.dir.clone();
-    drop(departure);
-    end_guard(guard, dir.as_deref());
-    with_left(result, &left)?;
-    Ok(left)
+    with_left(result, &departure.left)?;
+    Ok(departure.left)
 }
 
 /// The paths that belong to this program and are no part of a tree: the runtime directory.
@@ -111,19 +100,12 @@ fn get(guest: &Guest, from: &[OsString], to: &Path, exec: bool) -> Result<Vec<Le
     if sources.is_empty() {
         return Err(Error::failed("no file on the guest matches"));
     }
-    if sources.len() > 1 && !destination.is_dir() {
-        let message = format!("`{}` is not a directory", to.display());
-        return Err(Error::failed(message).hint("several files need one to go to"));
-    }
+    destination.check_takes(sources.len())?;
     let mut left = Vec::new();
     let mut result = Ok(());
     for (method, path) in &sources {
-        let arrival = Arrival::new(&destination)?;
-        let dir = arrival.dir().to_path_buf();
-        let guard = guard(&dir, &guest.log);
-        let got = get_one(guest, *method, path, (arrival, &destination, to), exec);
-        end_guard(guard, Some(&dir));
-        let (more, incomplete) = got?;
+        let arrival = Arrival::new(&destination, &guest.log)?;
+        let (more, incomplete) = get_one(guest, *method, path, (arrival, &destination, to), exec)?;
         left.extend(more);
         result = result.and(incomplete.map_or(Ok(()), Err));
     }
@@ -145,9 +127,7 @@ fn get_one(
     let (mut left, incomplete) = match method {
         Method::Tar => {
             let into = whole.as_ref().map_or(inbox.clone(), |name| inbox.join(name));
-            if let Some(name) = &whole {
-                arrival.make_dir(name)?;
-            }
+            user_files::make_dir(&into)?;
             let piped = pipe(
                 stream::sender(guest, path),
                 stream::receiver(&into),
@@ -206,24 +186,8 @@ fn with_left(result: Result<(), Error>, left: &[LeftOut]) -> Result<(), Error> {
     })
 }
 
-/// Starts a process that removes the directory if this one does not.
-fn guard(dir: &Path, log: &Log) -> Option<Guard> {
-    let argv = ["sh", "-c", CLEAN_UP, "sh"].map(OsString::from);
-    let argv = [&argv[..], &[dir.as_os_str().to_os_string()]].concat();
-    Guard::new(&argv, READY, Stdio::null(), log).ok()
-}
-
-/// Ends the guard if its directory is gone, since nothing is left to do.
-fn end_guard(guard: Option<Guard>, dir: Option<&Path>) {
-    let is_there = dir.is_some_and(|dir| dir.symlink_metadata().is_ok());
-    if let Some(guard) = guard.filter(|_| !is_there) {
-        guard.disarm();
-    }
-}
-
 /// Runs scp; `shown` has it show its progress.
-fn run_scp(guest: &Guest, mut scp: Invocation, shown: bool) -> Result<Output, Error> {
-    scp.stdin(Stdio::null());
+fn run_scp(guest: &Guest, scp: Invocation, shown: bool) -> Result<Output, Error> {
     let run = if shown { watch } else { capture };
     run(scp, &guest.limits, &guest.log)
 }

@@ -5,27 +5,29 @@
 //! Such a tree is rebuilt in a directory of its own, from directories and a link to each file.
 //! `scp` and `tar -h` follow the links to files, and so copy the intended tree.
 
+use crate::destination::{id, kind};
 use crate::error::{Error, io_reason};
 use crate::left_out::LeftOut;
-use crate::system::temporary::{Node, fresh_dir, make_tree, remove_tree};
+use crate::log::Log;
+use crate::system::temporary::{FreshDir, Node, make_tree};
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// The limit of names in a tree whose links are followed. Directories with links to each other can
 /// make more names than any disk holds.
 const NAMES_MAX: usize = 1_000_000;
-/// The start of the directories' names; the pid and a number follow.
+/// The start of the directories' names.
 const NAME: &str = "qqmgr-put";
 
-/// Sources in a form that programs can copy. Dropping it removes its directory.
+/// Sources in a form that programs can copy.
 pub(crate) struct Departure {
     from: Vec<Source>,
     pub(crate) left: Vec<LeftOut>,
     /// The directory for trees that are rebuilt.
-    pub(crate) dir: Option<PathBuf>,
+    pub(crate) dir: Option<FreshDir>,
 }
 
 /// A source, and the nodes of the tree to rebuild in its place.
@@ -37,7 +39,7 @@ struct Source {
 impl Departure {
     /// Looks through the sources. `private` are paths that are left out of every tree, unless they
     /// are named as a source.
-    pub(crate) fn new(from: &[PathBuf], private: &[PathBuf]) -> Result<Self, Error> {
+    pub(crate) fn new(from: &[PathBuf], private: &[PathBuf], log: &Log) -> Result<Self, Error> {
         let mut departure = Self { from: Vec::new(), left: Vec::new(), dir: None };
         let private: Vec<_> = private.iter().filter_map(|path| path.metadata().ok()).collect();
         let private: Vec<_> = private.iter().map(id).collect();
@@ -59,8 +61,8 @@ impl Departure {
         }
         if departure.from.iter().any(|source| source.nodes.is_some()) {
             let temp = std::env::temp_dir();
-            let made = fresh_dir(&temp, NAME).map_err(|error| Error::io("write", &temp, &error));
-            departure.dir = Some(made?);
+            let made = FreshDir::new(&temp, NAME, log);
+            departure.dir = Some(made.map_err(|error| Error::io("write", &temp, &error))?);
         }
         Ok(departure)
     }
@@ -70,8 +72,9 @@ impl Departure {
         let sources = self.from.iter().enumerate();
         let paths = sources.map(|(number, source)| match (&self.dir, &source.nodes) {
             (Some(dir), Some(nodes)) => {
-                let made = lay_out(&dir.join(number.to_string()), &source.path, nodes);
-                made.map_err(|error| Error::io("write", dir, &error))
+                let base = dir.path.join(number.to_string());
+                let made = lay_out(&base, &source.path, nodes);
+                made.map_err(|error| Error::io("write", &dir.path, &error))
             }
             _ => Ok(source.path.clone()),
         });
@@ -86,14 +89,6 @@ fn lay_out(base: &Path, path: &Path, nodes: &[Node]) -> std::io::Result<PathBuf>
     let root = base.join(name.clone().unwrap_or("tree".into()));
     make_tree(&root, nodes)?;
     Ok(if name.is_some() { root } else { root.join(".") })
-}
-
-impl Drop for Departure {
-    fn drop(&mut self) {
-        if let Some(dir) = &self.dir {
-            remove_tree(dir);
-        }
-    }
 }
 
 /// The last part of a path; `None` if it names no file: it is empty, `.`, `..` or `~`.
@@ -159,7 +154,7 @@ impl<'a> Tree<'a> {
                     let file = file.map_err(|error| Error::io("read", &path, &error))?;
                     self.add_node(inside, &found, Some(file))?;
                 }
-                Ok(found) => self.leave_out(&inside, kind(&found)),
+                Ok(found) => self.leave_out(&inside, kind(found.file_type())),
                 Err(error) if is_link && error.kind() != ErrorKind::PermissionDenied => {
                     self.leave_out(&inside, "a symbolic link that leads nowhere");
                 }
@@ -190,17 +185,5 @@ impl<'a> Tree<'a> {
     fn leave_out(&mut self, inside: &Path, why: impl Into<String>) {
         self.is_plain = false;
         self.left.push(LeftOut::new(self.name.join(inside), why));
-    }
-}
-
-fn id(found: &Metadata) -> (u64, u64) {
-    (found.dev(), found.ino())
-}
-
-fn kind(found: &Metadata) -> &'static str {
-    match found.file_type() {
-        kind if kind.is_fifo() => "a FIFO",
-        kind if kind.is_socket() => "a socket",
-        _ => "a device",
     }
 }

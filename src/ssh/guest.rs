@@ -126,9 +126,7 @@ impl Guest {
 
     /// `ssh` for a command while nobody can be asked, over a connection of its own.
     pub(crate) fn ssh_unattended(&self, command: &str) -> Invocation {
-        let mut ssh = self.ssh_with(options(UNATTENDED_OPTIONS), &[command.into()]);
-        ssh.stdin(Stdio::null());
-        ssh
+        self.ssh_with(options(UNATTENDED_OPTIONS), &[command.into()])
     }
 
     /// `ssh` with a terminal for a person, over a connection of its own.
@@ -142,7 +140,9 @@ impl Guest {
         let command: &[&str] = if purpose.has_command { &["RemoteCommand=none"] } else { &[] };
         let shared = purpose.may_share() || purpose.is_control;
         let sharing = self.sharing().filter(|_| shared);
-        self.ssh_with(options(command).chain(sharing), words)
+        let mut ssh = self.ssh_with(options(command).chain(sharing), words);
+        ssh.stdin(Stdio::inherit());
+        ssh
     }
 
     /// Whether the user's own call can use the shared connection.

@@ -10,7 +10,6 @@ use crate::vm::wait::Deadline;
 use crate::vm::wait::poll_long;
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// Pause after a refused login. Servers shut out clients that fail often (OpenSSH 9.8).
@@ -88,8 +87,7 @@ pub(crate) fn await_login(
     let begin = Instant::now();
     let limits = Limits { deadline: Some(deadline), guest: guest.limits.guest.clone() };
     loop {
-        let mut ssh = guest.ssh(&[command()]);
-        ssh.stdin(Stdio::null());
+        let ssh = guest.ssh(&[command()]);
         let mut exceeded = || limits.exceeded().or_else(&mut *ended);
         let output = ssh.captured(OUTPUT_BYTES_MAX, &mut exceeded, &guest.log)?;
         let pause = match Answer::of(&output) {
@@ -150,7 +148,7 @@ fn shown(keys: &[String]) -> String {
 /// The values that ssh itself uses for this guest; `keyword` is in lower case.
 fn setting(guest: &Guest, keyword: &str) -> Vec<String> {
     let mut ssh = guest.command(&programs::SSH);
-    ssh.args(["-G", &guest.paths.name]).stdin(Stdio::null());
+    ssh.args(["-G", &guest.paths.name]);
     let output = capture(ssh, &Limits::default(), &guest.log);
     let text = output.map(|output| output.stdout).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).into_owned();

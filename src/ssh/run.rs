@@ -3,10 +3,10 @@
 use super::limits::Limits;
 use crate::error::Error;
 use crate::log::Log;
-use crate::system::limit::{Exceeded, PAUSE, within};
 pub(crate) use crate::system::output::Output;
 use crate::system::output::text_of;
 use crate::system::run::Invocation;
+use crate::system::running::{PAUSE, within};
 use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
@@ -20,11 +20,6 @@ pub(super) const MARK: &[u8] = b"qqmgr-left-out: ";
 
 /// The signal's number, which is the same on all systems that QEMU runs on.
 const SIGPIPE: i32 = 13;
-
-/// Replaces this process by the program. Returns only when that fails.
-pub(crate) fn replace_by(invocation: Invocation, log: &Log) -> Error {
-    invocation.exec(log)
-}
 
 /// Runs a program to its end and keeps its stdout and stderr.
 pub(crate) fn capture(invocation: Invocation, limits: &Limits, log: &Log) -> Result<Output, Error> {
@@ -66,22 +61,20 @@ fn whole(output: Output) -> Result<Output, Error> {
     Ok(output)
 }
 
-/// Runs a program with our streams. Returns its exit code, `None` when a signal ended it.
+/// Runs a program with the streams that were set. Returns its exit code, `None` when a signal ended
+/// it.
 pub(crate) fn run_attached(
     invocation: Invocation,
     limits: &Limits,
     log: &Log,
 ) -> Result<Option<i32>, Error> {
-    let has_limit = limits.deadline.is_some() || limits.guest.is_some();
-    let mut exceeded = || limits.exceeded();
-    let exceeded: Option<Exceeded> = if has_limit { Some(&mut exceeded) } else { None };
-    invocation.attached(exceeded, log).map(|status| status.code())
+    invocation.attached(&mut || limits.exceeded(), log).map(|status| status.code())
 }
 
 /// Runs a program whose result does not matter, for at most `limit`.
 pub(super) fn briefly(mut invocation: Invocation, limit: Duration, log: &Log) {
-    invocation.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let _ = invocation.attached(Some(&mut within(limit)), log);
+    invocation.stdout(Stdio::null()).stderr(Stdio::null());
+    let _ = invocation.attached(&mut within(limit), log);
 }
 
 /// How a pipe ended after its receiver got a whole stream.

@@ -98,7 +98,7 @@ impl Guest {
         let said = temporary::nameless(&path);
         let mut said = said.map_err(|error| Error::io("create", &path, &error))?;
         let stderr = said.try_clone().map_or_else(|_| Stdio::null(), Stdio::from);
-        ssh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        ssh.stdout(Stdio::null()).stderr(stderr);
         let exit_code = run_attached(ssh, &self.limits, &self.log)?;
         let mut bytes = Vec::new();
         let _ = said.rewind().and_then(|()| said.read_to_end(&mut bytes));

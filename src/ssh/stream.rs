@@ -16,7 +16,6 @@ use crate::text::sanitized;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 /// `$1` is the destination, `$2` the name within the stream, or `.` for a source without a name,
 /// `$3` the number of sources.
@@ -238,8 +237,7 @@ pub(super) fn quoted(text: &OsStr, patterns: bool) -> OsString {
 }
 
 /// Runs a command on the guest that reads nothing.
-pub(super) fn ask(guest: &Guest, mut command: Invocation) -> Result<Output, Error> {
-    command.stdin(Stdio::null());
+pub(super) fn ask(guest: &Guest, command: Invocation) -> Result<Output, Error> {
     capture(command, &guest.limits, &guest.log)
 }
 

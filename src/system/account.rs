@@ -3,19 +3,16 @@
 use super::programs;
 use crate::error::Error;
 use crate::linux;
-use std::process::Stdio;
 
 /// The output of `id` with this option.
-pub(crate) fn id(option: &str) -> Option<String> {
-    run(option).ok().flatten()
-}
-
-fn run(option: &str) -> Result<Option<String>, Error> {
+pub(crate) fn id(option: &str) -> Result<String, Error> {
     let mut id = programs::ID.command();
-    id.arg(option).stdin(Stdio::null());
+    id.arg(option);
     let output = id.answer()?;
-    let text = String::from_utf8_lossy(&output.stdout).trim().to_string();
-    Ok(output.status.success().then_some(text))
+    if !output.status.success() {
+        return Err(Error::failed(format!("`id {option}` failed: {}", output.said())));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_string())
 }
 
 /// The effective user of this process, who owns the files that it creates.
@@ -23,6 +20,6 @@ pub(crate) fn user_id() -> Result<u32, Error> {
     if let Some(user) = linux::user_id() {
         return Ok(user);
     }
-    let user = run("-u")?.and_then(|user| user.parse().ok());
-    user.ok_or_else(|| Error::failed("cannot tell the user: `id -u` gives no number"))
+    let no_number = |_| Error::failed("cannot tell the user: `id -u` gives no number");
+    id("-u")?.parse().map_err(no_number)
 }

@@ -6,21 +6,20 @@
 //! symbolic link below the destination is followed: a directory is opened, compared with the one
 //! that was looked at, and from then on reached through the open descriptor.
 
-use super::temporary::{PRIVATE_FILE, fresh_dir, remove_tree, replace};
-use crate::destination::{Destination, Place, id};
+use super::temporary::{FreshDir, PRIVATE_FILE, replace};
+use crate::destination::{Destination, Place, id, kind};
 use crate::error::Error;
 use crate::left_out::LeftOut;
 use crate::linux;
+use crate::log::Log;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, File, FileType, Metadata, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{
-    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
-};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// The start of the names of fresh directories; the pid and a number follow.
+/// The start of the names of fresh directories.
 const NAME: &str = ".qqmgr.part";
 /// The subdirectory in which the source arrives. A name that ends in `..` would end up beside it.
 const INBOX: &str = "in";
@@ -28,9 +27,10 @@ const INBOX: &str = "in";
 const PERMISSIONS: u32 = 0o777;
 /// The permissions that this user needs to list, empty and move a directory.
 const OWNER: u32 = 0o700;
-/// One source that is being copied. Dropping it removes its directory.
+
+/// One source that is being copied.
 pub(crate) struct Arrival {
-    dir: PathBuf,
+    dir: FreshDir,
     /// Directories in the inbox whose permissions keep out even their owner, with these
     /// permissions.
     modes: Vec<(PathBuf, u32)>,
@@ -40,19 +40,20 @@ pub(crate) struct Arrival {
 impl Arrival {
     /// Makes a fresh directory beside the destination, on the same file system, or inside it where
     /// that is impossible.
-    pub(crate) fn new(to: &Destination) -> Result<Self, Error> {
+    pub(crate) fn new(to: &Destination, log: &Log) -> Result<Self, Error> {
         let failed = |error| Error::io("write", &to.named, &error);
+        let fresh_dir = |parent: &Path| FreshDir::new(parent, NAME, log);
         let dir = match &to.place {
-            Place::To(_) => fresh_dir(&std::env::temp_dir(), NAME),
-            Place::As(path) => fresh_dir(path.parent().unwrap_or(path), NAME),
+            Place::To(_) => fresh_dir(&std::env::temp_dir()),
+            Place::As(path) => fresh_dir(path.parent().unwrap_or(path)),
             Place::Into(dir) => {
                 let device = |path: &Path| path.metadata().map(|found| found.dev());
                 let beside = dir.parent().filter(
                     |parent| matches!((device(parent), device(dir)), (Ok(a), Ok(b)) if a == b),
                 );
-                match beside.map(|parent| fresh_dir(parent, NAME)) {
+                match beside.map(fresh_dir) {
                     Some(Ok(made)) => Ok(made),
-                    _ => fresh_dir(dir, NAME),
+                    _ => fresh_dir(dir),
                 }
             }
         };
@@ -61,20 +62,9 @@ impl Arrival {
         Ok(arrival)
     }
 
-    /// The fresh directory, which is removed with its content at the end.
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// The directory that the source is written to.
     pub(crate) fn inbox(&self) -> PathBuf {
-        self.dir.join(INBOX)
-    }
-
-    /// Makes a directory in the inbox for a source whose content is copied without its name.
-    pub(crate) fn make_dir(&self, name: &OsStr) -> Result<(), Error> {
-        let path = self.inbox().join(name);
-        fs::create_dir(&path).map_err(|error| Error::io("create", &path, &error))
+        self.dir.path.join(INBOX)
     }
 
     /// Moves everything that has arrived to the destination, and gives what was left out. If the
@@ -87,44 +77,35 @@ impl Arrival {
         let inbox = self.inbox();
         self.clean(&inbox).map_err(|error| Error::io("read", &to.named, &error))?;
         let names = names(&inbox).map_err(|error| Error::io("read", &inbox, &error))?;
+        to.check_takes(names.len())?;
         let failed = |error| Error::io("write", &to.named, &error);
-        match &to.place {
-            Place::Into(path) => {
-                let dir = Dir::open(path).map_err(failed)?;
-                for name in names {
-                    let (from, shown) = (inbox.join(&name), to.named.join(&name));
-                    if whole == Some(&name) && from.is_dir() {
-                        self.merge(&from, &dir, &to.named, Path::new(&name))?;
+        for name in &names {
+            let (from, inside) = (inbox.join(name), Path::new(name));
+            match &to.place {
+                Place::Into(path) => {
+                    let dir = Dir::open(path).map_err(failed)?;
+                    if whole == Some(name) && from.is_dir() {
+                        self.merge(&from, &dir, &to.named, inside)?;
                     } else {
-                        self.place(&from, &dir, &name, (&shown, Path::new(&name)))?;
+                        self.place(&from, &dir, name, (&to.named.join(name), inside))?;
                     }
                 }
-            }
-            Place::As(path) => {
-                let [name] = names.as_slice() else { return self.no_single(to, &names) };
-                let (Some(parent), Some(new)) = (path.parent(), path.file_name()) else {
-                    return Err(failed(ErrorKind::IsADirectory.into()));
-                };
-                let dir = Dir::open(parent).map_err(failed)?;
-                self.place(&inbox.join(name), &dir, new, (&to.named, Path::new(name)))?;
-            }
-            Place::To(path) => {
-                let [name] = names.as_slice() else { return self.no_single(to, &names) };
-                let written = File::open(inbox.join(name)).and_then(|mut from| {
-                    io::copy(&mut from, &mut OpenOptions::new().write(true).open(path)?)
-                });
-                written.map_err(failed)?;
+                Place::As(path) => {
+                    let (Some(parent), Some(new)) = (path.parent(), path.file_name()) else {
+                        return Err(failed(ErrorKind::IsADirectory.into()));
+                    };
+                    let dir = Dir::open(parent).map_err(failed)?;
+                    self.place(&from, &dir, new, (&to.named, inside))?;
+                }
+                Place::To(path) => {
+                    let written = File::open(&from).and_then(|mut from| {
+                        io::copy(&mut from, &mut OpenOptions::new().write(true).open(path)?)
+                    });
+                    written.map_err(failed)?;
+                }
             }
         }
-        Ok(std::mem::take(&mut self.left))
-    }
-
-    fn no_single(mut self, to: &Destination, names: &[OsString]) -> Result<Vec<LeftOut>, Error> {
-        if names.is_empty() {
-            return Ok(std::mem::take(&mut self.left));
-        }
-        let message = format!("`{}` is not a directory", to.named.display());
-        Err(Error::failed(message).hint("several files need one to go to"))
+        Ok(self.left)
     }
 
     /// Leaves only regular files and directories in the inbox that can be moved, without the bits
@@ -211,7 +192,9 @@ impl Arrival {
                 fs::create_dir(&to).map_err(failed)?;
                 let made = dir.enter(name).map_err(failed)?;
                 self.merge(from, &made, shown, inside)?;
-                made.set_mode(self.mode(inside, &arrived)).map_err(failed)
+                let kept = self.modes.iter().find(|(path, _)| path == inside);
+                let mode = kept.map_or(arrived.mode() & PERMISSIONS, |(_, mode)| *mode);
+                made.set_mode(mode).map_err(failed)
             }
             Err(error) if error.kind() == ErrorKind::CrossesDevices => {
                 copy(from, dir, name, arrived.mode() & PERMISSIONS).map_err(failed)
@@ -231,11 +214,6 @@ impl Arrival {
         Ok(())
     }
 
-    fn mode(&self, inside: &Path, arrived: &Metadata) -> u32 {
-        let kept = self.modes.iter().find(|(path, _)| path == inside);
-        kept.map_or(arrived.mode() & PERMISSIONS, |(_, mode)| *mode)
-    }
-
     /// Gives a directory that was moved, and its subdirectories, the permissions that they arrived
     /// with.
     fn restore(&self, dir: &Dir, name: &OsStr, inside: &Path) -> io::Result<()> {
@@ -247,12 +225,6 @@ impl Arrival {
             moved.set_mode(*mode)?;
         }
         Ok(())
-    }
-}
-
-impl Drop for Arrival {
-    fn drop(&mut self) {
-        remove_tree(&self.dir);
     }
 }
 
@@ -300,16 +272,4 @@ fn names(dir: &Path) -> io::Result<Vec<OsString>> {
     let mut names = names.collect::<io::Result<Vec<_>>>()?;
     names.sort();
     Ok(names)
-}
-
-/// The kind of a file, for messages.
-fn kind(found: FileType) -> &'static str {
-    match found {
-        kind if kind.is_symlink() => "a symbolic link",
-        kind if kind.is_dir() => "a directory",
-        kind if kind.is_file() => "a file",
-        kind if kind.is_fifo() => "a FIFO",
-        kind if kind.is_socket() => "a socket",
-        _ => "a device",
-    }
 }

@@ -36,7 +36,9 @@ pub(crate) fn spawn(
     let shell = if held { &["sh", "-c", HELD, "sh"][..] } else { &[] };
     let words: Vec<OsString> = shell.iter().map(OsString::from).chain(argv.to_vec()).collect();
     let mut command = inherited::command(&words, log).traced_as(argv);
-    command.stdin(if held { Stdio::piped() } else { Stdio::null() });
+    if held {
+        command.stdin(Stdio::piped());
+    }
     let outputs = output.try_clone().and_then(|stdout| Ok((stdout, output.try_clone()?)));
     let (stdout, stderr) = outputs.map_err(|error| command.failed(&error))?;
     command.current_dir(dir).stdout(stdout).stderr(stderr);

@@ -6,6 +6,7 @@
 use super::account::user_id;
 use super::temporary::{self, PRIVATE_DIR, PRIVATE_FILE};
 use crate::access::{no_access, not_changed, whose};
+use crate::destination::id;
 use crate::error::Error;
 use crate::reading::check_regular;
 pub(crate) use crate::reading::{
@@ -65,8 +66,7 @@ pub(crate) fn private_dir(dir: &Path) -> Result<(), Error> {
 /// by now.
 fn restrict(dir: &Path, looked_at: &fs::Metadata) -> io::Result<()> {
     let opened = File::open(dir)?;
-    let metadata = opened.metadata()?;
-    if (metadata.dev(), metadata.ino()) != (looked_at.dev(), looked_at.ino()) {
+    if id(&opened.metadata()?) != id(looked_at) {
         return Err(io::Error::other("somebody replaced it"));
     }
     opened.set_permissions(Permissions::from_mode(PRIVATE_DIR))
@@ -160,6 +160,22 @@ pub(crate) fn put_in_place(finished: &Path, path: &Path) -> Result<(), Error> {
         .map_err(|error| Error::io("write", path, &error))
 }
 
+/// Gives the content of `file` the name `other` as well, by a hard link. It makes a copy instead,
+/// first under the name `part`, if the file is on another file system, is in a read-only directory,
+/// or could be changed by another user.
+pub(crate) fn give_second_name(file: &Path, other: &Path, part: &Path) -> Result<(), Error> {
+    let failed = |error| Error::io("copy", file, &error);
+    let found = fs::symlink_metadata(file).map_err(failed)?;
+    let is_ours = found.is_file() && found.uid() == user_id()? && found.mode() & 0o022 == 0;
+    if is_ours && fs::hard_link(file, other).is_ok() {
+        return Ok(());
+    }
+    let copied = fs::copy(file, part).map_err(failed);
+    copied.and_then(|_| put_in_place(part, other)).inspect_err(|_| {
+        let _ = fs::remove_file(part);
+    })
+}
+
 /// Removes the temporary files of a killed [`write_private`], as far as that is possible.
 pub(crate) fn remove_unfinished(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -188,25 +204,15 @@ pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     temporary::create(path, PRIVATE_FILE)
 }
 
-/// Opens the file for [`File::lock`]; makes it if it is missing and keeps its content. Anything but
-/// a regular file is an error: through a dangling link a file would be made elsewhere, or could
-/// never be made. On a file system that has become read-only the file is opened for reading, which
-/// is enough for a lock.
-pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
+/// Opens the file for [`File::lock`] and keeps its content; if it is missing, `makes` makes it.
+/// Anything but a regular file is an error: through a dangling link a file would be made elsewhere,
+/// or could never be made. On a file system that has become read-only the file is opened for
+/// reading, which is enough for a lock.
+pub(crate) fn open_lock(path: &Path, makes: bool) -> io::Result<File> {
     check_regular(path)?;
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(PRIVATE_FILE);
-    or_for_reading(options.open(path), path)
-}
-
-/// Opens an existing lock file.
-pub(crate) fn open_existing(path: &Path) -> io::Result<File> {
-    check_regular(path)?;
-    or_for_reading(OpenOptions::new().read(true).write(true).open(path), path)
-}
-
-fn or_for_reading(opened: io::Result<File>, path: &Path) -> io::Result<File> {
-    match opened {
+    options.read(true).write(true).create(makes).truncate(false).mode(PRIVATE_FILE);
+    match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
             File::open(path).map_err(|_| error)
         }

@@ -8,7 +8,7 @@
 
 use crate::error::Error;
 use crate::log::Log;
-use crate::system::inherited;
+use crate::system::{inherited, running};
 use crate::text::sanitized;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
@@ -59,7 +59,6 @@ impl Guard {
 
     /// Ends the child before it does its work. A child that has ended is no error.
     pub(crate) fn disarm(mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        running::end(&mut self.child);
     }
 }

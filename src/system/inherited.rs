@@ -13,7 +13,6 @@ use crate::system::programs::{self, Program};
 use crate::system::run::Invocation;
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::Stdio;
 
 /// Every shell closes descriptors of one digit (POSIX, XCU 2.7); dash closes no others.
 const DIGIT_MAX: u32 = 9;
@@ -71,7 +70,7 @@ fn closes(mut shell: Invocation, unwanted: &[u32]) -> bool {
     let is_closed = |fd: &u32| format!("[ ! -h {}/self/fd/{fd} ]", linux::PROC);
     let all_are: Vec<String> = unwanted.iter().map(is_closed).collect();
     let script = format!("{}; {}", closing(unwanted), all_are.join(" && "));
-    shell.args(["-c", &script]).stdin(Stdio::null());
+    shell.args(["-c", &script]);
     shell.answer().is_ok_and(|answer| answer.status.success())
 }
 

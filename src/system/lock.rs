@@ -36,7 +36,7 @@ impl Lock {
     ) -> Result<Self, Error> {
         loop {
             make_dir()?;
-            if let Some(lock) = Self::wait(files::open_lock(path), path, mode, waiting)? {
+            if let Some(lock) = Self::wait((path, true), mode, waiting)? {
                 return Ok(lock);
             }
         }
@@ -49,7 +49,7 @@ impl Lock {
         waiting: &mut dyn FnMut() -> Option<Error>,
     ) -> Result<Option<Self>, Error> {
         while !files::is_missing(path) {
-            let lock = Self::wait(files::open_existing(path), path, mode, waiting)?;
+            let lock = Self::wait((path, false), mode, waiting)?;
             if lock.is_some() {
                 return Ok(lock);
             }
@@ -57,22 +57,25 @@ impl Lock {
         Ok(None)
     }
 
-    /// Waits for the lock of an open file. `None` if it is not the file at `path` any more: a user
-    /// may have removed it, and another process has locked a new one since.
+    /// Opens the file, or makes it, and waits for its lock. `None` if it is not the file at `path`
+    /// any more: a user may have removed it, and another process has locked a new one since.
     fn wait(
-        opened: io::Result<File>,
-        path: &Path,
+        (path, makes): (&Path, bool),
         mode: Mode,
         waiting: &mut dyn FnMut() -> Option<Error>,
     ) -> Result<Option<Self>, Error> {
-        let file = match opened {
+        let file = match files::open_lock(path, makes) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(|error| no_access("lock", path, &error, user_id().ok()))?,
         };
-        let locked = wait::poll(None::<Instant>, || match has_locked(&file, mode) {
-            Ok(false) => waiting().map(Err),
-            Ok(true) => Some(Ok(())),
-            Err(error) => Some(Err(Error::io("lock", path, &error))),
+        let try_lock = || match mode {
+            Mode::Shared => file.try_lock_shared(),
+            Mode::Exclusive => file.try_lock(),
+        };
+        let locked = wait::poll(None::<Instant>, || match try_lock() {
+            Err(TryLockError::WouldBlock) => waiting().map(Err),
+            Err(TryLockError::Error(error)) => Some(Err(Error::io("lock", path, &error))),
+            Ok(()) => Some(Ok(())),
         });
         locked.transpose()?;
         Ok(files::is_at(&file, path).then_some(Self(file)))
@@ -92,20 +95,8 @@ impl Lock {
     }
 }
 
-fn has_locked(file: &File, mode: Mode) -> io::Result<bool> {
-    let locked = match mode {
-        Mode::Shared => file.try_lock_shared(),
-        Mode::Exclusive => file.try_lock(),
-    };
-    match locked {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
 /// Tries to lock an open directory itself, until it is closed. Any user who may read the directory
 /// may lock it, too. On a file system without locks this always works.
 pub(crate) fn try_dir(dir: &File) -> bool {
-    !matches!(has_locked(dir, Mode::Exclusive), Ok(false))
+    !matches!(dir.try_lock(), Err(TryLockError::WouldBlock))
 }

@@ -2,11 +2,10 @@
 //! a process, open a socket, or create, change or remove a file; a test holds that. They decide
 //! nothing about VMs, guests or images: their callers say what they want.
 //!
-//! Read them in this order: [`programs`], [`run`], [`running`], [`limit`] and
-//! [`output`], by which every program is run; [`inherited`],
-//! [`guard`], [`tty`] and [`account`], which use it; [`process`] and [`ps`], which look at
-//! processes and signal them; [`temporary`] and [`files`], then [`lock`], [`short_way`],
-//! [`user_files`], [`second_name`] and [`arrivals`]; [`sockets`].
+//! Read them in this order: [`programs`], [`run`], [`running`] and [`output`], by which every
+//! program is run; [`inherited`], [`daemon`], [`guard`], [`tty`] and [`account`], which use them;
+//! [`process`] and [`ps`], which look at processes and signal them; [`temporary`] and [`files`],
+//! then [`lock`], [`short_way`], [`user_files`] and [`arrivals`]; [`sockets`].
 
 pub(crate) mod account;
 pub(crate) mod arrivals;
@@ -14,7 +13,6 @@ pub(crate) mod daemon;
 pub(crate) mod files;
 pub(crate) mod guard;
 pub(crate) mod inherited;
-pub(crate) mod limit;
 pub(crate) mod lock;
 pub(crate) mod output;
 pub(crate) mod process;
@@ -22,7 +20,6 @@ pub(crate) mod programs;
 pub(crate) mod ps;
 pub(crate) mod run;
 pub(crate) mod running;
-pub(crate) mod second_name;
 pub(crate) mod short_way;
 pub(crate) mod sockets;
 pub(crate) mod temporary;

@@ -11,7 +11,6 @@ use crate::ps::Shown;
 use crate::system::programs;
 use std::io;
 use std::path::Path;
-use std::process::Stdio;
 
 /// A live process as the system shows it.
 pub(crate) struct Seen {
@@ -61,6 +60,6 @@ pub(crate) fn signal(pid: u32, to_group: bool, name: &str) -> Result<Output, Err
     // `kill` is a builtin of every sh; slim images have no program of that name. dash, bash and
     // BusyBox all take a process group in this form.
     let mut kill = programs::SH.command();
-    kill.args(["-c", "kill \"-$1\" \"$2\"", "sh", name, &target]).stdin(Stdio::null());
+    kill.args(["-c", "kill \"-$1\" \"$2\"", "sh", name, &target]);
     kill.answer()
 }

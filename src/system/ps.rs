@@ -8,7 +8,6 @@ use super::programs;
 use crate::error::Error;
 use crate::linux::Usage;
 use crate::ps::{BUSYBOX_COLUMNS, COLUMNS, Shown, parse, parse_usage};
-use std::process::Stdio;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -29,12 +28,10 @@ pub(crate) fn processes(pid: Option<u32>) -> Result<Vec<Shown>, Error> {
     let selection = pid_text.as_deref().map_or(vec!["-A"], |pid| vec!["-p", pid]);
     let output = run(&[COLUMNS, &selection].concat())?;
     // A `ps` that finds no process fails and prints nothing.
-    let shown: Vec<Shown> = if output.status.success() || output.stderr.is_empty() {
-        output.stdout.split(|byte| *byte == b'\n').filter_map(|line| parse(line, true)).collect()
-    } else {
-        let output = run(BUSYBOX_COLUMNS)?;
-        output.stdout.split(|byte| *byte == b'\n').filter_map(|line| parse(line, false)).collect()
-    };
+    let is_full = output.status.success() || output.stderr.is_empty();
+    let output = if is_full { output } else { run(BUSYBOX_COLUMNS)? };
+    let lines = output.stdout.split(|byte| *byte == b'\n');
+    let shown: Vec<Shown> = lines.filter_map(|line| parse(line, is_full)).collect();
     if let (Some(pid), Ok(mut last)) = (pid, LAST_SHOWN.lock()) {
         let is_there = shown.iter().any(|process| process.pid == pid && process.state != 'Z');
         *last = is_there.then(|| (pid, Instant::now()));
@@ -52,6 +49,5 @@ fn run(arguments: &[&str]) -> Result<Output, Error> {
     let mut ps = programs::PS.command();
     // Text that is not ASCII is shown unchanged, and lines are as long as BusyBox allows.
     ps.args(arguments).env("LC_ALL", "C.UTF-8").env("COLUMNS", "9999").env("TZ", "UTC0");
-    ps.stdin(Stdio::null());
     ps.answer()
 }

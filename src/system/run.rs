@@ -1,25 +1,24 @@
 //! Runs programs. Everything that this program executes goes through an [`Invocation`], and so has
 //! one trace, and a limit for the output that is kept and for the time that it takes.
 
-use super::limit::{Exceeded, PAUSE, within};
 use super::output::Output;
-use super::running::{Running, cannot_wait, end};
+use super::running::{Exceeded, PAUSE, Running, within};
 use crate::error::Error;
 use crate::log::Log;
 use crate::text::command_line;
-use crate::wait;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Limits for a helper such as `ps` or `id`, which answers in milliseconds.
 const HELPER_WAIT: Duration = Duration::from_secs(20);
 const HELPER_BYTES_MAX: usize = 16 << 20;
-/// A program with its words, environment, working directory and streams. The streams are those of
-/// this process unless something else is set or the way of running it says otherwise.
+/// A program with its words, environment, working directory and streams. Its input is empty, and
+/// its output is that of this process, unless something else is set or the way of running it says
+/// otherwise.
 #[derive(Debug)]
 pub(crate) struct Invocation {
     command: Command,
@@ -31,7 +30,9 @@ pub(crate) struct Invocation {
 
 impl Invocation {
     pub(super) fn new(program: impl AsRef<OsStr>, package: Option<&'static str>) -> Self {
-        Self { command: Command::new(program), package, trace: None }
+        let mut command = Command::new(program);
+        command.stdin(Stdio::null());
+        Self { command, package, trace: None }
     }
 
     /// Shows these words in the trace, where the real ones would tell the reader less.
@@ -119,28 +120,12 @@ impl Invocation {
         self.failed(&error)
     }
 
-    /// Runs the program to its end with our streams, or those that were set. Without `exceeded`
-    /// there is no limit: a person can interrupt it.
-    pub(crate) fn attached(
-        mut self,
-        exceeded: Option<Exceeded>,
-        log: &Log,
-    ) -> Result<ExitStatus, Error> {
+    /// Runs the program to its end with the streams that were set.
+    pub(crate) fn attached(mut self, exceeded: Exceeded, log: &Log) -> Result<ExitStatus, Error> {
         self.trace(log);
-        let program = self.program().to_os_string();
-        let mut child = self.spawn()?;
-        let Some(exceeded) = exceeded else {
-            return child.wait().map_err(|error| cannot_wait(&program, &error));
-        };
-        let ended = wait::poll(None::<Instant>, || match child.try_wait() {
-            Ok(None) => exceeded().map(Err),
-            Ok(Some(status)) => Some(Ok(status)),
-            Err(error) => Some(Err(cannot_wait(&program, &error))),
-        });
-        if !matches!(ended, Some(Ok(_))) {
-            end(&mut child);
-        }
-        ended.unwrap_or_else(|| Err(Error::failed("the wait ended")))
+        let child = self.spawn()?;
+        let mut running = Running::new(child, self.program().to_os_string(), 0)?;
+        running.finish(exceeded).map(|output| output.status)
     }
 
     /// Runs the program to its end and keeps its output.
@@ -171,7 +156,7 @@ impl Invocation {
     ) -> Result<(Output, Output), Error> {
         self.trace(log);
         to.trace(log);
-        self.stdin(Stdio::null()).stdout(Stdio::piped());
+        self.stdout(Stdio::piped());
         let program = self.program().to_os_string();
         let mut child = self.stderr(Stdio::piped()).spawn()?;
         let stream = child.stdout.take().map_or_else(Stdio::null, Stdio::from);
@@ -216,10 +201,11 @@ impl Invocation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
 
     fn sh(script: &str) -> Invocation {
         let mut sh = Invocation::new("sh", None);
-        sh.args(["-c", script]).stdin(Stdio::null());
+        sh.args(["-c", script]);
         sh
     }
 
@@ -247,7 +233,7 @@ mod tests {
             let error = sh(script).captured(9, &mut within(short), &log()).unwrap_err();
             assert_eq!(error.message(), "gave up after 0.05 s");
         }
-        let error = sh("exec sleep 20").attached(Some(&mut within(short)), &log()).unwrap_err();
+        let error = sh("exec sleep 20").attached(&mut within(short), &log()).unwrap_err();
         assert_eq!(error.message(), "gave up after 0.05 s");
         assert!(begin.elapsed() < Duration::from_secs(10));
     }

@@ -1,14 +1,16 @@
-//! A running program whose output is kept.
+//! A running program whose output is kept, and the limits of programs.
 
-use super::limit::{Exceeded, PAUSE};
 use super::output::Output;
-use crate::error::{Error, io_reason};
+use crate::error::{Error, Kind, io_reason};
 use crate::wait;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind, Read};
 use std::process::{Child, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
+
+/// How often a limit is checked while a program runs.
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 
 /// The output of a program that has ended is complete after this much silence, even if another
 /// process still holds its pipes.
@@ -20,6 +22,18 @@ const CHUNKS_MAX: usize = 16;
 /// The places of the two streams.
 const OUT: usize = 0;
 const ERR: usize = 1;
+
+/// Returns the reason to end a program, when there is one.
+pub(crate) type Exceeded<'a> = &'a mut dyn FnMut() -> Option<Error>;
+
+/// The limit of a program that has this long from now on.
+pub(crate) fn within(wait: Duration) -> impl FnMut() -> Option<Error> {
+    let deadline = Instant::now() + wait;
+    move || {
+        let message = || format!("gave up after {} s", wait.as_secs_f64());
+        (Instant::now() >= deadline).then(|| Error::new(Kind::TimedOut, message()))
+    }
+}
 
 /// Dropping it ends the program.
 pub(crate) struct Running {
@@ -160,6 +174,6 @@ fn forward(
     std::thread::Builder::new().spawn(forward).map(|_| ())
 }
 
-pub(super) fn cannot_wait(program: &OsStr, error: &io::Error) -> Error {
+fn cannot_wait(program: &OsStr, error: &io::Error) -> Error {
     Error::failed(format!("cannot wait for `{}`: {}", program.display(), io_reason(error)))
 }

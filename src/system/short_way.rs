@@ -3,13 +3,12 @@
 
 use super::account;
 use super::files;
+use super::temporary;
 use crate::error::Error;
 use crate::text::fingerprint;
-use std::collections::hash_map::RandomState;
-use std::fs::{self, DirBuilder};
-use std::hash::BuildHasher as _;
+use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// Makes and verifies a symbolic link to a directory of qqmgr. Its path is short, and no program
@@ -39,22 +38,18 @@ fn short_parent() -> Result<PathBuf, Error> {
 /// random suffix is used instead: an existing one if it is the user's own, or a new one. Other
 /// users cannot remove its name, since `/tmp` is sticky.
 fn short_parent_in_tmp(user: u32) -> Result<PathBuf, Error> {
-    let usual = PathBuf::from(format!("/tmp/qqmgr-{user}"));
+    let (tmp, own) = (Path::new("/tmp"), format!("qqmgr-{user}"));
+    let usual = tmp.join(&own);
     let is_own = |dir: &Path| {
         fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir() && found.uid() == user)
     };
     if is_own(&usual) || files::is_missing(&usual) {
         return Ok(usual);
     }
-    let prefix = format!("qqmgr-{user}.");
-    let mut names = files::names_in(Path::new("/tmp"));
-    names.retain(|name| name.starts_with(&prefix) && is_own(&Path::new("/tmp").join(name)));
-    names.sort();
-    if let Some(name) = names.first() {
-        return Ok(Path::new("/tmp").join(name));
+    let mut names = files::names_in(tmp);
+    names.retain(|name| name.starts_with(&format!("{own}.")) && is_own(&tmp.join(name)));
+    if let Some(name) = names.iter().min() {
+        return Ok(tmp.join(name));
     }
-    let random = RandomState::new().hash_one(user);
-    let dir = PathBuf::from(format!("/tmp/{prefix}{random:016x}"));
-    let made = DirBuilder::new().mode(0o700).create(&dir);
-    made.map_err(|error| Error::io("create", &dir, &error)).map(|()| dir)
+    temporary::fresh_dir(tmp, &own).map_err(|error| Error::io("create", &usual, &error))
 }

@@ -1,16 +1,24 @@
 //! Makes and removes temporary files and directories, under names that no other process uses.
 
+use super::guard::Guard;
+use crate::log::Log;
+use std::collections::hash_map::RandomState;
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::hash::BuildHasher as _;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 pub(super) const PRIVATE_DIR: u32 = 0o700;
 pub(super) const PRIVATE_FILE: u32 = 0o600;
 /// The mode of a new file, from which the user's `umask` takes bits away.
 pub(super) const DEFAULT_FILE: u32 = 0o666;
-/// The number of names to try. Killed copies with the same pid may have left directories.
-const NUMBERS: u32 = 1000;
+/// Removes a directory when this process has been killed; its programs may still be writing.
+const CLEAN_UP: &str = "echo ready >&2; read -r end; chmod -R u+rwx \"$1\" 2>/dev/null
+    for try in 1 2 3; do rm -rf \"$1\" && break; sleep 1; done";
+const READY: &str = "ready";
 
 /// The name of a temporary file beside `path`.
 pub(super) fn beside(path: &Path) -> PathBuf {
@@ -56,18 +64,40 @@ pub(crate) fn nameless(path: &Path) -> io::Result<File> {
     fs::remove_file(&temporary).map(|()| file)
 }
 
-/// Makes a new directory in `parent` that only this user may enter.
-pub(crate) fn fresh_dir(parent: &Path, name: &str) -> io::Result<PathBuf> {
-    let mut result = Err(ErrorKind::AlreadyExists.into());
-    for number in 0..NUMBERS {
-        let dir = parent.join(format!("{name}.{}.{number}", std::process::id()));
-        result = DirBuilder::new().mode(PRIVATE_DIR).create(&dir).map(|()| dir);
-        match &result {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            _ => break,
+/// Makes a new directory in `parent` that only this user may enter. Its name ends at random, so
+/// that no other user can have made it before.
+pub(super) fn fresh_dir(parent: &Path, name: &str) -> io::Result<PathBuf> {
+    let random = RandomState::new().hash_one(name);
+    let dir = parent.join(format!("{name}.{random:016x}"));
+    DirBuilder::new().mode(PRIVATE_DIR).create(&dir).map(|()| dir)
+}
+
+/// A new directory that is removed with its content when this is dropped, and by a guard if this
+/// process is killed.
+pub(crate) struct FreshDir {
+    pub(crate) path: PathBuf,
+    guard: Option<Guard>,
+}
+
+impl FreshDir {
+    pub(crate) fn new(parent: &Path, name: &str, log: &Log) -> io::Result<Self> {
+        let path = fresh_dir(parent, name)?;
+        let mut argv = ["sh", "-c", CLEAN_UP, "sh"].map(OsString::from).to_vec();
+        argv.push(path.clone().into());
+        let guard = Guard::new(&argv, READY, Stdio::null(), log).ok();
+        Ok(Self { path, guard })
+    }
+}
+
+impl Drop for FreshDir {
+    fn drop(&mut self) {
+        // Where something is left, the guard tries again.
+        if remove_tree(&self.path)
+            && let Some(guard) = self.guard.take()
+        {
+            guard.disarm();
         }
     }
-    result
 }
 
 /// A directory of a tree, or a symbolic link to a file.
@@ -97,7 +127,7 @@ pub(crate) fn make_tree(root: &Path, nodes: &[Node]) -> io::Result<()> {
 
 /// Removes a directory of qqmgr with its content, whatever its permissions are. Symbolic links are
 /// removed and not followed. Returns whether the directory is gone.
-pub(crate) fn remove_tree(dir: &Path) -> bool {
+fn remove_tree(dir: &Path) -> bool {
     fs::remove_dir_all(dir).is_ok() || {
         open_up(dir);
         let _ = fs::remove_dir_all(dir);

@@ -19,6 +19,7 @@ use crate::text::sanitized;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 /// The variable that names a program to use instead of `gdb`, such as `gdb-multiarch`.
 const PROGRAM_VARIABLE: &str = "QQMGR_GDB";
@@ -96,7 +97,7 @@ impl Gdb {
         let argv = [std::slice::from_ref(&self.program), &self.words, words].concat();
         let mut command = inherited::command(&argv, log);
         // gdb runs the wrapper with it, and other shells than sh read words differently.
-        command.env("SHELL", "/bin/sh");
+        command.env("SHELL", "/bin/sh").stdin(Stdio::inherit());
         command.exec(log)
     }
 

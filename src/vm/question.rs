@@ -66,7 +66,7 @@ impl<F: Fn(u64) -> Invocation> Questions<F> {
         let (least, most) = PATIENCE_SECONDS;
         let patience = self.begin.elapsed().mul_f64(PATIENCE_PART).as_secs().clamp(least, most);
         let mut command = (self.command)(patience);
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        command.stdout(Stdio::piped());
         self.running = Some(command.in_background(OUTPUT_BYTES_MAX, &self.log)?);
         Ok(())
     }

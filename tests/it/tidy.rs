@@ -153,7 +153,7 @@ fn files_below(directory: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// The Rust files below a directory of the repository.
-fn rust_files(directory: &str) -> Vec<(String, String)> {
+pub(crate) fn rust_files(directory: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     files_below(&repository().join(directory), &mut found);
     found.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));

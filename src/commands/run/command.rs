@@ -125,7 +125,9 @@ fn run(target: &Target, guest: &Guest) -> Result<Done, Error> {
     let code = |code: Option<i32>| code.and_then(|c| c.try_into().ok()).unwrap_or(FAILURE_CODE);
     if args.has(&TERMINAL) {
         // An ssh that is killed leaves the terminal in raw mode, so there is no limit.
-        let status = run_attached(guest.ssh_on_terminal(&words), &Limits::default(), log)?;
+        let mut ssh = guest.ssh_on_terminal(&words);
+        ssh.stdin(Stdio::inherit());
+        let status = run_attached(ssh, &Limits::default(), log)?;
         return Ok(done(code(status), [None, None]));
     }
     let may_be_killed = guest.limits.deadline.is_some();
@@ -134,12 +136,12 @@ fn run(target: &Target, guest: &Guest) -> Result<Done, Error> {
     }
     let mut ssh = if may_be_killed { guest.ssh_alone(&words) } else { guest.ssh(&words) };
     let several = are_several(&args.operands);
+    if !several {
+        ssh.stdin(Stdio::inherit());
+    }
     if !several && !args.json() && logs::dir(target).is_none() {
         let status = run_attached(ssh, &guest.limits, log)?;
         return Ok(done(code(status), [None, None]));
-    }
-    if several {
-        ssh.stdin(Stdio::null());
     }
     let mut sinks = Sink::of_command(target)?;
     let ran = passed_on(ssh, &guest.limits, log, |read| {

@@ -21,7 +21,6 @@ use crate::vm::look;
 use crate::vm::process::Process;
 use crate::vm::session::Session;
 use crate::vm::snapshot::{Act, Running, Saved, Tag};
-use std::process::Stdio;
 
 /// Makes the snapshot if that is needed, and returns whether it was. A VM that is running is left
 /// to the job, which refuses it.
@@ -69,9 +68,7 @@ fn run(target: &Target, job: &Job, process: &Process, command: &str) -> Result<(
     let guest = booted(target, &job.limits, process)?;
     // Without `sync`, a boot from the disks of the snapshot would miss what was just written.
     for (command, counts) in [(command, true), ("sync", false)] {
-        let (mut ssh, mut sink) =
-            (guest.ssh_alone(&[command.into()]), Sink::of_preparation(target));
-        ssh.stdin(Stdio::null());
+        let (ssh, mut sink) = (guest.ssh_alone(&[command.into()]), Sink::of_preparation(target));
         let status = passed_on(ssh, &guest.limits, &target.log, |read| {
             read.iter().try_for_each(|bytes| sink.pass(bytes))
         });

@@ -16,7 +16,6 @@ use crate::vm::{Paths, follow};
 use std::ffi::OsStr;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 const QCOW2: &str = "qcow2";
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
@@ -165,9 +164,11 @@ impl Stopped<'_> {
     /// Runs qemu-img, whose last word is an option with the file's name.
     fn qemu_img(&self, file: &str, words: &[&OsStr]) -> Result<(), Error> {
         let mut command = programs::configured(&self.qemu_img);
-        let stdin = self.lock.map_or_else(|| Ok(Stdio::null()), Lock::stdin);
-        let stdin = stdin.map_err(|error| command.failed(&error))?;
-        command.args(words).current_dir(self.dir).stdin(stdin);
+        command.args(words).current_dir(self.dir);
+        if let Some(lock) = self.lock {
+            let stdin = lock.stdin().map_err(|error| command.failed(&error))?;
+            command.stdin(stdin);
+        }
         // A snapshot of a large disk may take minutes, and must not be cut off half done.
         let output = command.captured(OUTPUT_BYTES_MAX, &mut || None, self.log)?;
         if output.status.success() {
