@@ -25,19 +25,23 @@ impl CommandLine {
         Self { separator: b' ', words: [b" ", text.trim_ascii(), b" "].concat() }
     }
 
+    /// The words behind each option that names a pid file, the path first; a separator follows
+    /// each word.
+    pub(crate) fn behind_option(&self) -> impl Iterator<Item = &[u8]> {
+        let option = [b"", PID_FILE.as_bytes(), b""].join(&self.separator);
+        (0..self.words.len()).filter_map(move |at| self.words[at..].strip_prefix(&*option))
+    }
+
     /// Whether it is that of a QEMU with this pid file.
     pub(crate) fn names(&self, pid_file: &Path) -> bool {
-        let wanted = [b"", PID_FILE.as_bytes(), pid_file.as_os_str().as_bytes(), b""];
-        let wanted = wanted.join(&self.separator);
-        self.words.windows(wanted.len()).any(|part| part == wanted)
+        let wanted = [pid_file.as_os_str().as_bytes(), b""].join(&self.separator);
+        self.behind_option().any(|words| words.starts_with(&wanted))
     }
 
     /// The pid file, if it is that of a QEMU with one. Where `ps` shows the words, one whose path
     /// has a blank and then a dash is not found.
     pub(crate) fn pid_file(&self) -> Option<PathBuf> {
-        let option = [b"", PID_FILE.as_bytes(), b""].join(&self.separator);
-        let at = self.words.windows(option.len()).position(|part| part == option)?;
-        let path = &self.words[at + option.len()..];
+        let path = self.behind_option().next()?;
         let end: &[u8] = if self.separator == 0 { b"\0" } else { b" -" };
         let length = path.windows(end.len()).position(|part| part == end);
         // Behind the last word is only its separator.

@@ -18,12 +18,10 @@ use crate::system::files;
 use crate::vm::end::End;
 use crate::vm::everywhere::{Found, running};
 use crate::vm::look::Place;
-use crate::vm::search::command_lines;
+use crate::vm::search::PidFiles;
 use crate::vm::state::State;
 use crate::vm::visible;
 use crate::vm::{Look, Paths};
-use std::collections::BTreeSet;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 pub(crate) static COMMAND: Command = Command {
@@ -88,18 +86,13 @@ fn list(args: &Args, config: Config) -> Outcome {
     // One look at the directory saves two for each VM that has never run.
     let with_a_dir = config.vms_with_a_dir()?;
     // And one look at all processes finds the VMs whose directories were removed.
-    let lines = command_lines()?;
-    let named: BTreeSet<PathBuf> = lines.iter().filter_map(|(_, line)| line.pid_file()).collect();
+    let named = PidFiles::read()?;
     let names = config.names();
     // In the same order, but for those with errors.
     let mut vms = config.vms().iter().peekable();
     let configured = names.iter().map(|name| {
         let paths = Paths::new(config.vm_dir(name));
-        // Where `ps` shows the words, the end of such a path is not known beforehand.
-        let is_vague = paths.pid.as_os_str().as_bytes().windows(2).any(|pair| pair == b" -");
-        let is_seen = || is_vague && lines.iter().any(|(_, line)| line.names(&paths.pid));
-        let is_named = || named.contains(&paths.pid) || is_seen();
-        let look = look(&paths, with_a_dir.contains(name), is_named);
+        let look = look(&paths, with_a_dir.contains(name), &named);
         if let Err(error) = &look {
             log.warning(&format!("{name}: {}", error.message()));
         }
@@ -140,9 +133,9 @@ fn everywhere(args: &Args) -> Outcome {
 }
 
 /// Looks for a VM in its directory, if it has one, and more closely if a command line names it.
-fn look(paths: &Paths, has_dir: bool, is_named: impl Fn() -> bool) -> Result<Look, Error> {
+fn look(paths: &Paths, has_dir: bool, named: &PidFiles) -> Result<Look, Error> {
     let look = if has_dir { Look::by_files(paths)? } else { Look::nothing() };
-    if look.place.is_gone() && is_named() {
+    if look.place.is_gone() && named.have(&paths.pid) {
         return Look::everywhere(paths);
     }
     Ok(look)

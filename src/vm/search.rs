@@ -12,6 +12,8 @@ use crate::linux;
 use crate::system::files;
 use crate::system::process::{same_start, see, unseen};
 use crate::system::ps;
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 /// The maximum size of a pid file. A pid has at most 7 digits on Linux.
@@ -64,7 +66,7 @@ pub(super) fn search(paths: &Paths) -> Result<Option<Process>, Error> {
 }
 
 /// The command lines of all processes, by pid.
-pub(crate) fn command_lines() -> Result<Vec<(u32, CommandLine)>, Error> {
+pub(super) fn command_lines() -> Result<Vec<(u32, CommandLine)>, Error> {
     if !linux::is_there() {
         let shown = ps::processes(None)?.into_iter();
         return Ok(shown.map(|shown| (shown.pid, shown.line)).collect());
@@ -74,6 +76,28 @@ pub(crate) fn command_lines() -> Result<Vec<(u32, CommandLine)>, Error> {
         Some(line.map(|line| (pid, line)))
     });
     lines.collect()
+}
+
+/// The pid files that the command lines of all processes name: the words from each path on, since
+/// the end of a path is not known where `ps` shows the words.
+pub(crate) struct PidFiles(BTreeSet<Vec<u8>>);
+
+impl PidFiles {
+    pub(crate) fn read() -> Result<Self, Error> {
+        Ok(Self::of(command_lines()?.into_iter().map(|(_, line)| line)))
+    }
+
+    fn of(lines: impl Iterator<Item = CommandLine>) -> Self {
+        let words = |line: CommandLine| line.behind_option().map(Vec::from).collect::<Vec<_>>();
+        Self(lines.flat_map(words).collect())
+    }
+
+    /// Whether a process names this pid file.
+    pub(crate) fn have(&self, pid_file: &Path) -> bool {
+        let path = pid_file.as_os_str().as_bytes();
+        let mut behind = self.0.range(path.to_vec()..).map_while(|words| words.strip_prefix(path));
+        behind.any(|rest| matches!(rest.first(), Some(0 | b' ')))
+    }
 }
 
 fn read_pid(pid_file: &Path) -> Result<Option<u32>, Error> {
@@ -148,5 +172,16 @@ mod tests {
         }
         assert_eq!(read_pid(&paths.dir).unwrap(), None);
         assert_eq!(read_pid(&paths.lock).unwrap(), None);
+    }
+
+    #[test]
+    fn a_path_with_an_option_in_it_is_named_as_a_whole() {
+        let of_ps = CommandLine::of_ps(b"q -pidfile /a -b/pid -x");
+        let named = PidFiles::of([of_ps, CommandLine::of_proc(b"q\0-pidfile\0/c\0")].into_iter());
+        for (path, expected) in
+            [("/a -b/pid", true), ("/a -b/pi", false), ("/c", true), ("/d", false)]
+        {
+            assert_eq!(named.have(Path::new(path)), expected, "{path}");
+        }
     }
 }
