@@ -1,10 +1,15 @@
 //! Text for people: near names, words quoted for a shell, amounts and dates, and what is safe to
 //! show. Pure.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 
 /// The length limit for [`nearest`], whose cost is quadratic in the length of the name.
 const NEAREST_CHARS_MAX: usize = 64;
+
+/// The words as text; what is not UTF-8 in them is replaced.
+pub(crate) fn texts(words: &[OsString]) -> Vec<String> {
+    words.iter().map(|word| word.to_string_lossy().into_owned()).collect()
+}
 
 /// Replaces a character that a terminal would obey; the result takes one column.
 pub(crate) fn printable(c: char) -> char {

@@ -11,6 +11,7 @@ use crate::cli::{Command, Group};
 use crate::config::choices::Choices;
 use crate::config::values::SshPort;
 use crate::report::{Outcome, Report};
+use crate::text::texts;
 use crate::vm::Look;
 
 pub(crate) static COMMAND: Command = Command {
@@ -46,6 +47,6 @@ pub(super) fn run(target: &Target) -> Outcome {
     }
     let choices = Choices { ssh_port: port, set: &start.set };
     make_reachable(config, vm, &choices)?;
-    let words: Vec<String> = argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let words = texts(&argv);
     Ok(Report::new(options(&words).join(" \\\n    ") + "\n", words.iter().collect()))
 }

@@ -151,16 +151,14 @@ fn tags(place: &Place) -> Option<Vec<String>> {
     let (config, args) = (config(place)?, Args::default());
     let target = Target::new(&config, &args, name, Log::new(false)).ok()?;
     let recorded = Look::by_files(&target.paths).and_then(Look::running_record).ok().flatten();
-    let argv = if let Some(instance) = recorded {
-        instance.own_argv().to_vec()
+    let arguments = if let Some(instance) = recorded {
+        instance.arguments()
     } else {
-        let vm = target.vm().ok()?;
-        let argv =
-            own_argv(&target, vm, &StartOptions::default(), likely_port(&config, vm)).ok()?;
-        argv.into_iter().map(|word| word.to_string_lossy().into_owned()).collect()
+        let (vm, options) = (target.vm().ok()?, StartOptions::default());
+        arguments_of(own_argv(&target, vm, &options, likely_port(&config, vm)).ok()?)
     };
     let mut tags: Vec<String> = Vec::new();
-    for (image, _) in images(&arguments_of(argv.iter().map(String::as_str))) {
+    for (image, _) in images(&arguments) {
         let file = image.file().filter(|_| image.written).map(|file| config.dir().join(file));
         for Part { tag, .. } in file.and_then(|file| header::parts(&file)).unwrap_or_default() {
             if !tags.contains(&tag) {

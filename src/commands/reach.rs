@@ -18,7 +18,7 @@ use crate::vm::ssh_server;
 use crate::vm::tail::tail;
 use crate::vm::wait::Deadline;
 use crate::vm::watch::Watch;
-use crate::vm::{Instance, forward, options, port};
+use crate::vm::{Instance, forward, port};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
@@ -100,35 +100,22 @@ pub(super) fn ssh_of(target: &Target, watch: &Watch) -> Result<(), Error> {
         return by_ssh();
     }
     let port = Resolver::new(config, vm, &choices).ssh_port()?;
-    match (ssh::host(&options), &instance) {
-        (Some(host), _) => ssh_server::wait(watch, host, port),
-        (None, Some(instance)) if !is_led_to(instance, port) => {
-            let vm_port = vm.vm_port;
-            let rule = format!("hostfwd=tcp:127.0.0.1:{{{{.vm.ssh.port}}}}-:{vm_port}");
-            let message = format!(
-                "nothing forwards port {port} of this host to the ssh server of VM `{name}`"
-            );
-            Err(Error::failed(message).hint(if has_an_address(instance) {
-                "set `HostName` among the VM's ssh options to the guest's address".to_string()
-            } else {
-                format!("add `{rule}` to a user network in `cmd`, and restart the VM")
-            }))
-        }
-        (None, _) => ssh_server::wait(watch, ssh::THIS_HOST, port),
-    }
-}
-
-/// Whether QEMU forwards the port to its guest, or any program listens there.
-fn is_led_to(instance: &Instance, port: u16) -> bool {
-    let arguments = options::arguments_of(instance.argv.iter().map(String::as_str));
-    forward::may_reach(&arguments, port) || port::is_taken(port)
-}
-
-/// Whether this host may reach the guest by an address of the guest's own.
-fn has_an_address(instance: &Instance) -> bool {
-    let arguments = options::arguments_of(instance.argv.iter().map(String::as_str));
-    let mut networks = forward::networks(&arguments);
-    networks.any(|(_, pairs)| pairs.get("type").is_some_and(forward::gives_an_address))
+    let host = ssh::host(&options);
+    let arguments = instance.map(|instance| instance.arguments()).filter(|_| host.is_none());
+    let cut_off = arguments.filter(|it| !forward::may_reach(it, port) && !port::is_taken(port));
+    let Some(arguments) = cut_off else {
+        return ssh_server::wait(watch, host.unwrap_or(ssh::THIS_HOST), port);
+    };
+    let message =
+        format!("nothing forwards port {port} of this host to the ssh server of VM `{name}`");
+    let mut kinds = forward::networks(&arguments).map(|(_, pairs)| pairs);
+    let has_address = kinds.any(|it| it.get("type").is_some_and(forward::gives_an_address));
+    Err(Error::failed(message).hint(if has_address {
+        "set `HostName` among the VM's ssh options to the guest's address".to_string()
+    } else {
+        let rule = format!("hostfwd=tcp:127.0.0.1:{{{{.vm.ssh.port}}}}-:{}", vm.vm_port);
+        format!("add `{rule}` to a user network in `cmd`, and restart the VM")
+    }))
 }
 
 /// Waits until the guest accepts a login. Its server has answered before.
@@ -205,8 +192,7 @@ pub(super) fn for_first_boot(
     if !for_command(target, &watch(target, process, Some(deadline)), true)? {
         log.note(&format!("the guest of VM `{name}` has no cloud-init to wait for"));
     }
-    let argv = instance.map(|instance| instance.argv).unwrap_or_default();
-    let arguments = options::arguments_of(argv.iter().map(String::as_str));
+    let arguments = instance.map(|instance| instance.arguments()).unwrap_or_default();
     if !arguments.iter().any(|argument| argument.name == "snapshot") {
         images::end_first_boots(target, &images);
     }

@@ -132,14 +132,13 @@ fn open<'a>(
     }
     let vm = target.vm()?;
     let argv = own_argv(target, vm, &StartOptions::default(), likely_port(config, vm))?;
-    let argv: Vec<_> = argv.iter().map(|word| word.to_string_lossy()).collect();
     let (qemu_img, lock) = (qemu_img(config)?, change.map(|(lock, _)| lock));
     let stopped = Stopped { vm: name, paths, qemu_img, dir, log, lock };
     if let Some((_, act)) = change {
         stopped.settle(Some(act))?;
         Saved::settle(paths)?;
     }
-    let disks = stopped.disks(&arguments_of(argv.iter().map(|word| &**word)))?;
+    let disks = stopped.disks(&arguments_of(argv))?;
     Ok((Machine::Stopped(stopped), disks))
 }
 
@@ -214,9 +213,7 @@ fn perform(target: &Target, mut machine: Machine, disks: &Disks, act: Act, tag: 
 
 /// Whether some of what the running VM writes is lost when it stops.
 fn forgets_writes(target: &Target) -> Result<bool, Error> {
-    let instance = Instance::read(&target.paths)?;
-    let argv = instance.iter().flat_map(Instance::own_argv);
-    Ok(forgets(&arguments_of(argv.map(String::as_str))))
+    Ok(Instance::read(&target.paths)?.is_some_and(|it| forgets(&it.arguments())))
 }
 
 /// The whole paths of the disks.

@@ -78,7 +78,7 @@ impl<'a> Target<'a> {
     /// about its console see another one.
     pub(super) fn note_own_port(&self) {
         let record = Instance::read(&self.paths).ok().flatten();
-        if let Some(note) = record.and_then(|record| own_port_note(record.own_argv())) {
+        if let Some(note) = record.and_then(|record| own_port_note(&record.arguments())) {
             self.log.note(&note);
         }
     }

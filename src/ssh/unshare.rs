@@ -8,7 +8,6 @@ use crate::error::Error;
 use crate::log::Log;
 use crate::system::{files, programs};
 use crate::vm::named::forgets;
-use crate::vm::options::arguments_of;
 use crate::vm::{Instance, Paths};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -49,9 +48,8 @@ pub(crate) fn end_shared_connection(paths: &Paths, log: &Log) -> Result<(), Erro
 pub(crate) fn forget_guest(paths: &Paths, log: &Log) -> Result<(), Error> {
     end_shared_connection(paths, log)?;
     let Some(instance) = Instance::read(paths)? else { return Ok(()) };
-    let words = instance.own_argv().iter().map(String::as_str);
     let learned_at = paths.known_hosts.metadata().map_or(0, |metadata| metadata.mtime());
-    if forgets(&arguments_of(words))
+    if forgets(&instance.arguments())
         && u64::try_from(learned_at).is_ok_and(|at| at >= instance.started_at)
     {
         files::remove(&paths.known_hosts)?;

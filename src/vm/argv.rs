@@ -1,7 +1,7 @@
 //! The command line of QEMU: the user's words, then what qqmgr needs to manage the VM.
 
 use super::Paths;
-use super::options::{Argument, Pairs, arguments_of};
+use super::options::{Argument, Pairs};
 use crate::error::Error;
 use crate::source::Problem;
 use crate::words::Word;
@@ -53,10 +53,9 @@ pub(crate) fn own_port(own: &[Argument]) -> Option<&Argument> {
 }
 
 /// Says that the guest's console is not where qqmgr looks for it, and the way out. `own` are the
-/// user's words.
-pub(crate) fn own_port_note(own: &[String]) -> Option<String> {
-    let own = arguments_of(own.iter().map(String::as_str));
-    let Argument { name, value, .. } = own_port(&own)?;
+/// user's arguments.
+pub(crate) fn own_port_note(own: &[Argument]) -> Option<String> {
+    let Argument { name, value, .. } = own_port(own)?;
     let is_logged = value == "stdio" || value.ends_with(":stdio");
     let log = if is_logged { ", whose output is in `log`" } else { "" };
     Some(format!(
@@ -184,6 +183,7 @@ fn concat(parts: &[&[u8]]) -> OsString {
 mod tests {
     use super::*;
     use crate::source::Span;
+    use crate::vm::options::arguments_of;
 
     #[test]
     fn reserved_options_are_refused_with_one_dash_and_two() {

@@ -16,6 +16,7 @@ use crate::log::Log;
 use crate::system::daemon::{self, Daemon};
 use crate::system::files;
 use crate::system::process::see;
+use crate::text::texts;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -157,7 +158,7 @@ fn start(
         name: helper.name.clone(),
         pid: daemon.id(),
         start,
-        argv: helper.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+        argv: texts(&helper.argv),
         sockets: helper.sockets.clone(),
     });
     record.write(paths, log)?;

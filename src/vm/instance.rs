@@ -5,6 +5,7 @@ use super::Paths;
 use super::answer::Answer;
 use super::helper_record::HelperRecord;
 use super::machine::Machine;
+use super::options::{Argument, arguments_of};
 use super::process::Process;
 use crate::error::Error;
 use crate::json::{self, Value};
@@ -58,6 +59,11 @@ impl Instance {
     /// The user's part of the command line: the program and its arguments.
     pub(crate) fn own_argv(&self) -> &[String] {
         self.argv.get(..self.own_words).unwrap_or(&self.argv)
+    }
+
+    /// The user's arguments for QEMU.
+    pub(crate) fn arguments(&self) -> Vec<Argument> {
+        arguments_of(self.own_argv())
     }
 
     /// Reads the record of the VM's last start; `None` when there is none, or none that this

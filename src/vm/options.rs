@@ -5,6 +5,7 @@ use crate::json;
 use crate::pasted;
 use crate::source::Span;
 use crate::words::Word;
+use std::ffi::OsStr;
 
 /// The options that take no value: those without `HAS_ARG` in qemu-options.hx of 7.2, and of
 /// versions before and after it. Every other option takes the next word, whatever it is
@@ -48,8 +49,8 @@ pub(crate) fn arguments(words: Vec<Word>) -> Vec<Argument> {
 }
 
 /// Parses a command line that begins with the program. The places of its words are not known.
-pub(crate) fn arguments_of<'a>(argv: impl IntoIterator<Item = &'a str>) -> Vec<Argument> {
-    let word = |text: &str| Word::plain(text, Span::default());
+pub(crate) fn arguments_of<W: AsRef<OsStr>>(argv: impl IntoIterator<Item = W>) -> Vec<Argument> {
+    let word = |word: W| Word::plain(word.as_ref().to_string_lossy(), Span::default());
     arguments(argv.into_iter().skip(1).map(word).collect())
 }
 

@@ -21,6 +21,7 @@ use crate::image::context::Context;
 use crate::image::fetch::PATIENCE_DEFAULT;
 use crate::image::inspection::inspect;
 use crate::report::{Outcome, Report};
+use crate::text::texts;
 use std::time::Duration;
 
 pub(crate) static COMMAND: Command = Command {
@@ -54,8 +55,7 @@ pub(super) fn run(args: &Args, answers: &mut Answers) {
 }
 
 fn all(args: &Args, answers: &mut Answers) -> Result<(), Error> {
-    let names: Vec<String> =
-        args.operands[1..].iter().map(|name| name.to_string_lossy().into_owned()).collect();
+    let names = texts(&args.operands[1..]);
     let action = args.operands[0].to_str().unwrap_or_default();
     let refused = |message: &str| Err(usage_of(&COMMAND, message));
     let destroys = ["reset", "rm"].contains(&action);

@@ -100,7 +100,7 @@ impl<'a> Start<'a> {
         self.plan()?;
         let look = Look::by_files(&self.target.paths)?;
         let (Some(process), Some(record)) = (look.process()?, &look.record) else { return Ok(()) };
-        let own = ports::forwarded(&record.argv);
+        let own: Vec<Forward> = ports::forwarded(&record.arguments()).collect();
         let has_it = |forward: &Forward| {
             !forward.udp && record.ssh_port == Some(forward.port)
                 || own.iter().any(|other| other.is_at(forward))

@@ -2,7 +2,7 @@
 
 use crate::config::values::SshPort;
 use crate::json::Value;
-use crate::text::command_line;
+use crate::text::{command_line, texts};
 use crate::vm::Instance;
 use crate::vm::argv::Features;
 use crate::vm::helper::Helper;
@@ -74,9 +74,7 @@ pub(crate) fn changes(
     ssh_port: Option<u16>,
     features: Features,
 ) -> Vec<Change> {
-    let configured: Vec<String> =
-        own_argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let (mut running, mut configured) = (options(instance.own_argv()), options(&configured));
+    let (mut running, mut configured) = (options(instance.own_argv()), options(&texts(own_argv)));
     running.push(format!("ssh port {}", SshPort::of_start(instance.ssh_port)));
     configured.push(format!("ssh port {}", SshPort::of_start(ssh_port)));
     running.extend(instance.helpers.iter().map(|it| helper(&it.name, &command_line(&it.argv))));

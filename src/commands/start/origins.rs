@@ -10,7 +10,7 @@ use crate::config::vm::Vm;
 use crate::error::Error;
 use crate::image::context::qemu_img;
 use crate::system::programs;
-use crate::text::utc;
+use crate::text::{texts, utc};
 use crate::vm::lock::Lock;
 use crate::vm::named::forgets;
 use crate::vm::options::{Argument, arguments_of};
@@ -49,9 +49,8 @@ impl<'a> Origins<'a> {
         let saved = Saved::read(paths)?;
         let recorded = saved.origin(tag.as_str()).and_then(|origin| origin.ssh_port);
         let port = recorded.filter(|_| vm.port != SshPort::None).or(likely_port(config, vm));
-        let argv = own_argv(target, vm, start, port)?;
-        let argv: Vec<_> = argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-        let arguments = arguments_of(argv.iter().map(String::as_str));
+        let argv = texts(&own_argv(target, vm, start, port)?);
+        let arguments = arguments_of(&argv);
         check_visible(name, &arguments)?;
         let qemu_img = qemu_img(config)?;
         let stopped = Stopped { vm: name, paths, qemu_img, dir: config.dir(), log, lock };
@@ -98,7 +97,7 @@ impl<'a> Origins<'a> {
 
     /// Refuses a device that is known to keep QEMU from saving the machine.
     fn check_can_save(&self) -> Result<(), Error> {
-        let arguments = arguments_of(self.argv.iter().map(String::as_str));
+        let arguments = arguments_of(&self.argv);
         let of_other = |it: &&Argument| it.name == "device" && it.value.starts_with("vhost-user");
         let Some(Argument { value, .. }) = arguments.iter().find(of_other) else { return Ok(()) };
         let vm = &self.target.name;

@@ -13,6 +13,7 @@ use crate::error::{Error, Kind};
 use crate::pasted::program_problem;
 use crate::source::{Problem, Span};
 use crate::ssh;
+use crate::text::texts;
 use crate::vm::argv::{self, Features};
 use crate::vm::forward::append;
 use crate::vm::helper::{self, Helper};
@@ -134,7 +135,7 @@ impl Plan {
             config_file: config.file.clone(),
             started_at: now().as_secs(),
             set: options.set.clone(),
-            argv: self.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+            argv: texts(&self.argv),
             own_words: self.own_words,
             on_demand: options.on_demand,
             helpers: Vec::new(),
@@ -155,15 +156,12 @@ pub(crate) fn likely_port(config: &Config, vm: &Vm) -> Option<u16> {
 
 /// Whether these words, which begin with the program, have `-S`.
 fn has_own_hold(own: &[OsString]) -> bool {
-    let own: Vec<_> = own.iter().map(|word| word.to_string_lossy()).collect();
-    arguments_of(own.iter().map(|word| &**word)).iter().any(|argument| argument.name == "S")
+    arguments_of(own).iter().any(|argument| argument.name == "S")
 }
 
 /// The words that qqmgr appends to the VM's `own`, which begin with the program.
 pub(crate) fn injected(target: &Target, vm: &Vm, own: &[OsString]) -> Result<Vec<OsString>, Error> {
-    let own: Vec<_> = own.iter().map(|word| word.to_string_lossy()).collect();
-    let own = arguments_of(own.iter().map(|word| &**word));
-    argv::injected(&target.paths, features(vm), &own)
+    argv::injected(&target.paths, features(vm), &arguments_of(own))
 }
 
 /// The features that the configuration gives this VM beyond what every VM has.
@@ -212,8 +210,7 @@ pub(crate) fn helpers(
 ) -> Result<Vec<Helper>, Error> {
     let (config, dir) = (target.config, &target.paths.dir);
     let choices = Choices { ssh_port, set: &options.set };
-    let words: Vec<_> = argv.iter().map(|word| word.to_string_lossy()).collect();
-    let connected = sockets::connected(&arguments_of(words.iter().map(AsRef::as_ref)));
+    let connected = sockets::connected(&arguments_of(argv));
     let connected: Vec<String> = connected.into_iter().map(|(path, _)| path).collect();
     let helpers = Resolver::new(config, vm, &choices).helpers()?.into_iter().map(|(key, words)| {
         let program = helper::program(&key.name, &words, config.dir());

@@ -5,8 +5,9 @@ use super::plan::Plan;
 use crate::commands::target::Target;
 use crate::error::Error;
 use crate::source::Span;
-use crate::vm::forward::{self, Forward};
-use crate::vm::{Instance, Look, Paths, options, port};
+use crate::vm::forward::{Forward, forwards};
+use crate::vm::options::{Argument, arguments_of};
+use crate::vm::{Instance, Look, Paths, port};
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -37,10 +38,8 @@ pub(super) fn check(
     let for_ssh = vm.port.fixed().filter(|_| plan.reached_on_host);
     let for_ssh = for_ssh
         .and_then(|port| Forward::read(&format!("{port}:{}", vm.vm_port), Span::default()).ok());
-    let words: Vec<String> =
-        plan.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let is_chosen = |it: &Forward| !it.udp && Some(it.port) == plan.ssh_port;
-    let others = forwarded(&words).into_iter().filter(|forward| !is_chosen(forward));
+    let others = forwarded(&arguments_of(&plan.argv)).filter(|forward| !is_chosen(forward));
     let mut ports = for_ssh.into_iter().chain(others);
     let taken = ports.find(|forward| port::is_taken_for(forward) && !is_own(forward));
     taken.map_or(Ok(()), |forward| {
@@ -58,7 +57,7 @@ pub(crate) fn is_taken(target: &Target, forward: &Forward, what: &str) -> Error 
         let record = look.ok().filter(|look| !look.place.is_gone()).and_then(|look| look.record);
         record.is_some_and(|record| {
             !forward.udp && record.ssh_port == Some(forward.port)
-                || forwarded(&record.argv).iter().any(|other| other.is_at(forward))
+                || forwarded(&record.arguments()).any(|other| other.is_at(forward))
                 || record.pid.is_some_and(|pid| port::is_held_by(forward, pid))
         })
     });
@@ -73,9 +72,7 @@ pub(crate) fn is_taken(target: &Target, forward: &Forward, what: &str) -> Error 
     Error::failed(format!("{protocol}{what} {} is taken by {who}", forward.port)).hint(hint)
 }
 
-/// The ports of this host that a command line of QEMU forwards.
-pub(super) fn forwarded(argv: &[String]) -> Vec<Forward> {
-    let arguments = options::arguments_of(argv.iter().map(String::as_str));
-    let forwards = forward::forwards(&arguments).into_iter();
-    forwards.filter(|forward| forward.port != 0).collect()
+/// The ports of this host that QEMU forwards with these arguments.
+pub(super) fn forwarded(arguments: &[Argument]) -> impl Iterator<Item = Forward> + use<> {
+    forwards(arguments).into_iter().filter(|forward| forward.port != 0)
 }

@@ -118,7 +118,7 @@ pub(crate) fn program(argv: &[String], dir: &Path) -> Option<Stamp> {
 /// The files that a command line names, as they are now, except the disks that the
 /// guest writes to.
 pub(crate) fn files(argv: &[String], dir: &Path) -> Vec<Stamp> {
-    let arguments = arguments_of(argv.iter().map(String::as_str));
+    let arguments = arguments_of(argv);
     let read = named(&arguments).filter(|(named, _)| !named.written && !named.is_dir);
     let read = read.map(|(named, _)| dir.join(named.path));
     read.filter_map(|path| Stamp::of(&path)).collect()
