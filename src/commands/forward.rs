@@ -14,7 +14,7 @@ use crate::text::sanitized;
 use crate::vm::causes;
 use crate::vm::forward::{FORMS, Forward};
 use crate::vm::session::Session;
-use crate::vm::usernet::{self, Network};
+use crate::vm::usernet::{Network, QUESTION, networks};
 use crate::vm::{Instance, port};
 
 pub(crate) static COMMAND: Command = Command {
@@ -52,7 +52,8 @@ fn wanted(args: &Args) -> Result<Vec<Forward>, Error> {
 pub(super) fn run(target: &Target) -> Outcome {
     let (name, ports) = (&target.name, wanted(target.args)?);
     let mut session = Session::open(&target.paths, &target.log)?;
-    let networks = usernet::ask(&mut session)?;
+    let ask = |session: &mut Session| session.monitor(QUESTION).map(|text| networks(&text));
+    let networks = ask(&mut session)?;
     let text = if ports.is_empty() {
         lines("", networks.iter().flat_map(|network| &network.forwards))
     } else if target.args.has(&REMOVE) {
@@ -62,7 +63,7 @@ pub(super) fn run(target: &Target) -> Outcome {
         add(target, &mut session, &networks, &ports)?;
         lines(&format!("{name} forwards "), &ports)
     };
-    let networks = if ports.is_empty() { networks } else { usernet::ask(&mut session)? };
+    let networks = if ports.is_empty() { networks } else { ask(&mut session)? };
     Ok(Report::of(text, [("name", Value::from(name)), ("ports", json(&networks))]))
 }
 

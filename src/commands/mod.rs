@@ -121,19 +121,18 @@ pub(crate) fn run(command: &Command, args: &Args, answers: &mut Answers) {
     let row = COMMANDS.iter().find(|(row, _)| row.name == command.name);
     let stays = command.name == start::COMMAND.name && args.has(&spec::WAIT);
     let remark = if stays { "; Ctrl-C leaves the VMs running" } else { "" };
-    let at_once = args.value(&spec::JOBS).unwrap_or_else(vms::parallel_max);
     match row.map(|(_, run)| run) {
         Some(Plain(run)) => answers.tell(run(args)),
         Some(Help) => answers.tell(help::run(&table(), args)),
         Some(Vm(run)) => answers.tell(vms::one(args, &args.vm(), run)),
         Some(Vms(_, run)) if args.has(&spec::EVERYWHERE) => {
-            everywhere::each(args, at_once, answers, *run);
+            everywhere::each(args, answers, *run);
         }
         Some(Vms(scope, run)) => {
-            vms::each(args, *scope, at_once, remark, answers, *run);
+            vms::each(args, *scope, None, remark, answers, *run);
         }
         Some(AllAtOnce(scope, run)) => {
-            vms::each(args, *scope, usize::MAX, "", answers, *run);
+            vms::each(args, *scope, Some(usize::MAX), "", answers, *run);
         }
         Some(Several(run)) => run(args, answers),
         None => {}

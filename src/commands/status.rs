@@ -20,12 +20,11 @@ use crate::vm::console;
 use crate::vm::end::End;
 use crate::vm::look::Place;
 use crate::vm::process::Process;
-use crate::vm::session::Session;
-use crate::vm::state::State;
-use crate::vm::usernet::{self, Network};
+use crate::vm::state::{ANSWER_WAIT, State};
+use crate::vm::usernet::{Network, QUESTION, networks};
 use crate::vm::{Instance, Look, Paths};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) static COMMAND: Command = Command {
     name: "status",
@@ -78,9 +77,10 @@ pub(super) fn run(target: &Target) -> Outcome {
         return Ok(Report::of("", members).with_exit_code(code));
     }
     let vm = config.find_vm(&name);
-    let (state, process, unusual) = if matches!(look.place, Place::Unseen) {
-        let state = State::of_qemu(paths, log)?.unwrap_or(State::Unresponsive);
-        (state, None, Some("it runs where its process cannot be seen, as in a container"))
+    let ((state, qmp), process, unusual) = if matches!(look.place, Place::Unseen) {
+        let (state, qmp) = State::of_qemu(paths, log)?.unzip();
+        let unusual = "it runs where its process cannot be seen, as in a container";
+        ((state.unwrap_or(State::Unresponsive), qmp), None, Some(unusual))
     } else {
         let process = look.process()?.cloned();
         let unusual = process.as_ref().filter(|process| process.lost);
@@ -88,11 +88,8 @@ pub(super) fn run(target: &Target) -> Outcome {
         (State::ask(&look, paths, log)?, process, unusual)
     };
     let helpers = known_helpers(target, look.record.as_ref())?;
-    let networks = match state {
-        State::Qemu(_) => Session::open(paths, log).and_then(|mut it| usernet::ask(&mut it)).ok(),
-        _ => None,
-    };
-    let networks = networks.unwrap_or_default();
+    let said = qmp.and_then(|mut qmp| qmp.monitor(QUESTION, Instant::now() + ANSWER_WAIT).ok());
+    let networks = said.map(|text| networks(&text)).unwrap_or_default();
     let process = process.filter(|_| state != State::Stopped);
     let instance = look.record.filter(|_| state != State::Stopped);
     let status = Status {

@@ -59,7 +59,7 @@ impl<'a> Target<'a> {
         let Self { name, paths, log, .. } = self;
         // If this fails here, the caller's next step reports it.
         let look = Look::by_files(paths).ok()?;
-        let state = State::ask(&look, paths, log).ok()?;
+        let (state, _) = State::ask(&look, paths, log).ok()?;
         let way_on = state.way_on(name)?;
         let message = format!("VM `{name}` is {}: its guest does not run", state.name());
         Some((state, Error::failed(message).hint(way_on)))

@@ -50,11 +50,12 @@ type Work = fn(&Target) -> Outcome;
 
 /// Does `work` on the VMs that `args` name, and reports each outcome as it comes. A person also
 /// sees how many are missing, with the remark behind it. A failure on one VM does not stop the work
-/// on the others. Returns the names of the VMs, each with its exit status.
+/// on the others. Returns the names of the VMs, each with its exit status. Without `at_once`, as
+/// many are worked on at the same time as `--jobs` says, or as suits the system.
 pub(super) fn each(
     args: &Args,
     scope: Scope,
-    at_once: usize,
+    at_once: Option<usize>,
     remark: &'static str,
     answers: &mut Answers,
     work: Work,
@@ -82,6 +83,7 @@ pub(super) fn each(
         let status = answers.tell_at(0, one(name));
         return vec![(name.clone(), status)];
     }
+    let at_once = at_once.unwrap_or_else(|| parallel_max(args));
     let log = args.log().with_remark(remark);
     let statuses = at_the_same_time(&names, at_once, &log, answers, one);
     names.into_iter().zip(statuses).collect()
@@ -225,8 +227,10 @@ pub(super) fn matching(
     Ok(found)
 }
 
-/// How many VMs are worked on at the same time: fewer if few files may be open.
-pub(super) fn parallel_max() -> usize {
-    let by_files = linux::files_left().map_or(PARALLEL_MAX, |left| left / FILES_OF_ONE);
-    by_files.clamp(1, PARALLEL_MAX)
+/// How many VMs are worked on at the same time, by `--jobs`, or by how many files may be open.
+pub(super) fn parallel_max(args: &Args) -> usize {
+    args.value(&spec::JOBS).unwrap_or_else(|| {
+        let by_files = linux::files_left().map_or(PARALLEL_MAX, |left| left / FILES_OF_ONE);
+        by_files.clamp(1, PARALLEL_MAX)
+    })
 }

@@ -160,6 +160,13 @@ impl Qmp {
         }
     }
 
+    /// Runs a command of the human monitor, and gives what it says.
+    pub(crate) fn monitor(&mut self, command: &str, deadline: Instant) -> Result<String, Error> {
+        let arguments = Value::object([("command-line", Value::from(command))]);
+        let answer = self.execute_with("human-monitor-command", Some(&arguments), deadline)?;
+        Ok(answer.as_str().unwrap_or_default().trim_end().to_string())
+    }
+
     /// The guest's run state in QEMU's own words: `running`, `paused`, ...
     pub(crate) fn run_state(&mut self, deadline: Instant) -> Result<String, Error> {
         let reply = self.execute("query-status", deadline)?;

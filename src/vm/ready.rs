@@ -49,7 +49,7 @@ pub(crate) fn wait_for_running(
 ) -> Result<Ready, Error> {
     let mut ended = || (!process.is_alive()).then_some(NotReady::Died(None));
     let ask = || match State::of_qemu(paths, log) {
-        Ok(Some(State::Qemu(run_state))) => Some(run_state),
+        Ok(Some((State::Qemu(run_state), _))) => Some(run_state),
         _ => None,
     };
     let result = wait_until_ready(paths, &mut ended, &ask, deadline.at, log);

@@ -67,9 +67,8 @@ impl Session {
 
     /// Runs a command of the human monitor, and gives what it says.
     pub(crate) fn monitor(&mut self, command: &str) -> Result<String, Error> {
-        let arguments = Value::object([("command-line", Value::from(command))]);
-        let answer = self.execute("human-monitor-command", Some(&arguments))?;
-        Ok(answer.as_str().unwrap_or_default().trim_end().to_string())
+        let said = self.qmp.monitor(command, Instant::now() + ANSWER_WAIT);
+        said.map_err(|error| self.explain(&error))
     }
 
     /// Executes a command that QEMU answers within `limit`.

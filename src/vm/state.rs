@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// How long to wait for QEMU's answer. A QEMU that takes longer is busy or frozen, and people do
 /// not wait longer for a status.
-const ANSWER_WAIT: Duration = Duration::from_millis(1500);
+pub(crate) const ANSWER_WAIT: Duration = Duration::from_millis(1500);
 
 /// A hint on how to restart a guest that has ended in a QEMU that stays.
 pub(crate) fn start_again(name: &str) -> String {
@@ -93,27 +93,29 @@ impl State {
     }
 
     /// The state as QEMU itself reports it, if it answers within [`ANSWER_WAIT`]. A QEMU that is
-    /// starting is not asked.
-    pub(crate) fn ask(look: &Look, paths: &Paths, log: &Log) -> Result<Self, Error> {
+    /// starting is not asked. Also gives the session with a QEMU that has answered.
+    pub(crate) fn ask(look: &Look, paths: &Paths, log: &Log) -> Result<(Self, Option<Qmp>), Error> {
         let process = look.process()?;
         let glance = Self::at_a_glance(paths, process, look.record.as_ref());
         if !matches!(glance, Self::Qemu(_)) {
-            return Ok(glance);
+            return Ok((glance, None));
         }
         Ok(match Self::of_qemu(paths, log)? {
-            Some(state) => state,
+            Some((state, qmp)) => (state, Some(qmp)),
             // The process may have ended while it was asked.
-            None if process.is_some_and(|process| !process.is_alive()) => Self::Stopped,
-            None => Self::Unresponsive,
+            None if process.is_some_and(|process| !process.is_alive()) => (Self::Stopped, None),
+            None => (Self::Unresponsive, None),
         })
     }
 
-    /// The state that the QEMU behind the VM's own socket reports; `None` if it does not answer.
-    pub(crate) fn of_qemu(paths: &Paths, log: &Log) -> Result<Option<Self>, Error> {
+    /// The state that the QEMU behind the VM's own socket reports, and the session with it; `None` if
+    /// it does not answer.
+    pub(crate) fn of_qemu(paths: &Paths, log: &Log) -> Result<Option<(Self, Qmp)>, Error> {
         let deadline = Instant::now() + ANSWER_WAIT;
         let socket = paths.reachable(&paths.ctl)?;
-        match Qmp::open(&socket, deadline, log).and_then(|mut qmp| qmp.run_state(deadline)) {
-            Ok(state) => Ok(Some(Self::Qemu(state))),
+        let opened = Qmp::open(&socket, deadline, log);
+        match opened.and_then(|mut qmp| Ok((qmp.run_state(deadline)?, qmp))) {
+            Ok((state, qmp)) => Ok(Some((Self::Qemu(state), qmp))),
             Err(qmp::Error::Unreachable(error)) if is_shortage(&error) => {
                 Err(Error::io("connect to", &paths.ctl, &error))
             }

@@ -7,7 +7,7 @@
 use super::process::Process;
 use super::session::Session;
 use super::state::State;
-use super::usernet::{Network, networks};
+use super::usernet::{Network, QUESTION, networks};
 use super::{Look, Paths, qmp};
 use crate::error::{Error, Kind};
 use crate::json::Value;
@@ -88,7 +88,7 @@ impl Answers<'_> {
         let balloon = self.ask("query-balloon", None)?;
         let blocks = self.ask("query-blockstats", None)?;
         // There is no QMP command for this.
-        let usernet = Value::object([("command-line", Value::from("info usernet"))]);
+        let usernet = Value::object([("command-line", Value::from(QUESTION))]);
         let usernet = self.ask("human-monitor-command", Some(&usernet))?;
         let machine = Machine {
             vcpus: cpus.map(|cpus| cpus.items().len()),

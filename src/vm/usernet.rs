@@ -2,8 +2,6 @@
 //! QMP command for them.
 
 use super::forward::Forward;
-use super::session::Session;
-use crate::error::Error;
 use crate::source::Span;
 
 /// A network of QEMU's own, `-netdev user`: the only kind whose traffic QEMU reports.
@@ -19,19 +17,12 @@ pub(crate) struct Network {
     pub(crate) forwards: Vec<Forward>,
 }
 
-/// Asks QEMU for its networks.
-pub(crate) fn ask(session: &mut Session) -> Result<Vec<Network>, Error> {
-    let mut networks = networks(&session.monitor("info usernet")?);
-    // QEMU begins with the one that was added last.
-    for network in &mut networks {
-        network.forwards.sort_by_key(|forward| (forward.udp, forward.port));
-    }
-    Ok(networks)
-}
+/// The command whose answer [`networks`] reads.
+pub(crate) const QUESTION: &str = "info usernet";
 
 /// Parses the text of `info usernet`: a line with the name of each network in parentheses, a
 /// header, and a line for each connection, `PROTOCOL[STATE] FD ADDRESS PORT ADDRESS PORT RECVQ
-/// SENDQ` (`slirp_connection_info` of libslirp). Other text gives no networks.
+/// SENDQ` (`slirp_connection_info` of libslirp). Other text gives no networks. Forwards are sorted.
 pub(crate) fn networks(text: &str) -> Vec<Network> {
     let mut networks: Vec<Network> = Vec::new();
     for line in text.lines() {
@@ -44,6 +35,10 @@ pub(crate) fn networks(text: &str) -> Vec<Network> {
             network.from_guest_bytes += from;
             network.to_guest_bytes += to;
         }
+    }
+    // QEMU begins with the one that was added last.
+    for network in &mut networks {
+        network.forwards.sort_by_key(|forward| (forward.udp, forward.port));
     }
     networks
 }

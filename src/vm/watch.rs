@@ -159,7 +159,7 @@ impl Watch<'_> {
     pub(super) fn state(&self) -> State {
         let look = Look::by_files(self.paths);
         let state = look.and_then(|look| State::ask(&look, self.paths, self.log));
-        state.unwrap_or(State::Unresponsive)
+        state.map_or(State::Unresponsive, |(state, _)| state)
     }
 
     /// Waits until QEMU has ended, or its guest under `-no-shutdown`, and returns the reason.

@@ -14,7 +14,7 @@ use super::logs;
 use super::target::Target;
 use super::vms::{self, Scope};
 use crate::answers::Answers;
-use crate::cli::{Args, spec};
+use crate::cli::Args;
 use crate::commands::start::from::From;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
@@ -28,8 +28,7 @@ use std::time::Instant;
 
 /// Does the job on each VM. Among several, says at the end which exit status each of them had.
 pub(super) fn run(args: &Args, answers: &mut Answers) {
-    let at_once = args.value(&spec::JOBS).unwrap_or_else(vms::parallel_max);
-    let ended = vms::each(args, Scope::Configured, at_once, "", answers, on_one);
+    let ended = vms::each(args, Scope::Configured, None, "", answers, on_one);
     if vms::are_several(&args.operands) {
         let mut by_status = BTreeMap::<u8, Vec<String>>::new();
         for (name, status) in ended {

@@ -29,7 +29,7 @@ pub(super) fn running(
         let hint = format!("`qqmgr stop {name}` ends it");
         return Err(Error::new(Kind::TimedOut, message).hint(hint));
     }
-    let state = State::ask(&look, paths, log)?;
+    let (state, _) = State::ask(&look, paths, log)?;
     // A QEMU that got SIGTERM closes its sockets before it removes its pid file and ends.
     let runs = state != State::Stopped && (state != State::Unresponsive || !process.is_ending());
     Ok(runs.then(|| (process.clone(), look.record.clone(), state)))

@@ -27,7 +27,7 @@ pub(super) fn run(args: &Args, answers: &mut Answers) {
     if args.has(&WATCH) {
         return vms::together(args, Scope::Running, answers, watching::watch);
     }
-    vms::each(args, Scope::Running, vms::parallel_max(), "", answers, |target| {
+    vms::each(args, Scope::Running, None, "", answers, |target| {
         Ok(Used::now(target, None)?.report())
     });
 }
