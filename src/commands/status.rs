@@ -247,7 +247,9 @@ impl Status {
         for port in ports.filter(|it| it.udp || Some(it.port) != ssh_port) {
             fields.line("port", port.text());
         }
-        fields.line("ssh config", paths.ssh_config.display());
+        if self.ssh_port != Some(SshPort::None) {
+            fields.line("ssh config", paths.ssh_config.display());
+        }
         fields.line("serial", paths.serial.display());
         if self.has_console {
             fields.line("console", paths.console.display());

@@ -108,8 +108,8 @@ impl State {
         })
     }
 
-    /// The state that the QEMU behind the VM's own socket reports, and the session with it; `None` if
-    /// it does not answer.
+    /// The state that the QEMU behind the VM's own socket reports, and the session with it; `None`
+    /// if it does not answer.
     pub(crate) fn of_qemu(paths: &Paths, log: &Log) -> Result<Option<(Self, Qmp)>, Error> {
         let deadline = Instant::now() + ANSWER_WAIT;
         let socket = paths.reachable(&paths.ctl)?;
