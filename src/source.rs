@@ -32,6 +32,11 @@ impl Problem {
         self
     }
 
+    /// The hint of an error that this may have caused.
+    pub(crate) fn doubt(&self) -> String {
+        format!("perhaps because {}", self.message)
+    }
+
     /// Adds "did you mean" to the message and drops the hint, when there is a near name.
     pub(crate) fn did_you_mean(mut self, near: Option<&str>) -> Self {
         if near.is_some() {

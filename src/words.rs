@@ -25,7 +25,7 @@ impl Word {
 }
 
 /// The characters that have a meaning in a shell and none here.
-const UNQUOTED: &str = "#|;&<>$`~";
+const UNQUOTED: &str = "#|;&<>$`~*?";
 const IN_DOUBLE_QUOTES: &str = "$`";
 
 pub(crate) fn split(template: &Template, lookup: Lookup) -> Result<Vec<Word>, Problem> {

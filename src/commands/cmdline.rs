@@ -36,13 +36,15 @@ pub(super) fn run(target: &Target) -> Outcome {
     let port = chosen.or_else(|| likely_port(config, vm));
     let start = StartOptions::of(target.args);
     let (mut argv, warnings) = own_words(target, vm, &start, port)?;
-    target.warn(&warnings);
     if let Some(name) = target.args.value(&spec::HELPER) {
         let all = plan::helpers(target, vm, &start, port, &argv)?;
         let known: Vec<String> = all.iter().map(|helper| helper.name.clone()).collect();
         let helper = all.into_iter().find(|helper| helper.name == name);
-        argv = helper.ok_or_else(|| helpers::unknown(target, &name, &known))?.argv;
+        let helper = helper.ok_or_else(|| helpers::unknown(target, &name, &known))?;
+        target.warn(&helper.warnings);
+        argv = helper.argv;
     } else {
+        target.warn(&warnings);
         argv.extend(injected(target, vm, &argv)?);
     }
     let choices = Choices { ssh_port: port, set: &start.set };

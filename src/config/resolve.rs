@@ -26,8 +26,8 @@ pub(crate) struct Invocation {
     pub(crate) pasted: Pasted,
 }
 
-/// A helper: its name with its place, and its words, placeholders replaced.
-pub(crate) type HelperWords = (Key, Vec<Word>);
+/// A helper: its name, its words, placeholders replaced, and what is pasted in them.
+pub(crate) type HelperWords = (String, Vec<Word>, Pasted);
 /// An ssh option, placeholders replaced: its name and its values.
 pub(crate) type SshSetting = (String, Vec<String>);
 
@@ -91,18 +91,11 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
             problems
                 .add(problem.hint("`cmd` has QEMU's arguments: a list of strings, or one string"));
         }
-        let (mut words, mut pasted) = (Vec::new(), Pasted::default());
-        for string in cmd.into_iter().flatten() {
-            let split = problems.keep(self.words(string)).unwrap_or_default();
-            pasted.read(&self.config.source, string.span, &split);
-            words.extend(split);
-        }
-        let ports = self.ports().into_iter();
-        let ports = ports.filter_map(|value| {
-            let text = problems.keep(self.scope.render(value))?;
-            Some(Word::plain(text, value.span))
-        });
-        let ports = ports.collect();
+        let strings = cmd.into_iter().flatten();
+        let (words, pasted) = self.command_line(strings, Pasted::default(), &mut problems);
+        let mut port =
+            |value: &Value| Some(Word::plain(problems.keep(self.scope.render(value))?, value.span));
+        let ports = self.ports().into_iter().filter_map(&mut port).collect();
         (Invocation { bin, words, ports, pasted }, problems.0)
     }
 
@@ -134,22 +127,37 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
         let mut problems = Problems::default();
         let mut helpers = Vec::new();
         for (key, value) in self.helper_values() {
-            let split: Result<Vec<_>, _> = value.items().iter().map(|it| self.words(it)).collect();
-            let words = split.map(|words| words.into_iter().flatten().collect::<Vec<_>>());
-            let words = words.and_then(|words| {
-                let message = || format!("helper `{}` has no program", key.name);
-                if words.is_empty() { Err(Problem::new(value.span, message())) } else { Ok(words) }
-            });
-            helpers.extend(problems.keep(words).map(|words| (key.clone(), words)));
+            let (before, pasted) = (problems.0.len(), Pasted::of_helper(&key.name));
+            let (words, pasted) = self.command_line(value.items().iter(), pasted, &mut problems);
+            if words.is_empty() && problems.0.len() == before {
+                let message = format!("helper `{}` has no program", key.name);
+                problems.add(Problem::new(value.span, message));
+            }
+            if problems.0.len() == before {
+                pasted.errors.iter().for_each(|error| problems.add(error.clone()));
+                helpers.push((key.name.clone(), words, pasted));
+            }
         }
         (helpers, problems.0)
     }
 
-    /// The words of a string of the file.
-    fn words(&self, string: &Value) -> Result<Vec<Word>, Problem> {
-        let place = string.places(&self.config.source.text);
-        let template = Template { text: string.as_str().unwrap_or_default(), place: &place };
-        words::split(&template, &mut |placeholder| self.scope.value(placeholder))
+    /// The words of a command line, whose strings are in the file, and what is pasted in them.
+    fn command_line<'s>(
+        &self,
+        strings: impl Iterator<Item = &'s Value>,
+        mut pasted: Pasted,
+        problems: &mut Problems,
+    ) -> (Vec<Word>, Pasted) {
+        let (source, mut words) = (&self.config.source, Vec::new());
+        for string in strings {
+            let place = string.places(&source.text);
+            let template = Template { text: string.as_str().unwrap_or_default(), place: &place };
+            let split = words::split(&template, &mut |placeholder| self.scope.value(placeholder));
+            let split = problems.keep(split).unwrap_or_default();
+            pasted.read(source, string.span, &split);
+            words.extend(split);
+        }
+        (words, pasted)
     }
 
     /// The helpers that the VM takes over, in their order, then its own. Of two with one name, the
@@ -186,9 +194,7 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
 
     /// Warnings about options that ssh probably does not have.
     pub(crate) fn misspelt_options(&self) -> Vec<Problem> {
-        let tables = self.line.iter().rev().map(|table| table.get("ssh"));
-        let tables = [self.config.root.get("ssh")].into_iter().chain(tables);
-        let options = tables.flatten().filter_map(Value::as_table).flat_map(Table::iter);
+        let options = self.ssh_tables().flat_map(Table::iter);
         let options: Vec<&Key> = options.map(|(key, _)| key).collect();
         if options.iter().any(|key| key.name.eq_ignore_ascii_case("IgnoreUnknown")) {
             return Vec::new();
@@ -255,9 +261,12 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
 
     /// The options of `[ssh]` and of the VM, the VM's own winning.
     fn options(&self) -> Vec<(&'a str, &'a Value)> {
-        let tables = self.line.iter().rev().map(|table| table.get("ssh"));
-        let tables = [self.config.root.get("ssh")].into_iter().chain(tables);
-        ssh_options::merged(tables.flatten().filter_map(Value::as_table), SSH_KEYS)
+        ssh_options::merged(self.ssh_tables(), SSH_KEYS)
+    }
+
+    fn ssh_tables(&self) -> impl Iterator<Item = &'a Table> {
+        let own = self.line.iter().rev().filter_map(|table| table.get("ssh"));
+        self.config.root.get("ssh").into_iter().chain(own).filter_map(Value::as_table)
     }
 
     /// The value of an option as ssh reads it.

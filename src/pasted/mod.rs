@@ -1,8 +1,8 @@
-//! Finds the shell in a `cmd` that was pasted from a script: words that a shell would not pass on
-//! to QEMU, or not as they are. Pure.
+//! Finds the shell in a command line that was pasted from a script, `cmd` or a helper's: words that
+//! a shell would not pass on to the program, or not as they are. Pure.
 //!
-//! QEMU gets the words as they are written. What a shell would have made of them is for findings,
-//! each mistake once, and for the rules of `check`.
+//! The program gets the words as they are written. What a shell would have made of them is for
+//! findings, each mistake once, and for the rules of `check`.
 
 mod expansion;
 
@@ -24,19 +24,25 @@ const LEADING_WORDS_MAX: usize = 16;
 const SEPARATORS: &[&str] = &["&", "&&", ";", "|", "|&", "||"];
 /// The starts of words that redirect, behind a number; longer ones first.
 const REDIRECTIONS: &[&str] = &["&>>", "<<<", ">>", ">&", "<&", "&>", ">|", "<>", ">", "<"];
-/// The hint for output that would go elsewhere.
+/// The hint for output that would go elsewhere, of QEMU and of a helper.
 const OUTPUT: &str = "leave it out: `qqmgr log` has QEMU's output, and `qqmgr serial` the guest's";
-const INPUT: &str = "leave it out: QEMU has no input";
+const OUTPUT_OF_HELPER: &str = "leave it out: `qqmgr log --helper NAME` has its output";
+const INPUT: &str = "leave it out: there is no input";
+/// The hint for a second command, behind QEMU and behind a helper.
+const SECOND: &str = "leave it out, with all that follows: `cmd` has the arguments of QEMU alone";
+const SECOND_OF_HELPER: &str = "leave it out, with all that follows, or write `sh -c 'COMMANDS'`";
 /// The number of characters of a word that a message repeats.
 const SHOWN_CHARS_MAX: usize = 40;
 
-/// The words of a `cmd` as a shell would have read them, and the mistakes in them.
-#[derive(Debug, Default)]
+/// The words of a command line as a shell would have read them, and the mistakes in them.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Pasted {
+    /// The name of the helper whose command line it is; `None` for `cmd`.
+    helper: Option<String>,
     /// The words that a shell would have passed on. Those that it would have expanded are as they
     /// are written; [`is_expanded`] tells them.
     pub(crate) words: Vec<Word>,
-    /// Mistakes that neither QEMU nor the guest can make sense of.
+    /// Mistakes that neither the program nor the guest can make sense of.
     pub(crate) errors: Vec<Problem>,
     /// Words that are probably mistakes.
     pub(crate) warnings: Vec<Problem>,
@@ -83,18 +89,37 @@ pub(crate) fn program_problem(words: &[Word], whose: &str) -> Option<Problem> {
 }
 
 impl Pasted {
-    /// Reads the words of the next string of a `cmd`, whose literal is at `literal`.
+    pub(crate) fn of_helper(name: &str) -> Self {
+        Self { helper: Some(name.to_string()), ..Self::default() }
+    }
+
+    /// Reads the words of the next string of the command line, whose literal is at `literal`.
     pub(crate) fn read(&mut self, source: &Source, literal: Span, words: &[Word]) {
         let mut at = 0;
         if self.words.is_empty()
+            && self.helper.is_none()
             && let Some(before) = program(words.iter().map(|word| word.text.as_str()))
         {
             self.errors.extend(program_problem(words, "`cmd` begins"));
             at = before + 1;
         }
         while let Some(word) = words.get(at) {
+            let is_program = self.words.is_empty() && self.helper.is_some();
             at += self.word(source, literal, word, &words[at + 1..]);
+            if is_program && !word.special.is_empty() {
+                self.errors.append(&mut self.warnings);
+            }
         }
+    }
+
+    /// The text for `cmd`, or that for a helper.
+    fn either<'t>(&self, for_cmd: &'t str, for_helper: &'t str) -> &'t str {
+        if self.helper.is_some() { for_helper } else { for_cmd }
+    }
+
+    /// The command line, for messages.
+    fn line(&self) -> String {
+        self.helper.as_ref().map_or("`cmd`".into(), |name| format!("the helper `{name}`"))
     }
 
     /// Reads a word, and returns the number of words that belong to it.
@@ -102,28 +127,42 @@ impl Pasted {
         if word.special.first() == Some(&0) && word.text.starts_with('#') {
             let rest = &source.text[word.span.start..literal.end.max(word.span.end)];
             let end = word.span.start + rest.find('\n').unwrap_or(rest.len());
-            let hint = "make `cmd` a list, with a string for each line, and put comments between";
-            self.warn(word.span, "`#` begins no comment inside a string of `cmd`", hint);
+            let key = self.helper.as_deref().unwrap_or("cmd");
+            let hint = format!(
+                "make `{key}` a list, with a string for each line, and put comments between"
+            );
+            let message = format!("`#` begins no comment inside a string of {}", self.line());
+            self.warn(word.span, &message, &hint);
             return 1 + next.iter().take_while(|word| word.span.start < end).count();
         }
         if SEPARATORS.contains(&word.text.as_str()) && word.special.len() == word.text.len() {
             let hint = match word.text.as_str() {
-                "&" => "leave it out: `start` runs QEMU in the background",
-                "|" | "|&" => OUTPUT,
-                _ => "leave it out, with all that follows: `cmd` has the arguments of QEMU alone",
+                "&" => "leave it out: it runs in the background as it is",
+                "|" | "|&" => self.either(OUTPUT, SECOND_OF_HELPER),
+                _ => self.either(SECOND, SECOND_OF_HELPER),
             };
-            let message = format!("`{}` is an argument like any other in `cmd`", word.text);
+            let message =
+                format!("`{}` is an argument like any other in {}", word.text, self.line());
             self.warn(word.span, &message, hint);
             return 1 + next.len();
         }
         if let Some(has_target) = redirection(word) {
-            let hint = if word.text.contains('<') { INPUT } else { OUTPUT };
+            let output = self.either(OUTPUT, OUTPUT_OF_HELPER);
+            let hint = if word.text.contains('<') { INPUT } else { output };
             // `>log 2>&1` is one mistake.
             if self.warnings.iter().all(|other| other.hint.as_deref() != Some(hint)) {
-                let message = format!("`{}` redirects nothing in `cmd`", cut(&word.text));
+                let message = format!("`{}` redirects nothing in {}", cut(&word.text), self.line());
                 self.warn(word.span, &message, hint);
             }
             return if has_target || next.is_empty() { 1 } else { 2 };
+        }
+        if let Some((before, separator)) = ended(source, word) {
+            self.word(source, literal, &before, &[]);
+            return self.word(source, literal, &separator, next);
+        }
+        if self.helper.is_some() && has_pattern(word) {
+            let message = format!("`{}` is not replaced in {}", cut(&word.text), self.line());
+            self.warn(word.span, &message, "write the whole name, or put it in quotes");
         }
         let expansions = expansions(word);
         if !expansions.is_empty() {
@@ -175,7 +214,7 @@ impl Pasted {
         };
         let is_run = matches!(one.kind, Expands::Output(_)) && !is_directory(text);
         let verb = if is_run { "run" } else { "replaced" };
-        let message = format!("`{shown}` is not {verb} in `cmd`");
+        let message = format!("`{shown}` is not {verb} in {}", self.line());
         let hint = match &one.kind {
             Expands::Home => "write `{{.env.HOME}}/`".to_string(),
             _ if is_directory(text) => {
@@ -208,6 +247,32 @@ impl Pasted {
 fn is_directory(text: &str) -> bool {
     let command = text.trim_start_matches(['$', '`', '(', '{', '"']);
     ["pwd", "PWD", "dirname ", "cd "].iter().any(|start| command.starts_with(start))
+}
+
+/// The word and the separator behind it, as in `reset;`.
+fn ended(source: &Source, word: &Word) -> Option<(Word, Word)> {
+    let text = word.text.trim_end_matches(['&', ';', '|']);
+    let (separator, is_end) = (&word.text[text.len()..], |at: &&usize| **at >= text.len());
+    let count = word.special.iter().filter(is_end).count();
+    let ends = !text.is_empty() && !separator.is_empty() && count == separator.len();
+    let special = word.special.iter().filter(|at| !is_end(at)).copied().collect();
+    ends.then(|| {
+        let (span, all) = (source.within(word.span, separator), (0..count).collect());
+        (
+            Word { text: text.into(), span: word.span, special },
+            Word { text: separator.into(), span, special: all },
+        )
+    })
+}
+
+/// Whether a shell would put the names of files in place of the word. `?` also begins the query of
+/// a URL.
+fn has_pattern(word: &Word) -> bool {
+    let is_pattern = |at: &usize| match word.text.as_bytes()[*at] {
+        b'?' => !word.text.contains("://"),
+        c => c == b'*',
+    };
+    word.special.iter().any(is_pattern)
 }
 
 /// Whether the word redirects input or output, and if so, whether it has the target as well.
@@ -282,6 +347,8 @@ mod tests {
             ("-m 1 > a -S 2>b </dev/null", &["-m", "1", "-S"], 2),
             ("-m 1 >", &["-m", "1"], 1),
             ("-m 1 && x", &["-m", "1"], 1),
+            ("-m 1; x", &["-m", "1"], 1),
+            ("-m 1\\; x';'", &["-m", "1;", "x;"], 0),
             ("-m $(a $(b c) d)e -S", &["-m", "$(a", "-S"], 1),
             ("-m `a b` -S", &["-m", "`a", "-S"], 1),
             ("-m $(a", &["-m", "$(a"], 1),

@@ -1,6 +1,7 @@
 //! A helper of a VM, and what qqmgr does for it: the sockets on which it is waited for, and the
 //! directories that are made for it.
 
+use crate::pasted::is_wrapper;
 use crate::source::Problem;
 use crate::system::programs;
 use crate::words::Word;
@@ -20,6 +21,8 @@ pub(crate) struct Helper {
     pub(crate) sockets: Vec<PathBuf>,
     /// The directories that are made for it, below the VM's own.
     pub(crate) dirs: Vec<PathBuf>,
+    /// Words that are probably mistakes.
+    pub(crate) warnings: Vec<Problem>,
 }
 
 impl Helper {
@@ -41,7 +44,8 @@ impl Helper {
         }
         let words = arguments.iter().map(OsString::from);
         let argv = [program.into_os_string()].into_iter().chain(words).collect();
-        Self { name, argv, sockets, dirs: dirs(arguments, vm_dir) }
+        let dirs = dirs(arguments, vm_dir);
+        Self { name, argv, sockets, dirs, warnings: Vec::new() }
     }
 }
 
@@ -55,7 +59,12 @@ pub(crate) fn program(name: &str, words: &[Word], dir: &Path) -> Result<PathBuf,
     let (bin, span) = words.first().map(|word| (word.text.as_str(), word.span)).unwrap_or_default();
     programs::locate(bin, dir).ok_or_else(|| {
         let message = format!("there is no program `{bin}` for the helper `{name}`");
-        Problem::new(span, message).hint("install it, or give its whole path")
+        let hint = match bin.contains('=') {
+            _ if !is_wrapper(bin) => "install it, or give its whole path",
+            true => "write `env` before it: no shell sets the variable",
+            false => "leave it out: no shell runs the helper",
+        };
+        Problem::new(span, message).hint(hint)
     })
 }
 

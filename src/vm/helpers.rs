@@ -13,6 +13,7 @@ use super::{Instance, Paths, last_words, shutdown};
 use crate::error::{Error, Kind};
 use crate::linux;
 use crate::log::Log;
+use crate::source::Problem;
 use crate::system::daemon::{self, Daemon};
 use crate::system::files;
 use crate::system::process::see;
@@ -34,6 +35,8 @@ struct Started {
     name: String,
     daemon: Daemon,
     output: PathBuf,
+    /// Why it may fail, as a hint.
+    doubt: Option<String>,
 }
 
 impl Helpers {
@@ -124,18 +127,19 @@ impl Started {
                         what went to the background is not found, and may still run";
             return error.hint(hint);
         }
-        error.hint(self.log_hint())
+        error.hint(self.failure_hint())
     }
 
     /// The error of a helper that does not listen on the socket in time.
     fn is_late(&self, socket: &Path, deadline: Deadline) -> Error {
         let (name, path, seconds) = (&self.name, socket.display(), deadline.seconds());
         let message = format!("the helper `{name}` did not listen on `{path}` within {seconds} s");
-        Error::new(Kind::TimedOut, message + &self.said()).hint(self.log_hint())
+        Error::new(Kind::TimedOut, message + &self.said()).hint(self.failure_hint())
     }
 
-    fn log_hint(&self) -> String {
-        format!("its log is `{}`", self.output.display())
+    fn failure_hint(&self) -> String {
+        let log = || format!("its log is `{}`", self.output.display());
+        self.doubt.clone().unwrap_or_else(log)
     }
 }
 
@@ -163,7 +167,8 @@ fn start(
     });
     record.write(paths, log)?;
     daemon.release();
-    Ok(Started { name: helper.name.clone(), daemon, output })
+    let (name, doubt) = (helper.name.clone(), helper.warnings.first().map(Problem::doubt));
+    Ok(Started { name, daemon, output, doubt })
 }
 
 /// Whether a program listens on the socket, as far as the system says. It is never connected to:

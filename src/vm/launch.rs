@@ -63,13 +63,15 @@ pub(crate) struct Spawned<'a> {
 /// Why a start failed.
 pub(crate) struct Failed {
     pub(crate) error: Error,
+    /// Whether QEMU itself has failed, and not a helper, say.
+    pub(crate) of_qemu: bool,
     /// The port of this host that QEMU could not forward.
     pub(crate) port_taken: Option<u16>,
 }
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        Self { error, port_taken: None }
+        Self { error, of_qemu: true, port_taken: None }
     }
 }
 
@@ -155,7 +157,7 @@ impl<'a> Launch<'a> {
             Err(NotReady::Died(status)) => Err(self.died(status, &mut helpers, ssh_port)?),
             Err(NotReady::Helper(error)) => {
                 self.take_back(qemu).and_then(|()| clean::all(paths, self.log))?;
-                Err(error.into())
+                Err(Failed { of_qemu: false, ..error.into() })
             }
             Err(NotReady::GuestEnded) => {
                 self.take_back(qemu)?;
@@ -235,7 +237,7 @@ impl<'a> Launch<'a> {
             None => error,
         };
         clean::all(self.paths, self.log)?;
-        Ok(Failed { error, port_taken: causes::port_taken(&said) })
+        Ok(Failed { port_taken: causes::port_taken(&said), ..error.into() })
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::subject::Subject;
 use crate::config::Config;
-use crate::config::resolve::Resolver;
 use crate::source::{Problem, Span};
 use crate::vm::options::Pairs;
 use crate::vm::sockets::connected;
@@ -13,9 +12,8 @@ const RECONNECTS: &[&str] = &["reconnect", "reconnect-ms"];
 /// Reports the sockets that do not exist, so that nothing serves them, and that are in no words of
 /// a helper.
 pub(super) fn missing(config: &Config, subject: &Subject) -> Vec<Problem> {
-    let (helpers, _) = Resolver::new(config, subject.vm, &subject.choices).examine_helpers();
     let is_helped = |path: &str| {
-        let mut words = helpers.iter().flat_map(|(_, words)| words);
+        let mut words = subject.helpers.iter().flat_map(|(_, words, _)| words);
         words.any(|word| word.text.contains(path))
     };
     let retries = |span: Span| {

@@ -3,7 +3,7 @@
 use super::super::start::plan::likely_port;
 use crate::config::Config;
 use crate::config::choices::Choices;
-use crate::config::resolve::{Invocation, Resolver};
+use crate::config::resolve::{HelperWords, Invocation, Resolver};
 use crate::config::vm::Vm;
 use crate::source::{Problem, Span};
 use crate::ssh;
@@ -24,7 +24,8 @@ pub(super) struct Subject<'a> {
     pub(super) by_port: bool,
     pub(super) arguments: Vec<Argument>,
     pub(super) images: Vec<&'a Key>,
-    /// Words of `cmd` that are probably mistakes.
+    pub(super) helpers: Vec<HelperWords>,
+    /// Words of `cmd` and of helpers that are probably mistakes.
     pub(super) warnings: Vec<Problem>,
 }
 
@@ -50,7 +51,8 @@ impl<'a> Subject<'a> {
         problems.extend(faults);
         let (helpers, faults) = resolver.examine_helpers();
         problems.extend(faults);
-        let programs = helpers.iter().map(|(key, it)| helper::program(&key.name, it, config.dir()));
+        let programs = helpers.iter().filter(|(_, _, pasted)| pasted.errors.is_empty());
+        let programs = programs.map(|(name, words, _)| helper::program(name, words, config.dir()));
         problems.extend(programs.filter_map(Result::err));
         let by_port = match resolver.ssh_options() {
             Ok(options) => ssh_port.is_some() && ssh::is_by_port(&options),
@@ -65,12 +67,23 @@ impl<'a> Subject<'a> {
         if let Err(error) = launch::program(&bin, config.dir()) {
             problems.push(error.at(resolver.bin_place().unwrap_or(no_place)));
         }
-        let (images, warnings) = (resolver.images(), pasted.warnings);
+        let (images, mut warnings) = (resolver.images(), pasted.warnings);
+        warnings.extend(helpers.iter().flat_map(|(_, _, pasted)| pasted.warnings.clone()));
         let mut arguments = arguments(pasted.words);
         // As arguments of their own, they keep their places.
         arguments.extend(ports.iter().map(Forward::argument));
         (
-            Some(Self { vm, choices, no_place, ssh_port, by_port, arguments, images, warnings }),
+            Some(Self {
+                vm,
+                choices,
+                no_place,
+                ssh_port,
+                by_port,
+                arguments,
+                images,
+                helpers,
+                warnings,
+            }),
             problems,
         )
     }

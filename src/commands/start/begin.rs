@@ -130,7 +130,7 @@ impl<'a> Start<'a> {
             let ssh_port = plan.ssh_port;
             let spawned = match launch.spawn(&plan.argv, &plan.helpers, &mut record) {
                 Ok(spawned) => spawned,
-                Err(error) => break error,
+                Err(error) => break self.explained(Failed { of_qemu: false, ..error.into() }),
             };
             match launch.settle(spawned, ssh_port) {
                 Ok(Some(ready)) => return Ok((self.started(ready, record), lock)),
@@ -143,19 +143,21 @@ impl<'a> Start<'a> {
                 {
                     refused.insert(port);
                 }
-                Err(Failed { error, .. }) => break self.explained(error),
+                Err(failed) => break self.explained(failed),
             }
         };
         origins::loses_nothing(paths, self.options.from.as_ref(), &self.spare);
         Err(self.not_started(lock, failed))
     }
 
-    /// Shows what is doubtful in the VM's words beside the error of a QEMU that did not come up.
-    fn explained(&self, error: Error) -> Error {
-        let warnings = self.plan.as_ref().map_or(&[][..], |plan| &plan.warnings);
-        self.target.warn(warnings);
-        match warnings.first() {
-            Some(warning) => error.hint(format!("perhaps because {}", warning.message)),
+    /// Shows what is doubtful in the words of the VM and of its helpers beside the error of a start
+    /// that failed.
+    fn explained(&self, Failed { error, of_qemu, .. }: Failed) -> Error {
+        let Some(plan) = &self.plan else { return error };
+        self.target.warn(&plan.warnings);
+        plan.helpers.iter().for_each(|helper| self.target.warn(&helper.warnings));
+        match plan.warnings.first().filter(|_| of_qemu) {
+            Some(warning) => error.hint(warning.doubt()),
             None => error,
         }
     }
@@ -171,8 +173,10 @@ impl<'a> Start<'a> {
             let deadline = Deadline::after(TIMEOUT_DEFAULT);
             let (plan, mut record) = self.claim(&BTreeSet::new())?;
             boot::new_files(paths)?;
-            Helpers::start(&plan.helpers, &mut record, (config.dir(), paths), deadline, log)?;
-            Ok(Debuggee::Argv(plan.argv.clone()))
+            let (argv, dirs) = (plan.argv.clone(), (config.dir(), paths));
+            Helpers::start(&plan.helpers, &mut record, dirs, deadline, log)
+                .map_err(|error| self.explained(Failed { of_qemu: false, ..error.into() }))?;
+            Ok(Debuggee::Argv(argv))
         });
         prepared.map_err(|error| self.not_started(lock, error))
     }

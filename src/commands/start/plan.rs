@@ -210,13 +210,15 @@ pub(crate) fn helpers(
 ) -> Result<Vec<Helper>, Error> {
     let (config, dir) = (target.config, &target.paths.dir);
     let choices = Choices { ssh_port, set: &options.set };
-    let connected = sockets::connected(&arguments_of(argv));
-    let connected: Vec<String> = connected.into_iter().map(|(path, _)| path).collect();
-    let helpers = Resolver::new(config, vm, &choices).helpers()?.into_iter().map(|(key, words)| {
-        let program = helper::program(&key.name, &words, config.dir());
+    let connected = sockets::connected(&arguments_of(argv)).into_iter();
+    let connected: Vec<String> = connected.map(|(path, _)| path).collect();
+    let helpers = Resolver::new(config, vm, &choices).helpers()?.into_iter();
+    let helpers = helpers.map(|(name, words, pasted)| {
+        let program = helper::program(&name, &words, config.dir());
         let program = program.map_err(|problem| config.problem(problem))?;
         let words: Vec<String> = words.into_iter().skip(1).map(|word| word.text).collect();
-        Ok(Helper::new(key.name, program, &words, &connected, dir))
+        let helper = Helper::new(name, program, &words, &connected, dir);
+        Ok(Helper { warnings: pasted.warnings, ..helper })
     });
     helpers.collect()
 }
