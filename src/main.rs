@@ -44,7 +44,7 @@ mod wait;
 mod words;
 
 use answers::Answers;
-use cli::{Parsed, Refused};
+use cli::{Line, Parsed};
 use commands::{complete, help};
 use error::Kind;
 use report::Report;
@@ -58,29 +58,21 @@ fn main() -> ExitCode {
     {
         return complete::run(&table, words);
     }
-    let answer = |json, status_of, outcome| {
-        let mut answers = Answers::new(json, status_of);
-        answers.tell(outcome);
-        answers.end()
-    };
-    let status = match cli::parse(&table, &argv) {
+    let Line { command, json, parsed } = cli::parse(&table, &argv);
+    let status_of = command.map_or(Kind::exit_code as fn(_) -> _, |command| command.failure_code);
+    let mut answers = Answers::new(json, status_of);
+    match parsed {
         Ok(Parsed::Run(command, args)) => {
             if let Some(file) = args.config() {
                 hint::repeat_config(&file);
             }
-            let mut answers = Answers::new(args.json(), command.failure_code);
             commands::run(command, &args, &mut answers);
-            answers.end()
         }
-        Ok(Parsed::Help { command, json }) => {
-            answer(json, Kind::exit_code, Ok(help::report(&table, command)))
-        }
-        Ok(Parsed::Version { json }) => answer(json, Kind::exit_code, Ok(version())),
-        Err(Refused { error, command, json }) => {
-            answer(json, command.map_or(Kind::exit_code, |c| c.failure_code), Err(error))
-        }
-    };
-    ExitCode::from(status)
+        Ok(Parsed::Help) => answers.tell(Ok(help::report(&table, command))),
+        Ok(Parsed::Version) => answers.tell(Ok(version())),
+        Err(error) => answers.tell(Err(error)),
+    }
+    ExitCode::from(answers.end())
 }
 
 /// The version in Cargo.toml, which plain rustc does not read. A test keeps the two equal.

@@ -12,6 +12,8 @@ pub(crate) struct Info {
     pub(crate) short: Option<char>,
     pub(crate) takes: Takes,
     pub(crate) help: &'static str,
+    /// The flag without which this one is wrong, and the end of a sentence that says so.
+    pub(super) needs: Option<(&'static str, &'static str)>,
 }
 
 /// Whether a flag takes a value, and the value's name as help shows it.
@@ -72,11 +74,16 @@ impl<T> Flag<T> {
         read: fn(&OsStr) -> Result<T, String>,
         help: &'static str,
     ) -> Self {
-        Self { info: Info { long, short: None, takes, help }, read }
+        Self { info: Info { long, short: None, takes, help, needs: None }, read }
     }
 
     pub(crate) const fn short(self, short: char) -> Self {
         Self { info: Info { short: Some(short), ..self.info }, ..self }
+    }
+
+    /// Refuses the flag without the flag `other`: `` `--flag` why ``.
+    pub(crate) const fn needs(self, other: &'static str, why: &'static str) -> Self {
+        Self { info: Info { needs: Some((other, why)), ..self.info }, ..self }
     }
 
     /// Reads a value that the parser has checked with [`AnyFlag::check`].

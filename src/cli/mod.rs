@@ -14,5 +14,6 @@ pub(crate) mod spec;
 mod tests;
 
 pub(crate) use args::{Args, Detached};
-pub(crate) use parse::{Parsed, Refused, find_command, parse, usage_of};
-pub(crate) use spec::{Command, Group};
+pub(crate) use flag::{Flag, Takes};
+pub(crate) use parse::{Line, Parsed, find_command, parse, refuse_if, usage_of};
+pub(crate) use spec::{Command, Count, Group, Operand};

@@ -5,50 +5,46 @@
 
 use super::args::{Args, Detached};
 use super::flag::{AnyFlag, Takes};
-use super::global::{GLOBAL_FLAGS, HELP, JSON, VERSION};
+use super::global::{GLOBAL_FLAGS, HELP, VERSION};
 use super::help::{one_of, synopsis};
 use super::lex::{Lexer, Token};
 use super::spec::{ALL, Command, Count, EVERYWHERE, Operand, Table};
-use crate::error::{Error, Kind};
-use crate::text::{did_you_mean, nearest};
+use crate::error::Error;
+use crate::text::nearest;
 use std::ffi::{OsStr, OsString};
+
+/// A command line, and what decides how its outcome is reported: the command and `--json`.
+pub(crate) struct Line {
+    pub(crate) command: Option<&'static Command>,
+    pub(crate) json: bool,
+    pub(crate) parsed: Result<Parsed, Error>,
+}
 
 pub(crate) enum Parsed {
     Run(&'static Command, Args),
-    Help { command: Option<&'static Command>, json: bool },
-    Version { json: bool },
-}
-
-/// A usage error, and what decides how it is reported: the command and `--json`.
-pub(crate) struct Refused {
-    pub(crate) error: Error,
-    pub(crate) command: Option<&'static Command>,
-    pub(crate) json: bool,
+    Help,
+    Version,
 }
 
 /// Parses `argv`, which does not include the program's name.
-pub(crate) fn parse(commands: Table, argv: &[OsString]) -> Result<Parsed, Refused> {
-    let json = argv.iter().take_while(|word| *word != "--").any(|word| word == "--json");
+pub(crate) fn parse(commands: Table, argv: &[OsString]) -> Line {
     let mut words = Words::new(commands);
-    let parsed = words.read(Lexer::new(argv.to_vec())).and_then(|()| words.finish());
+    let read = words.read(Lexer::new(argv.to_vec()));
+    let is_seen = || argv.iter().take_while(|word| *word != "--").any(|word| word == "--json");
+    let json = words.args.json() || read.is_err() && is_seen();
+    let parsed = read.and_then(|()| words.finish());
     let form = words.command.and_then(|command| {
         let at = argv.iter().position(|word| word == command.name)?;
         let form = (command.right_form)(&argv[at + 1..])?;
         Some(format!("the form is `qqmgr {form}`"))
     });
-    match parsed {
+    let parsed = match parsed {
         Ok(Parsed::Run(command, args)) => {
             Ok(Parsed::Run(command, Args { right_form: form, ..args }))
         }
-        Ok(other) => Ok(other),
-        Err(error) => {
-            let error = match form {
-                Some(form) => error.hint(form),
-                None => error,
-            };
-            Err(Refused { error, command: words.command, json })
-        }
-    }
+        other => other.map_err(|error| error.hint_if(form)),
+    };
+    Line { command: words.command, json, parsed }
 }
 
 /// Names that other tools have for a command, and ours for it.
@@ -70,7 +66,7 @@ const OTHER_NAMES: &[(&str, &str)] = &[
 pub(crate) fn find_command(commands: Table, name: &str) -> Result<&'static Command, Error> {
     commands.iter().copied().find(|command| command.name == name).ok_or_else(|| {
         if let Some((_, hint)) = OTHER_NAMES.iter().find(|(other, _)| *other == name) {
-            return Error::new(Kind::Usage, format!("unknown command `{name}`")).hint(*hint);
+            return Error::usage(format!("unknown command `{name}`")).hint(*hint);
         }
         let near = nearest(name, commands.iter().map(|command| command.name));
         usage(None, &format!("unknown command `{name}`"), near)
@@ -173,33 +169,33 @@ impl<'a> Words<'a> {
 
     fn finish(&mut self) -> Result<Parsed, Error> {
         let args = std::mem::take(&mut self.args);
-        let json = args.has(&JSON);
         if args.has(&HELP) {
-            return Ok(Parsed::Help { command: self.command, json });
+            return Ok(Parsed::Help);
         }
         if args.has(&VERSION) {
-            return Ok(Parsed::Version { json });
+            return Ok(Parsed::Version);
         }
         let Some(command) = self.command else {
-            let error = Error::new(Kind::Usage, "no command given");
-            return Err(error.hint("`qqmgr help` lists the commands"));
+            return Err(Error::usage("no command given").hint("`qqmgr help` lists the commands"));
         };
-        check_operands(command, &args).map_err(|error| match &args.detached {
-            Some(detached) => error.hint(detached.hint()),
-            None => error,
-        })?;
+        let detached = args.detached.as_ref().map(Detached::hint);
+        check_operands(command, &args).map_err(|error| error.hint_if(detached))?;
         for (long, value) in &args.flags {
             let Some(own) = command.flag(|name| name == *long) else {
                 let message = format!("`{}` has no flag `--{long}`", command.name);
                 return Err(usage_of(command, message));
             };
+            let has = |name: &str| args.flags.iter().any(|(given, _)| *given == name);
+            if let Some((_, why)) = own.info().needs.filter(|(other, _)| !has(other)) {
+                return Err(usage_of(command, format!("`--{long}` {why}")));
+            }
             own.check(value).map_err(|reason| {
                 let shown = value.to_string_lossy();
                 let message = format!("invalid value `{shown}` for `--{long}`: {reason}");
                 usage(Some(command), &message, None)
             })?;
         }
-        (command.check)(&args)?;
+        (command.check)(&args).map_err(|error| error.or_hint(usage_hint(command)))?;
         let takes_all = command.flag(|name| name == ALL.info().long).is_some();
         if args.has(&EVERYWHERE) && (args.config().is_some() || !args.operands.is_empty()) {
             let message = "`--everywhere` is for all configurations, and takes no VM and no `-c`";
@@ -251,23 +247,29 @@ fn check_choices(command: &Command, operands: &[OsString]) -> Result<(), Error> 
         }
         let near = nearest(&given, choices.iter().copied());
         let message = format!("unknown {} `{given}` of `{}`", operand.name, command.name);
-        let error = Error::new(Kind::Usage, did_you_mean(&message, near));
         let known = format!("{} is {}", operand.name, one_of(choices));
-        return Err(if near.is_some() { error } else { error.hint(known) });
+        return Err(Error::usage(message).hint(known).did_you_mean(near));
     }
     Ok(())
 }
 
 fn usage(command: Option<&Command>, message: &str, near: Option<&str>) -> Error {
-    let error = Error::new(Kind::Usage, did_you_mean(message, near));
-    if near.is_some() {
-        return error;
-    }
     let name = command.map(|command| format!(" {}", command.name)).unwrap_or_default();
-    error.hint(format!("`qqmgr help{name}` shows how it is used"))
+    let hint = format!("`qqmgr help{name}` shows how it is used");
+    Error::usage(message).hint(hint).did_you_mean(near)
+}
+
+/// Refuses a command line for the first of these reasons that holds.
+pub(crate) fn refuse_if(reasons: &[(bool, &str)]) -> Result<(), Error> {
+    let first = reasons.iter().find(|(holds, _)| *holds);
+    first.map_or(Ok(()), |(_, reason)| Err(Error::usage(*reason)))
 }
 
 /// A usage error that shows how the command is used.
 pub(crate) fn usage_of(command: &Command, message: impl Into<String>) -> Error {
-    Error::new(Kind::Usage, message).hint(format!("usage: {}", synopsis(command)))
+    Error::usage(message).hint(usage_hint(command))
+}
+
+fn usage_hint(command: &Command) -> String {
+    format!("usage: {}", synopsis(command))
 }

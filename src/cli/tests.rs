@@ -3,7 +3,7 @@
 use super::flag::Flag;
 use super::global::GLOBAL_FLAGS;
 use super::spec::{Count, Operand};
-use super::{Parsed, parse};
+use super::{Line, Parsed, parse};
 use crate::commands::table;
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -18,7 +18,8 @@ fn read(words: &[&str]) -> String {
 }
 
 fn read_os(words: &[OsString]) -> String {
-    match parse(&table(), words) {
+    let Line { command, json, parsed } = parse(&table(), words);
+    match parsed {
         Ok(Parsed::Run(command, args)) => {
             let flags = args.flags.iter().map(|(long, value)| match value.to_str() {
                 Some("") => format!("+{long}"),
@@ -29,14 +30,14 @@ fn read_os(words: &[OsString]) -> String {
             let words = [command.name.to_string()].into_iter().chain(flags);
             words.chain(operands).chain(behind).collect::<Vec<_>>().join(" ")
         }
-        Ok(Parsed::Help { command, json }) => {
+        Ok(Parsed::Help) => {
             format!("help of {:?}, json {json}", command.map(|command| command.name))
         }
-        Ok(Parsed::Version { json }) => format!("version, json {json}"),
-        Err(refused) => {
-            let text = refused.error.text();
+        Ok(Parsed::Version) => format!("version, json {json}"),
+        Err(error) => {
+            let text = error.text();
             let text = text.lines().next().unwrap_or_default();
-            format!("{} (json {})", text.trim_start_matches("qqmgr: error: "), refused.json)
+            format!("{} (json {})", text.trim_start_matches("qqmgr: error: "), json)
         }
     }
 }
@@ -135,7 +136,7 @@ fn refused() {
 fn arguments_stay_bytes() {
     let bytes = OsString::from_vec(b"\xff".to_vec());
     let words = [OsString::from("-c"), bytes.clone(), "ssh".into(), "a".into(), bytes.clone()];
-    let Ok(Parsed::Run(_, args)) = parse(&table(), &words) else { panic!("refused") };
+    let Ok(Parsed::Run(_, args)) = parse(&table(), &words).parsed else { panic!("refused") };
     assert_eq!(args.config().unwrap().into_os_string(), bytes);
     assert_eq!(args.operands, [OsString::from("a"), bytes]);
 }
@@ -173,7 +174,7 @@ fn every_short_line() {
             .collect();
         for line in &lines {
             let argv: Vec<OsString> = line.iter().map(OsString::from).collect();
-            if let Ok(Parsed::Run(command, args)) = parse(&table(), &argv) {
+            if let Ok(Parsed::Run(command, args)) = parse(&table(), &argv).parsed {
                 let least = command.operands.iter().filter(|o| o.count == Count::One).count();
                 assert!(args.operands.len() >= least && args.operands.len() < line.len());
                 assert!(

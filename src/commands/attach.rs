@@ -4,17 +4,15 @@ use super::console;
 use super::target::Target;
 use super::vms::are_several;
 use crate::cli::spec::CONSOLE;
-use crate::cli::{Args, Command, usage_of};
+use crate::cli::{Args, refuse_if};
 use crate::error::Error;
 use crate::out;
 use crate::report::{Outcome, Report};
 
 /// Refuses the flag for several VMs and for a script.
-pub(super) fn check(args: &Args, command: &Command) -> Result<(), Error> {
-    if args.has(&CONSOLE) && (args.json() || are_several(&args.operands)) {
-        return Err(usage_of(command, "`--console` takes one VM by its name, and no `--json`"));
-    }
-    Ok(())
+pub(super) fn check(args: &Args) -> Result<(), Error> {
+    let is_wrong = args.has(&CONSOLE) && (args.json() || are_several(&args.operands));
+    refuse_if(&[(is_wrong, "`--console` takes one VM by its name, and no `--json`")])
 }
 
 /// Refuses the flag for a VM that would be started without a console.

@@ -3,7 +3,7 @@
 use crate::cli::complete::{SHELLS, script};
 use crate::cli::spec::{Count, Operand};
 use crate::cli::{Args, Command, Group};
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::report::{Outcome, Report};
 
 pub(crate) static COMMAND: Command = Command {
@@ -21,7 +21,7 @@ pub(crate) static COMMAND: Command = Command {
 
 pub(super) fn run(args: &Args) -> Outcome {
     let shell = args.operands[0].to_string_lossy().into_owned();
-    let no_shell = || Error::new(Kind::Usage, format!("`{shell}` has no script"));
+    let no_shell = || Error::usage(format!("`{shell}` has no script"));
     let script = script(&shell).ok_or_else(no_shell)?.to_string();
     Ok(Report::of(script.as_str(), [("shell", shell.into()), ("script", script.as_str().into())]))
 }

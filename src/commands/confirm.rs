@@ -1,7 +1,6 @@
 //! Asks a person before a user's data is destroyed. A script is never asked.
 
-use crate::cli::Args;
-use crate::cli::flag::Flag;
+use crate::cli::{Args, Flag};
 use crate::error::{Error, io_reason};
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 

@@ -2,9 +2,7 @@
 
 use super::output::show;
 use super::target::Target;
-use crate::cli::flag::{Flag, Takes};
-use crate::cli::spec;
-use crate::cli::{Args, Command, Group, usage_of};
+use crate::cli::{Args, Command, Flag, Group, Takes, refuse_if, spec};
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::out::{self, Collected, Reader};
@@ -82,14 +80,11 @@ enum End {
 }
 
 fn check(args: &Args) -> Result<(), Error> {
-    if args.json() && io::stdin().is_terminal() {
-        let message = "`--json` needs a standard input that ends, and no terminal";
-        return Err(usage_of(&COMMAND, message));
-    }
-    if args.has(&IDLE_FLAG) && args.has(&UNTIL) {
-        return Err(usage_of(&COMMAND, "`console` takes `--idle` or `--until`, not both"));
-    }
-    Ok(())
+    let (is_typed, both) = (io::stdin().is_terminal(), args.has(&IDLE_FLAG) && args.has(&UNTIL));
+    refuse_if(&[
+        (args.json() && is_typed, "`--json` needs a standard input that ends, and no terminal"),
+        (both, "`console` takes `--idle` or `--until`, not both"),
+    ])
 }
 
 pub(super) fn run(target: &Target) -> Outcome {

@@ -5,9 +5,7 @@
 use super::clock;
 use super::status::duration;
 use super::target::Target;
-use crate::cli::flag::Flag;
-use crate::cli::spec;
-use crate::cli::{Command, Group};
+use crate::cli::{Command, Flag, Group, spec};
 use crate::clock::now;
 use crate::error::Kind;
 use crate::json::Value;

@@ -2,9 +2,8 @@
 
 use super::reach::guest;
 use super::target::Target;
-use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command, Group};
-use crate::error::{Error, Kind};
+use crate::cli::{Args, Command, Count, Group, Operand, spec};
+use crate::error::Error;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::ssh::copy::{Copy, copy};
@@ -57,7 +56,7 @@ fn check(args: &Args) -> Result<(), Error> {
         && detached.word == *to
     {
         let message = format!("`{}` may be meant for `--{}`", to.display(), detached.flag);
-        return Err(Error::new(Kind::Usage, message).hint(detached.hint()));
+        return Err(Error::usage(message).hint(detached.hint()));
     }
     Ok(())
 }

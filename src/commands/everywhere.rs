@@ -6,24 +6,24 @@ use super::vms::{at_the_same_time, parallel_max};
 use crate::answers::Answers;
 use crate::cli::Args;
 use crate::config::Config;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::report::{Outcome, Report};
 use crate::vm::everywhere::{Found, running};
 
 /// Does `work` on each VM with what was recorded at its start: its configuration is not read.
-pub(super) fn each(args: &Args, answers: &mut Answers, work: fn(&Target) -> Outcome) {
+pub(super) fn each(
+    args: &Args,
+    answers: &mut Answers,
+    work: fn(&Target) -> Outcome,
+) -> Result<(), Error> {
     if args.has(&LOGS) {
         let message = "`--logs` has one directory for each name, so `--everywhere` cannot use it";
-        return answers.tell(Err(Error::new(Kind::Usage, message)));
+        return Err(Error::usage(message));
     }
     answers.begin_array();
-    match running() {
-        Ok(found) => {
-            let at_once = parallel_max(args);
-            at_the_same_time(&found, at_once, &args.log(), answers, |found| one(args, found, work));
-        }
-        Err(error) => answers.tell(Err(error)),
-    }
+    let at_once = parallel_max(args);
+    at_the_same_time(&running()?, at_once, &args.log(), answers, |found| one(args, found, work));
+    Ok(())
 }
 
 /// Does the work on one VM. The answer says which configuration it has.

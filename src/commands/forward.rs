@@ -4,8 +4,7 @@
 
 use super::start::ports::is_taken;
 use super::target::Target;
-use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command, Group, flag::Flag, usage_of};
+use crate::cli::{Args, Command, Count, Flag, Group, Operand, spec};
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
@@ -35,7 +34,7 @@ static REMOVE: Flag = Flag::switch("remove", "Forward these ports no longer");
 
 fn check(args: &Args) -> Result<(), Error> {
     if args.has(&REMOVE) && args.operands.len() == 1 {
-        return Err(usage_of(&COMMAND, "`--remove` needs a PORT"));
+        return Err(Error::usage("`--remove` needs a PORT"));
     }
     wanted(args).map(|_| ())
 }
@@ -44,7 +43,7 @@ fn check(args: &Args) -> Result<(), Error> {
 fn wanted(args: &Args) -> Result<Vec<Forward>, Error> {
     let ports = args.operands[1..].iter().map(|port| {
         let forward = Forward::read(&port.to_string_lossy(), Span::default());
-        forward.map_err(|message| usage_of(&COMMAND, message).hint(FORMS))
+        forward.map_err(|message| Error::usage(message).hint(FORMS))
     });
     ports.collect()
 }
@@ -147,5 +146,5 @@ fn end(session: &mut Session, network: &Network, port: &Forward) -> Result<Strin
 
 fn refused(port: &Forward, said: &str) -> Error {
     let error = Error::failed(format!("QEMU refuses {}: {}", port.text(), sanitized(said)));
-    causes::forwarding(said).into_iter().fold(error, Error::hint)
+    error.hint_if(causes::forwarding(said))
 }

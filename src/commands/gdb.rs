@@ -4,10 +4,8 @@ use super::start::begin::Start;
 use super::start::plan::StartOptions;
 use super::start::result::Debuggee;
 use super::target::Target;
-use crate::cli::flag::Flag;
-use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command, Group};
-use crate::error::{Error, Kind};
+use crate::cli::{Args, Command, Count, Flag, Group, Operand, spec};
+use crate::error::Error;
 use crate::report::Outcome;
 use crate::vm::gdb::{self, Gdb};
 use crate::vm::lock::{LOCK_WAIT, lock};
@@ -32,7 +30,7 @@ static GUEST: Flag =
 
 fn check(args: &Args) -> Result<(), Error> {
     if args.json() {
-        return Err(Error::new(Kind::Usage, "`gdb` has no result that could be JSON")
+        return Err(Error::usage("`gdb` has no result that could be JSON")
             .hint("`qqmgr gdb VM -- -batch -ex COMMAND` prints what gdb says of it"));
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! `qqmgr help [COMMAND]`
 
-use crate::cli::spec::{Count, Operand, Table};
-use crate::cli::{Args, Command, Group, find_command, help};
+use crate::cli::spec::Table;
+use crate::cli::{Args, Command, Count, Group, Operand, find_command, help};
 use crate::report::{Outcome, Report};
 
 pub(crate) static COMMAND: Command = Command {

@@ -3,8 +3,8 @@
 use super::target::Target;
 use crate::config::choices::Choices;
 use crate::config::resolve::Resolver;
-use crate::error::{Error, Kind};
-use crate::text::{did_you_mean, nearest};
+use crate::error::Error;
+use crate::text::nearest;
 use crate::vm::Instance;
 use crate::vm::process::Process;
 
@@ -34,11 +34,10 @@ fn names(target: &Target) -> Vec<String> {
 /// The usage error for a name of no helper; `known` are those that there are.
 pub(super) fn unknown(target: &Target, name: &str, known: &[String]) -> Error {
     let near = nearest(name, known.iter().map(String::as_str));
-    let message = format!("VM `{}` has no helper `{name}`", target.name);
-    let error = Error::new(Kind::Usage, did_you_mean(&message, near));
-    match known.is_empty() {
-        _ if near.is_some() => error,
-        true => error.hint("`[vm.NAME.helpers]` in the configuration is for them"),
-        false => error.hint(format!("it has `{}`", known.join("`, `"))),
-    }
+    let hint = match known {
+        [] => "`[vm.NAME.helpers]` in the configuration is for them".into(),
+        _ => format!("it has `{}`", known.join("`, `")),
+    };
+    let error = Error::usage(format!("VM `{}` has no helper `{name}`", target.name));
+    error.hint(hint).did_you_mean(near)
 }

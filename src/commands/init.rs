@@ -3,9 +3,8 @@
 use super::check;
 use super::publishers;
 use super::script::{Dirs, Script};
-use crate::cli::flag::{Flag, Takes, utf8};
-use crate::cli::spec::{Count, Operand};
-use crate::cli::{Args, Command, Group, usage_of};
+use crate::cli::flag::utf8;
+use crate::cli::{Args, Command, Count, Flag, Group, Operand, Takes, refuse_if};
 use crate::config::Config;
 use crate::config::schema::with_comments;
 use crate::config::sum::{KINDS, Sum};
@@ -69,7 +68,8 @@ static CHECKSUM: Flag<Sum> = Flag::new(
         sum.ok_or_else(|| "it takes 64 or 128 hexadecimal digits".into())
     },
     "The SHA-256 or SHA-512 that the base must have",
-);
+)
+.needs("image", "is that of an `--image`");
 
 const SCRIPT: Operand = Operand::new("COMMAND", Count::Words);
 /// The first lines of a configuration that was a command line.
@@ -97,16 +97,12 @@ struct Image {
 }
 
 fn check_usage(args: &Args) -> Result<(), Error> {
-    if args.has(&CHECKSUM) && !args.has(&IMAGE) {
-        return Err(usage_of(&COMMAND, "`--checksum` is that of an `--image`"));
-    }
-    if !args.words.is_empty() && args.has(&IMAGE) {
-        return Err(usage_of(&COMMAND, "`init` takes `--image` or a COMMAND, not both"));
-    }
-    if args.words.is_empty() && (args.has(&VM_NAME) || args.has(&APPEND)) {
-        return Err(usage_of(&COMMAND, "`--name` and `--append` are for a COMMAND behind `--`"));
-    }
-    Ok(())
+    let (has_command, of_command) =
+        (!args.words.is_empty(), args.has(&VM_NAME) || args.has(&APPEND));
+    refuse_if(&[
+        (has_command && args.has(&IMAGE), "`init` takes `--image` or a COMMAND, not both"),
+        (!has_command && of_command, "`--name` and `--append` are for a COMMAND behind `--`"),
+    ])
 }
 
 pub(super) fn run(args: &Args) -> Outcome {
@@ -159,7 +155,7 @@ fn from_script(args: &Args, file: &Path) -> Outcome {
     let words = words.ok_or_else(|| Error::failed("the command is not UTF-8"))?;
     let script = Script::new(&name, &words, &Dirs { here: &here, config: &dir });
     let script = script.ok_or_else(|| {
-        let wrong = usage_of(&COMMAND, "the command behind `--` names no program");
+        let wrong = Error::usage("the command behind `--` names no program");
         wrong.hint("it begins with the program: `qqmgr init -- qemu-system-x86_64 -m 2G ...`")
     })?;
     if is_new {

@@ -55,14 +55,12 @@ struct Entry {
 }
 
 /// Reports the VMs, and then the errors of those that are broken.
-pub(super) fn run(args: &Args, answers: &mut Answers) {
+pub(super) fn run(args: &Args, answers: &mut Answers) -> Result<(), Error> {
     if args.has(&spec::EVERYWHERE) {
-        return answers.tell(everywhere(args));
+        answers.tell(everywhere(args));
+        return Ok(());
     }
-    let config = match Config::load(args) {
-        Ok(config) => config,
-        Err(error) => return answers.tell(Err(error)),
-    };
+    let config = Config::load(args)?;
     let problems = config.all_problems();
     let errors = (!problems.is_empty()).then(|| Error::config(&config.source, problems));
     match errors {
@@ -73,6 +71,7 @@ pub(super) fn run(args: &Args, answers: &mut Answers) {
         }
         _ => answers.tell(list(args, config)),
     }
+    Ok(())
 }
 
 /// Takes the configuration, so that it is gone before a report of many VMs is made.

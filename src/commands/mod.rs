@@ -48,6 +48,7 @@ mod wait;
 
 use crate::answers::Answers;
 use crate::cli::{Args, Command, spec};
+use crate::error::Error;
 use crate::log;
 use crate::report::Outcome;
 use crate::system::tty;
@@ -69,7 +70,7 @@ enum Run {
     /// On the table itself.
     Help,
     /// Like `Plain`, for a command that gives several outcomes.
-    Several(fn(&Args, &mut Answers)),
+    Several(fn(&Args, &mut Answers) -> Result<(), Error>),
 }
 
 /// All commands, in help order.
@@ -121,20 +122,21 @@ pub(crate) fn run(command: &Command, args: &Args, answers: &mut Answers) {
     let row = COMMANDS.iter().find(|(row, _)| row.name == command.name);
     let stays = command.name == start::COMMAND.name && args.has(&spec::WAIT);
     let remark = if stays { "; Ctrl-C leaves the VMs running" } else { "" };
-    match row.map(|(_, run)| run) {
-        Some(Plain(run)) => answers.tell(run(args)),
-        Some(Help) => answers.tell(help::run(&table(), args)),
-        Some(Vm(run)) => answers.tell(vms::one(args, &args.vm(), run)),
+    let outcome = match row.map(|(_, run)| run) {
+        Some(Plain(run)) => run(args).map(Some),
+        Some(Help) => help::run(&table(), args).map(Some),
+        Some(Vm(run)) => vms::one(args, &args.vm(), run).map(Some),
         Some(Vms(_, run)) if args.has(&spec::EVERYWHERE) => {
-            everywhere::each(args, answers, *run);
+            everywhere::each(args, answers, *run).map(|()| None)
         }
-        Some(Vms(scope, run)) => {
-            vms::each(args, *scope, None, remark, answers, *run);
-        }
+        Some(Vms(scope, run)) => vms::each(args, *scope, None, remark, answers, *run).map(|_| None),
         Some(AllAtOnce(scope, run)) => {
-            vms::each(args, *scope, Some(usize::MAX), "", answers, *run);
+            vms::each(args, *scope, Some(usize::MAX), "", answers, *run).map(|_| None)
         }
-        Some(Several(run)) => run(args, answers),
-        None => {}
+        Some(Several(run)) => run(args, answers).map(|()| None),
+        None => Ok(None),
+    };
+    if let Some(outcome) = outcome.transpose() {
+        answers.tell(outcome);
     }
 }

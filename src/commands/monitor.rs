@@ -7,12 +7,11 @@ use super::qmp;
 use super::target::Target;
 use super::vms;
 use crate::answers::Answers;
-use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command, Group, usage_of};
+use crate::cli::{Args, Command, Count, Group, Operand, spec, usage_of};
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::{Outcome, Report};
-use crate::text::{did_you_mean, nearest, sanitized};
+use crate::text::{nearest, sanitized};
 use crate::vm::hmp::Failure;
 use crate::vm::look;
 use crate::vm::refusal::refusal;
@@ -43,18 +42,15 @@ fn not_text() -> Error {
     usage_of(&COMMAND, "QEMU's monitor takes nothing but UTF-8")
 }
 
-pub(super) fn run(args: &Args, answers: &mut Answers) {
-    let run = vms::one(args, &args.vm(), |target| {
+pub(super) fn run(args: &Args, answers: &mut Answers) -> Result<(), Error> {
+    vms::one(args, &args.vm(), |target| {
         if args.operands.len() == 1 {
             return serve(target, answers);
         }
         let mut session = Session::open(&target.paths, &target.log)?;
         answers.tell(execute(target, &mut session, &words(args)?));
         Ok(())
-    });
-    if let Err(error) = run {
-        answers.tell(Err(error));
-    }
+    })
 }
 
 /// Runs each line of standard input.
@@ -136,9 +132,7 @@ fn near(
 
 fn error(vm: &str, command: &str, failure: &Failure, near: Option<&str>) -> Error {
     let what = sanitized(&failure.what);
-    let error = Error::failed(did_you_mean(&format!("QEMU refuses `{command}`: {what}"), near));
-    match failure.help {
-        Some(topic) => error.hint(format!("`qqmgr monitor {vm} help {topic}` tells more")),
-        None => error,
-    }
+    let hint = failure.help.map(|topic| format!("`qqmgr monitor {vm} help {topic}` tells more"));
+    let error = Error::failed(format!("QEMU refuses `{command}`: {what}"));
+    error.did_you_mean(near).hint_if(hint)
 }

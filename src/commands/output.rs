@@ -3,9 +3,7 @@
 
 use super::helpers;
 use super::target::Target;
-use crate::cli::flag::{Flag, Takes};
-use crate::cli::spec;
-use crate::cli::{Args, Command, Group, usage_of};
+use crate::cli::{Args, Command, Flag, Group, Takes, refuse_if, spec};
 use crate::error::Error;
 use crate::json::Value;
 use crate::out::{self, Collected, Reader};
@@ -27,7 +25,7 @@ pub(crate) static SERIAL: Command = Command {
     details: "All of it, or on a terminal the last 40 lines; of a VM that was stopped, too.",
     operands: &[spec::VM],
     flags: &[&FOLLOW, &LINES, &BOOT, &RAW],
-    check: |args| check(&SERIAL, args),
+    check,
     examples: &["serial dev --follow", "serial dev --lines 20"],
     ..Command::DEFAULT
 };
@@ -39,7 +37,7 @@ pub(crate) static LOG: Command = Command {
     details: "All of it, or on a terminal the last 40 lines; of a VM that was stopped, too.",
     operands: &[spec::VM],
     flags: &[&FOLLOW, &LINES, &RAW, &spec::HELPER],
-    check: |args| check(&LOG, args),
+    check,
     examples: &["log dev", "log dev --lines 20"],
     ..Command::DEFAULT
 };
@@ -92,15 +90,11 @@ enum Source {
     Log,
 }
 
-fn check(command: &Command, args: &Args) -> Result<(), Error> {
-    let wrong = match args.has(&FOLLOW) {
-        true if args.json() => "`--follow` cannot be used with `--json`, whose document has an end",
-        true if args.value(&BOOT).is_some_and(|boot| boot > 0) => {
-            "`--follow` is for the last boot: an earlier one gets no more output"
-        }
-        _ => return Ok(()),
-    };
-    Err(usage_of(command, wrong))
+fn check(args: &Args) -> Result<(), Error> {
+    let (follows, earlier) = (args.has(&FOLLOW), args.value(&BOOT).is_some_and(|boot| boot > 0));
+    let with_json = "`--follow` cannot be used with `--json`, whose document has an end";
+    let with_boot = "`--follow` is for the last boot: an earlier one gets no more output";
+    refuse_if(&[(follows && args.json(), with_json), (follows && earlier, with_boot)])
 }
 
 pub(super) fn serial(target: &Target) -> Outcome {

@@ -6,8 +6,7 @@ use super::start::plan::{StartOptions, check_arguments};
 use super::start::{ARGS, Started};
 use super::stop;
 use super::target::{Target, no_ssh};
-use crate::cli::spec;
-use crate::cli::{Command, Group};
+use crate::cli::{Command, Group, spec};
 use crate::config::values::SshPort;
 use crate::report::{Outcome, Report};
 
@@ -29,7 +28,7 @@ pub(crate) static COMMAND: Command = Command {
         &stop::NO_KILL,
     ],
     check: |args| {
-        attach::check(args, &COMMAND)?;
+        attach::check(args)?;
         stop::check(args).and_then(|()| check_arguments(&args.words))
     },
     examples: &["restart dev --wait", "restart dev --set kernel=build/bzImage"],

@@ -1,10 +1,9 @@
 //! `qqmgr screenshot VM [FILE]`
 
 use super::target::Target;
-use crate::cli::flag::{Flag, Takes, utf8};
-use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command, Group};
-use crate::error::{Error, Kind};
+use crate::cli::flag::utf8;
+use crate::cli::{Args, Command, Count, Flag, Group, Operand, Takes, spec};
+use crate::error::Error;
 use crate::out;
 use crate::png;
 use crate::report::{Outcome, Report};
@@ -89,7 +88,7 @@ fn is_to_stdout(args: &Args) -> bool {
 /// Refuses flags that contradict each other.
 fn check(args: &Args) -> Result<(), Error> {
     let to_stdout = is_to_stdout(args);
-    let usage = |message: &str, hint: &str| Err(Error::new(Kind::Usage, message).hint(hint));
+    let usage = |message: &str, hint: &str| Err(Error::usage(message).hint(hint));
     if args.has(&HEAD) && !args.has(&DEVICE) {
         return usage("`--head` needs `--device`", "heads are those of one display device");
     }

@@ -7,13 +7,12 @@
 
 use super::control;
 use super::target::Target;
-use crate::cli::flag::{Flag, Takes, seconds, utf8};
-use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command, Group, usage_of};
+use crate::cli::flag::{seconds, utf8};
+use crate::cli::{Args, Command, Count, Flag, Group, Operand, Takes, spec};
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::Outcome;
-use crate::text::{did_you_mean, nearest};
+use crate::text::nearest;
 use crate::vm::keys::{self, Chord};
 use crate::vm::look;
 use crate::vm::schema::Schema;
@@ -93,18 +92,20 @@ pub(super) fn run(target: &Target) -> Outcome {
 /// The keys to press. All of them are read before the first is pressed.
 fn chords(args: &Args) -> Result<Vec<Chord>, Error> {
     let words = &args.operands[1..];
-    let usage = |message: &str| usage_of(&COMMAND, message);
     let chord = |word: &OsString| {
-        let keys = keys::chord(&word.to_string_lossy()).map_err(|why| usage(&why))?;
+        let keys = keys::chord(&word.to_string_lossy()).map_err(Error::usage)?;
         if keys.len() > KEYS_OF_CHORD_MAX {
-            return Err(usage(&format!("at most {KEYS_OF_CHORD_MAX} keys are held together")));
+            let message = format!("at most {KEYS_OF_CHORD_MAX} keys are held together");
+            return Err(Error::usage(message));
         }
         Ok(keys)
     };
     match args.value(&TEXT) {
-        Some(_) if !words.is_empty() => Err(usage("`sendkey` takes KEYS or `--text`, not both")),
+        Some(_) if !words.is_empty() => {
+            Err(Error::usage("`sendkey` takes KEYS or `--text`, not both"))
+        }
         Some(chords) => Ok(chords),
-        None if words.is_empty() => Err(usage("`sendkey` needs KEYS or `--text`")),
+        None if words.is_empty() => Err(Error::usage("`sendkey` needs KEYS or `--text`")),
         None => words.iter().map(chord).collect(),
     }
 }
@@ -116,10 +117,10 @@ fn check(session: &mut Session, name: &str, chords: &[Chord]) -> Result<(), Erro
     let known = Schema::new(&schema).words("send-key", Some("data"));
     if let Some(key) = chords.iter().flatten().find(|key| !known.contains(&key.as_str())) {
         let near = nearest(&key.to_lowercase(), known.iter().copied());
-        let error = Error::failed(did_you_mean(&format!("QEMU has no key `{key}`"), near));
+        let error = Error::failed(format!("QEMU has no key `{key}`"));
         let some = "it has letters, digits and names such as `ret`, `esc`, `spc`, `tab`, \
                     `backspace`, `up`, `f1`, `ctrl`, `shift`, `alt`, `minus`, `kp_enter`";
-        return Err(if near.is_some() { error } else { error.hint(some) });
+        return Err(error.hint(some).did_you_mean(near));
     }
     match session.run_state()?.as_str() {
         "running" | "suspended" => Ok(()),

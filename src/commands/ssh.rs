@@ -2,9 +2,8 @@
 
 use super::reach::guest;
 use super::target::Target;
-use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command, Group};
-use crate::error::{Error, Kind};
+use crate::cli::{Args, Command, Count, Group, Operand, spec};
+use crate::error::Error;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::ssh::FAILURE_CODE;
@@ -28,7 +27,7 @@ pub(crate) static COMMAND: Command = Command {
 
 fn check(args: &Args) -> Result<(), Error> {
     if args.json() && args.operands.len() == 1 {
-        return Err(Error::new(Kind::Usage, "`ssh --json` needs a command")
+        return Err(Error::usage("`ssh --json` needs a command")
             .hint("a shell is for people: its output is not a result"));
     }
     Ok(())

@@ -2,8 +2,7 @@
 
 use super::target::{Target, port_of};
 use super::vms::{Scope, select};
-use crate::cli::spec;
-use crate::cli::{Args, Command, Group};
+use crate::cli::{Args, Command, Group, spec};
 use crate::config::Config;
 use crate::config::choices::Choices;
 use crate::config::resolve::Resolver;

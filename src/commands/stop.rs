@@ -3,9 +3,8 @@
 use super::logs::{self, LOGS};
 use super::stop_command;
 use super::target::Target;
-use crate::cli::flag::Flag;
 use crate::cli::spec::{ALL, EVERYWHERE, JOBS, VMS};
-use crate::cli::{Args, Command, Group};
+use crate::cli::{Args, Command, Flag, Group, refuse_if};
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::{Outcome, Report};
@@ -66,11 +65,8 @@ pub(super) struct Stopped {
 
 /// Refuses two flags that contradict each other.
 pub(super) fn check(args: &Args) -> Result<(), Error> {
-    if args.has(&FORCE) && args.has(&NO_KILL) {
-        let message = "`--force` and `--no-kill` contradict each other";
-        return Err(Error::new(Kind::Usage, message));
-    }
-    Ok(())
+    let both = args.has(&FORCE) && args.has(&NO_KILL);
+    refuse_if(&[(both, "`--force` and `--no-kill` contradict each other")])
 }
 
 pub(super) fn run(target: &Target) -> Outcome {

@@ -119,10 +119,7 @@ pub(super) fn check_name(config: &Config, args: &Args, name: &str) -> Result<(),
     }
     let detached = args.detached.as_ref().filter(|detached| detached.word == name);
     let hint = detached.map(Detached::hint).or_else(|| args.right_form.clone());
-    config.vm(name).map(|_| ()).map_err(|error| match hint {
-        Some(hint) => error.hint(hint),
-        None => error,
-    })
+    config.vm(name).map(|_| ()).map_err(|error| error.hint_if(hint))
 }
 
 /// Whether a VM runs, as far as can be known. A VM that cannot be looked at may run; the command

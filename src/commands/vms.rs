@@ -59,19 +59,14 @@ pub(super) fn each(
     remark: &'static str,
     answers: &mut Answers,
     work: Work,
-) -> Vec<(String, u8)> {
-    let (config, names) = match chosen(args, scope) {
-        Ok(chosen) => chosen,
-        Err(error) => {
-            answers.tell(Err(error));
-            return Vec::new();
-        }
-    };
+) -> Result<Vec<(String, u8)>, Error> {
+    let config = Config::load(args)?;
+    let names = select(args, &config, scope)?;
     if are_several(&args.operands) {
         answers.begin_array();
     }
     if tell_wrong(args, &config, &names, scope, answers) {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let several = names.len() > 1;
     let one = |name: &String| {
@@ -81,12 +76,12 @@ pub(super) fn each(
     };
     if let [name] = names.as_slice() {
         let status = answers.tell_at(0, one(name));
-        return vec![(name.clone(), status)];
+        return Ok(vec![(name.clone(), status)]);
     }
     let at_once = at_once.unwrap_or_else(|| parallel_max(args));
     let log = args.log().with_remark(remark);
     let statuses = at_the_same_time(&names, at_once, &log, answers, one);
-    names.into_iter().zip(statuses).collect()
+    Ok(names.into_iter().zip(statuses).collect())
 }
 
 /// Does `work` on each VM, as [`each`] does, and returns the exit status of each.
@@ -115,14 +110,12 @@ pub(super) fn together(
     args: &Args,
     scope: Scope,
     answers: &mut Answers,
-    work: impl FnOnce(Vec<Target>, &mut Answers),
-) {
-    let (config, names) = match chosen(args, scope) {
-        Ok(chosen) => chosen,
-        Err(error) => return answers.tell(Err(error)),
-    };
+    work: impl FnOnce(Vec<Target>, &mut Answers) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let config = Config::load(args)?;
+    let names = select(args, &config, scope)?;
     if tell_wrong(args, &config, &names, scope, answers) {
-        return;
+        return Ok(());
     }
     let mut targets = Vec::new();
     for name in &names {
@@ -131,14 +124,7 @@ pub(super) fn together(
             Err(error) => answers.tell(Err(error.of_vm(name, names.len() > 1))),
         }
     }
-    work(targets, answers);
-}
-
-/// The configuration, and the names of the VMs to work on.
-fn chosen(args: &Args, scope: Scope) -> Result<(Config, Vec<String>), Error> {
-    let config = Config::load(args)?;
-    let names = select(args, &config, scope)?;
-    Ok((config, names))
+    work(targets, answers)
 }
 
 /// Whether the operands may stand for any number of things, so that `--json` prints an array.

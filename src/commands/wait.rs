@@ -2,9 +2,7 @@
 
 use super::reach::{UNLESS, for_command, hint_that_it_runs, ssh_of, watch};
 use super::target::Target;
-use crate::cli::flag::{Flag, Takes};
-use crate::cli::spec;
-use crate::cli::{Args, Command, Group, usage_of};
+use crate::cli::{Command, Flag, Group, Takes, refuse_if, spec};
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
@@ -28,7 +26,7 @@ pub(crate) static COMMAND: Command = Command {
               output), `running`, or `stopped`, which tells why.",
     operands: &[spec::VMS],
     flags: &[&spec::ALL, &FOR, &UNLESS, &TIMEOUT],
-    check,
+    check: |args| refuse_if(&[(!args.has(&FOR), "`wait` needs `--for`: what to wait for")]),
     examples: &[
         "wait dev --for ssh",
         "wait dev --for serial=login: --timeout 120",
@@ -81,13 +79,6 @@ fn condition(value: &OsStr) -> Result<WaitFor, String> {
             }
         },
     }
-}
-
-fn check(args: &Args) -> Result<(), Error> {
-    if args.has(&FOR) {
-        return Ok(());
-    }
-    Err(usage_of(&COMMAND, "`wait` needs `--for`: what to wait for"))
 }
 
 pub(super) fn run(target: &Target) -> Outcome {

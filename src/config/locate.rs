@@ -109,8 +109,8 @@ pub(super) fn locate(named: Option<&Path>) -> Result<Location, Error> {
 /// Adds a hint to the error about a file that cannot be read, if the environment named it.
 pub(super) fn blame(error: Error, named: Option<&Path>) -> Error {
     let by_environment = named.is_none() && path_in(VARIABLE).is_some();
-    let hint = format!("the environment variable {VARIABLE} names this file");
-    if by_environment { error.hint(hint) } else { error }
+    let hint = || format!("the environment variable {VARIABLE} names this file");
+    error.hint_if(by_environment.then(hint))
 }
 
 /// The nearest file in the directories above that can be trusted, and the relative path to it.

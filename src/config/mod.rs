@@ -24,7 +24,7 @@ pub(crate) mod vm;
 use crate::cli::Args;
 use crate::error::{Error, Kind};
 use crate::source::{Problem, Source};
-use crate::text::{did_you_mean, nearest};
+use crate::text::nearest;
 use crate::toml::{self, Key, Table, Value};
 use image::{DIR_PREFIX, ImagePaths};
 use std::collections::BTreeSet;
@@ -187,15 +187,14 @@ impl Config {
 
     fn unknown_vm(&self, name: &str) -> Error {
         let names = self.names();
-        let near = nearest(name, names.iter().map(String::as_str));
         let message = format!("no such VM in `{}`: `{name}`", self.source.name);
-        let error = Error::new(Kind::UnknownVm, did_you_mean(&message, near));
-        match names.len() {
-            _ if near.is_some() => error,
-            0 => error.hint("it has no `[vm.NAME]` at all"),
-            1..=VMS_SHOWN_MAX => error.hint(format!("it has `{}`", names.join("`, `"))),
-            _ => error.hint("`qqmgr list` shows the VMs that it has"),
-        }
+        let hint = match names.len() {
+            0 => "it has no `[vm.NAME]` at all".into(),
+            1..=VMS_SHOWN_MAX => format!("it has `{}`", names.join("`, `")),
+            _ => "`qqmgr list` shows the VMs that it has".into(),
+        };
+        let near = nearest(name, names.iter().map(String::as_str));
+        Error::new(Kind::UnknownVm, message).hint(hint).did_you_mean(near)
     }
 
     /// The directory of the VMs' directories.
@@ -237,14 +236,11 @@ impl Config {
         self.images().find(|image| image.name == name).ok_or_else(|| {
             let near = nearest(name, self.images().map(|image| image.name.as_str()));
             let message = format!("no such image in `{}`: `{name}`", self.source.name);
-            let error = Error::new(Kind::Config, did_you_mean(&message, near));
-            match near {
-                Some(_) => error,
-                None if self.images().next().is_none() => {
-                    error.hint("it has no `[img.NAME]` at all")
-                }
-                None => error.hint("`qqmgr img list` shows the images that it has"),
-            }
+            let hint = match self.images().next() {
+                Some(_) => "`qqmgr img list` shows the images that it has",
+                None => "it has no `[img.NAME]` at all",
+            };
+            Error::new(Kind::Config, message).hint(hint).did_you_mean(near)
         })
     }
 

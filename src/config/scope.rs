@@ -4,10 +4,10 @@ use super::Config;
 use super::choices::{Choices, no_port};
 use super::variables::{lookup, names};
 use super::vm::Vm;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::source::Problem;
 use crate::template::{Placeholder, Template, render};
-use crate::text::{did_you_mean, nearest};
+use crate::text::nearest;
 use crate::toml::{self, Table, Value};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -165,7 +165,7 @@ impl<'a> Scope<'a> {
     pub(super) fn check_set(&self, name: &str, asked: &BTreeSet<String>) -> Result<(), Error> {
         if let Some((_, hint)) = FACTS.iter().find(|(fact, _)| *fact == name) {
             let message = format!("`{name}` cannot be set: it is not a variable");
-            return Err(Error::new(Kind::Usage, message).hint(*hint));
+            return Err(Error::usage(message).hint(*hint));
         }
         let is_table = |value: &Value| matches!(value.kind, toml::Kind::Table(_));
         if asked.contains(name) || self.in_file(name).is_some_and(|value| !is_table(value)) {
@@ -180,9 +180,8 @@ impl<'a> Scope<'a> {
         let near = near.or_else(|| nearest(name, known.iter().map(String::as_str)));
         let vm = self.vm.map(|vm| vm.name.as_str()).unwrap_or_default();
         let message = format!("VM `{vm}` has no variable `{name}`");
-        let error = Error::new(Kind::Usage, did_you_mean(&message, near));
         let hint = "the configuration neither sets it nor uses it in a placeholder of this VM";
-        Err(if near.is_some() { error } else { error.hint(hint) })
+        Err(Error::usage(message).hint(hint).did_you_mean(near))
     }
 
     /// Collects the names of the file's variables.

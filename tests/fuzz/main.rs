@@ -27,7 +27,7 @@ mod config;
 mod descriptors;
 #[path = "../../src/destination.rs"]
 mod destination;
-#[path = "../../src/error.rs"]
+#[path = "../../src/error/mod.rs"]
 mod error;
 #[path = "../../src/glob.rs"]
 mod glob;

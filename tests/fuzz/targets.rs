@@ -191,13 +191,13 @@ fn words_rules(input: &[u8]) {
 fn argv_rules(input: &[u8]) {
     let argv: Vec<OsString> =
         input.split(|byte| *byte == b'\n').map(|word| OsString::from_vec(word.into())).collect();
-    match cli::parse(&table(), &argv) {
+    match cli::parse(&table(), &argv).parsed {
         Ok(Parsed::Run(_, args)) => {
             // What is an operand was typed.
             assert!(args.operands.iter().all(|operand| argv.contains(operand)));
         }
-        Ok(Parsed::Help { .. } | Parsed::Version { .. }) => {}
-        Err(refused) => assert!(refused.error.text().starts_with("qqmgr: error: ")),
+        Ok(Parsed::Help | Parsed::Version) => {}
+        Err(error) => assert!(error.text().starts_with("qqmgr: error: ")),
     }
 }
 

@@ -13,8 +13,7 @@ mod sockets;
 mod subject;
 
 use super::vms::matching;
-use crate::cli::spec;
-use crate::cli::{Args, Command, Group};
+use crate::cli::{Args, Command, Group, spec};
 use crate::config::Config;
 use crate::config::choices::Choices;
 use crate::config::resolve::Resolver;

@@ -7,9 +7,7 @@ use super::images::{users, users_of, warn};
 use super::list::QUIET;
 use super::vms;
 use crate::answers::Answers;
-use crate::cli::flag::Flag;
-use crate::cli::spec::{Count, Operand};
-use crate::cli::{Args, Command, Group, usage_of};
+use crate::cli::{Args, Command, Count, Flag, Group, Operand, refuse_if};
 use crate::config::Config;
 use crate::config::declared::Declared;
 use crate::config::image::KEY;
@@ -36,11 +34,14 @@ pub(crate) static COMMAND: Command = Command {
         Operand::new("IMAGE", Count::Any),
     ],
     flags: &[&TIMEOUT, &QUIET, &YES],
+    check,
     examples: &["img list", "img build", "img reset dev"],
     ..Command::DEFAULT
 };
 
 const ACTIONS: &[&str] = &["build", "list", "path", "reset", "rm"];
+/// The actions that throw data away.
+const DESTROYERS: &[&str] = &["reset", "rm"];
 
 static TIMEOUT: Flag<Duration> =
     Flag::seconds("timeout", "Give up on a server silent for this long (default 30)");
@@ -48,36 +49,39 @@ static TIMEOUT: Flag<Duration> =
 /// The work on one image, or a report about it.
 type Action = fn(&Context, &str) -> Outcome;
 
-pub(super) fn run(args: &Args, answers: &mut Answers) {
-    if let Err(error) = all(args, answers) {
-        answers.tell(Err(error));
-    }
+/// The action, which the parser has checked.
+fn action(args: &Args) -> &str {
+    args.operands[0].to_str().unwrap_or_default()
 }
 
-fn all(args: &Args, answers: &mut Answers) -> Result<(), Error> {
-    let names = texts(&args.operands[1..]);
-    let action = args.operands[0].to_str().unwrap_or_default();
-    let refused = |message: &str| Err(usage_of(&COMMAND, message));
-    let destroys = ["reset", "rm"].contains(&action);
-    if args.has(&QUIET) && action != "list" {
-        return refused(&format!("`--quiet` is not for `img {action}`"));
-    }
-    let work: Action = match (action, names.len()) {
-        ("list", 0) => {
+/// Refuses flags and a number of images that the action does not take.
+fn check(args: &Args) -> Result<(), Error> {
+    let (action, count) = (action(args), args.operands.len() - 1);
+    let needs_one = count == 0 && !["build", "list"].contains(&action);
+    refuse_if(&[
+        (args.has(&QUIET) && action != "list", &format!("`--quiet` is not for `img {action}`")),
+        (count > 0 && action == "list", "`img list` takes no IMAGE"),
+        (count > 1 && action == "path", "`img path` takes one IMAGE"),
+        (needs_one, &format!("`img {action}` needs an IMAGE")),
+        (
+            args.has(&YES) && !DESTROYERS.contains(&action),
+            "`--yes` is for `img reset` and `img rm`",
+        ),
+    ])
+}
+
+pub(super) fn run(args: &Args, answers: &mut Answers) -> Result<(), Error> {
+    let work: Action = match action(args) {
+        "list" => {
             answers.tell(list::run(&Config::load(args)?, args.has(&QUIET)));
             return Ok(());
         }
-        ("build", _) => build,
-        ("path", 1) => path,
-        ("reset", 1..) => reset,
-        ("rm", 1..) => remove,
-        ("list", _) => return refused("`img list` takes no IMAGE"),
-        ("path", 2..) => return refused("`img path` takes one IMAGE"),
-        _ => return refused(&format!("`img {action}` needs an IMAGE")),
+        "build" => build,
+        "path" => path,
+        "reset" => reset,
+        _ => remove,
     };
-    if args.has(&YES) && !destroys {
-        return refused("`--yes` is for `img reset` and `img rm`");
-    }
+    let names = texts(&args.operands[1..]);
     let (config, log) = (Config::load(args)?, args.log());
     let context = Context {
         config: &config,
@@ -98,7 +102,7 @@ fn all(args: &Args, answers: &mut Answers) -> Result<(), Error> {
         }
         return Ok(());
     }
-    if destroys {
+    if DESTROYERS.contains(&action(args)) {
         ask(args, &context, &names)?;
     }
     for name in names {

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::json::Value;
 use crate::out::{self, Reader};
 use crate::report::{Outcome, Report};
-use crate::text::{did_you_mean, nearest};
+use crate::text::nearest;
 use crate::vm::follow::Follow;
 use crate::vm::schema::Schema;
 use crate::vm::session::Session;
@@ -76,9 +76,6 @@ fn check(target: &Target, names: &[String]) -> Result<(), Error> {
         return Ok(());
     };
     let near = nearest(&name.to_uppercase(), known.iter().copied());
-    let error = Error::failed(did_you_mean(&format!("QEMU has no event `{name}`"), near));
-    Err(match near {
-        Some(_) => error,
-        None => error.hint(format!("it has {}", known.join(", "))),
-    })
+    let error = Error::failed(format!("QEMU has no event `{name}`"));
+    Err(error.hint(format!("it has {}", known.join(", "))).did_you_mean(near))
 }

@@ -10,10 +10,8 @@ mod events;
 mod session;
 
 use super::target::Target;
-use crate::cli::flag::Flag;
-use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command, Group, usage_of};
-use crate::error::{Error, Kind};
+use crate::cli::{Args, Command, Count, Flag, Group, Operand, spec};
+use crate::error::Error;
 use crate::report::{Outcome, Report};
 use crate::vm::refusal::refusal;
 use crate::vm::session::Session;
@@ -44,25 +42,22 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 pub(super) static TIMEOUT: Flag<Duration> =
     Flag::seconds("timeout", "Wait this long for QEMU's answer (default 60)");
 static EVENTS: Flag = Flag::switch("events", "Print events as they come, until the VM ends");
-static FOR: Flag<Duration> = Flag::seconds("for", "Print events for this long only");
+static FOR: Flag<Duration> =
+    Flag::seconds("for", "Print events for this long only").needs("events", "needs `--events`");
 
 fn check(args: &Args) -> Result<(), Error> {
     if args.has(&EVENTS) && args.has(&TIMEOUT) {
-        let message = "`--timeout` is for commands; `--for` ends `--events`";
-        return Err(usage_of(&COMMAND, message));
-    }
-    if args.has(&FOR) && !args.has(&EVENTS) {
-        return Err(usage_of(&COMMAND, "`--for` needs `--events`"));
+        return Err(Error::usage("`--timeout` is for commands; `--for` ends `--events`"));
     }
     let words = words(args)?;
     match words.split_first() {
         Some((name, _)) if name.starts_with('{') => {
             let hint = "a whole command in JSON is a line of standard input: `qqmgr qmp VM <FILE`";
             let message = format!("`{name}` is not the name of a command");
-            Err(Error::new(Kind::Usage, message).hint(hint))
+            Err(Error::usage(message).hint(hint))
         }
         Some((_, words)) if !args.has(&EVENTS) => {
-            arguments::read(words).map_err(|message| usage_of(&COMMAND, message)).map(|_| ())
+            arguments::read(words).map_err(Error::usage).map(|_| ())
         }
         _ => Ok(()),
     }
@@ -89,12 +84,12 @@ pub(super) fn limit(args: &Args) -> Duration {
 /// Checks that the word is UTF-8, as QMP is.
 fn text(word: &std::ffi::OsString) -> Result<String, Error> {
     let shown = word.to_string_lossy();
-    let error = || Error::new(Kind::Usage, format!("`{shown}` is not UTF-8, which QMP is"));
+    let error = || Error::usage(format!("`{shown}` is not UTF-8, which QMP is"));
     word.to_str().map(str::to_string).ok_or_else(error)
 }
 
 fn once(target: &Target, limit: Duration, command: &str, words: &[String]) -> Outcome {
-    let arguments = arguments::read(words).map_err(|message| usage_of(&COMMAND, message))?;
+    let arguments = arguments::read(words).map_err(Error::usage)?;
     let mut session = Session::open(&target.paths, &target.log)?;
     let answer = session.try_execute(limit, command, arguments.as_ref());
     answer

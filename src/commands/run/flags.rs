@@ -1,10 +1,9 @@
 //! The row of `run` in the table of commands, with its flags.
 
-use crate::cli::flag::{AnyFlag, Flag, Takes, not_empty, utf8};
-use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command, Group, usage_of};
+use crate::cli::flag::{AnyFlag, not_empty, utf8};
+use crate::cli::{Args, Command, Count, Flag, Group, Operand, Takes, refuse_if, spec};
 use crate::commands::logs::LOGS;
-use crate::commands::start::from::{DISCARD, FROM, NO_SET_CLOCK, check_flags};
+use crate::commands::start::from::{DISCARD, FROM, IS_FOR_FROM, NO_SET_CLOCK};
 use crate::commands::vms::are_several;
 use crate::error::{Error, Kind};
 use crate::ssh::FAILURE_CODE;
@@ -108,7 +107,8 @@ pub(super) static PREPARE: Flag<String> = Flag::new(
     Takes::Value("COMMAND"),
     utf8,
     "Make the snapshot of `--from` if need be, with this",
-);
+)
+.needs("from", IS_FOR_FROM);
 pub(super) static TIMEOUT: Flag<Duration> =
     Flag::seconds("timeout", "Give up on all of it after this long (default: never)");
 
@@ -125,30 +125,25 @@ fn divided(value: &OsStr) -> Result<(OsString, OsString), String> {
 
 /// Refuses flags that have no meaning for this kind of job.
 fn check(args: &Args) -> Result<(), Error> {
-    let given = |flags: &[(bool, &'static str)]| {
-        flags.iter().find(|(is_given, _)| *is_given).map(|(_, flag)| *flag)
-    };
-    let ssh = [
-        (args.has(&PUT), "put"),
-        (args.has(&GET), "get"),
-        (args.has(&spec::WAIT) && !args.has(&PREPARE), "wait"),
-    ];
-    let serial = [(args.has(&UNTIL), "until"), (args.has(&FAIL_ON), "fail-on")];
-    let wrong = if uses_ssh(args) {
-        given(&serial).map(|flag| format!("`--{flag}` is for a `run` without a command"))
-    } else {
-        given(&ssh).map(|flag| format!("`--{flag}` needs a command: `-- COMMAND...`"))
-    };
-    let json = args.has(&TERMINAL) && args.json();
-    let json = json.then(|| "`--terminal` cannot be used with `--json`: it is for people".into());
-    let both = args.has(&FRESH) && args.has(&FROM);
-    let both = both.then(|| "`--fresh` hides the snapshots, and `--from` needs one".into());
-    let alone = args.has(&PREPARE) && !args.has(&FROM);
-    let alone = alone.then(|| "`--prepare` is for `--from TAG`".into());
-    let several = args.has(&TERMINAL) && are_several(&args.operands);
-    let several = several.then(|| "`--terminal` is for one VM, by its plain name".into());
-    let wrong = wrong.or(json).or(both).or(alone).or(several);
-    wrong.map_or_else(|| check_flags(args, &COMMAND), |wrong| Err(usage_of(&COMMAND, wrong)))
+    let (ssh, boot) = (uses_ssh(args), !uses_ssh(args));
+    let waits = args.has(&spec::WAIT) && !args.has(&PREPARE);
+    let several = are_several(&args.operands);
+    refuse_if(&[
+        (boot && args.has(&PUT), "`--put` needs a command: `-- COMMAND...`"),
+        (boot && args.has(&GET), "`--get` needs a command: `-- COMMAND...`"),
+        (boot && waits, "`--wait` needs a command: `-- COMMAND...`"),
+        (ssh && args.has(&UNTIL), "`--until` is for a `run` without a command"),
+        (ssh && args.has(&FAIL_ON), "`--fail-on` is for a `run` without a command"),
+        (
+            args.has(&TERMINAL) && args.json(),
+            "`--terminal` cannot be used with `--json`: it is for people",
+        ),
+        (
+            args.has(&FRESH) && args.has(&FROM),
+            "`--fresh` hides the snapshots, and `--from` needs one",
+        ),
+        (args.has(&TERMINAL) && several, "`--terminal` is for one VM, by its plain name"),
+    ])
 }
 
 /// Whether the job is done over ssh; else it is the boot of the guest.

@@ -16,6 +16,7 @@ use super::vms::{self, Scope};
 use crate::answers::Answers;
 use crate::cli::Args;
 use crate::commands::start::from::From;
+use crate::error::Error;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::ssh::limits::Limits;
@@ -27,8 +28,8 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// Does the job on each VM. Among several, says at the end which exit status each of them had.
-pub(super) fn run(args: &Args, answers: &mut Answers) {
-    let ended = vms::each(args, Scope::Configured, None, "", answers, on_one);
+pub(super) fn run(args: &Args, answers: &mut Answers) -> Result<(), Error> {
+    let ended = vms::each(args, Scope::Configured, None, "", answers, on_one)?;
     if vms::are_several(&args.operands) {
         let mut by_status = BTreeMap::<u8, Vec<String>>::new();
         for (name, status) in ended {
@@ -38,6 +39,7 @@ pub(super) fn run(args: &Args, answers: &mut Answers) {
             args.log().note(&format!("exit status {status}: {}", names.join(", ")));
         }
     }
+    Ok(())
 }
 
 fn on_one(target: &Target) -> Outcome {

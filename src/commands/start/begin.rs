@@ -12,6 +12,7 @@ use crate::config::values::SshPort;
 use crate::config::vm::Vm;
 use crate::error::{Error, Kind};
 use crate::image::context::{Exceeded, qemu_img};
+use crate::source::Problem;
 use crate::ssh;
 use crate::system::files;
 use crate::vm::boot;
@@ -156,10 +157,7 @@ impl<'a> Start<'a> {
         let Some(plan) = &self.plan else { return error };
         self.target.warn(&plan.warnings);
         plan.helpers.iter().for_each(|helper| self.target.warn(&helper.warnings));
-        match plan.warnings.first().filter(|_| of_qemu) {
-            Some(warning) => error.hint(warning.doubt()),
-            None => error,
-        }
+        error.hint_if(plan.warnings.first().filter(|_| of_qemu).map(Problem::doubt))
     }
 
     /// Does everything that a start does except running QEMU, for a debugger that will run it, and

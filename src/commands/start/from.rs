@@ -1,9 +1,10 @@
 //! `--from TAG` and the flags beside it.
 
-use crate::cli::flag::{Flag, Takes};
-use crate::cli::{Args, Command, usage_of};
-use crate::error::Error;
+use crate::cli::{Args, Flag, Takes};
 use crate::vm::snapshot::Tag;
+
+/// The end of the error of a flag that stands without `--from`.
+pub(crate) const IS_FOR_FROM: &str = "is for `--from TAG`";
 
 pub(crate) static FROM: Flag<Tag> = Flag::new(
     "from",
@@ -12,9 +13,11 @@ pub(crate) static FROM: Flag<Tag> = Flag::new(
     "Begin with the machine and the disks of this snapshot",
 );
 pub(crate) static DISCARD: Flag =
-    Flag::switch("discard", "With `--from`, lose what no snapshot of the disks has");
+    Flag::switch("discard", "With `--from`, lose what no snapshot of the disks has")
+        .needs("from", IS_FOR_FROM);
 pub(crate) static NO_SET_CLOCK: Flag =
-    Flag::switch("no-set-clock", "With `--from`, leave the guest's clock behind");
+    Flag::switch("no-set-clock", "With `--from`, leave the guest's clock behind")
+        .needs("from", IS_FOR_FROM);
 
 /// QEMU's option for a start from a snapshot.
 pub(crate) const LOADVM: &str = "-loadvm";
@@ -29,14 +32,5 @@ pub(crate) struct From {
 impl From {
     pub(crate) fn of(args: &Args) -> Option<Self> {
         Some(Self { tag: args.value(&FROM)?, discard: args.has(&DISCARD) })
-    }
-}
-
-/// Refuses flags that need `--from`.
-pub(crate) fn check_flags(args: &Args, command: &'static Command) -> Result<(), Error> {
-    let dependent = [("discard", args.has(&DISCARD)), ("no-set-clock", args.has(&NO_SET_CLOCK))];
-    match dependent.iter().find(|(_, is_given)| *is_given && !args.has(&FROM)) {
-        Some((flag, _)) => Err(usage_of(command, format!("`--{flag}` is for `--from TAG`"))),
-        None => Ok(()),
     }
 }

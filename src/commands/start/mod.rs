@@ -14,9 +14,7 @@ use super::attach;
 use super::clock;
 use super::reach;
 use super::target::Target;
-use crate::cli::flag::Flag;
-use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Command, Group};
+use crate::cli::{Command, Count, Flag, Group, Operand, spec};
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
@@ -45,10 +43,7 @@ pub(crate) static COMMAND: Command = Command {
         &from::NO_SET_CLOCK,
         &TIMEOUT,
     ],
-    check: |args| {
-        attach::check(args, &COMMAND)?;
-        from::check_flags(args, &COMMAND).and_then(|()| check_arguments(&args.words))
-    },
+    check: |args| attach::check(args).and_then(|()| check_arguments(&args.words)),
     examples: &["start dev --wait", "start 'node-*'", "start dev --set memory=4G -- -s -S"],
     ..Command::DEFAULT
 };

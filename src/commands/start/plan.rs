@@ -9,7 +9,7 @@ use crate::config::choices::Choices;
 use crate::config::resolve::{Invocation, Resolver};
 use crate::config::values::SshPort;
 use crate::config::vm::Vm;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::pasted::program_problem;
 use crate::source::{Problem, Span};
 use crate::ssh;
@@ -229,8 +229,6 @@ pub(crate) fn check_arguments(words: &[OsString]) -> Result<(), Error> {
     let words = words.map(|word| Word::plain(word.to_string_lossy(), Span::default()));
     let words: Vec<Word> = words.collect();
     let program = program_problem(&words, "the arguments behind `--` begin");
-    program.map_or_else(|| argv::check(&words, "behind `--`"), Err).map_err(|problem| {
-        let error = Error::new(Kind::Usage, problem.message);
-        problem.hint.into_iter().fold(error, Error::hint)
-    })
+    let checked = program.map_or_else(|| argv::check(&words, "behind `--`"), Err);
+    checked.map_err(|problem| Error::usage(problem.message).hint_if(problem.hint))
 }

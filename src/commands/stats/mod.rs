@@ -5,8 +5,8 @@ mod watching;
 
 use super::vms::{self, Scope};
 use crate::answers::Answers;
-use crate::cli::flag::Flag;
-use crate::cli::{Args, Command, Group, spec};
+use crate::cli::{Args, Command, Flag, Group, spec};
+use crate::error::Error;
 use usage::Used;
 
 pub(crate) static COMMAND: Command = Command {
@@ -23,11 +23,12 @@ pub(crate) static COMMAND: Command = Command {
 
 static WATCH: Flag = Flag::switch("watch", "Again each second, as long as the VMs run").short('w');
 
-pub(super) fn run(args: &Args, answers: &mut Answers) {
+pub(super) fn run(args: &Args, answers: &mut Answers) -> Result<(), Error> {
     if args.has(&WATCH) {
         return vms::together(args, Scope::Running, answers, watching::watch);
     }
     vms::each(args, Scope::Running, None, "", answers, |target| {
         Ok(Used::now(target, None)?.report())
-    });
+    })?;
+    Ok(())
 }

@@ -36,7 +36,7 @@ impl Watched<'_> {
 
 /// Watches until none of these VMs runs any more or the output has no reader. Reports errors,
 /// except the end of a VM that has been seen.
-pub(super) fn watch(targets: Vec<Target>, answers: &mut Answers) {
+pub(super) fn watch(targets: Vec<Target>, answers: &mut Answers) -> Result<(), Error> {
     let json = targets.first().is_some_and(|target| target.args.json());
     let several = targets.len() > 1;
     let mut redraw = Redraw::on_terminal().filter(|_| !json);
@@ -69,14 +69,13 @@ pub(super) fn watch(targets: Vec<Target>, answers: &mut Answers) {
         }
         watched = left;
         let written = if shown.is_empty() { Ok(Reader::There) } else { write(&shown, &mut redraw) };
-        match written {
-            Ok(Reader::There) => {}
-            Ok(Reader::Gone) => return,
-            Err(error) => return answers.tell(Err(error)),
+        if written? == Reader::Gone {
+            break;
         }
         next += INTERVAL;
         poll_long(Some(next), || watched.iter().all(Watched::has_ended).then_some(()));
     }
+    Ok(())
 }
 
 /// Writes the texts. If not on a terminal, an empty line follows each text, and each document has

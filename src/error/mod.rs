@@ -3,10 +3,14 @@
 //! All layers that know about VMs use this type. `toml`, `json`, `template` and `words` have
 //! [`Problem`]s or errors of their own, which become an `Error` where they meet a file or a VM.
 
+mod kind;
+
 use crate::colour::{Colour, Stream};
 use crate::hint;
 use crate::json::Value;
 use crate::source::{Position, Problem, Source, Span};
+use crate::text;
+pub(crate) use kind::Kind;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,40 +19,6 @@ use std::sync::Arc;
 const TOO_MANY_OPEN_FILES: i32 = 24;
 /// At most this many problems of one file are shown.
 const PROBLEMS_MAX: usize = 20;
-
-/// The kinds of error that scripts can distinguish, by name in JSON and by exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Failed,
-    Usage,
-    NotRunning,
-    TimedOut,
-    Config,
-    UnknownVm,
-}
-
-impl Kind {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Failed => "failed",
-            Self::Usage => "usage",
-            Self::NotRunning => "not-running",
-            Self::TimedOut => "timed-out",
-            Self::Config => "config",
-            Self::UnknownVm => "unknown-vm",
-        }
-    }
-
-    pub(crate) fn exit_code(self) -> u8 {
-        match self {
-            Self::Failed => 1,
-            Self::Usage => 2,
-            Self::NotRunning => 3,
-            Self::TimedOut => 4,
-            Self::Config | Self::UnknownVm => 5,
-        }
-    }
-}
 
 #[derive(Debug)]
 pub(crate) struct Error {
@@ -59,16 +29,12 @@ pub(crate) struct Error {
     located: Option<Box<Located>>,
     /// The class of an error that QEMU returned: `GenericError`, ... (`QapiErrorClass` of
     /// `qapi/error.json`).
-    class: Option<String>,
+    class: Option<Box<str>>,
     /// The VM that the error is about.
     vm: Option<Box<Vm>>,
     /// The output that was read before the command failed, by its names in the command's result.
-    read: Option<Box<Read>>,
+    read: Vec<(&'static str, Value)>,
 }
-
-/// Members of a command's result, each with its value.
-#[derive(Debug, Default)]
-struct Read(Vec<(&'static str, Value)>);
 
 #[derive(Debug)]
 struct Vm {
@@ -87,11 +53,17 @@ pub(crate) struct Located {
 impl Error {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { kind, message, hint: None, located: None, class: None, vm: None, read: None }
+        Self { kind, message, hint: None, located: None, class: None, vm: None, read: Vec::new() }
     }
 
     pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self::new(Kind::Failed, message)
+    }
+
+    /// Makes an error of the command line. The parser adds how the command is used if it has no
+    /// hint.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
     }
 
     /// "cannot VERB `PATH`: REASON", for an operation on a file.
@@ -112,6 +84,26 @@ impl Error {
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the hint, if there is one.
+    pub(crate) fn hint_if(self, hint: Option<impl Into<String>>) -> Self {
+        match hint {
+            Some(hint) => self.hint(hint),
+            None => self,
+        }
+    }
+
+    /// Adds the hint if the error has none.
+    pub(crate) fn or_hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: self.hint.or_else(|| Some(hint.into())), ..self }
+    }
+
+    /// Adds "did you mean" to the message and drops the hint, when there is a near name.
+    pub(crate) fn did_you_mean(mut self, near: Option<&str>) -> Self {
+        self.message = text::did_you_mean(&self.message, near);
+        self.hint = self.hint.filter(|_| near.is_none());
         self
     }
 
@@ -145,7 +137,7 @@ impl Error {
 
     /// Sets the class that QEMU gave the error, for scripts.
     pub(crate) fn of_class(mut self, class: &str) -> Self {
-        self.class = Some(class.to_string());
+        self.class = Some(class.into());
         self
     }
 
@@ -158,7 +150,7 @@ impl Error {
     /// Adds a member of the command's result that `--json` prints beside the error, because it was
     /// read before the command failed.
     pub(crate) fn after_reading(mut self, name: &'static str, value: impl Into<Value>) -> Self {
-        self.read.get_or_insert_default().0.push((name, value.into()));
+        self.read.push((name, value.into()));
         self
     }
 
@@ -222,10 +214,10 @@ impl Error {
             error.push(("problems", problems.map(json).collect()));
         }
         if let Some(class) = &self.class {
-            error.push(("class", class.as_str().into()));
+            error.push(("class", class.as_ref().into()));
         }
         let name = self.vm.as_ref().map(|vm| ("name", Value::from(vm.name.as_str())));
-        let read = self.read.iter().flat_map(|read| read.0.iter().cloned());
+        let read = self.read.iter().cloned();
         Value::object(name.into_iter().chain(read).chain([("error", Value::object(error))]))
     }
 }
