@@ -35,8 +35,8 @@ impl Report {
     }
 
     /// Makes a report of names alone: one a line, or an array.
-    pub(crate) fn names(names: impl IntoIterator<Item = String>) -> Self {
-        let names: Vec<String> = names.into_iter().collect();
+    pub(crate) fn names(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let names: Vec<String> = names.into_iter().map(Into::into).collect();
         let text = names.iter().flat_map(|name| [name, "\n"]).collect::<String>();
         Self::new(text, names.into_iter().collect())
     }

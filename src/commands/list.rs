@@ -1,13 +1,12 @@
 //! `qqmgr list`: looks at processes and asks no QEMU, so that a thousand VMs list at once.
 
 use super::status::ended;
-use super::target::{port_of, runs_unconfigured};
+use super::target::runs_unconfigured;
 use crate::answers::Answers;
 use crate::cli::flag::Flag;
 use crate::cli::{Args, Command, Group, spec};
 use crate::config::Config;
 use crate::config::values::SshPort;
-use crate::config::vm::Vm;
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::{
@@ -74,7 +73,8 @@ pub(super) fn run(args: &Args, answers: &mut Answers) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes the configuration, so that it is gone before a report of many VMs is made.
+/// Takes the configuration, which is large when it has many VMs, so that it is gone before they are
+/// looked at.
 fn list(args: &Args, config: Config) -> Outcome {
     if args.has(&QUIET) && !args.has(&RUNNING) {
         return Ok(Report::names(config.names()));
@@ -86,35 +86,42 @@ fn list(args: &Args, config: Config) -> Outcome {
     let with_a_dir = config.vms_with_a_dir()?;
     // And one look at all processes finds the VMs whose directories were removed.
     let named = PidFiles::read()?;
-    let names = config.names();
-    // In the same order, but for those with errors.
-    let mut vms = config.vms().iter().peekable();
-    let configured = names.iter().map(|name| {
-        let paths = Paths::new(config.vm_dir(name));
-        let look = look(&paths, with_a_dir.contains(name), &named);
-        if let Err(error) = &look {
-            log.warning(&format!("{name}: {}", error.message()));
-        }
-        let vm = vms.next_if(|vm| vm.name == *name).map_or_else(|| config.vm(name), Ok);
-        let entry = Entry::new(name, vm.as_ref().ok().copied(), &paths, look);
-        let error = vm.err().map(|error| error.of_vm(name, true).json());
-        Entry { configured: true, error, ..entry }
-    });
     let others = with_a_dir.iter().filter(|name| !config.is_declared(name));
-    let running = others.filter_map(|name| {
-        let paths = Paths::new(config.vm_dir(name));
-        let look = || Look::by_files(&paths);
-        runs_unconfigured(&config, &paths).then(|| Entry::new(name, None, &paths, look()))
+    let others: Vec<Entry> = others
+        .map(|name| Paths::new(config.vm_dir(name)))
+        .filter(|paths| runs_unconfigured(&config, paths))
+        .map(|paths| Entry::new(&paths, None, Look::by_files(&paths)))
+        .collect();
+    let known = known(&config);
+    drop(config);
+    let configured = known.into_iter().map(|(dir, port, error)| {
+        let paths = Paths::new(dir);
+        let look = look(&paths, with_a_dir.contains(&paths.name), &named);
+        if let Err(error) = &look {
+            log.warning(&format!("{}: {}", paths.name, error.message()));
+        }
+        Entry { configured: true, error, ..Entry::new(&paths, port, look) }
     });
-    let mut entries: Vec<Entry> = configured.chain(running).collect();
+    let mut entries: Vec<Entry> = configured.chain(others).collect();
     if args.has(&RUNNING) {
         entries.retain(|entry| entry.state != State::Stopped);
     }
     if args.has(&QUIET) {
         return Ok(Report::names(entries.into_iter().map(|entry| entry.name)));
     }
-    drop(config);
     Ok(report(entries, args))
+}
+
+/// The VMs of the configuration, in its order: the directory of each, its ssh port, its errors.
+fn known(config: &Config) -> Vec<(PathBuf, Option<SshPort>, Option<Value>)> {
+    // In the same order, but for those with errors.
+    let mut vms = config.vms().iter().peekable();
+    let known = config.names().map(|name| {
+        let vm = vms.next_if(|vm| vm.name == name).map_or_else(|| config.vm(name), Ok);
+        let (dir, port) = (config.vm_dir(name), vm.as_ref().ok().map(|vm| vm.port));
+        (dir, port, vm.err().map(|error| error.of_vm(name, true).json()))
+    });
+    known.collect()
 }
 
 /// Lists the VMs that run, whatever their configurations.
@@ -123,7 +130,7 @@ fn everywhere(args: &Args) -> Outcome {
         if let Err(error) = &look {
             args.log().warning(&format!("{}: {}", paths.name, error.message()));
         }
-        Entry { config_file: Some(config_file), ..Entry::new(&paths.name, None, &paths, look) }
+        Entry { config_file: Some(config_file), ..Entry::new(&paths, None, look) }
     });
     if args.has(&QUIET) {
         return Ok(Report::names(entries.map(|entry| entry.name)));
@@ -141,8 +148,8 @@ fn look(paths: &Paths, has_dir: bool, named: &PidFiles) -> Result<Look, Error> {
 }
 
 impl Entry {
-    /// Makes an entry. `vm` is `None` for a VM that is no longer configured.
-    fn new(name: &str, vm: Option<&Vm>, paths: &Paths, look: Result<Look, Error>) -> Self {
+    /// Makes the entry of a VM that is not configured any more, or has this `port`.
+    fn new(paths: &Paths, port: Option<SshPort>, look: Result<Look, Error>) -> Self {
         let (record, place) = look.map(|look| (look.record, look.place)).ok().unzip();
         let record = record.flatten();
         let (state, process) = match place {
@@ -155,12 +162,12 @@ impl Entry {
         };
         let record = record.filter(|_| state != State::Stopped);
         Self {
-            name: name.to_string(),
+            name: paths.name.clone(),
             end: if state == State::Stopped { End::of(paths) } else { None },
             state,
             pid: process.map(|process| process.pid),
-            ssh_port: port_of(record.as_ref(), vm),
-            configured: vm.is_some(),
+            ssh_port: record.map(|record| SshPort::of_start(record.ssh_port)).or(port),
+            configured: false,
             config_file: None,
             error: None,
         }

@@ -171,7 +171,7 @@ pub(super) fn select(args: &Args, config: &Config, scope: Scope) -> Result<Vec<S
     let others =
         if needs_all && scope != Scope::Configured { unconfigured(config)? } else { Vec::new() };
     let all = || {
-        let configured = config.names().into_iter();
+        let configured = config.names().map(str::to_string);
         let is_running = |name: &String| may_run(&Paths::new(config.vm_dir(name)));
         let configured = configured.filter(move |name| scope != Scope::Running || is_running(name));
         configured.chain(others.iter().cloned())

@@ -106,8 +106,8 @@ impl Config {
     }
 
     /// The names of all VMs, including broken ones, in file order.
-    pub(crate) fn names(&self) -> Vec<String> {
-        self.keys("vm").map(|key| key.name.clone()).collect()
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.keys("vm").map(|key| key.name.as_str())
     }
 
     /// Whether the file has a VM of this name, broken or not.
@@ -186,14 +186,14 @@ impl Config {
     }
 
     fn unknown_vm(&self, name: &str) -> Error {
-        let names = self.names();
+        let names: Vec<&str> = self.names().collect();
         let message = format!("no such VM in `{}`: `{name}`", self.source.name);
         let hint = match names.len() {
             0 => "it has no `[vm.NAME]` at all".into(),
             1..=VMS_SHOWN_MAX => format!("it has `{}`", names.join("`, `")),
             _ => "`qqmgr list` shows the VMs that it has".into(),
         };
-        let near = nearest(name, names.iter().map(String::as_str));
+        let near = nearest(name, names);
         Error::new(Kind::UnknownVm, message).hint(hint).did_you_mean(near)
     }
 

@@ -117,10 +117,13 @@ pub(crate) struct Key {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
     entries: Vec<(Key, Value)>,
-    /// Positions by name; empty while the table is small.
-    index: BTreeMap<String, usize>,
+    /// Positions by name; `None` while the table is small.
+    index: Option<Box<Index>>,
     origin: Origin,
 }
+
+#[derive(Clone, Debug)]
+struct Index(BTreeMap<String, usize>);
 
 /// How a table was made, which decides what may still be added to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -140,7 +143,7 @@ enum Origin {
 
 impl Table {
     fn new(origin: Origin) -> Table {
-        Table { entries: Vec::new(), index: BTreeMap::new(), origin }
+        Table { entries: Vec::new(), index: None, origin }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
@@ -158,10 +161,10 @@ impl Table {
 
     /// The index of a key among all keys.
     pub(crate) fn position(&self, name: &str) -> Option<usize> {
-        if self.entries.len() <= UNINDEXED_ENTRIES_MAX {
-            return self.entries.iter().position(|(key, _)| key.name == name);
+        match &self.index {
+            None => self.entries.iter().position(|(key, _)| key.name == name),
+            Some(index) => index.0.get(name).copied(),
         }
-        self.index.get(name).copied()
     }
 
     /// The entry of that name, which is appended if it is missing.
@@ -182,10 +185,10 @@ impl Table {
         }
         if position == UNINDEXED_ENTRIES_MAX {
             let names = self.entries.iter().map(|(key, _)| key.name.clone());
-            self.index = names.zip(0..).collect();
+            self.index = Some(Box::new(Index(names.zip(0..).collect())));
         }
-        if position >= UNINDEXED_ENTRIES_MAX {
-            self.index.insert(key.name.clone(), position);
+        if let Some(index) = &mut self.index {
+            index.0.insert(key.name.clone(), position);
         }
         self.entries.push((key, value));
     }

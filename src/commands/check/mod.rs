@@ -155,12 +155,12 @@ fn all_errors(config: &Config, problems: Vec<Problem>) -> Findings {
 fn chosen(operands: &[OsString], config: &Config) -> Result<BTreeSet<String>, Error> {
     let mut chosen = BTreeSet::new();
     for operand in operands {
-        for name in matching(operand, config.names().into_iter())? {
+        for name in matching(operand, config.names().map(str::to_string))? {
             if !config.is_declared(&name) {
                 config.vm(&name)?;
             }
             chosen.insert(name);
         }
     }
-    Ok(if operands.is_empty() { config.names().into_iter().collect() } else { chosen })
+    Ok(if operands.is_empty() { config.names().map(str::to_string).collect() } else { chosen })
 }
