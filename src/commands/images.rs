@@ -11,7 +11,6 @@ use crate::error::Error;
 use crate::image::build::{end_first_boot, grow, is_first_boot, use_image};
 use crate::image::change::reachable;
 use crate::image::context::{Context, Exceeded};
-use crate::image::fetch::PATIENCE_DEFAULT;
 use crate::image::inspection::{Inspection, inspect};
 use crate::log::Log;
 use crate::system::lock::Lock;
@@ -40,7 +39,7 @@ impl Images {
         exceeded: Exceeded,
     ) -> Result<Self, Error> {
         let Target { config, log, .. } = target;
-        let context = Context { config, patience: PATIENCE_DEFAULT, exceeded, log };
+        let context = Context { exceeded, ..Context::new(config, log) };
         let images = Resolver::new(config, vm, choices).images().into_iter();
         let declared = images.map(|image| Declared::new(config, image));
         let mut images = Self { declared: declared.collect::<Result<_, _>>()?, ..Self::default() };
@@ -69,7 +68,7 @@ impl Images {
     /// Grows the disks that are to be larger, which the VM does not use now. One that another
     /// program uses stays as it is, with a warning.
     pub(super) fn grow(&mut self, config: &Config, log: &Log) -> Result<(), Error> {
-        let context = Context { config, patience: PATIENCE_DEFAULT, exceeded: &|| None, log };
+        let context = Context::new(config, log);
         let grows = |declared: &&Declared| inspect(config, declared).grows.is_some();
         let growing: Vec<&Declared> = self.declared.iter().filter(grows).collect();
         if growing.is_empty() {
@@ -108,7 +107,7 @@ pub(super) fn first_boots(config: &Config, vm: &Vm, choices: &Choices) -> Vec<De
 /// Records that cloud-init has done its work on these disks.
 pub(super) fn end_first_boots(target: &Target, images: &[Declared]) {
     let Target { config, log, .. } = target;
-    let context = Context { config, patience: PATIENCE_DEFAULT, exceeded: &|| None, log };
+    let context = Context::new(config, log);
     let ended = images.iter().try_for_each(|declared| end_first_boot(&context, declared));
     if let Err(error) = ended {
         log.note(&format!("that cloud-init is done is not recorded: {}", error.message()));

@@ -15,7 +15,7 @@ use crate::image::base::examine;
 use crate::image::bases;
 use crate::image::checksum::verify;
 use crate::image::context::Context;
-use crate::image::fetch::{PATIENCE_DEFAULT, fetch};
+use crate::image::fetch::fetch;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::source::Source;
@@ -217,8 +217,7 @@ impl Image {
         let here = current_dir()?;
         let source = Source { name: NAME.into(), text: String::new() };
         let config = Config::parse(source, here.join(NAME), here.clone())?;
-        let context =
-            Context { config: &config, patience: PATIENCE_DEFAULT, exceeded: &|| None, log: &log };
+        let context = Context::new(&config, &log);
         let expected = args.value(&CHECKSUM);
         let mut sum = expected.clone();
         let local = match (is_url(base), &sum) {

@@ -113,9 +113,9 @@ pub(crate) fn grow(
     }
     change.check_unused()?;
     let disk = change.paths.file(DISK);
-    let output = change.qemu_img(|command| {
-        command.args(["resize", "-q", "-f", "qcow2"]).arg(&disk).arg(growth.to.to_string());
-    })?;
+    let mut command = context.qemu_img(&["resize", "-q", "-f", "qcow2"])?;
+    command.arg(&disk).arg(growth.to.to_string());
+    let output = change.run(command)?;
     check(&output, &format!("cannot grow image `{}`", change.name)).map_err(|error| {
         let disk = disk.display();
         error.hint(format!("with `size` as it was, its VMs start; `qemu-img check {disk}` looks"))
@@ -155,14 +155,12 @@ fn make(change: &Change, declared: &Declared) -> Result<(), Error> {
     let base = declared_base(change, declared)?;
     let content = content(change, declared, true)?;
     let (disk, new) = (paths.file(DISK), change.unfinished(DISK));
-    let made = change.qemu_img(|command| {
-        command.args(["create", "-q", "-f", "qcow2"]);
-        if let Some(base) = &base {
-            command.args(["-F", base.format, "-b"]).arg(&base.file);
-        }
-        command.arg(&new).args(declared.size.map(|(size, _)| size.to_string()));
-    });
-    let placed = made.and_then(|output| {
+    let mut command = change.context.qemu_img(&["create", "-q", "-f", "qcow2"])?;
+    if let Some(base) = &base {
+        command.args(["-F", base.format, "-b"]).arg(&base.file);
+    }
+    command.arg(&new).args(declared.size.map(|(size, _)| size.to_string()));
+    let placed = change.run(command).and_then(|output| {
         check(&output, &format!("cannot make image `{}`", change.name))?;
         files::remove(&disk)?;
         put_seed(paths, content.as_ref())?;

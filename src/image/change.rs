@@ -49,14 +49,6 @@ impl<'a> Change<'a> {
         self.context.run(command, Some(&self.lock))
     }
 
-    /// Runs qemu-img, which keeps the lock for as long as it lives; `arguments` adds its words.
-    pub(super) fn qemu_img(
-        &self,
-        arguments: impl FnOnce(&mut Invocation),
-    ) -> Result<Output, Error> {
-        self.context.qemu_img(Some(&self.lock), arguments)
-    }
-
     /// Whether a program has the disk open.
     pub(super) fn is_used(&self) -> Result<bool, Error> {
         let disk = self.paths.file(DISK);

@@ -19,6 +19,9 @@ use std::time::Duration;
 /// The limit for each of a program's two output streams.
 const OUTPUT_BYTES_MAX: usize = 4 << 20;
 
+/// How long a server may send nothing before a fetch is given up.
+const PATIENCE_DEFAULT: Duration = Duration::from_secs(30);
+
 /// Part of QEMU's error about an image that another process writes (`raw_check_lock_bytes` of
 /// block/file-posix.c).
 const LOCKED: &str = "lock";
@@ -35,7 +38,12 @@ pub(crate) struct Context<'a> {
     pub(crate) log: &'a Log,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    /// The context of a command without a limit of its own.
+    pub(crate) fn new(config: &'a Config, log: &'a Log) -> Self {
+        Self { config, patience: PATIENCE_DEFAULT, exceeded: &|| None, log }
+    }
+
     /// Takes the lock at `path`, whose directory `make_dir` makes and verifies. If it has to wait,
     /// it notes that another command has `what`.
     pub(super) fn lock(
@@ -61,20 +69,16 @@ impl Context<'_> {
         format: &str,
         lock: Option<&Lock>,
     ) -> Result<Output, Error> {
-        self.qemu_img(lock, |command| {
-            command.args(["info", "--output=json", "-f", format]).arg(file);
-        })
+        let mut command = self.qemu_img(&["info", "--output=json", "-f", format])?;
+        command.arg(file);
+        self.run(command, lock)
     }
 
-    /// Runs qemu-img; `arguments` adds its words.
-    pub(super) fn qemu_img(
-        &self,
-        lock: Option<&Lock>,
-        arguments: impl FnOnce(&mut Invocation),
-    ) -> Result<Output, Error> {
+    /// The command for qemu-img with these words.
+    pub(super) fn qemu_img(&self, words: &[&str]) -> Result<Invocation, Error> {
         let mut command = programs::configured(qemu_img(self.config)?);
-        arguments(&mut command);
-        self.run(command, lock)
+        command.args(words);
+        Ok(command)
     }
 
     /// Runs a program to its end; with `lock`, its standard input is the lock.

@@ -16,10 +16,8 @@ use crate::system::programs;
 use crate::system::run::Invocation;
 use std::path::{Path, PathBuf};
 use std::slice;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// How long a server may send nothing before a fetch is given up.
-pub(crate) const PATIENCE_DEFAULT: Duration = Duration::from_secs(30);
 /// The exit status of curl when a server cannot go on in the middle of a file (curl(1)).
 const NO_RANGES: i32 = 33;
 const HEADERS_BYTES_MAX: u64 = 256 * 1024;

@@ -67,10 +67,10 @@ fn rebase(change: &Change, base: &Path) -> Result<Output, Error> {
         Error::failed(format!("the disk of image `{name}` does not name the format of its base"))
             .hint(reset_hint(name))
     })?;
-    change.qemu_img(|command| {
-        command.args(["rebase", "-q", "-u", "-f", "qcow2", "-F", &format, "-b"]);
-        command.arg(base).arg(disk);
-    })
+    let words = ["rebase", "-q", "-u", "-f", "qcow2", "-F", &format, "-b"];
+    let mut command = change.context.qemu_img(&words)?;
+    command.arg(base).arg(disk);
+    change.run(command)
 }
 
 fn reset_hint(name: &str) -> String {

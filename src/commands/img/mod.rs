@@ -16,7 +16,6 @@ use crate::error::Error;
 use crate::image::build;
 use crate::image::change::reachable;
 use crate::image::context::Context;
-use crate::image::fetch::PATIENCE_DEFAULT;
 use crate::image::inspection::inspect;
 use crate::report::{Outcome, Report};
 use crate::text::texts;
@@ -83,12 +82,10 @@ pub(super) fn run(args: &Args, answers: &mut Answers) -> Result<(), Error> {
     };
     let names = texts(&args.operands[1..]);
     let (config, log) = (Config::load(args)?, args.log());
-    let context = Context {
-        config: &config,
-        patience: args.value(&TIMEOUT).unwrap_or(PATIENCE_DEFAULT),
-        exceeded: &|| None,
-        log: &log,
-    };
+    let mut context = Context::new(&config, &log);
+    if let Some(patience) = args.value(&TIMEOUT) {
+        context.patience = patience;
+    }
     let every = || config.images().map(|image| image.name.clone()).collect();
     let names: Vec<String> = if names.is_empty() { every() } else { names };
     let among_others = names.len() > 1;
