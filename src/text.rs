@@ -2,6 +2,7 @@
 //! show. Pure.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 /// The length limit for [`nearest`], whose cost is quadratic in the length of the name.
 const NEAREST_CHARS_MAX: usize = 64;
@@ -85,6 +86,20 @@ pub(crate) fn shell_quoted(word: &OsStr) -> String {
         return text.into_owned();
     }
     format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Quotes each word for a program that reads them as a shell does, byte by byte, and so that no
+/// shell takes one for an alias or a keyword. Backslashes stand outside the quotes, since old
+/// versions of gdb obey those in them.
+pub(crate) fn quoted<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> OsString {
+    let quoted = |word: S| {
+        let bytes = word.as_ref().as_bytes().iter().flat_map(|byte| match byte {
+            b'\'' | b'\\' => vec![b'\'', b'\\', *byte, b'\''],
+            byte => vec![*byte],
+        });
+        [vec![b'\''], bytes.collect(), vec![b'\'']].concat()
+    };
+    OsString::from_vec(words.into_iter().map(quoted).collect::<Vec<_>>().join(&b' '))
 }
 
 /// A command line that can be pasted into a shell.

@@ -50,7 +50,7 @@ pub(super) fn run(target: &Target) -> Outcome {
     {
         return Ok(report(name, FAILURE_CODE, "", &stderr));
     }
-    let output = capture(guest.users_ssh(words), &guest.limits, &guest.log)?;
+    let output = capture(guest.users_ssh(words), &guest)?;
     let exit_code =
         output.status.code().and_then(|code| code.try_into().ok()).unwrap_or(FAILURE_CODE);
     let [stdout, stderr] = [&output.stdout, &output.stderr].map(|b| String::from_utf8_lossy(b));

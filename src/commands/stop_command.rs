@@ -5,7 +5,7 @@ use crate::config::resolve::Resolver;
 use crate::error::Error;
 use crate::ssh::limits::Limits;
 use crate::ssh::run::capture;
-use crate::ssh::{self, FAILURE_CODE, Guest};
+use crate::ssh::{self, FAILURE_CODE, Guest, UNATTENDED};
 use crate::vm::Instance;
 use crate::vm::process::Process;
 use crate::vm::shutdown::Force;
@@ -44,8 +44,8 @@ fn try_run(target: &Target, force: Force) -> Result<Option<(Option<i32>, String)
     target.check_has_ssh()?;
     target.check_guest_runs()?;
     let limits = Limits { deadline: Some(Deadline::after(force.timeout)), guest: None };
-    let guest = Guest::of(config, paths, log)?;
-    let output = capture(guest.ssh_unattended(&command), &limits, log)?;
+    let guest = Guest::of(config, paths, log)?.within(limits);
+    let output = capture(guest.ssh(UNATTENDED, &[command]), &guest)?;
     let failed = !output.status.success();
     Ok(failed.then(|| (output.status.code(), output.said())))
 }

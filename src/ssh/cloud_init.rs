@@ -1,8 +1,9 @@
 //! Waits until cloud-init has done its work on a guest.
 
+use super::guest::{FAILURE_CODE, Guest, JOB_ALONE};
 use super::limits::Limits;
 use super::login::await_command;
-use super::{FAILURE_CODE, Guest, remote_command};
+use super::remote_command;
 use crate::error::Error;
 use crate::system::output::text_of;
 use crate::vm::wait::{Deadline, poll_long};
@@ -37,7 +38,7 @@ pub(crate) fn await_cloud_init(
     let name = &guest.paths.name;
     loop {
         await_command(guest, deadline, ended)?;
-        let ssh = guest.ssh_alone(&words);
+        let ssh = guest.ssh(JOB_ALONE, &words);
         let mut exceeded = || late().or_else(&mut *ended);
         let output = ssh.captured(OUTPUT_BYTES_MAX, &mut exceeded, &guest.log)?;
         let said = text_of(&[&output.stdout[..], &output.stderr].concat());

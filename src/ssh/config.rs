@@ -1,6 +1,6 @@
 //! The text of a VM's `ssh.conf`, by ssh_config(5). Pure.
 
-use super::defaults::{Options, quoted};
+use super::defaults::{defaults, quoted};
 use crate::config::resolve::SshSetting;
 use crate::config::ssh_keywords::{Form, form, is_in};
 use std::fmt::Write as _;
@@ -45,7 +45,7 @@ pub(crate) fn render(name: &str, port: u16, options: &[SshSetting], places: &Pla
         let _ = writeln!(text, "    {keyword} {}", argument(keyword, value));
     };
     line("Port", &port.to_string());
-    for (keyword, value) in Options(options).defaults(name, &places.known_hosts) {
+    for (keyword, value) in defaults(options, name, &places.known_hosts) {
         line(keyword, &value);
     }
     for (keyword, values) in options {

@@ -2,10 +2,11 @@
 //! server, such as a small one with dropbear.
 
 use super::departures::{Departure, last_part};
+use super::guest::{FAILURE_CODE, Guest, OWN};
 use super::method::{Method, greeted};
-use super::run::{Output, capture, pipe, watch};
+use super::run::{capture, pipe, watch};
+use super::stream;
 use super::stream::{is_pattern, local};
-use super::{FAILURE_CODE, Guest, stream};
 use crate::destination::Destination;
 use crate::error::{Error, Kind};
 use crate::left_out::{self, LeftOut};
@@ -48,22 +49,23 @@ fn put(guest: &Guest, from: &[PathBuf], to: &OsStr, exec: bool) -> Result<Vec<Le
         path.metadata().map(|_| ()).map_err(|error| Error::io("read", path, &error))
     })?;
     let method = Method::of(guest)?;
+    let run_scp = if exec { watch } else { capture };
     let departure = Departure::new(from, &private(guest), &guest.log)?;
-    let result = departure.lay_out().and_then(|from| match method {
-        Method::Tar => stream::put(guest, &from, to),
+    let from = &departure.from;
+    let result = match method {
+        Method::Tar => stream::put(guest, from, to),
         Method::Sftp => {
-            let mut scp = guest.command(&programs::SCP);
-            scp.args(if exec { &["-r", "--"][..] } else { &["-q", "-r", "--"] });
+            let mut scp = scp(guest, exec);
             scp.args(from.iter().map(|path| scp_source(path))).arg(remote(guest, to));
             if exec && departure.dir.is_none() && departure.left.is_empty() {
                 return Err(scp.exec(&guest.log));
             }
-            run_scp(guest, scp, exec).and_then(|output| match output.status.code() {
+            run_scp(scp, guest).and_then(|output| match output.status.code() {
                 Some(0) => Ok(()),
                 _ => Err(Error::failed(output.said())),
             })
         }
-    });
+    };
     with_left(result, &departure.left)?;
     Ok(departure.left)
 }
@@ -123,18 +125,12 @@ fn get_one(
 ) -> Result<(Vec<LeftOut>, Option<Error>), Error> {
     // The name for a source whose content is copied. Nothing else gets a name in there.
     let whole = last_part(path).is_none().then(|| OsString::from("content"));
-    let inbox = arrival.inbox();
+    let (inbox, run_scp) = (arrival.inbox(), if exec { watch } else { capture });
     let (mut left, incomplete) = match method {
         Method::Tar => {
             let into = whole.as_ref().map_or(inbox.clone(), |name| inbox.join(name));
             user_files::make_dir(&into)?;
-            let piped = pipe(
-                stream::sender(guest, path),
-                stream::receiver(&into),
-                FAILURE_CODE,
-                &guest.limits,
-                &guest.log,
-            );
+            let piped = pipe(stream::sender(guest, path), stream::receiver(&into), guest);
             let piped = piped.map_err(|error| greeted(guest, error))?;
             let has_nothing = inbox.read_dir().is_ok_and(|mut names| names.next().is_none());
             let left = stream::left_out(&piped.said);
@@ -151,10 +147,9 @@ fn get_one(
             let is_pattern = is_pattern(path) || path.as_bytes().contains(&b'\\');
             let name = whole.clone().or_else(|| last_part(path).filter(|_| !is_pattern));
             let target = name.map_or(inbox.clone(), |name| inbox.join(name));
-            let mut scp = guest.command(&programs::SCP);
-            scp.args(if exec { &["-r", "--"][..] } else { &["-q", "-r", "--"] });
+            let mut scp = scp(guest, exec);
             scp.arg(remote(guest, path)).arg(target);
-            let output = run_scp(guest, scp, exec)?;
+            let output = run_scp(scp, guest)?;
             let said = output.said().replace(&*inbox.to_string_lossy(), &to.to_string_lossy());
             let error = (output.status.code() != Some(0)).then(|| Error::failed(&said));
             let is_half = HALF_FILES.iter().any(|text| said.contains(text));
@@ -186,10 +181,11 @@ fn with_left(result: Result<(), Error>, left: &[LeftOut]) -> Result<(), Error> {
     })
 }
 
-/// Runs scp; `shown` has it show its progress.
-fn run_scp(guest: &Guest, scp: Invocation, shown: bool) -> Result<Output, Error> {
-    let run = if shown { watch } else { capture };
-    run(scp, &guest.limits, &guest.log)
+/// The command that copies trees; `shown` has it show its progress.
+fn scp(guest: &Guest, shown: bool) -> Invocation {
+    let mut scp = guest.command(&programs::SCP, OWN, true);
+    scp.args(if shown { &["-r", "--"][..] } else { &["-q", "-r", "--"] });
+    scp
 }
 
 fn remote(guest: &Guest, path: &OsStr) -> OsString {

@@ -12,58 +12,63 @@ const CONNECT_TIMEOUT: &str = "30";
 /// Keywords by which users choose themselves which host keys to trust.
 const HOST_KEYS: &[&str] =
     &["GlobalKnownHostsFile", "KnownHostsCommand", "UserKnownHostsFile", "VerifyHostKeyDNS"];
-/// Keywords that reach the guest in another way than by a port of this host.
-const OTHER_WAYS: &[&str] = &["HostName", "ProxyCommand", "ProxyJump"];
+/// Keywords by which ssh reaches a guest through another host or program.
+const PROXIES: &[&str] = &["ProxyCommand", "ProxyJump"];
 
-/// The options that the user sets.
-pub(super) struct Options<'a>(pub(super) &'a [SshSetting]);
+/// The values of a keyword, in the order of the options.
+fn values<'a>(options: &'a [SshSetting], keyword: &str) -> &'a [String] {
+    let found = options.iter().find(|(name, _)| name.eq_ignore_ascii_case(keyword));
+    found.map_or(&[], |(_, values)| values)
+}
 
-impl<'a> Options<'a> {
-    /// The first value of a keyword that is set.
-    fn first(&self, keyword: &str) -> Option<&'a str> {
-        let mut options = self.0.iter();
-        let (_, values) = options.find(|(name, _)| name.eq_ignore_ascii_case(keyword))?;
-        values.first().map(String::as_str)
+/// The host that the options name instead of this one.
+pub(crate) fn host(options: &[SshSetting]) -> Option<&str> {
+    values(options, "HostName").first().map(String::as_str)
+}
+
+/// Whether ssh reaches the guest by way of another host or program.
+pub(crate) fn is_proxied(options: &[SshSetting]) -> bool {
+    let mut proxies = PROXIES.iter().filter_map(|keyword| values(options, keyword).first());
+    proxies.any(|value| !value.eq_ignore_ascii_case("none"))
+}
+
+/// Whether ssh reaches the guest by a port of this host.
+pub(crate) fn is_by_port(options: &[SshSetting]) -> bool {
+    host(options).is_none() && !is_proxied(options)
+}
+
+/// The options that qqmgr adds, each unless the user sets something of the kind.
+pub(super) fn defaults(
+    options: &[SshSetting],
+    name: &str,
+    known_hosts: &Path,
+) -> Vec<(&'static str, String)> {
+    let has = |keyword: &str| !values(options, keyword).is_empty();
+    let mut ours =
+        vec![("HostName", THIS_HOST.to_string()), ("HostKeyAlias", host_key_alias(name))];
+    ours.push(("ConnectTimeout", CONNECT_TIMEOUT.into()));
+    let identity = values(options, "IdentityFile").first();
+    if identity.is_some_and(|file| !file.eq_ignore_ascii_case("none")) {
+        // An agent with many keys would use up the attempts that the guest allows.
+        ours.push(("IdentitiesOnly", "yes".into()));
     }
-
-    fn has(&self, keyword: &str) -> bool {
-        self.first(keyword).is_some()
+    // With `yes`, the user fills the known hosts.
+    let strict = values(options, "StrictHostKeyChecking").first();
+    if is_by_port(options)
+        && !HOST_KEYS.iter().any(|keyword| has(keyword))
+        && !strict.is_some_and(|strict| is_in(&["yes", "true"], strict))
+    {
+        let known_hosts = known_hosts.display().to_string();
+        ours.push(("UserKnownHostsFile", quoted(&known_hosts.replace('%', "%%"))));
+        ours.push(("StrictHostKeyChecking", "accept-new".into()));
     }
-
-    /// Whether ssh connects to a port of this host that is forwarded to the guest.
-    fn by_forward(&self) -> bool {
-        OTHER_WAYS.iter().all(|keyword| self.first(keyword).is_none_or(|value| value == "none"))
+    let files = values(options, "UserKnownHostsFile");
+    if !files.is_empty() && files.iter().all(|file| file == "/dev/null") {
+        // Every connection would say that it adds the key "permanently".
+        ours.push(("LogLevel", "ERROR".into()));
     }
-
-    /// The options that qqmgr adds, each unless the user sets something of the kind.
-    pub(super) fn defaults(&self, name: &str, known_hosts: &Path) -> Vec<(&'static str, String)> {
-        let mut ours =
-            vec![("HostName", THIS_HOST.to_string()), ("HostKeyAlias", host_key_alias(name))];
-        ours.push(("ConnectTimeout", CONNECT_TIMEOUT.into()));
-        if self.first("IdentityFile").is_some_and(|file| !file.eq_ignore_ascii_case("none")) {
-            // An agent with many keys would use up the attempts that the guest allows.
-            ours.push(("IdentitiesOnly", "yes".into()));
-        }
-        // With `yes`, the user fills the known hosts.
-        let strict = self.first("StrictHostKeyChecking").unwrap_or_default();
-        if self.by_forward()
-            && !HOST_KEYS.iter().any(|keyword| self.has(keyword))
-            && !["yes", "true"].iter().any(|yes| strict.eq_ignore_ascii_case(yes))
-        {
-            let known_hosts = known_hosts.display().to_string();
-            ours.push(("UserKnownHostsFile", quoted(&known_hosts.replace('%', "%%"))));
-            ours.push(("StrictHostKeyChecking", "accept-new".into()));
-        }
-        let files = self.0.iter().find(|(name, _)| is_in(&["UserKnownHostsFile"], name));
-        if files.is_some_and(|(_, files)| {
-            !files.is_empty() && files.iter().all(|file| file == "/dev/null")
-        }) {
-            // Every connection would say that it adds the key "permanently".
-            ours.push(("LogLevel", "ERROR".into()));
-        }
-        ours.retain(|(keyword, _)| !self.has(keyword));
-        ours
-    }
+    ours.retain(|(keyword, _)| !has(keyword));
+    ours
 }
 
 /// The VM's name in known hosts, where ssh ignores case: a `+`, which no VM's name has, marks a

@@ -12,7 +12,7 @@ use crate::log::Log;
 use crate::system::temporary::{FreshDir, Node, make_tree};
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -23,35 +23,35 @@ const NAMES_MAX: usize = 1_000_000;
 const NAME: &str = "qqmgr-put";
 
 /// Sources in a form that programs can copy.
+#[derive(Default)]
 pub(crate) struct Departure {
-    from: Vec<Source>,
+    /// The paths to copy from.
+    pub(crate) from: Vec<PathBuf>,
     pub(crate) left: Vec<LeftOut>,
-    /// The directory for trees that are rebuilt.
+    /// The directory of the trees that are rebuilt.
     pub(crate) dir: Option<FreshDir>,
 }
 
-/// A source, and the nodes of the tree to rebuild in its place.
-struct Source {
-    path: PathBuf,
-    nodes: Option<Vec<Node>>,
-}
-
 impl Departure {
-    /// Looks through the sources. `private` are paths that are left out of every tree, unless they
-    /// are named as a source.
+    /// Looks through the sources, and rebuilds the trees that need it. `private` are paths that are
+    /// left out of every tree, unless they are named as a source.
     pub(crate) fn new(from: &[PathBuf], private: &[PathBuf], log: &Log) -> Result<Self, Error> {
-        let mut departure = Self { from: Vec::new(), left: Vec::new(), dir: None };
+        let mut departure = Self::default();
         let private: Vec<_> = private.iter().filter_map(|path| path.metadata().ok()).collect();
         let private: Vec<_> = private.iter().map(id).collect();
         for path in from {
             let failed = |error| Error::io("read", path, &error);
             let found = path.metadata().map_err(failed)?;
-            let mut source = Source { path: path.clone(), nodes: None };
+            let mut source = path.clone();
             if found.is_dir() {
                 let mut tree = Tree::new(path, &private).map_err(failed)?;
                 tree.add(path, Path::new(""), &found)?;
                 departure.left.extend(tree.left);
-                source.nodes = (!tree.is_plain).then_some(tree.nodes);
+                if !tree.is_plain {
+                    let temp = std::env::temp_dir();
+                    let made = departure.lay_out((path, &tree.nodes), &temp, log);
+                    source = made.map_err(|error| Error::io("write", &temp, &error))?;
+                }
             } else if !found.is_file() {
                 let message = format!("`{}` is neither a file nor a directory", path.display());
                 return Err(Error::failed(message)
@@ -59,36 +59,27 @@ impl Departure {
             }
             departure.from.push(source);
         }
-        if departure.from.iter().any(|source| source.nodes.is_some()) {
-            let temp = std::env::temp_dir();
-            let made = FreshDir::new(&temp, NAME, log);
-            departure.dir = Some(made.map_err(|error| Error::io("write", &temp, &error))?);
-        }
         Ok(departure)
     }
 
-    /// Rebuilds the trees that need it, and gives the paths to copy from.
-    pub(crate) fn lay_out(&self) -> Result<Vec<PathBuf>, Error> {
-        let sources = self.from.iter().enumerate();
-        let paths = sources.map(|(number, source)| match (&self.dir, &source.nodes) {
-            (Some(dir), Some(nodes)) => {
-                let base = dir.path.join(number.to_string());
-                let made = lay_out(&base, &source.path, nodes);
-                made.map_err(|error| Error::io("write", &dir.path, &error))
-            }
-            _ => Ok(source.path.clone()),
-        });
-        paths.collect()
+    /// Rebuilds a tree in our directory, which is made in `temp`; gives its path, which ends with
+    /// the last part of the old one.
+    fn lay_out(
+        &mut self,
+        (path, nodes): (&Path, &[Node]),
+        temp: &Path,
+        log: &Log,
+    ) -> io::Result<PathBuf> {
+        let dir = match self.dir.take() {
+            Some(dir) => dir,
+            None => FreshDir::new(temp, NAME, log)?,
+        };
+        let base = self.dir.insert(dir).path.join(self.from.len().to_string());
+        let name = last_part(path);
+        let root = base.join(name.clone().unwrap_or("tree".into()));
+        make_tree(&root, nodes)?;
+        Ok(if name.is_some() { root } else { root.join(".") })
     }
-}
-
-/// Rebuilds a tree in the directory `base`; gives its path, which ends with the last part of the
-/// old one.
-fn lay_out(base: &Path, path: &Path, nodes: &[Node]) -> std::io::Result<PathBuf> {
-    let name = last_part(path);
-    let root = base.join(name.clone().unwrap_or("tree".into()));
-    make_tree(&root, nodes)?;
-    Ok(if name.is_some() { root } else { root.join(".") })
 }
 
 /// The last part of a path; `None` if it names no file: it is empty, `.`, `..` or `~`.
@@ -116,17 +107,17 @@ struct Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
-    fn new(path: &Path, private: &'a [(u64, u64)]) -> std::io::Result<Self> {
+    fn new(path: &Path, private: &'a [(u64, u64)]) -> io::Result<Self> {
         let path = path.canonicalize()?;
         let above = path.ancestors().skip(1).map(|dir| dir.metadata().map(|found| id(&found)));
-        let above = above.collect::<std::io::Result<_>>()?;
+        let above = above.collect::<io::Result<_>>()?;
         let name = path.file_name().unwrap_or_default().into();
         Ok(Self { name, private, above, nodes: Vec::new(), left: Vec::new(), is_plain: true })
     }
 
     /// Adds a directory and its content.
     fn add(&mut self, dir: &Path, inside: &Path, found: &Metadata) -> Result<(), Error> {
-        let entries = fs::read_dir(dir).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+        let entries = fs::read_dir(dir).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         let mut entries = match entries {
             Ok(entries) => entries,
             Err(error) => {

@@ -26,26 +26,30 @@ pub(crate) const FAILURE_CODE: u8 = 255;
 /// all of dropbear in one file.
 const DROPBEAR: &[&str] = &["dbclient", "dropbear", "dropbearmulti"];
 
-/// Options for an `ssh` that only finds out whether a server answers: it shares no connection
-/// and does not log in.
+/// The option for a connection of the call's own, which ends with it. The master of a shared
+/// connection would keep the session when an ssh is killed.
+const ALONE: &str = "ControlPath=none";
+/// Options for an `ssh` that only finds out whether a server answers: it does not log in.
 const QUESTION: &[&str] = &[
     "BatchMode=yes",
-    "ControlPath=none",
+    ALONE,
     "PreferredAuthentications=none",
     "RemoteCommand=none",
     "RequestTTY=no",
 ];
 /// Options for what this program itself does on a guest, like those that scp sets: settings that
 /// are meant for people, and for what they run there, would break it.
-pub(super) const OWN_OPTIONS: &[&str] =
+pub(super) const OWN: &[&str] =
     &["RemoteCommand=none", "RequestTTY=no", "PermitLocalCommand=no", "ClearAllForwardings=yes"];
 /// Options for a user's job: a `RemoteCommand` would run in its place, or beside it.
-const JOB_OPTIONS: &[&str] = &["RemoteCommand=none", "RequestTTY=no"];
+pub(crate) const JOB: &[&str] = &["RemoteCommand=none", "RequestTTY=no"];
+/// Options for a job that may be killed.
+pub(crate) const JOB_ALONE: &[&str] = &["RemoteCommand=none", "RequestTTY=no", ALONE];
 /// Options for a job with a terminal, if standard input is one.
-const TERMINAL_OPTIONS: &[&str] = &["RemoteCommand=none", "RequestTTY=yes", "ControlPath=none"];
+pub(crate) const ON_TERMINAL: &[&str] = &["RemoteCommand=none", "RequestTTY=yes", ALONE];
 /// Options for a job while nobody can be asked for a password.
-const UNATTENDED_OPTIONS: &[&str] =
-    &["BatchMode=yes", "RemoteCommand=none", "RequestTTY=no", "ControlPath=none"];
+pub(crate) const UNATTENDED: &[&str] =
+    &["BatchMode=yes", "RemoteCommand=none", "RequestTTY=no", ALONE];
 
 /// The guest of a running VM, whose `ssh.conf` has been written.
 pub(crate) struct Guest {
@@ -88,60 +92,25 @@ impl Guest {
         })
     }
 
-    /// `PROGRAM -F ssh.conf` for a call of qqmgr's own, over the shared connection if there is one.
-    pub(crate) fn command(&self, program: &Program) -> Invocation {
-        let mut command = program.command();
-        command.arg("-F").arg(&self.paths.ssh_config).args(options(OWN_OPTIONS));
-        command.args(self.sharing());
-        command
-    }
-
     pub(crate) fn within(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 
-    /// `ssh -F ssh.conf NAME WORDS...`, for a job of the user's.
-    pub(crate) fn ssh(&self, words: &[OsString]) -> Invocation {
-        self.ssh_with(options(JOB_OPTIONS).chain(self.sharing()), words)
-    }
-
-    /// `ssh -F ssh.conf -o ... WORDS...`, for what this program itself does on the guest. `words`
-    /// begin with options, if any, and the VM's name.
-    pub(super) fn own_ssh(&self, words: &[&OsStr]) -> Invocation {
-        let mut command = self.command(&programs::SSH);
-        command.args(words);
-        command
-    }
-
-    /// A command that runs a script of this program on the guest.
-    pub(super) fn script(&self, script: &OsStr) -> Invocation {
-        self.own_ssh(&[OsStr::new(&self.paths.name), script])
-    }
-
-    /// `ssh` over a connection of its own, which ends with it: the master of a shared connection
-    /// would keep the session when this ssh is killed.
-    pub(crate) fn ssh_alone(&self, words: &[OsString]) -> Invocation {
-        self.ssh_with(options(JOB_OPTIONS).chain(options(&["ControlPath=none"])), words)
-    }
-
-    /// `ssh` for a command while nobody can be asked, over a connection of its own.
-    pub(crate) fn ssh_unattended(&self, command: &str) -> Invocation {
-        self.ssh_with(options(UNATTENDED_OPTIONS), &[command.into()])
-    }
-
-    /// `ssh` with a terminal for a person, over a connection of its own.
-    pub(crate) fn ssh_on_terminal(&self, words: &[OsString]) -> Invocation {
-        self.ssh_with(options(TERMINAL_OPTIONS), words)
+    /// `ssh -F ssh.conf -o OPTION... NAME WORDS...`, over the shared connection if there is one,
+    /// unless the options say [`ALONE`].
+    pub(crate) fn ssh<S: AsRef<OsStr>>(&self, options: &[&str], words: &[S]) -> Invocation {
+        let mut ssh = self.command(&programs::SSH, options, !options.contains(&ALONE));
+        ssh.arg(&self.paths.name).args(words);
+        ssh
     }
 
     /// `ssh` for the user's own `qqmgr ssh`, over a shared connection if that is possible.
     pub(crate) fn users_ssh(&self, words: &[OsString]) -> Invocation {
         let purpose = Purpose::of(words);
-        let command: &[&str] = if purpose.has_command { &["RemoteCommand=none"] } else { &[] };
-        let shared = purpose.may_share() || purpose.is_control;
-        let sharing = self.sharing().filter(|_| shared);
-        let mut ssh = self.ssh_with(options(command).chain(sharing), words);
-        ssh.stdin(Stdio::inherit());
+        let options: &[&str] = if purpose.has_command { &["RemoteCommand=none"] } else { &[] };
+        let shares = purpose.may_share() || purpose.is_control;
+        let mut ssh = self.command(&programs::SSH, options, shares);
+        ssh.arg(&self.paths.name).args(words).stdin(Stdio::inherit());
         ssh
     }
 
@@ -150,35 +119,26 @@ impl Guest {
         self.shared.is_some() && Purpose::of(words).may_share()
     }
 
-    fn sharing(&self) -> impl Iterator<Item = OsString> {
-        let path = self.shared.iter().zip(self.seat.get());
-        let path = path.map(|(dir, number)| control_sockets::option(dir, number));
-        path.flat_map(|path| ["-o".into(), "ControlMaster=no".into(), "-o".into(), path])
-    }
-
-    fn ssh_with(&self, options: impl Iterator<Item = OsString>, words: &[OsString]) -> Invocation {
-        let mut command = programs::SSH.command();
-        command.arg("-F").arg(&self.paths.ssh_config);
-        command.args(options).arg(&self.paths.name).args(words);
-        command
-    }
-
     /// An `ssh -v` whose messages show whether the guest's server answers within this many seconds;
     /// it asks the server for nothing.
     pub(crate) fn question(&self, seconds: u64) -> Invocation {
-        let mut command = programs::SSH.command();
-        command.arg("-F").arg(&self.paths.ssh_config);
         let timeout = format!("ConnectTimeout={seconds}");
-        let options = [QUESTION, &[timeout.as_str()]].concat();
-        command.arg("-v").args(options.iter().flat_map(|option| ["-o", option]));
-        command.args([&self.paths.name, "exit"]);
+        self.ssh(&[QUESTION, &[&timeout]].concat(), &["-v", "exit"])
+    }
+
+    /// `PROGRAM -F ssh.conf -o OPTION...`; if it `shares`, over the shared connection if there is
+    /// one.
+    pub(super) fn command(&self, program: &Program, options: &[&str], shares: bool) -> Invocation {
+        let mut command = program.command();
+        command.arg("-F").arg(&self.paths.ssh_config);
+        command.args(options.iter().flat_map(|option| ["-o", option]));
+        let seat = self.shared.as_ref().zip(self.seat.get()).filter(|_| shares);
+        if let Some((dir, number)) = seat {
+            command.args(["-o", "ControlMaster=no", "-o"]);
+            command.arg(control_sockets::option(dir, number));
+        }
         command
     }
-}
-
-/// Options of ssh as words of its command line.
-pub(super) fn options(options: &[&str]) -> impl Iterator<Item = OsString> {
-    options.iter().flat_map(|option| ["-o".into(), OsString::from(option)])
 }
 
 /// Returns an error where `ssh` is dropbear's client, which reads no `ssh.conf`.

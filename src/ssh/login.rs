@@ -1,11 +1,10 @@
 //! Waits until a guest whose ssh server answers accepts our login: at its first boot the keys may
 //! come later than the server.
 
+use super::guest::{FAILURE_CODE, Guest, JOB, OWN};
 use super::limits::Limits;
-use super::run::{Output, capture};
-use super::{FAILURE_CODE, Guest};
+use super::run::Output;
 use crate::error::{Error, Kind};
-use crate::system::programs;
 use crate::vm::wait::Deadline;
 use crate::vm::wait::poll_long;
 use std::ffi::OsString;
@@ -33,30 +32,20 @@ const REFUSED: &[&str] = &["Permission denied (", "Too many authentication failu
 /// Login methods that need a person to type, when the keys are refused.
 const TYPED: &[&str] = &["password", "keyboard-interactive"];
 
-/// The result of a login.
-enum Answer {
-    /// It worked, or failed for a reason that waiting does not fix and that ssh itself reports.
-    Settled,
-    Dropped,
-    Refused,
-}
-
-impl Answer {
-    fn of(output: &Output) -> Self {
-        let said = output.said();
-        let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
-        if output.status.code() != Some(FAILURE_CODE.into()) {
-            Self::Settled
-        } else if says(REFUSED) {
-            let types = std::io::stdin().is_terminal() && says(TYPED);
-            if types { Self::Settled } else { Self::Refused }
-        } else if says(DROPPED) || said.is_empty() {
-            // OpenSSH 10 with `LogLevel ERROR` says nothing of a connection that is dropped.
-            Self::Dropped
-        } else {
-            Self::Settled
-        }
+/// The pause before a login is tried again; `None` if it worked, or failed for a reason that
+/// waiting does not fix and that ssh itself reports.
+fn pause_after(output: &Output) -> Option<Duration> {
+    let said = output.said();
+    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    if output.status.code() != Some(FAILURE_CODE.into()) {
+        return None;
     }
+    if says(REFUSED) {
+        let types = std::io::stdin().is_terminal() && says(TYPED);
+        return (!types).then_some(REFUSED_PAUSE);
+    }
+    // OpenSSH 10 with `LogLevel ERROR` says nothing of a connection that is dropped.
+    (says(DROPPED) || said.is_empty()).then_some(DROPPED_PAUSE)
 }
 
 /// Waits until a command runs on the guest. Its login may be refused for as long, since cloud-init
@@ -87,14 +76,10 @@ pub(crate) fn await_login(
     let begin = Instant::now();
     let limits = Limits { deadline: Some(deadline), guest: guest.limits.guest.clone() };
     loop {
-        let ssh = guest.ssh(&[command()]);
+        let ssh = guest.ssh(JOB, &[command()]);
         let mut exceeded = || limits.exceeded().or_else(&mut *ended);
         let output = ssh.captured(OUTPUT_BYTES_MAX, &mut exceeded, &guest.log)?;
-        let pause = match Answer::of(&output) {
-            Answer::Settled => return Ok(output),
-            Answer::Dropped => DROPPED_PAUSE,
-            Answer::Refused => REFUSED_PAUSE,
-        };
+        let Some(pause) = pause_after(&output) else { return Ok(output) };
         let next = Instant::now() + pause;
         if pause == REFUSED_PAUSE && next > deadline.at.min(begin + patience) {
             return Err(refused(guest, &output));
@@ -147,9 +132,7 @@ fn shown(keys: &[String]) -> String {
 
 /// The values that ssh itself uses for this guest; `keyword` is in lower case.
 fn setting(guest: &Guest, keyword: &str) -> Vec<String> {
-    let mut ssh = guest.command(&programs::SSH);
-    ssh.args(["-G", &guest.paths.name]);
-    let output = capture(ssh, &Limits::default(), &guest.log);
+    let output = guest.ssh(OWN, &["-G"]).captured(OUTPUT_BYTES_MAX, &mut || None, &guest.log);
     let text = output.map(|output| output.stdout).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).into_owned();
     let lines = text.lines().filter_map(|line| line.split_once(' '));

@@ -1,11 +1,11 @@
 //! Finds out how a guest takes files: by its sftp server, or as a tar stream.
 
+use super::share::unreachable;
 use super::stream::ask;
 use super::{FAILURE_CODE, Guest};
 use crate::error::Error;
 use crate::system::files;
 use crate::text::sanitized;
-use std::ffi::OsStr;
 
 const METHOD_BYTES_MAX: u64 = 16;
 /// The most characters of a guest's greeting that an error shows.
@@ -20,20 +20,17 @@ pub(super) enum Method {
 }
 
 impl Method {
-    const ALL: [(Self, &'static str); 2] = [(Self::Sftp, "sftp"), (Self::Tar, "tar")];
-
     /// Finds out how this guest takes files, once; the answer is kept until the VM stops.
     pub(super) fn of(guest: &Guest) -> Result<Self, Error> {
         guest.begin_sharing()?;
-        let kept =
-            files::read_start(&guest.paths.copy_method, METHOD_BYTES_MAX).unwrap_or_default();
-        if let Some((method, _)) = Self::ALL.iter().find(|(_, name)| kept == name.as_bytes()) {
-            return Ok(*method);
+        let kept = &guest.paths.copy_method;
+        match &files::read_start(kept, METHOD_BYTES_MAX).unwrap_or_default()[..] {
+            b"sftp" => return Ok(Self::Sftp),
+            b"tar" => return Ok(Self::Tar),
+            _ => {}
         }
         let method = Self::find_out(guest)?;
-        if let Some((_, name)) = Self::ALL.iter().find(|(known, _)| *known == method) {
-            files::write_private(&guest.paths.copy_method, name)?;
-        }
+        files::write_private(kept, if method == Self::Tar { "tar" } else { "sftp" })?;
         Ok(method)
     }
 
@@ -42,12 +39,11 @@ impl Method {
     /// answers on standard output are the path of tar, and nothing.
     fn find_out(guest: &Guest) -> Result<Self, Error> {
         let name = &guest.paths.name;
-        let tar = ask(guest, guest.script(OsStr::new("command -v tar")))?;
+        let tar = ask(guest, &["command -v tar"])?;
         if tar.status.code() == Some(FAILURE_CODE.into()) {
-            let message = format!("cannot reach the guest of VM `{name}`: {}", tar.said());
-            return Err(Error::failed(message).hint("is it booted, and does `[ssh]` let you in?"));
+            return Err(unreachable(&guest.paths, &tar.said()));
         }
-        let sftp = ask(guest, guest.own_ssh(&["-s", name, "sftp"].map(OsStr::new)))?;
+        let sftp = ask(guest, &["-s", "sftp"])?;
         if sftp.status.code() == Some(0) {
             return greeting(guest, &sftp.stdout).map_or(Ok(Self::Sftp), Err);
         }
@@ -84,7 +80,7 @@ pub(super) fn greeted(guest: &Guest, error: Error) -> Error {
     if !NO_STREAM.iter().any(|sign| error.message().contains(sign)) {
         return error;
     }
-    let asked = ask(guest, guest.script(OsStr::new(":")));
+    let asked = ask(guest, &[":"]);
     let greeted = asked.ok().filter(|asked| asked.status.code() == Some(0));
     greeted.and_then(|asked| greeting(guest, &asked.stdout)).unwrap_or(error)
 }

@@ -1,16 +1,14 @@
 //! Runs `ssh`, `scp` and `tar`, for as long as their limits allow.
 
-use super::limits::Limits;
+use super::guest::{FAILURE_CODE, Guest};
 use crate::error::Error;
-use crate::log::Log;
 pub(crate) use crate::system::output::Output;
 use crate::system::output::text_of;
 use crate::system::run::Invocation;
-use crate::system::running::{PAUSE, within};
+use crate::system::running::PAUSE;
 use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
-use std::time::Duration;
 
 /// Limit for each of a program's two output streams, where it is kept.
 const OUTPUT_BYTES_MAX: usize = 64 << 20;
@@ -22,35 +20,35 @@ pub(super) const MARK: &[u8] = b"qqmgr-left-out: ";
 const SIGPIPE: i32 = 13;
 
 /// Runs a program to its end and keeps its stdout and stderr.
-pub(crate) fn capture(invocation: Invocation, limits: &Limits, log: &Log) -> Result<Output, Error> {
-    whole(invocation.captured(OUTPUT_BYTES_MAX, &mut || limits.exceeded(), log)?)
+pub(crate) fn capture(invocation: Invocation, guest: &Guest) -> Result<Output, Error> {
+    let mut exceeded = || guest.limits.exceeded();
+    whole(invocation.captured(OUTPUT_BYTES_MAX, &mut exceeded, &guest.log)?)
 }
 
 /// Runs a program to its end, and hands over what it writes to stdout and to stderr as it comes.
 /// Returns its exit code, `None` when a signal ended it.
 pub(crate) fn passed_on(
     mut invocation: Invocation,
-    limits: &Limits,
-    log: &Log,
+    guest: &Guest,
     mut pass: impl FnMut([Vec<u8>; 2]) -> Result<(), Error>,
 ) -> Result<Option<i32>, Error> {
     invocation.stdout(Stdio::piped());
-    let mut running = invocation.in_background(OUTPUT_BYTES_MAX, log)?;
+    let mut running = invocation.in_background(OUTPUT_BYTES_MAX, &guest.log)?;
     loop {
         if let Some(output) = running.wait(PAUSE)? {
             return pass([output.stdout, output.stderr]).map(|()| output.status.code());
         }
         pass(running.take_read())?;
-        if let Some(error) = limits.exceeded() {
+        if let Some(error) = guest.limits.exceeded() {
             return Err(error);
         }
     }
 }
 
 /// Runs a program to its end and keeps its stderr; its stdout is ours, where progress is shown.
-pub(super) fn watch(invocation: Invocation, limits: &Limits, log: &Log) -> Result<Output, Error> {
-    let mut running = invocation.in_background(OUTPUT_BYTES_MAX, log)?;
-    whole(running.finish(&mut || limits.exceeded())?)
+pub(super) fn watch(invocation: Invocation, guest: &Guest) -> Result<Output, Error> {
+    let mut running = invocation.in_background(OUTPUT_BYTES_MAX, &guest.log)?;
+    whole(running.finish(&mut || guest.limits.exceeded())?)
 }
 
 fn whole(output: Output) -> Result<Output, Error> {
@@ -59,22 +57,6 @@ fn whole(output: Output) -> Result<Output, Error> {
         return Err(Error::failed(format!("the command wrote more than {limit} MiB of errors")));
     }
     Ok(output)
-}
-
-/// Runs a program with the streams that were set. Returns its exit code, `None` when a signal ended
-/// it.
-pub(crate) fn run_attached(
-    invocation: Invocation,
-    limits: &Limits,
-    log: &Log,
-) -> Result<Option<i32>, Error> {
-    invocation.attached(&mut || limits.exceeded(), log).map(|status| status.code())
-}
-
-/// Runs a program whose result does not matter, for at most `limit`.
-pub(super) fn briefly(mut invocation: Invocation, limit: Duration, log: &Log) {
-    invocation.stdout(Stdio::null()).stderr(Stdio::null());
-    let _ = invocation.attached(&mut within(limit), log);
 }
 
 /// How a pipe ended after its receiver got a whole stream.
@@ -88,34 +70,25 @@ pub(super) struct Piped {
 /// Signs in a receiver's messages of a file that it could not write to its end.
 const HALF_FILES: [&str; 5] = ["write", "wrote", "space", "quota", "i/o"];
 
-/// Runs `from | to`. The result of `to` counts only when it got a whole stream. The exit code
-/// `broken` of `from` means that the stream broke off.
-pub(super) fn pipe(
-    from: Invocation,
-    to: Invocation,
-    broken: u8,
-    limits: &Limits,
-    log: &Log,
-) -> Result<Piped, Error> {
+/// Runs `from | to`. The result of `to` counts only when it got a whole stream. ssh's own exit code
+/// of `from` means that the stream broke off.
+pub(super) fn pipe(from: Invocation, to: Invocation, guest: &Guest) -> Result<Piped, Error> {
     let [sender, receiver] = [&from, &to].map(|one| one.program().to_os_string());
-    let mut exceeded = || limits.exceeded();
-    let (sent, received) = from.piped_to(to, OUTPUT_BYTES_MAX, &mut exceeded, log)?;
+    let mut exceeded = || guest.limits.exceeded();
+    let (sent, received) = from.piped_to(to, OUTPUT_BYTES_MAX, &mut exceeded, &guest.log)?;
     let messages = String::from_utf8_lossy(&received.stderr).to_lowercase();
     let is_half = HALF_FILES.iter().any(|sign| messages.contains(sign));
     // The sender was ended by SIGPIPE, which is a consequence and not a cause.
     let receiver_left = sent.status.signal() == Some(SIGPIPE);
-    let is_whole = sent.status.code().is_some_and(|code| code != broken.into());
-    match (checked(&sent, &sender), checked(&received, &receiver)) {
+    let is_whole = sent.status.code().is_some_and(|code| code != FAILURE_CODE.into());
+    let incomplete = match (checked(&sent, &sender), checked(&received, &receiver)) {
         (Err(_), Err(error)) if receiver_left => Err(error),
-        (Err(error), Ok(())) if is_whole => {
-            Ok(Piped { said: sent.stderr, incomplete: Some(error) })
-        }
-        (Ok(()), Err(error)) if !is_half => {
-            Ok(Piped { said: sent.stderr, incomplete: Some(error) })
-        }
+        (Ok(()), Ok(())) => Ok(None),
+        (Err(error), Ok(())) if is_whole => Ok(Some(error)),
+        (Ok(()), Err(error)) if !is_half => Ok(Some(error)),
         (Err(error), _) | (Ok(()), Err(error)) => Err(error),
-        (Ok(()), Ok(())) => Ok(Piped { said: sent.stderr, incomplete: None }),
-    }
+    };
+    incomplete.map(|incomplete| Piped { said: sent.stderr, incomplete })
 }
 
 /// Returns an error unless the program of a pipe succeeded.

@@ -3,8 +3,7 @@
 //! ten calls at once would each try to begin one.
 
 use super::control_sockets;
-use super::guest::{Guest, OWN_OPTIONS, options};
-use super::run::run_attached;
+use super::guest::{Guest, OWN};
 use super::seats::Seats;
 use crate::error::Error;
 use crate::linux;
@@ -20,8 +19,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Instant;
 
-/// How long a shared connection without a session stays open, in seconds.
-const PERSIST: &str = "60";
+/// The option that says how long a shared connection without a session stays open, in seconds.
+const PERSIST: &str = "ControlPersist=60";
 /// The beginning of ssh's line about a host key that it has not seen before.
 const NEW_KEY: &[u8] = b"Warning: Permanently added ";
 /// Messages of ssh that it did not reach the guest, and the hint for each. The first is used.
@@ -89,20 +88,19 @@ impl Guest {
     }
 
     fn connect(&self, dir: &Path, number: usize) -> Result<Result<(), String>, Error> {
-        let mut ssh = programs::SSH.command();
-        ssh.arg("-F").arg(&self.paths.ssh_config).args(["-o", "ControlMaster=yes", "-o"]);
-        ssh.arg(control_sockets::option(dir, number))
-            .args(["-o", &format!("ControlPersist={PERSIST}")]);
-        ssh.args(options(OWN_OPTIONS)).args(["-f", "-N", &self.paths.name]);
+        let options = [OWN, &["ControlMaster=yes", PERSIST]].concat();
+        let mut ssh = self.command(&programs::SSH, &options, false);
+        ssh.arg("-o").arg(control_sockets::option(dir, number));
+        ssh.args(["-f", "-N", &self.paths.name]);
         let path = self.paths.dir.join("ssh.said");
         let said = temporary::nameless(&path);
         let mut said = said.map_err(|error| Error::io("create", &path, &error))?;
         let stderr = said.try_clone().map_or_else(|_| Stdio::null(), Stdio::from);
         ssh.stdout(Stdio::null()).stderr(stderr);
-        let exit_code = run_attached(ssh, &self.limits, &self.log)?;
+        let status = ssh.attached(&mut || self.limits.exceeded(), &self.log)?;
         let mut bytes = Vec::new();
         let _ = said.rewind().and_then(|()| said.read_to_end(&mut bytes));
-        if exit_code != Some(0) {
+        if !status.success() {
             return Ok(Err(String::from_utf8_lossy(&bytes).into_owned()));
         }
         // A new key is accepted without asking: a script does not need the message.
@@ -121,7 +119,7 @@ fn is_alive(pid: u32) -> bool {
 }
 
 /// The error that ssh did not reach the guest, in its own words, with a hint.
-fn unreachable(paths: &Paths, said: &str) -> Error {
+pub(super) fn unreachable(paths: &Paths, said: &str) -> Error {
     let (said, name) = (sanitized(said.trim()), &paths.name);
     let known_hosts = paths.known_hosts.display().to_string();
     let cause = CAUSES.iter().find(|(sign, _)| said.contains(sign));

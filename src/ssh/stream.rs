@@ -6,13 +6,13 @@
 //! file under it. An existing directory is copied into, as `scp -r` does.
 
 use super::departures::last_part;
+use super::guest::{Guest, OWN};
 use super::run::{MARK, Output, capture, pipe};
-use super::{FAILURE_CODE, Guest};
 use crate::error::Error;
 use crate::left_out::LeftOut;
 use crate::system::programs;
 use crate::system::run::Invocation;
-use crate::text::sanitized;
+use crate::text::{quoted, sanitized};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -118,8 +118,7 @@ pub(super) fn put(guest: &Guest, from: &[PathBuf], to: &OsStr) -> Result<(), Err
         };
         let (to, name) = (home_relative(to), name.unwrap_or(".".into()));
         let remote = remote_script(PUT, &[&to, &name, OsStr::new(&count)]);
-        let script = guest.script(&remote);
-        let piped = pipe(tar, script, FAILURE_CODE, &guest.limits, &guest.log)?;
+        let piped = pipe(tar, guest.ssh(OWN, &[remote]), guest)?;
         piped.incomplete.map_or(Ok(()), Err)
     })
 }
@@ -132,7 +131,7 @@ pub(super) fn sender(guest: &Guest, from: &OsStr) -> Invocation {
         None => (PathBuf::from(&from), ".".into()),
     };
     let script = GET.replace("MARKED", &format!("'{}'", String::from_utf8_lossy(MARK)));
-    guest.script(&remote_script(&script, &[&from, dir.as_os_str(), &name]))
+    guest.ssh(OWN, &[remote_script(&script, &[&from, dir.as_os_str(), &name])])
 }
 
 /// The command that unpacks a stream into a directory.
@@ -165,10 +164,8 @@ pub(super) fn left_out(said: &[u8]) -> Vec<LeftOut> {
 /// Whether the source has links that sftp does not follow, and the guest has a tar that follows
 /// them.
 pub(super) fn has_odd_links(guest: &Guest, path: &OsStr) -> Result<bool, Error> {
-    let mut script = OsString::from(ODD);
-    script.push(quoted(&home_relative(path), is_pattern(path)));
-    script.push(ODD_END);
-    let asked = ask(guest, guest.script(&remote_script_os(&script, &[])))?;
+    let script = [ODD.as_ref(), pattern(path).as_os_str(), ODD_END.as_ref()].join(OsStr::new(""));
+    let asked = ask(guest, &[remote_script(&script, &[])])?;
     Ok(asked.status.code() == Some(0) && asked.stdout.starts_with(b"odd\n"))
 }
 
@@ -177,9 +174,8 @@ pub(super) fn expanded(guest: &Guest, path: &OsStr) -> Result<Vec<OsString>, Err
     if !is_pattern(path) {
         return Ok(vec![path.to_os_string()]);
     }
-    let mut script = OsString::from(MATCHES);
-    script.push(quoted(&home_relative(path), true));
-    let output = ask(guest, guest.script(&remote_script_os(&script, &[])))?;
+    let script = [MATCHES.as_ref(), pattern(path).as_os_str()].join(OsStr::new(""));
+    let output = ask(guest, &[remote_script(&script, &[])])?;
     if output.status.code() != Some(0) {
         return Err(Error::failed(format!("cannot list the guest's files: {}", output.said())));
     }
@@ -204,41 +200,28 @@ fn home_relative(path: &OsStr) -> OsString {
     }
 }
 
-fn remote_script(script: &str, arguments: &[&OsStr]) -> OsString {
-    remote_script_os(OsStr::new(script), arguments)
-}
-
 /// `exec sh -c SCRIPT sh ARGUMENTS...`, whatever the user's login shell is.
-fn remote_script_os(script: &OsStr, arguments: &[&OsStr]) -> OsString {
-    let mut line = OsString::from("exec sh -c ");
-    line.push(quoted(script, false));
-    line.push(" sh");
-    for argument in arguments {
-        line.push(" ");
-        line.push(quoted(argument, false));
-    }
+fn remote_script(script: impl AsRef<OsStr>, arguments: &[&OsStr]) -> OsString {
+    let script = ["sh".as_ref(), "-c".as_ref(), script.as_ref(), "sh".as_ref()];
+    let mut line = OsString::from("exec ");
+    line.push(quoted([&script[..], arguments].concat()));
     line
 }
 
-/// Puts a text in single quotes; with `patterns`, all but `*`, `?` and what brackets need.
-pub(super) fn quoted(text: &OsStr, patterns: bool) -> OsString {
-    let mut out = b"'".to_vec();
-    for byte in text.as_bytes() {
-        match byte {
-            b'\'' => out.extend_from_slice(br"'\''"),
-            b'*' | b'?' | b'[' | b']' | b'-' | b'!' if patterns => {
-                out.extend_from_slice(&[b'\'', *byte, b'\'']);
-            }
-            byte => out.push(*byte),
-        }
-    }
-    out.push(b'\'');
-    OsString::from_vec(out)
+/// A remote name for a shell that expands the patterns in it, and nothing else.
+fn pattern(path: &OsStr) -> OsString {
+    let quoted = quoted([home_relative(path)]).into_vec().into_iter();
+    let is_open = |byte: &u8| is_pattern(path) && b"*?[]-!".contains(byte);
+    let bytes = quoted.flat_map(|byte| match byte {
+        byte if is_open(&byte) => vec![b'\'', byte, b'\''],
+        byte => vec![byte],
+    });
+    OsString::from_vec(bytes.collect())
 }
 
-/// Runs a command on the guest that reads nothing.
-pub(super) fn ask(guest: &Guest, command: Invocation) -> Result<Output, Error> {
-    capture(command, &guest.limits, &guest.log)
+/// Runs a command of this program on the guest, whose input is empty.
+pub(super) fn ask<S: AsRef<OsStr>>(guest: &Guest, words: &[S]) -> Result<Output, Error> {
+    capture(guest.ssh(OWN, words), guest)
 }
 
 /// A relative path with `./` in front, so that scp does not take a name with a colon for a host.
@@ -257,9 +240,9 @@ mod tests {
 
     #[test]
     fn quoting_for_the_remote_shell() {
-        let quote = |text: &str, patterns| quoted(OsStr::new(text), patterns);
-        assert_eq!(quote("it's *", false), r"'it'\''s *'");
-        assert_eq!(quote("a b[0-9]*", true), "'a b'['0'-'9']''*''");
+        assert_eq!(quoted([r"it's *\n", ""]), r"'it'\''s *'\\'n' ''");
+        assert_eq!(pattern(OsStr::new("a b[0-9]*")), "'a b'['0'-'9']''*''");
+        assert_eq!(pattern(OsStr::new("~/a-b")), "'a-b'");
     }
 
     #[test]

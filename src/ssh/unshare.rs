@@ -2,15 +2,16 @@
 
 use super::config;
 use super::control_sockets;
-use super::run::briefly;
 use super::seats::Seats;
 use crate::error::Error;
 use crate::log::Log;
+use crate::system::running::within;
 use crate::system::{files, programs};
 use crate::vm::named::forgets;
 use crate::vm::{Instance, Paths};
+use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 /// How long a master may take to exit. One that does not answer is stopped or hangs, and is left
@@ -23,13 +24,14 @@ const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// Ends the shared connections of a VM, including the one at the user's own `ControlPath`. They
 /// would end by themselves some time after QEMU; so nothing that ssh says here matters.
 pub(crate) fn end_shared_connection(paths: &Paths, log: &Log) -> Result<(), Error> {
-    let exit = |ssh_option: &str, value: &Path, also: &[&Path]| {
+    let exit = |options: &[&OsStr]| {
         let mut ssh = programs::SSH.command();
-        ssh.arg(ssh_option).arg(value).args(also).args(["-O", "exit", &paths.name]);
-        briefly(ssh, EXIT_WAIT, log);
+        ssh.args(options).args(["-O", "exit", &paths.name]);
+        ssh.stdout(Stdio::null()).stderr(Stdio::null());
+        let _ = ssh.attached(&mut within(EXIT_WAIT), log);
     };
     if has_own_control_path(paths) {
-        exit("-F", &paths.ssh_config, &[]);
+        exit(&["-F".as_ref(), paths.ssh_config.as_ref()]);
     }
     Seats::remove(&paths.dir)?;
     if control_sockets::all(&paths.dir).is_empty() {
@@ -37,7 +39,7 @@ pub(crate) fn end_shared_connection(paths: &Paths, log: &Log) -> Result<(), Erro
     }
     paths.make_short_way()?;
     for socket in control_sockets::listening(&paths.plain_dir()?) {
-        exit("-F", Path::new("/dev/null"), &[Path::new("-S"), &socket]);
+        exit(&["-F".as_ref(), "/dev/null".as_ref(), "-S".as_ref(), socket.as_ref()]);
     }
     control_sockets::all(&paths.dir).iter().try_for_each(|socket| files::remove(socket))
 }

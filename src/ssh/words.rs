@@ -22,18 +22,17 @@ impl Purpose {
         let mut purpose = Self::default();
         let mut words = words.iter().map(|word| word.as_bytes());
         while let Some(word) = words.next() {
-            if word == b"--" {
-                purpose.has_command = words.next().is_some();
-                return purpose;
-            }
-            let [b'-', letters @ ..] = word else {
-                purpose.has_command = true;
-                return purpose;
+            let letters = match word {
+                b"--" => {
+                    purpose.has_command = words.next().is_some();
+                    return purpose;
+                }
+                [b'-', letters @ ..] if !letters.is_empty() => letters,
+                _ => {
+                    purpose.has_command = true;
+                    return purpose;
+                }
             };
-            if letters.is_empty() {
-                purpose.has_command = true;
-                return purpose;
-            }
             purpose.has_options = true;
             if let Some(at) = letters.iter().position(|letter| WITH_ARGUMENT.contains(letter)) {
                 purpose.is_control |= letters[at] == b'O';

@@ -18,16 +18,12 @@ pub(crate) fn config_text(
     dir: &Path,
 ) -> Result<String, Error> {
     let plain = paths.plain_dir()?;
-    let project = if config::is_spellable(dir) {
-        dir.to_path_buf()
-    } else {
-        plain.join(paths.project.file_name().unwrap_or_default())
+    let place = |dir: &Path, path: &Path, ours: &Path| {
+        let by_link = || plain.join(ours.file_name().unwrap_or_default());
+        if config::is_spellable(dir) { path.to_path_buf() } else { by_link() }
     };
-    let known_hosts = if config::is_spellable(&paths.dir) {
-        paths.known_hosts.clone()
-    } else {
-        plain.join(paths.known_hosts.file_name().unwrap_or_default())
-    };
+    let project = place(dir, dir, &paths.project);
+    let known_hosts = place(&paths.dir, &paths.known_hosts, &paths.known_hosts);
     let places = Places { control: plain, known_hosts, project, written: dir.to_path_buf() };
     Ok(config::render(&paths.name, port, options, &places))
 }

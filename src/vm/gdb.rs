@@ -2,22 +2,19 @@
 //!
 //! For a VM that is not running, gdb gets QEMU's command line in one word, by `set args`. With `gdb
 //! --args` gdb would look like QEMU to everything that recognizes QEMU by its words, as `stop`
-//! does. `ps` does not show where words begin; there, the backslash of [`quoted_word`] makes the
-//! difference.
+//! does. `ps` does not show where words begin; there, the quotes make the difference.
 
 use super::Paths;
 use super::events::QUESTIONS;
 use super::session::Session;
-use crate::command_line::PID_FILE;
 use crate::error::Error;
 use crate::json::Value;
 use crate::log::Log;
 use crate::system::files;
 use crate::system::inherited;
 use crate::system::programs;
-use crate::text::sanitized;
+use crate::text::{quoted, sanitized};
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -73,23 +70,23 @@ impl Gdb {
         boots: u32,
     ) -> Self {
         let boots = boots.to_string();
-        let wrapper = [OsStr::new("sh"), OsStr::new("-c"), OsStr::new(WRAPPER)];
+        let wrapper = ["sh", "-c", WRAPPER].map(OsStr::new);
         let boot = [paths.dir.as_os_str(), boots.as_ref(), QUESTIONS.trim_end().as_ref()];
-        self.command("set cwd ", dir.as_os_str().as_bytes())
+        self.command("set cwd ", dir.as_os_str())
             .command("set exec-wrapper ", &quoted(wrapper.into_iter().chain(boot)))
-            .command(PASS_SIGNALS, b"")
-            .command("set args ", &quoted(arguments.iter().map(OsString::as_os_str)))
+            .command(PASS_SIGNALS, OsStr::new(""))
+            .command("set args ", &quoted(arguments))
             .word(bin)
     }
 
     /// Adds the words to attach to a running QEMU.
     pub(crate) fn attached_to(self, pid: u32) -> Self {
-        self.command(PASS_SIGNALS, b"").word("-p").word(pid.to_string())
+        self.command(PASS_SIGNALS, OsStr::new("")).word("-p").word(pid.to_string())
     }
 
     /// Adds the words to debug the guest of a QEMU that listens on `listener`.
     pub(crate) fn of_guest(self, listener: &OsStr) -> Self {
-        self.command("target remote ", listener.as_bytes())
+        self.command("target remote ", listener)
     }
 
     /// Replaces this process with gdb, with more words. Returns only if that fails.
@@ -106,9 +103,8 @@ impl Gdb {
         self
     }
 
-    fn command(self, name: &str, rest: &[u8]) -> Self {
-        let command = [name.as_bytes(), rest].concat();
-        self.word("-ex").word(OsString::from_vec(command))
+    fn command(self, name: &str, rest: &OsStr) -> Self {
+        self.word("-ex").word([OsStr::new(name), rest].join(OsStr::new("")))
     }
 }
 
@@ -124,29 +120,6 @@ pub(crate) fn binary(bin: &OsStr) -> Result<PathBuf, Error> {
         ));
     }
     Ok(path)
-}
-
-/// Quotes words so that both sh and gdb's own `buildargv` read them. Old versions of the latter do
-/// not leave a backslash in quotes alone.
-fn quoted<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> Vec<u8> {
-    let words: Vec<Vec<u8>> = words.into_iter().map(quoted_word).collect();
-    words.join(&b' ')
-}
-
-fn quoted_word(word: &OsStr) -> Vec<u8> {
-    if word.is_empty() {
-        return b"''".to_vec();
-    }
-    let mut out = if word == PID_FILE { b"\\".to_vec() } else { Vec::new() };
-    for byte in word.as_bytes() {
-        match byte {
-            b'\n' => out.extend_from_slice(b"'\n'"),
-            byte if byte.is_ascii_alphanumeric() || b"/._-+,:=@%".contains(byte) => out.push(*byte),
-            byte if byte.is_ascii() => out.extend_from_slice(&[b'\\', *byte]),
-            byte => out.push(*byte),
-        }
-    }
-    out
 }
 
 /// The address on which QEMU listens for a debugger of the guest, in the form of gdb's `target

@@ -13,8 +13,10 @@ use crate::commands::vms::are_several;
 use crate::error::{Error, Kind};
 use crate::ssh::copy::{Copy, copy};
 use crate::ssh::limits::Limits;
-use crate::ssh::run::{passed_on, run_attached};
-use crate::ssh::{FAILURE_CODE, Guest, end_shared_connection, remote_command};
+use crate::ssh::run::passed_on;
+use crate::ssh::{
+    FAILURE_CODE, Guest, JOB, JOB_ALONE, ON_TERMINAL, end_shared_connection, remote_command,
+};
 use crate::system::user_files;
 use crate::vm::events;
 use crate::vm::process::Process;
@@ -125,26 +127,26 @@ fn run(target: &Target, guest: &Guest) -> Result<Done, Error> {
     let code = |code: Option<i32>| code.and_then(|c| c.try_into().ok()).unwrap_or(FAILURE_CODE);
     if args.has(&TERMINAL) {
         // An ssh that is killed leaves the terminal in raw mode, so there is no limit.
-        let mut ssh = guest.ssh_on_terminal(&words);
+        let mut ssh = guest.ssh(ON_TERMINAL, &words);
         ssh.stdin(Stdio::inherit());
-        let status = run_attached(ssh, &Limits::default(), log)?;
-        return Ok(done(code(status), [None, None]));
+        let status = ssh.attached(&mut || None, log)?;
+        return Ok(done(code(status.code()), [None, None]));
     }
     let may_be_killed = guest.limits.deadline.is_some();
     if !may_be_killed {
         guest.begin_sharing()?;
     }
-    let mut ssh = if may_be_killed { guest.ssh_alone(&words) } else { guest.ssh(&words) };
+    let mut ssh = guest.ssh(if may_be_killed { JOB_ALONE } else { JOB }, &words);
     let several = are_several(&args.operands);
     if !several {
         ssh.stdin(Stdio::inherit());
     }
     if !several && !args.json() && logs::dir(target).is_none() {
-        let status = run_attached(ssh, &guest.limits, log)?;
-        return Ok(done(code(status), [None, None]));
+        let status = ssh.attached(&mut || guest.limits.exceeded(), log)?;
+        return Ok(done(code(status.code()), [None, None]));
     }
     let mut sinks = Sink::of_command(target)?;
-    let ran = passed_on(ssh, &guest.limits, log, |read| {
+    let ran = passed_on(ssh, guest, |read| {
         sinks.iter_mut().zip(read).try_for_each(|(sink, bytes)| sink.pass(&bytes))
     });
     let ended = sinks.iter_mut().try_for_each(Sink::end);

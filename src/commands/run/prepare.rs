@@ -14,6 +14,7 @@ use crate::commands::target::Target;
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::Report;
+use crate::ssh::JOB_ALONE;
 use crate::ssh::limits::Limits;
 use crate::ssh::run::passed_on;
 use crate::vm::lock::{LOCK_WAIT, lock};
@@ -68,10 +69,9 @@ fn run(target: &Target, job: &Job, process: &Process, command: &str) -> Result<(
     let guest = booted(target, &job.limits, process)?;
     // Without `sync`, a boot from the disks of the snapshot would miss what was just written.
     for (command, counts) in [(command, true), ("sync", false)] {
-        let (ssh, mut sink) = (guest.ssh_alone(&[command.into()]), Sink::of_preparation(target));
-        let status = passed_on(ssh, &guest.limits, &target.log, |read| {
-            read.iter().try_for_each(|bytes| sink.pass(bytes))
-        });
+        let (ssh, mut sink) = (guest.ssh(JOB_ALONE, &[command]), Sink::of_preparation(target));
+        let status =
+            passed_on(ssh, &guest, |read| read.iter().try_for_each(|bytes| sink.pass(bytes)));
         sink.end()?;
         match status? {
             Some(0) => {}
