@@ -137,6 +137,9 @@ fn open<'a>(
     if let Some((_, act)) = change {
         stopped.settle(Some(act))?;
         Saved::settle(paths)?;
+        if act != Act::Load {
+            stopped.revert()?;
+        }
     }
     let disks = stopped.disks(&arguments_of(argv))?;
     Ok((Machine::Stopped(stopped), disks))
@@ -160,7 +163,7 @@ fn perform(target: &Target, mut machine: Machine, disks: &Disks, act: Act, tag: 
         Saved::remove(paths, tag)?;
     }
     // The disks of a stopped VM have nothing that this snapshot lacks.
-    let mut spare = Saved::spare_tag(paths)?;
+    let mut spare = Saved::spare_tag(paths, &disks.files())?;
     let state = match &mut machine {
         Machine::Running(running) => {
             match act {

@@ -36,6 +36,13 @@ impl Machine {
     }
 }
 
+/// When this machine was booted, in seconds since 1970; 0 if it does not tell.
+pub(crate) fn booted_at() -> u64 {
+    let text = linux::kernel_fact("stat").ok().flatten().unwrap_or_default();
+    let number = text.lines().find_map(|line| line.strip_prefix("btime ")?.parse().ok());
+    number.unwrap_or_default()
+}
+
 fn differ(one: Option<&String>, other: Option<&String>) -> bool {
     one.is_some() && other.is_some() && one != other
 }

@@ -44,7 +44,6 @@ pub(super) fn prepare(
     let origins = Origins::new(target, start.vm, &options, &from.tag, Some(&lock))?;
     let Some(why) = origins.needs(command)? else { return Ok(false) };
     log.note(&format!("making snapshot `{}`: {why}", from.tag));
-    origins.revert()?;
     drop(lock);
     let mut job = Job::preparing(target, limits.clone());
     let result = job.start().and_then(|ready| {

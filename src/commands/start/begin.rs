@@ -43,7 +43,7 @@ pub(crate) struct Start<'a> {
     options: StartOptions,
     plan: Option<Plan>,
     images: Option<Images>,
-    /// The disks that a job of `--from` may write to, and that have nothing to lose.
+    /// The disks that `--from` reverts, and that have nothing to lose.
     spare: Vec<PathBuf>,
 }
 
@@ -124,7 +124,7 @@ impl<'a> Start<'a> {
         let mut launch = Launch::new(dir, paths, deadline, boots, log);
         let mut refused = BTreeSet::new();
         let failed = loop {
-            let (plan, mut record) = match self.claim(&refused) {
+            let (plan, mut record) = match self.claim(&lock, &refused) {
                 Ok(claimed) => claimed,
                 Err(error) => break error,
             };
@@ -147,7 +147,6 @@ impl<'a> Start<'a> {
                 Err(failed) => break self.explained(failed),
             }
         };
-        origins::loses_nothing(paths, self.options.from.as_ref(), &self.spare);
         Err(self.not_started(lock, failed))
     }
 
@@ -169,7 +168,7 @@ impl<'a> Start<'a> {
         let Target { config, paths, log, .. } = self.target;
         let prepared = self.clear(&lock).and_then(|()| {
             let deadline = Deadline::after(TIMEOUT_DEFAULT);
-            let (plan, mut record) = self.claim(&BTreeSet::new())?;
+            let (plan, mut record) = self.claim(&lock, &BTreeSet::new())?;
             boot::new_files(paths)?;
             let (argv, dirs) = (plan.argv.clone(), (config.dir(), paths));
             Helpers::start(&plan.helpers, &mut record, dirs, deadline, log)
@@ -179,28 +178,32 @@ impl<'a> Start<'a> {
         prepared.map_err(|error| self.not_started(lock, error))
     }
 
-    /// Removes what the last start has left, settles what a killed `snapshot` left half done, and
-    /// grows and holds the images until QEMU has opened them. Disks that do not match are refused.
+    /// Removes what the last start has left, settles what a killed `snapshot` left half done,
+    /// forgets what jobs wrote, and grows and holds the images until QEMU has opened them.
     fn clear(&mut self, lock: &Lock) -> Result<(), Error> {
         let Target { config, name, paths, log, .. } = self.target;
         ssh::forget_guest(paths, log)?;
         clean::for_start(paths, log)?;
         clean::odd_pid_file(paths)?;
-        if Journal::read(paths)?.is_some() {
+        let is_plain = self.options.from.is_none();
+        if Journal::read(paths)?.is_some() || is_plain && Saved::used(paths)?.is_some() {
             let qemu_img = qemu_img(config)?;
             let (dir, lock) = (config.dir(), Some(lock));
-            Stopped { vm: name, paths, qemu_img, dir, log, lock }.settle(None)?;
+            let stopped = Stopped { vm: name, paths, qemu_img, dir, log, lock };
+            stopped.settle(None)?;
+            if is_plain {
+                stopped.revert()?;
+            }
         }
         self.hold_images(&|| None)?;
         // A disk that is grown would differ from its snapshot, which has its own size.
-        let images = self.images.as_mut().filter(|_| self.options.from.is_none());
-        images.map_or(Ok(()), |images| images.grow(config, log))?;
-        self.spare = origins::admit(self.target, self.vm, &self.options, lock)?;
-        Ok(())
+        let images = self.images.as_mut().filter(|_| is_plain);
+        images.map_or(Ok(()), |images| images.grow(config, log))
     }
 
     /// Finds the port, and records what the VM is started with: from then on the port is taken.
-    fn claim(&mut self, refused: &BTreeSet<u16>) -> Result<(&Plan, Instance), Error> {
+    /// Disks that do not match `--from` are refused.
+    fn claim(&mut self, lock: &Lock, refused: &BTreeSet<u16>) -> Result<(&Plan, Instance), Error> {
         let Target { config, paths, log, .. } = self.target;
         // Held while a port is chosen and until the record names its owner.
         let _choosing;
@@ -210,17 +213,21 @@ impl<'a> Start<'a> {
         } else {
             self.vm.port.fixed()
         };
-        let (target, options, spare) = (self.target, self.options.clone(), self.spare.clone());
+        let (target, options) = (self.target, self.options.clone());
+        ports::check(target, self.plan_on(port)?, &|_| false)?;
+        if self.spare.is_empty() {
+            self.spare = origins::admit(target, self.vm, &options, lock)?;
+        }
+        let spare = self.spare.clone();
         let plan = self.plan_on(port)?;
-        ports::check(target, plan, &|_| false)?;
         let record = plan.record(config, &options)?;
         record.write(paths, log)?;
         match &plan.ssh_config {
             Some(text) => ssh::write_config(text, paths, config.dir(), log)?,
             None => files::remove(&paths.ssh_config)?,
         }
-        if let Some(from) = options.from.filter(|_| options.on_demand) {
-            Saved::spare(paths, from.tag.as_str(), &spare, true)?;
+        if options.from.is_some() {
+            Saved::lend(paths, &spare)?;
         }
         Ok((plan, record))
     }
@@ -272,9 +279,6 @@ impl<'a> Start<'a> {
             }
             // If this command wants the VM to stay, it does, with what it has written.
             record.on_demand &= self.options.on_demand;
-            if !record.on_demand {
-                Saved::keep(paths)?;
-            }
             record.write(paths, log)?;
         }
         let run_state = state.name().to_string();

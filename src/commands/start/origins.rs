@@ -2,7 +2,6 @@
 //! snapshot is found before QEMU runs, since QEMU reverts the disks first.
 
 use super::changes::{Change, options};
-use super::from::From;
 use super::plan::{StartOptions, likely_port, own_argv};
 use crate::commands::target::Target;
 use crate::config::values::SshPort;
@@ -16,7 +15,6 @@ use crate::vm::named::forgets;
 use crate::vm::options::{Argument, arguments_of};
 use crate::vm::snapshot::origin::{self, Origin};
 use crate::vm::snapshot::{Act, Disks, Part, Saved, Stamp, Stopped, Tag};
-use crate::vm::{Instance, Paths, look};
 use std::path::PathBuf;
 
 /// The text of `--version` before the version.
@@ -107,16 +105,6 @@ impl<'a> Origins<'a> {
         Err(Error::failed(message).hint("give a variant of the VM no such device: `extends`"))
     }
 
-    /// Takes the disks back to the snapshot that they had last, if a job alone has written since.
-    pub(crate) fn revert(&self) -> Result<(), Error> {
-        let paths = &self.target.paths;
-        let Some(last) = Saved::spare_tag(paths)? else { return Ok(()) };
-        let last = Tag::new(last.as_ref())?;
-        let Ok(whole) = self.disks.find(&last) else { return Ok(()) };
-        self.stopped.run(Act::Load, &whole.disks, &last)?;
-        Saved::spare(paths, last.as_str(), &self.disks.files(), false)
-    }
-
     /// Checks that QEMU will load the snapshot, as far as that can be known.
     pub(super) fn check(&self) -> Result<(), Error> {
         let part = self.part()?;
@@ -184,10 +172,24 @@ impl<'a> Origins<'a> {
         Ok(line.strip_prefix(VERSION_PREFIX).unwrap_or(line).to_string())
     }
 
+    /// Refuses a disk that is no file: no time tells whether it was written to.
+    fn check_files(&self) -> Result<(), Error> {
+        let Some(disk) = self.disks.list.iter().find(|disk| !disk.path.is_file()) else {
+            return Ok(());
+        };
+        let file = &disk.file;
+        let message = format!("it cannot be seen whether `{file}`, which is no file, was written");
+        let hint = "`--discard` throws away what `--from` would lose";
+        Err(Error::failed(message).hint(hint))
+    }
+
     /// Makes sure that the disks have nothing that would be lost, and returns them.
     pub(super) fn spare_disks(&self, discard: bool) -> Result<Vec<PathBuf>, Error> {
         let (tag, vm, paths) = (self.tag, &self.target.name, &self.target.paths);
         let all = self.disks.files();
+        if !discard {
+            self.check_files()?;
+        }
         let spare = self.saved.spare.as_ref();
         let is_spare = |stamp: &Stamp| spare.is_some_and(|spare| spare.disks.contains(stamp));
         let changed = self.disks.list.iter().filter_map(|disk| {
@@ -226,16 +228,6 @@ pub(super) fn admit(
     let origins = Origins::new(target, vm, start, &from.tag, Some(lock))?;
     origins.check()?;
     origins.spare_disks(from.discard)
-}
-
-/// Records that a QEMU which failed to load its snapshot left the disks with nothing to lose: it
-/// has never answered, and so its guest has never run.
-pub(super) fn loses_nothing(paths: &Paths, from: Option<&From>, disks: &[PathBuf]) {
-    let is_gone = matches!(look::find(paths), Ok(None));
-    if let (Some(from), true) = (from, is_gone && !Instance::default().has_answered(paths)) {
-        // Without it, the next start is more careful.
-        let _ = Saved::spare(paths, from.tag.as_str(), disks, false);
-    }
 }
 
 /// Refuses arguments with which it is not known which disks QEMU reverts, and those under which it

@@ -7,7 +7,8 @@ use crate::clock::now;
 use crate::error::Error;
 use crate::json::{self, Value};
 use crate::system::files;
-use crate::vm::Paths;
+use crate::vm::machine::{Machine, booted_at};
+use crate::vm::{Instance, Paths};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -58,24 +59,39 @@ impl Saved {
         saved.write(paths)
     }
 
-    /// Forgets a snapshot before it is deleted. Disks that depend on it are not spare any more.
+    /// Forgets a snapshot before it is deleted. Disks that depend on it are not spare any more, but
+    /// a job that is using them must not lose what they had before.
     pub(crate) fn remove(paths: &Paths, tag: &Tag) -> Result<(), Error> {
         let mut saved = Self::read(paths)?;
+        let used = saved.spare.as_ref().filter(|spare| spare.in_use && spare.used);
+        if used.is_some_and(|spare| spare.tag == tag.as_str()) && !was_to_stay(paths)? {
+            let message =
+                format!("a job has the disks, and snapshot `{tag}` is what they had before");
+            return Err(Error::failed(message).hint("it can be deleted when the job has ended"));
+        }
         saved.origins.retain(|origin| origin.tag != tag.as_str());
         saved.spare = saved.spare.filter(|spare| spare.tag != tag.as_str());
         if paths.saved.exists() { saved.write(paths) } else { Ok(()) }
     }
 
-    /// The snapshot without which the disks would have something to lose, if they have nothing now.
-    pub(crate) fn spare_tag(paths: &Paths) -> Result<Option<String>, Error> {
-        let spare = Self::read(paths)?.spare;
-        let is_as_recorded = |stamp: &Stamp| Stamp::of(&stamp.path).as_ref() == Some(stamp);
-        let spare = spare.filter(|spare| spare.disks.iter().all(is_as_recorded));
+    /// The snapshot without which these disks would have something to lose, if they have nothing
+    /// now.
+    pub(crate) fn spare_tag(paths: &Paths, disks: &[PathBuf]) -> Result<Option<String>, Error> {
+        let spare = Self::read(paths)?.spare.filter(|spare| spare.covers(disks));
         Ok(spare.map(|spare| spare.tag))
     }
 
-    /// Records that the disks, which no program has open, have nothing that the snapshot lacks; or,
-    /// if they are `in_use`, that they have nothing to keep when the program has ended.
+    /// The disks that `--from` has used and that nothing else has written since, with the snapshot
+    /// of what they had before.
+    pub(crate) fn used(paths: &Paths) -> Result<Option<(String, Vec<PathBuf>)>, Error> {
+        let spare = Self::read(paths)?.spare.filter(|spare| spare.used);
+        let spare = spare.map(|spare| (spare.files(), spare));
+        let spare = spare.filter(|(disks, spare)| spare.covers(disks));
+        Ok(spare.map(|(disks, spare)| (spare.tag, disks)))
+    }
+
+    /// Records that the disks, to which nothing is written, have nothing that the snapshot lacks;
+    /// or, if they are `in_use`, that they will have nothing when the program has ended.
     pub(crate) fn spare(
         paths: &Paths,
         tag: &str,
@@ -84,30 +100,56 @@ impl Saved {
     ) -> Result<(), Error> {
         let mut saved = Self::read(paths)?;
         let disks = disks.iter().filter_map(|disk| Stamp::of(disk)).collect();
-        saved.spare = Some(Spare { tag: tag.into(), since: now().as_secs(), in_use, disks });
+        let (tag, since) = (tag.into(), now().as_secs());
+        saved.spare = Some(Spare { tag, since, in_use, used: false, disks });
         saved.write(paths)
     }
 
-    /// Ends the use of disks by a job after its QEMU has ended, however that happened: whatever is
-    /// written to them from now on counts. That must be known after a power failure as well.
+    /// Records, before a QEMU uses these disks for `--from`, that they have nothing to lose.
+    pub(crate) fn lend(paths: &Paths, disks: &[PathBuf]) -> Result<(), Error> {
+        let mut saved = Self::read(paths)?;
+        if let Some(spare) = &mut saved.spare {
+            spare.disks.retain(|stamp| disks.contains(&stamp.path));
+            (spare.since, spare.in_use, spare.used) = (now().as_secs(), true, true);
+        }
+        // The content of a device has no time, and it is never known to be spare.
+        saved.spare = saved.spare.filter(|spare| spare.disks.len() == disks.len());
+        saved.write(paths)
+    }
+
+    /// Ends the use of disks after its QEMU has ended, however that happened: whatever is written
+    /// to them from now on counts. That must be known after a power failure as well.
     pub(crate) fn settle(paths: &Paths) -> Result<(), Error> {
         let mut saved = Self::read(paths)?;
         let Some(spare) = saved.spare.as_mut().filter(|spare| spare.in_use) else { return Ok(()) };
-        spare.disks = spare.disks.iter().filter_map(|disk| Stamp::of(&disk.path)).collect();
-        (spare.since, spare.in_use) = (now().as_secs(), false);
+        let (until, since) = (forgotten_until(paths)?, now().as_secs());
+        for stamp in &mut spare.disks {
+            // A disk that was written later differs from its stamp, and so is not spare.
+            if let Some(last) = Stamp::of(&stamp.path).filter(|last| last.modified_at() < until) {
+                *stamp = last;
+                spare.since = since;
+            }
+        }
+        spare.in_use = false;
         saved.write(paths)?;
         sync(&paths.saved)
     }
+}
 
-    /// Makes what is written to the disks count although a job of `--from` began it: the VM stays.
-    pub(crate) fn keep(paths: &Paths) -> Result<(), Error> {
-        let mut saved = Self::read(paths)?;
-        if saved.spare.as_ref().is_none_or(|spare| !spare.in_use) {
-            return Ok(());
-        }
-        saved.spare = None;
-        saved.write(paths)
+/// Until when nothing that was written to the disks counts, in seconds since 1970. What a VM wrote
+/// that was to stay does count; of one that ran before a reboot, nothing was written since.
+fn forgotten_until(paths: &Paths) -> Result<u64, Error> {
+    if was_to_stay(paths)? {
+        return Ok(0);
     }
+    let then = Instance::read(paths)?.unwrap_or_default().machine;
+    Ok(if Machine::this()?.boot_id == then.boot_id { u64::MAX } else { booted_at() })
+}
+
+/// Whether the VM was started to stay, or may have been, and its guest has run.
+fn was_to_stay(paths: &Paths) -> Result<bool, Error> {
+    let instance = Instance::read(paths)?;
+    Ok(instance.is_none_or(|instance| !instance.on_demand && instance.has_answered(paths)))
 }
 
 /// Makes sure that a file and its name are there after a power failure.

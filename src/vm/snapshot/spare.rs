@@ -2,24 +2,39 @@
 
 use super::Stamp;
 use crate::json::Value;
+use std::path::PathBuf;
 
 pub(crate) struct Spare {
-    /// The snapshot.
+    /// The snapshot that has what the disks had before `--from` used them.
     pub(crate) tag: String,
     /// When that was found, in seconds since 1970.
     pub(crate) since: u64,
-    /// A job is writing to the disks, or its end has not been seen.
+    /// A QEMU of `--from` is writing to the disks, or its end has not been seen.
     pub(super) in_use: bool,
+    /// Whether `--from` has used the disks, so that they may have something else than the snapshot.
+    pub(super) used: bool,
     /// The disks without what a job writes.
     pub(crate) disks: Vec<Stamp>,
 }
 
 impl Spare {
+    /// Whether each of these disks was found to have nothing to lose, and is as it was then.
+    pub(crate) fn covers(&self, disks: &[PathBuf]) -> bool {
+        let is_spare =
+            |disk: &PathBuf| Stamp::of(disk).is_some_and(|now| self.disks.contains(&now));
+        disks.iter().all(is_spare)
+    }
+
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        self.disks.iter().map(|stamp| stamp.path.clone()).collect()
+    }
+
     pub(super) fn json(&self) -> Value {
         Value::object([
             ("tag", Value::from(self.tag.as_str())),
             ("since", self.since.into()),
             ("in_use", self.in_use.into()),
+            ("used", self.used.into()),
             ("disks", self.disks.iter().map(Stamp::json).collect()),
         ])
     }
@@ -29,6 +44,7 @@ impl Spare {
             tag: value.get("tag")?.as_str()?.to_string(),
             since: value.get("since")?.as_u64()?,
             in_use: value.get("in_use")? == &Value::Bool(true),
+            used: value.get("used") == Some(&Value::Bool(true)),
             disks: Stamp::list(value.get("disks")?)?,
         })
     }

@@ -3,7 +3,7 @@
 //! since it may outlive the caller.
 
 use super::journal::Journal;
-use super::{Act, Disk, Disks, Part, Tag, header};
+use super::{Act, Disk, Disks, Part, Saved, Tag, header};
 use crate::error::Error;
 use crate::log::Log;
 use crate::system::programs;
@@ -132,6 +132,26 @@ impl Stopped<'_> {
             }
         }
         Journal::end(self.paths)
+    }
+
+    /// Takes disks that `--from` has used back to what they had before, unless something else has
+    /// written to them.
+    pub(crate) fn revert(&self) -> Result<(), Error> {
+        let Some((tag, files)) = Saved::used(self.paths)? else { return Ok(()) };
+        let mut disks = Vec::new();
+        for path in &files {
+            let file = path.to_string_lossy().into_owned();
+            let parts = self.read(&file)?.1;
+            disks.push(Disk { file, path: path.clone(), parts, ..Disk::default() });
+        }
+        if !disks.iter().all(|disk| disk.part(&tag).is_some()) {
+            return Ok(());
+        }
+        self.run(Act::Load, &disks.iter().collect::<Vec<_>>(), &Tag::new(tag.as_ref())?)?;
+        Saved::spare(self.paths, &tag, &files, false)?;
+        let what = format!("took the disks of VM `{}` back to snapshot `{tag}`", self.vm);
+        self.log.note(&format!("{what}: `--from` had used them"));
+        Ok(())
     }
 
     /// Finds out the format of a disk and its snapshots.
