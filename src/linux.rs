@@ -2,6 +2,7 @@
 //! `/proc` those functions return `None`, and their callers manage without. Reads only.
 
 use crate::command_line::CommandLine;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsRawFd as _;
@@ -236,9 +237,8 @@ pub(crate) fn listener(udp: bool, port: u16) -> Option<Listener> {
     let link = format!("socket:[{inode}]");
     let is_it = |file: &Path| fs::read_link(file).is_ok_and(|to| to.as_os_str() == link.as_str());
     let holds = |pid: &u32| open_files(*pid).unwrap_or_default().iter().any(|file| is_it(file));
-    let process = pids().unwrap_or_default().into_iter().find(holds);
-    let process = process.and_then(|pid| Some((pid, name(pid)?)));
-    Some(Listener { user_id, process })
+    let holder = pids().unwrap_or_default().into_iter().find(holds);
+    Some(Listener { user_id, process: holder.and_then(|pid| Some((pid, name(pid)?))) })
 }
 
 /// User and inode in a line of the table, if its socket takes the port. UDP has no state for that.
@@ -259,16 +259,16 @@ pub(crate) fn members(group: u32) -> io::Result<Vec<u32>> {
     Ok(members)
 }
 
-/// Whether a program listens on a Unix socket that it bound by this path. `None` where the system
+/// Whether a program listens on a Unix socket that it bound by such a path. `None` where the system
 /// does not say.
-pub(crate) fn is_served(path: &Path) -> Option<bool> {
+pub(crate) fn serves(is_it: &dyn Fn(&Path) -> bool) -> Option<bool> {
     let table = fs::read(proc("net/unix")).ok()?;
     let mut served = table.split(|byte| *byte == b'\n').filter_map(served_path);
-    Some(served.any(|served| served == path.as_os_str().as_bytes()))
+    Some(served.any(is_it))
 }
 
 /// The path in a line of the table, if the line is a listening socket.
-fn served_path(line: &[u8]) -> Option<&[u8]> {
+fn served_path(line: &[u8]) -> Option<&Path> {
     let mut rest = line;
     let mut accepts = false;
     for number in 0..FIELDS_BEFORE_PATH {
@@ -278,7 +278,7 @@ fn served_path(line: &[u8]) -> Option<&[u8]> {
         let is_last = number + 1 == FIELDS_BEFORE_PATH;
         rest = if is_last { &behind[1..] } else { behind.trim_ascii_start() };
     }
-    accepts.then_some(rest)
+    accepts.then_some(Path::new(OsStr::from_bytes(rest)))
 }
 
 /// Whether a process has the file open under any name. False where this user may not see its files.
@@ -336,14 +336,14 @@ mod tests {
     #[test]
     fn sockets_that_are_served() {
         let line = |flags| format!("0000: 00000002 00000000 {flags} 0001 01    48 /a b");
-        assert_eq!(served_path(line("00010000").as_bytes()), Some(&b"/a b"[..]));
+        assert_eq!(served_path(line("00010000").as_bytes()), Some(Path::new("/a b")));
         assert_eq!(served_path(line("00000000").as_bytes()), None);
         assert_eq!(served_path(b"0000: 00000003 00000000 00010000 0001 03 43"), None);
         let path = std::env::temp_dir().join(format!("qqmgr-served-{}", std::process::id()));
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        assert_eq!(is_served(&path), Some(true));
+        assert_eq!(serves(&|it| it == path), Some(true));
         drop(listener);
-        assert_eq!(is_served(&path), Some(false));
+        assert_eq!(serves(&|it| it == path), Some(false));
         fs::remove_file(path).unwrap();
     }
 

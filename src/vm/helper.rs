@@ -69,7 +69,7 @@ pub(crate) fn program(name: &str, words: &[Word], dir: &Path) -> Result<PathBuf,
 }
 
 /// Whether the word is the path, or contains it as a value.
-fn names(word: &str, path: &str) -> bool {
+pub(crate) fn names(word: &str, path: &str) -> bool {
     word.match_indices(path).any(|(at, _)| {
         let (before, behind) = (&word[..at], &word[at + path.len()..]);
         let begins = before.is_empty() || before.ends_with(BEFORE);

@@ -175,12 +175,11 @@ fn start(
 /// some helpers end after their first client.
 fn is_served(socket: &Path, dir: &Path) -> bool {
     let path = dir.join(socket);
-    let served = || linux::is_served(socket).map(|by_name| by_name || is_served_by(&path));
-    path.exists() && served().unwrap_or(true)
+    path.exists() && linux::serves(&|it| it == socket || it == path).unwrap_or(true)
 }
 
 fn is_served_by(path: &Path) -> bool {
-    linux::is_served(path) == Some(true)
+    linux::serves(&|it| it == path) == Some(true)
 }
 
 /// Ends the helpers of a QEMU that is gone, by the record of their start alone, and removes the

@@ -9,7 +9,7 @@ const GDB_PORT: u16 = 1234;
 /// The port of display 0 in VNC (RFC 6143).
 const VNC_PORT: u16 = 5900;
 /// The protocols of a character device that are TCP, in the short form of `-serial` and others.
-const PROTOCOLS: &[&str] = &["tcp", "telnet", "websocket"];
+pub(super) const PROTOCOLS: &[&str] = &["tcp", "telnet", "websocket"];
 const LOCAL: &str = "127.0.0.1";
 
 /// A port on which QEMU listens.

@@ -1,54 +1,151 @@
 //! The sockets of other programs to which QEMU connects when it starts, by its arguments. Pure.
 
+use super::listen::PROTOCOLS;
+use super::named::images;
 use super::options::{Argument, Pairs};
 use crate::source::Span;
+use std::net::IpAddr;
 
-/// The paths of the Unix sockets on which another program must listen, each with the place of its
-/// word.
-pub(crate) fn connected(arguments: &[Argument]) -> Vec<(String, Span)> {
-    let of_one = |argument: &Argument| -> Vec<(String, Span)> {
-        let paths = paths(&argument.name, &argument.value).into_iter();
-        paths.filter(|path| !path.is_empty()).map(|path| (path, argument.span)).collect()
-    };
-    arguments.iter().flat_map(of_one).collect()
+/// The options of a client that tries again, so that its server may come later.
+const RETRIES: &[&str] = &["reconnect", "reconnect-ms", "open-timeout"];
+/// The protocols of images, each with the port of a name that has none.
+pub(crate) const SCHEMES: &[(&str, u16)] = &[
+    ("nbd", 10809),
+    ("nbd+tcp", 10809),
+    ("http", 80),
+    ("https", 443),
+    ("ftp", 21),
+    ("ssh", 22),
+    ("iscsi", 3260),
+];
+
+/// A socket on which another program must listen.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Server {
+    /// The path of a Unix socket.
+    Path(String),
+    /// A TCP port of this host, and the address as QEMU's messages have it.
+    Port(u16, String),
 }
 
-/// The sockets of one argument, according to qemu-options.hx and the QAPI schema.
-fn paths(name: &str, value: &str) -> Vec<String> {
-    let pairs = Pairs::parse(value, "");
-    let listens = pairs.is_on("server");
-    let of_keys = |is_socket: &dyn Fn(&str) -> bool| -> Vec<String> {
-        let sockets = pairs.0.iter().filter(|(key, _)| is_socket(key));
-        sockets.map(|(_, path)| path.clone()).collect()
+/// A connection that QEMU makes.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) server: Server,
+    /// The place of its word.
+    pub(crate) span: Span,
+    /// Whether QEMU tries again until the server is there.
+    pub(crate) is_retried: bool,
+}
+
+/// The connections that QEMU makes, except those to other hosts.
+pub(crate) fn connected(arguments: &[Argument]) -> Vec<Connection> {
+    let known = arguments.iter().filter(|argument| !argument.is_expanded);
+    let of_one = |argument: &Argument| {
+        let (name, span) = (argument.name.as_str(), argument.span);
+        let implied = match name {
+            "chardev" => "backend",
+            "fsdev" | "virtfs" => "fsdriver",
+            "object" => "qom-type",
+            _ => "type",
+        };
+        let pairs = Pairs::parse(&argument.value, implied);
+        let is_retried = pairs.0.iter().any(|(key, value)| {
+            value != "0" && RETRIES.contains(&key.rsplit('.').next().unwrap_or_default())
+        });
+        let images = images(std::slice::from_ref(argument)).into_iter();
+        let mut servers = servers(name, pairs.get(implied).unwrap_or_default(), &pairs);
+        servers.extend(images.filter_map(|(image, _)| of_image(&image.name)));
+        servers.retain(|server| !matches!(server, Server::Path(path) if path.is_empty()));
+        servers.into_iter().map(move |server| Connection { server, span, is_retried })
     };
-    match name {
-        "chardev" if !listens => {
-            let backend = Pairs::parse(value, "backend");
-            let is_socket = backend.get("backend") == Some("socket");
-            if is_socket { of_keys(&|key| key == "path") } else { Vec::new() }
+    known.flat_map(of_one).collect()
+}
+
+/// The servers of one argument, according to qemu-options.hx and the QAPI schema. `first` is its
+/// first value, without a key.
+fn servers(name: &str, first: &str, pairs: &Pairs) -> Vec<Server> {
+    let path = |key: &str| pairs.get(key).map(|path| Server::Path(path.into()));
+    let at = |prefix: &str| {
+        let get = |key: &str| pairs.get(&format!("{prefix}{key}"));
+        path(&format!("{prefix}path")).or_else(|| tcp(get("host")?, get("port")?))
+    };
+    let (listens, is_reverse) = (pairs.is_on("server"), pairs.is_on("reverse"));
+    let found = match (name, first) {
+        ("chardev", "socket") if !listens && !pairs.is_on("abstract") => at(""),
+        ("netdev" | "nic" | "net", "stream") if !listens => at("addr."),
+        ("netdev" | "nic" | "net", "socket") => pairs.get("connect").and_then(address),
+        ("netdev" | "nic" | "net", "vde") => {
+            let switch = pairs.get("sock").map(|sock| sock.strip_prefix("vde://").unwrap_or(sock));
+            switch.map(|dir| Server::Path(format!("{dir}/ctl")))
         }
-        "netdev" | "nic" if !listens => of_keys(&|key| key == "addr.path"),
-        "serial" | "parallel" | "debugcon" if !listens => {
-            let path = value.strip_prefix("unix:").and_then(|rest| rest.split(',').next());
-            path.into_iter().map(str::to_string).collect()
+        ("netdev" | "nic" | "net", "user") => {
+            let rules = pairs.0.iter().filter(|(key, _)| key.starts_with("guestfwd"));
+            return rules.filter_map(|(_, rule)| short(rule.split_once('-')?.1)).collect();
         }
-        "device" => of_keys(&|key| ["socket", "socket.path"].contains(&key)),
-        "blockdev" | "drive" => {
-            let mut found = of_keys(&|key| key == "server.path" || key.ends_with(".server.path"));
-            found.extend(pairs.0.iter().filter_map(|(_, value)| nbd(value)).map(str::to_string));
-            found
+        ("serial" | "parallel" | "debugcon" | "qmp-pretty", _) if !listens => short(first),
+        // QEMU itself listens on a port.
+        ("gdb", _) if !listens && first.starts_with("unix:") => short(first),
+        ("vnc", _) if is_reverse => short(first).or_else(|| address(first)),
+        ("display", _) if is_reverse => pairs.get("vnc").and_then(|it| short(it).or(address(it))),
+        ("object", "pr-manager-helper") => at(""),
+        ("fsdev" | "virtfs", "proxy") => path("socket"),
+        ("device", _) => path("socket").or_else(|| path("socket.path")),
+        ("drive" | "blockdev", _) => {
+            let prefixes = pairs.0.iter().filter_map(|(key, value)| {
+                let (node, last) = key.rsplit_once('.').unwrap_or(("", key));
+                let is_server = ["path", "host"].contains(&last) && node.ends_with("server");
+                let is_nbd = last == "driver" && value == "nbd";
+                let dot = if node.is_empty() { "" } else { "." };
+                (is_server || is_nbd).then(|| format!("{node}{dot}"))
+            });
+            return prefixes.filter_map(|prefix| at(&prefix)).collect();
         }
-        _ => Vec::new(),
+        _ => None,
+    };
+    found.into_iter().collect()
+}
+
+/// A port, if it is one of this host.
+fn tcp(host: &str, port: &str) -> Option<Server> {
+    let host = host.trim_matches(['[', ']']);
+    let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|it| it.is_loopback());
+    let number = port.parse().ok().filter(|_| is_here)?;
+    Some(Server::Port(number, format!("{host}:{port}")))
+}
+
+/// Reads `HOST:PORT`.
+fn address(text: &str) -> Option<Server> {
+    let (host, port) = text.rsplit_once(':')?;
+    tcp(host, port)
+}
+
+/// Reads `unix:PATH` or `tcp:HOST:PORT`.
+fn short(text: &str) -> Option<Server> {
+    let (protocol, rest) = text.split_once(':')?;
+    match protocol {
+        "unix" => Some(Server::Path(rest.into())),
+        _ => address(rest).filter(|_| PROTOCOLS.contains(&protocol)),
     }
 }
 
-/// The socket in the name of an NBD export: `nbd+unix:///NAME?socket=PATH` or `nbd:unix:PATH`.
-fn nbd(name: &str) -> Option<&str> {
-    if let Some(rest) = name.strip_prefix("nbd:unix:") {
-        return rest.split(':').next();
+/// The server in the name of an image: a URL, `nbd:unix:PATH` or `nbd:HOST:PORT`.
+fn of_image(name: &str) -> Option<Server> {
+    let Some((scheme, rest)) = name.split_once("://") else {
+        let mut parts = name.strip_prefix("nbd:")?.split(':');
+        return match (parts.next()?, parts.next()?) {
+            ("unix", path) => Some(Server::Path(path.into())),
+            (host, port) => tcp(host, port),
+        };
+    };
+    if scheme == "nbd+unix" {
+        let path = rest.split_once("?socket=")?.1.split('&').next()?;
+        return Some(Server::Path(path.into()));
     }
-    let (_, path) = name.strip_prefix("nbd+unix://")?.split_once("?socket=")?;
-    path.split('&').next()
+    let (_, port) = SCHEMES.iter().find(|(known, _)| *known == scheme)?;
+    let place = rest.split(['/', '?']).next()?.rsplit('@').next()?;
+    let has_port = !place.ends_with(']') && place.contains(':');
+    if has_port { address(place) } else { tcp(place, &port.to_string()) }
 }
 
 #[cfg(test)]
@@ -75,10 +172,45 @@ mod tests {
             ("-drive file=nbd:unix:/a:exportname=x", &["/a"]),
             ("-blockdev driver=nbd,server.type=unix,server.path=/a", &["/a"]),
             ("-device vfio-user-pci,socket=/a", &["/a"]),
+            ("-chardev socket,id=c,host=localhost,port=1", &["localhost:1"]),
+            ("-chardev socket,id=c,path=/a,abstract=on", &[]),
+            (
+                "-netdev stream,id=n,addr.type=inet,addr.host=127.0.0.1,addr.port=1",
+                &["127.0.0.1:1"],
+            ),
+            ("-netdev socket,id=n,connect=127.0.0.1:1", &["127.0.0.1:1"]),
+            ("-netdev socket,id=n,udp=127.0.0.1:1,localaddr=127.0.0.1:2", &[]),
+            ("-netdev dgram,id=n,remote.type=unix,remote.path=/a", &[]),
+            ("-netdev vde,id=n,sock=/a", &["/a/ctl"]),
+            ("-nic user,guestfwd=tcp:10.0.2.1:1-tcp:127.0.0.1:2", &["127.0.0.1:2"]),
+            ("-nic user,guestfwd=tcp:10.0.2.1:1-cmd:x", &[]),
+            ("-serial tcp:127.0.0.1:1", &["127.0.0.1:1"]),
+            ("-gdb tcp:127.0.0.1:1 -gdb unix:/a", &["/a"]),
+            (
+                "-vnc 127.0.0.1:1,reverse=on -vnc :2 -display vnc=unix:/a,reverse=on",
+                &["127.0.0.1:1", "/a"],
+            ),
+            ("-object pr-manager-helper,id=p,path=/a", &["/a"]),
+            ("-virtfs proxy,id=f,socket=/a", &["/a"]),
+            ("-drive driver=nbd,host=127.0.0.1,port=1", &["127.0.0.1:1"]),
+            ("-drive file.driver=nbd,file.path=/a", &["/a"]),
+            (
+                "-blockdev driver=raw,file.driver=nbd,file.server.host=::1,file.server.port=1",
+                &["::1:1"],
+            ),
+            ("-hda nbd:127.0.0.1:1:exportname=x", &["127.0.0.1:1"]),
+            (
+                "nbd://127.0.0.1/x -cdrom http://u@localhost/x -hdb ssh://[::1]:1/x",
+                &["127.0.0.1:10809", "localhost:80", "::1:1"],
+            ),
+            ("-drive file=https://a.test/x -incoming tcp:127.0.0.1:1", &[]),
             ("-fsdev local,path=/a,id=f -drive file=/a -monitor unix:/a", &[]),
         ] {
             let arguments = arguments_of(std::iter::once("qemu").chain(line.split(' ')));
-            let found: Vec<String> = connected(&arguments).into_iter().map(|(p, _)| p).collect();
+            let server = |connection: Connection| match connection.server {
+                Server::Path(text) | Server::Port(_, text) => text,
+            };
+            let found: Vec<String> = connected(&arguments).into_iter().map(server).collect();
             assert_eq!(found, expected, "{line}");
         }
     }

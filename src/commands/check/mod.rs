@@ -47,7 +47,6 @@ type Rule = fn(&Config, &Subject) -> Vec<Problem>;
 /// The rules about one VM alone, each with the severity of what it finds.
 const RULES: &[(Severity, Rule)] = &[
     (Severity::Error, files::missing),
-    (Severity::Error, sockets::missing),
     (Severity::Error, |_, subject| {
         found(machine::kvm(&subject.arguments, &|| try_to_open(KVM_DEVICE.as_ref())))
     }),
@@ -109,6 +108,9 @@ fn examine(
         images::add(&config, subject, &mut findings);
         for (severity, rule) in RULES {
             findings.add(*severity, &subject.vm.name, rule(&config, subject));
+        }
+        for (severity, problem) in sockets::unserved(&config, subject, &subjects) {
+            findings.add(severity, &subject.vm.name, [problem]);
         }
     }
     if operands.is_empty() {

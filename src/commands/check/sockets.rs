@@ -1,37 +1,79 @@
 //! The rule about sockets of other programs, to which QEMU connects when it starts.
 
+use super::findings::Severity;
 use super::subject::Subject;
 use crate::config::Config;
-use crate::source::{Problem, Span};
-use crate::vm::options::Pairs;
-use crate::vm::sockets::connected;
+use crate::linux;
+use crate::source::Problem;
+use crate::vm::helper::names;
+use crate::vm::sockets::{Connection, SCHEMES, Server, connected};
+use std::fs;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
 
-/// The options of a client that tries again, so that its server may come later.
-const RECONNECTS: &[&str] = &["reconnect", "reconnect-ms"];
-
-/// Reports the sockets that do not exist, so that nothing serves them, and that are in no words of
-/// a helper.
-pub(super) fn missing(config: &Config, subject: &Subject) -> Vec<Problem> {
-    let is_helped = |path: &str| {
-        let mut words = subject.helpers.iter().flat_map(|(_, words, _)| words);
-        words.any(|word| word.text.contains(path))
-    };
-    let retries = |span: Span| {
-        let mut arguments = subject.arguments.iter().filter(|argument| argument.span == span);
-        let tries = |value: &str| {
-            let pairs = Pairs::parse(value, "");
-            RECONNECTS.iter().any(|key| pairs.get(key).is_some_and(|seconds| seconds != "0"))
+/// Reports the sockets that nobody serves, and that no VM or helper in the file would serve. None
+/// is connected to: some programs end after their first client.
+pub(super) fn unserved(
+    config: &Config,
+    subject: &Subject,
+    all: &[Subject],
+) -> Vec<(Severity, Problem)> {
+    let connections = connected(&subject.arguments).into_iter().filter(|it| !it.is_retried);
+    let unserved = connections.filter_map(|Connection { server, span, .. }| {
+        let (severity, shown) = match &server {
+            Server::Path(path) => (path_severity(&config.dir().join(path))?, path),
+            Server::Port(port, address) => (port_severity(*port)?, address),
         };
-        arguments.any(|argument| argument.is_expanded || tries(&argument.value))
-    };
-    let sockets = connected(&subject.arguments).into_iter();
-    let missing = sockets.filter(|(path, span)| {
-        !is_helped(path) && !config.dir().join(path).exists() && !retries(*span)
+        let (nothing, unseen) = match severity {
+            Severity::Error => ("nothing serves", ""),
+            Severity::Warning => ("nothing seems to serve", "; one in a container is not seen"),
+        };
+        let message = format!("{nothing} `{shown}`, to which QEMU would connect");
+        let hint = format!("start its program before the VM, or by `[vm.NAME.helpers]`{unseen}");
+        let problem = Problem::new(config.source.within(span, shown), message).hint(hint);
+        (!is_offered(&server, all)).then_some((severity, problem))
     });
-    let problem = |(path, span): (String, Span)| {
-        let message = format!("nothing serves `{path}`, to which QEMU would connect");
-        let hint = "start the program that makes it before the VM, or by `[vm.NAME.helpers]`";
-        Problem::new(config.source.within(span, &path), message).hint(hint)
+    unserved.collect()
+}
+
+/// How sure it is that nobody serves a socket of this path. It may have been bound by another path,
+/// or in a container.
+fn path_severity(path: &Path) -> Option<Severity> {
+    if !fs::metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
+        return Some(Severity::Error);
+    }
+    let is_it = |served: &Path| {
+        let has_name = served.file_name() == path.file_name();
+        has_name && (served.is_relative() || served.canonicalize().ok() == path.canonicalize().ok())
     };
-    missing.map(problem).collect()
+    let is_served = linux::serves(&is_it);
+    (is_served == Some(false)).then_some(Severity::Warning)
+}
+
+fn port_severity(port: u16) -> Option<Severity> {
+    let is_free = linux::is_there() && linux::listener(false, port).is_none();
+    is_free.then_some(Severity::Error)
+}
+
+/// Whether a helper, or QEMU by an argument that does not connect, may serve it.
+fn is_offered(server: &Server, all: &[Subject]) -> bool {
+    let has_port = |text: &str, port: u16| {
+        let mut numbers = text.split(|c: char| !c.is_ascii_digit());
+        numbers.any(|number| number.parse() == Ok(port))
+    };
+    all.iter().any(|Subject { arguments, helpers, .. }| {
+        let clients = connected(arguments);
+        let is_client = |span| clients.iter().any(|client| client.span == span);
+        let mut others = arguments.iter().filter(|it| !is_client(it.span)).map(|it| &it.value);
+        let mut words = helpers.iter().flat_map(|(_, words, _)| words).map(|word| &word.text);
+        match server {
+            Server::Path(path) => {
+                words.any(|it| it.contains(path)) || others.any(|it| names(it, path))
+            }
+            Server::Port(port, _) => {
+                let is_usual = SCHEMES.iter().any(|(_, usual)| usual == port);
+                is_usual && !helpers.is_empty() || words.chain(others).any(|it| has_port(it, *port))
+            }
+        }
+    })
 }

@@ -19,7 +19,8 @@ use crate::vm::forward::append;
 use crate::vm::helper::{self, Helper};
 use crate::vm::machine::Machine;
 use crate::vm::options::arguments_of;
-use crate::vm::{Instance, launch, port, sockets};
+use crate::vm::sockets::{self, Server};
+use crate::vm::{Instance, launch, port};
 use crate::words::Word;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
@@ -211,7 +212,11 @@ pub(crate) fn helpers(
     let (config, dir) = (target.config, &target.paths.dir);
     let choices = Choices { ssh_port, set: &options.set };
     let connected = sockets::connected(&arguments_of(argv)).into_iter();
-    let connected: Vec<String> = connected.map(|(path, _)| path).collect();
+    let connected = connected.filter_map(|connection| match connection.server {
+        Server::Path(path) => Some(path),
+        Server::Port(..) => None,
+    });
+    let connected: Vec<String> = connected.collect();
     let helpers = Resolver::new(config, vm, &choices).helpers()?.into_iter();
     let helpers = helpers.map(|(name, words, pasted)| {
         let program = helper::program(&name, &words, config.dir());
