@@ -2,7 +2,8 @@
 //! `completions` call it, and no help lists it.
 //!
 //! Each line is a word, followed by a tab and its meaning. The command reads the configuration and
-//! the headers of disks. It runs no program, asks no QEMU, and prints nothing on an error.
+//! the headers of disks, and asks QEMU only for the ports that it forwards. It runs no program, and
+//! prints nothing on an error.
 
 use super::start::plan::{StartOptions, likely_port, own_argv};
 use super::target::Target;
@@ -17,19 +18,26 @@ use crate::config::vm::Vm;
 use crate::log::Log;
 use crate::out;
 use crate::vm::Look;
+use crate::vm::forward::Forward;
 use crate::vm::named::images;
 use crate::vm::options::arguments_of;
+use crate::vm::qmp::Qmp;
 use crate::vm::snapshot::{Part, header};
+use crate::vm::usernet::{QUESTION, networks};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 pub(crate) const NAME: &str = "complete";
 
 /// The line that asks the shell to complete file names. Three lines follow: the part of the word
 /// before the name, the part of the whole word that the shell keeps, and the typed part.
 const FILES: &str = "\tfiles";
+
+/// How long QEMU may take to answer. It serves one client at a time.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// A word that is offered, and its meaning.
 type Offered = (Vec<u8>, &'static str);
@@ -110,6 +118,8 @@ fn offer(table: Table, before: &[OsString], current: &OsStr) -> Option<Offer> {
         }
         Kind::Tags => named(tags(&place)?, "snapshot"),
         Kind::Helpers => named(helpers(&place)?, "helper"),
+        // Those that are there cannot be added.
+        Kind::Forwards => named(forwards(&place, before)?, "forwarded port"),
     };
     let words = words.into_iter().map(|(word, help)| ([&prefix, word.as_bytes()].concat(), help));
     Some(Offer { words: words.collect(), files: place.kind == Kind::Files, prefix })
@@ -138,6 +148,18 @@ fn helpers(place: &Place) -> Option<Vec<String>> {
         }
     }
     Some(names)
+}
+
+/// The ports that the VM on the line forwards, if they are to be removed.
+fn forwards(place: &Place, before: &[OsString]) -> Option<Vec<String>> {
+    let (config, args, log) = (config(place)?, Args::default(), Log::new(false));
+    let name = place.operands.first().filter(|_| before.iter().any(|word| word == "--remove"))?;
+    let target = Target::new(&config, &args, name.to_str()?, log).ok()?;
+    Look::by_files(&target.paths).ok()?.running_record().ok()??;
+    let (socket, until) =
+        (target.paths.reachable(&target.paths.ctl).ok()?, Instant::now() + PATIENCE);
+    let said = Qmp::open(&socket, until, &target.log).ok()?.monitor(QUESTION, until).ok()?;
+    Some(networks(&said).iter().flat_map(|network| &network.forwards).map(Forward::text).collect())
 }
 
 /// The tags of the VM on the line, if the action of `snapshot`, or `--from`, needs one that exists.

@@ -37,6 +37,8 @@ pub(crate) enum Kind {
     Tags,
     /// The helpers of the VM on the line, or of all VMs.
     Helpers,
+    /// The ports that the VM before the word forwards.
+    Forwards,
     Files,
     /// These words, each with its help.
     Words(Vec<(String, &'static str)>),
@@ -139,12 +141,13 @@ fn flags(words: &Words) -> Vec<(String, &'static str)> {
 fn of_value(words: &Words, flag: &Info) -> Option<Kind> {
     let mut own = known_flags(words.commands, words.command).into_iter().map(AnyFlag::info);
     let flag = own.find(|own| own.long == flag.long)?;
-    of_name(words.commands, flag.value_name()?)
+    if flag.long == "wait" { Some(plain(&["ssh"])) } else { of_name(flag.value_name()?) }
 }
 
 fn of_operand(table: Table, operand: &Operand) -> Option<Kind> {
     match operand.choices {
-        [] => of_name(table, operand.name),
+        [] if operand.name == "COMMAND" => Some(commands(table)),
+        [] => of_name(operand.name),
         choices => Some(plain(choices)),
     }
 }
@@ -154,13 +157,13 @@ fn plain(words: &[&str]) -> Kind {
 }
 
 /// Maps the names in the table to what completes them. This is the only place that knows them.
-fn of_name(table: Table, name: &str) -> Option<Kind> {
+fn of_name(name: &str) -> Option<Kind> {
     Some(match name {
         "VM" => Kind::Vms,
         "IMAGE" => Kind::Images,
         "TAG" => Kind::Tags,
         "HELPER" => Kind::Helpers,
-        "COMMAND" => commands(table),
+        "PORT" => Kind::Forwards,
         "DIR" | "FILE" | "FILE_OR_URL" | "LOCAL" | "LOCAL:REMOTE" => Kind::Files,
         "LINES" => plain(&["all"]),
         "BOOT" => plain(&["-1", "-2", "-3", "-4", "-5"]),
@@ -222,6 +225,13 @@ mod tests {
             (&["wait", "--for"], "", "ssh login cloud-init stopped running serial="),
             (&["wait"], "--for=se", "--for=ssh login cloud-init stopped running serial="),
             (&["stop"], "--timeout=", "nothing"),
+            (&["start"], "--wait=", "--wait=ssh"),
+            (&["run", "a", "--from"], "", "Tags"),
+            (&["run", "a", "--from", "b", "--prepare"], "", "nothing"),
+            (&["run", "--jobs"], "", "nothing"),
+            (&["wait", "a", "--unless"], "", "serial="),
+            (&["forward", "a"], "", "Forwards"),
+            (&["forward", "a", "b", "--remove"], "", "Forwards"),
             (&["stop", "--no-such"], "", "Vms"),
             (&["nonsense"], "", "nothing"),
             (&["-vc"], "", "Files"),
