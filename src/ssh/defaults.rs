@@ -93,13 +93,3 @@ pub(super) fn quoted(value: &str) -> String {
     }
     format!("\"{}\"", value.replace('\\', r"\\").replace('"', "\\\""))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn known_hosts_tell_capitals_from_small_letters() {
-        assert_eq!(["dev", "Dev", "DEV-1"].map(host_key_alias), ["dev", "+dev", "+d+e+v-1"]);
-    }
-}
