@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-/// The number of links in a row that Linux follows.
+/// The number of links in a row that Linux follows; it reports a longer chain itself.
 const LINKS_MAX: usize = 40;
 
 /// The place that files are copied to: the path that the user named, with symbolic links followed.
@@ -57,12 +57,18 @@ impl Destination {
     }
 }
 
+/// The path, and those that it leads to as a symbolic link, one after the other.
+pub(crate) fn links(path: PathBuf) -> impl Iterator<Item = PathBuf> {
+    let next = |path: &PathBuf| {
+        let target = fs::read_link(path).ok()?;
+        Some(path.parent().unwrap_or(Path::new(".")).join(target))
+    };
+    std::iter::successors(Some(path), next).take(1 + LINKS_MAX)
+}
+
 /// Resolves a path that does not exist, or a symbolic link whose target does not exist.
-fn link_target(mut path: PathBuf) -> io::Result<PathBuf> {
-    for _ in 0..LINKS_MAX {
-        let Ok(target) = fs::read_link(&path) else { break };
-        path = path.parent().unwrap_or(Path::new(".")).join(target);
-    }
+fn link_target(path: PathBuf) -> io::Result<PathBuf> {
+    let path = links(path).last().ok_or(ErrorKind::NotFound)?;
     let name = path.file_name().ok_or(ErrorKind::NotFound)?;
     Ok(path.parent().unwrap_or(Path::new(".")).canonicalize()?.join(name))
 }

@@ -137,35 +137,3 @@ fn read(file: &Path, limit: u64) -> Result<String, Error> {
     }
     String::from_utf8(bytes).map_err(|_| failed("it is not UTF-8"))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cloud_config_is_emitted() {
-        let seed = Seed::Keys {
-            user: "dev".into(),
-            authorized_keys: None,
-            hostname: "no".into(),
-            packages: vec!["git".into()],
-            run: vec!["echo \"a: b\" #".into()],
-        };
-        let expected = r#"{"hostname": "no", "manage_etc_hosts": "localhost", "users": ["default"], "user": {"name": "dev", "sudo": "ALL=(ALL) NOPASSWD:ALL", "lock_passwd": true}, "ssh_authorized_keys": ["ssh-ed25519 AAAA x"], "disable_root": true, "package_update": true, "packages": ["git"], "runcmd": ["echo \"a: b\" #"]}"#;
-        assert_eq!(cloud_config(&seed, &["ssh-ed25519 AAAA x".into()]).compact(), expected);
-    }
-
-    #[test]
-    fn keys_are_told_from_other_lines() {
-        for (line, expected) in [
-            ("ssh-ed25519 AAAA me@host", true),
-            ("command=\"ls\",no-pty ssh-rsa AAAA", true),
-            ("sk-ssh-ed25519@openssh.com AAAA", true),
-            ("# ssh-ed25519 AAAA", false),
-            ("", false),
-            ("hello", false),
-        ] {
-            assert_eq!(is_key(line), expected, "{line}");
-        }
-    }
-}

@@ -108,9 +108,11 @@ fn files_in(places: &Places, keyword: &str, value: &str) -> String {
     if value.contains(['"', '\'', '\\']) {
         return value.to_string();
     }
-    let names = value.split_whitespace();
-    let names =
-        names.map(|name| placed(name).map_or_else(|| name.to_string(), |path| quoted(&path)));
+    // The directory may have blanks, too.
+    let written = places.written.display().to_string();
+    let value = value.replace(&written, "\0");
+    let names = value.split_whitespace().map(|name| name.replace('\0', &written));
+    let names = names.map(|name| placed(&name).map_or(name, |path| quoted(&path)));
     names.collect::<Vec<_>>().join(" ")
 }
 

@@ -1,6 +1,7 @@
 //! When to end a program that has not ended by itself.
 
 use crate::error::{Error, Kind};
+use crate::system::running::too_late;
 use crate::vm::tail::tail;
 use crate::vm::wait::Deadline;
 use crate::vm::{Paths, events};
@@ -24,9 +25,8 @@ impl Limits {
     }
 
     pub(crate) fn exceeded(&self) -> Option<Error> {
-        if let Some(deadline) = self.deadline.filter(|deadline| deadline.is_over()) {
-            let message = format!("gave up after {} s", deadline.seconds());
-            return Some(Error::new(Kind::TimedOut, message));
+        if let Some(error) = self.deadline.and_then(too_late) {
+            return Some(error);
         }
         let (paths, bytes) = self.guest.as_ref()?;
         let what = events::lost_since(paths, *bytes)?;

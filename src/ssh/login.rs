@@ -97,14 +97,20 @@ pub(crate) fn await_login(
     }
 }
 
-/// The error that the guest refuses the login, with the user and the keys.
+/// The error that the guest refuses the login, with the user and the keys that ssh itself uses.
 fn refused(guest: &Guest, output: &Output) -> Error {
-    let (user, keys) = (setting(guest, "user"), setting(guest, "identityfile"));
-    let user = user.first().map_or("this user".into(), |user| format!("`{user}`"));
+    let found = guest.ssh(OWN, &["-G"]).captured(OUTPUT_BYTES_MAX, &mut || None, &guest.log);
+    let text = found.map(|found| found.stdout).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let values = |keyword| {
+        let lines = text.lines().filter_map(|line| line.split_once(' '));
+        lines.filter(move |(name, _)| *name == keyword).map(|(_, value)| value)
+    };
+    let user = values("user").next().map_or("this user".into(), |user| format!("`{user}`"));
     let message = format!(
         "the guest of VM `{}` refuses the login as {user} with {}: {}",
         guest.paths.name,
-        shown(&keys),
+        shown(&values("identityfile").collect::<Vec<_>>()),
         output.said(),
     );
     Error::failed(message)
@@ -112,7 +118,7 @@ fn refused(guest: &Guest, output: &Output) -> Error {
 }
 
 /// The keys that ssh tries: those that exist, or the only one that is set.
-fn shown(keys: &[String]) -> String {
+fn shown(keys: &[&str]) -> String {
     let home = std::env::var("HOME").unwrap_or_default();
     let path =
         |key: &str| key.strip_prefix('~').map_or(key.to_string(), |rest| home.clone() + rest);
@@ -128,13 +134,4 @@ fn shown(keys: &[String]) -> String {
         (_, [key]) => format!("the key {key}"),
         (_, keys) => format!("the keys {}", keys.join(", ")),
     }
-}
-
-/// The values that ssh itself uses for this guest; `keyword` is in lower case.
-fn setting(guest: &Guest, keyword: &str) -> Vec<String> {
-    let output = guest.ssh(OWN, &["-G"]).captured(OUTPUT_BYTES_MAX, &mut || None, &guest.log);
-    let text = output.map(|output| output.stdout).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let lines = text.lines().filter_map(|line| line.split_once(' '));
-    lines.filter(|(name, _)| *name == keyword).map(|(_, value)| value.to_string()).collect()
 }

@@ -2,7 +2,7 @@
 
 use super::output::Output;
 use crate::error::{Error, Kind, io_reason};
-use crate::wait;
+use crate::wait::{self, Deadline};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind, Read};
 use std::process::{Child, ExitStatus};
@@ -28,11 +28,14 @@ pub(crate) type Exceeded<'a> = &'a mut dyn FnMut() -> Option<Error>;
 
 /// The limit of a program that has this long from now on.
 pub(crate) fn within(wait: Duration) -> impl FnMut() -> Option<Error> {
-    let deadline = Instant::now() + wait;
-    move || {
-        let message = || format!("gave up after {} s", wait.as_secs_f64());
-        (Instant::now() >= deadline).then(|| Error::new(Kind::TimedOut, message()))
-    }
+    let deadline = Deadline::after(wait);
+    move || too_late(deadline)
+}
+
+/// The error of a deadline that is over.
+pub(crate) fn too_late(deadline: Deadline) -> Option<Error> {
+    let message = || format!("gave up after {} s", deadline.seconds());
+    deadline.is_over().then(|| Error::new(Kind::TimedOut, message()))
 }
 
 /// Dropping it ends the program.

@@ -2,14 +2,12 @@
 
 use super::account;
 use super::temporary::{self, DEFAULT_FILE};
+use crate::destination::links;
 use crate::error::Error;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-
-/// The number of symbolic links that Linux follows.
-const LINKS_MAX: usize = 40;
 
 /// Makes a directory for the user and its missing parents, with the default mode.
 pub(crate) fn make_dir(dir: &Path) -> Result<(), Error> {
@@ -44,15 +42,10 @@ pub(crate) fn replace(
 
 /// Fails if the path, or anything it links to, is a symbolic link of another user.
 fn check_links(path: &Path, user: u32) -> Result<(), Error> {
-    let mut path = path.to_path_buf();
-    // The kernel follows no more links and reports a longer chain itself.
-    for _ in 0..LINKS_MAX {
-        let found = (fs::symlink_metadata(&path), fs::read_link(&path));
-        let (Ok(metadata), Ok(target)) = found else { return Ok(()) };
-        check_owner(&path, "symbolic link ", metadata.uid(), user)?;
-        path = path.parent().unwrap_or(Path::new("")).join(target);
-    }
-    Ok(())
+    links(path.to_path_buf()).try_for_each(|path| match path.symlink_metadata() {
+        Ok(found) if found.is_symlink() => check_owner(&path, "symbolic link ", found.uid(), user),
+        _ => Ok(()),
+    })
 }
 
 /// Fails if another user owns `path`, which the content would pass through, and could have put it
