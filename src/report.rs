@@ -67,17 +67,6 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    /// Adds a fact that reads the same in both.
-    pub(crate) fn both(
-        &mut self,
-        label: &str,
-        key: &'static str,
-        value: impl Display + Into<Value>,
-    ) {
-        self.line(label, &value);
-        self.member(key, value);
-    }
-
     /// Adds a line for people only.
     pub(crate) fn line(&mut self, label: &str, value: impl Display) {
         let _ = writeln!(self.text, "{:LABEL_WIDTH$}{value}", format!("{label}:"));

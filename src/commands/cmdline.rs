@@ -47,7 +47,7 @@ pub(super) fn run(target: &Target) -> Outcome {
         argv.extend(injected(target, vm, &argv)?);
     }
     let choices = Choices { ssh_port: port, set: &start.set };
-    make_reachable(config, vm, &choices)?;
+    make_reachable(config, vm, choices)?;
     let words = texts(&argv);
     Ok(Report::new(options(&words).join(" \\\n    ") + "\n", words.iter().collect()))
 }

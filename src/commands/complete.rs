@@ -12,7 +12,6 @@ use crate::cli::complete::bash::Line;
 use crate::cli::complete::{Kind, Place, place};
 use crate::cli::spec::Table;
 use crate::config::Config;
-use crate::config::choices::Choices;
 use crate::config::resolve::Resolver;
 use crate::config::vm::Vm;
 use crate::log::Log;
@@ -137,16 +136,14 @@ fn config(place: &Place) -> Option<Config> {
 
 /// The helpers of the VM on the line; of all VMs if none is there yet.
 fn helpers(place: &Place) -> Option<Vec<String>> {
-    let (config, choices) = (config(place)?, Choices::default());
+    let config = config(place)?;
     let is_meant = |vm: &&Vm| place.operands.first().is_none_or(|name| *name == *vm.name);
     let mut names: Vec<String> = Vec::new();
     for vm in config.vms().iter().filter(is_meant) {
-        for name in Resolver::new(&config, vm, &choices).helper_names() {
-            if !names.iter().any(|known| known == name) {
-                names.push(name.to_string());
-            }
-        }
+        names.extend(Resolver::helper_names(&config, vm));
     }
+    names.sort();
+    names.dedup();
     Some(names)
 }
 

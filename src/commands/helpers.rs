@@ -1,7 +1,6 @@
 //! The helper that a command names with `--helper`.
 
 use super::target::Target;
-use crate::config::choices::Choices;
 use crate::config::resolve::Resolver;
 use crate::error::Error;
 use crate::text::nearest;
@@ -12,7 +11,7 @@ use crate::vm::process::Process;
 /// not know is a usage error.
 pub(super) fn process(target: &Target, name: &str) -> Result<Option<Process>, Error> {
     let record = Instance::read(&target.paths)?;
-    let mut known: Vec<String> = names(target);
+    let mut known = names(target);
     let recorded = record.iter().flat_map(|record| &record.helpers);
     known.extend(recorded.map(|helper| helper.name.clone()));
     if !known.iter().any(|known| known == name) {
@@ -24,11 +23,9 @@ pub(super) fn process(target: &Target, name: &str) -> Result<Option<Process>, Er
 }
 
 /// The names of the configured helpers.
-fn names(target: &Target) -> Vec<String> {
-    let choices = Choices::default();
+pub(super) fn names(target: &Target) -> Vec<String> {
     let vm = target.config.find_vm(&target.name);
-    let names = vm.map(|vm| Resolver::new(target.config, vm, &choices).helper_names());
-    names.into_iter().flatten().map(str::to_string).collect()
+    vm.map(|vm| Resolver::helper_names(target.config, vm)).unwrap_or_default()
 }
 
 /// The usage error for a name of no helper; `known` are those that there are.

@@ -35,7 +35,7 @@ impl Images {
     pub(super) fn hold(
         target: &Target,
         vm: &Vm,
-        choices: &Choices,
+        choices: Choices,
         exceeded: Exceeded,
     ) -> Result<Self, Error> {
         let Target { config, log, .. } = target;
@@ -99,7 +99,7 @@ pub(super) fn warn(found: &Inspection, context: &Context, name: &str) {
 }
 
 /// The images of a VM on whose disks cloud-init has work to do.
-pub(super) fn first_boots(config: &Config, vm: &Vm, choices: &Choices) -> Vec<Declared> {
+pub(super) fn first_boots(config: &Config, vm: &Vm, choices: Choices) -> Vec<Declared> {
     let images = Resolver::new(config, vm, choices).images().into_iter();
     images.filter_map(|image| Declared::new(config, image).ok()).filter(is_first_boot).collect()
 }
@@ -115,7 +115,7 @@ pub(super) fn end_first_boots(target: &Target, images: &[Declared]) {
 }
 
 /// Makes the links by which QEMU reaches images, for a user who runs QEMU directly.
-pub(super) fn make_reachable(config: &Config, vm: &Vm, choices: &Choices) -> Result<(), Error> {
+pub(super) fn make_reachable(config: &Config, vm: &Vm, choices: Choices) -> Result<(), Error> {
     for image in Resolver::new(config, vm, choices).images() {
         let paths = config.image_paths(&image.name)?;
         if paths.dir.exists() {

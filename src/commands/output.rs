@@ -14,6 +14,7 @@ use crate::vm::look;
 use crate::vm::output::Output;
 use crate::vm::process::Process;
 use std::ffi::OsStr;
+use std::path::Path;
 
 /// The number of lines on a terminal without `--lines`: about what it can show at once.
 const TERMINAL_LINES: u64 = 40;
@@ -84,12 +85,6 @@ enum Lines {
     Last(u64),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Source {
-    Serial,
-    Log,
-}
-
 fn check(args: &Args) -> Result<(), Error> {
     let (follows, earlier) = (args.has(&FOLLOW), args.value(&BOOT).is_some_and(|boot| boot > 0));
     let with_json = "`--follow` cannot be used with `--json`, whose document has an end";
@@ -98,52 +93,62 @@ fn check(args: &Args) -> Result<(), Error> {
 }
 
 pub(super) fn serial(target: &Target) -> Outcome {
-    run(target, Source::Serial)
+    let (name, paths, boot) = (&target.name, &target.paths, target.args.value(&BOOT).unwrap_or(0));
+    // Look for the process before the file: a new start replaces the file, which then belongs to
+    // another process.
+    let process = look::find_anywhere(paths)?.filter(|_| boot == 0);
+    target.note_own_port();
+    let file = boots::path(paths, boot);
+    let missing = || {
+        if boot == 0 {
+            return not_yet(name, "serial output");
+        }
+        let oldest = boots::kept(paths).last().map(|it| format!("`--boot` goes down to -{it}"));
+        let hint = oldest.unwrap_or_else(|| "no output of an earlier boot is kept".into());
+        let what = format!("the serial output of boot -{boot} of VM `{name}`");
+        Error::failed(format!("{what} is not there")).hint(hint)
+    };
+    let text = text(target, &file, process, missing)?;
+    let boot = ("boot", Value::Number((-i64::from(boot)).to_string()));
+    let members = [("name", name.into()), boot, ("file", (&file).into()), ("text", text.into())];
+    Ok(Report::of("", members))
 }
 
 pub(super) fn log(target: &Target) -> Outcome {
-    run(target, Source::Log)
+    let (name, paths) = (&target.name, &target.paths);
+    let (process, file, what) = match target.args.value(&spec::HELPER) {
+        None => (look::find_anywhere(paths)?, paths.log.clone(), "log".into()),
+        Some(helper) => {
+            let what = format!("log of the helper `{helper}`");
+            (helpers::process(target, &helper)?, paths.helper_log(&helper), what)
+        }
+    };
+    let text = text(target, &file, process, || not_yet(name, &what))?;
+    Ok(Report::of("", [("name", name.into()), ("file", (&file).into()), ("text", text.into())]))
 }
 
-fn run(target: &Target, source: Source) -> Outcome {
+/// Shows the file and what the process adds to it, or with `--json` collects the file's text.
+fn text(
+    target: &Target,
+    file: &Path,
+    process: Option<Process>,
+    missing: impl FnOnce() -> Error,
+) -> Result<String, Error> {
     let args = target.args;
-    let boot = args.value(&BOOT).unwrap_or(0);
-    let helper = args.value(&spec::HELPER);
-    // Look for the process before the file: a new start replaces the file, which then belongs to
-    // another process.
-    let process = match &helper {
-        None => look::find_anywhere(&target.paths)?,
-        Some(name) => helpers::process(target, name)?,
-    };
-    let process = process.filter(|_| args.has(&FOLLOW) && boot == 0);
-    let file = match (source, &helper) {
-        (Source::Serial, _) => boots::path(&target.paths, boot),
-        (Source::Log, None) => target.paths.log.clone(),
-        (Source::Log, Some(name)) => target.paths.helper_log(name),
-    };
-    if source == Source::Serial {
-        target.note_own_port();
-    }
-    let mut output = Output::open(&file)?;
+    let process = process.filter(|_| args.has(&FOLLOW));
+    let mut output = Output::open(file)?;
     if !output.is_there() && process.is_none() {
-        return Err(missing(target, source, boot, helper.as_deref()));
+        return Err(missing());
     }
     let default = if out::is_terminal() { Lines::Last(TERMINAL_LINES) } else { Lines::All };
     if let Lines::Last(lines) = args.value(&LINES).unwrap_or(default) {
         output.skip_to_last(lines)?;
     }
-    let text = if args.json() {
-        collect(&mut output)?
-    } else {
-        show(&mut output, process.as_ref(), out::is_terminal() && !args.has(&RAW))?;
-        String::new()
-    };
-    let boot =
-        (source == Source::Serial).then(|| ("boot", Value::Number((-i64::from(boot)).to_string())));
-    let name = [("name", Value::from(&target.name))];
-    let rest = [("file", Value::from(&file)), ("text", text.into())];
-    // Without `--json` everything has been written already.
-    Ok(Report::of("", name.into_iter().chain(boot).chain(rest)))
+    if args.json() {
+        return collect(&mut output);
+    }
+    show(&mut output, process.as_ref(), out::is_terminal() && !args.has(&RAW))?;
+    Ok(String::new())
 }
 
 /// Writes the output to standard output, and what is added while the process lives. Ends early if
@@ -172,21 +177,7 @@ fn collect(output: &mut Output) -> Result<String, Error> {
 }
 
 /// The error of an output that does not exist.
-fn missing(target: &Target, source: Source, boot: u32, helper: Option<&str>) -> Error {
-    let name = &target.name;
-    if boot > 0 {
-        let message = format!("the serial output of boot -{boot} of VM `{name}` is not there");
-        let hint = boots::kept(&target.paths).last().map_or_else(
-            || "no output of an earlier boot is kept".into(),
-            |oldest| format!("`--boot` goes down to -{oldest}"),
-        );
-        return Error::failed(message).hint(hint);
-    }
-    let what = match (source, helper) {
-        (Source::Serial, _) => "serial output".into(),
-        (Source::Log, None) => "log".into(),
-        (Source::Log, Some(helper)) => format!("log of the helper `{helper}`"),
-    };
+fn not_yet(name: &str, what: &str) -> Error {
     let error = Error::failed(format!("there is no {what} of VM `{name}` yet"));
     error.hint(format!("`qqmgr start {name}` starts it"))
 }

@@ -95,11 +95,11 @@ pub(super) fn ssh_of(target: &Target, watch: &Watch) -> Result<(), Error> {
         ssh_server::wait_by(watch, |seconds| guest.question(seconds))
     };
     let Some(vm) = config.find_vm(name) else { return by_ssh() };
-    let options = Resolver::new(config, vm, &choices).ssh_options()?;
+    let options = Resolver::new(config, vm, choices).ssh_options()?;
     if ssh::is_proxied(&options) {
         return by_ssh();
     }
-    let port = Resolver::new(config, vm, &choices).ssh_port()?;
+    let port = Resolver::new(config, vm, choices).ssh_port()?;
     let host = ssh::host(&options);
     let arguments = instance.map(|instance| instance.arguments()).filter(|_| host.is_none());
     let cut_off = arguments.filter(|it| !forward::may_reach(it, port) && !port::is_taken(port));
@@ -185,7 +185,7 @@ pub(super) fn for_first_boot(
     let (instance, Some(vm)) = (Instance::read(paths)?, config.find_vm(name)) else {
         return Ok(());
     };
-    let images = images::first_boots(config, vm, &ssh::choices(instance.as_ref()));
+    let images = images::first_boots(config, vm, ssh::choices(instance.as_ref()));
     if images.is_empty() || args.value(&spec::WAIT).is_some_and(|wait| wait.ssh_only) {
         return Ok(());
     }

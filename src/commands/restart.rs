@@ -3,7 +3,7 @@
 use super::attach;
 use super::start::begin::{Start, TIMEOUT_DEFAULT};
 use super::start::plan::{StartOptions, check_arguments};
-use super::start::{ARGS, Started};
+use super::start::{self, ARGS};
 use super::stop;
 use super::target::{Target, no_ssh};
 use crate::cli::{Command, Group, spec};
@@ -55,8 +55,7 @@ pub(super) fn run(target: &Target) -> Outcome {
         if stopped.was_running() { error.after(&done) } else { error }
     })?;
     drop(lock);
-    let started = Started::new(target, running)?;
-    let report = started.report().with_member("stopped", stopped.json());
+    let report = start::after(target, running)?.with_member("stopped", stopped.json());
     let before = if stopped.was_running() { stopped.text() } else { String::new() };
     attach::after(target, Report { text: before + &report.text, ..report })
 }

@@ -261,7 +261,7 @@ mod tests {
         let config = config.unwrap_or_else(|error| panic!("{}\n{table}", error.text()));
         let vm = config.vm("vm").unwrap();
         let choices = Choices { ssh_port: vm.port.fixed(), set: &[] };
-        let command = Resolver::new(&config, vm, &choices).command();
+        let command = Resolver::new(&config, vm, choices).command();
         let command = command.unwrap_or_else(|error| panic!("{}\n{table}", error.text()));
         assert_eq!(command.pasted.warnings, [], "{table}");
         std::iter::once(command.bin)

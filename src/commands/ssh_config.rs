@@ -25,58 +25,40 @@ pub(crate) static COMMAND: Command = Command {
     ..Command::DEFAULT
 };
 
-struct Entry {
-    name: String,
-    port: Option<u16>,
-    /// The text for ssh; `None` if there is no port.
-    config: Option<String>,
-    /// Whether the guest has no ssh.
-    without_ssh: bool,
-}
-
 pub(super) fn run(args: &Args) -> Outcome {
     let config = Config::load(args)?;
     let names = select(args, &config, Scope::Configured)?;
     let among_others = names.len() > 1;
     let entries = names.iter().map(|name| {
         let target = Target::new(&config, args, name, args.log());
-        let entry = target.and_then(|target| Entry::new(&target));
+        let entry = target.and_then(|target| entry(&target));
         entry.map_err(|error| error.of_vm(name, among_others))
     });
-    Ok(report(&entries.collect::<Result<Vec<Entry>, Error>>()?))
+    let (texts, documents): (Vec<_>, Vec<_>) =
+        entries.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+    Ok(Report::new(texts.join("\n"), Value::Array(documents)))
 }
 
-impl Entry {
-    fn new(target: &Target) -> Result<Self, Error> {
-        let Target { config, name, paths, .. } = target;
-        let vm = target.vm()?;
-        let instance = Look::by_files(paths)?.running_record()?;
-        let choices = ssh::choices(instance.as_ref());
-        let port = port_of(instance.as_ref(), Some(vm));
-        let without_ssh = port == Some(SshPort::None);
-        let port = port.and_then(SshPort::fixed);
-        let config = port.map(|port| {
-            let choices = Choices { ssh_port: Some(port), ..choices };
-            let options = Resolver::new(config, vm, &choices).ssh_options()?;
-            ssh::config_text(&options, paths, port, config.dir())
-        });
-        Ok(Self { name: name.clone(), port, config: config.transpose()?, without_ssh })
-    }
-}
-
-fn report(entries: &[Entry]) -> Report {
-    let text = |entry: &Entry| match &entry.config {
-        Some(config) => config.clone(),
-        None if entry.without_ssh => format!("# The VM {} has no ssh.\n", entry.name),
-        None => format!("# The port of the VM {} is chosen at its start.\n", entry.name),
-    };
-    let json = |entry: &Entry| {
-        Value::object([
-            ("name", Value::from(&entry.name)),
-            ("port", entry.port.into()),
-            ("config", entry.config.as_deref().into()),
-        ])
-    };
-    let text = entries.iter().map(text).collect::<Vec<_>>().join("\n");
-    Report::new(text, entries.iter().map(json).collect())
+/// The text for ssh about a VM, which is a comment if there is no port, and its document.
+fn entry(target: &Target) -> Result<(String, Value), Error> {
+    let Target { config, name, paths, .. } = target;
+    let vm = target.vm()?;
+    let instance = Look::by_files(paths)?.running_record()?;
+    let port = port_of(instance.as_ref(), Some(vm));
+    let written = port.and_then(SshPort::fixed).map(|port| {
+        let choices = Choices { ssh_port: Some(port), ..ssh::choices(instance.as_ref()) };
+        let options = Resolver::new(config, vm, choices).ssh_options()?;
+        ssh::config_text(&options, paths, port, config.dir())
+    });
+    let written = written.transpose()?;
+    let document = Value::object([
+        ("name", Value::from(name)),
+        ("port", port.and_then(SshPort::fixed).into()),
+        ("config", written.as_deref().into()),
+    ]);
+    let text = written.unwrap_or_else(|| match port {
+        Some(SshPort::None) => format!("# The VM {name} has no ssh.\n"),
+        _ => format!("# The port of the VM {name} is chosen at its start.\n"),
+    });
+    Ok((text, document))
 }

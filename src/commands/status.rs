@@ -1,8 +1,9 @@
 //! `qqmgr status VM`
 
 use super::forward;
+use super::helpers;
 use super::start::changes::{Change, changes};
-use super::start::plan::{StartOptions, features, helpers, likely_port, own_argv};
+use super::start::plan::{self, StartOptions, features, likely_port, own_argv};
 use super::target::{Target, port_of};
 use crate::cli::{Command, Group};
 use crate::cli::{flag::Flag, spec};
@@ -118,23 +119,13 @@ fn known_helpers(
     record: Option<&Instance>,
 ) -> Result<Vec<(String, Option<u32>)>, Error> {
     let Some(record) = record else {
-        let choices = Choices::default();
-        let names = target.config.find_vm(&target.name).map(|vm| {
-            let names = Resolver::new(target.config, vm, &choices).helper_names().into_iter();
-            names.map(|name| (name.to_string(), None)).collect()
-        });
-        return Ok(names.unwrap_or_default());
+        return Ok(helpers::names(target).into_iter().map(|name| (name, None)).collect());
     };
     let live = record.live_helpers(&target.paths)?;
     let pid =
         |name: &str| live.iter().find(|(helper, _)| helper.name == name).map(|(it, _)| it.pid);
-    let names = record.helpers.iter().map(|helper| helper.name.clone());
-    Ok(names
-        .map(|name| {
-            let pid = pid(&name);
-            (name, pid)
-        })
-        .collect())
+    let helpers = record.helpers.iter();
+    Ok(helpers.map(|helper| (helper.name.clone(), pid(&helper.name))).collect())
 }
 
 /// Finds what a restart without options would change.
@@ -145,10 +136,10 @@ fn changed(target: &Target, instance: &Instance) -> Option<Vec<Change>> {
     let port = chosen.or_else(|| likely_port(target.config, vm));
     let options = StartOptions::default();
     let own_argv = own_argv(target, vm, &options, port).ok()?;
-    let helpers = helpers(target, vm, &options, port, &own_argv).ok()?;
+    let helpers = plan::helpers(target, vm, &options, port, &own_argv).ok()?;
     let mut changes = changes(instance, &own_argv, &helpers, port, features(vm));
     let choices = Choices { ssh_port: port, ..Choices::default() };
-    for image in Resolver::new(target.config, vm, &choices).images() {
+    for image in Resolver::new(target.config, vm, choices).images() {
         let declared = Declared::new(target.config, image).ok()?;
         changes.extend(inspect(target.config, &declared).grows.map(|growth| {
             let [running, configured] =

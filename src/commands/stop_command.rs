@@ -37,7 +37,7 @@ fn try_run(target: &Target, force: Force) -> Result<Option<(Option<i32>, String)
     let Target { config, name, paths, log, .. } = target;
     let record = Instance::read(paths)?;
     let command = match config.find_vm(name) {
-        Some(vm) => Resolver::new(config, vm, &ssh::choices(record.as_ref())).stop_command()?,
+        Some(vm) => Resolver::new(config, vm, ssh::choices(record.as_ref())).stop_command()?,
         None => record.and_then(|record| record.stop_command),
     };
     let Some(command) = command else { return Ok(None) };

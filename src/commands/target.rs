@@ -13,6 +13,7 @@ use crate::vm::state::State;
 use crate::vm::visible;
 use crate::vm::{Instance, Look, Paths};
 
+#[derive(Clone)]
 pub(super) struct Target<'a> {
     pub(super) config: &'a Config,
     pub(super) args: &'a Args,
@@ -39,14 +40,7 @@ impl<'a> Target<'a> {
 
     /// A copy for the same VM, with a remark for a person who waits for it.
     pub(super) fn with_remark(&self, remark: &'static str) -> Self {
-        let (name, paths) = (self.name.clone(), self.paths.clone());
-        Self {
-            config: self.config,
-            args: self.args,
-            name,
-            paths,
-            log: self.log.with_remark(remark),
-        }
+        Self { log: self.log.with_remark(remark), ..self.clone() }
     }
 
     /// Refuses a guest that does nothing until it is resumed: ssh would hang.

@@ -145,7 +145,7 @@ fn tell_wrong(
 ) -> bool {
     let choices = Choices { set: &args.all(&spec::SET), ..Choices::default() };
     let check = |name: &String| match config.find_vm(name) {
-        Some(vm) => Resolver::new(config, vm, &choices).check_set(),
+        Some(vm) => Resolver::new(config, vm, choices).check_set(),
         None if scope == Scope::Configured => config.vm(name).map(|_| ()),
         None => Ok(()),
     };

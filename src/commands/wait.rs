@@ -64,21 +64,23 @@ fn are_names(words: &[OsString]) -> bool {
     !words.is_empty() && !words.iter().any(|word| word.as_bytes().starts_with(b"-"))
 }
 
+/// The conditions that are a word, and what has happened then.
+const WORDS: &[(&str, WaitFor, &str)] = &[
+    ("ssh", WaitFor::Ssh, "answers ssh"),
+    ("login", WaitFor::Login, "accepts a login"),
+    ("cloud-init", WaitFor::CloudInit, "is done with cloud-init"),
+    ("stopped", WaitFor::Stopped, "is stopped"),
+    ("running", WaitFor::Running, "is running"),
+];
+
 fn condition(value: &OsStr) -> Result<WaitFor, String> {
-    match value.as_bytes() {
-        b"ssh" => Ok(WaitFor::Ssh),
-        b"login" => Ok(WaitFor::Login),
-        b"cloud-init" => Ok(WaitFor::CloudInit),
-        b"stopped" => Ok(WaitFor::Stopped),
-        b"running" => Ok(WaitFor::Running),
-        bytes => match bytes.strip_prefix(b"serial=") {
-            Some(text) if !text.is_empty() => Ok(WaitFor::Serial(text.to_vec())),
-            _ => {
-                Err("it is `ssh`, `login`, `cloud-init`, `stopped`, `running` or `serial=TEXT`"
-                    .into())
-            }
-        },
+    if let Some((_, wanted, _)) = WORDS.iter().find(|(word, ..)| value == *word) {
+        return Ok(wanted.clone());
     }
+    let text = value.as_bytes().strip_prefix(b"serial=").filter(|text| !text.is_empty());
+    text.map(|text| WaitFor::Serial(text.to_vec())).ok_or_else(|| {
+        "it is `ssh`, `login`, `cloud-init`, `stopped`, `running` or `serial=TEXT`".into()
+    })
 }
 
 pub(super) fn run(target: &Target) -> Outcome {
@@ -107,22 +109,15 @@ pub(super) fn run(target: &Target) -> Outcome {
         ending = Some(events::ending(&target.paths));
     }
     let (name, took) = (&target.name, begin.elapsed());
-    let seconds = took.as_secs_f64();
-    let text = match (&waited_for, &ending) {
-        (WaitFor::Stopped, Some(Ending::Unknown) | None) => format!("{name} is stopped\n"),
-        (WaitFor::Stopped, Some(ending)) => format!("{name} is stopped: {ending}\n"),
-        (WaitFor::Ssh, _) => format!("{name} answers ssh after {seconds:.1} s\n"),
-        (WaitFor::Login, _) => format!("{name} accepts a login after {seconds:.1} s\n"),
-        (WaitFor::CloudInit, _) => format!("{name} is done with cloud-init after {seconds:.1} s\n"),
-        (WaitFor::Running, _) => format!("{name} is running after {seconds:.1} s\n"),
-        (WaitFor::Serial(text), _) => {
-            let text = sanitized(&String::from_utf8_lossy(text));
-            format!("{name} said `{text}` after {seconds:.1} s\n")
-        }
+    let (waited_for, done) = waited_for.told();
+    let text = match &ending {
+        Some(Ending::Unknown) => format!("{name} {done}\n"),
+        Some(ending) => format!("{name} {done}: {ending}\n"),
+        None => format!("{name} {done} after {:.1} s\n", took.as_secs_f64()),
     };
     let members = [
         ("name", Value::from(name)),
-        ("for", waited_for.name().into()),
+        ("for", waited_for.into()),
         ("pid", process.map(|process| process.pid).into()),
         ("reason", ending.as_ref().and_then(Ending::reason).into()),
         ("exit_status", Value::Null),
@@ -159,14 +154,13 @@ fn find(
 }
 
 impl WaitFor {
-    fn name(&self) -> String {
-        match self {
-            Self::Ssh => "ssh".into(),
-            Self::Login => "login".into(),
-            Self::CloudInit => "cloud-init".into(),
-            Self::Stopped => "stopped".into(),
-            Self::Running => "running".into(),
-            Self::Serial(text) => format!("serial={}", String::from_utf8_lossy(text)),
+    /// The condition as it is written, and what has happened to the VM when it holds.
+    fn told(&self) -> (String, String) {
+        if let Self::Serial(text) = self {
+            let text = String::from_utf8_lossy(text);
+            return (format!("serial={text}"), format!("said `{}`", sanitized(&text)));
         }
+        let row = WORDS.iter().find(|(_, wanted, _)| wanted == self);
+        row.map(|(word, _, done)| (word.to_string(), done.to_string())).unwrap_or_default()
     }
 }

@@ -1,7 +1,6 @@
 //! An image as it is to be made: the table of the file with its placeholders replaced.
 
 use super::Config;
-use super::choices::Choices;
 use super::image::{ImagePaths, SUM_HINT, SUM_MISSING, user};
 use super::problems::Problems;
 use super::schema::default;
@@ -66,8 +65,7 @@ pub(crate) enum Seed {
 impl Declared {
     /// Replaces the placeholders in the image's table.
     pub(crate) fn new(config: &Config, image: &Key) -> Result<Self, Error> {
-        let choices = Choices::default();
-        let scope = Scope::global(config, &choices);
+        let scope = Scope::global(config);
         let mut strings = Strings { config, scope: &scope, problems: Problems::default() };
         let get = |name: &str| config.image_table(image)?.get(name);
         let sum = |(key, ..): &(&str, &str, usize)| Sum::of_key(key, get(key)?.as_str()?);
@@ -162,15 +160,14 @@ pub(crate) fn qemu_img(config: &Config) -> Result<String, Error> {
     let Some(img) = config.root.get("qemu").and_then(|qemu| qemu.get("img")) else {
         return Ok(default("[qemu]", "img").to_string());
     };
-    let rendered = Scope::global(config, &Choices::default()).render(img);
+    let rendered = Scope::global(config).render(img);
     rendered.map_err(|problem| config.problem(problem))
 }
 
 /// Replaces the placeholders of an image's strings in the text of a file. The file may also hold
 /// other programs' templates: nothing without a dot behind the delimiter is ours.
 pub(crate) fn render_file(config: &Config, file: &Path, text: &str) -> Result<String, Error> {
-    let choices = Choices::default();
-    let scope = Scope::global(config, &choices);
+    let scope = Scope::global(config);
     let template = Template { text, place: &|span| span };
     let rendered = render_dotted(&template, &mut |placeholder| scope.value(placeholder));
     rendered.map_err(|problem| {

@@ -35,14 +35,14 @@ pub(crate) type SshSetting = (String, Vec<String>);
 pub(crate) struct Resolver<'a, 'c> {
     config: &'a Config,
     vm: &'a Vm,
-    choices: &'c Choices<'c>,
+    choices: Choices<'c>,
     scope: Scope<'c>,
     /// The VM's table, that of the VM that it extends, and so on.
     line: Vec<&'a Value>,
 }
 
 impl<'a: 'c, 'c> Resolver<'a, 'c> {
-    pub(crate) fn new(config: &'a Config, vm: &'a Vm, choices: &'c Choices<'c>) -> Self {
+    pub(crate) fn new(config: &'a Config, vm: &'a Vm, choices: Choices<'c>) -> Self {
         let (scope, line) = (Scope::new(config, vm, choices), config.line(vm));
         Self { config, vm, choices, scope, line }
     }
@@ -111,9 +111,10 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
         self.line.iter().find_map(|table| table.get("stop_command"))
     }
 
-    /// The names of the helpers.
-    pub(crate) fn helper_names(&self) -> Vec<&'a str> {
-        self.helper_values().into_iter().map(|(key, _)| key.name.as_str()).collect()
+    /// The names of the VM's helpers.
+    pub(crate) fn helper_names(config: &'a Config, vm: &'a Vm) -> Vec<String> {
+        let helpers = Self::new(config, vm, Choices::default()).helper_values().into_iter();
+        helpers.map(|(key, _)| key.name.clone()).collect()
     }
 
     /// The helpers in the order in which they are started.

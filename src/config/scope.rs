@@ -34,7 +34,7 @@ pub(super) struct Scope<'a> {
     vm_vars: Vec<&'a Table>,
     /// The table of the variables of all VMs, if there is one.
     vars: Vec<&'a Table>,
-    choices: &'a Choices<'a>,
+    choices: Choices<'a>,
     resolved: RefCell<HashMap<String, Rc<str>>>,
     /// The variables that are being resolved, each used by the one before it.
     pending: RefCell<Vec<String>>,
@@ -50,14 +50,15 @@ enum Found<'a> {
 }
 
 impl<'a> Scope<'a> {
-    pub(super) fn new(config: &'a Config, vm: &'a Vm, choices: &'a Choices<'a>) -> Self {
+    pub(super) fn new(config: &'a Config, vm: &'a Vm, choices: Choices<'a>) -> Self {
         let tables = config.line(vm).into_iter();
         let vm_vars = tables.filter_map(|table| table.get("vars")?.as_table()).collect();
-        Self { vm: Some(vm), vm_vars, ..Self::global(config, choices) }
+        Self { vm: Some(vm), vm_vars, choices, ..Self::global(config) }
     }
 
     /// The scope of strings that belong to no VM.
-    pub(super) fn global(config: &'a Config, choices: &'a Choices<'a>) -> Self {
+    pub(super) fn global(config: &'a Config) -> Self {
+        let choices = Choices::default();
         let (resolved, pending, images, vm_vars) = Default::default();
         let vars = config.root.get("vars").and_then(Value::as_table).into_iter().collect();
         Self { config, vm: None, vm_vars, vars, choices, resolved, pending, images }

@@ -13,7 +13,7 @@ fn config(text: &str) -> Config {
 }
 
 /// The words of the VM `vm`, or the errors.
-fn words(config: &Config, choices: &Choices) -> Result<String, String> {
+fn words(config: &Config, choices: Choices) -> Result<String, String> {
     let vm = config.vm("vm").map_err(|error| error.text())?;
     let words = Resolver::new(config, vm, choices).command().map_err(|error| error.text())?.words;
     Ok(words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join("|"))
@@ -21,10 +21,10 @@ fn words(config: &Config, choices: &Choices) -> Result<String, String> {
 
 fn check_set(config: &Config, vm: &Vm, set: &[(String, String)]) -> Result<(), Error> {
     let choices = Choices { set, ..Choices::default() };
-    Resolver::new(config, vm, &choices).check_set()
+    Resolver::new(config, vm, choices).check_set()
 }
 
-fn options(config: &Config, choices: &Choices) -> Vec<SshSetting> {
+fn options(config: &Config, choices: Choices) -> Vec<SshSetting> {
     Resolver::new(config, config.vm("vm").unwrap(), choices).ssh_options().unwrap_or_default()
 }
 
@@ -34,10 +34,10 @@ fn the_port_that_is_chosen() {
         "[vm.vm]\ncmd = '{{.vm.ssh.port}}'\nssh = { port = 'auto', x = '{{.vm.ssh.port}}' }\n",
     );
     let (none, chosen) = (Choices::default(), Choices { ssh_port: Some(7), ..Choices::default() });
-    assert_eq!(words(&auto, &chosen).as_deref(), Ok("7"));
-    assert_eq!(options(&auto, &chosen), [("x".to_string(), vec!["7".to_string()])]);
+    assert_eq!(words(&auto, chosen).as_deref(), Ok("7"));
+    assert_eq!(options(&auto, chosen), [("x".to_string(), vec!["7".to_string()])]);
     assert_eq!(
-        words(&auto, &none).unwrap_err(),
+        words(&auto, none).unwrap_err(),
         "\
 qqmgr: error: the ssh port of VM `vm` is chosen at start
  --> f:2:8
@@ -47,7 +47,7 @@ qqmgr: error: the ssh port of VM `vm` is chosen at start
 "
     );
     assert_eq!(
-        Resolver::new(&auto, auto.vm("vm").unwrap(), &none).ssh_port().unwrap_err().text(),
+        Resolver::new(&auto, auto.vm("vm").unwrap(), none).ssh_port().unwrap_err().text(),
         "\
 qqmgr: error: the ssh port of VM `vm` is chosen at start
  --> f:1:5
@@ -63,10 +63,10 @@ qqmgr: error: the ssh port of VM `vm` is chosen at start
 #[test]
 fn a_chosen_port_wins_over_the_configured_one() {
     let fixed = config("[vm.vm]\ncmd = '{{.vm.ssh.port}}'\nssh.port = 1\n");
-    assert_eq!(words(&fixed, &Choices::default()).as_deref(), Ok("1"));
+    assert_eq!(words(&fixed, Choices::default()).as_deref(), Ok("1"));
     let chosen = Choices { ssh_port: Some(7), ..Choices::default() };
-    assert_eq!(words(&fixed, &chosen).as_deref(), Ok("7"));
-    assert_eq!(Resolver::new(&fixed, fixed.vm("vm").unwrap(), &chosen).ssh_port().unwrap(), 7);
+    assert_eq!(words(&fixed, chosen).as_deref(), Ok("7"));
+    assert_eq!(Resolver::new(&fixed, fixed.vm("vm").unwrap(), chosen).ssh_port().unwrap(), 7);
 }
 
 const VARIABLES: &str = "
@@ -108,12 +108,12 @@ fn variables_that_are_set_at_start() {
         check_set(&config, config.vm("vm").unwrap(), &set)
             .unwrap_or_else(|e| panic!("{}", e.text()));
         let choices = Choices { set: &set, ..Choices::default() };
-        assert_eq!(words(&config, &choices).as_deref(), Ok(expected), "{more:?}");
+        assert_eq!(words(&config, choices).as_deref(), Ok(expected), "{more:?}");
     }
     let set = set(&[("vm.user", "root")]);
     check_set(&config, config.vm("vm").unwrap(), &set).unwrap();
     let choices = Choices { set: &set, ..Choices::default() };
-    assert_eq!(options(&config, &choices), [("User".to_string(), vec!["root".to_string()])]);
+    assert_eq!(options(&config, choices), [("User".to_string(), vec!["root".to_string()])]);
 }
 
 #[test]

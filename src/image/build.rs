@@ -178,9 +178,8 @@ fn make(change: &Change, declared: &Declared) -> Result<(), Error> {
 /// Forgets the host keys of every VM that uses the image: the next guest has other keys.
 fn forget_guests(config: &Config, image: &str) -> Result<(), Error> {
     let choices = Choices { ssh_port: Some(ANY_PORT), ..Choices::default() };
-    let uses = |vm: &&_| {
-        Resolver::new(config, vm, &choices).images().iter().any(|used| used.name == image)
-    };
+    let uses =
+        |vm: &&_| Resolver::new(config, vm, choices).images().iter().any(|used| used.name == image);
     config
         .vms()
         .iter()

@@ -87,26 +87,16 @@ impl From<bool> for Value {
     }
 }
 
-impl From<u16> for Value {
-    fn from(number: u16) -> Self {
-        Self::Number(number.to_string())
-    }
-}
+/// The integers that become numbers.
+pub(crate) trait Integer: ToString {}
 
-impl From<u32> for Value {
-    fn from(number: u32) -> Self {
-        Self::Number(number.to_string())
-    }
-}
+impl Integer for u16 {}
+impl Integer for u32 {}
+impl Integer for u64 {}
+impl Integer for usize {}
 
-impl From<u64> for Value {
-    fn from(number: u64) -> Self {
-        Self::Number(number.to_string())
-    }
-}
-
-impl From<usize> for Value {
-    fn from(number: usize) -> Self {
+impl<T: Integer> From<T> for Value {
+    fn from(number: T) -> Self {
         Self::Number(number.to_string())
     }
 }

@@ -74,7 +74,7 @@ impl Guest {
         check_client()?;
         if let Some(vm) = config.find_vm(&paths.name) {
             let choices = choices(look.record.as_ref());
-            let resolver = Resolver::new(config, vm, &choices);
+            let resolver = Resolver::new(config, vm, choices);
             let (port, options) = (resolver.ssh_port()?, resolver.ssh_options()?);
             let text = config_text(&options, paths, port, config.dir())?;
             write_config(&text, paths, config.dir(), log)?;

@@ -44,7 +44,7 @@ impl Findings {
     /// Makes the findings of a file that cannot be read.
     pub(super) fn of_file(Located { source, problems }: Located) -> Self {
         let mut findings = Self { source, vms: None, found: Vec::new() };
-        findings.add_unowned(problems);
+        findings.add_named(Severity::Error, &[], problems);
         findings.sorted()
     }
 
@@ -60,22 +60,16 @@ impl Findings {
         }
     }
 
-    /// Adds the errors of a VM's own table, which point to their places.
-    pub(super) fn add_broken(&mut self, vm: &str, problems: &[Problem]) {
+    /// Adds findings about these VMs, or none of them, whose messages are clear without their names.
+    pub(super) fn add_named(
+        &mut self,
+        severity: Severity,
+        vms: &[&str],
+        problems: impl IntoIterator<Item = Problem>,
+    ) {
         for problem in problems {
-            self.insert(Severity::Error, &[vm], true, problem.clone());
+            self.insert(severity, vms, true, problem);
         }
-    }
-
-    /// Adds errors that belong to no VM.
-    pub(super) fn add_unowned(&mut self, problems: Vec<Problem>) {
-        for problem in problems {
-            self.insert(Severity::Error, &[], true, problem);
-        }
-    }
-
-    pub(super) fn add_shared(&mut self, (vms, problem): (Vec<&str>, Problem)) {
-        self.insert(Severity::Warning, &vms, true, problem);
     }
 
     /// Inserts a finding. One that several VMs have at the same place is reported once, with all

@@ -34,7 +34,7 @@ pub(super) fn add_unused(config: &Config, subjects: &[Subject], findings: &mut F
         subjects.iter().any(|one| one.images.iter().any(|used| used.name == image.name))
     };
     for image in config.images().filter(|image| !is_used(image)) {
-        findings.add_unowned(of_image(config, image).0);
+        findings.add_named(Severity::Error, &[], of_image(config, image).0);
     }
 }
 

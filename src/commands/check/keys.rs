@@ -22,12 +22,12 @@ const OTHERS: u32 = 0o077;
 
 /// Warns about options that ssh does not have and that are nearly spelled like one.
 pub(super) fn misspelt(config: &Config, subject: &Subject) -> Vec<Problem> {
-    Resolver::new(config, subject.vm, &subject.choices).misspelt_options()
+    Resolver::new(config, subject.vm, subject.choices).misspelt_options()
 }
 
 pub(super) fn problems(config: &Config, subject: &Subject) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let resolver = Resolver::new(config, subject.vm, &subject.choices);
+    let resolver = Resolver::new(config, subject.vm, subject.choices);
     for keyword in KEYWORDS {
         for (value, place) in resolver.ssh_texts(keyword) {
             let Some(path) = path(config.dir(), &value) else { continue };

@@ -95,7 +95,7 @@ fn examine(
     let first = config.vms().iter().find(|vm| is_chosen(&vm.name)).map(|vm| vm.span);
     let mut subjects = Vec::new();
     for broken in config.broken().iter().filter(|vm| is_chosen(&vm.name)) {
-        findings.add_broken(&broken.name, &broken.problems);
+        findings.add_named(Severity::Error, &[&broken.name], broken.problems.iter().cloned());
     }
     for vm in config.vms() {
         let (subject, problems) = Subject::new(&config, vm, set, first.unwrap_or(vm.span));
@@ -118,9 +118,11 @@ fn examine(
     }
     // A VM that was not named may conflict with one that was.
     let shared = [files::shared(&config, &subjects), network::shared(&subjects)];
-    let shared = shared.into_iter().flatten();
-    let shared = shared.filter(|(vms, _)| vms.iter().any(|name| is_chosen(name)));
-    shared.for_each(|one| findings.add_shared(one));
+    for (vms, problem) in shared.into_iter().flatten() {
+        if vms.iter().any(|name| is_chosen(name)) {
+            findings.add_named(Severity::Warning, &vms, [problem]);
+        }
+    }
     Ok(findings.sorted().report())
 }
 
@@ -133,7 +135,7 @@ fn check_set(
     for one in set.chunks(1) {
         let choices = Choices { set: one, ..Choices::default() };
         let vms = config.vms().iter().filter(|vm| is_chosen(&vm.name));
-        let mut checked = vms.map(|vm| Resolver::new(config, vm, &choices).check_set());
+        let mut checked = vms.map(|vm| Resolver::new(config, vm, choices).check_set());
         let first = checked.next().unwrap_or(Ok(()));
         if first.is_err() && checked.all(|checked| checked.is_err()) {
             return first;

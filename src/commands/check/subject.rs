@@ -41,7 +41,7 @@ impl<'a> Subject<'a> {
     ) -> (Option<Self>, Vec<Problem>) {
         let ssh_port = likely_port(config, vm);
         let choices = Choices { ssh_port, set };
-        let resolver = Resolver::new(config, vm, &choices);
+        let resolver = Resolver::new(config, vm, choices);
         let (command, mut problems) = resolver.examine();
         let Invocation { bin, words, ports, pasted } = command;
         let is_whole = problems.is_empty();

@@ -69,43 +69,26 @@ pub(super) fn work(
         stream.pass_last_words_on(process, limits)?;
     }
     stream.end()?;
-    let result = match end {
+    let is_over = !matches!(end, Some(Found::Until));
+    let (reason, exit_status) = if is_over { ended(target, process) } else { (None, None) };
+    let (exit_code, matched) = match end {
         Some(Found::Until) => {
-            let until = args.value(&UNTIL).unwrap_or_default();
-            Ended { matched: Some(until.to_string_lossy().into_owned()), ..Ended::default() }
+            (0, args.value(&UNTIL).map(|until| until.to_string_lossy().into_owned()))
         }
         Some(failure) => {
             let matched = matched(&failure, &stream);
             log.note(&format!("`{}` is on the serial line", sanitized(&matched)));
-            let matched = Some(matched);
-            Ended { exit_code: SEEN_FAILURE_CODE, matched, ..ended(target, process) }
+            (SEEN_FAILURE_CODE, Some(matched))
         }
-        None => {
-            let result = ended(target, process);
-            Ended { exit_code: by_itself(target, process, &stream, &result)?, ..result }
-        }
+        None => (by_itself(target, process, &stream, reason.as_deref(), exit_status)?, None),
     };
     let members = vec![
         ("serial", Value::from(args.json().then(|| stream.text()))),
-        ("matched", result.matched.into()),
-        ("exit_status", result.exit_status.map(u16::from).into()),
-        ("reason", result.reason.into()),
+        ("matched", matched.into()),
+        ("exit_status", exit_status.map(u16::from).into()),
+        ("reason", reason.into()),
     ];
-    Ok(Done { exit_code: result.exit_code, members, is_over: result.is_over })
-}
-
-/// How a job ended.
-#[derive(Default)]
-struct Ended {
-    exit_code: u8,
-    /// The text on the serial line that ended it.
-    matched: Option<String>,
-    /// QEMU's exit status as a shell would tell it, if it is known.
-    exit_status: Option<u8>,
-    /// QEMU's reason for its end.
-    reason: Option<String>,
-    /// Whether the guest can no longer power off.
-    is_over: bool,
+    Ok(Done { exit_code, members, is_over })
 }
 
 /// Whether the guest has ended in a QEMU that stays, as under `-no-shutdown`.
@@ -123,12 +106,12 @@ fn matched(failure: &Found, stream: &Stream) -> String {
     }
 }
 
-/// How QEMU or its guest has ended, as far as they have.
-fn ended(target: &Target, process: &Process) -> Ended {
+/// QEMU's reason for its end, and its exit status as a shell would tell it, as far as they are known.
+fn ended(target: &Target, process: &Process) -> (Option<String>, Option<u8>) {
     let reason = events::ending(&target.paths).reason().map(str::to_string);
     let status = if process.is_alive() { None } else { launch::exit_status(process.pid) };
     let exit_status = status.map(|status| code_of(status, reason.as_deref()));
-    Ended { exit_status, reason, is_over: true, ..Ended::default() }
+    (reason, exit_status)
 }
 
 /// The exit code of a job that no text has ended.
@@ -136,10 +119,11 @@ fn by_itself(
     target: &Target,
     process: &Process,
     stream: &Stream,
-    result: &Ended,
+    reason: Option<&str>,
+    exit_status: Option<u8>,
 ) -> Result<u8, Error> {
     let Target { args, paths, log, .. } = target;
-    let how = match (result.exit_status, result.reason.as_deref()) {
+    let how = match (exit_status, reason) {
         // QEMU 10 reports a debug exit of the guest as a power-off.
         (Some(code), None) | (Some(code @ 1..), Some(POWERED_OFF)) => {
             format!("QEMU ended with exit code {code}")
@@ -147,7 +131,7 @@ fn by_itself(
         _ => events::ending(paths).to_string(),
     };
     let pauses = || EventLog::open(paths).is_some_and(|mut log| log.ends_in_panic());
-    if stream.sought.panics && (result.reason.as_deref() == Some(PANIC_REASON) || pauses()) {
+    if stream.sought.panics && (reason == Some(PANIC_REASON) || pauses()) {
         log.note("the guest panicked");
         return Ok(SEEN_FAILURE_CODE);
     }
@@ -156,7 +140,7 @@ fn by_itself(
         log.note(&format!("`{until}` was not on the serial line: {how}"));
         return Ok(SEEN_FAILURE_CODE);
     }
-    let Some(code) = result.exit_status else {
+    let Some(code) = exit_status else {
         // A guest that has ended in a QEMU that stays has powered off.
         let unknown = || Error::failed(format!("QEMU's exit status is not known: {how}"));
         return if process.is_alive() { Ok(0) } else { Err(unknown()) };

@@ -77,7 +77,7 @@ impl<'a> Start<'a> {
         if self.images.is_none() {
             let ssh_port = likely_port(self.target.config, self.vm);
             let choices = Choices { ssh_port, set: &self.options.set };
-            self.images = Some(Images::hold(self.target, self.vm, &choices, exceeded)?);
+            self.images = Some(Images::hold(self.target, self.vm, choices, exceeded)?);
         }
         Ok(())
     }

@@ -15,7 +15,6 @@ use super::clock;
 use super::reach;
 use super::target::Target;
 use crate::cli::{Command, Count, Flag, Group, Operand, spec};
-use crate::error::Error;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::vm::lock::{LOCK_WAIT, lock};
@@ -56,11 +55,6 @@ static TIMEOUT: Flag<Duration> =
 /// The state of a guest that QEMU keeps from running from the start (`-S`).
 const PRELAUNCH: &str = "prelaunch";
 
-pub(crate) struct Started {
-    name: String,
-    running: Running,
-}
-
 pub(super) fn run(target: &Target) -> Outcome {
     let args = target.args;
     if args.has(&spec::WAIT) {
@@ -78,58 +72,47 @@ pub(super) fn run(target: &Target) -> Outcome {
     let lock = lock(&target.paths, COMMAND.name, LOCK_WAIT, &target.log)?;
     let (running, lock) = start.begin(lock, args.value(&TIMEOUT).unwrap_or(TIMEOUT_DEFAULT))?;
     drop(lock);
-    let started = Started::new(target, running)?;
-    attach::after(target, started.report())
+    attach::after(target, after(target, running)?)
 }
 
-impl Started {
-    /// Waits for the guest, if that was asked for.
-    pub(crate) fn new(target: &Target, running: Running) -> Result<Self, Error> {
-        let target = &target.with_remark("; Ctrl-C leaves the VM running");
-        if !running.ready.already_running {
-            if running.ready.run_state == PRELAUNCH {
-                let name = &target.name;
-                let way_on =
-                    format!("VM `{name}` is {PRELAUNCH}: `qqmgr resume {name}` lets it go on");
-                target.log.note(&way_on);
-            }
-            target.note_own_port();
+/// Waits for the guest of a VM that was started, if that was asked for, and reports the start.
+pub(super) fn after(target: &Target, running: Running) -> Outcome {
+    let target = &target.with_remark("; Ctrl-C leaves the VM running");
+    let name = &target.name;
+    let Running { ready, ssh_port, built, grown, from } = running;
+    if !ready.already_running {
+        if ready.run_state == PRELAUNCH {
+            let way_on = format!("VM `{name}` is {PRELAUNCH}: `qqmgr resume {name}` lets it go on");
+            target.log.note(&way_on);
         }
-        if let Some(wait) = target.args.value(&spec::WAIT) {
-            let deadline = Deadline::after(wait.limit);
-            let process = reach::for_ssh(target, deadline)?;
-            let usable = reach::for_first_boot(target, &process, deadline);
-            usable.map_err(|error| reach::hint_that_it_runs(target, error))?;
-        }
-        if running.from.is_some() && !target.args.has(&from::NO_SET_CLOCK) {
-            clock::set(target);
-        }
-        Ok(Self { name: target.name.clone(), running })
+        target.note_own_port();
     }
-
-    pub(crate) fn report(&self) -> Report {
-        let Running { ready, ssh_port, built, grown, from } = &self.running;
-        let what = match from {
-            _ if ready.already_running => "is already running".into(),
-            Some(tag) => format!("started from `{tag}`"),
-            None => "started".into(),
-        };
-        let (name, state, pid) = (&self.name, &ready.run_state, ready.process.pid);
-        let port = ssh_port.map(|port| format!(", ssh port {port}")).unwrap_or_default();
-        let text = format!("{name} {what}: {state}, pid {pid}{port}\n");
-        let members = [
-            ("name", Value::from(&self.name)),
-            ("pid", ready.process.pid.into()),
-            ("state", ready.run_state.as_str().into()),
-            ("ssh", Value::object([("port", (*ssh_port).into())])),
-            ("already_running", ready.already_running.into()),
-            ("built", built.iter().collect()),
-            ("grown", grown.iter().collect()),
-        ];
-        let report = Report::of(text, members);
-        match from {
-            Some(tag) => report.with_member("from", tag.as_str().into()),
-            None => report,
-        }
+    if let Some(wait) = target.args.value(&spec::WAIT) {
+        let deadline = Deadline::after(wait.limit);
+        let process = reach::for_ssh(target, deadline)?;
+        let usable = reach::for_first_boot(target, &process, deadline);
+        usable.map_err(|error| reach::hint_that_it_runs(target, error))?;
     }
+    if from.is_some() && !target.args.has(&from::NO_SET_CLOCK) {
+        clock::set(target);
+    }
+    let what = match &from {
+        _ if ready.already_running => "is already running".into(),
+        Some(tag) => format!("started from `{tag}`"),
+        None => "started".into(),
+    };
+    let (state, pid) = (&ready.run_state, ready.process.pid);
+    let port = ssh_port.map(|port| format!(", ssh port {port}")).unwrap_or_default();
+    let text = format!("{name} {what}: {state}, pid {pid}{port}\n");
+    let members = [
+        ("name", Value::from(name)),
+        ("pid", pid.into()),
+        ("state", state.into()),
+        ("ssh", Value::object([("port", ssh_port.into())])),
+        ("already_running", ready.already_running.into()),
+        ("built", built.into_iter().collect()),
+        ("grown", grown.into_iter().collect()),
+    ];
+    let from = from.map(|tag| ("from", tag.as_str().into()));
+    Ok(Report::of(text, members.into_iter().chain(from)))
 }

@@ -97,7 +97,7 @@ impl Plan {
         if let Some(from) = &options.from {
             argv.extend([LOADVM.into(), from.tag.as_str().into()]);
         }
-        let resolver = Resolver::new(config, vm, &choices);
+        let resolver = Resolver::new(config, vm, choices);
         let stop = (vm.stop_timeout, resolver.stop_command()?);
         let ssh_options = resolver.ssh_options()?;
         let reached_on_host = ssh::is_by_port(&ssh_options);
@@ -189,7 +189,7 @@ pub(crate) fn own_words(
 ) -> Result<(Vec<OsString>, Vec<Problem>), Error> {
     let config = target.config;
     let choices = Choices { ssh_port, set: &options.set };
-    let command = Resolver::new(config, vm, &choices).command()?;
+    let command = Resolver::new(config, vm, choices).command()?;
     let Invocation { bin, mut words, ports, pasted } = command;
     let (_, problems) = append(&mut words, &ports, ssh_port);
     config.checked(problems, ())?;
@@ -217,7 +217,7 @@ pub(crate) fn helpers(
         Server::Port(..) => None,
     });
     let connected: Vec<String> = connected.collect();
-    let helpers = Resolver::new(config, vm, &choices).helpers()?.into_iter();
+    let helpers = Resolver::new(config, vm, choices).helpers()?.into_iter();
     let helpers = helpers.map(|(name, words, pasted)| {
         let program = helper::program(&name, &words, config.dir());
         let program = program.map_err(|problem| config.problem(problem))?;

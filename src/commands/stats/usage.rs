@@ -47,9 +47,11 @@ fn cpu_percent(stats: &Stats, uptime: Option<Duration>, before: Option<&Stats>) 
 impl Used {
     pub(super) fn report(&self) -> Report {
         let (stats, machine, mut fields) = (&self.stats, &self.stats.machine, Fields::default());
-        fields.both("name", "name", &self.name);
+        fields.line("name", &self.name);
         fields.line("state", stats.state.name());
-        fields.both("pid", "pid", stats.process.pid);
+        fields.line("pid", stats.process.pid);
+        fields.member("name", &self.name);
+        fields.member("pid", stats.process.pid);
         fields.member("state", stats.state.name());
         if let Some(uptime) = self.uptime {
             fields.line("uptime", duration(uptime));
