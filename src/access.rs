@@ -2,11 +2,10 @@
 //! Only looks.
 
 use crate::error::Error;
-use std::fs;
-use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::{fs, io};
 
 /// The error for a file or directory that cannot be made or entered, with a hint that fits the
 /// cause.

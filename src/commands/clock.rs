@@ -6,9 +6,7 @@ use crate::clock;
 use crate::error::Error;
 use crate::ssh::Guest;
 use crate::ssh::limits::Limits;
-use crate::vm::look;
-use crate::vm::process::Process;
-use crate::vm::wait::Deadline;
+use crate::vm::{Deadline, Process, look};
 use std::ffi::OsString;
 use std::time::Duration;
 

@@ -2,13 +2,12 @@
 
 use super::helpers;
 use super::images::make_reachable;
-use super::start::ARGS;
 use super::start::changes::options;
-use super::start::plan::{self, StartOptions, check_arguments, injected, likely_port, own_words};
+use super::start::plan::{StartOptions, check_arguments, injected, likely_port, own_words};
+use super::start::{ARGS, plan};
 use super::target::Target;
 use crate::cli::{Command, Group, spec};
-use crate::config::choices::Choices;
-use crate::config::values::SshPort;
+use crate::config::{Choices, SshPort};
 use crate::report::{Outcome, Report};
 use crate::text::texts;
 use crate::vm::Look;

@@ -11,8 +11,8 @@ use crate::error::Kind;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::ssh::end_shared_connection;
+use crate::vm::Session;
 use crate::vm::events::EventLog;
-use crate::vm::session::Session;
 use std::time::Duration;
 
 pub(crate) static PAUSE: Command =

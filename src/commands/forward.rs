@@ -10,11 +10,9 @@ use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::source::Span;
 use crate::text::sanitized;
-use crate::vm::causes;
 use crate::vm::forward::{FORMS, Forward};
-use crate::vm::session::Session;
 use crate::vm::usernet::{Network, QUESTION, networks};
-use crate::vm::{Instance, port};
+use crate::vm::{Instance, Session, causes, port};
 
 pub(crate) static COMMAND: Command = Command {
     name: "forward",

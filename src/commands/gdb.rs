@@ -7,10 +7,9 @@ use super::target::Target;
 use crate::cli::{Args, Command, Count, Flag, Group, Operand, spec};
 use crate::error::Error;
 use crate::report::Outcome;
-use crate::vm::gdb::{self, Gdb};
+use crate::vm::gdb::Gdb;
 use crate::vm::lock::{LOCK_WAIT, lock};
-use crate::vm::look;
-use crate::vm::session::Session;
+use crate::vm::{Session, gdb, look};
 
 pub(crate) static COMMAND: Command = Command {
     name: "gdb",

@@ -1,11 +1,10 @@
 //! The helper that a command names with `--helper`.
 
 use super::target::Target;
-use crate::config::resolve::Resolver;
+use crate::config::Resolver;
 use crate::error::Error;
 use crate::text::nearest;
-use crate::vm::Instance;
-use crate::vm::process::Process;
+use crate::vm::{Instance, Process};
 
 /// The process of the helper, if it runs. A name that the VM's last start and the configuration do
 /// not know is a usage error.

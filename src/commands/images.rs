@@ -2,11 +2,7 @@
 //! the VMs that use an image.
 
 use super::target::Target;
-use crate::config::Config;
-use crate::config::choices::Choices;
-use crate::config::declared::Declared;
-use crate::config::resolve::Resolver;
-use crate::config::vm::Vm;
+use crate::config::{Choices, Config, Declared, Resolver, Vm};
 use crate::error::Error;
 use crate::image::build::{end_first_boot, grow, is_first_boot, use_image};
 use crate::image::change::reachable;

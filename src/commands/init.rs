@@ -1,8 +1,7 @@
 //! Writes a new file. `qqmgr init`
 
-use super::check;
-use super::publishers;
 use super::script::{Dirs, Script};
+use super::{check, publishers};
 use crate::cli::flag::utf8;
 use crate::cli::{Args, Command, Count, Flag, Group, Operand, Takes, refuse_if};
 use crate::config::Config;

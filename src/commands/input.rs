@@ -4,7 +4,7 @@
 use super::confirm;
 use crate::error::{self, Error};
 use crate::out;
-use crate::vm::process::Process;
+use crate::vm::Process;
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;

@@ -5,22 +5,17 @@ use super::target::runs_unconfigured;
 use crate::answers::Answers;
 use crate::cli::flag::Flag;
 use crate::cli::{Args, Command, Group, spec};
-use crate::config::Config;
-use crate::config::values::SshPort;
+use crate::config::{Config, SshPort};
 use crate::error::{Error, Kind};
 use crate::json::Value;
-use crate::report::{
-    Align::{Left, Right},
-    Outcome, Report, Table,
-};
+use crate::report::Align::{Left, Right};
+use crate::report::{Outcome, Report, Table};
 use crate::system::files;
 use crate::vm::end::End;
 use crate::vm::everywhere::{Found, running};
 use crate::vm::look::Place;
 use crate::vm::search::PidFiles;
-use crate::vm::state::State;
-use crate::vm::visible;
-use crate::vm::{Look, Paths};
+use crate::vm::{Look, Paths, State, visible};
 use std::path::PathBuf;
 
 pub(crate) static COMMAND: Command = Command {

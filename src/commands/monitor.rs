@@ -3,9 +3,8 @@
 //! QMP gives every output as text, including failures, so only the text shows what failed.
 
 use super::input::Input;
-use super::qmp;
 use super::target::Target;
-use super::vms;
+use super::{qmp, vms};
 use crate::answers::Answers;
 use crate::cli::{Args, Command, Count, Group, Operand, spec, usage_of};
 use crate::error::{Error, Kind};
@@ -13,9 +12,8 @@ use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::text::{nearest, sanitized};
 use crate::vm::hmp::Failure;
-use crate::vm::look;
 use crate::vm::refusal::refusal;
-use crate::vm::session::Session;
+use crate::vm::{Session, look};
 use std::io::{self, IsTerminal as _};
 
 pub(crate) static COMMAND: Command = Command {

@@ -9,10 +9,8 @@ use crate::json::Value;
 use crate::out::{self, Collected, Reader};
 use crate::report::{Outcome, Report};
 use crate::terminal::Filter;
-use crate::vm::boots;
-use crate::vm::look;
 use crate::vm::output::Output;
-use crate::vm::process::Process;
+use crate::vm::{Process, boots, look};
 use std::ffi::OsStr;
 use std::path::Path;
 

@@ -1,13 +1,12 @@
 //! `qqmgr restart VM...`: stops and starts under one lock, so that no other command comes between.
 
-use super::attach;
+use super::start::ARGS;
 use super::start::begin::{Start, TIMEOUT_DEFAULT};
 use super::start::plan::{StartOptions, check_arguments};
-use super::start::{self, ARGS};
-use super::stop;
 use super::target::{Target, no_ssh};
+use super::{attach, start, stop};
 use crate::cli::{Command, Group, spec};
-use crate::config::values::SshPort;
+use crate::config::SshPort;
 use crate::report::{Outcome, Report};
 
 pub(crate) static COMMAND: Command = Command {

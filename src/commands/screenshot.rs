@@ -4,13 +4,11 @@ use super::target::Target;
 use crate::cli::flag::utf8;
 use crate::cli::{Args, Command, Count, Flag, Group, Operand, Takes, spec};
 use crate::error::Error;
-use crate::out;
-use crate::png;
 use crate::report::{Outcome, Report};
-use crate::system::files;
-use crate::system::user_files;
-use crate::vm::screen::{self, Display, Picture};
-use crate::vm::session::Session;
+use crate::system::{files, user_files};
+use crate::vm::screen::{Display, Picture};
+use crate::vm::{Session, screen};
+use crate::{out, png};
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 

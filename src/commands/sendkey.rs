@@ -13,11 +13,9 @@ use crate::error::Error;
 use crate::json::Value;
 use crate::report::Outcome;
 use crate::text::nearest;
-use crate::vm::keys::{self, Chord};
-use crate::vm::look;
+use crate::vm::keys::Chord;
 use crate::vm::schema::Schema;
-use crate::vm::session::Session;
-use crate::vm::wait;
+use crate::vm::{Session, keys, look, wait};
 use std::ffi::OsString;
 use std::time::Duration;
 

@@ -16,10 +16,10 @@ use crate::report::{
 };
 use crate::ssh::end_shared_connection;
 use crate::text::{amount, command_line, sanitized, utc};
+use crate::vm::Session;
 use crate::vm::lock::{self, LOCK_WAIT, Lock, lock};
 use crate::vm::named::forgets;
 use crate::vm::options::arguments_of;
-use crate::vm::session::Session;
 use crate::vm::snapshot::{Act, Disk, Disks, Part, Running, Saved, Stopped, Tag, Whole};
 use crate::vm::{Instance, look};
 

@@ -3,10 +3,7 @@
 use super::target::{Target, port_of};
 use super::vms::{Scope, select};
 use crate::cli::{Args, Command, Group, spec};
-use crate::config::Config;
-use crate::config::choices::Choices;
-use crate::config::resolve::Resolver;
-use crate::config::values::SshPort;
+use crate::config::{Choices, Config, Resolver, SshPort};
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::{Outcome, Report};

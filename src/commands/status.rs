@@ -1,29 +1,23 @@
 //! `qqmgr status VM`
 
-use super::forward;
-use super::helpers;
 use super::start::changes::{Change, changes};
 use super::start::plan::{self, StartOptions, features, likely_port, own_argv};
 use super::target::{Target, port_of};
-use crate::cli::{Command, Group};
-use crate::cli::{flag::Flag, spec};
+use super::{forward, helpers};
+use crate::cli::flag::Flag;
+use crate::cli::{Command, Group, spec};
 use crate::clock::now;
 use crate::colour::{Colour, Stream};
-use crate::config::choices::Choices;
-use crate::config::declared::Declared;
-use crate::config::resolve::Resolver;
-use crate::config::values::SshPort;
+use crate::config::{Choices, Declared, Resolver, SshPort};
 use crate::error::{Error, Kind};
 use crate::image::inspection::inspect;
 use crate::json::Value;
 use crate::report::{Fields, Outcome, Report};
-use crate::vm::console;
 use crate::vm::end::End;
 use crate::vm::look::Place;
-use crate::vm::process::Process;
-use crate::vm::state::{ANSWER_WAIT, State};
+use crate::vm::state::ANSWER_WAIT;
 use crate::vm::usernet::{Network, QUESTION, networks};
-use crate::vm::{Instance, Look, Paths};
+use crate::vm::{Instance, Look, Paths, Process, State, console};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 

@@ -1,25 +1,21 @@
 //! `qqmgr stop VM...`
 
-use super::logs::{self, LOGS};
-use super::stop_command;
+use super::logs::LOGS;
 use super::target::Target;
+use super::{logs, stop_command};
 use crate::cli::spec::{ALL, EVERYWHERE, JOBS, VMS};
 use crate::cli::{Args, Command, Flag, Group, refuse_if};
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::ssh::forget_guest;
-use crate::vm::clean;
 use crate::vm::ending::Ending;
-use crate::vm::events;
-use crate::vm::helpers;
-use crate::vm::lock::{self, LOCK_WAIT, Lock, lock, lock_if_there};
-use crate::vm::look::{self, Place};
-use crate::vm::process::Process;
-use crate::vm::shutdown::{self, Force, Method};
+use crate::vm::lock::{LOCK_WAIT, Lock, lock, lock_if_there};
+use crate::vm::look::Place;
+use crate::vm::shutdown::{Force, Method};
 use crate::vm::users::Use;
 use crate::vm::wait::pause;
-use crate::vm::{Instance, Look};
+use crate::vm::{Instance, Look, Process, clean, events, helpers, lock, look, shutdown};
 use std::io;
 use std::time::{Duration, Instant};
 

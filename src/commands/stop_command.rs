@@ -1,15 +1,13 @@
 //! The `stop_command` of a VM: what its guest does before its power button is pressed.
 
 use super::target::Target;
-use crate::config::resolve::Resolver;
+use crate::config::Resolver;
 use crate::error::Error;
 use crate::ssh::limits::Limits;
 use crate::ssh::run::capture;
 use crate::ssh::{self, FAILURE_CODE, Guest, UNATTENDED};
-use crate::vm::Instance;
-use crate::vm::process::Process;
 use crate::vm::shutdown::Force;
-use crate::vm::wait::Deadline;
+use crate::vm::{Deadline, Instance, Process};
 
 /// Runs the VM's `stop_command`, if it has one, for as long as the guest has to power off. A
 /// command that fails is told. Returns the error of a connection that failed, which is how a

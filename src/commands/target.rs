@@ -1,17 +1,14 @@
 //! The VM that a command works on, and everything that it would be started with now.
 
 use crate::cli::{Args, Detached};
-use crate::config::Config;
-use crate::config::values::{SshPort, is_vm_name};
-use crate::config::vm::Vm;
+use crate::config::values::is_vm_name;
+use crate::config::{Config, SshPort, Vm};
 use crate::error::{Error, STDERR};
 use crate::log::Log;
 use crate::source::Problem;
 use crate::system::files;
 use crate::vm::argv::own_port_note;
-use crate::vm::state::State;
-use crate::vm::visible;
-use crate::vm::{Instance, Look, Paths};
+use crate::vm::{Instance, Look, Paths, State, visible};
 
 #[derive(Clone)]
 pub(super) struct Target<'a> {

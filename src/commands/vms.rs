@@ -4,16 +4,13 @@ use super::parallel;
 use super::target::{Target, check_name, may_run, unconfigured};
 use crate::answers::Answers;
 use crate::cli::{Args, spec};
-use crate::config::Config;
-use crate::config::choices::Choices;
-use crate::config::resolve::Resolver;
+use crate::config::{Choices, Config, Resolver};
 use crate::error::{Error, Kind};
-use crate::glob;
-use crate::linux;
 use crate::log::Log;
 use crate::progress::Progress;
 use crate::report::Outcome;
 use crate::vm::Paths;
+use crate::{glob, linux};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 

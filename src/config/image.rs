@@ -5,8 +5,7 @@ use super::sum::KINDS;
 use super::values::{NAME_BYTES_MAX, is_image_name, is_url};
 use crate::error::Error;
 use crate::source::{Problem, Source};
-use crate::system::files;
-use crate::system::short_way;
+use crate::system::{files, short_way};
 use crate::toml::{Key, Table, Value};
 use std::path::{Path, PathBuf};
 

@@ -26,12 +26,17 @@ use crate::error::{Error, Kind};
 use crate::source::{Problem, Source};
 use crate::text::nearest;
 use crate::toml::{self, Key, Table, Value};
+pub(crate) use choices::Choices;
+pub(crate) use declared::Declared;
 use image::{DIR_PREFIX, ImagePaths};
+pub(crate) use resolve::Resolver;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+pub(crate) use values::SshPort;
 use values::{is_image_name, is_vm_name};
-use vm::{Broken, Vm};
+use vm::Broken;
+pub(crate) use vm::Vm;
 
 const VM_DIR_PREFIX: &str = "vm.";
 /// The most known VMs that an error about an unknown one names.

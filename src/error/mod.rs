@@ -6,10 +6,9 @@
 mod kind;
 
 use crate::colour::{Colour, Stream};
-use crate::hint;
 use crate::json::Value;
 use crate::source::{Position, Problem, Source, Span};
-use crate::text;
+use crate::{hint, text};
 pub(crate) use kind::Kind;
 use std::io;
 use std::path::Path;

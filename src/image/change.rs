@@ -4,11 +4,10 @@ use super::context::{Context, is_locked};
 use super::record::Record;
 use crate::config::image::{DISK, ImagePaths, KEY, LOCK, PUBLIC_KEY, SEED};
 use crate::error::Error;
-use crate::system::files;
 use crate::system::lock::{Lock, Mode};
 use crate::system::output::Output;
 use crate::system::run::Invocation;
-use crate::system::short_way;
+use crate::system::{files, short_way};
 use std::path::PathBuf;
 
 pub(super) struct Change<'a> {

@@ -4,9 +4,8 @@ use super::bases;
 use super::growth::Growth;
 use super::record::{Record, SIZE};
 use super::state::State;
-use crate::config::Config;
-use crate::config::declared::Declared;
 use crate::config::image::{DISK, KEY, PUBLIC_KEY, RECORD, SEED};
+use crate::config::{Config, Declared};
 use crate::vm::format;
 use std::path::PathBuf;
 

@@ -4,8 +4,7 @@ use super::change::Change;
 use super::context::{check, reason};
 use crate::config::image::{KEY, PUBLIC_KEY};
 use crate::error::Error;
-use crate::system::files;
-use crate::system::programs;
+use crate::system::{files, programs};
 
 /// Makes what is missing of the key pair. The pair is made with the disk: the guest of an existing
 /// disk knows the pair that it had at first.

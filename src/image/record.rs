@@ -1,10 +1,10 @@
 //! `image.json`: what a disk was made from, to see whether the declaration has changed since.
 
 use super::seed;
-use crate::config::Config;
-use crate::config::declared::{Declared, DeclaredBase, Location};
+use crate::config::declared::{DeclaredBase, Location};
 use crate::config::image::{ImagePaths, RECORD};
 use crate::config::sum::Sum;
+use crate::config::{Config, Declared};
 use crate::error::Error;
 use crate::json::{self, Value};
 use crate::system::files;

@@ -3,9 +3,9 @@
 //! puts together is JSON, which YAML has as a part.
 
 use super::fat;
-use crate::config::Config;
-use crate::config::declared::{Declared, Seed, render_file};
+use crate::config::declared::{Seed, render_file};
 use crate::config::image::PUBLIC_KEY;
+use crate::config::{Config, Declared};
 use crate::error::{Error, io_reason};
 use crate::json::Value;
 use crate::system::files;

@@ -6,7 +6,8 @@ use super::login::await_command;
 use super::remote_command;
 use crate::error::Error;
 use crate::system::output::text_of;
-use crate::vm::wait::{Deadline, poll_long};
+use crate::vm::Deadline;
+use crate::vm::wait::poll_long;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 

@@ -3,8 +3,7 @@
 use crate::error::{Error, Kind};
 use crate::system::running::too_late;
 use crate::vm::tail::tail;
-use crate::vm::wait::Deadline;
-use crate::vm::{Paths, events};
+use crate::vm::{Deadline, Paths, events};
 use std::time::Duration;
 
 #[derive(Clone, Debug, Default)]

@@ -5,7 +5,7 @@ use super::guest::{FAILURE_CODE, Guest, JOB, OWN};
 use super::limits::Limits;
 use super::run::Output;
 use crate::error::{Error, Kind};
-use crate::vm::wait::Deadline;
+use crate::vm::Deadline;
 use crate::vm::wait::poll_long;
 use std::ffi::OsString;
 use std::io::IsTerminal as _;

@@ -1,8 +1,7 @@
 //! Ends shared connections.
 
-use super::config;
-use super::control_sockets;
 use super::seats::Seats;
+use super::{config, control_sockets};
 use crate::error::Error;
 use crate::log::Log;
 use crate::system::running::within;

@@ -1,9 +1,7 @@
 //! Makes short paths to directories with long names, for sockets, whose paths may
 //! have 107 bytes only. They are symbolic links in a directory of the user's own.
 
-use super::account;
-use super::files;
-use super::temporary;
+use super::{account, files, temporary};
 use crate::error::Error;
 use crate::text::fingerprint;
 use std::fs;

@@ -4,8 +4,7 @@ use super::snapshot::Saved;
 use super::{Paths, helpers};
 use crate::error::Error;
 use crate::log::Log;
-use crate::system::files;
-use crate::system::short_way;
+use crate::system::{files, short_way};
 
 /// Removes the files that only a running VM has, and ends its helpers.
 pub(crate) fn all(paths: &Paths, log: &Log) -> Result<(), Error> {

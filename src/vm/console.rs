@@ -6,10 +6,9 @@
 
 use super::ending::Ending;
 use super::events::EventLog;
-use super::lock;
 use super::process::Process;
 use super::session::Session;
-use super::{Paths, argv, wait};
+use super::{Paths, argv, lock, wait};
 use crate::error::{Error, io_reason};
 use crate::json::Value;
 use crate::linux;

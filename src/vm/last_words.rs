@@ -1,10 +1,9 @@
 //! Describes a QEMU that has ended: the reason in its own words, and the last output of QEMU and
 //! its guest. Reads only.
 
-use super::Paths;
 use super::ending::Ending;
-use super::events;
 use super::tail::tail;
+use super::{Paths, events};
 use crate::error::Error;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;

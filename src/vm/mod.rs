@@ -62,7 +62,10 @@ pub(crate) mod users;
 pub(crate) mod visible;
 pub(crate) mod watch;
 
-pub(crate) use crate::wait;
+pub(crate) use crate::wait::{self, Deadline};
 pub(crate) use instance::Instance;
 pub(crate) use look::Look;
 pub(crate) use paths::Paths;
+pub(crate) use process::Process;
+pub(crate) use session::Session;
+pub(crate) use state::State;

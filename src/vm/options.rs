@@ -1,10 +1,9 @@
 //! Parses QEMU's command line as QEMU does: words into options, and the lists of `key=value` in
 //! most of their values. Pure; does not know what an option means.
 
-use crate::json;
-use crate::pasted;
 use crate::source::Span;
 use crate::words::Word;
+use crate::{json, pasted};
 use std::ffi::OsStr;
 
 /// The options that take no value: those without `HAS_ARG` in qemu-options.hx of 7.2, and of

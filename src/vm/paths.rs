@@ -4,8 +4,7 @@
 
 use crate::error::Error;
 use crate::linux::SOCKET_PATH_BYTES_MAX;
-use crate::system::files;
-use crate::system::short_way;
+use crate::system::{files, short_way};
 use std::path::{Path, PathBuf};
 
 /// The length of the longest name of a socket in a VM's directory: that of a shared ssh connection.

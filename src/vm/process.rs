@@ -8,8 +8,7 @@ use crate::log::Log;
 use crate::system::process::{Seen, same_start, see, signal, unseen};
 use crate::system::ps;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// QEMU ends within this time after it has shown that it does, by an event or a closed connection,

@@ -4,10 +4,9 @@
 //! SIGKILL. The end of the QMP connection shows that QEMU exits, so that no time is lost in
 //! polling.
 
-use super::events;
 use super::process::Process;
-use super::qmp::{self, Qmp};
-use super::{Instance, Paths, wait};
+use super::qmp::Qmp;
+use super::{Instance, Paths, events, qmp, wait};
 use crate::error::{Error, Kind, is_shortage};
 use crate::log::Log;
 use std::path::Path;

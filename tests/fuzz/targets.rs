@@ -118,12 +118,12 @@ fn config_rules(input: &[u8]) {
     if let Ok(config) = Config::parse(source, "/c/f".into(), "/c".into()) {
         let choices = Choices::default();
         for vm in config.vms() {
-            if let Ok(options) = Resolver::new(&config, vm, &choices).ssh_options() {
+            if let Ok(options) = Resolver::new(&config, vm, choices).ssh_options() {
                 let lines = render(&vm.name, 1, &options, &places());
                 let repeated: usize = options.iter().map(|(_, values)| values.len()).sum();
                 assert!(lines.lines().count() <= 9 + repeated, "{lines}");
             }
-            if let Ok(Invocation { words, .. }) = Resolver::new(&config, vm, &choices).command() {
+            if let Ok(Invocation { words, .. }) = Resolver::new(&config, vm, choices).command() {
                 assert!(
                     words.iter().all(|word| text.get(word.span.start..word.span.end).is_some())
                 );

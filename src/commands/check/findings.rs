@@ -60,7 +60,7 @@ impl Findings {
         }
     }
 
-    /// Adds findings about these VMs, or none of them, whose messages are clear without their names.
+    /// Adds findings about these VMs, or about no VM; their messages are clear without names.
     pub(super) fn add_named(
         &mut self,
         severity: Severity,

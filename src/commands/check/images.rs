@@ -3,8 +3,7 @@
 
 use super::findings::{Findings, Severity};
 use super::subject::Subject;
-use crate::config::Config;
-use crate::config::declared::Declared;
+use crate::config::{Config, Declared};
 use crate::error::Error;
 use crate::image::build::obstacles;
 use crate::image::inspection::inspect;

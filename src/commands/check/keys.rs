@@ -2,8 +2,7 @@
 //! be as ssh accepts them.
 
 use super::subject::Subject;
-use crate::config::Config;
-use crate::config::resolve::Resolver;
+use crate::config::{Config, Resolver};
 use crate::source::Problem;
 use crate::system::files;
 use std::fs::File;

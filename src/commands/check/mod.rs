@@ -14,9 +14,7 @@ mod subject;
 
 use super::vms::matching;
 use crate::cli::{Args, Command, Group, spec};
-use crate::config::Config;
-use crate::config::choices::Choices;
-use crate::config::resolve::Resolver;
+use crate::config::{Choices, Config, Resolver};
 use crate::error::{Error, Located};
 use crate::linux::KVM_DEVICE;
 use crate::report::Outcome;

@@ -1,10 +1,8 @@
 //! A VM as the rules of `check` see it.
 
 use super::super::start::plan::likely_port;
-use crate::config::Config;
-use crate::config::choices::Choices;
-use crate::config::resolve::{HelperWords, Invocation, Resolver};
-use crate::config::vm::Vm;
+use crate::config::resolve::{HelperWords, Invocation};
+use crate::config::{Choices, Config, Resolver, Vm};
 use crate::source::{Problem, Span};
 use crate::ssh;
 use crate::toml::Key;

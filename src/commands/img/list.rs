@@ -2,7 +2,7 @@
 
 use crate::commands::images::{users, users_of};
 use crate::config::Config;
-use crate::config::declared::Declared;
+use crate::config::Declared;
 use crate::config::image::DISK;
 use crate::error::Error;
 use crate::image::inspection::inspect;

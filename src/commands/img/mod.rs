@@ -2,16 +2,15 @@
 
 mod list;
 
-use super::confirm::{self, YES};
+use super::confirm::YES;
 use super::images::{users, users_of, warn};
 use super::list::QUIET;
-use super::vms;
+use super::{confirm, vms};
 use crate::answers::Answers;
 use crate::cli::{Args, Command, Count, Flag, Group, Operand, refuse_if};
-use crate::config::Config;
-use crate::config::declared::Declared;
 use crate::config::image::KEY;
 use crate::config::values::is_image_name;
+use crate::config::{Config, Declared};
 use crate::error::Error;
 use crate::image::build;
 use crate::image::change::reachable;

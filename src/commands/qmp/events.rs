@@ -8,8 +8,7 @@ use crate::report::{Outcome, Report};
 use crate::text::nearest;
 use crate::vm::follow::Follow;
 use crate::vm::schema::Schema;
-use crate::vm::session::Session;
-use crate::vm::{look, wait};
+use crate::vm::{Session, look, wait};
 use std::time::{Duration, Instant};
 
 /// Prints the events of these names, or all, until the VM ends or the time is over.

@@ -13,8 +13,8 @@ use super::target::Target;
 use crate::cli::{Args, Command, Count, Flag, Group, Operand, spec};
 use crate::error::Error;
 use crate::report::{Outcome, Report};
+use crate::vm::Session;
 use crate::vm::refusal::refusal;
-use crate::vm::session::Session;
 use std::time::Duration;
 
 pub(crate) static COMMAND: Command = Command {

@@ -3,14 +3,13 @@
 use super::super::input::Input;
 use super::super::target::Target;
 use super::arguments;
-use crate::json::{self, Value};
-use crate::out::{self, Reader};
+use crate::json::Value;
+use crate::out::Reader;
 use crate::report::{Outcome, Report};
-use crate::vm::look;
-use crate::vm::qmp::{self, Refusal};
+use crate::vm::qmp::Refusal;
 use crate::vm::refusal::refusal;
-use crate::vm::session::Session;
-use crate::words;
+use crate::vm::{Session, look, qmp};
+use crate::{json, out, words};
 use std::time::Duration;
 
 /// QEMU's class for errors that have no other, and the class of our own errors.

@@ -9,12 +9,10 @@ use crate::json::Value;
 use crate::ssh::limits::Limits;
 use crate::text::sanitized;
 use crate::vm::ending::POWERED_OFF;
-use crate::vm::events::{self, EventLog};
-use crate::vm::process::Process;
-use crate::vm::session::Session;
+use crate::vm::events::EventLog;
 use crate::vm::sought::{Found, PANIC};
 use crate::vm::tail::tail;
-use crate::vm::{Paths, last_words, launch, wait};
+use crate::vm::{Paths, Process, Session, events, last_words, launch, wait};
 use std::process::ExitStatus;
 
 /// The exit code of a failure that was seen.
@@ -106,7 +104,7 @@ fn matched(failure: &Found, stream: &Stream) -> String {
     }
 }
 
-/// QEMU's reason for its end, and its exit status as a shell would tell it, as far as they are known.
+/// QEMU's reason for its end, and its exit status as a shell would tell it, if they are known.
 fn ended(target: &Target, process: &Process) -> (Option<String>, Option<u8>) {
     let reason = events::ending(&target.paths).reason().map(str::to_string);
     let status = if process.is_alive() { None } else { launch::exit_status(process.pid) };

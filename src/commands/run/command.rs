@@ -4,12 +4,10 @@ use super::done::Done;
 use super::flags::{GET, PUT, TERMINAL};
 use super::sink::Sink;
 use crate::cli::spec::{self, Wait};
-use crate::commands::clock;
-use crate::commands::logs;
-use crate::commands::reach;
 use crate::commands::start::from::{FROM, NO_SET_CLOCK};
 use crate::commands::target::Target;
 use crate::commands::vms::are_several;
+use crate::commands::{clock, logs, reach};
 use crate::error::{Error, Kind};
 use crate::ssh::copy::{Copy, copy};
 use crate::ssh::limits::Limits;
@@ -18,9 +16,7 @@ use crate::ssh::{
     FAILURE_CODE, Guest, JOB, JOB_ALONE, ON_TERMINAL, end_shared_connection, remote_command,
 };
 use crate::system::user_files;
-use crate::vm::events;
-use crate::vm::process::Process;
-use crate::vm::wait::Deadline;
+use crate::vm::{Deadline, Process, events};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::ssh::limits::Limits;
-use crate::vm::wait::Deadline;
+use crate::vm::Deadline;
 pub(crate) use flags::COMMAND;
 use flags::{PREPARE, TIMEOUT, only_prepares, uses_ssh};
 use job::Job;

@@ -18,10 +18,8 @@ use crate::ssh::JOB_ALONE;
 use crate::ssh::limits::Limits;
 use crate::ssh::run::passed_on;
 use crate::vm::lock::{LOCK_WAIT, lock};
-use crate::vm::look;
-use crate::vm::process::Process;
-use crate::vm::session::Session;
 use crate::vm::snapshot::{Act, Running, Saved, Tag};
+use crate::vm::{Process, Session, look};
 
 /// Makes the snapshot if that is needed, and returns whether it was. A VM that is running is left
 /// to the job, which refuses it.

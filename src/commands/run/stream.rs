@@ -6,9 +6,8 @@ use crate::commands::target::Target;
 use crate::error::Error;
 use crate::ssh::limits::Limits;
 use crate::vm::output::Output;
-use crate::vm::process::Process;
 use crate::vm::sought::{Found, Sought};
-use crate::vm::wait;
+use crate::vm::{Process, wait};
 use std::os::unix::ffi::OsStringExt;
 use std::time::{Duration, Instant};
 

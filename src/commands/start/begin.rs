@@ -1,32 +1,24 @@
 //! Starts a VM: a plan, its record, QEMU, its answer. `start`, `restart`, `run` and `gdb` use it.
 
-use super::found;
-use super::origins;
 use super::plan::{Plan, StartOptions, likely_port};
-use super::ports;
 use super::result::{Debuggee, Running};
+use super::{found, origins, ports};
 use crate::commands::images::Images;
 use crate::commands::target::Target;
-use crate::config::choices::Choices;
-use crate::config::values::SshPort;
-use crate::config::vm::Vm;
+use crate::config::{Choices, SshPort, Vm};
 use crate::error::{Error, Kind};
 use crate::image::context::{Exceeded, qemu_img};
 use crate::source::Problem;
 use crate::ssh;
 use crate::system::files;
-use crate::vm::boot;
 use crate::vm::forward::Forward;
-use crate::vm::helpers::{self, Helpers};
+use crate::vm::helpers::Helpers;
 use crate::vm::launch::{Failed, Launch};
-use crate::vm::lock::{self, Lock, lock_dir};
-use crate::vm::process::Process;
+use crate::vm::lock::{Lock, lock_dir};
 use crate::vm::ready::{Ready, wait_for_running};
 use crate::vm::snapshot::journal::Journal;
 use crate::vm::snapshot::{Saved, Stopped, Tag};
-use crate::vm::state::State;
-use crate::vm::wait::Deadline;
-use crate::vm::{Instance, Look, clean, port};
+use crate::vm::{Deadline, Instance, Look, Process, State, boot, clean, helpers, lock, port};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;

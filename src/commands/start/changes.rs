@@ -1,6 +1,6 @@
 //! How what a VM runs with differs from what it would be started with now.
 
-use crate::config::values::SshPort;
+use crate::config::SshPort;
 use crate::json::Value;
 use crate::text::{command_line, texts};
 use crate::vm::Instance;

@@ -2,9 +2,7 @@
 
 use crate::commands::target::Target;
 use crate::error::{Error, Kind};
-use crate::vm::process::Process;
-use crate::vm::state::State;
-use crate::vm::{Instance, Look, look};
+use crate::vm::{Instance, Look, Process, State, look};
 use std::time::{Duration, Instant};
 
 /// The VM's process, record and state, if it runs. Waits for a process that is about to end: it

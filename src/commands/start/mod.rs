@@ -10,16 +10,13 @@ pub(crate) mod plan;
 pub(super) mod ports;
 pub(crate) mod result;
 
-use super::attach;
-use super::clock;
-use super::reach;
 use super::target::Target;
+use super::{attach, clock, reach};
 use crate::cli::{Command, Count, Flag, Group, Operand, spec};
 use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::vm::lock::{LOCK_WAIT, lock};
-use crate::vm::look;
-use crate::vm::wait::Deadline;
+use crate::vm::{Deadline, look};
 use begin::{Start, TIMEOUT_DEFAULT};
 use plan::{StartOptions, check_arguments};
 use result::Running;

@@ -4,8 +4,7 @@
 use super::changes::{Change, options};
 use super::plan::{StartOptions, likely_port, own_argv};
 use crate::commands::target::Target;
-use crate::config::values::SshPort;
-use crate::config::vm::Vm;
+use crate::config::{SshPort, Vm};
 use crate::error::Error;
 use crate::image::context::qemu_img;
 use crate::system::programs;
@@ -13,8 +12,8 @@ use crate::text::{texts, utc};
 use crate::vm::lock::Lock;
 use crate::vm::named::forgets;
 use crate::vm::options::{Argument, arguments_of};
-use crate::vm::snapshot::origin::{self, Origin};
-use crate::vm::snapshot::{Act, Disks, Part, Saved, Stamp, Stopped, Tag};
+use crate::vm::snapshot::origin::Origin;
+use crate::vm::snapshot::{Act, Disks, Part, Saved, Stamp, Stopped, Tag, origin};
 use std::path::PathBuf;
 
 /// The text of `--version` before the version.

@@ -1,6 +1,6 @@
 //! The results of a start.
 
-use crate::vm::process::Process;
+use crate::vm::Process;
 use crate::vm::ready::Ready;
 use crate::vm::snapshot::Tag;
 use std::ffi::OsString;
