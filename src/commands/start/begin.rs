@@ -214,6 +214,7 @@ impl<'a> Start<'a> {
         let plan = self.plan_on(port)?;
         let record = plan.record(config, &options)?;
         record.write(paths, log)?;
+        paths.make_short_way()?;
         match &plan.ssh_config {
             Some(text) => ssh::write_config(text, paths, config.dir(), log)?,
             None => files::remove(&paths.ssh_config)?,
