@@ -106,8 +106,7 @@ pub(crate) fn has_screen() -> bool {
 
 /// The name of the terminal on standard input.
 pub(crate) fn terminal() -> Option<PathBuf> {
-    let name = || fs::read_link(proc("self/fd/0")).ok();
-    io::stdin().is_terminal().then(name).flatten()
+    fs::read_link(proc("self/fd/0")).ok().filter(|_| io::stdin().is_terminal())
 }
 
 /// A path that leads to an open file even if it was renamed or removed.
@@ -209,12 +208,11 @@ pub(crate) fn age(start_ticks: u64) -> Option<Duration> {
     Some(now.saturating_sub(start))
 }
 
-/// Pid and name of the debugger that is attached to a process.
+/// Pid and name of the debugger that is attached to a process; the pid is 0 if there is none.
 pub(crate) fn debugger(pid: u32) -> Option<(u32, String)> {
     let status = fs::read(of_process(pid, "status")).ok()?;
     let status = String::from_utf8_lossy(&status);
     let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
-    // It is 0 where there is no debugger.
     let tracer = tracer.trim().parse().ok().filter(|pid| *pid != 0)?;
     Some((tracer, name(tracer)?))
 }
@@ -225,8 +223,7 @@ fn name(pid: u32) -> Option<String> {
 }
 
 pub(crate) fn command_line(pid: u32) -> io::Result<Option<CommandLine>> {
-    let words = if_there(fs::read(of_process(pid, "cmdline")))?;
-    Ok(words.map(|words| CommandLine::of_proc(&words)))
+    Ok(if_there(fs::read(of_process(pid, "cmdline")))?.map(|words| CommandLine::of_proc(&words)))
 }
 
 /// Finds the process that has the port, of UDP or of TCP, at any address.
@@ -234,9 +231,8 @@ pub(crate) fn listener(udp: bool, port: u16) -> Option<Listener> {
     let tables = if udp { ["net/udp", "net/udp6"] } else { ["net/tcp", "net/tcp6"] }.into_iter();
     let text: String = tables.filter_map(|table| fs::read_to_string(proc(table)).ok()).collect();
     let (user_id, inode) = text.lines().find_map(|line| listening_socket(line, udp, port))?;
-    let link = format!("socket:[{inode}]");
-    let is_it = |file: &Path| fs::read_link(file).is_ok_and(|to| to.as_os_str() == link.as_str());
-    let holds = |pid: &u32| open_files(*pid).unwrap_or_default().iter().any(|file| is_it(file));
+    let link = format!("socket:[{inode}]").into();
+    let holds = |pid: &u32| open_paths(*pid).unwrap_or_default().contains(&link);
     let holder = pids().unwrap_or_default().into_iter().find(holds);
     Some(Listener { user_id, process: holder.and_then(|pid| Some((pid, name(pid)?))) })
 }
@@ -292,8 +288,12 @@ pub(crate) fn has_open(pid: u32, path: &Path) -> io::Result<bool> {
 pub(crate) fn holds(pid: u32, path: &Path) -> io::Result<bool> {
     let mut removed = path.as_os_str().to_os_string();
     removed.push(" (deleted)");
-    let is_it = |file: &PathBuf| fs::read_link(file).is_ok_and(|to| to.as_os_str() == removed);
-    Ok(has_open(pid, path)? || open_files(pid)?.iter().any(is_it))
+    Ok(has_open(pid, path)? || open_paths(pid)?.contains(&removed.into()))
+}
+
+/// The paths of what a process has open, as they are now.
+pub(crate) fn open_paths(pid: u32) -> io::Result<Vec<PathBuf>> {
+    Ok(open_files(pid)?.into_iter().filter_map(|file| fs::read_link(file).ok()).collect())
 }
 
 /// The descriptors that this process inherited and would pass on to the programs it runs. Those

@@ -3,6 +3,7 @@
 use crate::colour::{Colour, Stream};
 use crate::error::Error;
 use crate::json::Value;
+use crate::text::on_a_line;
 use std::fmt::{Display, Write as _};
 
 /// The width of the label of a field, with its colon and the blanks behind it.
@@ -106,7 +107,8 @@ impl Table {
         Self { columns: columns.to_vec(), ..Self::default() }
     }
 
-    /// Adds an element: a cell for each column, and its document.
+    /// Adds an element: a cell for each column, which a name from outside does not end, and its
+    /// document.
     pub(crate) fn row(&mut self, cells: impl Into<Vec<String>>, document: Value) {
         self.line(cells);
         self.documents.push(document);
@@ -114,7 +116,7 @@ impl Table {
 
     /// Adds a row for people only.
     pub(crate) fn line(&mut self, cells: impl Into<Vec<String>>) {
-        self.rows.push(cells.into());
+        self.rows.push(cells.into().iter().map(|cell| on_a_line(cell)).collect());
         self.colours.push(None);
     }
 

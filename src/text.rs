@@ -21,6 +21,11 @@ pub(crate) fn printable(c: char) -> char {
     }
 }
 
+/// Makes a name from outside safe for one line of a terminal.
+pub(crate) fn on_a_line(name: &str) -> String {
+    name.chars().map(printable).collect()
+}
+
 /// Makes text from outside safe for a terminal: control characters except newline and tab are
 /// replaced. A carriage return counts as a line end or part of one, as serial lines and ssh write
 /// them.

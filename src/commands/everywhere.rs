@@ -8,6 +8,7 @@ use crate::cli::Args;
 use crate::config::Config;
 use crate::error::Error;
 use crate::report::{Outcome, Report};
+use crate::text::on_a_line;
 use crate::vm::everywhere::{Found, running};
 
 /// Does `work` on each VM with what was recorded at its start: its configuration is not read.
@@ -29,7 +30,7 @@ pub(super) fn each(
 /// Does the work on one VM. The answer says which configuration it has.
 fn one(args: &Args, found: &Found, work: fn(&Target) -> Outcome) -> Outcome {
     let Found { paths, config_file, .. } = found;
-    let (name, shown) = (paths.name.clone(), config_file.display().to_string());
+    let (name, shown) = (paths.name.clone(), on_a_line(&config_file.to_string_lossy()));
     let log = args.log().of_vm(&format!("{shown}: {name}"));
     let runtime = paths.dir.parent().unwrap_or(&paths.dir).to_path_buf();
     let done = Config::unread(config_file.clone(), runtime).and_then(|config| {

@@ -15,7 +15,7 @@ use crate::report::{
     Outcome, Report, Table,
 };
 use crate::ssh::end_shared_connection;
-use crate::text::{amount, command_line, sanitized, utc};
+use crate::text::{amount, command_line, utc};
 use crate::vm::Session;
 use crate::vm::lock::{self, LOCK_WAIT, Lock, lock};
 use crate::vm::named::forgets;
@@ -245,7 +245,7 @@ fn list(target: &Target) -> Outcome {
             ("machine_bytes", (*machine_bytes).into()),
             ("disks", files(&whole.disks)),
         ];
-        let cells = [sanitized(tag), utc(*saved_at), machine, disks.join(", ")];
+        let cells = [tag.clone(), utc(*saved_at), machine, disks.join(", ")];
         table.row(cells, Value::object(members));
     }
     Ok(table.report())

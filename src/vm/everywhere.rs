@@ -8,6 +8,7 @@ use super::{Look, Paths, visible};
 use crate::error::Error;
 use crate::linux;
 use crate::system::account::user_id;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Found {
     pub(crate) paths: Paths,
     pub(crate) look: Result<Look, Error>,
-    /// The file of its configuration, or its directory if the record cannot be read.
+    /// The file of its configuration, or its directory if there is no record that can be read.
     pub(crate) config_file: PathBuf,
 }
 
@@ -26,14 +27,19 @@ pub(crate) fn running() -> Result<Vec<Found>, Error> {
     let found = command_lines()?.into_iter().filter_map(|(pid, line)| {
         // Where there is no `/proc`, the owner of the directory has to do.
         let is_own = linux::owner(pid).is_none_or(|owner| owner == user);
-        let paths = Paths::new(vm_dir(&line.pid_file().filter(|_| is_own)?, user)?);
-        let look = Look::by_files(&paths);
+        let named = line.pid_file().filter(|_| is_own)?;
+        let paths = Paths::new(vm_dir(&present(pid, named), user)?);
+        let is_there = paths.dir.exists();
+        let look = if is_there { Look::by_files(&paths) } else { Look::everywhere(&paths) };
         let config_file = match &look {
             Ok(Look { record: Some(record), place: Place::Here(process) })
                 // There is no pid yet while the VM starts, or while gdb runs it.
                 if process.pid == pid && record.pid.is_none_or(|recorded| recorded == pid) =>
             {
                 record.config_file.clone()
+            }
+            Ok(Look { place: Place::Here(process), .. }) if process.lost && process.pid == pid => {
+                paths.dir.clone()
             }
             Ok(_) => return None,
             Err(_) => paths.dir.clone(),
@@ -46,10 +52,24 @@ pub(crate) fn running() -> Result<Vec<Found>, Error> {
     Ok(found)
 }
 
-/// The directory of the VM with this pid file, if it can be one, and belongs to the user.
+/// The pid file of a process that was given this one: its directory may have been moved, and QEMU
+/// holds the file open.
+fn present(pid: u32, named: PathBuf) -> PathBuf {
+    if named.exists() {
+        return named;
+    }
+    let open = linux::open_paths(pid).unwrap_or_default();
+    open.into_iter().find(|path| path.file_name() == named.file_name()).unwrap_or(named)
+}
+
+/// The directory of the VM with this pid file, if it can be one, and belongs to the user. It may
+/// have been removed.
 fn vm_dir(pid_file: &Path, user: u32) -> Option<PathBuf> {
     let dir = pid_file.parent().filter(|dir| dir.is_absolute() && pid_file == dir.join("pid"))?;
-    let is_own = dir.symlink_metadata().is_ok_and(|it| it.is_dir() && it.uid() == user);
+    let is_own = match dir.symlink_metadata() {
+        Ok(found) => found.is_dir() && found.uid() == user,
+        Err(error) => error.kind() == ErrorKind::NotFound && linux::is_there(),
+    };
     let is_named = dir.file_name()?.to_str()?.starts_with("vm.");
     (is_own && is_named).then(|| dir.to_path_buf())
 }

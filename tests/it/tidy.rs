@@ -42,7 +42,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("lookup", &["error"]),
     ("access", &["error"]),
     ("wait", &[]),
-    ("report", &["colour", "error", "json"]),
+    ("report", &["colour", "error", "json", "text"]),
     ("answers", &["error", "json", "out", "report"]),
     ("out", &["error"]),
     (
