@@ -37,13 +37,22 @@ fn check(args: &Args) -> Result<(), Error> {
     wanted(args).map(|_| ())
 }
 
-/// The ports of the command line.
+/// The ports of the command line, each once.
 fn wanted(args: &Args) -> Result<Vec<Forward>, Error> {
-    let ports = args.operands[1..].iter().map(|port| {
-        let forward = Forward::read(&port.to_string_lossy(), Span::default());
-        forward.map_err(|message| Error::usage(message).hint(FORMS))
-    });
-    ports.collect()
+    let mut ports: Vec<Forward> = Vec::new();
+    for text in &args.operands[1..] {
+        let port = Forward::read(&text.to_string_lossy(), Span::default())
+            .map_err(|message| Error::usage(message).hint(FORMS))?;
+        match ports.iter().find(|other| other.clashes_with(&port)) {
+            Some(other) if other.is(&port) => {}
+            Some(other) => {
+                let (one, two) = (other.text(), port.text());
+                return Err(Error::usage(format!("{one} and {two} need the same port")));
+            }
+            None => ports.push(port),
+        }
+    }
+    Ok(ports)
 }
 
 pub(super) fn run(target: &Target) -> Outcome {
@@ -100,7 +109,8 @@ fn add(
         for port in added {
             end(session, network, port)?;
         }
-        let own = networks.iter().flat_map(|it| &it.forwards).find(|other| other.is_at(port));
+        let mut own = networks.iter().flat_map(|it| &it.forwards);
+        let own = own.find(|other| other.clashes_with(port));
         return Err(match own {
             Some(own) => Error::failed(format!("VM `{name}` forwards {} already", own.text()))
                 .hint(format!("`qqmgr forward {name} --remove {}` ends that", own.text())),

@@ -65,9 +65,11 @@ impl Forward {
         let is_address = in_brackets
             .map_or(address.parse::<Ipv4Addr>().is_ok(), |it| it.parse::<Ipv6Addr>().is_ok());
         let rule = format!("{protocol}:{address}:{port}-:{guest_port}");
+        // QEMU reads a number with a zero in front as octal.
+        let is_plain = |text: &str| text.starts_with(|c| matches!(c, '1'..='9'));
         Self::parse(&rule, word)
-            .filter(|it| is_address && it.port != 0 && it.guest_port != 0)
-            .filter(|_| !protocol.is_empty() && !rule.contains('+'))
+            .filter(|_| is_address && is_plain(port) && is_plain(guest_port))
+            .filter(|_| !protocol.is_empty())
             .ok_or_else(|| format!("`{}` is not a port to forward", text.escape_debug()))
     }
 
@@ -81,6 +83,13 @@ impl Forward {
     pub(crate) fn is_at(&self, other: &Self) -> bool {
         let place = |it: &Self| (it.udp, it.port, it.address.replace("0.0.0.0", ""));
         place(self) == place(other)
+    }
+
+    /// Whether a host cannot have both at the same time.
+    pub(crate) fn clashes_with(&self, other: &Self) -> bool {
+        let is_any = |it: &Self| it.address.is_empty() || it.address == "0.0.0.0";
+        let meets = self.address == other.address || is_any(self) || is_any(other);
+        meets && (self.udp, self.port) == (other.udp, other.port)
     }
 
     /// Whether both lead from the same port of this host to the same port of the guest.
@@ -134,6 +143,13 @@ pub(crate) fn append(
         }
     }
     let Some(first) = ports.first() else { return (forwards, problems) };
+    let others = self::forwards(&arguments(words.to_vec()));
+    for (at, port) in forwards.iter().enumerate() {
+        if others.iter().chain(&forwards[..at]).any(|other| other.clashes_with(port)) {
+            let message = format!("port {} of this host is forwarded twice", port.port);
+            problems.push(Problem::new(port.word, message).hint("leave one of them out"));
+        }
+    }
     match network(words, ssh_port) {
         Ok(at) => {
             let rules = forwards.iter().flat_map(|it| [",hostfwd=", &it.rule]);
@@ -221,6 +237,7 @@ mod tests {
             ("0:80", ""),
             ("8080:65536", ""),
             ("8080:+80", ""),
+            ("8080:080", ""),
             (":80", ""),
             ("::1:8080:80", ""),
             ("localhost:8080:80", ""),
