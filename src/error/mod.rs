@@ -75,12 +75,6 @@ impl Error {
         }
     }
 
-    /// The error for a record of qqmgr's own that was written by a newer version.
-    pub(crate) fn newer_record(path: &Path) -> Self {
-        let message = format!("`{}` was written by a newer qqmgr than this one", path.display());
-        Self::failed(message).hint("use the newer one here")
-    }
-
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::json::{self, Value};
 use crate::system::files;
 use crate::text::fingerprint;
+use crate::vm::record;
 use std::os::unix::fs::MetadataExt as _;
 
 pub(super) const SIZE: &str = "size";
@@ -20,9 +21,6 @@ pub(super) const FIRST_BOOT: &str = "first_boot";
 /// this program wrote it in another form.
 const UNKNOWN: &str = "?";
 const BYTES_MAX: u64 = 64 * 1024;
-/// The format of the records that this program writes. Version 0.1 wrote no number; a program that
-/// changes what a field means increases it.
-const FORMAT: u64 = 1;
 
 /// The members of `image.json`: what a disk was made from.
 ///
@@ -46,7 +44,7 @@ impl Record {
         let sums = || base.iter().flat_map(|base| &base.sums);
         let sum = |key| sums().find(|sum| sum.key() == key).map(Sum::digits);
         Self(Value::object([
-            ("format", FORMAT.into()),
+            ("format", record::FORMAT.into()),
             ("base", location.into()),
             ("sha256", sum("sha256").into()),
             (BACKING, Value::Null),
@@ -67,7 +65,7 @@ impl Record {
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        self.0.get(name)?.as_str()
+        self.0.text(name)
     }
 
     /// The first checksum of the base, if any was declared.
@@ -76,7 +74,7 @@ impl Record {
     }
 
     pub(super) fn is_first_boot(&self) -> bool {
-        self.0.get(FIRST_BOOT) == Some(&Value::Bool(true))
+        self.0.is_true(FIRST_BOOT)
     }
 
     /// The keys of the declaration whose meaning differs between this record and `now`.
@@ -103,15 +101,7 @@ impl Record {
     /// Returns an error when a newer program made the disk: it may hold what this one would
     /// destroy.
     pub(super) fn check(paths: &ImagePaths) -> Result<(), Error> {
-        let record = paths.file(RECORD);
-        let bytes = files::read_if_there(&record, BYTES_MAX)?.unwrap_or_default();
-        let value = json::parse(&bytes).unwrap_or(Value::Null);
-        match value.get("format") {
-            Some(format) if format.as_u64().is_none_or(|number| number > FORMAT) => {
-                Err(Error::newer_record(&record))
-            }
-            _ => Ok(()),
-        }
+        record::read(&paths.file(RECORD), BYTES_MAX).map(|_| ())
     }
 
     /// Reads the record; `None` when there is none, or this program did not write it.

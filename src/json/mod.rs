@@ -61,6 +61,32 @@ impl Value {
             _ => None,
         }
     }
+
+    /// The member of this name, if it is text.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.get(name)?.as_str()
+    }
+
+    /// The member of this name, if it is a number without a sign or a fraction.
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+        self.get(name)?.as_u64()
+    }
+
+    /// Whether the member of this name is `true`.
+    pub(crate) fn is_true(&self, name: &str) -> bool {
+        self.get(name) == Some(&Self::Bool(true))
+    }
+
+    /// The elements of the member of this name; empty if it is not an array.
+    pub(crate) fn list(&self, name: &str) -> &[Self] {
+        self.get(name).map(Self::items).unwrap_or_default()
+    }
+
+    /// The texts in the member of this name, if it is an array with nothing else.
+    pub(crate) fn texts(&self, name: &str) -> Option<Vec<String>> {
+        let Self::Array(items) = self.get(name)? else { return None };
+        items.iter().map(|item| item.as_str().map(str::to_string)).collect()
+    }
 }
 
 impl From<&str> for Value {

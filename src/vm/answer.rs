@@ -48,20 +48,15 @@ impl Answer {
             if let Some(version) = too_old(&value) {
                 return Answer::Wrong(format!("it is QEMU {version}, older than {OLDEST}.0"));
             }
-            let desc = |error: &Value| Some(error.get("desc")?.as_str()?.to_string());
             if let Some(error) = value.get("error") {
-                return Answer::Wrong(format!(
-                    "`query-status`: {}",
-                    desc(error).unwrap_or_default()
-                ));
+                let desc = error.text("desc").unwrap_or_default();
+                return Answer::Wrong(format!("`query-status`: {desc}"));
             }
-            let state = value.get("return").and_then(|answer| answer.get("status")?.as_str());
-            if let Some(state) = state {
+            let Some(answered) = value.get("return") else { continue };
+            if let Some(state) = answered.text("status") {
                 return Answer::RunState(state.to_string());
             }
-            if value.get("return").is_some() {
-                answer = Answer::Negotiated;
-            }
+            answer = Answer::Negotiated;
         }
         if log.len() as u64 == ANSWERS_BYTES_MAX {
             return wrong(format!("no answer in {} KiB", ANSWERS_BYTES_MAX >> 10));
@@ -73,8 +68,7 @@ impl Answer {
 /// The version of a QEMU that is too old, if this is its greeting.
 fn too_old(greeting: &Value) -> Option<String> {
     let version = greeting.get("QMP")?.get("version")?.get("qemu")?;
-    let number = |name: &str| version.get(name)?.as_u64();
-    let (major, minor) = (number("major")?, number("minor")?);
+    let (major, minor) = (version.number("major")?, version.number("minor")?);
     (major < OLDEST).then(|| format!("{major}.{minor}"))
 }
 

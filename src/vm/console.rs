@@ -98,10 +98,8 @@ fn has_it(who: &str, name: &str) -> Error {
 
 /// Whether the console has no client, from the answer to `query-chardev`.
 fn is_free(chardevs: &Value) -> bool {
-    let Value::Array(chardevs) = chardevs else { return true };
-    let is_it = |one: &&Value| one.get("label").and_then(Value::as_str) == Some(argv::CONSOLE);
-    let filename = chardevs.iter().find(is_it).and_then(|one| one.get("filename")?.as_str());
-    filename.is_none_or(|filename| filename.starts_with(FREE))
+    let console = chardevs.items().iter().find(|one| one.text("label") == Some(argv::CONSOLE));
+    console.and_then(|one| one.text("filename")).is_none_or(|name| name.starts_with(FREE))
 }
 
 fn broken(error: &std::io::Error) -> Error {

@@ -52,11 +52,11 @@ impl EventLog {
         let Some(shutdown) = since_reset(&events).find(|event| is(event, &["SHUTDOWN"])) else {
             return Ending::Untold;
         };
-        let data = |name| shutdown.get("data").and_then(|data| data.get(name));
+        let data = shutdown.get("data");
         Ending::Reported {
-            by_guest: data("guest") == Some(&Value::Bool(true)),
-            reason: data("reason").and_then(Value::as_str).unwrap_or("none").to_string(),
-            at: shutdown.get("timestamp").and_then(|at| at.get("seconds")).and_then(Value::as_u64),
+            by_guest: data.is_some_and(|data| data.is_true("guest")),
+            reason: data.and_then(|data| data.text("reason")).unwrap_or("none").to_string(),
+            at: shutdown.get("timestamp").and_then(|at| at.number("seconds")),
         }
     }
 
@@ -72,7 +72,7 @@ impl EventLog {
     pub(crate) fn ends_in_panic(&mut self) -> bool {
         let events = self.last();
         let last = since_reset(&events).filter(|event| is(event, &["GUEST_PANICKED"])).last();
-        let action = last.and_then(|event| event.get("data")?.get("action")?.as_str());
+        let action = last.and_then(|event| event.get("data")?.text("action"));
         matches!(action, Some("pause" | "run"))
     }
 
@@ -80,8 +80,8 @@ impl EventLog {
     pub(crate) fn stopped_at(&mut self) -> Option<Duration> {
         let events = self.last();
         let stop = since_reset(&events).find(|event| is(event, &["STOP", "SUSPEND"]))?;
-        let number = |name| stop.get("timestamp")?.get(name)?.as_u64();
-        let (seconds, micros) = (number("seconds")?, number("microseconds")?);
+        let at = stop.get("timestamp")?;
+        let (seconds, micros) = (at.number("seconds")?, at.number("microseconds")?);
         Some(Duration::from_secs(seconds) + Duration::from_micros(micros))
     }
 
@@ -113,7 +113,7 @@ pub(crate) fn names_since(paths: &Paths, bytes_then: u64) -> Vec<String> {
         return Vec::new();
     }
     let events = parse(&files::read_end(&paths.events_out, new).unwrap_or_default());
-    events.iter().filter_map(|event| event.get("event")?.as_str().map(str::to_string)).collect()
+    events.iter().filter_map(|event| event.text("event").map(str::to_string)).collect()
 }
 
 /// Why the VM's last QEMU has ended.
@@ -138,7 +138,7 @@ fn since_reset(events: &[Value]) -> impl Iterator<Item = &Value> {
 }
 
 pub(super) fn is(event: &Value, names: &[&str]) -> bool {
-    event.get("event").and_then(Value::as_str).is_some_and(|name| names.contains(&name))
+    event.text("event").is_some_and(|name| names.contains(&name))
 }
 
 #[cfg(test)]

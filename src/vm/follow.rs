@@ -62,7 +62,7 @@ pub(crate) fn has_concluded(paths: &Paths, job: &str) -> bool {
     let Ok(mut follow) = Follow::open_at(paths, JOB_BYTES_MAX) else { return false };
     while let Ok(Some(news)) = follow.news() {
         let has = |event: &Value| {
-            let datum = |name: &str| event.get("data").and_then(|data| data.get(name)?.as_str());
+            let datum = |name| event.get("data").and_then(|data| data.text(name));
             is(event, &["JOB_STATUS_CHANGE"])
                 && datum("id") == Some(job)
                 && datum("status") == Some("concluded")

@@ -8,7 +8,6 @@ use super::Paths;
 use super::events::QUESTIONS;
 use super::session::Session;
 use crate::error::Error;
-use crate::json::Value;
 use crate::log::Log;
 use crate::system::{files, inherited, programs};
 use crate::text::{quoted, sanitized};
@@ -150,10 +149,9 @@ pub(crate) fn listener(session: &mut Session, paths: &Paths) -> Result<OsString,
 
 /// QEMU's description of the device; `None` if QEMU does not listen.
 fn device(session: &mut Session) -> Result<Option<String>, Error> {
-    let Value::Array(devices) = session.execute("query-chardev", None)? else { return Ok(None) };
-    let label = |device: &&Value| device.get("label").and_then(Value::as_str) == Some(DEVICE);
-    let name = devices.iter().find(label).and_then(|device| device.get("filename")?.as_str());
-    Ok(name.map(str::to_string))
+    let devices = session.execute("query-chardev", None)?;
+    let device = devices.items().iter().find(|device| device.text("label") == Some(DEVICE));
+    Ok(device.and_then(|device| device.text("filename")).map(str::to_string))
 }
 
 /// Makes QEMU listen for a debugger. There is no QMP command for that, and the human monitor

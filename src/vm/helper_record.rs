@@ -25,27 +25,22 @@ impl HelperRecord {
     }
 
     pub(super) fn from_json(value: &Value) -> Option<Self> {
-        let texts = |key| -> Option<Vec<String>> {
-            let Value::Array(items) = value.get(key)? else { return None };
-            items.iter().map(|item| item.as_str().map(str::to_string)).collect()
-        };
         Some(Self {
-            name: value.get("name")?.as_str()?.to_string(),
-            pid: value.get("pid")?.as_u64()?.try_into().ok()?,
-            start: value.get("start").and_then(Value::as_str).map(str::to_string),
-            argv: texts("argv")?,
-            sockets: texts("sockets")?.into_iter().map(PathBuf::from).collect(),
+            name: value.text("name")?.to_string(),
+            pid: value.number("pid")?.try_into().ok()?,
+            start: value.text("start").map(str::to_string),
+            argv: value.texts("argv")?,
+            sockets: value.texts("sockets")?.into_iter().map(PathBuf::from).collect(),
         })
     }
 
     pub(super) fn json(&self) -> Value {
-        let sockets = self.sockets.iter().map(Value::from).collect();
         Value::object([
             ("name", Value::from(&self.name)),
             ("pid", self.pid.into()),
             ("start", self.start.as_deref().into()),
-            ("argv", self.argv.iter().map(|word| Value::from(word.as_str())).collect()),
-            ("sockets", sockets),
+            ("argv", self.argv.iter().collect()),
+            ("sockets", self.sockets.iter().collect()),
         ])
     }
 }

@@ -7,8 +7,9 @@ use super::helper_record::HelperRecord;
 use super::machine::Machine;
 use super::options::{Argument, arguments_of};
 use super::process::Process;
+use super::record;
 use crate::error::Error;
-use crate::json::{self, Value};
+use crate::json::Value;
 use crate::log::Log;
 use crate::system::files;
 use crate::system::process::see;
@@ -17,10 +18,6 @@ use std::path::{Path, PathBuf};
 /// The maximum size of the record. QEMU's command line is limited by the kernel, to 2 MiB by
 /// default.
 const INSTANCE_BYTES_MAX: u64 = 8 * 1024 * 1024;
-
-/// The format number of this program's records. Version 0.1 wrote no number; a program that changes
-/// the meaning of a field increases the number.
-const FORMAT: u64 = 1;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Instance {
@@ -69,14 +66,8 @@ impl Instance {
     /// Reads the record of the VM's last start; `None` when there is none, or none that this
     /// program wrote. A record that a newer program wrote, or that cannot be read, is an error.
     pub(crate) fn read(paths: &Paths) -> Result<Option<Self>, Error> {
-        let Some(bytes) = files::read_if_there(&paths.instance, INSTANCE_BYTES_MAX)? else {
-            return Ok(None);
-        };
-        let Ok(value) = json::parse(&bytes) else { return Ok(None) };
-        if value.get("format").is_some_and(|format| format.as_u64().is_none_or(|n| n > FORMAT)) {
-            return Err(Error::newer_record(&paths.instance));
-        }
-        Ok(Self::from_json(&value))
+        let value = record::read(&paths.instance, INSTANCE_BYTES_MAX)?;
+        Ok(value.as_ref().and_then(Self::from_json))
     }
 
     /// The helpers that have not ended, by the record alone. On another machine, or
@@ -99,11 +90,10 @@ impl Instance {
     }
 
     fn from_json(value: &Value) -> Option<Self> {
-        let Value::Array(argv) = value.get("argv")? else { return None };
         let Value::Object(set) = value.get("set")? else { return None };
-        let number = |key| value.get(key).and_then(Value::as_u64)?.try_into().ok();
+        let number = |key| value.number(key)?.try_into().ok();
         let pid = number("pid");
-        let text = |key| value.get(key).and_then(Value::as_str).map(str::to_string);
+        let text = |key| value.text(key).map(str::to_string);
         // Version 0.1 recorded the pid when QEMU was ready.
         let is_old = value.get("format").is_none();
         Some(Self {
@@ -114,24 +104,22 @@ impl Instance {
                 host: text("host"),
                 pid_namespace: text("pid_namespace"),
             },
-            ready: value.get("ready") == Some(&Value::Bool(true)) || is_old && pid.is_some(),
+            ready: value.is_true("ready") || is_old && pid.is_some(),
             ssh_port: match value.get("ssh_port")? {
                 Value::Null => None,
                 port => Some(port.as_u64()?.try_into().ok()?),
             },
             config_file: text("config_file").or_else(|| text("config_name"))?.into(),
-            started_at: value.get("started_at")?.as_u64()?,
+            started_at: value.number("started_at")?,
             set: set
                 .iter()
                 .map(|(name, value)| Some((name.clone(), value.as_str()?.to_string())))
                 .collect::<Option<_>>()?,
-            argv: argv
-                .iter()
-                .map(|word| word.as_str().map(str::to_string))
-                .collect::<Option<_>>()?,
-            own_words: value.get("own_words")?.as_u64()?.try_into().ok()?,
-            on_demand: value.get("on_demand") == Some(&Value::Bool(true)),
-            helpers: helpers_in(value),
+            argv: value.texts("argv")?,
+            own_words: value.number("own_words")?.try_into().ok()?,
+            on_demand: value.is_true("on_demand"),
+            // A version without helpers wrote none.
+            helpers: value.list("helpers").iter().filter_map(HelperRecord::from_json).collect(),
             stop_timeout: number("stop_timeout"),
             stop_command: text("stop_command"),
         })
@@ -154,7 +142,7 @@ impl Instance {
 
     pub(crate) fn write(&self, paths: &Paths, log: &Log) -> Result<(), Error> {
         let value = Value::object([
-            ("format", Value::from(FORMAT)),
+            ("format", Value::from(record::FORMAT)),
             ("pid", self.pid.into()),
             ("start", self.start.as_deref().into()),
             ("boot_id", self.machine.boot_id.as_deref().into()),
@@ -167,7 +155,7 @@ impl Instance {
             ("config_name", self.config_file.file_name().map(Path::new).into()),
             ("started_at", self.started_at.into()),
             ("set", Value::object(self.set.iter().map(|(n, v)| (n.as_str(), v.as_str().into())))),
-            ("argv", self.argv.iter().map(|word| Value::from(word.as_str())).collect()),
+            ("argv", self.argv.iter().collect()),
             ("own_words", self.own_words.into()),
             ("on_demand", self.on_demand.into()),
             ("helpers", self.helpers.iter().map(HelperRecord::json).collect()),
@@ -182,13 +170,5 @@ impl Instance {
             (Some(pid), true) => log.step("is_ready", || format!("pid {pid}")),
         }
         Ok(())
-    }
-}
-
-/// The helpers in a record; none in one of a version without them.
-fn helpers_in(record: &Value) -> Vec<HelperRecord> {
-    match record.get("helpers") {
-        Some(Value::Array(items)) => items.iter().filter_map(HelperRecord::from_json).collect(),
-        _ => Vec::new(),
     }
 }

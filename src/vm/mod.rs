@@ -42,6 +42,7 @@ pub(crate) mod qcow2;
 pub(crate) mod qmp;
 mod question;
 pub(crate) mod ready;
+pub(crate) mod record;
 pub(crate) mod refusal;
 pub(crate) mod schema;
 pub(crate) mod screen;

@@ -170,8 +170,8 @@ impl Qmp {
     /// The guest's run state in QEMU's own words: `running`, `paused`, ...
     pub(crate) fn run_state(&mut self, deadline: Instant) -> Result<String, Error> {
         let reply = self.execute("query-status", deadline)?;
-        let status = reply.get("status").and_then(Value::as_str);
-        status.map(str::to_string).ok_or_else(|| Error::Garbled("a status without `status`".into()))
+        let status = reply.text("status").map(str::to_string);
+        status.ok_or_else(|| Error::Garbled("a status without `status`".into()))
     }
 
     /// The next event: one that was kept, or a new one.
@@ -245,10 +245,10 @@ impl Message {
             let name = event.as_str()?.to_string();
             return Some(Self::Event(Event { name }));
         }
-        let id = value.get("id").and_then(Value::as_u64);
+        let id = value.number("id");
         if let Some(error) = value.get("error") {
-            let member = |name| Some(error.get(name)?.as_str()?.to_string());
-            let reason = Refusal { class: member("class")?, desc: member("desc")? };
+            let (class, desc) = (error.text("class")?.into(), error.text("desc")?.into());
+            let reason = Refusal { class, desc };
             return Some(Self::Return { id, result: Err(reason) });
         }
         value.get("return").map(|value| Self::Return { id, result: Ok(value.clone()) })

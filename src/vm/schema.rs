@@ -18,18 +18,10 @@ pub(crate) struct Argument<'a> {
     pub(crate) optional: bool,
 }
 
-fn text<'a>(entity: &'a Value, member: &str) -> Option<&'a str> {
-    entity.get(member).and_then(Value::as_str)
-}
-
-fn list<'a>(entity: &'a Value, member: &str) -> &'a [Value] {
-    entity.get(member).map(Value::items).unwrap_or_default()
-}
-
 impl<'a> Schema<'a> {
     pub(crate) fn new(answer: &'a Value) -> Self {
         let named = answer.items().iter();
-        Self { by_name: named.filter_map(|entity| Some((text(entity, "name")?, entity))).collect() }
+        Self { by_name: named.filter_map(|entity| Some((entity.text("name")?, entity))).collect() }
     }
 
     pub(crate) fn events(&self) -> Vec<&'a str> {
@@ -44,7 +36,7 @@ impl<'a> Schema<'a> {
     fn of_kind(&self, kind: &str) -> Vec<&'a str> {
         let all = self.by_name.iter();
         let mut names: Vec<&str> = all
-            .filter(|(_, entity)| text(entity, "meta-type") == Some(kind))
+            .filter(|(_, entity)| entity.text("meta-type") == Some(kind))
             .map(|(name, _)| *name)
             .collect();
         names.sort_unstable();
@@ -55,10 +47,10 @@ impl<'a> Schema<'a> {
     /// command always has.
     pub(crate) fn arguments(&self, command: &str) -> Vec<Argument<'a>> {
         let object = self.arguments_of(command);
-        let members = object.map(|object| list(object, "members")).unwrap_or_default();
+        let members = object.map(|object| object.list("members")).unwrap_or_default();
         let argument = |member: &'a Value| {
             let optional = member.get("default").is_some();
-            Some(Argument { name: text(member, "name")?, optional })
+            Some(Argument { name: member.text("name")?, optional })
         };
         members.iter().filter_map(argument).collect()
     }
@@ -66,28 +58,28 @@ impl<'a> Schema<'a> {
     /// The names that may occur in the arguments of a command, at any depth.
     pub(crate) fn names(&self, command: &str) -> Vec<&'a str> {
         let reachable = self.reachable(command).into_iter();
-        let members = reachable.flat_map(|entity| list(entity, "members"));
-        members.filter_map(|member| text(member, "name")).collect()
+        let members = reachable.flat_map(|entity| entity.list("members"));
+        members.filter_map(|member| member.text("name")).collect()
     }
 
     /// The words that may be the value of `name`, or of any member if it is `None`, in the
     /// arguments of a command, at any depth.
     pub(crate) fn words(&self, command: &str, name: Option<&str>) -> Vec<&'a str> {
         let reachable = self.reachable(command).into_iter();
-        let members = reachable.flat_map(|entity| list(entity, "members"));
-        let types = members.filter(|member| name.is_none() || text(member, "name") == name);
+        let members = reachable.flat_map(|entity| entity.list("members"));
+        let types = members.filter(|member| name.is_none() || member.text("name") == name);
         types.filter_map(|member| self.entity(member, "type")).flat_map(words_of).collect()
     }
 
     fn arguments_of(&self, command: &str) -> Option<&'a Value> {
         let command = self.by_name.get(command)?;
-        (text(command, "meta-type")? == "command").then_some(())?;
+        (command.text("meta-type")? == "command").then_some(())?;
         self.entity(command, "arg-type")
     }
 
     /// The entity that the member `member` refers to by name.
     fn entity(&self, of: &'a Value, member: &str) -> Option<&'a Value> {
-        text(of, member).and_then(|name| self.by_name.get(name)).copied()
+        of.text(member).and_then(|name| self.by_name.get(name)).copied()
     }
 
     /// The objects and alternates that make up the arguments of a command.
@@ -95,13 +87,13 @@ impl<'a> Schema<'a> {
         let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
         let mut pending: Vec<&Value> = self.arguments_of(command).into_iter().collect();
         while let Some(entity) = pending.pop() {
-            if !text(entity, "name").is_some_and(|name| seen.insert(name)) {
+            if !entity.text("name").is_some_and(|name| seen.insert(name)) {
                 continue;
             }
-            let parts = list(entity, "members").iter().chain(list(entity, "variants"));
+            let parts = entity.list("members").iter().chain(entity.list("variants"));
             pending.extend(parts.filter_map(|part| self.entity(part, "type")));
             pending.extend(self.entity(entity, "element-type"));
-            if ["object", "alternate"].map(Some).contains(&text(entity, "meta-type")) {
+            if ["object", "alternate"].map(Some).contains(&entity.text("meta-type")) {
                 found.push(entity);
             }
         }
@@ -111,11 +103,11 @@ impl<'a> Schema<'a> {
 
 /// The words of an enumeration: in `values` until QEMU 6.2, which added `members`.
 fn words_of(entity: &Value) -> Vec<&str> {
-    if text(entity, "meta-type") != Some("enum") {
+    if entity.text("meta-type") != Some("enum") {
         return Vec::new();
     }
-    let members = list(entity, "members").iter().filter_map(|member| text(member, "name"));
-    let values = list(entity, "values").iter().filter_map(Value::as_str);
+    let members = entity.list("members").iter().filter_map(|member| member.text("name"));
+    let values = entity.list("values").iter().filter_map(Value::as_str);
     members.chain(values).collect::<BTreeSet<_>>().into_iter().collect()
 }
 

@@ -81,7 +81,7 @@ impl Answers<'_> {
     /// Asks for the run state and all figures.
     fn all(mut self) -> Result<(String, Machine), qmp::Error> {
         let status = self.ask("query-status", None)?;
-        let state = status.and_then(|status| status.get("status")?.as_str().map(str::to_string));
+        let state = status.and_then(|status| status.text("status").map(str::to_string));
         let state = state.ok_or_else(|| qmp::Error::Garbled("a status without `status`".into()))?;
         let cpus = self.ask("query-cpus-fast", None)?;
         let memory = self.ask("query-memory-size-summary", None)?;
@@ -93,10 +93,10 @@ impl Answers<'_> {
         let machine = Machine {
             vcpus: cpus.map(|cpus| cpus.items().len()),
             memory_bytes: memory.and_then(|memory| {
-                let plugged = number(&memory, "plugged-memory").unwrap_or(0);
-                Some(number(&memory, "base-memory")? + plugged)
+                let plugged = memory.number("plugged-memory").unwrap_or(0);
+                Some(memory.number("base-memory")? + plugged)
             }),
-            balloon_bytes: balloon.and_then(|balloon| number(&balloon, "actual")),
+            balloon_bytes: balloon.and_then(|balloon| balloon.number("actual")),
             disks: blocks.iter().flat_map(Value::items).filter_map(disk).collect(),
             networks: usernet.as_ref().and_then(Value::as_str).map(networks).unwrap_or_default(),
         };
@@ -117,18 +117,14 @@ impl Answers<'_> {
     }
 }
 
-pub(crate) fn number(value: &Value, name: &str) -> Option<u64> {
-    value.get(name).and_then(Value::as_u64)
-}
-
 /// The name of a drive, or of its block node if it has none, and its counters since QEMU's start
 /// (`BlockDeviceStats` of `qapi/block-core.json`). `None` for a drive without a medium, which has
 /// no block node.
 fn disk(block: &Value) -> Option<Value> {
-    let text = |name| block.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let text = |name| block.text(name).filter(|text| !text.is_empty());
     let node = text("node-name")?;
     let stats = block.get("stats")?;
-    let count = |name| number(stats, name).unwrap_or(0);
+    let count = |name| stats.number(name).unwrap_or(0);
     let failed = ["failed_rd_operations", "failed_wr_operations", "failed_flush_operations"];
     let name = [("name", Value::from(text("device").unwrap_or(node)))].into_iter();
     let counters = DISK_COUNTERS.iter().map(|name| (*name, count(name).into()));

@@ -53,7 +53,7 @@ fn write_all(
 fn write(log: &mut Follow, names: &[String]) -> Result<Option<Reader>, Error> {
     let Some(news) = log.news()? else { return Ok(None) };
     let is_meant = |event: &&Value| {
-        let name = event.get("event").and_then(Value::as_str).unwrap_or_default();
+        let name = event.text("event").unwrap_or_default();
         names.is_empty() || names.iter().any(|one| one == name)
     };
     let lines: String = news.iter().filter(is_meant).map(|event| event.compact() + "\n").collect();

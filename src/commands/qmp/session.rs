@@ -72,7 +72,7 @@ fn in_json(value: &Value) -> Result<Request, String> {
     if let Some((name, _)) = members.iter().find(|(name, _)| !known.contains(&name.as_str())) {
         return Err(format!("`{name}` is none of `execute`, `arguments` and `id`"));
     }
-    let command = value.get("execute").and_then(Value::as_str);
+    let command = value.text("execute");
     let command = command.ok_or("`execute` must be there, a string")?;
     let arguments = value.get("arguments").cloned();
     if arguments.as_ref().is_some_and(|arguments| !matches!(arguments, Value::Object(_))) {

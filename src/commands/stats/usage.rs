@@ -7,7 +7,7 @@ use crate::json::Value;
 use crate::report::{Fields, Report};
 use crate::text::sanitized;
 use crate::vm::Instance;
-use crate::vm::stats::{self, Stats, number};
+use crate::vm::stats::{self, Stats};
 use crate::vm::usernet::Network;
 use std::time::Duration;
 
@@ -85,11 +85,11 @@ impl Used {
 }
 
 fn disk_text(disk: &Value) -> String {
-    let count = |name| number(disk, name).unwrap_or_default();
+    let count = |name| disk.number(name).unwrap_or_default();
     let reads = counted(count("rd_operations"), "read", "reads");
     let writes = counted(count("wr_operations"), "write", "writes");
     let flushes = counted(count("flush_operations"), "flush", "flushes");
-    let name = sanitized(disk.get("name").and_then(Value::as_str).unwrap_or_default());
+    let name = sanitized(disk.text("name").unwrap_or_default());
     let (read, written) = (size(count("rd_bytes")), size(count("wr_bytes")));
     let failed = match count("failed_operations") {
         0 => String::new(),

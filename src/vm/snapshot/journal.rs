@@ -7,7 +7,6 @@ use crate::error::Error;
 use crate::json::{self, Value};
 use crate::system::files;
 use crate::vm::Paths;
-use std::ffi::OsStr;
 use std::path::PathBuf;
 
 /// The maximum size of a journal: a tag and the paths of all disks that a command line can name.
@@ -39,12 +38,11 @@ impl Journal {
     }
 
     fn parse(value: &Value) -> Option<Self> {
-        let disks = value.get("disks")?.items().iter();
         Some(Self {
-            act: Act::named(value.get("act")?.as_str()?)?,
-            tag: Tag::new(OsStr::new(value.get("tag")?.as_str()?)).ok()?,
-            disks: disks.map(|disk| disk.as_str().map(PathBuf::from)).collect::<Option<_>>()?,
-            job: value.get("job").and_then(Value::as_str).map(str::to_string),
+            act: Act::named(value.text("act")?)?,
+            tag: Tag::new(value.text("tag")?.as_ref()).ok()?,
+            disks: value.texts("disks")?.into_iter().map(PathBuf::from).collect(),
+            job: value.text("job").map(str::to_string),
         })
     }
 
@@ -62,7 +60,7 @@ impl Journal {
         let value = Value::object([
             ("act", Value::from(self.act.name())),
             ("tag", self.tag.as_str().into()),
-            ("disks", self.disks.iter().map(|disk| Value::from(disk.as_path())).collect()),
+            ("disks", self.disks.iter().collect()),
             ("job", self.job.as_deref().into()),
         ]);
         files::write_private(&paths.snapshot, value.pretty())

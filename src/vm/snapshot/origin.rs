@@ -47,7 +47,7 @@ impl Origin {
         let argv = instance.own_argv().to_vec();
         let (version, kvm) = (session.execute("query-version", None)?, "query-kvm");
         let kvm = session.execute(kvm, None).ok();
-        let has_kvm = kvm.is_some_and(|kvm| kvm.get("enabled") == Some(&Value::Bool(true)));
+        let has_kvm = kvm.is_some_and(|kvm| kvm.is_true("enabled"));
         // The guest has read files as they were when it was started.
         let files = files(&argv, dir).into_iter().map(|stamp| {
             if stamp.modified_at() > instance.started_at { stamp.outdated() } else { stamp }
@@ -78,7 +78,7 @@ impl Origin {
             ("tag", Value::from(self.tag.as_str())),
             ("saved_at", self.saved_at.into()),
             ("machine_bytes", self.machine_bytes.into()),
-            ("argv", self.argv.iter().map(|word| Value::from(word.as_str())).collect()),
+            ("argv", self.argv.iter().collect()),
             ("ssh_port", self.ssh_port.into()),
             ("qemu", self.qemu.as_str().into()),
             ("cpu", self.cpu.as_deref().into()),
@@ -90,18 +90,16 @@ impl Origin {
     }
 
     pub(super) fn from_json(value: &Value) -> Option<Self> {
-        let text = |name| value.get(name).and_then(Value::as_str).map(str::to_string);
-        let number = |name| value.get(name)?.as_u64();
-        let argv = value.get("argv")?.items().iter();
+        let text = |name| value.text(name).map(str::to_string);
         Some(Self {
             tag: text("tag")?,
-            saved_at: number("saved_at")?,
-            machine_bytes: number("machine_bytes")?,
-            argv: argv.map(|word| word.as_str().map(str::to_string)).collect::<Option<_>>()?,
-            ssh_port: number("ssh_port").and_then(|port| port.try_into().ok()),
+            saved_at: value.number("saved_at")?,
+            machine_bytes: value.number("machine_bytes")?,
+            argv: value.texts("argv")?,
+            ssh_port: value.number("ssh_port").and_then(|port| port.try_into().ok()),
             qemu: text("qemu")?,
             cpu: text("cpu"),
-            has_kvm: value.get("kvm") == Some(&Value::Bool(true)),
+            has_kvm: value.is_true("kvm"),
             program: Stamp::list(value.get("program")?)?.pop(),
             files: Stamp::list(value.get("files")?)?,
             prepare: text("prepare"),
@@ -132,9 +130,9 @@ pub(crate) fn cpu_model() -> Option<String> {
 
 /// The version in QEMU's answer, as `--version` tells it: `7.2.22 (Debian 1:7.2+dfsg-7)`.
 fn version_text(answer: &Value) -> String {
-    let part = |name| answer.get("qemu").and_then(|qemu| qemu.get(name)?.as_u64());
+    let part = |name| answer.get("qemu").and_then(|qemu| qemu.number(name));
     let numbers = ["major", "minor", "micro"].map(|name| part(name).unwrap_or_default());
-    let package = answer.get("package").and_then(Value::as_str).unwrap_or_default();
+    let package = answer.text("package").unwrap_or_default();
     let package = if package.is_empty() { String::new() } else { format!(" ({package})") };
     format!("{}{package}", numbers.map(|number| number.to_string()).join("."))
 }

@@ -14,15 +14,15 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// Reads a list of `SnapshotInfo` of `qapi/block-core.json`; no list means no snapshots.
-    pub(super) fn list(list: Option<&Value>) -> Vec<Self> {
-        list.map(Value::items).unwrap_or_default().iter().filter_map(Self::read).collect()
+    /// Reads the snapshots of an `ImageInfo` of `qapi/block-core.json`.
+    pub(super) fn list(image: &Value) -> Vec<Self> {
+        image.list("snapshots").iter().filter_map(Self::read).collect()
     }
 
     fn read(snapshot: &Value) -> Option<Self> {
-        let number = |name| snapshot.get(name).and_then(Value::as_u64).unwrap_or_default();
+        let number = |name| snapshot.number(name).unwrap_or_default();
         Some(Self {
-            tag: snapshot.get("name")?.as_str()?.to_string(),
+            tag: snapshot.text("name")?.to_string(),
             machine_bytes: number("vm-state-size"),
             saved_at: number("date-sec"),
             guest_seconds: number("vm-clock-sec"),

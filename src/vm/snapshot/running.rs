@@ -116,7 +116,7 @@ impl Running<'_> {
         let job = job.ok_or_else(|| Error::failed(format!("QEMU has lost the job `{id}`")))?;
         self.dismiss(&id)?;
         Journal::end(self.paths)?;
-        Ok(job.get("error").and_then(Value::as_str).map(str::to_string))
+        Ok(job.text("error").map(str::to_string))
     }
 
     /// The error for a job that QEMU did not accept. If it refused the job, no disk has changed.
@@ -136,8 +136,8 @@ impl Running<'_> {
         loop {
             let jobs = self.session.try_execute_patiently("query-jobs", None, waiting);
             let jobs = jobs.map_err(|error| self.session.explain(&error))?;
-            match jobs.items().iter().find(|job| text(job, "id") == id) {
-                Some(job) if text(job, "status") == "concluded" => return Ok(Some(job.clone())),
+            match jobs.items().iter().find(|job| job.text("id") == Some(id)) {
+                Some(job) if has_concluded(job) => return Ok(Some(job.clone())),
                 Some(_) => self.session.listen_for("JOB_STATUS_CHANGE")?,
                 None => return Ok(None),
             }
@@ -149,10 +149,10 @@ impl Running<'_> {
     /// lock knows that no other command waits for them.
     fn dismiss_old(&mut self) -> Result<(), Error> {
         let jobs = self.session.execute("query-jobs", None)?;
-        let is_old = |job: &&Value| {
-            text(job, "id").starts_with(JOB_PREFIX) && text(job, "status") == "concluded"
-        };
-        jobs.items().iter().filter(is_old).try_for_each(|job| self.dismiss(text(job, "id")))
+        let concluded = jobs.items().iter().filter(|job| has_concluded(job));
+        let mut old =
+            concluded.filter_map(|job| job.text("id")).filter(|id| id.starts_with(JOB_PREFIX));
+        old.try_for_each(|id| self.dismiss(id))
     }
 
     fn dismiss(&mut self, id: &str) -> Result<(), Error> {
@@ -180,22 +180,27 @@ impl Running<'_> {
     }
 }
 
+fn has_concluded(job: &Value) -> bool {
+    job.text("status") == Some("concluded")
+}
+
 /// Reads a disk from a `BlockInfo` of `qapi/block-core.json`; `None` if the guest may not write to
 /// it.
 fn disk(drive: &Value, dir: &Path) -> Option<Disk> {
     let inserted = drive.get("inserted")?;
-    if inserted.get("ro") == Some(&Value::Bool(true)) {
+    if inserted.is_true("ro") {
         return None;
     }
-    let device = text(drive, "device").to_string();
-    let file = file_name(text(inserted, "file")).unwrap_or_else(|| device.clone());
+    let text = |object: &Value, name| object.text(name).unwrap_or_default().to_string();
+    let device = text(drive, "device");
+    let file = file_name(&text(inserted, "file")).unwrap_or_else(|| device.clone());
     Some(Disk {
         path: dir.join(&file),
         file,
-        format: text(inserted, "drv").into(),
+        format: text(inserted, "drv"),
         device,
-        node: text(inserted, "node-name").into(),
-        parts: Part::list(inserted.get("image").and_then(|image| image.get("snapshots"))),
+        node: text(inserted, "node-name"),
+        parts: inserted.get("image").map(Part::list).unwrap_or_default(),
     })
 }
 
@@ -207,9 +212,5 @@ fn file_name(file: &str) -> Option<String> {
     while let Some(inner) = node.get("file") {
         node = inner;
     }
-    node.get("filename").and_then(Value::as_str).map(str::to_string)
-}
-
-fn text<'a>(object: &'a Value, name: &str) -> &'a str {
-    object.get(name).and_then(Value::as_str).unwrap_or_default()
+    node.text("filename").map(str::to_string)
 }

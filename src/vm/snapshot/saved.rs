@@ -5,17 +5,16 @@
 use super::{Origin, Spare, Stamp, Tag};
 use crate::clock::now;
 use crate::error::Error;
-use crate::json::{self, Value};
+use crate::json::Value;
 use crate::system::files;
 use crate::vm::machine::{Machine, booted_at};
+use crate::vm::record;
 use crate::vm::{Instance, Paths};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// The maximum size of the file: that of a thousand command lines of some KiB.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// The format number; see that of `instance.json`.
-const FORMAT: u64 = 1;
 
 #[derive(Default)]
 pub(crate) struct Saved {
@@ -27,19 +26,15 @@ impl Saved {
     /// Reads the file. A file that is missing or cannot be understood says nothing, so that no disk
     /// may be lost.
     pub(crate) fn read(paths: &Paths) -> Result<Self, Error> {
-        let bytes = files::read_if_there(&paths.saved, BYTES_MAX)?.unwrap_or_default();
-        let Ok(value) = json::parse(&bytes) else { return Ok(Self::default()) };
-        if value.get("format").and_then(Value::as_u64).is_none_or(|format| format > FORMAT) {
-            return Err(Error::newer_record(&paths.saved));
-        }
-        let origins = value.get("snapshots").map(Value::items).unwrap_or_default().iter();
+        let value = record::read(&paths.saved, BYTES_MAX)?.unwrap_or(Value::Null);
+        let origins = value.list("snapshots").iter().filter_map(Origin::from_json);
         let spare = value.get("spare").and_then(Spare::from_json);
-        Ok(Self { origins: origins.filter_map(Origin::from_json).collect(), spare })
+        Ok(Self { origins: origins.collect(), spare })
     }
 
     fn write(&self, paths: &Paths) -> Result<(), Error> {
         let value = Value::object([
-            ("format", Value::from(FORMAT)),
+            ("format", Value::from(record::FORMAT)),
             ("snapshots", self.origins.iter().map(Origin::json).collect()),
             ("spare", self.spare.as_ref().map_or(Value::Null, Spare::json)),
         ]);

@@ -41,8 +41,8 @@ impl Spare {
 
     pub(super) fn from_json(value: &Value) -> Option<Self> {
         Some(Self {
-            tag: value.get("tag")?.as_str()?.to_string(),
-            since: value.get("since")?.as_u64()?,
+            tag: value.text("tag")?.to_string(),
+            since: value.number("since")?,
             in_use: value.get("in_use")? == &Value::Bool(true),
             used: value.get("used") == Some(&Value::Bool(true)),
             disks: Stamp::list(value.get("disks")?)?,

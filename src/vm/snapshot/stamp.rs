@@ -43,11 +43,10 @@ impl Stamp {
     /// The stamps in a list that [`Stamp::json`] wrote; `None` if one cannot be read.
     pub(super) fn list(list: &Value) -> Option<Vec<Self>> {
         let stamp = |value: &Value| {
-            let number = |name| value.get(name)?.as_u64();
             Some(Self {
-                path: value.get("path")?.as_str()?.into(),
-                bytes: number("bytes")?,
-                modified: (number("seconds")?, number("nanoseconds")?),
+                path: value.text("path")?.into(),
+                bytes: value.number("bytes")?,
+                modified: (value.number("seconds")?, value.number("nanoseconds")?),
             })
         };
         list.items().iter().map(stamp).collect()
