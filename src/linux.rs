@@ -143,18 +143,15 @@ pub(crate) fn stat(pid: u32) -> io::Result<Option<Stat>> {
 }
 
 fn stat_in(stat: &str) -> Option<Stat> {
-    let fields = fields(stat)?;
-    // proc(5) counts from 1, and the first one here is the third.
-    let number = |field: usize| fields.get(field - 3).copied();
-    let group = number(5).and_then(|field| field.parse().ok());
-    let start_ticks = number(22).and_then(|field| field.parse().ok());
-    Some(Stat { state: fields.first()?.chars().next()?, group, start_ticks })
+    let group = field(stat, 5).and_then(|field| field.parse().ok());
+    let start_ticks = field(stat, 22).and_then(|field| field.parse().ok());
+    Some(Stat { state: field(stat, 3)?.chars().next()?, group, start_ticks })
 }
 
-/// The fields of `/proc/PID/stat` behind the name, from the third one on. The name stands in
-/// parentheses and may contain anything, including parentheses.
-fn fields(stat: &str) -> Option<Vec<&str>> {
-    Some(stat.rsplit_once(')')?.1.split_ascii_whitespace().collect())
+/// A field of `/proc/PID/stat` behind the name, which is the second one as proc(5) counts. The name
+/// stands in parentheses and may contain anything, including parentheses.
+fn field(stat: &str, number: usize) -> Option<&str> {
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(number.checked_sub(3)?)
 }
 
 /// Gives `None` for a file that is missing or whose process is gone. Any other failure stays an
@@ -191,9 +188,8 @@ pub(crate) fn usage(pid: u32) -> Option<Usage> {
 /// The usage in the texts of `stat` and `status`. `stat` gives memory in pages, but not their size,
 /// so memory is taken from `status`.
 fn usage_in(stat: &str, status: &str) -> Option<Usage> {
-    let fields = fields(stat)?;
     // `utime` and `stime` are fields 14 and 15.
-    let ticks = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok());
+    let ticks = |number| field(stat, number)?.parse::<u64>().ok();
     let cpu = (ticks(14)?.checked_add(ticks(15)?)?).checked_mul(1000 / TICKS_PER_SECOND)?;
     let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let rss: u64 = rss.trim().strip_suffix(" kB")?.parse().ok()?;

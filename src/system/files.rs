@@ -200,8 +200,8 @@ pub(crate) fn create(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 /// Makes a new, empty file, 0600, in place of any file of that name.
-pub(crate) fn create_private(path: &Path) -> io::Result<File> {
-    temporary::create(path, PRIVATE_FILE)
+pub(crate) fn create_private(path: &Path) -> Result<File, Error> {
+    temporary::create(path, PRIVATE_FILE).map_err(|error| Error::io("create", path, &error))
 }
 
 /// Opens the file for [`File::lock`] and keeps its content; if it is missing, `makes` makes it.

@@ -38,10 +38,7 @@ impl<'a> Boot<'a> {
 /// Makes the log and the event log, which are new for every start, whichever program runs QEMU;
 /// returns the log.
 pub(crate) fn new_files(paths: &Paths) -> Result<File, Error> {
-    let made = events::prepare(paths).and_then(|()| {
-        let log = files::create_private(&paths.log);
-        log.map_err(|error| Error::io("create", &paths.log, &error))
-    });
+    let made = events::prepare(paths).and_then(|()| files::create_private(&paths.log));
     made.map_err(|failed| not_run(paths, failed))
 }
 

@@ -7,7 +7,6 @@
 use super::helper::Helper;
 use super::helper_record::HelperRecord;
 use super::process::Process;
-use super::tail::tail;
 use super::wait::{self, Deadline};
 use super::{Instance, Paths, last_words, shutdown};
 use crate::error::{Error, Kind};
@@ -108,15 +107,8 @@ impl Helpers {
 impl Started {
     /// How it ended, and its last output. `when` completes the sentence.
     fn last_words(&self, status: ExitStatus, when: &str) -> String {
-        format!("the helper `{}` {}{when}{}", self.name, last_words::how(status), self.said())
-    }
-
-    /// Its last output, as a clause that follows a statement.
-    fn said(&self) -> String {
-        match tail(&self.output) {
-            said if said.is_empty() => ", and said nothing".into(),
-            said => format!(":\n{said}"),
-        }
+        let (how, said) = (last_words::how(status), last_words::of(&self.output));
+        format!("the helper `{}` {how}{when}{said}", self.name)
     }
 
     /// The error of a helper that ended before QEMU answered.
@@ -134,7 +126,8 @@ impl Started {
     fn is_late(&self, socket: &Path, deadline: Deadline) -> Error {
         let (name, path, seconds) = (&self.name, socket.display(), deadline.seconds());
         let message = format!("the helper `{name}` did not listen on `{path}` within {seconds} s");
-        Error::new(Kind::TimedOut, message + &self.said()).hint(self.failure_hint())
+        Error::new(Kind::TimedOut, message + &last_words::of(&self.output))
+            .hint(self.failure_hint())
     }
 
     fn failure_hint(&self) -> String {
@@ -153,8 +146,7 @@ fn start(
     helper.dirs.iter().try_for_each(|dir| files::private_dir(dir))?;
     remove_sockets(&helper.sockets, paths)?;
     let output = paths.helper_log(&helper.name);
-    let file = files::create_private(&output);
-    let file = file.map_err(|error| Error::io("create", &output, &error))?;
+    let file = files::create_private(&output)?;
     let mut daemon = daemon::spawn(&helper.argv, true, (dir, &file), log)?;
     // A shell that holds the program and has ended is found by its exit status.
     let start = see(daemon.id())?.and_then(|seen| seen.start);

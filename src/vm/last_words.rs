@@ -6,6 +6,7 @@ use super::tail::tail;
 use super::{Paths, events};
 use crate::error::Error;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::ExitStatus;
 
 /// A shell adds this to the number of a signal.
@@ -52,6 +53,14 @@ pub(crate) fn of_earlier(when: &str, status: Option<ExitStatus>) -> Error {
     match status {
         Some(status) => error.after_reading("exit_status", exit_code(status)),
         None => error,
+    }
+}
+
+/// The end of the output in a file, as a clause that follows a statement.
+pub(super) fn of(output: &Path) -> String {
+    match tail(output) {
+        said if said.is_empty() => ", and said nothing".into(),
+        said => format!(":\n{said}"),
     }
 }
 

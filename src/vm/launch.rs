@@ -164,7 +164,7 @@ impl<'a> Launch<'a> {
                 Err(self.died(None, &mut helpers, ssh_port)?)
             }
             Err(NotReady::TimedOut) => {
-                let seconds = deadline.limit.as_secs_f64();
+                let seconds = deadline.seconds();
                 let message = format!("QEMU was not ready within {seconds} s");
                 Err(self.give_up(qemu, &message).of_kind(Kind::TimedOut).into())
             }
@@ -201,7 +201,7 @@ impl<'a> Launch<'a> {
     fn give_up(&self, qemu: Daemon, message: &str) -> Error {
         let paths = self.paths;
         match self.take_back(qemu).and_then(|()| clean::all(paths, self.log)) {
-            Ok(()) => Error::failed(with_log(message, &tail(&paths.log)))
+            Ok(()) => Error::failed(format!("{message}{}", last_words::of(&paths.log)))
                 .hint(format!("its log is `{}`", paths.log.display())),
             Err(error) => error,
         }
@@ -232,10 +232,7 @@ impl<'a> Launch<'a> {
             error = error.before(&failure);
         }
         let start = causes::Start { dir: self.dir, ssh_port };
-        let error = match causes::hint(&said, &start) {
-            Some(hint) => error.hint(hint),
-            None => error,
-        };
+        let error = error.hint_if(causes::hint(&said, &start));
         clean::all(self.paths, self.log)?;
         Ok(Failed { port_taken: causes::port_taken(&said), ..error.into() })
     }
@@ -256,12 +253,4 @@ fn ended(qemu: &mut Daemon, helpers: &mut Helpers) -> Option<NotReady> {
     let error = helpers.ended()?;
     let soon = wait::poll(Instant::now() + MOMENT, || qemu.exit_status());
     Some(soon.map_or(NotReady::Helper(error), died))
-}
-
-fn with_log(message: &str, said: &str) -> String {
-    if said.is_empty() {
-        format!("{message}, and said nothing")
-    } else {
-        format!("{message}:\n{said}")
-    }
 }

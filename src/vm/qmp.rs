@@ -90,17 +90,12 @@ impl Qmp {
         let mut qmp = Self { socket, buffer, searched: 0, events, last_id, log: log.clone() };
         // Replies to an earlier client may come first: QEMU sends them to the current one.
         while !matches!(qmp.message(deadline)?, Message::Greeting) {}
-        qmp.execute("qmp_capabilities", deadline)?;
+        qmp.execute("qmp_capabilities", None, deadline)?;
         Ok(qmp)
     }
 
-    /// Runs a command without arguments.
-    pub(crate) fn execute(&mut self, command: &str, deadline: Instant) -> Result<Value, Error> {
-        self.execute_with(command, None, deadline)
-    }
-
     /// Runs a command; its arguments are an object. Events that come before its reply are kept.
-    pub(crate) fn execute_with(
+    pub(crate) fn execute(
         &mut self,
         command: &str,
         arguments: Option<&Value>,
@@ -163,13 +158,13 @@ impl Qmp {
     /// Runs a command of the human monitor, and gives what it says.
     pub(crate) fn monitor(&mut self, command: &str, deadline: Instant) -> Result<String, Error> {
         let arguments = Value::object([("command-line", Value::from(command))]);
-        let answer = self.execute_with("human-monitor-command", Some(&arguments), deadline)?;
+        let answer = self.execute("human-monitor-command", Some(&arguments), deadline)?;
         Ok(answer.as_str().unwrap_or_default().trim_end().to_string())
     }
 
     /// The guest's run state in QEMU's own words: `running`, `paused`, ...
     pub(crate) fn run_state(&mut self, deadline: Instant) -> Result<String, Error> {
-        let reply = self.execute("query-status", deadline)?;
+        let reply = self.execute("query-status", None, deadline)?;
         let status = reply.text("status").map(str::to_string);
         status.ok_or_else(|| Error::Garbled("a status without `status`".into()))
     }

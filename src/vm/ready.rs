@@ -65,7 +65,7 @@ pub(crate) fn wait_for_running(
             Err(Error::failed(message).hint(format!("`qqmgr stop {}` ends it", paths.name)))
         }
         Err(NotReady::TimedOut) => {
-            let seconds = deadline.limit.as_secs_f64();
+            let seconds = deadline.seconds();
             let message = format!("QEMU runs (pid {pid}), and was not ready within {seconds} s");
             let hint = format!("`qqmgr stop {}` ends it", paths.name);
             Err(Error::new(Kind::TimedOut, message).hint(hint))

@@ -32,11 +32,7 @@ pub(crate) fn refusal(
     let schema = session.query_schema().unwrap_or(crate::json::Value::Null);
     let Advice { near, hint } = advice(&Schema::new(&schema), command, reason);
     let message = format!("QEMU refuses {error} ({})", reason.class);
-    let error = Error::failed(did_you_mean(&message, near)).of_class(&reason.class);
-    match hint {
-        Some(hint) => error.hint(hint),
-        None => error,
-    }
+    Error::failed(did_you_mean(&message, near)).of_class(&reason.class).hint_if(hint)
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -48,19 +48,18 @@ pub(crate) fn capture(
     // JSON has no way to name a file that is not UTF-8.
     let dir = if paths.dir.to_str().is_some() { paths.dir.clone() } else { paths.short_dir()? };
     let file = Temporary(dir.join(name));
+    let take = |session: &mut Session, png| {
+        let arguments = arguments(&file, display, png);
+        session.try_execute(PICTURE_WAIT, "screendump", Some(&arguments))
+    };
     if session.takes("screendump", "format")? {
-        match session.try_execute(
-            PICTURE_WAIT,
-            "screendump",
-            Some(&arguments(&file, display, true)),
-        ) {
+        match take(session, true) {
             Ok(_) => return read(&file.0).map(Picture::Png),
             Err(qmp::Error::Refused { .. }) => {}
             Err(error) => return Err(session.explain(&error)),
         }
     }
-    let arguments = arguments(&file, display, false);
-    session.execute_within(PICTURE_WAIT, "screendump", Some(&arguments)).map_err(hinted)?;
+    take(session, false).map_err(|error| hinted(session.explain(&error)))?;
     read(&file.0).map(Picture::Ppm)
 }
 

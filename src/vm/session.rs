@@ -62,23 +62,13 @@ impl Session {
         command: &str,
         arguments: Option<&Value>,
     ) -> Result<Value, Error> {
-        self.execute_within(ANSWER_WAIT, command, arguments)
+        self.try_execute(ANSWER_WAIT, command, arguments).map_err(|error| self.explain(&error))
     }
 
     /// Runs a command of the human monitor, and gives what it says.
     pub(crate) fn monitor(&mut self, command: &str) -> Result<String, Error> {
         let said = self.qmp.monitor(command, Instant::now() + ANSWER_WAIT);
         said.map_err(|error| self.explain(&error))
-    }
-
-    /// Executes a command that QEMU answers within `limit`.
-    pub(crate) fn execute_within(
-        &mut self,
-        limit: Duration,
-        command: &str,
-        arguments: Option<&Value>,
-    ) -> Result<Value, Error> {
-        self.try_execute(limit, command, arguments).map_err(|error| self.explain(&error))
     }
 
     /// Executes a command that may take any time, for as long as QEMU lives and is not frozen.
@@ -109,14 +99,14 @@ impl Session {
         }
     }
 
-    /// Executes a command for a caller that handles QEMU's refusal.
+    /// Executes a command that QEMU answers within `limit`. The caller handles QEMU's refusal.
     pub(crate) fn try_execute(
         &mut self,
         limit: Duration,
         command: &str,
         arguments: Option<&Value>,
     ) -> Result<Value, qmp::Error> {
-        self.qmp.execute_with(command, arguments, Instant::now() + limit)
+        self.qmp.execute(command, arguments, Instant::now() + limit)
     }
 
     /// Asks this QEMU for its QMP schema, for a [`super::schema::Schema`].

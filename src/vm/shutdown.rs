@@ -215,16 +215,16 @@ fn press(qmp: &mut Qmp, deadline: Instant) -> Result<Option<String>, qmp::Error>
     let state = qmp.run_state(deadline)?;
     match state.as_str() {
         "paused" | "debug" | "io-error" | "watchdog" => {
-            qmp.execute("cont", deadline)?;
+            qmp.execute("cont", None, deadline)?;
         }
         "suspended" => {
-            qmp.execute("system_wakeup", deadline)?;
+            qmp.execute("system_wakeup", None, deadline)?;
         }
         "prelaunch" | "preconfig" | "inmigrate" | "postmigrate" | "shutdown" | "guest-panicked"
         | "internal-error" => return Ok(Some(state)),
         _ => {}
     }
-    qmp.execute("system_powerdown", deadline)?;
+    qmp.execute("system_powerdown", None, deadline)?;
     Ok(None)
 }
 

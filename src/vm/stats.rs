@@ -56,8 +56,7 @@ pub(crate) fn look(paths: &Paths, log: &Log) -> Result<Stats, Error> {
         return Ok(Stats { at, process, usage, state: glance, machine: Machine::default() });
     }
     let answered = Session::open_at(&look, paths, log).and_then(|mut session| {
-        let answers = Answers { deadline: at + ANSWERS_WAIT, session: &mut session }.all();
-        answers.map_err(|error| session.explain(&error))
+        ask(&mut session, at + ANSWERS_WAIT).map_err(|error| session.explain(&error))
     });
     let (state, machine) = match answered {
         Ok((state, machine)) => (State::Qemu(state), machine),
@@ -72,49 +71,37 @@ fn usage(pid: u32) -> Option<Usage> {
     if linux::is_there() { linux::usage(pid) } else { ps::usage(pid) }
 }
 
-struct Answers<'a> {
-    session: &'a mut Session,
-    deadline: Instant,
-}
-
-impl Answers<'_> {
-    /// Asks for the run state and all figures.
-    fn all(mut self) -> Result<(String, Machine), qmp::Error> {
-        let status = self.ask("query-status", None)?;
-        let state = status.and_then(|status| status.text("status").map(str::to_string));
-        let state = state.ok_or_else(|| qmp::Error::Garbled("a status without `status`".into()))?;
-        let cpus = self.ask("query-cpus-fast", None)?;
-        let memory = self.ask("query-memory-size-summary", None)?;
-        let balloon = self.ask("query-balloon", None)?;
-        let blocks = self.ask("query-blockstats", None)?;
-        // There is no QMP command for this.
-        let usernet = Value::object([("command-line", Value::from(QUESTION))]);
-        let usernet = self.ask("human-monitor-command", Some(&usernet))?;
-        let machine = Machine {
-            vcpus: cpus.map(|cpus| cpus.items().len()),
-            memory_bytes: memory.and_then(|memory| {
-                let plugged = memory.number("plugged-memory").unwrap_or(0);
-                Some(memory.number("base-memory")? + plugged)
-            }),
-            balloon_bytes: balloon.and_then(|balloon| balloon.number("actual")),
-            disks: blocks.iter().flat_map(Value::items).filter_map(disk).collect(),
-            networks: usernet.as_ref().and_then(Value::as_str).map(networks).unwrap_or_default(),
-        };
-        Ok((state, machine))
-    }
-
-    /// Asks QEMU one command; `None` when this QEMU has no answer.
-    fn ask(
-        &mut self,
-        command: &str,
-        arguments: Option<&Value>,
-    ) -> Result<Option<Value>, qmp::Error> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        match self.session.try_execute(left, command, arguments) {
+/// Asks for the run state and all figures.
+fn ask(session: &mut Session, deadline: Instant) -> Result<(String, Machine), qmp::Error> {
+    // `None` when this QEMU has no answer.
+    let mut ask = |command: &str, arguments: Option<&Value>| {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match session.try_execute(left, command, arguments) {
             Err(qmp::Error::Refused { .. }) => Ok(None),
             answer => answer.map(Some),
         }
-    }
+    };
+    let status = ask("query-status", None)?;
+    let state = status.and_then(|status| status.text("status").map(str::to_string));
+    let state = state.ok_or_else(|| qmp::Error::Garbled("a status without `status`".into()))?;
+    let cpus = ask("query-cpus-fast", None)?;
+    let memory = ask("query-memory-size-summary", None)?;
+    let balloon = ask("query-balloon", None)?;
+    let blocks = ask("query-blockstats", None)?;
+    // There is no QMP command for this.
+    let usernet = Value::object([("command-line", Value::from(QUESTION))]);
+    let usernet = ask("human-monitor-command", Some(&usernet))?;
+    let machine = Machine {
+        vcpus: cpus.map(|cpus| cpus.items().len()),
+        memory_bytes: memory.and_then(|memory| {
+            let plugged = memory.number("plugged-memory").unwrap_or(0);
+            Some(memory.number("base-memory")? + plugged)
+        }),
+        balloon_bytes: balloon.and_then(|balloon| balloon.number("actual")),
+        disks: blocks.iter().flat_map(Value::items).filter_map(disk).collect(),
+        networks: usernet.as_ref().and_then(Value::as_str).map(networks).unwrap_or_default(),
+    };
+    Ok((state, machine))
 }
 
 /// The name of a drive, or of its block node if it has none, and its counters since QEMU's start

@@ -8,44 +8,33 @@ pub(crate) enum Act {
 }
 
 impl Act {
-    const ALL: [Self; 3] = [Self::Save, Self::Load, Self::Delete];
-
-    pub(crate) fn name(self) -> &'static str {
+    /// Its name, the words for it while it is in progress and when it is done, and the option of
+    /// `qemu-img snapshot`.
+    fn words(self) -> [&'static str; 4] {
         match self {
-            Self::Save => "save",
-            Self::Load => "load",
-            Self::Delete => "delete",
+            Self::Save => ["save", "saving", "saved", "-c"],
+            Self::Load => ["load", "loading", "loaded", "-a"],
+            Self::Delete => ["delete", "deleting", "deleted", "-d"],
         }
     }
 
     pub(crate) fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|act| act.name() == name)
+        [Self::Save, Self::Load, Self::Delete].into_iter().find(|act| act.name() == name)
     }
 
-    /// The word for messages while it is in progress.
+    pub(crate) fn name(self) -> &'static str {
+        self.words()[0]
+    }
+
     pub(super) fn doing(self) -> &'static str {
-        match self {
-            Self::Save => "saving",
-            Self::Load => "loading",
-            Self::Delete => "deleting",
-        }
+        self.words()[1]
     }
 
-    /// The word for messages when it is done.
     pub(crate) fn done(self) -> &'static str {
-        match self {
-            Self::Save => "saved",
-            Self::Load => "loaded",
-            Self::Delete => "deleted",
-        }
+        self.words()[2]
     }
 
-    /// The option of `qemu-img snapshot`.
     pub(super) fn option(self) -> &'static str {
-        match self {
-            Self::Save => "-c",
-            Self::Load => "-a",
-            Self::Delete => "-d",
-        }
+        self.words()[3]
     }
 }

@@ -13,7 +13,6 @@ use crate::vm::lock::Lock;
 use crate::vm::named::{Image, images};
 use crate::vm::options::Argument;
 use crate::vm::{Paths, follow};
-use std::ffi::OsStr;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
@@ -177,14 +176,9 @@ impl Stopped<'_> {
     fn snapshot(&self, act: Act, file: &str, tag: &Tag) -> Result<(), Error> {
         // `qemu-img snapshot` has no `-f`. A comma ends an option unless it is doubled.
         let image = format!("driver={QCOW2},file.filename={}", file.replace(',', ",,"));
-        let words = ["snapshot", act.option(), tag.as_str(), "--image-opts", &image];
-        self.qemu_img(file, &words.map(OsStr::new))
-    }
-
-    /// Runs qemu-img, whose last word is an option with the file's name.
-    fn qemu_img(&self, file: &str, words: &[&OsStr]) -> Result<(), Error> {
         let mut command = programs::configured(&self.qemu_img);
-        command.args(words).current_dir(self.dir);
+        command.args(["snapshot", act.option(), tag.as_str(), "--image-opts", &image]);
+        command.current_dir(self.dir);
         if let Some(lock) = self.lock {
             let stdin = lock.stdin().map_err(|error| command.failed(&error))?;
             command.stdin(stdin);
@@ -194,10 +188,8 @@ impl Stopped<'_> {
         if output.status.success() {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(&output.stderr);
-        // Users know the file's name, but not the options that contain it.
-        let options = words.last().map(|word| word.to_string_lossy()).unwrap_or_default();
-        let said = sanitized(&said.replace(&*options, file));
+        // Users know the file's name, but not the option that contains it.
+        let said = sanitized(&String::from_utf8_lossy(&output.stderr).replace(&image, file));
         let said: Vec<&str> =
             said.lines().map(|line| line.trim_start_matches("qemu-img: ")).collect();
         Err(Error::failed(format!("`qemu-img` on `{file}`: {}", said.join("; "))))
