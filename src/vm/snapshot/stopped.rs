@@ -157,7 +157,10 @@ impl Stopped<'_> {
     /// Another program may keep writing to it meanwhile.
     fn read(&self, file: &str) -> Result<(Format, Vec<Part>), Error> {
         let path = self.dir.join(file);
-        let metadata = path.metadata().map_err(|error| Error::io("read", &path, &error))?;
+        let metadata = path.metadata().map_err(|error| {
+            let hint = format!("`qqmgr check {}` shows what it lacks", self.vm);
+            Error::io("read", &path, &error).hint(hint)
+        })?;
         let kind = metadata.file_type();
         if !kind.is_file() && !kind.is_block_device() {
             return Err(Error::failed(format!("`{file}` is neither a file nor a disk")));
