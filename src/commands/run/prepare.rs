@@ -29,20 +29,12 @@ pub(super) fn prepare(
     from: &From,
     command: &str,
 ) -> Result<bool, Error> {
-    let Target { args, paths, log, .. } = target;
-    if look::find_anywhere(paths)?.is_some() {
+    if look::find_anywhere(&target.paths)?.is_some() {
         return Ok(false);
     }
     target.check_has_ssh()?;
-    let options = StartOptions { set: args.all(&spec::SET), ..StartOptions::default() };
-    let mut start = Start::new(target, options.clone())?;
-    start.prepare(&|| limits.exceeded())?;
-    let lock = lock(paths, COMMAND.name, limits.left(LOCK_WAIT), log)?;
-    Saved::settle(paths)?;
-    let origins = Origins::new(target, start.vm, &options, &from.tag, Some(&lock))?;
-    let Some(why) = origins.needs(command)? else { return Ok(false) };
-    log.note(&format!("making snapshot `{}`: {why}", from.tag));
-    drop(lock);
+    let Some(why) = needs(target, limits, from, command)? else { return Ok(false) };
+    target.log.note(&format!("making snapshot `{}`: {why}", from.tag));
     let mut job = Job::preparing(target, limits.clone());
     let result = job.start().and_then(|ready| {
         run(target, &job, &ready.process, command)?;
@@ -50,6 +42,23 @@ pub(super) fn prepare(
     });
     let ended = job.end(result.is_ok());
     result.and(ended).map(|()| true)
+}
+
+/// Why the snapshot has to be made, if it has to. The VM and its images are held meanwhile, and no
+/// longer: the job changes their records.
+fn needs(
+    target: &Target,
+    limits: &Limits,
+    from: &From,
+    command: &str,
+) -> Result<Option<String>, Error> {
+    let Target { args, paths, log, .. } = target;
+    let options = StartOptions { set: args.all(&spec::SET), ..StartOptions::default() };
+    let mut start = Start::new(target, options.clone())?;
+    start.prepare(&|| limits.exceeded())?;
+    let lock = lock(paths, COMMAND.name, limits.left(LOCK_WAIT), log)?;
+    Saved::settle(paths)?;
+    Origins::new(target, start.vm, &options, &from.tag, Some(&lock))?.needs(command)
 }
 
 /// The result of a `run` that only makes the snapshot.
