@@ -15,9 +15,6 @@ use crate::text::sanitized;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The limit for each of a program's two output streams.
-const OUTPUT_BYTES_MAX: usize = 4 << 20;
-
 /// How long a server may send nothing before a fetch is given up.
 const PATIENCE_DEFAULT: Duration = Duration::from_secs(30);
 
@@ -96,7 +93,7 @@ impl<'a> Context<'a> {
             let stdin = lock.stdin().map_err(|error| command.failed(&error))?;
             command.stdin(stdin);
         }
-        command.captured(OUTPUT_BYTES_MAX, exceeded, self.log)
+        command.captured(exceeded, self.log)
     }
 }
 

@@ -21,7 +21,6 @@ const RECOVERED_CODE: i32 = 2;
 const MISSING_CODE: i32 = 127;
 /// A guest that is reset does not end its connections.
 const ALIVE: [&str; 4] = ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"];
-const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 /// Pause after a connection that broke.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -41,7 +40,7 @@ pub(crate) fn await_cloud_init(
         await_command(guest, deadline, ended)?;
         let ssh = guest.ssh(JOB_ALONE, &words);
         let mut exceeded = || late().or_else(&mut *ended);
-        let output = ssh.captured(OUTPUT_BYTES_MAX, &mut exceeded, &guest.log)?;
+        let output = ssh.captured(&mut exceeded, &guest.log)?;
         let said = text_of(&[&output.stdout[..], &output.stderr].concat());
         match output.status.code() {
             Some(0) => return Ok(true),

@@ -17,7 +17,6 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 pub(crate) const REFUSED_WAIT: Duration = Duration::from_secs(60);
 /// Pause after a connection that ended before the login.
 const DROPPED_PAUSE: Duration = Duration::from_secs(1);
-const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 /// Messages of ssh that the server closed the connection, or never began the session.
 const DROPPED: &[&str] = &[
     "Connection closed",
@@ -78,7 +77,7 @@ pub(crate) fn await_login(
     loop {
         let ssh = guest.ssh(JOB, &[command()]);
         let mut exceeded = || limits.exceeded().or_else(&mut *ended);
-        let output = ssh.captured(OUTPUT_BYTES_MAX, &mut exceeded, &guest.log)?;
+        let output = ssh.captured(&mut exceeded, &guest.log)?;
         let Some(pause) = pause_after(&output) else { return Ok(output) };
         let next = Instant::now() + pause;
         if pause == REFUSED_PAUSE && next > deadline.at.min(begin + patience) {
@@ -99,7 +98,7 @@ pub(crate) fn await_login(
 
 /// The error that the guest refuses the login, with the user and the keys that ssh itself uses.
 fn refused(guest: &Guest, output: &Output) -> Error {
-    let found = guest.ssh(OWN, &["-G"]).captured(OUTPUT_BYTES_MAX, &mut || None, &guest.log);
+    let found = guest.ssh(OWN, &["-G"]).captured(&mut || None, &guest.log);
     let text = found.map(|found| found.stdout).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let values = |keyword| {

@@ -10,9 +10,6 @@ use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 
-/// Limit for each of a program's two output streams, where it is kept.
-const OUTPUT_BYTES_MAX: usize = 64 << 20;
-
 /// Marks a line on stderr that is not an error: it names what a script on the guest left out.
 pub(super) const MARK: &[u8] = b"qqmgr-left-out: ";
 
@@ -21,8 +18,7 @@ const SIGPIPE: i32 = 13;
 
 /// Runs a program to its end and keeps its stdout and stderr.
 pub(crate) fn capture(invocation: Invocation, guest: &Guest) -> Result<Output, Error> {
-    let mut exceeded = || guest.limits.exceeded();
-    whole(invocation.captured(OUTPUT_BYTES_MAX, &mut exceeded, &guest.log)?)
+    invocation.captured(&mut || guest.limits.exceeded(), &guest.log)
 }
 
 /// Runs a program to its end, and hands over what it writes to stdout and to stderr as it comes.
@@ -33,7 +29,7 @@ pub(crate) fn passed_on(
     mut pass: impl FnMut([Vec<u8>; 2]) -> Result<(), Error>,
 ) -> Result<Option<i32>, Error> {
     invocation.stdout(Stdio::piped());
-    let mut running = invocation.in_background(OUTPUT_BYTES_MAX, &guest.log)?;
+    let mut running = invocation.in_background(&guest.log)?;
     loop {
         if let Some(output) = running.wait(PAUSE)? {
             return pass([output.stdout, output.stderr]).map(|()| output.status.code());
@@ -47,16 +43,7 @@ pub(crate) fn passed_on(
 
 /// Runs a program to its end and keeps its stderr; its stdout is ours, where progress is shown.
 pub(super) fn watch(invocation: Invocation, guest: &Guest) -> Result<Output, Error> {
-    let mut running = invocation.in_background(OUTPUT_BYTES_MAX, &guest.log)?;
-    whole(running.finish(&mut || guest.limits.exceeded())?)
-}
-
-fn whole(output: Output) -> Result<Output, Error> {
-    if output.is_cut {
-        let limit = OUTPUT_BYTES_MAX >> 20;
-        return Err(Error::failed(format!("the command wrote more than {limit} MiB of errors")));
-    }
-    Ok(output)
+    invocation.in_background(&guest.log)?.finish(&mut || guest.limits.exceeded())
 }
 
 /// How a pipe ended after its receiver got a whole stream.
@@ -75,7 +62,7 @@ const HALF_FILES: [&str; 5] = ["write", "wrote", "space", "quota", "i/o"];
 pub(super) fn pipe(from: Invocation, to: Invocation, guest: &Guest) -> Result<Piped, Error> {
     let [sender, receiver] = [&from, &to].map(|one| one.program().to_os_string());
     let mut exceeded = || guest.limits.exceeded();
-    let (sent, received) = from.piped_to(to, OUTPUT_BYTES_MAX, &mut exceeded, &guest.log)?;
+    let (sent, received) = from.piped_to(to, &mut exceeded, &guest.log)?;
     let messages = String::from_utf8_lossy(&received.stderr).to_lowercase();
     let is_half = HALF_FILES.iter().any(|sign| messages.contains(sign));
     // The sender was ended by SIGPIPE, which is a consequence and not a cause.

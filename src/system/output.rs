@@ -7,10 +7,7 @@ use std::process::ExitStatus;
 pub(crate) struct Output {
     pub(crate) status: ExitStatus,
     pub(crate) stdout: Vec<u8>,
-    /// The end of its standard error, no longer than the limit.
     pub(crate) stderr: Vec<u8>,
-    /// Whether `stderr` lacks its beginning.
-    pub(crate) is_cut: bool,
 }
 
 impl Output {

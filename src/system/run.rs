@@ -13,9 +13,9 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// Limits for a helper such as `ps` or `id`, which answers in milliseconds.
+/// The limit for a helper such as `ps` or `id`, which answers in milliseconds.
 const HELPER_WAIT: Duration = Duration::from_secs(20);
-const HELPER_BYTES_MAX: usize = 16 << 20;
+
 /// A program with its words, environment, working directory and streams. Its input is empty, and
 /// its output is that of this process, unless something else is set or the way of running it says
 /// otherwise.
@@ -121,50 +121,40 @@ impl Invocation {
     }
 
     /// Runs the program to its end with the streams that were set.
-    pub(crate) fn attached(mut self, exceeded: Exceeded, log: &Log) -> Result<ExitStatus, Error> {
+    pub(crate) fn attached(self, exceeded: Exceeded, log: &Log) -> Result<ExitStatus, Error> {
         self.trace(log);
-        let child = self.spawn()?;
-        let mut running = Running::new(child, self.program().to_os_string(), 0)?;
-        running.finish(exceeded).map(|output| output.status)
+        self.start()?.finish(exceeded).map(|output| output.status)
     }
 
     /// Runs the program to its end and keeps its output.
-    pub(crate) fn captured(
-        mut self,
-        bytes_max: usize,
-        exceeded: Exceeded,
-        log: &Log,
-    ) -> Result<Output, Error> {
+    pub(crate) fn captured(mut self, exceeded: Exceeded, log: &Log) -> Result<Output, Error> {
         self.stdout(Stdio::piped());
-        self.in_background(bytes_max, log)?.finish(exceeded)
+        self.in_background(log)?.finish(exceeded)
     }
 
-    /// Runs a helper of the host, such as `ps`, without a trace and with limits that it never
+    /// Runs a helper of the host, such as `ps`, without a trace and with a limit that it never
     /// reaches unless something is wrong.
     pub(crate) fn answer(mut self) -> Result<Output, Error> {
-        self.stdout(Stdio::piped());
-        self.start(HELPER_BYTES_MAX)?.finish(&mut within(HELPER_WAIT))
+        self.stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.start()?.finish(&mut within(HELPER_WAIT))
     }
 
     /// Runs `self | to`, and gives how each of them ended, with its standard error.
     pub(crate) fn piped_to(
         mut self,
         mut to: Self,
-        bytes_max: usize,
         exceeded: Exceeded,
         log: &Log,
     ) -> Result<(Output, Output), Error> {
         self.trace(log);
         to.trace(log);
-        self.stdout(Stdio::piped());
-        let program = self.program().to_os_string();
-        let mut child = self.stderr(Stdio::piped()).spawn()?;
+        let mut child = self.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let stream = child.stdout.take().map_or_else(Stdio::null, Stdio::from);
-        let mut source = Running::new(child, program, bytes_max)?;
-        to.stdin(stream).stdout(Stdio::null());
+        let mut source = Running::new(child, self.program().to_os_string())?;
+        to.stdin(stream).stdout(Stdio::null()).stderr(Stdio::piped());
         // This consumes `to`, which holds the reading end: while that is open, the sender would
         // never learn that the receiver has ended.
-        let mut sink = to.start(bytes_max)?;
+        let mut sink = to.start()?;
         let (mut sent, mut received) = (None, None);
         loop {
             // Both are awaited, since either may write more than a pipe holds.
@@ -184,17 +174,18 @@ impl Invocation {
         }
     }
 
-    /// Starts the program, and keeps its standard error, and its standard output if that is a pipe.
-    fn start(mut self, bytes_max: usize) -> Result<Running, Error> {
-        let child = self.stderr(Stdio::piped()).spawn()?;
-        Running::new(child, self.program().to_os_string(), bytes_max)
+    /// Starts the program, and keeps those of its outputs that are pipes.
+    fn start(mut self) -> Result<Running, Error> {
+        let child = self.spawn()?;
+        Running::new(child, self.program().to_os_string())
     }
 
     /// Starts the program, and does not wait for it. Its standard error is kept, and its standard
     /// output if that is a pipe.
-    pub(crate) fn in_background(self, bytes_max: usize, log: &Log) -> Result<Running, Error> {
+    pub(crate) fn in_background(mut self, log: &Log) -> Result<Running, Error> {
         self.trace(log);
-        self.start(bytes_max)
+        self.stderr(Stdio::piped());
+        self.start()
     }
 }
 
@@ -215,22 +206,21 @@ mod tests {
 
     #[test]
     fn output_is_kept_up_to_a_limit() {
-        let output = sh("echo out; echo err >&2; exit 3").captured(4, &mut || None, &log());
-        let output = output.unwrap();
+        let output = sh("echo out; echo err >&2; exit 3").captured(&mut || None, &log()).unwrap();
         assert_eq!((&output.stdout[..], output.said().as_str()), (&b"out\n"[..], "err"));
-        assert_eq!((output.status.code(), output.is_cut), (Some(3), false));
-        let output = sh("echo 123456789 >&2").captured(4, &mut || None, &log()).unwrap();
-        assert_eq!((output.said().as_str(), output.is_cut), ("789", true));
-        let error = sh("yes").captured(1 << 20, &mut || None, &log()).unwrap_err();
-        assert_eq!(error.message(), "`sh` wrote more than 1 MiB");
+        assert_eq!(output.status.code(), Some(3));
+        for script in ["yes", "yes >&2"] {
+            let error = sh(script).captured(&mut || None, &log()).unwrap_err();
+            assert_eq!(error.message(), "`sh` wrote more than 64 MiB");
+        }
     }
 
     #[test]
     fn a_program_that_goes_on_is_ended() {
         let begin = Instant::now();
         let short = Duration::from_millis(50);
-        for script in ["exec sleep 20", "exec sleep 20 >&- 2>&-", "yes >&2"] {
-            let error = sh(script).captured(9, &mut within(short), &log()).unwrap_err();
+        for script in ["exec sleep 20", "exec sleep 20 >&- 2>&-", "while echo x >&2; do :; done"] {
+            let error = sh(script).captured(&mut within(short), &log()).unwrap_err();
             assert_eq!(error.message(), "gave up after 0.05 s");
         }
         let error = sh("exec sleep 20").attached(&mut within(short), &log()).unwrap_err();
@@ -241,7 +231,7 @@ mod tests {
     #[test]
     fn another_process_that_holds_the_pipes_is_not_awaited() {
         let begin = Instant::now();
-        let output = sh("echo x; sleep 20 &").captured(9, &mut || None, &log()).unwrap();
+        let output = sh("echo x; sleep 20 &").captured(&mut || None, &log()).unwrap();
         assert_eq!(output.stdout, b"x\n");
         assert!(begin.elapsed() < Duration::from_secs(10));
     }
@@ -249,7 +239,7 @@ mod tests {
     #[test]
     fn both_ends_of_a_pipe_are_known() {
         let pipe = |from: &str, to: &str| {
-            let (from, to) = sh(from).piped_to(sh(to), 99, &mut || None, &log()).unwrap();
+            let (from, to) = sh(from).piped_to(sh(to), &mut || None, &log()).unwrap();
             (from.status.code(), from.said(), to.status.code(), to.said())
         };
         assert_eq!(

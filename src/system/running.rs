@@ -15,6 +15,8 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 /// The output of a program that has ended is complete after this much silence, even if another
 /// process still holds its pipes.
 const SILENCE: Duration = Duration::from_secs(1);
+/// The most that is kept of each of a program's two streams.
+const OUTPUT_BYTES_MAX: usize = 64 << 20;
 const CHUNK_BYTES: usize = 16 * 1024;
 /// Chunks that wait in memory before a program that writes faster than they are kept has to wait.
 const CHUNKS_MAX: usize = 16;
@@ -42,29 +44,24 @@ pub(crate) fn too_late(deadline: Deadline) -> Option<Error> {
 pub(crate) struct Running {
     child: Child,
     program: OsString,
-    /// The limit for each of the two streams.
-    bytes_max: usize,
     chunks: Receiver<(usize, Vec<u8>)>,
     /// Whether all its pipes have been read to their ends.
     is_closed: bool,
     read: [Vec<u8>; 2],
-    is_cut: bool,
     status: Option<ExitStatus>,
     /// When the last chunk came, or the program ended.
     heard_at: Instant,
 }
 
 impl Running {
-    pub(super) fn new(child: Child, program: OsString, bytes_max: usize) -> Result<Self, Error> {
+    pub(super) fn new(child: Child, program: OsString) -> Result<Self, Error> {
         let (sender, chunks) = sync_channel(CHUNKS_MAX);
         let mut running = Self {
             child,
             program,
-            bytes_max,
             chunks,
             is_closed: false,
             read: Default::default(),
-            is_cut: false,
             status: None,
             heard_at: Instant::now(),
         };
@@ -95,7 +92,10 @@ impl Running {
             self.heard_at = Instant::now();
         }
         let is_whole = self.is_closed || self.heard_at.elapsed() >= SILENCE;
-        Ok(self.status.filter(|_| is_whole).map(|status| self.output(status)))
+        Ok(self.status.filter(|_| is_whole).map(|status| {
+            let [stdout, stderr] = self.take_read();
+            Output { status, stdout, stderr }
+        }))
     }
 
     /// Takes what it has written so far, to standard output and to standard error.
@@ -118,28 +118,11 @@ impl Running {
     fn keep(&mut self, stream: usize, chunk: &[u8]) -> Result<(), Error> {
         self.heard_at = Instant::now();
         self.read[stream].extend_from_slice(chunk);
-        if self.read[OUT].len() > self.bytes_max {
-            let (program, limit) = (self.program.display(), self.bytes_max >> 20);
+        if self.read[stream].len() > OUTPUT_BYTES_MAX {
+            let (program, limit) = (self.program.display(), OUTPUT_BYTES_MAX >> 20);
             return Err(Error::failed(format!("`{program}` wrote more than {limit} MiB")));
         }
-        // Not at every chunk, since it moves all that is kept.
-        if self.read[ERR].len() > 2 * self.bytes_max {
-            self.cut();
-        }
         Ok(())
-    }
-
-    /// Drops the start of standard error, so that no more than the limit is kept.
-    fn cut(&mut self) {
-        let excess = self.read[ERR].len().saturating_sub(self.bytes_max);
-        self.read[ERR].drain(..excess);
-        self.is_cut |= excess > 0;
-    }
-
-    fn output(&mut self, status: ExitStatus) -> Output {
-        self.cut();
-        let [stdout, stderr] = std::mem::take(&mut self.read);
-        Output { status, stdout, stderr, is_cut: self.is_cut }
     }
 }
 

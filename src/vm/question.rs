@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 const ANSWERED: &str = "Remote protocol version ";
 /// The prefix of the messages that `-v` adds to ssh's own.
 const VERBOSE: &str = "debug1: ";
-const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 /// The timeout of ssh as a part of the time since the start. It is limited because a connection
 /// that the guest missed is lost.
 const PATIENCE_PART: f64 = 0.6;
@@ -67,7 +66,7 @@ impl<F: Fn(u64) -> Invocation> Questions<F> {
         let patience = self.begin.elapsed().mul_f64(PATIENCE_PART).as_secs().clamp(least, most);
         let mut command = (self.command)(patience);
         command.stdout(Stdio::piped());
-        self.running = Some(command.in_background(OUTPUT_BYTES_MAX, &self.log)?);
+        self.running = Some(command.in_background(&self.log)?);
         Ok(())
     }
 

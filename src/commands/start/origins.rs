@@ -18,7 +18,6 @@ use std::path::PathBuf;
 
 /// The text of `--version` before the version.
 const VERSION_PREFIX: &str = "QEMU emulator version ";
-const VERSION_BYTES_MAX: usize = 4096;
 /// The options whose disks cannot be seen on the command line.
 const HIDING: &[&str] = &["readconfig", "set"];
 
@@ -165,7 +164,7 @@ impl<'a> Origins<'a> {
     fn version(&self) -> Result<String, Error> {
         let mut qemu = programs::configured(self.argv.first().map_or("", String::as_str));
         qemu.arg("--version").current_dir(self.stopped.dir);
-        let said = qemu.captured(VERSION_BYTES_MAX, &mut || None, &self.target.log)?;
+        let said = qemu.captured(&mut || None, &self.target.log)?;
         let said = String::from_utf8_lossy(&said.stdout);
         let line = said.lines().next().unwrap_or_default();
         Ok(line.strip_prefix(VERSION_PREFIX).unwrap_or(line).to_string())

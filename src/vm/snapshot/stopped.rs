@@ -17,7 +17,6 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 const QCOW2: &str = "qcow2";
-const OUTPUT_BYTES_MAX: usize = 1 << 20;
 
 /// Access to the disks of a stopped VM.
 pub(crate) struct Stopped<'a> {
@@ -187,7 +186,7 @@ impl Stopped<'_> {
             command.stdin(stdin);
         }
         // A snapshot of a large disk may take minutes, and must not be cut off half done.
-        let output = command.captured(OUTPUT_BYTES_MAX, &mut || None, self.log)?;
+        let output = command.captured(&mut || None, self.log)?;
         if output.status.success() {
             return Ok(());
         }
