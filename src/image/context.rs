@@ -89,10 +89,7 @@ impl<'a> Context<'a> {
         lock: Option<&Lock>,
         exceeded: running::Exceeded,
     ) -> Result<Output, Error> {
-        if let Some(lock) = lock {
-            let stdin = lock.stdin().map_err(|error| command.failed(&error))?;
-            command.stdin(stdin);
-        }
+        lock.map_or(Ok(()), |lock| lock.give_to(&mut command))?;
         command.captured(exceeded, self.log)
     }
 }

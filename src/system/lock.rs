@@ -3,13 +3,13 @@
 
 use super::account::user_id;
 use super::files;
+use super::run::Invocation;
 use crate::access::no_access;
 use crate::error::Error;
 use crate::wait;
 use std::fs::{File, TryLockError};
-use std::io::{self, ErrorKind, Seek as _, Write as _};
+use std::io::{ErrorKind, Seek as _, Write as _};
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Instant;
 
 /// How many processes may have a lock at a time.
@@ -81,10 +81,12 @@ impl Lock {
         Ok(files::is_at(&file, path).then_some(Self(file)))
     }
 
-    /// The lock as the stdin of a program that continues when this process is killed: it keeps the
-    /// next command waiting until that program ends.
-    pub(crate) fn stdin(&self) -> io::Result<Stdio> {
-        self.0.try_clone().map(Stdio::from)
+    /// Gives the lock as its stdin to a program that continues when this process is killed: the
+    /// next command waits until that program ends.
+    pub(crate) fn give_to(&self, command: &mut Invocation) -> Result<(), Error> {
+        let file = self.0.try_clone().map_err(|error| command.failed(&error))?;
+        command.stdin(file);
+        Ok(())
     }
 
     /// Writes the holder into the lock's file, for the messages of commands that wait. On a full

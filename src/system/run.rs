@@ -84,7 +84,7 @@ impl Invocation {
     }
 
     /// The error for a program that could not be run.
-    pub(crate) fn failed(&self, error: &io::Error) -> Error {
+    pub(super) fn failed(&self, error: &io::Error) -> Error {
         let failed = Error::io("run", Path::new(self.program()), error);
         match self.package {
             Some(package) if error.kind() == ErrorKind::NotFound => {

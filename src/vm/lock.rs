@@ -5,11 +5,10 @@ use crate::error::{Error, Kind};
 use crate::log::Log;
 use crate::system::files;
 use crate::system::lock::{Lock as FileLock, Mode, try_dir};
+use crate::system::run::Invocation;
 use crate::text::sanitized;
 use std::fs::File;
-use std::io;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// How long to wait for the lock: longer than a start or stop takes with the default timeouts.
@@ -35,9 +34,9 @@ impl Lock {
         Self { file, log: log.clone() }
     }
 
-    /// See [`FileLock::stdin`].
-    pub(crate) fn stdin(&self) -> io::Result<Stdio> {
-        self.file.stdin()
+    /// See [`FileLock::give_to`].
+    pub(crate) fn give_to(&self, command: &mut Invocation) -> Result<(), Error> {
+        self.file.give_to(command)
     }
 }
 

@@ -181,10 +181,7 @@ impl Stopped<'_> {
         let mut command = programs::configured(&self.qemu_img);
         command.args(["snapshot", act.option(), tag.as_str(), "--image-opts", &image]);
         command.current_dir(self.dir);
-        if let Some(lock) = self.lock {
-            let stdin = lock.stdin().map_err(|error| command.failed(&error))?;
-            command.stdin(stdin);
-        }
+        self.lock.map_or(Ok(()), |lock| lock.give_to(&mut command))?;
         // A snapshot of a large disk may take minutes, and must not be cut off half done.
         let output = command.captured(&mut || None, self.log)?;
         if output.status.success() {
