@@ -187,7 +187,8 @@ fn lock_by_force(
                 return Err(error);
             }
             return match lock_for(FORCE_WAIT) {
-                Err(error) if error.kind == Kind::TimedOut => {
+                // A `start` whose helpers have ended may still have its QEMU.
+                Err(error) if error.kind == Kind::TimedOut && stopped.was_running() => {
                     log.note(&format!("{holder} still has the VM's lock; its files stay"));
                     Ok(None)
                 }

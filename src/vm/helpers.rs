@@ -52,28 +52,28 @@ impl Helpers {
         let mut started = Self::default();
         for helper in helpers {
             started.0.push(start(helper, record, (dir, paths), log)?);
-            started.await_sockets(&helper.sockets, dir, deadline, log)?;
+            started.await_sockets(helper, dir, deadline, log)?;
         }
         Ok(started)
     }
 
-    /// Waits until the last helper listens on its sockets.
+    /// Waits until the helper, which is the last one, listens on its sockets.
     fn await_sockets(
         &mut self,
-        sockets: &[PathBuf],
+        helper: &Helper,
         dir: &Path,
         deadline: Deadline,
         log: &Log,
     ) -> Result<(), Error> {
         let (begin, mut said, mut missing) = (Instant::now(), false, None);
-        let name = self.0.last().map(|one| one.name.clone()).unwrap_or_default();
         let ready = wait::poll(deadline.at, || {
             if let Some(error) = self.ended() {
                 return Some(Err(error));
             }
-            missing = sockets.iter().find(|path| !is_served(path, dir));
+            missing = helper.sockets.iter().find(|path| !is_served(path, dir));
             let Some(path) = missing.map(|path| path.display()) else { return Some(Ok(())) };
             if begin.elapsed() >= PATIENCE && !std::mem::replace(&mut said, true) {
+                let name = &helper.name;
                 log.note(&format!("waiting for the helper `{name}` to listen on `{path}`"));
             }
             None
@@ -190,6 +190,9 @@ pub(crate) fn end(paths: &Paths, log: &Log) -> Result<bool, Error> {
         live.iter().rev().map(|process| shutdown::terminate(process, log)).collect();
     ended.into_iter().try_for_each(|ended| ended.map(|_| ()))?;
     record.helpers.iter().try_for_each(|helper| remove_sockets(&helper.sockets, paths))?;
+    if !record.helpers.is_empty() {
+        log.step("end_helpers", || "none of them is left".into());
+    }
     Ok(is_needed)
 }
 

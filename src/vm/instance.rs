@@ -164,10 +164,11 @@ impl Instance {
         ]);
         files::write_private(&paths.instance, value.pretty())?;
         let ssh_port = || self.ssh_port.map_or("no ssh".into(), |port| format!("ssh port {port}"));
-        match (self.pid, self.ready) {
-            (None, _) => log.step("record", ssh_port),
-            (Some(pid), false) => log.step("spawned", || format!("pid {pid}")),
-            (Some(pid), true) => log.step("is_ready", || format!("pid {pid}")),
+        match (self.pid, self.ready, self.helpers.last()) {
+            (None, _, None) => log.step("record", ssh_port),
+            (None, _, Some(it)) => log.step("helper", || format!("`{}`, pid {}", it.name, it.pid)),
+            (Some(pid), false, _) => log.step("spawned", || format!("pid {pid}")),
+            (Some(pid), true, _) => log.step("is_ready", || format!("pid {pid}")),
         }
         Ok(())
     }

@@ -163,8 +163,8 @@ fn answers_by_steps(project: &Project, arguments: &[&str], expected: &[&str]) {
     let is_expected = expected.iter().any(|expected| run.stdout.starts_with(expected));
     assert!(is_expected && run.status == Some(0), "{arguments:?}: {}{}", run.stdout, run.stderr);
     match arguments {
-        ["start", ..] => assert_path(Kind::Start, &run.stderr, false),
-        ["stop", "vm", "--force"] => assert_path(Kind::StopForce, &run.stderr, false),
+        ["start", ..] => assert_path(Kind::Start, false, &run.stderr, false),
+        ["stop", "vm", "--force"] => assert_path(Kind::StopForce, false, &run.stderr, false),
         _ => {}
     }
 }
@@ -183,7 +183,7 @@ fn killed_after(project: &Project, kind: Kind, arguments: &[&str], delay: Durati
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_path(kind, &fs::read_to_string(project.path("trace")).unwrap(), true);
+    assert_path(kind, false, &fs::read_to_string(project.path("trace")).unwrap(), true);
 }
 
 /// Whatever was done when `start` was killed, the VM is in reach afterwards.

@@ -4,13 +4,11 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Project, free_port, freeze, real_qemu, wait_until};
+use crate::harness::{Project, free_port, real_qemu, wait_until};
 
 /// A QEMU that needs no image, no firmware and no KVM.
 pub(crate) const NO_MACHINE: &str = "-nodefaults -machine none -display none";
@@ -113,13 +111,6 @@ fn stop_says(stderr: &str, method: &str, project: &Project, pid: u32) {
     assert_eq!(project.vm_files("vm"), STOPPED);
 }
 
-/// After a failed start. Whether QEMU came as far as its serial port is its own affair.
-#[track_caller]
-fn only_logs_are_left(project: &Project, vm: &str) {
-    let files = project.vm_files(vm);
-    assert!(["events.out lock qemu.log", STOPPED].contains(&files.as_str()), "{files}");
-}
-
 /// The state of the VM, by `status`.
 fn state(project: &Project) -> String {
     let output = project.qqmgr(&["status", "vm"]).run();
@@ -165,39 +156,6 @@ impl Qmp {
 // --- without a machine
 
 #[test]
-fn life_cycle() {
-    let Some(project) = project(NO_MACHINE) else { return };
-    let output = project.qqmgr(&["start", "vm"]).run();
-    let pid = project.pid("vm");
-    output.stdout(format!("vm started: running, pid {pid}, ssh port [PORT]\n")).success();
-    assert!(project.runs(pid));
-    assert_eq!(
-        project.vm_files("vm"),
-        "ctl.socket events.in events.out instance.json lock monitor.socket pid qemu.log qmp.socket \
-         serial ssh.conf"
-    );
-    let expected = format!("vm is already running: running, pid {pid}, ssh port [PORT]\n");
-    project.qqmgr(&["start", "vm"]).run().stdout(expected).success();
-    assert_eq!(state(&project), "running");
-    let expected = format!(
-        "NAME  STATE              PID  SSH PORT\nvm    running       {pid:>8}     [PORT]\n"
-    );
-    project.qqmgr(&["list"]).run().stdout(expected).success();
-    // It has no power button.
-    project
-        .qqmgr(&["stop", "vm", "--timeout", "0.2"])
-        .run()
-        .stdout("vm ended by SIGTERM in [SECONDS] s\n")
-        .success();
-    assert!(!project.runs(pid));
-    assert_eq!(project.vm_files("vm"), STOPPED);
-    // QEMU took it as a clean quit.
-    let said = project.vm_file("vm", "qemu.log");
-    assert!(said.contains("terminating on signal 15"), "{said}");
-    assert_eq!(state(&project), "stopped");
-}
-
-#[test]
 fn the_users_qmp_socket_is_theirs() {
     let Some(project) = project(NO_MACHINE) else { return };
     project
@@ -216,173 +174,6 @@ fn the_users_qmp_socket_is_theirs() {
         .run()
         .stdout("vm ended by SIGTERM in [SECONDS] s\n")
         .success();
-}
-
-#[test]
-fn a_frozen_qemu_is_ended() {
-    let Some(project) = project(NO_MACHINE) else { return };
-    project
-        .qqmgr(&["start", "vm"])
-        .run()
-        .stdout("vm started: running, pid [PID], ssh port [PORT]\n")
-        .success();
-    let pid = project.pid("vm");
-    freeze(pid);
-    assert_eq!(state(&project), "unresponsive");
-    project
-        .qqmgr(&["stop", "vm", "--timeout", "0.2"])
-        .run()
-        .stdout("vm ended by SIGKILL in [SECONDS] s\n")
-        .success();
-    assert!(!project.runs(pid));
-}
-
-#[test]
-fn several_vms_start_in_parallel() {
-    let Some(qemu) = real_qemu() else { return };
-    let project = Project::new();
-    let names = ["a", "b", "c", "d", "e"];
-    project.config(&config(qemu, &names.map(|name| (name, NO_MACHINE))));
-    thread::scope(|scope| {
-        for name in names {
-            let project = &project;
-            scope.spawn(move || {
-                project
-                    .qqmgr(&["start", name])
-                    .run()
-                    .stdout(format!("{name} started: running, pid [PID], ssh port [PORT]\n"))
-                    .success();
-            });
-        }
-    });
-    let pids = names.map(|name| project.pid(name));
-    let mut listed = String::from("NAME  STATE              PID  SSH PORT\n");
-    for (name, pid) in names.iter().zip(pids) {
-        let _ = writeln!(listed, "{name}     running       {pid:>8}     [PORT]");
-    }
-    project.qqmgr(&["list"]).run().stdout(listed).success();
-    thread::scope(|scope| {
-        for name in names {
-            let project = &project;
-            scope.spawn(move || {
-                project
-                    .qqmgr(&["stop", name, "--force"])
-                    .run()
-                    .stdout(format!("{name} ended by SIGTERM in [SECONDS] s\n"))
-                    .success();
-            });
-        }
-    });
-    assert!(pids.iter().all(|pid| !project.runs(*pid)));
-}
-
-#[test]
-fn an_unknown_option_is_told_in_qemus_words() {
-    let Some(project) = project("-frobnicate") else { return };
-    project
-        .qqmgr(&["start", "vm"])
-        .run()
-        .stderr(
-            "qqmgr: error: QEMU exited with status 1 before it was ready:\n\
-             qemu-system-x86_64: -frobnicate: invalid option\n\
-             qqmgr: hint: its log is `[ROOT]/.qqmgr/vm.vm/qemu.log`\n",
-        )
-        .code(1);
-    only_logs_are_left(&project, "vm");
-}
-
-#[test]
-fn a_missing_image_is_told_with_where_it_was_looked_for() {
-    let Some(project) = project(&format!("{NO_MACHINE} -drive file=no.img,format=raw,if=none"))
-    else {
-        return;
-    };
-    project
-        .qqmgr(&["start", "vm"])
-        .run()
-        .stderr(
-            "qqmgr: error: QEMU exited with status 1 before it was ready:\n\
-             qemu-system-x86_64: -drive file=no.img,format=raw,if=none: \
-             Could not open 'no.img': No such file or directory\n\
-             qqmgr: hint: relative paths in `cmd` start from `[ROOT]`\n",
-        )
-        .code(1);
-    only_logs_are_left(&project, "vm");
-}
-
-#[test]
-fn an_image_in_use_is_reported() {
-    let Some(qemu) = real_qemu() else { return };
-    let project = Project::new();
-    // `-S`: neither needs to run for it.
-    let cmd = format!("{PC} -S");
-    project.config(&config(qemu, &[("one", &cmd), ("two", &cmd)]));
-    project.write("guest.img", image(&[OFF]));
-    project
-        .qqmgr(&["start", "one"])
-        .run()
-        .stdout("one started: prelaunch, pid [PID], ssh port [PORT]\n")
-        .stderr(HELD.replace("vm", "one"))
-        .success();
-    project
-        .qqmgr(&["start", "two"])
-        .run()
-        .stderr(
-            "qqmgr: error: QEMU exited with status 1 before it was ready:\n\
-             qemu-system-x86_64: [..]Failed to get \"write\" lock\n\
-             Is another process using the image [guest.img]?\n\
-             qqmgr: hint: `guest.img` is in use: stop the QEMU that has it, and use it in one drive\n",
-        )
-        .code(1);
-    only_logs_are_left(&project, "two");
-    assert!(project.runs(project.pid("one")));
-}
-
-#[test]
-fn a_forwarded_port_that_is_taken_is_reported() {
-    let taken = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
-    let port = taken.local_addr().unwrap().port();
-    let Some(project) =
-        project(&format!("{NO_MACHINE} -netdev user,id=n,hostfwd=udp:127.0.0.1:{port}-:80"))
-    else {
-        return;
-    };
-    project
-        .qqmgr(&["start", "vm"])
-        .run()
-        .stderr(format!(
-            "qqmgr: error: UDP port {port} is taken by `[..]` (pid [PID])\n\
-             qqmgr: hint: forward another port of this host\n"
-        ))
-        .code(1);
-    assert_eq!(project.vm_files("vm"), "");
-}
-
-/// A VM that forwards its ssh port, and another that wants it.
-#[test]
-fn the_ssh_port_of_another_vm_is_told_by_its_name() {
-    let Some(qemu) = real_qemu() else { return };
-    let project = Project::new();
-    let port = free_port();
-    let mut text = format!("[qemu]\nbin = \"{qemu}\"\n");
-    for name in ["one", "two"] {
-        let _ = writeln!(
-            text,
-            "[vm.{name}]\nssh.port = {port}\n\
-             cmd = \"{NO_MACHINE} -netdev user,id=n,hostfwd=tcp::{{{{.vm.ssh.port}}}}-:22\""
-        );
-    }
-    project.config(&text);
-    let stdout = format!("one started: running, pid [PID], ssh port {port}\n");
-    project.qqmgr(&["start", "one"]).run().stdout(stdout).success();
-    project
-        .qqmgr(&["start", "two"])
-        .run()
-        .stderr(format!(
-            "qqmgr: error: ssh port {port} is taken by VM `one`\n\
-             qqmgr: hint: stop that one, or give this one another port\n"
-        ))
-        .code(1);
 }
 
 // --- paths
@@ -496,27 +287,6 @@ fn a_directory_that_is_too_long_for_sockets() {
         .success();
     assert_eq!(project.files("run"), ["qqmgr"]);
     assert_eq!(project.files(&runtime).join(" "), STOPPED);
-}
-
-/// Its command line still names where it was started; the files are where they are now.
-#[test]
-fn a_vm_is_known_after_its_project_was_moved() {
-    let Some(qemu) = real_qemu() else { return };
-    let project = Project::new();
-    project.write("old/qqmgr.toml", config(qemu, &[("vm", NO_MACHINE)]));
-    let started = "vm started: running, pid [PID], ssh port [PORT]\n";
-    project.qqmgr(&["start", "vm"]).cwd("old").run().stdout(started).success();
-    fs::rename(project.path("old"), project.path("new")).unwrap();
-    let pid = fs::read_to_string(project.path("new/.qqmgr/vm.vm/pid")).unwrap();
-    let pid: u32 = pid.trim().parse().unwrap();
-    let running = format!("name:       vm\nstate:      running\npid:        {pid}\n...\n");
-    project.qqmgr(&["status", "vm"]).cwd("new").run().stdout(running).success();
-    let already = format!("vm is already running: running, pid {pid}, ssh port [PORT]\n");
-    project.qqmgr(&["start", "vm"]).cwd("new").run().stdout(already).success();
-    let stop = project.qqmgr(&["stop", "vm", "--timeout", "0.2"]).cwd("new").run();
-    stop.stdout("vm ended by SIGTERM in [SECONDS] s\n").success();
-    assert!(!project.runs(pid));
-    assert_eq!(project.files("new/.qqmgr/vm.vm").join(" "), STOPPED);
 }
 
 // --- with a guest

@@ -105,7 +105,10 @@ impl<'a> Start<'a> {
     /// Starts the VM if it is not running. The lock is the VM's, and given back.
     pub(crate) fn begin(mut self, lock: Lock, timeout: Duration) -> Result<(Running, Lock), Error> {
         if let Some((process, record, state)) = found::running(self.target, timeout)? {
-            return Ok((self.already_running(process, record, state, timeout)?, lock));
+            return match self.already_running(process.clone(), record, state, timeout) {
+                Err(error) if !process.is_alive() => Err(self.not_started(lock, error)),
+                running => Ok((running?, lock)),
+            };
         }
         let Target { config, paths, log, .. } = self.target;
         if let Err(error) = self.clear(&lock) {
@@ -247,7 +250,7 @@ impl<'a> Start<'a> {
     }
 
     fn already_running(
-        mut self,
+        &mut self,
         process: Process,
         record: Option<Instance>,
         mut state: State,
