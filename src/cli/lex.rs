@@ -77,6 +77,11 @@ impl Lexer {
         self.attached.take()
     }
 
+    /// How many arguments have not been read.
+    pub(super) fn left(&self) -> usize {
+        self.argv.len()
+    }
+
     /// The next argument, without taking it.
     pub(super) fn peek(&self) -> Option<&OsStr> {
         self.argv.as_slice().first().map(OsString::as_os_str)

@@ -8,6 +8,7 @@ pub(crate) mod flag;
 mod global;
 pub(crate) mod help;
 mod lex;
+mod names;
 mod parse;
 pub(crate) mod spec;
 #[cfg(test)]
@@ -15,5 +16,6 @@ mod tests;
 
 pub(crate) use args::{Args, Detached};
 pub(crate) use flag::{Flag, Takes};
-pub(crate) use parse::{Line, Parsed, find_command, parse, refuse_if, usage_of};
+pub(crate) use names::find_command;
+pub(crate) use parse::{Line, Parsed, parse, refuse_if, usage_of};
 pub(crate) use spec::{Command, Count, Group, Operand};

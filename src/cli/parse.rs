@@ -8,9 +8,10 @@ use super::flag::{AnyFlag, Takes};
 use super::global::{GLOBAL_FLAGS, HELP, VERSION};
 use super::help::{one_of, synopsis};
 use super::lex::{Lexer, Token};
+use super::names::{find_command, swapped};
 use super::spec::{ALL, Command, Count, EVERYWHERE, Operand, Table};
 use crate::error::Error;
-use crate::text::nearest;
+use crate::text::{command_line, nearest};
 use std::ffi::{OsStr, OsString};
 
 /// A command line, and what decides how its outcome is reported: the command and `--json`.
@@ -33,11 +34,15 @@ pub(crate) fn parse(commands: Table, argv: &[OsString]) -> Line {
     let is_seen = || argv.iter().take_while(|word| *word != "--").any(|word| word == "--json");
     let json = words.args.json() || read.is_err() && is_seen();
     let parsed = read.and_then(|()| words.finish());
-    let form = words.command.and_then(|command| {
-        let at = argv.iter().position(|word| word == command.name)?;
-        let form = (command.right_form)(&argv[at + 1..])?;
-        Some(format!("the form is `qqmgr {form}`"))
-    });
+    let form = match words.command {
+        None => swapped(commands, argv),
+        Some(command) => {
+            let at = argv.iter().position(|word| word == command.name);
+            at.and_then(|at| (command.right_form)(&argv[at + 1..]))
+        }
+    };
+    let form = form.map(|form| format!("the form is `qqmgr {form}`"));
+    let form = form.or_else(|| words.with_dashes(argv));
     let parsed = match parsed {
         Ok(Parsed::Run(command, args)) => {
             Ok(Parsed::Run(command, Args { right_form: form, ..args }))
@@ -47,46 +52,26 @@ pub(crate) fn parse(commands: Table, argv: &[OsString]) -> Line {
     Line { command: words.command, json, parsed }
 }
 
-/// Names that other tools have for a command, and ours for it.
-const OTHER_NAMES: &[(&str, &str)] = &[
-    ("cp", "`qqmgr put VM LOCAL REMOTE` and `qqmgr get VM REMOTE LOCAL` copy files"),
-    ("destroy", "`qqmgr stop --force VM` ends a VM, `qqmgr img rm IMAGE` removes its disk"),
-    ("down", "`qqmgr stop VM` powers a VM off"),
-    ("exec", "`qqmgr ssh VM COMMAND` runs a command on a guest"),
-    ("logs", "`qqmgr serial VM` shows what the guest wrote, `qqmgr log VM` what QEMU said"),
-    ("ls", "`qqmgr list` lists the VMs, `qqmgr img list` the images"),
-    ("ps", "`qqmgr list --running` lists the VMs that run"),
-    ("rm", "`qqmgr img rm IMAGE` removes an image; a VM is removed from `qqmgr.toml`"),
-    ("scp", "`qqmgr put VM LOCAL REMOTE` and `qqmgr get VM REMOTE LOCAL` copy files"),
-    ("shell", "`qqmgr ssh VM` opens a shell on a guest"),
-    ("up", "`qqmgr start VM` starts a VM"),
-];
-
-/// Finds the command of that name.
-pub(crate) fn find_command(commands: Table, name: &str) -> Result<&'static Command, Error> {
-    commands.iter().copied().find(|command| command.name == name).ok_or_else(|| {
-        if let Some((_, hint)) = OTHER_NAMES.iter().find(|(other, _)| *other == name) {
-            return Error::usage(format!("unknown command `{name}`")).hint(*hint);
-        }
-        let near = nearest(name, commands.iter().map(|command| command.name));
-        usage(None, &format!("unknown command `{name}`"), near)
-    })
-}
-
 /// The words of a command line that have been read so far.
 pub(super) struct Words<'a> {
     pub(super) commands: Table<'a>,
     pub(super) command: Option<&'static Command>,
     pub(super) args: Args,
+    /// The index of the first word that looks like one for behind `--`.
+    dashes_at: Option<usize>,
 }
 
 impl<'a> Words<'a> {
     pub(super) fn new(commands: Table<'a>) -> Self {
-        Self { commands, command: None, args: Args::default() }
+        Self { commands, command: None, args: Args::default(), dashes_at: None }
     }
 
     fn read(&mut self, mut lexer: Lexer) -> Result<(), Error> {
+        let count = lexer.left();
         while let Some(token) = lexer.next() {
+            if self.dashes_at.is_none() && self.is_for_dashes(&token) {
+                self.dashes_at = Some(count - lexer.left() - 1);
+            }
             match token {
                 Token::Word(word) => self.word(word)?,
                 Token::Long(name) => self.flag(&mut lexer, &format!("--{name}"))?,
@@ -99,6 +84,26 @@ impl<'a> Words<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the token, which is not behind `--`, is probably one of the words that belong there:
+    /// an unknown flag with one dash, or a word too many, behind the VM.
+    fn is_for_dashes(&self, token: &Token) -> bool {
+        let [_] = self.args.operands.as_slice() else { return false };
+        self.takes_words()
+            && match token {
+                Token::Short(letter) => self.find_flag(&format!("-{letter}")).is_none(),
+                Token::Word(_) => self.command.is_some_and(|c| c.operands[0].count == Count::One),
+                Token::Long(_) | Token::End => false,
+            }
+    }
+
+    /// A hint that shows the command line with the missing `--`.
+    fn with_dashes(&self, argv: &[OsString]) -> Option<String> {
+        let (before, words) = argv.split_at(self.dashes_at?);
+        let name = self.command?.operands.last()?.name;
+        let line = command_line([before, &["--".into()], words].concat());
+        Some(format!("{name} follow `--`: `qqmgr {line}`"))
     }
 
     pub(super) fn word(&mut self, word: OsString) -> Result<(), Error> {
@@ -147,13 +152,14 @@ impl<'a> Words<'a> {
 
     fn unknown_flag(&self, spelled: &str) -> Error {
         let known = known_flags(self.commands, self.command).into_iter();
-        let longs: Vec<String> = known.map(|flag| format!("--{}", flag.info().long)).collect();
-        let near = nearest(spelled, longs.iter().map(String::as_str));
+        // Without the dashes, which would make short names look nearer than they are.
+        let near = nearest(spelled.trim_start_matches('-'), known.map(|flag| flag.info().long));
+        let near = near.map(|name| format!("--{name}"));
         let message = match self.command {
             Some(command) => format!("`{}` has no flag `{spelled}`", command.name),
             None => format!("unknown flag `{spelled}`"),
         };
-        usage(self.command, &message, near)
+        usage(self.command, &message, near.as_deref())
     }
 
     pub(super) fn rest_follows(&self) -> bool {

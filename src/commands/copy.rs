@@ -9,7 +9,7 @@ use crate::report::{Outcome, Report};
 use crate::ssh::copy::{Copy, copy};
 use crate::text::command_line;
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(crate) static PUT: Command = Command {
     name: "put",
@@ -21,7 +21,14 @@ pub(crate) static PUT: Command = Command {
     check,
     examples: &["put dev notes.txt /tmp/", "put dev src tests work"],
     right_form: |words| match words {
-        [vm, file] => two_words(file).map(|two| format!("put {} {two}", vm.display())),
+        [vm, file] => {
+            let (one, other) = file.to_str()?.split_once(':')?;
+            let (one, other) = (OsStr::new(one), OsStr::new(other));
+            // In `put FILE VM:PATH`, as scp has it, the first word is a file, and VM is none.
+            let is_reversed = Path::new(vm).exists() && !Path::new(one).exists();
+            let (vm, file) = if is_reversed { (one, &**vm) } else { (&**vm, one) };
+            Some(command_line([OsStr::new("put"), vm, file, other]))
+        }
         _ => None,
     },
     ..Command::DEFAULT
@@ -38,17 +45,14 @@ pub(crate) static GET: Command = Command {
     check,
     examples: &["get dev /var/log/syslog .", "get dev 'results/*.xml' out"],
     right_form: |words| match words {
-        [file, to] => two_words(file).map(|two| format!("get {two} {}", to.display())),
+        [file, to] => {
+            let (vm, file) = file.to_str()?.split_once(':')?;
+            Some(command_line([OsStr::new("get"), vm.as_ref(), file.as_ref(), to]))
+        }
         _ => None,
     },
     ..Command::DEFAULT
 };
-
-/// The two words that `A:B`, as scp takes it, stands for.
-fn two_words(word: &OsStr) -> Option<String> {
-    let (one, other) = word.to_str()?.split_once(':')?;
-    Some(command_line([one, other]))
-}
 
 fn check(args: &Args) -> Result<(), Error> {
     let to = args.operands.last();

@@ -166,7 +166,7 @@ fn what_it_started_is_stopped_and_what_ran_is_not() {
     fresh
         .stderr(
             "qqmgr: error: VM `vm` runs already, `--fresh` needs its own start\n\
-             qqmgr: hint: `qqmgr wait vm --for stopped` waits for its end\n",
+             qqmgr: hint: `qqmgr stop vm` ends it\n",
         )
         .code(255);
     assert_eq!(project.pid("vm"), pid);

@@ -128,7 +128,10 @@ impl<'a> Job<'a> {
             None => return Ok(()),
         };
         let error = Error::failed(format!("VM `{name}` runs already, {why}"));
-        Err(error.hint(format!("`qqmgr wait {name} --for stopped` waits for its end")))
+        Err(error.hint(match of_a_run {
+            Some(_) => format!("`qqmgr wait {name} --for stopped` waits for its end"),
+            None => format!("`qqmgr stop {name}` ends it"),
+        }))
     }
 
     /// Stops the VM, whichever `run` started it, unless another `run` still uses it, and keeps its
