@@ -22,6 +22,11 @@ pub(super) const QUESTIONS: &str =
 /// The part at the end of a long log that is read: hundreds of events.
 const READ_BYTES_MAX: u64 = 64 * 1024;
 
+/// The prefix of the ids of our jobs for snapshots, in front of what they do.
+pub(super) const JOBS: &str = "qqmgr-snapshot-";
+/// The name that [`names_since`] gives to the events of a load, after which the guest is another.
+pub(super) const LOAD: &str = "LOAD";
+
 /// Makes the two files of the event log for a QEMU that is about to be started.
 pub(crate) fn prepare(paths: &Paths) -> Result<(), Error> {
     files::write_private(&paths.events_in, QUESTIONS)?;
@@ -101,6 +106,9 @@ pub(crate) fn lost_since(paths: &Paths, bytes_then: u64) -> Option<&'static str>
     if happened("STOP") && EventLog::open(paths)?.guest_end().is_some() {
         return Some("the guest powered off, and QEMU stays");
     }
+    if happened(LOAD) {
+        return Some("a snapshot was loaded");
+    }
     happened("RESET").then_some("the guest was reset")
 }
 
@@ -112,7 +120,12 @@ pub(crate) fn names_since(paths: &Paths, bytes_then: u64) -> Vec<String> {
         return Vec::new();
     }
     let events = parse(&files::read_end(&paths.events_out, new).unwrap_or_default());
-    events.iter().filter_map(|event| event.text("event").map(str::to_string)).collect()
+    events.iter().filter_map(|event| name(event).map(str::to_string)).collect()
+}
+
+fn name(event: &Value) -> Option<&str> {
+    let job = event.get("data").and_then(|data| data.text("id")?.strip_prefix(JOBS));
+    if job.is_some_and(|act| act.starts_with("load")) { Some(LOAD) } else { event.text("event") }
 }
 
 /// Why the VM's last QEMU has ended.

@@ -65,7 +65,7 @@ impl Watch<'_> {
 
     /// Makes a function that returns an error as soon as the wait is in vain, and success when
     /// `text` is on the serial line. Texts count since the VM's start, and a panic as well unless
-    /// the guest has been reset since then.
+    /// the guest has been reset since then, or a snapshot was loaded.
     pub(crate) fn alarm<'w>(
         &'w self,
         what: &'w str,
@@ -75,7 +75,7 @@ impl Watch<'_> {
         let mut output = Output::open(&self.paths.serial)?;
         let mut sought = Sought::new(text.map(<[u8]>::to_vec), self.unless.clone());
         let (panics, mut old) = (sought.panics, 0);
-        if events::names_since(self.paths, 0).iter().any(|name| name == "RESET") {
+        if events::names_since(self.paths, 0).iter().any(|it| it == "RESET" || it == events::LOAD) {
             old = self.paths.serial.metadata().map_or(0, |metadata| metadata.len());
         }
         Ok(move || {

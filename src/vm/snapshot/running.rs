@@ -9,14 +9,12 @@ use super::{Act, Disk, Disks, Origin, Part, Saved, Tag};
 use crate::error::Error;
 use crate::json::{self, Value};
 use crate::log::Log;
+use crate::vm::events::JOBS;
 use crate::vm::session::Session;
 use crate::vm::{Instance, Paths, qmp};
 use std::cmp::Reverse;
 use std::path::Path;
 use std::time::Instant;
-
-/// The prefix of the ids of all our jobs.
-const JOB_PREFIX: &str = "qqmgr-snapshot-";
 
 /// Access to the disks of a running VM.
 pub(crate) struct Running<'a> {
@@ -95,7 +93,7 @@ impl Running<'_> {
         waiting: &mut dyn FnMut(),
     ) -> Result<Option<String>, Error> {
         self.dismiss_old()?;
-        let id = format!("{JOB_PREFIX}{}", std::process::id());
+        let id = format!("{JOBS}{}-{}", act.name(), std::process::id());
         let nodes: Vec<Value> = disks.iter().map(|disk| disk.node.as_str().into()).collect();
         let machine = nodes.first().filter(|_| act != Act::Delete).cloned();
         let arguments = [
@@ -150,8 +148,7 @@ impl Running<'_> {
     fn dismiss_old(&mut self) -> Result<(), Error> {
         let jobs = self.session.execute("query-jobs", None)?;
         let concluded = jobs.items().iter().filter(|job| has_concluded(job));
-        let mut old =
-            concluded.filter_map(|job| job.text("id")).filter(|id| id.starts_with(JOB_PREFIX));
+        let mut old = concluded.filter_map(|job| job.text("id")).filter(|id| id.starts_with(JOBS));
         old.try_for_each(|id| self.dismiss(id))
     }
 
