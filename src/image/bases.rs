@@ -63,6 +63,30 @@ pub(super) fn sum_of(base: &Path) -> Option<Sum> {
     Sum::parse(name).filter(|sum| sum.digits() == name)
 }
 
+/// The name that a disk in the directory `disks` has for its base: relative to the disk if both are
+/// in the project, which can then be moved as a whole.
+pub(super) fn name_from(disks: &Path, project: &Path, base: &Path) -> PathBuf {
+    let relative = || {
+        let (disks, project) = (disks.canonicalize().ok()?, project.canonicalize().ok()?);
+        let below = real(base).strip_prefix(&project).ok()?.to_path_buf();
+        let up = disks.strip_prefix(&project).ok()?.components();
+        Some(up.map(|_| Path::new("..")).collect::<PathBuf>().join(below))
+    };
+    relative().unwrap_or_else(|| base.to_path_buf())
+}
+
+/// The base that a disk in the directory `disks` has by this name.
+pub(super) fn named(disks: &Path, name: &str) -> PathBuf {
+    if name.starts_with('/') { name.into() } else { real(&disks.join(name)) }
+}
+
+/// The path without links and `..` before its last component.
+fn real(path: &Path) -> PathBuf {
+    let dir = path.parent().and_then(|dir| dir.canonicalize().ok());
+    let real = dir.zip(path.file_name()).map(|(dir, name)| dir.join(name));
+    real.unwrap_or_else(|| path.to_path_buf())
+}
+
 /// Whether the disk's header must be changed to where this base is now: it names a base in the
 /// cache, or one that is gone and may be elsewhere.
 pub(super) fn must_move(base: &Path) -> bool {

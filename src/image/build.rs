@@ -5,6 +5,7 @@
 //! to do.
 
 use super::base::{check_is_there, declared_base};
+use super::bases;
 use super::change::{Change, lock, reachable};
 use super::context::{Context, check, qemu_img};
 use super::growth::Growth;
@@ -153,15 +154,16 @@ fn make(change: &Change, declared: &Declared) -> Result<(), Error> {
     let content = content(change, declared, true)?;
     let (disk, new) = (paths.file(DISK), change.unfinished(DISK));
     let mut command = change.context.qemu_img(&["create", "-q", "-f", "qcow2"])?;
-    if let Some(base) = &base {
-        command.args(["-F", base.format, "-b"]).arg(&base.file);
+    let backing = base.as_ref().map(|it| bases::name_from(&paths.dir, config.dir(), &it.file));
+    if let (Some(base), Some(backing)) = (&base, &backing) {
+        command.args(["-F", base.format, "-b"]).arg(backing);
     }
     command.arg(&new).args(declared.size.map(|(size, _)| size.to_string()));
     let placed = change.run(command).and_then(|output| {
         check(&output, &format!("cannot make image `{}`", change.name))?;
         files::remove(&disk)?;
         put_seed(paths, content.as_ref())?;
-        let backing = base.as_ref().and_then(|base| base.file.to_str());
+        let backing = backing.as_ref().and_then(|name| name.to_str());
         let record = Record::now(config, declared).with(BACKING, backing);
         record.with(FIRST_BOOT, content.is_some()).write(paths)?;
         forget_guests(config, change.name)?;

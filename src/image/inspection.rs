@@ -40,17 +40,15 @@ pub(crate) fn inspect(config: &Config, declared: &Declared) -> Inspection {
     if missing.contains(&DISK) {
         return Inspection { missing, ..Inspection::default() };
     }
-    let record = Record::read(paths);
-    let mut changed = match &record {
-        Some(record) => record.differs(&Record::now(config, declared)),
-        None => vec![RECORD],
-    };
+    let header = format::disk(&paths.file(DISK)).unwrap_or_default();
+    let base = header.backing.map(|name| bases::named(&paths.dir, &name));
+    let (record, now) = (Record::read(paths), Record::now(config, declared));
+    let record = record.map(|record| record.with_base_of(&now, base.as_deref()));
+    let mut changed = record.as_ref().map_or(vec![RECORD], |record| record.differs(&now));
     // Without the public key, the data for cloud-init is not known.
     if declared.has_own_key() && missing.contains(&PUBLIC_KEY) {
         changed.retain(|key| *key != "cloud_init");
     }
-    let header = format::disk(&paths.file(DISK)).unwrap_or_default();
-    let base = header.backing.map(PathBuf::from);
     let from = header.virtual_bytes;
     // A disk whose header cannot be read has no size.
     let growth = declared.size.filter(|_| from > 0).map(|(to, _)| Growth { from, to });

@@ -1,5 +1,6 @@
 //! Keeps disks and their bases together: a base that an old version kept in the cache, or that is
-//! gone, is found or fetched again, and the disk's header is changed to name it.
+//! gone, is found or fetched again, and the disk's header is changed to name it. A disk of an old
+//! version has its base by an absolute path, which is wrong once the project was moved.
 
 use super::base::declared_base;
 use super::bases;
@@ -15,7 +16,7 @@ use crate::config::sum::Sum;
 use crate::error::Error;
 use crate::system::output::Output;
 use crate::vm::format;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::slice;
 
 /// Changes the disk's header to name the base where it is kept, and fetches the base if it is gone.
@@ -30,23 +31,21 @@ pub(super) fn keep_base(
         return Ok(());
     };
     let record = Record::read(change.paths);
-    let Some(sum) = bases::sum_of(base) else {
+    let kept = if let Some(sum) = bases::sum_of(base) {
+        fetched_base(change, declared, base, &sum)?
+    } else {
         // The error for a base that is declared shows the place of the declaration.
-        declared_base(change, declared)?;
-        let known = record.as_ref().and_then(Record::sum);
-        return Err(lost(change.name, base, known.as_ref()));
+        let found = declared_base(change, declared)?.map(|found| found.file);
+        let now = Record::now(change.context.config, declared);
+        let is_it = record.as_ref().is_some_and(|record| record.has_base_of(&now, base));
+        let known = || record.as_ref().and_then(Record::sum);
+        found.filter(|_| is_it).ok_or_else(|| lost(change.name, base, known().as_ref()))?
     };
-    let url = declared.base.as_ref().and_then(|base| match &base.location {
-        Location::Url(url) if base.sums.contains(&sum) => Some(url.as_str()),
-        _ => None,
-    });
-    let lost = || lost(change.name, base, Some(&sum));
-    let fetched = fetch(change.context, url, slice::from_ref(&sum));
-    let kept = fetched.map_err(|error| lost().because(&error))?.ok_or_else(lost)?;
     if kept == base {
         return Ok(());
     }
-    let output = rebase(change, &kept)?;
+    let name = bases::name_from(&change.paths.dir, change.context.config.dir(), &kept);
+    let output = rebase(change, &name)?;
     if is_locked(&output) && base.exists() {
         // A program has the disk open. That does no harm while the base is in both places.
         return Ok(());
@@ -54,9 +53,25 @@ pub(super) fn keep_base(
     let what = format!("cannot tell the disk of image `{}` where its base is", change.name);
     check(&output, &what)?;
     match record {
-        Some(record) => record.with(BACKING, kept.to_str()).write(change.paths),
+        Some(record) => record.with(BACKING, name.to_str()).write(change.paths),
         None => Ok(()),
     }
+}
+
+/// The base with this checksum, fetched again if it is gone.
+fn fetched_base(
+    change: &Change,
+    declared: &Declared,
+    base: &Path,
+    sum: &Sum,
+) -> Result<PathBuf, Error> {
+    let url = declared.base.as_ref().and_then(|base| match &base.location {
+        Location::Url(url) if base.sums.contains(sum) => Some(url.as_str()),
+        _ => None,
+    });
+    let lost = || lost(change.name, base, Some(sum));
+    let fetched = fetch(change.context, url, slice::from_ref(sum));
+    fetched.map_err(|error| lost().because(&error))?.ok_or_else(lost)
 }
 
 /// Changes only the name of the base in the disk's header.

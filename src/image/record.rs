@@ -11,6 +11,7 @@ use crate::system::files;
 use crate::text::fingerprint;
 use crate::vm::record;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 pub(super) const SIZE: &str = "size";
 pub(super) const BACKING: &str = "backing";
@@ -21,6 +22,7 @@ pub(super) const FIRST_BOOT: &str = "first_boot";
 /// this program wrote it in another form.
 const UNKNOWN: &str = "?";
 const BYTES_MAX: u64 = 64 * 1024;
+const BASE: &str = "base";
 
 /// The members of `image.json`: what a disk was made from.
 ///
@@ -45,7 +47,7 @@ impl Record {
         let sum = |key| sums().find(|sum| sum.key() == key).map(Sum::digits);
         Self(Value::object([
             ("format", record::FORMAT.into()),
-            ("base", location.into()),
+            (BASE, location.into()),
             ("sha256", sum("sha256").into()),
             (BACKING, Value::Null),
             ("version", base.and_then(version).into()),
@@ -55,6 +57,12 @@ impl Record {
         ]))
     }
 
+    /// The record with the base as it is declared now, if the disk's is that one.
+    pub(super) fn with_base_of(self, now: &Self, base: Option<&Path>) -> Self {
+        let has_it = base.is_some_and(|base| self.has_base_of(now, base));
+        if has_it { self.with(BASE, now.text(BASE)) } else { self }
+    }
+
     /// The record with another value of a member.
     pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         if let Value::Object(members) = &mut self.0 {
@@ -62,6 +70,21 @@ impl Record {
             members.push((name.to_string(), value.into()));
         }
         self
+    }
+
+    /// Whether the disk's base, which may be gone, is the one that `now` declares: the path is
+    /// another one once the project was moved.
+    pub(super) fn has_base_of(&self, now: &Self, base: &Path) -> bool {
+        let Some(declared) = now.text(BASE).map(Path::new) else { return false };
+        match (declared.canonicalize(), base.canonicalize()) {
+            (Ok(declared), Ok(base)) => declared == base,
+            (Ok(_), Err(_)) => {
+                let same = |key: &str| self.text(key).is_some() && self.text(key) == now.text(key);
+                let has_content = ["sha256", "sha512", "version"].into_iter().any(same);
+                has_content && declared.file_name() == base.file_name()
+            }
+            _ => false,
+        }
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&str> {
@@ -89,7 +112,7 @@ impl Record {
         let seed = self.text("cloud_init").or(self.text("seed").map(|_| UNKNOWN));
         let seed_now = now.text("cloud_init");
         let differences = [
-            ("base", !(same_content || is_same("base") && is_same("version"))),
+            (BASE, !(same_content || is_same(BASE) && is_same("version"))),
             ("sha256", is_other("sha256")),
             ("sha512", is_other("sha512")),
             (SIZE, !is_same(SIZE)),
@@ -107,7 +130,7 @@ impl Record {
     /// Reads the record; `None` when there is none, or this program did not write it.
     pub(super) fn read(paths: &ImagePaths) -> Option<Self> {
         let value = json::parse(&files::read_start(&paths.file(RECORD), BYTES_MAX).ok()?).ok()?;
-        let members = ["base", "sha256", BACKING, "version", SIZE];
+        let members = [BASE, "sha256", BACKING, "version", SIZE];
         members.iter().all(|name| value.get(name).is_some()).then_some(Self(value))
     }
 
