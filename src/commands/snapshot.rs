@@ -8,7 +8,6 @@ use crate::cli::flag::Flag;
 use crate::cli::spec::{self, Count, Operand};
 use crate::cli::{Args, Command, Group, usage_of};
 use crate::error::Error;
-use crate::image::context::qemu_img;
 use crate::json::Value;
 use crate::report::{
     Align::{Left, Right},
@@ -16,7 +15,6 @@ use crate::report::{
 };
 use crate::ssh::end_shared_connection;
 use crate::text::{amount, command_line, utc};
-use crate::vm::Session;
 use crate::vm::lock::{self, LOCK_WAIT, Lock, lock};
 use crate::vm::named::forgets;
 use crate::vm::options::arguments_of;
@@ -119,11 +117,9 @@ fn open<'a>(
     target: &'a Target,
     change: Option<(&'a Lock, Act)>,
 ) -> Result<(Machine<'a>, Disks), Error> {
-    let Target { config, name, paths, log, .. } = target;
-    let dir = config.dir();
+    let Target { config, paths, log, .. } = target;
     if look::find_anywhere(paths)?.is_some() {
-        let session = Session::open(paths, log)?;
-        let mut running = Running { vm: name, session, log, paths, dir };
+        let mut running = Running::open(paths, config.dir(), log)?;
         if change.is_some() {
             running.settle()?;
         }
@@ -132,8 +128,7 @@ fn open<'a>(
     }
     let vm = target.vm()?;
     let argv = own_argv(target, vm, &StartOptions::default(), likely_port(config, vm))?;
-    let (qemu_img, lock) = (qemu_img(config)?, change.map(|(lock, _)| lock));
-    let stopped = Stopped { vm: name, paths, qemu_img, dir, log, lock };
+    let stopped = target.stopped(change.map(|(lock, _)| lock))?;
     if let Some((_, act)) = change {
         stopped.settle(Some(act))?;
         Saved::settle(paths)?;

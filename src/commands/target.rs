@@ -4,10 +4,13 @@ use crate::cli::{Args, Detached};
 use crate::config::values::is_vm_name;
 use crate::config::{Config, SshPort, Vm};
 use crate::error::{Error, STDERR};
+use crate::image::context::qemu_img;
 use crate::log::Log;
 use crate::source::Problem;
 use crate::system::files;
 use crate::vm::argv::own_port_note;
+use crate::vm::lock::Lock;
+use crate::vm::snapshot::Stopped;
 use crate::vm::{Instance, Look, Paths, State, visible};
 
 #[derive(Clone)]
@@ -83,6 +86,12 @@ impl<'a> Target<'a> {
             let place = (source.as_ref(), source.position(warning.span.start));
             self.log.write(&STDERR.problem("warning", &shown, place));
         }
+    }
+
+    /// Access to the disks of the VM, which is stopped. The lock is needed for a change.
+    pub(super) fn stopped<'t>(&'t self, lock: Option<&'t Lock>) -> Result<Stopped<'t>, Error> {
+        let Self { config, paths, log, .. } = self;
+        Ok(Stopped { paths, qemu_img: qemu_img(config)?, dir: config.dir(), log, lock })
     }
 
     /// The VM in the configuration.

@@ -7,10 +7,9 @@
 use super::ending::Ending;
 use super::events::EventLog;
 use super::process::Process;
-use super::session::Session;
+use super::session::{DISCONNECTED, Session};
 use super::{Paths, argv, lock, wait};
 use crate::error::{Error, io_reason};
-use crate::json::Value;
 use crate::linux;
 use crate::log::Log;
 use crate::system::lock::Lock;
@@ -79,14 +78,11 @@ impl Console {
     }
 }
 
-/// The prefix that QEMU adds to the name of a socket without a client (`chardev/char-socket.c`, 2.7
-/// to 10.0).
-const FREE: &str = "disconnected:";
-
 fn wait_until_free(session: &mut Session, name: &str) -> Result<(), Error> {
     let free = wait::poll(Instant::now() + LEAVING_WAIT, || {
-        let chardevs = session.execute("query-chardev", None);
-        chardevs.map(|chardevs| is_free(&chardevs).then_some(())).transpose()
+        let is_free = |name: String| name.starts_with(DISCONNECTED);
+        let console = session.chardev(argv::CONSOLE);
+        console.map(|name| name.is_none_or(is_free).then_some(())).transpose()
     });
     free.unwrap_or_else(|| Err(has_it(OTHER, name)))
 }
@@ -94,12 +90,6 @@ fn wait_until_free(session: &mut Session, name: &str) -> Result<(), Error> {
 fn has_it(who: &str, name: &str) -> Error {
     let error = Error::failed(format!("{who} has the console of VM `{name}`"));
     error.hint(format!("`qqmgr serial {name} -f` shows what the guest says meanwhile"))
-}
-
-/// Whether the console has no client, from the answer to `query-chardev`.
-fn is_free(chardevs: &Value) -> bool {
-    let console = chardevs.items().iter().find(|one| one.text("label") == Some(argv::CONSOLE));
-    console.and_then(|one| one.text("filename")).is_none_or(|name| name.starts_with(FREE))
 }
 
 fn broken(error: &std::io::Error) -> Error {

@@ -6,7 +6,7 @@
 
 use super::Paths;
 use super::events::QUESTIONS;
-use super::session::Session;
+use super::session::{DISCONNECTED, Session};
 use crate::error::Error;
 use crate::log::Log;
 use crate::system::{files, inherited, programs};
@@ -35,8 +35,6 @@ const WRAPPER: &str = "( { read pid <\"$0/pid\"; } 2>/dev/null; \
     : >\"$0/events.out\" && echo \"$2\" >\"$0/events.in\" ) && shift 2 && exec \"$@\"";
 /// QEMU's name for the device on which it listens for a debugger (`gdbserver_start`).
 const DEVICE: &str = "gdb";
-/// The prefix of such a device's address while no debugger is connected.
-const DISCONNECTED: &str = "disconnected:";
 
 pub(crate) struct Gdb {
     program: OsString,
@@ -122,7 +120,7 @@ pub(crate) fn binary(bin: &OsStr) -> Result<PathBuf, Error> {
 /// The address on which QEMU listens for a debugger of the guest, in the form of gdb's `target
 /// remote`. A QEMU that does not listen is made to, on the VM's own socket.
 pub(crate) fn listener(session: &mut Session, paths: &Paths) -> Result<OsString, Error> {
-    let name = match device(session)? {
+    let name = match session.chardev(DEVICE)? {
         Some(name) => name,
         None => listen(session, paths)?,
     };
@@ -147,20 +145,13 @@ pub(crate) fn listener(session: &mut Session, paths: &Paths) -> Result<OsString,
     })
 }
 
-/// QEMU's description of the device; `None` if QEMU does not listen.
-fn device(session: &mut Session) -> Result<Option<String>, Error> {
-    let devices = session.execute("query-chardev", None)?;
-    let device = devices.items().iter().find(|device| device.text("label") == Some(DEVICE));
-    Ok(device.and_then(|device| device.text("filename")).map(str::to_string))
-}
-
 /// Makes QEMU listen for a debugger. There is no QMP command for that, and the human monitor
 /// answers with text, so QEMU is asked afterwards whether it listens.
 fn listen(session: &mut Session, paths: &Paths) -> Result<String, Error> {
     let socket = paths.reachable(&paths.gdb)?;
     let command = format!("gdbserver unix:{},server=on,wait=off", socket.display());
     let said = session.monitor(&command)?;
-    device(session)?.ok_or_else(|| {
+    session.chardev(DEVICE)?.ok_or_else(|| {
         let lines: Vec<&str> = said.lines().collect();
         let said = sanitized(&lines.join("\n"));
         Error::failed(format!("QEMU does not listen for a debugger:\n{said}"))

@@ -45,7 +45,7 @@ struct Advice<'a> {
 /// `include/qapi/qmp/qerror.h`; an unknown text gives no hint.
 fn advice<'a>(schema: &Schema<'a>, command: &str, reason: &Refusal) -> Advice<'a> {
     if reason.class == "CommandNotFound" {
-        let near = nearest(command, schema.commands()).filter(|near| *near != command);
+        let near = nearest(command, schema.of_kind("command")).filter(|near| *near != command);
         return Advice { near, hint: None };
     }
     // "Parameter 'a.b' does not accept value 'c'"

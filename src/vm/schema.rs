@@ -24,16 +24,8 @@ impl<'a> Schema<'a> {
         Self { by_name: named.filter_map(|entity| Some((entity.text("name")?, entity))).collect() }
     }
 
-    pub(crate) fn events(&self) -> Vec<&'a str> {
-        self.of_kind("event")
-    }
-
-    pub(crate) fn commands(&self) -> Vec<&'a str> {
-        self.of_kind("command")
-    }
-
-    /// The names of all entities of one kind, sorted.
-    fn of_kind(&self, kind: &str) -> Vec<&'a str> {
+    /// The names of all entities of one kind, `command` or `event`, sorted.
+    pub(crate) fn of_kind(&self, kind: &str) -> Vec<&'a str> {
         let all = self.by_name.iter();
         let mut names: Vec<&str> = all
             .filter(|(_, entity)| entity.text("meta-type") == Some(kind))
@@ -140,8 +132,8 @@ mod tests {
     fn names_and_words_of_a_command() {
         let answer = crate::json::parse(SEND_KEY).unwrap();
         let schema = Schema::new(&answer);
-        assert_eq!(schema.events(), ["STOP"]);
-        assert_eq!(schema.commands(), ["ring", "send-key"]);
+        assert_eq!(schema.of_kind("event"), ["STOP"]);
+        assert_eq!(schema.of_kind("command"), ["ring", "send-key"]);
         let arguments = schema.arguments("send-key");
         let shown: Vec<_> = arguments.iter().map(|one| (one.name, one.optional)).collect();
         assert_eq!(shown, [("keys", false), ("hold-time", true)]);
@@ -164,7 +156,7 @@ mod tests {
         for answer in ["[]", "{}", "null", r#"[1, {"name": 2}, {"name": "x"}]"#] {
             let answer = crate::json::parse(answer.as_bytes()).unwrap();
             let schema = Schema::new(&answer);
-            assert!(schema.events().is_empty() && schema.names("x").is_empty());
+            assert!(schema.of_kind("event").is_empty() && schema.names("x").is_empty());
         }
     }
 }

@@ -18,6 +18,9 @@ const ANSWER_WAIT: Duration = Duration::from_millis(1900);
 /// How often a long wait checks whether to go on.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How the description of a socket without a client begins (`chardev/char-socket.c`, 2.7 to 10.0).
+pub(super) const DISCONNECTED: &str = "disconnected:";
+
 pub(crate) struct Session {
     /// The VM.
     name: String,
@@ -107,6 +110,13 @@ impl Session {
         arguments: Option<&Value>,
     ) -> Result<Value, qmp::Error> {
         self.qmp.execute(command, arguments, Instant::now() + limit)
+    }
+
+    /// QEMU's description of the character device with this label; `None` if there is none.
+    pub(super) fn chardev(&mut self, label: &str) -> Result<Option<String>, Error> {
+        let devices = self.execute("query-chardev", None)?;
+        let device = devices.items().iter().find(|device| device.text("label") == Some(label));
+        Ok(device.and_then(|device| device.text("filename")).map(str::to_string))
     }
 
     /// Asks this QEMU for its QMP schema, for a [`super::schema::Schema`].

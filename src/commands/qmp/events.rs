@@ -70,7 +70,7 @@ fn check(target: &Target, names: &[String]) -> Result<(), Error> {
     }
     let mut session = Session::open(&target.paths, &target.log)?;
     let schema = session.query_schema()?;
-    let known = Schema::new(&schema).events();
+    let known = Schema::new(&schema).of_kind("event");
     let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) else {
         return Ok(());
     };

@@ -19,7 +19,7 @@ use crate::ssh::limits::Limits;
 use crate::ssh::run::passed_on;
 use crate::vm::lock::{LOCK_WAIT, lock};
 use crate::vm::snapshot::{Act, Running, Saved, Tag};
-use crate::vm::{Process, Session, look};
+use crate::vm::{Process, look};
 
 /// Makes the snapshot if that is needed, and returns whether it was. A VM that is running is left
 /// to the job, which refuses it.
@@ -94,10 +94,9 @@ fn run(target: &Target, job: &Job, process: &Process, command: &str) -> Result<(
 /// Saves the snapshot of a guest that stands still from then on, so that the disks have nothing
 /// else when QEMU has ended.
 fn save(target: &Target, tag: &Tag, command: &str) -> Result<(), Error> {
-    let Target { config, name, paths, log, .. } = target;
+    let Target { config, paths, log, .. } = target;
     let _lock = lock(paths, COMMAND.name, LOCK_WAIT, log)?;
-    let session = Session::open(paths, log)?;
-    let mut running = Running { vm: name, session, log, paths, dir: config.dir() };
+    let mut running = Running::open(paths, config.dir(), log)?;
     running.settle()?;
     running.session.execute("stop", None)?;
     let mut disks = running.disks()?;

@@ -7,7 +7,7 @@ use crate::commands::images::Images;
 use crate::commands::target::Target;
 use crate::config::{Choices, SshPort, Vm};
 use crate::error::{Error, Kind};
-use crate::image::context::{Exceeded, qemu_img};
+use crate::image::context::Exceeded;
 use crate::source::Problem;
 use crate::ssh;
 use crate::system::files;
@@ -17,7 +17,7 @@ use crate::vm::launch::{Failed, Launch};
 use crate::vm::lock::{Lock, lock_dir};
 use crate::vm::ready::{Ready, wait_for_running};
 use crate::vm::snapshot::journal::Journal;
-use crate::vm::snapshot::{Saved, Stopped, Tag};
+use crate::vm::snapshot::{Saved, Tag};
 use crate::vm::{Deadline, Instance, Look, Process, State, boot, clean, helpers, lock, port};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -176,15 +176,13 @@ impl<'a> Start<'a> {
     /// Removes what the last start has left, settles what a killed `snapshot` left half done,
     /// forgets what jobs wrote, and grows and holds the images until QEMU has opened them.
     fn clear(&mut self, lock: &Lock) -> Result<(), Error> {
-        let Target { config, name, paths, log, .. } = self.target;
+        let Target { config, paths, log, .. } = self.target;
         ssh::forget_guest(paths, log)?;
         clean::for_start(paths, log)?;
         clean::odd_pid_file(paths)?;
         let is_plain = self.options.from.is_none();
         if Journal::read(paths)?.is_some() || is_plain && Saved::used(paths)?.is_some() {
-            let qemu_img = qemu_img(config)?;
-            let (dir, lock) = (config.dir(), Some(lock));
-            let stopped = Stopped { vm: name, paths, qemu_img, dir, log, lock };
+            let stopped = self.target.stopped(Some(lock))?;
             stopped.settle(None)?;
             if is_plain {
                 stopped.revert()?;

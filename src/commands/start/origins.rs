@@ -6,7 +6,6 @@ use super::plan::{StartOptions, likely_port, own_argv};
 use crate::commands::target::Target;
 use crate::config::{SshPort, Vm};
 use crate::error::Error;
-use crate::image::context::qemu_img;
 use crate::system::programs;
 use crate::text::{texts, utc};
 use crate::vm::lock::Lock;
@@ -41,15 +40,14 @@ impl<'a> Origins<'a> {
         tag: &'a Tag,
         lock: Option<&'a Lock>,
     ) -> Result<Self, Error> {
-        let Target { config, name, paths, log, .. } = target;
+        let Target { config, name, paths, .. } = target;
         let saved = Saved::read(paths)?;
         let recorded = saved.origin(tag.as_str()).and_then(|origin| origin.ssh_port);
         let port = recorded.filter(|_| vm.port != SshPort::None).or(likely_port(config, vm));
         let argv = texts(&own_argv(target, vm, start, port)?);
         let arguments = arguments_of(&argv);
         check_visible(name, &arguments)?;
-        let qemu_img = qemu_img(config)?;
-        let stopped = Stopped { vm: name, paths, qemu_img, dir: config.dir(), log, lock };
+        let stopped = target.stopped(lock)?;
         let disks = stopped.disks(&arguments)?;
         Ok(Self { target, tag, stopped, disks, saved, argv })
     }

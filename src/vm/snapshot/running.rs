@@ -18,21 +18,25 @@ use std::time::Instant;
 
 /// Access to the disks of a running VM.
 pub(crate) struct Running<'a> {
-    pub(crate) vm: &'a str,
     pub(crate) session: Session,
-    pub(crate) log: &'a Log,
-    pub(crate) paths: &'a Paths,
+    log: &'a Log,
+    paths: &'a Paths,
     /// The directory that QEMU runs in.
-    pub(crate) dir: &'a Path,
+    dir: &'a Path,
 }
 
-impl Running<'_> {
+impl<'a> Running<'a> {
+    /// Opens a session with the VM, whose QEMU runs in `dir`.
+    pub(crate) fn open(paths: &'a Paths, dir: &'a Path, log: &'a Log) -> Result<Self, Error> {
+        Ok(Self { session: Session::open(paths, log)?, log, paths, dir })
+    }
+
     /// The disks that QEMU itself includes in a snapshot (`bdrv_all_snapshots_includes_bs` of
     /// block/snapshot.c).
     pub(crate) fn disks(&mut self) -> Result<Disks, Error> {
         let drives = self.session.execute("query-block", None)?;
         let list = drives.items().iter().filter_map(|drive| disk(drive, self.dir)).collect();
-        Ok(Disks { vm: self.vm.to_string(), list })
+        Ok(Disks { vm: self.paths.name.clone(), list })
     }
 
     /// Saves the snapshot of these disks, and records what it was made from: with `prepare`, also
@@ -56,7 +60,7 @@ impl Running<'_> {
     /// Saves, loads or deletes the snapshot of these disks. QEMU saves the machine's state in the
     /// first disk, as `savevm` does, and loads it from the first.
     pub(crate) fn run(&mut self, act: Act, disks: &[&Disk], tag: &Tag) -> Result<(), Error> {
-        let (vm, before) = (self.vm, self.session.run_state()?);
+        let (vm, before) = (&self.paths.name, self.session.run_state()?);
         let mut disks = disks.to_vec();
         let machine = |disk: &&Disk| disk.part(tag.as_str()).map_or(0, |part| part.machine_bytes);
         disks.sort_by_key(|disk| Reverse(machine(disk)));
@@ -122,7 +126,7 @@ impl Running<'_> {
         if let qmp::Error::Refused { reason, .. } = error {
             Journal::end(self.paths)?;
             if reason.class == "CommandNotFound" {
-                let message = format!("the QEMU of VM `{}` has no snapshots", self.vm);
+                let message = format!("the QEMU of VM `{}` has no snapshots", self.paths.name);
                 return Ok(Error::failed(message).hint("QEMU has them since version 6.0"));
             }
         }

@@ -20,7 +20,6 @@ const QCOW2: &str = "qcow2";
 
 /// Access to the disks of a stopped VM.
 pub(crate) struct Stopped<'a> {
-    pub(crate) vm: &'a str,
     pub(crate) paths: &'a Paths,
     pub(crate) qemu_img: PathBuf,
     /// The directory that QEMU would run in.
@@ -35,12 +34,12 @@ impl Stopped<'_> {
     pub(crate) fn disks(&self, arguments: &[Argument]) -> Result<Disks, Error> {
         let written = images(arguments).into_iter().filter(|(image, _)| image.written);
         let list = written.map(|(image, _)| self.disk(image)).collect::<Result<_, _>>()?;
-        Ok(Disks { vm: self.vm.to_string(), list })
+        Ok(Disks { vm: self.paths.name.clone(), list })
     }
 
     fn disk(&self, image: Image) -> Result<Disk, Error> {
         let Some(file) = image.file().map(str::to_string) else {
-            let (name, vm) = (image.name, self.vm);
+            let (name, vm) = (image.name, &self.paths.name);
             let message =
                 format!("`{name}`, which VM `{vm}` writes to, is not a file of this host");
             return Err(Error::failed(message).hint("its snapshots need the VM to run"));
@@ -92,7 +91,7 @@ impl Stopped<'_> {
         let Some(Journal { act, tag, disks, job }) = Journal::read(self.paths)? else {
             return Ok(());
         };
-        let (vm, log) = (self.vm, self.log);
+        let (vm, log) = (&self.paths.name, self.log);
         let mut with: Vec<&str> = Vec::new();
         // A disk that does not exist has no part of the snapshot.
         for disk in disks.iter().filter(|disk| disk.exists()).filter_map(|disk| disk.to_str()) {
@@ -147,7 +146,7 @@ impl Stopped<'_> {
         }
         self.run(Act::Load, &disks.iter().collect::<Vec<_>>(), &Tag::new(tag.as_ref())?)?;
         Saved::spare(self.paths, &tag, &files, false)?;
-        let what = format!("took the disks of VM `{}` back to snapshot `{tag}`", self.vm);
+        let what = format!("took the disks of VM `{}` back to snapshot `{tag}`", self.paths.name);
         self.log.note(&format!("{what}: `--from` had used them"));
         Ok(())
     }
@@ -157,7 +156,7 @@ impl Stopped<'_> {
     fn read(&self, file: &str) -> Result<(Format, Vec<Part>), Error> {
         let path = self.dir.join(file);
         let metadata = path.metadata().map_err(|error| {
-            let hint = format!("`qqmgr check {}` shows what it lacks", self.vm);
+            let hint = format!("`qqmgr check {}` shows what it lacks", self.paths.name);
             Error::io("read", &path, &error).hint(hint)
         })?;
         let kind = metadata.file_type();
