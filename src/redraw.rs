@@ -7,7 +7,7 @@
 use crate::error::Error;
 use crate::out::{self, Reader};
 use crate::system::tty;
-use std::io::{self, IsTerminal as _};
+use std::io;
 
 /// Rows and columns assumed for a terminal of unknown size.
 const USUAL_SIZE: (usize, usize) = (24, 80);
@@ -20,7 +20,7 @@ pub(crate) struct Redraw {
 impl Redraw {
     /// Makes a `Redraw`; `None` where standard output is no terminal.
     pub(crate) fn on_terminal() -> Option<Self> {
-        io::stdout().is_terminal().then_some(Self { drawn: 0 })
+        out::is_terminal().then_some(Self { drawn: 0 })
     }
 
     /// Draws the text over the previous one. Lines that would wrap are cut, and lines that do not

@@ -6,14 +6,14 @@
 
 /// The length limit of a sequence's parameters. No sequence that sets a colour is longer.
 const PARAMETERS_MAX: usize = 64;
-const ESCAPE: u8 = 0x1b;
+pub(crate) const ESCAPE: u8 = 0x1b;
 /// CAN, which ends any sequence, as SUB does.
 const CANCEL: u8 = 0x18;
 const SUBSTITUTE: u8 = 0x1a;
 const BELL: u8 = 0x07;
 /// The replacement for bytes that are no UTF-8.
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
-const RESET_COLOURS: &[u8] = b"\x1b[0m";
+pub(crate) const RESET_COLOURS: &[u8] = b"\x1b[0m";
 
 /// The state after the bytes so far, which decides how the next byte is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use super::flag::{AnyFlag, Info, Takes};
 use super::global::GLOBAL_FLAGS;
-use super::spec::{Command, Count, Group, Operand, Table};
+use super::spec::{Command, Count, Operand, Table};
 use crate::json::Value;
 use std::fmt::Write as _;
 
@@ -21,10 +21,12 @@ pub(crate) fn text(commands: Table, command: Option<&Command>) -> String {
 }
 
 pub(crate) fn json(commands: Table, command: Option<&Command>) -> Value {
+    let row = |command: &Command| commands.iter().find(|(_, row)| row.name == command.name);
+    let group = |command: &Command| row(command).map(|(group, _)| *group);
     let one = |command: &Command| {
         Value::object([
             ("name", Value::from(command.name)),
-            ("group", command.group.title().into()),
+            ("group", group(command).into()),
             ("about", command.about.into()),
             ("usage", synopsis(command).into()),
             ("flags", flags_json(command.flags)),
@@ -34,7 +36,7 @@ pub(crate) fn json(commands: Table, command: Option<&Command>) -> Value {
     match command {
         Some(command) => one(command),
         None => Value::object([
-            ("commands", commands.iter().map(|command| one(command)).collect()),
+            ("commands", commands.iter().map(|(_, command)| one(command)).collect()),
             ("flags", flags_json(GLOBAL_FLAGS)),
         ]),
     }
@@ -45,16 +47,13 @@ fn overview(commands: Table) -> String {
         let operands = command.operands.iter().map(|operand| format!(" {}", operand.usage()));
         (format!("{}{}", command.name, operands.collect::<String>()), command.about)
     };
-    let of = |group: Group| commands.iter().filter(move |command| command.group == group);
     // One width for all groups, so that they read as one table.
-    let lines = columns(Group::ALL.iter().flat_map(|group| of(*group)).map(|c| row(c)).collect());
-    let mut lines = lines.lines();
+    let lines = columns(commands.iter().map(|(_, command)| row(command)).collect());
+    let mut lines = lines.split_inclusive('\n');
     let mut groups = String::new();
-    for group in Group::ALL {
-        let _ = writeln!(groups, "{}:", group.title());
-        lines.by_ref().take(of(group).count()).for_each(|line| {
-            let _ = writeln!(groups, "{line}");
-        });
+    for group in commands.chunk_by(|(one, _), (next, _)| one == next) {
+        let _ = writeln!(groups, "{}:", group[0].0);
+        groups.extend(lines.by_ref().take(group.len()));
         groups.push('\n');
     }
     format!(

@@ -18,4 +18,4 @@ pub(crate) use args::{Args, Detached};
 pub(crate) use flag::{Flag, Takes};
 pub(crate) use names::find_command;
 pub(crate) use parse::{Line, Parsed, parse, refuse_if, usage_of};
-pub(crate) use spec::{Command, Count, Group, Operand};
+pub(crate) use spec::{Command, Count, Operand};

@@ -45,7 +45,7 @@ fn other_name(name: &str) -> Option<&'static str> {
 /// The command line with the VM behind the command, if they stand the other way round.
 pub(super) fn swapped(commands: Table, argv: &[OsString]) -> Option<String> {
     let [vm, command, rest @ ..] = argv else { return None };
-    let command = commands.iter().find(|known| *command == *known.name)?;
+    let (_, command) = commands.iter().find(|(_, known)| *command == *known.name)?;
     vm.to_str().filter(|vm| !vm.starts_with('-') && other_name(vm).is_none())?;
     let words = [std::slice::from_ref(vm), rest].concat();
     let form = || format!("{} {}", command.name, command_line(&words));
@@ -54,9 +54,10 @@ pub(super) fn swapped(commands: Table, argv: &[OsString]) -> Option<String> {
 
 /// Finds the command of that name.
 pub(crate) fn find_command(commands: Table, name: &str) -> Result<&'static Command, Error> {
-    commands.iter().copied().find(|command| command.name == name).ok_or_else(|| {
+    let mut all = commands.iter().map(|(_, command)| *command);
+    all.find(|command| command.name == name).ok_or_else(|| {
         let other = other_name(name);
-        let near = nearest(name, commands.iter().map(|command| command.name));
+        let near = nearest(name, commands.iter().map(|(_, command)| command.name));
         Error::usage(format!("unknown command `{name}`"))
             .hint(other.unwrap_or("`qqmgr help` lists the commands"))
             .did_you_mean(near.filter(|_| other.is_none()))

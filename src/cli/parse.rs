@@ -222,9 +222,9 @@ pub(super) fn known_flags(
     commands: Table,
     command: Option<&'static Command>,
 ) -> Vec<&'static dyn AnyFlag> {
-    let rows = command.as_slice();
-    let rows = if rows.is_empty() { commands } else { rows };
-    rows.iter().flat_map(|row| row.flags).chain(GLOBAL_FLAGS).copied().collect()
+    let is_meant = |row: &&Command| command.is_none_or(|command| command.name == row.name);
+    let rows = commands.iter().map(|(_, row)| *row).filter(is_meant);
+    rows.flat_map(|row| row.flags).chain(GLOBAL_FLAGS).copied().collect()
 }
 
 fn check_operands(command: &Command, args: &Args) -> Result<(), Error> {

@@ -8,39 +8,11 @@ use crate::error::{Error, Kind};
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
-/// Commands in help order.
-pub(crate) type Table<'a> = &'a [&'static Command];
-
-/// The purpose of a command, by which help lists it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Group {
-    Run,
-    Reach,
-    Look,
-    Change,
-    Images,
-    SetUp,
-}
-
-impl Group {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Run, Self::Reach, Self::Look, Self::Change, Self::Images, Self::SetUp];
-
-    pub(super) fn title(self) -> &'static str {
-        match self {
-            Self::Run => "Run",
-            Self::Reach => "Reach",
-            Self::Look => "Look",
-            Self::Change => "Change",
-            Self::Images => "Images",
-            Self::SetUp => "Set up",
-        }
-    }
-}
+/// Commands in help order, each with the title under which help lists it.
+pub(crate) type Table<'a> = &'a [(&'static str, &'static Command)];
 
 pub(crate) struct Command {
     pub(crate) name: &'static str,
-    pub(crate) group: Group,
     /// One line for the overview.
     pub(crate) about: &'static str,
     /// The further text of the command's `--help`, one paragraph, wrapped.
@@ -63,7 +35,6 @@ impl Command {
     /// The fields that most commands leave as they are: `..Command::DEFAULT`.
     pub(crate) const DEFAULT: Self = Self {
         name: "",
-        group: Group::Run,
         about: "",
         details: "",
         operands: &[],

@@ -61,7 +61,7 @@ fn flags_stand_anywhere() {
 /// The examples of the help are command lines of the command that shows them, two or three each.
 #[test]
 fn examples_are_right() {
-    for command in table() {
+    for (_, command) in table() {
         assert!(matches!(command.examples.len(), 2..=3), "{}", command.name);
         for example in command.examples {
             let example = example.replace("SHA256", &"0".repeat(64));
@@ -192,10 +192,10 @@ fn the_table_keeps_its_rules() {
     let mut mean = |name: String, long: &'static str| {
         assert_eq!(*meanings.entry(name).or_insert(long), long);
     };
-    for command in table() {
+    for (_, command) in table() {
         assert!(lower(command.name));
         assert!(is_help_text(command.about), "{}", command.about);
-        assert_eq!(table().iter().filter(|other| other.name == command.name).count(), 1);
+        assert_eq!(table().iter().filter(|(_, other)| other.name == command.name).count(), 1);
         let many = command.operands.iter().filter(|o| o.count == Count::Many).count();
         let rest = command.operands.iter().position(|o| o.count == Count::Rest);
         let words = |o: &&Operand| matches!(o.count, Count::One | Count::Optional);
@@ -212,7 +212,7 @@ fn the_table_keeps_its_rules() {
             }
         }
     }
-    for command in table().iter().copied().map(Some).chain([None]) {
+    for command in table().into_iter().map(|(_, command)| Some(command)).chain([None]) {
         let page = super::help::text(&table(), command);
         assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
     }

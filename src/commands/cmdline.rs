@@ -6,7 +6,7 @@ use super::start::changes::options;
 use super::start::plan::{StartOptions, check_arguments, injected, likely_port, own_words};
 use super::start::{ARGS, plan};
 use super::target::Target;
-use crate::cli::{Command, Group, spec};
+use crate::cli::{Command, spec};
 use crate::config::{Choices, SshPort};
 use crate::report::{Outcome, Report};
 use crate::text::texts;
@@ -14,7 +14,6 @@ use crate::vm::Look;
 
 pub(crate) static COMMAND: Command = Command {
     name: "cmdline",
-    group: Group::SetUp,
     about: "Print the command line of QEMU",
     details: "One option a line, quoted for a shell; as JSON, an array of its words. A port\n\
               that is chosen at start is the one that the VM has, or most likely would have.",

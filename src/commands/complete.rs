@@ -129,7 +129,7 @@ fn config(place: &Place) -> Option<Config> {
         Some(Path::new(&std::env::var_os("HOME")?).join(below))
     };
     let file = place.config.as_ref().map(|file| at_home(file).unwrap_or_else(|| file.clone()));
-    Config::load_silently(file.as_deref())
+    Config::load_silently(file.as_deref()).ok()
 }
 
 /// The helpers of the VM on the line; of all VMs if none is there yet.

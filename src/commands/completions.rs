@@ -2,13 +2,12 @@
 
 use crate::cli::complete::{SHELLS, script};
 use crate::cli::spec::{Count, Operand};
-use crate::cli::{Args, Command, Group};
+use crate::cli::{Args, Command};
 use crate::error::Error;
 use crate::report::{Outcome, Report};
 
 pub(crate) static COMMAND: Command = Command {
     name: "completions",
-    group: Group::SetUp,
     about: "Print what completes command lines in a shell",
     details: "Names of VMs are completed as they are configured at the time.",
     operands: &[Operand::new("SHELL", Count::One).one_of(SHELLS)],

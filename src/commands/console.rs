@@ -2,7 +2,7 @@
 
 use super::output::show;
 use super::target::Target;
-use crate::cli::{Args, Command, Flag, Group, Takes, refuse_if, spec};
+use crate::cli::{Args, Command, Flag, Takes, refuse_if, spec};
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::out::{self, Collected, Reader};
@@ -32,7 +32,6 @@ const PIECES_MAX: usize = 16;
 
 pub(crate) static COMMAND: Command = Command {
     name: "console",
-    group: Group::Reach,
     about: "Use the guest's serial line",
     details: "On a terminal Ctrl-] leaves. From a pipe the guest gets all of standard input,\n\
               and its output is printed until it has nothing more to say. The VM needs\n\
@@ -133,7 +132,12 @@ pub(super) fn run(target: &Target) -> Outcome {
 fn on_terminal(console: &mut Console, dialog: &mut Dialog) -> Result<Option<End>, Error> {
     let Target { name, log, .. } = dialog.target;
     log.note(&format!("this is the console of VM `{name}`; Ctrl-] leaves it"));
-    dialog.show_tail()?;
+    // The terminal would answer a query in the earlier output now, so those are left out.
+    if out::is_terminal() {
+        let mut output = Output::open(&dialog.target.paths.serial)?;
+        output.skip_to_last(TAIL_LINES)?;
+        show(&mut output, None, true)?;
+    }
     let raw = Raw::new(log)?;
     let end = dialog.run(console, true);
     raw.restore()?;
@@ -179,17 +183,6 @@ impl<'a> Dialog<'a> {
             found: false,
             collected: Collected::default(),
         }
-    }
-
-    /// Shows the end of the earlier output. The terminal would answer a query in it now, so those
-    /// are left out.
-    fn show_tail(&self) -> Result<(), Error> {
-        if !out::is_terminal() {
-            return Ok(());
-        }
-        let mut output = Output::open(&self.target.paths.serial)?;
-        output.skip_to_last(TAIL_LINES)?;
-        show(&mut output, None, true)
     }
 
     /// Runs until the session is over; `None` if QEMU has closed the console.

@@ -5,7 +5,7 @@
 use super::clock;
 use super::status::duration;
 use super::target::Target;
-use crate::cli::{Command, Flag, Group, spec};
+use crate::cli::{Command, Flag, spec};
 use crate::clock::now;
 use crate::error::Kind;
 use crate::json::Value;
@@ -56,7 +56,6 @@ const fn row(
 ) -> Command {
     Command {
         name,
-        group: Group::Change,
         about,
         details,
         operands: &[spec::VMS],

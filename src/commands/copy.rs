@@ -2,7 +2,7 @@
 
 use super::reach::guest;
 use super::target::Target;
-use crate::cli::{Args, Command, Count, Group, Operand, spec};
+use crate::cli::{Args, Command, Count, Operand, spec};
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 
 pub(crate) static PUT: Command = Command {
     name: "put",
-    group: Group::Reach,
     about: "Copy files and directories to the guest",
     details: "REMOTE starts from the guest user's home, unless it is absolute.",
     operands: &[spec::VM, Operand::new("LOCAL", Count::Many), Operand::new("REMOTE", Count::One)],
@@ -36,7 +35,6 @@ pub(crate) static PUT: Command = Command {
 
 pub(crate) static GET: Command = Command {
     name: "get",
-    group: Group::Reach,
     about: "Copy files and directories from the guest",
     details: "REMOTE starts from the guest user's home, unless it is absolute; patterns in it\n\
               are expanded there.",

@@ -4,7 +4,7 @@
 
 use super::start::ports::is_taken;
 use super::target::Target;
-use crate::cli::{Args, Command, Count, Flag, Group, Operand, spec};
+use crate::cli::{Args, Command, Count, Flag, Operand, spec};
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
@@ -16,7 +16,6 @@ use crate::vm::{Instance, Session, causes, port};
 
 pub(crate) static COMMAND: Command = Command {
     name: "forward",
-    group: Group::Reach,
     about: "Forward ports of this host to a guest that runs",
     details: "A PORT is [ADDRESS:]PORT:GUEST_PORT[/udp]. Only this host can use it unless an\n\
               ADDRESS is given. Without a PORT, those that lead to the guest are listed. They\n\

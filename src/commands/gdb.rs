@@ -4,7 +4,7 @@ use super::start::begin::Start;
 use super::start::plan::StartOptions;
 use super::start::result::Debuggee;
 use super::target::Target;
-use crate::cli::{Args, Command, Count, Flag, Group, Operand, spec};
+use crate::cli::{Args, Command, Count, Flag, Operand, spec};
 use crate::error::Error;
 use crate::report::Outcome;
 use crate::vm::gdb::Gdb;
@@ -13,7 +13,6 @@ use crate::vm::{Session, gdb, look};
 
 pub(crate) static COMMAND: Command = Command {
     name: "gdb",
-    group: Group::Change,
     about: "Debug QEMU itself, or the guest's kernel",
     details: "A QEMU that runs is attached to; otherwise gdb has the VM's command line, and\n\
               `run` starts it. ARGS go to gdb. The exit code is gdb's.",

@@ -1,12 +1,11 @@
 //! `qqmgr help [COMMAND]`
 
 use crate::cli::spec::Table;
-use crate::cli::{Args, Command, Count, Group, Operand, find_command, help};
+use crate::cli::{Args, Command, Count, Operand, find_command, help};
 use crate::report::{Outcome, Report};
 
 pub(crate) static COMMAND: Command = Command {
     name: "help",
-    group: Group::SetUp,
     about: "Show help, of a command or of all",
     operands: &[Operand::new("COMMAND", Count::Optional)],
     examples: &["help start", "help --json"],

@@ -3,7 +3,7 @@
 use super::script::{Dirs, Script};
 use super::{check, publishers};
 use crate::cli::flag::utf8;
-use crate::cli::{Args, Command, Count, Flag, Group, Operand, Takes, refuse_if};
+use crate::cli::{Args, Command, Count, Flag, Operand, Takes, refuse_if};
 use crate::config::Config;
 use crate::config::schema::with_comments;
 use crate::config::sum::{KINDS, Sum};
@@ -30,7 +30,6 @@ const SIZE_BYTES: u64 = 20 << 30;
 
 pub(crate) static COMMAND: Command = Command {
     name: "init",
-    group: Group::SetUp,
     about: "Write a qqmgr.toml, or make one of a command",
     details: "Into the current directory, or to the FILE of `-c`. A file that is there is\n\
               never overwritten. With `--image`, `qqmgr start dev --wait` and `qqmgr ssh dev`\n\
@@ -175,7 +174,7 @@ fn from_script(args: &Args, file: &Path) -> Outcome {
 
 /// Adds the table of a VM to a configuration, which has none of that name.
 fn append(file: &Path, name: &str, table: &str) -> Result<(), Error> {
-    let config = Config::load_file(file)?;
+    let config = Config::load_silently(Some(file))?;
     let shown = file.display();
     if config.is_declared(name) {
         let error = Error::failed(format!("`{shown}` has a VM `{name}` already"));

@@ -4,7 +4,7 @@ use super::status::ended;
 use super::target::runs_unconfigured;
 use crate::answers::Answers;
 use crate::cli::flag::Flag;
-use crate::cli::{Args, Command, Group, spec};
+use crate::cli::{Args, Command, spec};
 use crate::config::{Config, SshPort};
 use crate::error::{Error, Kind};
 use crate::json::Value;
@@ -20,7 +20,6 @@ use std::path::PathBuf;
 
 pub(crate) static COMMAND: Command = Command {
     name: "list",
-    group: Group::Look,
     about: "List the VMs",
     details: "Those of the configuration in its order, then those that run without being in\n\
               it any more. With `-q` alone those of the configuration only. A live VM is\n\

@@ -73,56 +73,64 @@ enum Run {
     Several(fn(&Args, &mut Answers) -> Result<(), Error>),
 }
 
+/// The titles under which help lists the commands.
+const RUN: &str = "Run";
+const REACH: &str = "Reach";
+const LOOK: &str = "Look";
+const CHANGE: &str = "Change";
+const IMAGES: &str = "Images";
+const SET_UP: &str = "Set up";
+
 /// All commands, in help order.
-static COMMANDS: &[(&Command, Run)] = &[
-    (&start::COMMAND, Vms(Scope::Configured, start::run)),
-    (&stop::COMMAND, Vms(Scope::All, stop::run)),
-    (&restart::COMMAND, Vms(Scope::Configured, restart::run)),
-    (&run::COMMAND, Several(run::run)),
+static COMMANDS: &[(&str, &Command, Run)] = &[
+    (RUN, &start::COMMAND, Vms(Scope::Configured, start::run)),
+    (RUN, &stop::COMMAND, Vms(Scope::All, stop::run)),
+    (RUN, &restart::COMMAND, Vms(Scope::Configured, restart::run)),
+    (RUN, &run::COMMAND, Several(run::run)),
     // An event of one VM is reported without waiting for the others.
-    (&wait::COMMAND, AllAtOnce(Scope::All, wait::run)),
-    (&ssh::COMMAND, Vm(ssh::run)),
-    (&copy::PUT, Vm(copy::put)),
-    (&copy::GET, Vm(copy::get)),
-    (&console::COMMAND, Vm(console::run)),
-    (&forward::COMMAND, Vm(forward::run)),
-    (&ssh_config::COMMAND, Plain(ssh_config::run)),
-    (&status::COMMAND, Vms(Scope::All, status::run)),
-    (&list::COMMAND, Several(list::run)),
-    (&stats::COMMAND, Several(stats::run)),
-    (&output::SERIAL, Vm(output::serial)),
-    (&output::LOG, Vm(output::log)),
-    (&screenshot::COMMAND, Vm(screenshot::run)),
-    (&control::PAUSE, Vms(Scope::Running, control::pause)),
-    (&control::RESUME, Vms(Scope::Running, control::resume)),
-    (&control::RESET, Vms(Scope::Running, control::reset)),
-    (&control::POWERDOWN, Vms(Scope::Running, control::powerdown)),
-    (&control::NMI, Vms(Scope::Running, control::nmi)),
-    (&sendkey::COMMAND, Vm(sendkey::run)),
-    (&snapshot::COMMAND, Plain(snapshot::run)),
-    (&qmp::COMMAND, Vm(qmp::run)),
-    (&monitor::COMMAND, Several(monitor::run)),
-    (&gdb::COMMAND, Vm(gdb::run)),
-    (&img::COMMAND, Several(img::run)),
-    (&init::COMMAND, Plain(init::run)),
-    (&check::COMMAND, Plain(check::run)),
-    (&cmdline::COMMAND, Vm(cmdline::run)),
-    (&completions::COMMAND, Plain(completions::run)),
-    (&help::COMMAND, Help),
+    (RUN, &wait::COMMAND, AllAtOnce(Scope::All, wait::run)),
+    (REACH, &ssh::COMMAND, Vm(ssh::run)),
+    (REACH, &copy::PUT, Vm(copy::put)),
+    (REACH, &copy::GET, Vm(copy::get)),
+    (REACH, &console::COMMAND, Vm(console::run)),
+    (REACH, &forward::COMMAND, Vm(forward::run)),
+    (REACH, &ssh_config::COMMAND, Plain(ssh_config::run)),
+    (LOOK, &status::COMMAND, Vms(Scope::All, status::run)),
+    (LOOK, &list::COMMAND, Several(list::run)),
+    (LOOK, &stats::COMMAND, Several(stats::run)),
+    (LOOK, &output::SERIAL, Vm(output::serial)),
+    (LOOK, &output::LOG, Vm(output::log)),
+    (LOOK, &screenshot::COMMAND, Vm(screenshot::run)),
+    (CHANGE, &control::PAUSE, Vms(Scope::Running, control::pause)),
+    (CHANGE, &control::RESUME, Vms(Scope::Running, control::resume)),
+    (CHANGE, &control::RESET, Vms(Scope::Running, control::reset)),
+    (CHANGE, &control::POWERDOWN, Vms(Scope::Running, control::powerdown)),
+    (CHANGE, &control::NMI, Vms(Scope::Running, control::nmi)),
+    (CHANGE, &sendkey::COMMAND, Vm(sendkey::run)),
+    (CHANGE, &snapshot::COMMAND, Plain(snapshot::run)),
+    (CHANGE, &qmp::COMMAND, Vm(qmp::run)),
+    (CHANGE, &monitor::COMMAND, Several(monitor::run)),
+    (CHANGE, &gdb::COMMAND, Vm(gdb::run)),
+    (IMAGES, &img::COMMAND, Several(img::run)),
+    (SET_UP, &init::COMMAND, Plain(init::run)),
+    (SET_UP, &check::COMMAND, Plain(check::run)),
+    (SET_UP, &cmdline::COMMAND, Vm(cmdline::run)),
+    (SET_UP, &completions::COMMAND, Plain(completions::run)),
+    (SET_UP, &help::COMMAND, Help),
 ];
 
 /// The commands as [`crate::cli`] needs them.
-pub(crate) fn table() -> Vec<&'static Command> {
-    COMMANDS.iter().map(|(command, _)| *command).collect()
+pub(crate) fn table() -> Vec<(&'static str, &'static Command)> {
+    COMMANDS.iter().map(|(group, command, _)| (*group, *command)).collect()
 }
 
 /// Runs the command, and reports each outcome as it comes.
 pub(crate) fn run(command: &Command, args: &Args, answers: &mut Answers) {
     log::measure_by(|| tty::size(io::stderr()).map(|(_, columns)| columns));
-    let row = COMMANDS.iter().find(|(row, _)| row.name == command.name);
+    let row = COMMANDS.iter().find(|(_, row, _)| row.name == command.name);
     let stays = command.name == start::COMMAND.name && args.has(&spec::WAIT);
     let remark = if stays { "; Ctrl-C leaves the VMs running" } else { "" };
-    let outcome = match row.map(|(_, run)| run) {
+    let outcome = match row.map(|(.., run)| run) {
         Some(Plain(run)) => run(args).map(Some),
         Some(Help) => help::run(&table(), args).map(Some),
         Some(Vm(run)) => vms::one(args, &args.vm(), run).map(Some),

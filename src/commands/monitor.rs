@@ -6,19 +6,18 @@ use super::input::Input;
 use super::target::Target;
 use super::{qmp, vms};
 use crate::answers::Answers;
-use crate::cli::{Args, Command, Count, Group, Operand, spec, usage_of};
+use crate::cli::{Args, Command, Count, Operand, spec, usage_of};
 use crate::error::{Error, Kind};
 use crate::json::Value;
+use crate::out;
 use crate::report::{Outcome, Report};
 use crate::text::{nearest, sanitized};
 use crate::vm::hmp::Failure;
 use crate::vm::refusal::refusal;
 use crate::vm::{Session, look};
-use std::io::{self, IsTerminal as _};
 
 pub(crate) static COMMAND: Command = Command {
     name: "monitor",
-    group: Group::Change,
     about: "Run commands of QEMU's human monitor",
     details: "The WORDs are one command, with its own flags; those of qqmgr stand before the\n\
               VM. Without one, each line of standard input is a command; on a terminal it is\n\
@@ -90,8 +89,7 @@ fn execute(target: &Target, session: &mut Session, command: &str) -> Outcome {
         return Err(error(&target.name, command, &failure, near.as_deref()));
     }
     // The guest may control a part of the output.
-    let is_shown = io::stdout().is_terminal();
-    let text = if is_shown { sanitized(&output) } else { output.clone() };
+    let text = if out::is_terminal() { sanitized(&output) } else { output.clone() };
     let members = [
         ("name", Value::from(&target.name)),
         ("command", command.into()),

@@ -3,7 +3,7 @@
 
 use super::helpers;
 use super::target::Target;
-use crate::cli::{Args, Command, Flag, Group, Takes, refuse_if, spec};
+use crate::cli::{Args, Command, Flag, Takes, refuse_if, spec};
 use crate::error::Error;
 use crate::json::Value;
 use crate::out::{self, Collected, Reader};
@@ -19,7 +19,6 @@ const TERMINAL_LINES: u64 = 40;
 
 pub(crate) static SERIAL: Command = Command {
     name: "serial",
-    group: Group::Look,
     about: "Show the guest's serial output",
     details: "All of it, or on a terminal the last 40 lines; of a VM that was stopped, too.",
     operands: &[spec::VM],
@@ -31,7 +30,6 @@ pub(crate) static SERIAL: Command = Command {
 
 pub(crate) static LOG: Command = Command {
     name: "log",
-    group: Group::Look,
     about: "Show what QEMU itself said",
     details: "All of it, or on a terminal the last 40 lines; of a VM that was stopped, too.",
     operands: &[spec::VM],

@@ -5,13 +5,12 @@ use super::start::begin::{Start, TIMEOUT_DEFAULT};
 use super::start::plan::{StartOptions, check_arguments};
 use super::target::{Target, no_ssh};
 use super::{attach, start, stop};
-use crate::cli::{Command, Group, spec};
+use crate::cli::{Command, spec};
 use crate::config::SshPort;
 use crate::report::{Outcome, Report};
 
 pub(crate) static COMMAND: Command = Command {
     name: "restart",
-    group: Group::Run,
     about: "Stop VMs and start them again",
     details: "As they are configured now. One that is not running is started. When the\n\
               configuration has an error, the VM is not stopped. ARGS go to QEMU, behind\n\
@@ -37,10 +36,10 @@ pub(crate) static COMMAND: Command = Command {
 pub(super) fn run(target: &Target) -> Outcome {
     let args = target.args;
     let mut start = Start::new(target, StartOptions::of(args))?;
-    if args.has(&spec::WAIT) && start.vm.port == SshPort::None {
-        return Err(no_ssh(&target.name));
-    }
     if args.has(&spec::WAIT) {
+        if start.vm.port == SshPort::None {
+            return Err(no_ssh(&target.name));
+        }
         start.check_wait()?;
     }
     attach::check_configured(target)?;

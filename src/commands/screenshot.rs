@@ -2,21 +2,20 @@
 
 use super::target::Target;
 use crate::cli::flag::utf8;
-use crate::cli::{Args, Command, Count, Flag, Group, Operand, Takes, spec};
+use crate::cli::{Args, Command, Count, Flag, Operand, Takes, spec};
 use crate::error::Error;
 use crate::report::{Outcome, Report};
 use crate::system::{files, user_files};
 use crate::vm::screen::{Display, Picture};
 use crate::vm::{Session, screen};
 use crate::{out, png};
-use std::io::{ErrorKind, IsTerminal as _, Write as _};
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 const STDOUT: &str = "-";
 
 pub(crate) static COMMAND: Command = Command {
     name: "screenshot",
-    group: Group::Look,
     about: "Write what the guest shows to a PNG file",
     details: "FILE is replaced if it is there; `-` is standard output. Without a FILE it is\n\
               the first of VM.png, VM-1.png, VM-2.png, ... that is not there yet. The VM\n\
@@ -93,7 +92,7 @@ fn check(args: &Args) -> Result<(), Error> {
     if to_stdout && args.json() {
         return usage("`--json` and a picture both go to standard output", "name a FILE");
     }
-    if to_stdout && std::io::stdout().is_terminal() {
+    if to_stdout && out::is_terminal() {
         let vm = args.vm();
         let hint = format!("`qqmgr screenshot {vm} - >{vm}.png`, or without the `-`");
         return usage("a PNG is nothing for a terminal", &hint);

@@ -8,7 +8,7 @@
 use super::control;
 use super::target::Target;
 use crate::cli::flag::{seconds, utf8};
-use crate::cli::{Args, Command, Count, Flag, Group, Operand, Takes, spec};
+use crate::cli::{Args, Command, Count, Flag, Operand, Takes, spec};
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::Outcome;
@@ -21,7 +21,6 @@ use std::time::Duration;
 
 pub(crate) static COMMAND: Command = Command {
     name: "sendkey",
-    group: Group::Change,
     about: "Press keys on the VM's keyboard, or type a text",
     details: "KEYS are QEMU's names of keys that are held together, like `ctrl-alt-f2`, `ret`\n\
               or `shift-a`; several are pressed one after the other.",

@@ -6,7 +6,7 @@ use super::target::Target;
 use super::vms;
 use crate::cli::flag::Flag;
 use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command, Group, usage_of};
+use crate::cli::{Args, Command, usage_of};
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::{
@@ -23,7 +23,6 @@ use crate::vm::{Instance, look};
 
 pub(crate) static COMMAND: Command = Command {
     name: "snapshot",
-    group: Group::Change,
     about: "Save a VM as it is, and load it again",
     details: "Of a VM that runs, the whole machine with its disks; of one that is stopped, its\n\
               disks. They are kept in the disks, which must be qcow2 images. Without a TAG,\n\

@@ -2,7 +2,7 @@
 
 use super::reach::guest;
 use super::target::Target;
-use crate::cli::{Args, Command, Count, Group, Operand, spec};
+use crate::cli::{Args, Command, Count, Operand, spec};
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
@@ -12,7 +12,6 @@ use std::os::unix::ffi::OsStrExt as _;
 
 pub(crate) static COMMAND: Command = Command {
     name: "ssh",
-    group: Group::Reach,
     about: "Open a shell on the guest, or run a command",
     details: "Everything after the VM's name goes to ssh as it is: a command, or options of\n\
               ssh(1) before it. The exit code is the command's, or 255 when ssh or qqmgr\n\

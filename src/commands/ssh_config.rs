@@ -2,7 +2,7 @@
 
 use super::target::{Target, port_of};
 use super::vms::{Scope, select};
-use crate::cli::{Args, Command, Group, spec};
+use crate::cli::{Args, Command, spec};
 use crate::config::{Choices, Config, Resolver, SshPort};
 use crate::error::Error;
 use crate::json::Value;
@@ -12,7 +12,6 @@ use crate::vm::Look;
 
 pub(crate) static COMMAND: Command = Command {
     name: "ssh-config",
-    group: Group::Reach,
     about: "Print an ssh configuration for VMs",
     details: "For all VMs, or for these, to be used by `Include` in ~/.ssh/config, or by `-F`\n\
               of ssh, scp and others: a `Host` for each VM, all paths absolute. A port that\n\

@@ -5,7 +5,7 @@ use super::start::plan::{self, StartOptions, features, likely_port, own_argv};
 use super::target::{Target, port_of};
 use super::{forward, helpers};
 use crate::cli::flag::Flag;
-use crate::cli::{Command, Group, spec};
+use crate::cli::{Command, spec};
 use crate::clock::now;
 use crate::colour::{Colour, Stream};
 use crate::config::{Choices, Declared, Resolver, SshPort};
@@ -23,7 +23,6 @@ use std::time::{Duration, Instant};
 
 pub(crate) static COMMAND: Command = Command {
     name: "status",
-    group: Group::Look,
     about: "Show the state of VMs, their ports and files",
     operands: &[spec::VMS],
     flags: &[&spec::ALL, &QUIET],

@@ -4,7 +4,7 @@ use super::logs::LOGS;
 use super::target::Target;
 use super::{logs, stop_command};
 use crate::cli::spec::{ALL, EVERYWHERE, JOBS, VMS};
-use crate::cli::{Args, Command, Flag, Group, refuse_if};
+use crate::cli::{Args, Command, Flag, refuse_if};
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::{Outcome, Report};
@@ -28,7 +28,6 @@ const GUARD_PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) static COMMAND: Command = Command {
     name: "stop",
-    group: Group::Run,
     about: "Power VMs off, by force if need be",
     details: "The guest's power button is pressed. When the guest has not powered off in time,\n\
               QEMU gets SIGTERM, which closes its images cleanly, and at last SIGKILL.\n\

@@ -179,18 +179,16 @@ pub(super) fn select(args: &Args, config: &Config, scope: Scope) -> Result<Vec<S
     let (mut names, mut seen) = (Vec::new(), BTreeSet::new());
     for operand in &args.operands {
         let found = matching(operand, all()).map_err(|error| match scope {
-            Scope::Running => none_runs(operand),
+            Scope::Running => {
+                let message = format!("no VM that runs matches `{}`", operand.display());
+                let error = Error::new(Kind::NotRunning, message);
+                error.hint("`qqmgr list --running` shows those that do")
+            }
             Scope::Configured | Scope::All => error,
         })?;
         names.extend(found.into_iter().filter(|name| seen.insert(name.clone())));
     }
     Ok(names)
-}
-
-/// The error of a pattern that matches no running VM.
-fn none_runs(pattern: &OsStr) -> Error {
-    let message = format!("no VM that runs matches `{}`", pattern.display());
-    Error::new(Kind::NotRunning, message).hint("`qqmgr list --running` shows those that do")
 }
 
 /// The name that the operand is, or the names of `all` that match if it is a pattern.

@@ -2,7 +2,7 @@
 
 use super::reach::{UNLESS, for_command, hint_that_it_runs, ssh_of, watch};
 use super::target::Target;
-use crate::cli::{Command, Flag, Group, Takes, refuse_if, spec};
+use crate::cli::{Command, Flag, Takes, refuse_if, spec};
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 
 pub(crate) static COMMAND: Command = Command {
     name: "wait",
-    group: Group::Run,
     about: "Wait until something happens to VMs",
     details: "CONDITION is `ssh` (the guest's ssh server answers), `login` (a command runs\n\
               over ssh), `cloud-init` (it is done), `serial=TEXT` (TEXT is on the serial\n\

@@ -74,15 +74,10 @@ impl Config {
         Self::find(args.config().as_deref(), |text| args.log().note(text))
     }
 
-    /// Reads this file; see [`Self::load_what_is_right`].
-    pub(crate) fn load_file(file: &Path) -> Result<Self, Error> {
-        Self::find(Some(file), |_| ())
-    }
-
-    /// Loads the file that is named or found, with its VMs that have no problem, and reports
-    /// nothing.
-    pub(crate) fn load_silently(named: Option<&Path>) -> Option<Self> {
-        Self::find(named, |_| ()).ok()
+    /// Reads the file that is named or found, and says nothing of those that were passed over; see
+    /// [`Self::load_what_is_right`].
+    pub(crate) fn load_silently(named: Option<&Path>) -> Result<Self, Error> {
+        Self::find(named, |_| ())
     }
 
     fn find(named: Option<&Path>, note: impl Fn(&str)) -> Result<Self, Error> {

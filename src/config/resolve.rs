@@ -175,11 +175,6 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
         helpers
     }
 
-    /// The place where the file says which QEMU this VM runs, if it does.
-    pub(crate) fn bin_place(&self) -> Option<Span> {
-        self.bin().map(|bin| bin.span)
-    }
-
     /// The options of the VM's generated file, placeholders replaced.
     pub(crate) fn ssh_options(&self) -> Result<Vec<SshSetting>, Error> {
         let mut problems = Problems::default();
@@ -228,12 +223,12 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
         for string in self.strings() {
             let _ = self.scope.render(string);
         }
-        let asked = self.scope.images_asked();
+        let asked = self.scope.images.borrow();
         self.config.images().filter(|image| asked.contains(image.name.as_str())).collect()
     }
 
     /// The QEMU of the VM, or that of all VMs, if the file says it.
-    fn bin(&self) -> Option<&'a Value> {
+    pub(crate) fn bin(&self) -> Option<&'a Value> {
         let own = self.line.iter().find_map(|table| table.get("qemu"));
         let shared = || self.config.root.get("qemu")?.get("bin");
         // `check` looks at VMs even if `bin` is wrong.

@@ -38,8 +38,8 @@ pub(super) struct Scope<'a> {
     resolved: RefCell<HashMap<String, Rc<str>>>,
     /// The variables that are being resolved, each used by the one before it.
     pending: RefCell<Vec<String>>,
-    /// The images whose paths were asked for.
-    images: RefCell<BTreeSet<&'a str>>,
+    /// The images whose paths are part of what has been rendered.
+    pub(super) images: RefCell<BTreeSet<&'a str>>,
 }
 
 /// The result of looking up a name.
@@ -62,11 +62,6 @@ impl<'a> Scope<'a> {
         let (resolved, pending, images, vm_vars) = Default::default();
         let vars = config.root.get("vars").and_then(Value::as_table).into_iter().collect();
         Self { config, vm: None, vm_vars, vars, choices, resolved, pending, images }
-    }
-
-    /// The names of the images whose paths are part of what has been rendered.
-    pub(super) fn images_asked(&self) -> BTreeSet<&'a str> {
-        self.images.borrow().clone()
     }
 
     /// Replaces the placeholders in a string of the file.

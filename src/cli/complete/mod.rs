@@ -120,7 +120,7 @@ fn kind(
 }
 
 fn commands(table: Table) -> Kind {
-    Kind::Words(table.iter().map(|command| (command.name.into(), command.about)).collect())
+    Kind::Words(table.iter().map(|(_, command)| (command.name.into(), command.about)).collect())
 }
 
 /// Every spelling of the flags that are valid here.

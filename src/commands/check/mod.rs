@@ -13,7 +13,7 @@ mod sockets;
 mod subject;
 
 use super::vms::matching;
-use crate::cli::{Args, Command, Group, spec};
+use crate::cli::{Args, Command, spec};
 use crate::config::{Choices, Config, Resolver};
 use crate::error::{Error, Located};
 use crate::linux::KVM_DEVICE;
@@ -29,7 +29,6 @@ use subject::Subject;
 
 pub(crate) static COMMAND: Command = Command {
     name: "check",
-    group: Group::SetUp,
     about: "Find what is wrong, without starting anything",
     details: "Looks at the whole configuration, at the files that QEMU would open, at ports\n\
               and at KVM. Exits with 5 if there is an error, else with 0.",
@@ -68,7 +67,7 @@ pub(super) fn run(args: &Args) -> Outcome {
 
 /// Checks one VM of a file.
 pub(super) fn of_vm(file: &Path, name: &str) -> Outcome {
-    examine(Config::load_file(file), &[name.into()], &[])
+    examine(Config::load_silently(Some(file)), &[name.into()], &[])
 }
 
 /// Checks the VMs that the operands name, or all.

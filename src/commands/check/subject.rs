@@ -63,7 +63,7 @@ impl<'a> Subject<'a> {
             return (None, problems);
         }
         if let Err(error) = launch::program(&bin, config.dir()) {
-            problems.push(error.at(resolver.bin_place().unwrap_or(no_place)));
+            problems.push(error.at(resolver.bin().map_or(no_place, |bin| bin.span)));
         }
         let (images, mut warnings) = (resolver.images(), pasted.warnings);
         warnings.extend(helpers.iter().flat_map(|(_, _, pasted)| pasted.warnings.clone()));

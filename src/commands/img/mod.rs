@@ -7,7 +7,7 @@ use super::images::{users, users_of, warn};
 use super::list::QUIET;
 use super::{confirm, vms};
 use crate::answers::Answers;
-use crate::cli::{Args, Command, Count, Flag, Group, Operand, refuse_if};
+use crate::cli::{Args, Command, Count, Flag, Operand, refuse_if};
 use crate::config::image::KEY;
 use crate::config::values::is_image_name;
 use crate::config::{Config, Declared};
@@ -22,7 +22,6 @@ use std::time::Duration;
 
 pub(crate) static COMMAND: Command = Command {
     name: "img",
-    group: Group::Images,
     about: "Build, list, reset and remove images",
     details: "`build` makes what is missing, of all without an IMAGE; `list` shows the\n\
               images; `path` prints where an image is; `reset` throws away what was written\n\

@@ -10,7 +10,7 @@ mod events;
 mod session;
 
 use super::target::Target;
-use crate::cli::{Args, Command, Count, Flag, Group, Operand, spec};
+use crate::cli::{Args, Command, Count, Flag, Operand, spec};
 use crate::error::Error;
 use crate::report::{Outcome, Report};
 use crate::vm::Session;
@@ -19,7 +19,6 @@ use std::time::Duration;
 
 pub(crate) static COMMAND: Command = Command {
     name: "qmp",
-    group: Group::Change,
     about: "Run QMP commands, or print events",
     details: "NAME is a QMP command. An ARGUMENT is `key=TEXT` or `key:=JSON`, with dots in\n\
               the key for members of members, or one `{...}` is all of them. Without NAME,\n\

@@ -13,7 +13,6 @@ use crate::vm::events::EventLog;
 use crate::vm::sought::{Found, PANIC};
 use crate::vm::tail::tail;
 use crate::vm::{Paths, Process, Session, events, last_words, launch, wait};
-use std::process::ExitStatus;
 
 /// The exit code of a failure that was seen.
 const SEEN_FAILURE_CODE: u8 = 1;
@@ -108,7 +107,14 @@ fn matched(failure: &Found, stream: &Stream) -> String {
 fn ended(target: &Target, process: &Process) -> (Option<String>, Option<u8>) {
     let reason = events::ending(&target.paths).reason().map(str::to_string);
     let status = if process.is_alive() { None } else { launch::exit_status(process.pid) };
-    let exit_status = status.map(|status| code_of(status, reason.as_deref()));
+    let exit_status = status.map(|status| {
+        let code = match last_words::exit_code(status) {
+            // QEMU exits with 0 after SIGTERM and the like.
+            0 if reason.as_deref() == Some(BY_SIGNAL_REASON) => SIGTERM_CODE,
+            code => code,
+        };
+        code.try_into().unwrap_or(u8::MAX)
+    });
     (reason, exit_status)
 }
 
@@ -148,13 +154,4 @@ fn by_itself(
         log.note(&format!("QEMU ended with exit code {code}:\n{said}"));
     }
     Ok(code)
-}
-
-/// QEMU's exit status as a shell would tell it. QEMU exits with 0 after SIGTERM and the like.
-fn code_of(status: ExitStatus, reason: Option<&str>) -> u8 {
-    let code = match last_words::exit_code(status) {
-        0 if reason == Some(BY_SIGNAL_REASON) => SIGTERM_CODE,
-        code => code,
-    };
-    code.try_into().unwrap_or(u8::MAX)
 }

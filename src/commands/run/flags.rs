@@ -1,7 +1,7 @@
 //! The row of `run` in the table of commands, with its flags.
 
 use crate::cli::flag::{AnyFlag, not_empty, utf8};
-use crate::cli::{Args, Command, Count, Flag, Group, Operand, Takes, refuse_if, spec};
+use crate::cli::{Args, Command, Count, Flag, Operand, Takes, refuse_if, spec};
 use crate::commands::logs::LOGS;
 use crate::commands::start::from::{DISCARD, FROM, IS_FOR_FROM, NO_SET_CLOCK};
 use crate::commands::vms::are_several;
@@ -17,7 +17,6 @@ const TIMED_OUT_CODE: u8 = 124;
 
 pub(crate) static COMMAND: Command = Command {
     name: "run",
-    group: Group::Run,
     about: "Run a job: a command on VMs, or their boot alone",
     details: "The VM is stopped after it. With a COMMAND, one that runs already is used, and\n\
               left running. One word behind `--` is a command line for the guest's shell;\n\

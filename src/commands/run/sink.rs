@@ -8,15 +8,13 @@ use crate::error::Error;
 use crate::log::Log;
 use crate::out::{self, Collected, Reader};
 use crate::system::user_files;
-use crate::terminal::Filter;
+use crate::terminal::{ESCAPE, Filter, RESET_COLOURS};
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 /// A longer line is passed on in parts, each as a line.
 const LINE_BYTES_MAX: usize = 64 * 1024;
-const ESCAPE: u8 = 0x1b;
-const RESET_COLOURS: &[u8] = b"\x1b[0m";
 
 /// Takes the bytes of one stream.
 pub(super) struct Sink {

@@ -12,7 +12,7 @@ pub(crate) mod result;
 
 use super::target::Target;
 use super::{attach, clock, reach};
-use crate::cli::{Command, Count, Flag, Group, Operand, spec};
+use crate::cli::{Command, Count, Flag, Operand, spec};
 use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::vm::lock::{LOCK_WAIT, lock};
@@ -24,7 +24,6 @@ use std::time::Duration;
 
 pub(crate) static COMMAND: Command = Command {
     name: "start",
-    group: Group::Run,
     about: "Start VMs and wait until QEMU answers",
     details: "A VM that runs already is left alone, and that is success. ARGS go to QEMU,\n\
               behind the VM's own arguments, for this start.",

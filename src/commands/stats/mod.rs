@@ -5,13 +5,12 @@ mod watching;
 
 use super::vms::{self, Scope};
 use crate::answers::Answers;
-use crate::cli::{Args, Command, Flag, Group, spec};
+use crate::cli::{Args, Command, Flag, spec};
 use crate::error::Error;
 use usage::Used;
 
 pub(crate) static COMMAND: Command = Command {
     name: "stats",
-    group: Group::Look,
     about: "Show what VMs use: CPU, memory, disks, network",
     details: "CPU time is that of QEMU's process, over its life, and with `--watch` over the\n\
               last second.",

@@ -29,22 +29,7 @@ impl Used {
         let cpu_percent = cpu_percent(&stats, uptime, before);
         Ok(Self { name: name.clone(), uptime, cpu_percent, stats })
     }
-}
 
-fn cpu_percent(stats: &Stats, uptime: Option<Duration>, before: Option<&Stats>) -> Option<f64> {
-    let used = stats.usage?.cpu;
-    // Another process may have replaced it.
-    let before = before.filter(|before| before.process.pid == stats.process.pid);
-    let (used, time) = match before {
-        Some(before) => (used.saturating_sub(before.usage?.cpu), stats.at - before.at),
-        None => (used, uptime?),
-    };
-    // For a process that has just begun, there is nothing to report.
-    let percent = 100.0 * used.as_secs_f64() / time.as_secs_f64();
-    percent.is_finite().then_some(percent)
-}
-
-impl Used {
     pub(super) fn report(&self) -> Report {
         let (stats, machine, mut fields) = (&self.stats, &self.stats.machine, Fields::default());
         fields.line("name", &self.name);
@@ -82,6 +67,19 @@ impl Used {
         fields.member("networks", machine.networks.iter().map(network_json).collect::<Value>());
         fields.report()
     }
+}
+
+fn cpu_percent(stats: &Stats, uptime: Option<Duration>, before: Option<&Stats>) -> Option<f64> {
+    let used = stats.usage?.cpu;
+    // Another process may have replaced it.
+    let before = before.filter(|before| before.process.pid == stats.process.pid);
+    let (used, time) = match before {
+        Some(before) => (used.saturating_sub(before.usage?.cpu), stats.at - before.at),
+        None => (used, uptime?),
+    };
+    // For a process that has just begun, there is nothing to report.
+    let percent = 100.0 * used.as_secs_f64() / time.as_secs_f64();
+    percent.is_finite().then_some(percent)
 }
 
 fn disk_text(disk: &Value) -> String {
