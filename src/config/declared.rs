@@ -157,10 +157,10 @@ impl Strings<'_> {
 
 /// The program that makes images: a name, or a path from the configuration's directory.
 pub(crate) fn qemu_img(config: &Config) -> Result<String, Error> {
-    let Some(img) = config.root.get("qemu").and_then(|qemu| qemu.get("img")) else {
-        return Ok(default("[qemu]", "img").to_string());
+    let rendered = match config.qemu("img") {
+        Some(img) => Scope::global(config).render(img),
+        None => Ok(default("[qemu]", "img").to_string()),
     };
-    let rendered = Scope::global(config).render(img);
     rendered.map_err(|problem| config.problem(problem))
 }
 

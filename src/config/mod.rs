@@ -256,6 +256,11 @@ impl Config {
         names.filter(|name| is_image_name(name) && !is_declared(name)).collect()
     }
 
+    /// A value of `[qemu]`.
+    fn qemu(&self, key: &str) -> Option<&Value> {
+        self.root.get("qemu")?.get(key)
+    }
+
     /// The table of an image.
     fn image_table(&self, image: &Key) -> Option<&Value> {
         self.root.get("img")?.get(&image.name)

@@ -79,7 +79,7 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
             Some(bin) => problems.keep(self.scope.render(bin)).unwrap_or_default(),
             None => default("[qemu]", "bin").to_string(),
         };
-        if let Some(img) = self.config.root.get("qemu").and_then(|qemu| qemu.get("img")) {
+        if let Some(img) = self.config.qemu("img") {
             problems.keep(self.scope.render(img));
         }
         if let Some(command) = self.own_stop_command() {
@@ -230,9 +230,8 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
     /// The QEMU of the VM, or that of all VMs, if the file says it.
     pub(crate) fn bin(&self) -> Option<&'a Value> {
         let own = self.line.iter().find_map(|table| table.get("qemu"));
-        let shared = || self.config.root.get("qemu")?.get("bin");
         // `check` looks at VMs even if `bin` is wrong.
-        own.or_else(shared).filter(|bin| bin.as_str().is_some())
+        own.or(self.config.qemu("bin")).filter(|bin| bin.as_str().is_some())
     }
 
     /// The nearest `cmd` and what is appended to it from there on; `None` when there is neither.
@@ -282,10 +281,10 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
     /// All strings that the VM is started and stopped with.
     fn strings(&self) -> impl Iterator<Item = &'a Value> {
         let options = self.options().into_iter().flat_map(|(_, value)| value.items());
-        let img = self.config.root.get("qemu").and_then(|qemu| qemu.get("img"));
         let helpers = self.helper_values().into_iter().flat_map(|(_, value)| value.items());
         let helpers = helpers.chain(self.ports());
-        let others = self.bin().into_iter().chain(img).chain(self.own_stop_command());
+        let others =
+            self.bin().into_iter().chain(self.config.qemu("img")).chain(self.own_stop_command());
         let strings = self.cmd().into_iter().flatten().chain(helpers).chain(options).chain(others);
         strings.filter(|value| value.as_str().is_some())
     }

@@ -42,13 +42,6 @@ pub(super) struct Scope<'a> {
     pub(super) images: RefCell<BTreeSet<&'a str>>,
 }
 
-/// The result of looking up a name.
-enum Found<'a> {
-    Set(&'a Value),
-    /// A text that is used as it is, without placeholders.
-    Literal(String),
-}
-
 impl<'a> Scope<'a> {
     pub(super) fn new(config: &'a Config, vm: &'a Vm, choices: Choices<'a>) -> Self {
         let tables = config.line(vm).into_iter();
@@ -78,7 +71,7 @@ impl<'a> Scope<'a> {
         }
         self.check_ring(placeholder)?;
         self.pending.borrow_mut().push(placeholder.name.clone());
-        let value = self.find(placeholder).and_then(|found| self.text(found, placeholder));
+        let value = self.find(placeholder);
         self.pending.borrow_mut().pop();
         let value: Rc<str> = value?.into();
         self.resolved.borrow_mut().insert(placeholder.name.clone(), Rc::clone(&value));
@@ -100,34 +93,24 @@ impl<'a> Scope<'a> {
         Ok(())
     }
 
-    fn text(&self, found: Found, placeholder: &Placeholder) -> Result<String, Problem> {
-        let value = match found {
-            Found::Literal(text) => return Ok(text),
-            Found::Set(value) => value,
-        };
+    /// Looks up a name: a variable set at the start, which is used as it is, wins over one of the
+    /// file, and that wins over a built-in one.
+    fn find(&self, placeholder: &Placeholder) -> Result<String, Problem> {
+        let name = &placeholder.name;
+        if let Some((_, value)) = self.choices.set.iter().rfind(|(set, _)| set == name) {
+            return Ok(value.clone());
+        }
+        let Some(value) = self.in_file(name) else { return self.built_in(placeholder) };
         match &value.kind {
             toml::Kind::String(_) => self.render(value),
             toml::Kind::Integer(_) | toml::Kind::Float | toml::Kind::Boolean(_) => {
                 Ok(self.config.source.at(value.span).to_string())
             }
             toml::Kind::Array(_) | toml::Kind::Table(_) => {
-                let message = format!("`{}` is {}", placeholder.name, value.kind.type_name());
+                let message = format!("`{name}` is {}", value.kind.type_name());
                 Err(Problem::new(placeholder.span, message)
                     .hint("a placeholder stands for a string, a number or a boolean"))
             }
-        }
-    }
-
-    /// Looks up a name: a variable set at the start wins over one of the file, and that wins over a
-    /// built-in one.
-    fn find(&self, placeholder: &Placeholder) -> Result<Found<'_>, Problem> {
-        let name = &placeholder.name;
-        if let Some((_, value)) = self.choices.set.iter().rfind(|(set, _)| set == name) {
-            return Ok(Found::Literal(value.clone()));
-        }
-        match self.in_file(name) {
-            Some(value) => Ok(Found::Set(value)),
-            None => self.built_in(placeholder).map(Found::Literal),
         }
     }
 
@@ -168,7 +151,7 @@ impl<'a> Scope<'a> {
             return Ok(());
         }
         let mut known: Vec<String> = asked.iter().cloned().collect();
-        self.names(&mut known);
+        known.extend(self.names());
         known.retain(|name| FACTS.iter().all(|(fact, _)| fact != name));
         let of_vm = |a: &str, b: &str| a.strip_prefix("vm.") == Some(b);
         let same = known.iter().find(|other| of_vm(other, name) || of_vm(name, other));
@@ -180,14 +163,14 @@ impl<'a> Scope<'a> {
         Err(Error::usage(message).hint(hint).did_you_mean(near))
     }
 
-    /// Collects the names of the file's variables.
-    fn names(&self, out: &mut Vec<String>) {
+    /// The names of the file's variables.
+    fn names(&self) -> Vec<String> {
         let mut found = Vec::new();
         self.vars.iter().for_each(|table| names(table, "", &mut found));
         self.vm_vars.iter().for_each(|table| names(table, "vm.", &mut found));
         // A table of this VM may hide what another VM has at the same name.
         found.retain(|name| self.in_file(name).is_some());
-        out.append(&mut found);
+        found
     }
 
     fn built_in(&self, placeholder: &Placeholder) -> Result<String, Problem> {
@@ -251,7 +234,7 @@ impl<'a> Scope<'a> {
             let seed = self.config.cloud_init(image).map(|_| format!("img.{}.seed", image.name));
             seed.into_iter().chain([format!("img.{}", image.name)])
         }));
-        self.names(&mut known);
+        known.extend(self.names());
         if self.vm.is_none() {
             known.retain(|name| !name.starts_with("vm.") && !name.starts_with("img."));
         }
