@@ -2,6 +2,7 @@
 //! Only looks.
 
 use crate::error::Error;
+use crate::text::shell_quoted;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -46,9 +47,9 @@ fn is_runtime(dir: &Path) -> bool {
 
 /// The hint for a directory of qqmgr that belongs to another user. `sudo qqmgr` makes root's.
 pub(crate) fn whose(dir: &Path, owner: u32, user: u32) -> String {
-    let shown = dir.display();
     if owner == 0 {
-        format!("it is root's, as after a `sudo`: `sudo chown -R {user} '{shown}'` makes it yours")
+        let dir = shell_quoted(dir.as_os_str());
+        format!("it is root's, as after a `sudo`: `sudo chown -R {user} {dir}` makes it yours")
     } else {
         "who owns the directory controls the VM; use a directory of your own".into()
     }

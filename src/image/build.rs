@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::source::{Problem, Span};
 use crate::system::lock::{Lock, Mode};
 use crate::system::{files, short_way};
+use crate::text::shell_quoted;
 use crate::vm::Paths;
 use std::sync::Arc;
 
@@ -115,7 +116,7 @@ pub(crate) fn grow(
     command.arg(&disk).arg(growth.to.to_string());
     let output = change.run(command)?;
     check(&output, &format!("cannot grow image `{}`", change.name)).map_err(|error| {
-        let disk = disk.display();
+        let disk = shell_quoted(disk.as_os_str());
         error.hint(format!("with `size` as it was, its VMs start; `qemu-img check {disk}` looks"))
     })?;
     if let Some(record) = Record::read(change.paths) {

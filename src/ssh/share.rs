@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::linux;
 use crate::system::lock::try_dir;
 use crate::system::{programs, temporary};
-use crate::text::sanitized;
+use crate::text::{sanitized, shell_quoted};
 use crate::vm::Paths;
 use crate::vm::wait::poll;
 use std::fs::File;
@@ -124,7 +124,8 @@ pub(super) fn unreachable(paths: &Paths, said: &str) -> Error {
     let cause = CAUSES.iter().find(|(sign, _)| said.contains(sign));
     let hint = match cause {
         Some(("Host key verification failed", _)) if said.contains(&known_hosts) => {
-            format!("if the guest was made anew, forget its old key: `rm {known_hosts}`")
+            let file = shell_quoted(paths.known_hosts.as_os_str());
+            format!("if the guest was made anew, forget its old key: `rm {file}`")
         }
         Some((_, hint)) => (*hint).to_string(),
         None => format!("is it booted? `qqmgr wait {name} --for ssh` waits for its ssh server"),

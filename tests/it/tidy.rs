@@ -40,7 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("destination", &["error"]),
     ("reading", &["error"]),
     ("lookup", &["error"]),
-    ("access", &["error"]),
+    ("access", &["error", "text"]),
     ("wait", &[]),
     ("report", &["colour", "error", "json", "text"]),
     ("answers", &["error", "json", "out", "report"]),

@@ -5,6 +5,7 @@ use super::subject::Subject;
 use crate::config::{Config, Resolver};
 use crate::source::Problem;
 use crate::system::files;
+use crate::text::shell_quoted;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -69,7 +70,7 @@ fn fault(keyword: &str, value: &str, path: &Path) -> Option<(String, String)> {
     (keyword == IDENTITY && is_open && is_private_key(path)).then(|| {
         let mode = metadata.mode() & 0o777;
         let message = format!("ssh will not use `{value}`: its mode is {mode:04o}");
-        (message, format!("`chmod 600 {}`", path.display()))
+        (message, format!("`chmod 600 {}`", shell_quoted(path.as_os_str())))
     })
 }
 
