@@ -15,6 +15,7 @@ use crate::harness::{
     Project, fake_qemu, free_port, has_program, has_tool, is_root, left_out, poll, real_qemu,
     signal, wait_until,
 };
+use crate::model::{Kind, assert_path};
 
 const QQMGR: &str = env!("CARGO_BIN_EXE_qqmgr");
 const A_WHILE: Duration = Duration::from_secs(20);
@@ -264,11 +265,16 @@ fn a_start_that_waits_for_a_helper_can_be_stopped() {
     let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
     let socket = "fake=normal -chardev socket,id=c,path=s.sock";
     project.config(&config.replace("fake=normal", socket));
-    let start = project.qqmgr(&["start", "vm", "--timeout", "600"]).start();
+    let start = project.qqmgr(&["start", "vm", "--timeout", "600", "-v"]).start();
     wait_until("the helper runs", A_WHILE, || shown(&project).len() == 1);
-    let stop = project.qqmgr(&["stop", "vm", "--force"]).run().stdout("vm was not running\n");
-    stop.stderr("qqmgr: waiting for `start` (pid [PID]) of VM `vm` to finish\n").success();
+    let stop = project.qqmgr(&["stop", "vm", "--force", "-v"]).run();
+    let stop = stop.stdout("vm was not running\n").stderr(
+        "...\nqqmgr: waiting for `start` (pid [PID]) of VM `vm` to finish\n...\n\
+         qqmgr: end_helpers: none of them is left\n...\n",
+    );
+    assert_path(Kind::StopForce, true, &stop.success().stderr, false);
     let start = start.end();
+    assert_path(Kind::Start, true, &start.stderr, false);
     assert_eq!(start.status, Some(1));
     let expected = "the helper `h` was ended by signal 15 before QEMU was ready";
     assert!(start.stderr.contains(expected), "{}", start.stderr);

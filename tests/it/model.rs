@@ -18,8 +18,12 @@
     reason = "the steps stand in the order in which the program takes them"
 )]
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fs;
+use std::path::Path;
 use std::sync::OnceLock;
+
+use crate::harness::files_below;
 
 /// The number of starts that three commands come to, apart from those that nothing knows any more.
 const BOOTS_MAX: usize = 3;
@@ -726,6 +730,12 @@ fn line_of((step, runs): Said) -> String {
     line + ":" + if step == Step::Look { found } else { "" }
 }
 
+/// How the line begins that the program says about each step in these moves.
+fn lines(moves: &Moves) -> BTreeMap<String, Said> {
+    let said = moves.values().flatten().filter_map(|(said, _)| *said);
+    said.map(|said| (line_of(said), said)).collect()
+}
+
 /// The next moves of a command, as far as it knows: its line under `-v`, and its state then.
 type Moves = HashMap<Command, HashSet<(Option<Said>, Command)>>;
 
@@ -784,14 +794,10 @@ fn way(worlds: &[(World, usize)], mut at: usize) -> String {
 
 /// Every choice of three commands, whose order does not matter, on a VM with a helper or without.
 fn choices(helped: bool) -> Vec<World> {
-    let mut all = Vec::new();
-    for (a, first) in KINDS.iter().enumerate() {
-        for (b, second) in KINDS.iter().enumerate().skip(a) {
-            let kinds = KINDS[b..].iter().map(|third| [*first, *second, *third]);
-            all.extend(kinds.map(|kinds| World::new(kinds, helped)));
-        }
-    }
-    all
+    let count = KINDS.len();
+    let all =
+        (0..count.pow(3)).map(|n| [n / count / count, n / count, n].map(|n| KINDS[n % count]));
+    all.filter(|kinds| kinds.is_sorted()).map(|kinds| World::new(kinds, helped)).collect()
 }
 
 /// The number of worlds of the protocol, and the moves in it.
@@ -821,16 +827,15 @@ pub(crate) fn assert_path(kind: Kind, helped: bool, trace: &str, was_killed: boo
             return places;
         }
     };
-    let known: BTreeSet<Said> = moves.values().flatten().filter_map(|(said, _)| *said).collect();
-    let known: Vec<_> = known.into_iter().map(|said| (line_of(said), said)).collect();
+    let lines = lines(moves);
     let mut places = with_silent(HashSet::from([Command::new(kind, false)]));
     // A command that is killed may leave half a line.
     for line in trace.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
         let line = line.trim_start_matches("qqmgr: ");
         let is_spawn = line.starts_with("exec ") && line.contains(" -pidfile ");
         let line = if is_spawn { "spawn:" } else { line };
-        let is_it = |(begin, _): &&(String, Said)| line.starts_with(begin);
-        let Some((_, said)) = known.iter().find(is_it) else { continue };
+        let said = lines.iter().find(|(begin, _)| line.starts_with(*begin));
+        let Some((_, said)) = said else { continue };
         let next = with_silent(after(&places, Some(*said)));
         assert!(!next.is_empty(), "{kind:?} does not `{line}` at {places:?}:\n{trace}");
         places = next;
@@ -843,6 +848,18 @@ pub(crate) fn assert_path(kind: Kind, helped: bool, trace: &str, was_killed: boo
 fn no_interleaving_of_three_commands_breaks_a_rule() {
     let [without, with] = [false, true].map(|helped| explored(helped).0);
     println!("{without} states without helpers, {with} with one");
+}
+
+#[test]
+fn the_model_has_every_step_of_the_program() {
+    let lines = lines(&explored(true).1);
+    for path in files_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        for step in text.split(".step(\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+            let is_known = lines.keys().any(|line| line.starts_with(&format!("{step}:")));
+            assert!(is_known, "`{step}` is not in the model");
+        }
+    }
 }
 
 /// Each rule of the protocol is needed: the model finds out when one is missing.

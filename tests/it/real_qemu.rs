@@ -2,7 +2,6 @@
 //! guests of a few bytes that press, panic and power off as large ones do.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -244,49 +243,6 @@ fn directories_with_one_special_character_each() {
             ]
         );
     }
-}
-
-/// The kernel allows 107 bytes for a socket's path. The sockets are where they always are, and
-/// are reached through a short link, which goes with the VM.
-#[test]
-fn a_directory_that_is_too_long_for_sockets() {
-    let Some(qemu) = real_qemu() else { return };
-    let project = Project::new();
-    let dir = format!("{}/{}", "d".repeat(100), "e, f".repeat(20));
-    project.write(format!("{dir}/qqmgr.toml"), config(qemu, &[("vm", NO_MACHINE)]));
-    let short = project.path("run");
-    fs::create_dir(&short).unwrap();
-    let qqmgr = |arguments: &[&str]| {
-        project.qqmgr(arguments).cwd(&dir).env("XDG_RUNTIME_DIR", &short).run()
-    };
-    let runtime = format!("{dir}/.qqmgr/vm.vm");
-    qqmgr(&["status", "vm"]).stdout("name:       vm\nstate:      stopped\n...\n").success();
-    assert_eq!(project.files("run"), [""; 0]);
-
-    qqmgr(&["start", "vm"]).stdout("vm started: running, pid [PID], ssh port [PORT]\n").success();
-    assert_eq!(
-        project.files(&runtime).join(" "),
-        "ctl.socket events.in events.out instance.json lock monitor.socket pid qemu.log qmp.socket \
-         serial ssh.conf"
-    );
-    qqmgr(&["status", "vm"])
-        .stdout(format!(
-            "name:       vm\nstate:      running\n...\nqmp:        [ROOT]/{runtime}/qmp.socket\n...\n"
-        ))
-        .success();
-    // Two entries: `qqmgr`, and a link in it.
-    let links = project.files("run");
-    assert_eq!(links.len(), 2, "{links:?}");
-    let link = short.join(&links[1]);
-    assert_eq!(fs::read_link(&link).unwrap(), project.path(&runtime));
-    let mut qmp = Qmp::connect(&link.join("qmp.socket"));
-    assert!(qmp.execute("query-status").contains("running"));
-
-    qqmgr(&["stop", "vm", "--timeout", "0.2"])
-        .stdout("vm ended by SIGTERM in [SECONDS] s\n")
-        .success();
-    assert_eq!(project.files("run"), ["qqmgr"]);
-    assert_eq!(project.files(&runtime).join(" "), STOPPED);
 }
 
 // --- with a guest
