@@ -7,10 +7,16 @@ use crate::json::Value;
 use crate::linux;
 use crate::system::programs;
 use crate::vm::Instance;
+use crate::vm::format;
 use crate::vm::named::named;
 use crate::vm::options::arguments_of;
 use crate::vm::session::Session;
-use std::path::Path;
+use std::ffi::OsStr;
+use std::iter;
+use std::path::{Path, PathBuf};
+
+/// How many bases of a disk are looked at: more than anybody stacks, and an end for a ring.
+const BASES_MAX: usize = 100;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Origin {
@@ -29,7 +35,7 @@ pub(crate) struct Origin {
     pub(crate) cpu: Option<String>,
     pub(crate) has_kvm: bool,
     pub(crate) program: Option<Stamp>,
-    /// The files that the arguments name, except the disks.
+    /// The files that the arguments name, with the bases of the disks in place of the disks.
     pub(crate) files: Vec<Stamp>,
     /// The command that prepared the guest, if `run --prepare` made the snapshot.
     pub(crate) prepare: Option<String>,
@@ -113,13 +119,28 @@ pub(crate) fn program(argv: &[String], dir: &Path) -> Option<Stamp> {
     Stamp::of(&programs::find(name).unwrap_or_else(|| dir.join(name)))
 }
 
-/// The files that a command line names, as they are now, except the disks that the
-/// guest writes to.
+/// The files that a command line names, as they are now. In place of a disk that the guest writes
+/// to, those from which it has the rest of its content.
 pub(crate) fn files(argv: &[String], dir: &Path) -> Vec<Stamp> {
     let arguments = arguments_of(argv);
-    let read = named(&arguments).filter(|(named, _)| !named.written && !named.is_dir);
-    let read = read.map(|(named, _)| dir.join(named.path));
-    read.filter_map(|path| Stamp::of(&path)).collect()
+    let named = named(&arguments).filter(|(named, _)| !named.is_dir);
+    let paths = named.flat_map(|(named, _)| {
+        let path = dir.join(named.path);
+        if named.written { bases(path) } else { vec![path] }
+    });
+    paths.filter_map(|path| Stamp::of(&path)).collect()
+}
+
+/// The files below a disk. One that has its sum for a name always has the same content.
+fn bases(disk: PathBuf) -> Vec<PathBuf> {
+    let below = |file: &PathBuf| {
+        let backing = format::disk(file)?.backing?;
+        Some(file.parent()?.join(backing.strip_prefix("file:").unwrap_or(&backing)))
+    };
+    let is_sum = |name: &str| name.len() >= 64 && name.chars().all(|c| c.is_ascii_hexdigit());
+    let has_sum = |file: &PathBuf| file.file_name().and_then(OsStr::to_str).is_some_and(is_sum);
+    let chain = iter::successors(Some(disk), below).skip(1).take(BASES_MAX);
+    chain.filter(|file| !has_sum(file)).collect()
 }
 
 /// The model of this host's CPU, where the kernel names it.
