@@ -189,8 +189,10 @@ fn perform(target: &Target, mut machine: Machine, disks: &Disks, act: Act, tag: 
                 let has_any = disks.snapshots().iter().any(Whole::has_machine);
                 spare = has_any.then(|| tag.as_str().into());
             }
-            if let Some(spare) = spare {
-                Saved::spare(paths, &spare, &disks.files(), false)?;
+            // The snapshot is there all the same, and `--from` is more careful without the record.
+            let recorded = spare.map(|spare| Saved::spare(paths, &spare, &disks.files(), false));
+            if let Some(Err(error)) = recorded {
+                log.warning(error.message());
             }
             "stopped".into()
         }

@@ -52,7 +52,9 @@ impl<'a> Running<'a> {
         if let Some(instance) = Instance::read(self.paths)? {
             let (session, part) = (&mut self.session, saved.find(tag)?.main);
             let origin = Origin::new(session, self.dir, part, &instance, prepare)?;
-            Saved::add(self.paths, origin)?;
+            if let Err(error) = Saved::add(self.paths, origin) {
+                self.log.warning(error.message());
+            }
         }
         Ok(saved)
     }
