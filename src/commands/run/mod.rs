@@ -86,7 +86,9 @@ fn job(target: &Target) -> Outcome {
     let (done, started) = match (result, ended) {
         (Ok(_), Err(error)) => return Err(error),
         (Err(error), Err(other)) => {
-            target.log.note(&format!("and then: {}", other.message()));
+            if other.message() != error.message() {
+                target.log.note(&format!("and then: {}", other.message()));
+            }
             return Err(error);
         }
         (result, Ok(())) => result?,
