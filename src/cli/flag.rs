@@ -81,7 +81,7 @@ impl<T> Flag<T> {
         Self { info: Info { short: Some(short), ..self.info }, ..self }
     }
 
-    /// Refuses the flag without the flag `other`: `` `--flag` why ``.
+    /// Makes the flag wrong without the flag `other`. The error is the flag and `why`.
     pub(crate) const fn needs(self, other: &'static str, why: &'static str) -> Self {
         Self { info: Info { needs: Some((other, why)), ..self.info }, ..self }
     }

@@ -8,7 +8,7 @@
 use super::control;
 use super::target::Target;
 use crate::cli::flag::{seconds, utf8};
-use crate::cli::{Args, Command, Count, Flag, Operand, Takes, spec};
+use crate::cli::{Args, Command, Count, Flag, Operand, Takes, refuse_if, spec};
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::Outcome;
@@ -91,20 +91,16 @@ fn chords(args: &Args) -> Result<Vec<Chord>, Error> {
     let words = &args.operands[1..];
     let chord = |word: &OsString| {
         let keys = keys::chord(&word.to_string_lossy()).map_err(Error::usage)?;
-        if keys.len() > KEYS_OF_CHORD_MAX {
-            let message = format!("at most {KEYS_OF_CHORD_MAX} keys are held together");
-            return Err(Error::usage(message));
-        }
-        Ok(keys)
+        let is_long = keys.len() > KEYS_OF_CHORD_MAX;
+        let limit = format!("at most {KEYS_OF_CHORD_MAX} keys are held together");
+        refuse_if(&[(is_long, &limit)]).map(|()| keys)
     };
-    match args.value(&TEXT) {
-        Some(_) if !words.is_empty() => {
-            Err(Error::usage("`sendkey` takes KEYS or `--text`, not both"))
-        }
-        Some(chords) => Ok(chords),
-        None if words.is_empty() => Err(Error::usage("`sendkey` needs KEYS or `--text`")),
-        None => words.iter().map(chord).collect(),
-    }
+    let (text, has_keys) = (args.value(&TEXT), !words.is_empty());
+    refuse_if(&[
+        (text.is_some() && has_keys, "`sendkey` takes KEYS or `--text`, not both"),
+        (text.is_none() && !has_keys, "`sendkey` needs KEYS or `--text`"),
+    ])?;
+    text.map_or_else(|| words.iter().map(chord).collect(), Ok)
 }
 
 /// Checks that this QEMU knows all keys, and that the guest can get them: a stopped guest gets

@@ -6,7 +6,7 @@ use super::target::Target;
 use super::vms;
 use crate::cli::flag::Flag;
 use crate::cli::spec::{self, Count, Operand};
-use crate::cli::{Args, Command, usage_of};
+use crate::cli::{Args, Command, refuse_if};
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::{
@@ -58,23 +58,16 @@ enum Machine<'a> {
 /// Reads the action, which is `None` for `list`, and the TAG. Refuses flags and a TAG that the
 /// action does not take.
 fn action(args: &Args) -> Result<(Option<Act>, Option<Tag>), Error> {
-    let usage = |message: String| Err(usage_of(&COMMAND, message));
     let name = args.operands[0].to_string_lossy();
-    let act = Act::named(&name);
-    if args.has(&QUIET) && act.is_some() {
-        return usage(format!("`--quiet` is not for `snapshot {name}`"));
-    }
-    if args.has(&YES) && act != Some(Act::Delete) {
-        return usage("`--yes` is for `snapshot delete`".into());
-    }
-    let tag = args.operands.get(2).map(|tag| Tag::new(tag)).transpose()?;
-    match act {
-        None if tag.is_some() => usage("`snapshot list` takes no TAG".into()),
-        Some(Act::Load | Act::Delete) if tag.is_none() => {
-            usage(format!("`snapshot {name}` needs the operand TAG"))
-        }
-        _ => Ok((act, tag)),
-    }
+    let (act, tag) = (Act::named(&name), args.operands.get(2));
+    let needs_tag = matches!(act, Some(Act::Load | Act::Delete));
+    refuse_if(&[
+        (args.has(&QUIET) && act.is_some(), &format!("`--quiet` is not for `snapshot {name}`")),
+        (args.has(&YES) && act != Some(Act::Delete), "`--yes` is for `snapshot delete`"),
+        (act.is_none() && tag.is_some(), "`snapshot list` takes no TAG"),
+        (needs_tag && tag.is_none(), &format!("`snapshot {name}` needs the operand TAG")),
+    ])?;
+    Ok((act, tag.map(|tag| Tag::new(tag)).transpose()?))
 }
 
 pub(super) fn run(args: &Args) -> Outcome {

@@ -3,9 +3,8 @@
 use super::target::Target;
 use crate::config::Resolver;
 use crate::error::Error;
-use crate::ssh::limits::Limits;
 use crate::ssh::run::capture;
-use crate::ssh::{self, FAILURE_CODE, Guest, UNATTENDED};
+use crate::ssh::{self, FAILURE_CODE, Guest, Limits, UNATTENDED};
 use crate::vm::shutdown::Force;
 use crate::vm::{Deadline, Instance, Process};
 

@@ -105,7 +105,7 @@ pub(super) fn run(target: &Target) -> Outcome {
         ending = Some(events::ending(&target.paths));
     }
     let (name, took) = (&target.name, begin.elapsed());
-    let (waited_for, done) = waited_for.told();
+    let (waited_for, done) = waited_for.in_words();
     let text = match &ending {
         Some(Ending::Unknown) => format!("{name} {done}\n"),
         Some(ending) => format!("{name} {done}: {ending}\n"),
@@ -151,7 +151,7 @@ fn find(
 
 impl WaitFor {
     /// The condition as it is written, and what has happened to the VM when it holds.
-    fn told(&self) -> (String, String) {
+    fn in_words(&self) -> (String, String) {
         if let Self::Serial(text) = self {
             let text = String::from_utf8_lossy(text);
             return (format!("serial={text}"), format!("said `{}`", sanitized(&text)));

@@ -6,7 +6,7 @@ use super::stream::{Passed, Stream};
 use crate::commands::target::Target;
 use crate::error::Error;
 use crate::json::Value;
-use crate::ssh::limits::Limits;
+use crate::ssh::Limits;
 use crate::text::sanitized;
 use crate::vm::ending::POWERED_OFF;
 use crate::vm::events::EventLog;

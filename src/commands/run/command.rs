@@ -10,10 +10,9 @@ use crate::commands::vms::are_several;
 use crate::commands::{clock, logs, reach};
 use crate::error::{Error, Kind};
 use crate::ssh::copy::{Copy, copy};
-use crate::ssh::limits::Limits;
 use crate::ssh::run::passed_on;
 use crate::ssh::{
-    FAILURE_CODE, Guest, JOB, JOB_ALONE, ON_TERMINAL, end_shared_connection, remote_command,
+    FAILURE_CODE, Guest, JOB, JOB_ALONE, Limits, ON_TERMINAL, end_shared_connection, remote_command,
 };
 use crate::system::user_files;
 use crate::vm::{Deadline, Process, events};

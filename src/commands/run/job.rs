@@ -10,7 +10,7 @@ use crate::commands::stop::{self, Unused};
 use crate::commands::target::Target;
 use crate::config::Config;
 use crate::error::Error;
-use crate::ssh::limits::Limits;
+use crate::ssh::Limits;
 use crate::system::guard::Guard;
 use crate::system::programs;
 use crate::vm::lock::{LOCK_WAIT, lock};

@@ -19,7 +19,7 @@ use crate::commands::start::from::From;
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::{Outcome, Report};
-use crate::ssh::limits::Limits;
+use crate::ssh::Limits;
 use crate::vm::Deadline;
 pub(crate) use flags::COMMAND;
 use flags::{PREPARE, TIMEOUT, only_prepares, uses_ssh};

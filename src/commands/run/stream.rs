@@ -4,7 +4,7 @@ use super::flags::{FAIL_ON, UNTIL};
 use super::sink::Sink;
 use crate::commands::target::Target;
 use crate::error::Error;
-use crate::ssh::limits::Limits;
+use crate::ssh::Limits;
 use crate::vm::output::Output;
 use crate::vm::sought::{Found, Sought};
 use crate::vm::{Process, wait};
