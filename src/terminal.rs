@@ -35,11 +35,13 @@ pub(crate) struct Filter {
     /// The beginning of a sequence or character, held back until the rest comes.
     held: Vec<u8>,
     coloured: bool,
+    /// Whether the last line that was shown has no end.
+    is_open: bool,
 }
 
 impl Filter {
     pub(crate) fn new() -> Self {
-        Self { state: State::Text, held: Vec::new(), coloured: false }
+        Self { state: State::Text, held: Vec::new(), coloured: false, is_open: false }
     }
 
     /// Gives the bytes that may be shown, of these and of those held back before.
@@ -49,6 +51,13 @@ impl Filter {
             self.byte(*byte, &mut out);
         }
         out
+    }
+
+    /// The bytes that follow the last ones: colours are reset, and a prompt or message that is next
+    /// begins a line.
+    pub(crate) fn end_line(&self) -> Vec<u8> {
+        let line_end: &[u8] = if self.is_open { b"\n" } else { b"" };
+        [self.end(), line_end].concat()
     }
 
     /// The bytes that reset the terminal's colours at the end, if any were set.
@@ -69,7 +78,10 @@ impl Filter {
     fn text(&mut self, byte: u8, out: &mut Vec<u8>) {
         match byte {
             ESCAPE => self.state = State::Escape,
-            b'\n' | b'\t' | b'\r' | 0x08 | b' '..=b'~' => out.push(byte),
+            b'\n' | b'\t' | b'\r' | 0x08 | b' '..=b'~' => {
+                self.is_open = byte != b'\n';
+                out.push(byte);
+            }
             // The first byte of two, three or four (RFC 3629).
             0xc2..=0xf4 => {
                 self.state = State::Character;
@@ -226,10 +238,14 @@ mod tests {
             ("\x1b[31mred", "\x1b[0m"),
             ("\x1b[31mred\x1b[m", ""),
             ("\x1b[1m\x1b[0m", ""),
+            ("one\nred", ""),
+            ("one\n\x1b[31m", "\x1b[0m"),
         ] {
             let mut filter = Filter::new();
             filter.pass(text.as_bytes());
             assert_eq!(filter.end(), expected.as_bytes(), "{text:?}");
+            let line_end = if text.contains("red") { "\n" } else { "" };
+            assert_eq!(filter.end_line(), format!("{expected}{line_end}").as_bytes(), "{text:?}");
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::json::Value;
 use crate::out::{self, Collected, Reader};
 use crate::report::{Outcome, Report};
 use crate::system::tty::Raw;
+use crate::terminal::Filter;
 use crate::text::sanitized;
 use crate::vm::console::{self, Console};
 use crate::vm::ending::Ending;
@@ -136,7 +137,9 @@ fn on_terminal(console: &mut Console, dialog: &mut Dialog) -> Result<Option<End>
     if out::is_terminal() {
         let mut output = Output::open(&dialog.target.paths.serial)?;
         output.skip_to_last(TAIL_LINES)?;
-        show(&mut output, None, true)?;
+        let mut filter = Filter::new();
+        show(&mut output, None, Some(&mut filter))?;
+        out::write(filter.end())?;
     }
     let raw = Raw::new(log)?;
     let end = dialog.run(console, true);

@@ -17,7 +17,7 @@ pub(crate) static PUT: Command = Command {
     details: "REMOTE starts from the guest user's home, unless it is absolute.",
     operands: &[spec::VM, Operand::new("LOCAL", Count::Many), Operand::new("REMOTE", Count::One)],
     flags: &[&spec::WAIT],
-    check,
+    check: |args| check(args, args.operands.last()),
     examples: &["put dev notes.txt /tmp/", "put dev src tests work"],
     right_form: |words| match words {
         [vm, file] => {
@@ -40,7 +40,7 @@ pub(crate) static GET: Command = Command {
               are expanded there.",
     operands: &[spec::VM, Operand::new("REMOTE", Count::Many), Operand::new("LOCAL", Count::One)],
     flags: &[&spec::WAIT],
-    check,
+    check: |args| check(args, args.operands.iter().rev().skip(1)),
     examples: &["get dev /var/log/syslog .", "get dev 'results/*.xml' out"],
     right_form: |words| match words {
         [file, to] => {
@@ -52,7 +52,18 @@ pub(crate) static GET: Command = Command {
     ..Command::DEFAULT
 };
 
-fn check(args: &Args) -> Result<(), Error> {
+/// Refuses paths on the guest that begin with `VM:`, as scp takes them.
+fn check<'a>(
+    args: &Args,
+    guest_paths: impl IntoIterator<Item = &'a OsString>,
+) -> Result<(), Error> {
+    let scp_start = format!("{}:", args.vm());
+    let path_of = |path: &'a OsString| path.to_str()?.strip_prefix(&scp_start);
+    if let Some(path) = guest_paths.into_iter().find_map(path_of) {
+        let message = format!("`{scp_start}{path}` names the VM a second time");
+        let hint = format!("write `{path}`, or `./{scp_start}{path}` if that is the path");
+        return Err(Error::usage(message).hint(hint));
+    }
     let to = args.operands.last();
     if let (Some(detached), Some(to)) = (&args.detached, to)
         && detached.word == *to

@@ -63,9 +63,13 @@ fn serve(target: &Target, answers: &mut Answers) -> Result<(), Error> {
         if command.trim().is_empty() {
             continue;
         }
-        if matches!(command.split_whitespace().next(), Some("q" | "quit"))
-            && !input.agrees("that ends QEMU, as a power cut would end the guest", &process)?
-        {
+        let is_declined = match command.split_whitespace().next() {
+            Some("q" | "quit") => {
+                !input.agrees("that ends QEMU, as a power cut would end the guest", &process)?
+            }
+            word => word == Some("exit") && input.prompt.is_some(),
+        };
+        if is_declined {
             target.log.note("nothing was done; Ctrl-D leaves the monitor");
             continue;
         }

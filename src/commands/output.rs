@@ -143,7 +143,9 @@ fn text(
     if args.json() {
         return collect(&mut output);
     }
-    show(&mut output, process.as_ref(), out::is_terminal() && !args.has(&RAW))?;
+    let mut filter = (out::is_terminal() && !args.has(&RAW)).then(Filter::new);
+    show(&mut output, process.as_ref(), filter.as_mut())?;
+    out::write(&filter.map(|filter| filter.end_line()).unwrap_or_default())?;
     Ok(String::new())
 }
 
@@ -152,16 +154,15 @@ fn text(
 pub(super) fn show(
     output: &mut Output,
     process: Option<&Process>,
-    filtered: bool,
+    mut filter: Option<&mut Filter>,
 ) -> Result<(), Error> {
-    let mut filter = filtered.then(Filter::new);
     while let Some(bytes) = output.next(process)? {
         let bytes = filter.as_mut().map(|filter| filter.pass(&bytes)).unwrap_or(bytes);
         if out::write(&bytes)? == Reader::Gone {
-            return Ok(());
+            break;
         }
     }
-    out::write(filter.map_or(b"", |filter| filter.end())).map(|_| ())
+    Ok(())
 }
 
 fn collect(output: &mut Output) -> Result<String, Error> {

@@ -52,6 +52,17 @@ static HOLD: Flag<Duration> = Flag::new(
 /// on a busy host.
 const HOLD_DEFAULT: Duration = Duration::from_millis(50);
 const HOLD_MAX: Duration = Duration::from_secs(10);
+/// Names of keys as keyboards have them, and the names that QEMU has.
+const OTHER_NAMES: &[(&str, &str)] = &[
+    ("del", "delete"),
+    ("enter", "ret"),
+    ("escape", "esc"),
+    ("pagedown", "pgdn"),
+    ("pageup", "pgup"),
+    ("return", "ret"),
+    ("space", "spc"),
+    ("super", "meta_l"),
+];
 /// The number of keys in one portion, which is far fewer than QEMU's queue holds.
 const PORTION: usize = 16;
 /// The number of keys in one chord. With it, a portion is 16 * 8 * 6 events: each key goes down and
@@ -109,7 +120,9 @@ fn check(session: &mut Session, name: &str, chords: &[Chord]) -> Result<(), Erro
     let schema = session.query_schema()?;
     let known = Schema::new(&schema).words("send-key", Some("data"));
     if let Some(key) = chords.iter().flatten().find(|key| !known.contains(&key.as_str())) {
-        let near = nearest(&key.to_lowercase(), known.iter().copied());
+        let other = OTHER_NAMES.iter().find(|(other, _)| key.eq_ignore_ascii_case(other));
+        let near = other.map(|(_, name)| *name);
+        let near = near.or_else(|| nearest(&key.to_lowercase(), known.iter().copied()));
         let error = Error::failed(format!("QEMU has no key `{key}`"));
         let some = "it has letters, digits and names such as `ret`, `esc`, `spc`, `tab`, \
                     `backspace`, `up`, `f1`, `ctrl`, `shift`, `alt`, `minus`, `kp_enter`";

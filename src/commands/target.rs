@@ -54,7 +54,7 @@ impl<'a> Target<'a> {
         // If this fails here, the caller's next step reports it.
         let look = Look::by_files(paths).ok()?;
         let (state, _) = State::ask(&look, paths, log).ok()?;
-        let way_on = state.way_on(name)?;
+        let way_on = state.way_on(paths)?;
         let message = format!("VM `{name}` is {}: its guest does not run", state.name());
         Some((state, Error::failed(message).hint(way_on)))
     }

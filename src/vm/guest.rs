@@ -60,15 +60,15 @@ impl<'a> Guest<'a> {
 
     /// Asks QEMU whether the guest runs, and says once why it does not.
     fn ask(&mut self) {
-        let (state, name) = (self.watch.state(), &self.watch.paths.name);
-        let way_on = state.way_on(name);
+        let (state, paths) = (self.watch.state(), self.watch.paths);
+        let way_on = state.way_on(paths);
         self.ask_at = way_on.as_ref().map(|_| Instant::now() + ASK_INTERVAL);
         // If the guest has ended, the wait ends with an error anyway.
         if let Some(way_on) = way_on
             && !state.is_over()
             && !std::mem::replace(&mut self.noted, true)
         {
-            self.watch.log.note(&format!("VM `{name}` is {}: {way_on}", state.name()));
+            self.watch.log.note(&format!("VM `{}` is {}: {way_on}", paths.name, state.name()));
         }
     }
 }

@@ -39,6 +39,9 @@ const OTHERS: &[(&str, char)] =
 
 /// Parses a chord such as `ctrl-alt-f2`. The error is the reason why it is invalid.
 pub(crate) fn chord(word: &str) -> Result<Chord, String> {
+    if word.contains('+') {
+        return Err(format!("in `{word}`, a `-` joins the keys that are held together"));
+    }
     let keys: Chord = word.split('-').map(str::to_string).collect();
     if keys.iter().any(String::is_empty) {
         let minus =

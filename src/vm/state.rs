@@ -13,7 +13,14 @@ use std::time::{Duration, Instant};
 pub(crate) const ANSWER_WAIT: Duration = Duration::from_millis(1500);
 
 /// A hint on how to restart a guest that has ended in a QEMU that stays.
-pub(crate) fn start_again(name: &str) -> String {
+pub(crate) fn start_again(paths: &Paths) -> String {
+    let name = &paths.name;
+    let words = Instance::read(paths).ok().flatten().map(|instance| instance.argv);
+    // With these, a reset ends QEMU.
+    let is_no_reboot = |word: &String| word == "-no-reboot" || word.contains("reboot=shutdown");
+    if words.iter().flatten().any(is_no_reboot) {
+        return format!("`qqmgr restart {name} --force` starts it again");
+    }
     format!("`qqmgr reset {name}` and then `qqmgr resume {name}` start it again")
 }
 
@@ -59,14 +66,15 @@ impl State {
 
     /// A hint on how to continue a guest that is held in this state; `None` for a guest that runs,
     /// or soon will by itself.
-    pub(crate) fn way_on(&self, name: &str) -> Option<String> {
+    pub(crate) fn way_on(&self, paths: &Paths) -> Option<String> {
+        let name = &paths.name;
         let Self::Qemu(state) = self else { return None };
         Some(match state.as_str() {
             "paused" | "prelaunch" | "postmigrate" | "suspended" | "io-error" | "watchdog" => {
                 format!("`qqmgr resume {name}` lets it go on")
             }
             "debug" => format!("continue it in gdb, or by `qqmgr resume {name}`"),
-            "guest-panicked" | "internal-error" | "shutdown" => start_again(name),
+            "guest-panicked" | "internal-error" | "shutdown" => start_again(paths),
             "preconfig" => format!("`qqmgr qmp {name} x-exit-preconfig` lets it go on"),
             "inmigrate" => "it waits for the state of another QEMU (`-incoming`)".into(),
             _ => return None,

@@ -218,7 +218,7 @@ impl Watch<'_> {
     fn guest_ended(&self, message: &str) -> Error {
         let said = last_words::of_guest(self.paths);
         let error = Error::new(Kind::NotRunning, format!("{message}{said}"));
-        error.hint(start_again(&self.paths.name))
+        error.hint(start_again(self.paths))
     }
 
     fn timed_out(&self, what: &str) -> Error {

@@ -39,7 +39,7 @@ pub(super) fn work(
         // A guest may end QEMU before QEMU has answered.
         begun.map(|_| ()).or_else(|error| if process.is_alive() { Err(error) } else { Ok(()) })?;
     } else if let Some((state, way_on)) =
-        target.held().and_then(|(state, _)| state.way_on(name).map(|way_on| (state, way_on)))
+        target.held().and_then(|(state, _)| state.way_on(paths).map(|way_on| (state, way_on)))
     {
         log.note(&format!("VM `{name}` is {}: {way_on}", state.name()));
     }

@@ -103,7 +103,7 @@ impl Sink {
     pub(super) fn end(&mut self) -> Result<(), Error> {
         let rest = match &self.filter {
             _ if !self.begun.is_empty() => self.line(),
-            Some(filter) if self.is_shown && self.prefix.is_none() => filter.end().to_vec(),
+            Some(filter) if self.is_shown && self.prefix.is_none() => filter.end_line(),
             _ => Vec::new(),
         };
         self.write(&rest)
