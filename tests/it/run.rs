@@ -273,7 +273,8 @@ fn what_is_wrong_is_told_first() {
     refused(&["--get", "a:nope/x"], "cannot write `nope/x`: no such file or directory");
     for value in ["there", "there:", ":there", ":"] {
         let error = format!(
-            "invalid value `{value}` for `--put`: it takes two names with a colon between them"
+            "invalid value `{value}` for `--put`: it takes two names with a colon between them, \
+             as in `src:/tmp`"
         );
         refused(&["--put", value], &error);
     }

@@ -13,6 +13,7 @@ use crate::vm::events::EventLog;
 use crate::vm::sought::{Found, PANIC};
 use crate::vm::tail::tail;
 use crate::vm::{Paths, Process, Session, events, last_words, launch, wait};
+use std::ffi::OsStr;
 
 /// The exit code of a failure that was seen.
 const SEEN_FAILURE_CODE: u8 = 1;
@@ -60,6 +61,10 @@ pub(super) fn work(
     let Some(end) = end.transpose()? else {
         stream.end()?;
         let late = limits.exceeded().unwrap_or_else(|| Error::failed("the wait ended"));
+        let late = match args.value(&UNTIL) {
+            Some(until) => late.after(&was_not_there(&until)),
+            None => late,
+        };
         return Err(late.after_reading("serial", stream.text()));
     };
     if let Some(Found::Failure(_) | Found::Panic) = end {
@@ -86,6 +91,11 @@ pub(super) fn work(
         ("reason", reason.into()),
     ];
     Ok(Done { exit_code, members, is_over })
+}
+
+/// The start of a message about a job that ended without the text of `--until`.
+fn was_not_there(until: &OsStr) -> String {
+    format!("`{}` was not on the serial line", sanitized(&until.to_string_lossy()))
 }
 
 /// Whether the guest has ended in a QEMU that stays, as under `-no-shutdown`.
@@ -140,8 +150,7 @@ fn by_itself(
         return Ok(SEEN_FAILURE_CODE);
     }
     if let Some(until) = args.value(&UNTIL) {
-        let until = sanitized(&until.to_string_lossy());
-        log.note(&format!("`{until}` was not on the serial line: {how}"));
+        log.note(&format!("{}: {how}", was_not_there(&until)));
         return Ok(SEEN_FAILURE_CODE);
     }
     let Some(code) = exit_status else {

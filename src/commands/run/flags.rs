@@ -117,7 +117,7 @@ fn divided(value: &OsStr) -> Result<(OsString, OsString), String> {
     let colon = bytes.iter().position(|byte| *byte == b':');
     let (from, to) = colon.map(|at| (&bytes[..at], &bytes[at + 1..])).unwrap_or_default();
     if from.is_empty() || to.is_empty() {
-        return Err("it takes two names with a colon between them".into());
+        return Err("it takes two names with a colon between them, as in `src:/tmp`".into());
     }
     Ok((OsString::from_vec(from.to_vec()), OsString::from_vec(to.to_vec())))
 }

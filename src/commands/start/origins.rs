@@ -62,7 +62,11 @@ impl<'a> Origins<'a> {
         }
         let (tag, vm) = (self.tag, &self.target.name);
         let message = format!("snapshot `{tag}` of VM `{vm}` has no machine");
-        Err(Error::failed(message).hint("it was saved when the VM was stopped"))
+        let hint = format!(
+            "it was saved when the VM was stopped; `qqmgr snapshot save {vm}` of the running VM \
+             has it"
+        );
+        Err(Error::failed(message).hint(hint))
     }
 
     /// Why `--prepare` with this command makes the snapshot; `None` if it is there. A snapshot that
