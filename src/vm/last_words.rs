@@ -33,11 +33,7 @@ pub(crate) fn error(when: &str, status: Option<ExitStatus>, paths: &Paths) -> Er
         (false, false) => format!(":\n{log}"),
         (false, true) => format!(":\n{log}\nand the end of its serial output:\n{serial}"),
     };
-    let error = Error::failed(format!("QEMU {how} {when}{why}{said}"));
-    let error = match status {
-        Some(status) => error.after_reading("exit_status", exit_code(status)),
-        None => error,
-    };
+    let error = with_status(format!("QEMU {how} {when}{why}{said}"), status);
     match (log.is_empty(), ran) {
         (false, _) => error.hint(format!("its log is `{}`", paths.log.display())),
         (true, true) => error.hint(format!("its serial output is `{}`", paths.serial.display())),
@@ -49,7 +45,11 @@ pub(crate) fn error(when: &str, status: Option<ExitStatus>, paths: &Paths) -> Er
 /// not in its place any more.
 pub(crate) fn of_earlier(when: &str, status: Option<ExitStatus>) -> Error {
     let how = status.map_or("ended".into(), how);
-    let error = Error::failed(format!("QEMU {how} {when}, and its VM was started again"));
+    with_status(format!("QEMU {how} {when}, and its VM was started again"), status)
+}
+
+fn with_status(message: String, status: Option<ExitStatus>) -> Error {
+    let error = Error::failed(message);
     match status {
         Some(status) => error.after_reading("exit_status", exit_code(status)),
         None => error,

@@ -171,14 +171,10 @@ impl Connection {
             let is_refusal = self.said.is_empty() && self.since.elapsed() < REFUSED_WITHIN;
             return Some(if is_refusal { Heard::Refusal } else { Heard::End });
         }
-        if self.has_banner() {
+        if self.said.split(|byte| *byte == b'\n').any(|line| line.starts_with(BANNER)) {
             return Some(Heard::Banner);
         }
         (self.said.len() >= BANNER_BYTES_MAX).then_some(Heard::End)
-    }
-
-    fn has_banner(&self) -> bool {
-        self.said.split(|byte| *byte == b'\n').any(|line| line.starts_with(BANNER))
     }
 }
 

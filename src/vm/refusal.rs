@@ -79,14 +79,10 @@ fn advice<'a>(schema: &Schema<'a>, command: &str, reason: &Refusal) -> Advice<'a
 }
 
 fn takes(schema: &Schema, command: &str) -> String {
-    let arguments = schema.arguments(command);
-    let shown =
-        arguments.iter().map(
-            |Argument { name, optional }| {
-                if *optional { format!("[{name}]") } else { (*name).to_string() }
-            },
-        );
-    let shown: Vec<String> = shown.collect();
+    let shown = |Argument { name, optional }: Argument| {
+        if optional { format!("[{name}]") } else { name.to_string() }
+    };
+    let shown: Vec<String> = schema.arguments(command).into_iter().map(shown).collect();
     let none = if shown.is_empty() { "no arguments" } else { "" };
     format!("`{command}` takes {none}{}", shown.join(", "))
 }

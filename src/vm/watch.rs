@@ -172,9 +172,11 @@ impl Watch<'_> {
             if !self.process.is_alive() {
                 return Some(Ok(()));
             }
-            // QEMU may end after a panic, and after the guest's end.
-            if let Some(text) = alarm().filter(is_failure) {
-                return Some(text);
+            // QEMU may end after a panic, and after the guest's end. A text of `unless` counts.
+            if let Some(Err(error)) = alarm()
+                && error.kind == Kind::Failed
+            {
+                return Some(Err(error));
             }
             let length = events::length(self.paths);
             if std::mem::replace(&mut seen, length) == length {
@@ -227,9 +229,4 @@ impl Watch<'_> {
         let message = format!("waited {seconds} s for {what}{said}");
         Error::new(Kind::TimedOut, message)
     }
-}
-
-/// Whether a text of [`Watch::unless`] has ended a wait.
-fn is_failure(end: &Result<(), Error>) -> bool {
-    end.as_ref().is_err_and(|error| error.kind == Kind::Failed)
 }

@@ -5,23 +5,8 @@ use std::path::PathBuf;
 
 /// The drivers of QEMU that keep no snapshots in what they read and write. QEMU itself rejects
 /// other drivers that are not qcow2.
-const HOLD_NONE: &[&str] = &[
-    "cloop",
-    "dmg",
-    "file",
-    "host_device",
-    "luks",
-    "nbd",
-    "parallels",
-    "qcow",
-    "qed",
-    "raw",
-    "vdi",
-    "vhdx",
-    "vmdk",
-    "vpc",
-    "vvfat",
-];
+const HOLD_NONE: &str =
+    "cloop dmg file host_device luks nbd parallels qcow qed raw vdi vhdx vmdk vpc vvfat";
 /// The protocol of a network storage that keeps snapshots of images in any format.
 const HOLDING_PROTOCOL: &str = "rbd:";
 
@@ -46,7 +31,7 @@ impl Disk {
     }
 
     pub(super) fn can_hold(&self) -> bool {
-        let holds_none = HOLD_NONE.contains(&self.format.as_str());
+        let holds_none = HOLD_NONE.split(' ').any(|driver| driver == self.format);
         !holds_none || self.file.starts_with(HOLDING_PROTOCOL)
     }
 
