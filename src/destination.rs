@@ -1,6 +1,7 @@
 //! Where a copy from a guest goes. Only looks.
 
 use crate::error::Error;
+use crate::text::command_line;
 use std::fs::{self, FileType, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -40,7 +41,9 @@ impl Destination {
                 _ => Place::To(path),
             },
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                Place::As(link_target(path).map_err(failed)?)
+                let dir = command_line([named.parent().unwrap_or(named)]);
+                let hint = format!("`mkdir -p {dir}` makes the directory on this host");
+                Place::As(link_target(path).map_err(|error| failed(error).hint(hint))?)
             }
             Err(error) => return Err(failed(error)),
         };

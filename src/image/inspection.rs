@@ -43,8 +43,8 @@ pub(crate) fn inspect(config: &Config, declared: &Declared) -> Inspection {
     let header = format::disk(&paths.file(DISK)).unwrap_or_default();
     let base = header.backing.map(|name| bases::named(&paths.dir, &name));
     let (record, now) = (Record::read(paths), Record::now(config, declared));
-    let record = record.map(|record| record.with_base_of(&now, base.as_deref()));
-    let mut changed = record.as_ref().map_or(vec![RECORD], |record| record.differs(&now));
+    let file = base.as_deref().unwrap_or(&paths.dir);
+    let mut changed = record.as_ref().map_or(vec![RECORD], |record| record.differs(&now, file));
     // Without the public key, the data for cloud-init is not known.
     if declared.has_own_key() && missing.contains(&PUBLIC_KEY) {
         changed.retain(|key| *key != "cloud_init");

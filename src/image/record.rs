@@ -57,12 +57,6 @@ impl Record {
         ]))
     }
 
-    /// The record with the base as it is declared now, if the disk's is that one.
-    pub(super) fn with_base_of(self, now: &Self, base: Option<&Path>) -> Self {
-        let has_it = base.is_some_and(|base| self.has_base_of(now, base));
-        if has_it { self.with(BASE, now.text(BASE)) } else { self }
-    }
-
     /// The record with another value of a member.
     pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         if let Value::Object(members) = &mut self.0 {
@@ -76,15 +70,11 @@ impl Record {
     /// another one once the project was moved.
     pub(super) fn has_base_of(&self, now: &Self, base: &Path) -> bool {
         let Some(declared) = now.text(BASE).map(Path::new) else { return false };
-        match (declared.canonicalize(), base.canonicalize()) {
-            (Ok(declared), Ok(base)) => declared == base,
-            (Ok(_), Err(_)) => {
-                let same = |key: &str| self.text(key).is_some() && self.text(key) == now.text(key);
-                let has_content = ["sha256", "sha512", "version"].into_iter().any(same);
-                has_content && declared.file_name() == base.file_name()
-            }
-            _ => false,
-        }
+        let Ok(real) = declared.canonicalize() else { return false };
+        let same = |key: &str| self.text(key).is_some() && self.text(key) == now.text(key);
+        let has_content = ["sha256", "sha512", "version"].into_iter().any(same);
+        let is_moved = has_content && declared.file_name() == base.file_name();
+        base.canonicalize().map_or(is_moved, |base| base == real)
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&str> {
@@ -100,8 +90,9 @@ impl Record {
         self.0.is_true(FIRST_BOOT)
     }
 
-    /// The keys of the declaration whose meaning differs between this record and `now`.
-    pub(super) fn differs(&self, now: &Self) -> Vec<&'static str> {
+    /// The keys of the declaration whose meaning differs between this record and `now`, for a disk
+    /// on the file `base`.
+    pub(super) fn differs(&self, now: &Self, base: &Path) -> Vec<&'static str> {
         let is_same = |name: &str| self.0.get(name) == now.0.get(name);
         let sums = |key| self.text(key).zip(now.text(key));
         let is_other = |key| sums(key).is_some_and(|(sum, now)| sum != now);
@@ -111,8 +102,9 @@ impl Record {
         // Older versions wrote the data in another form, and its fingerprint as `seed`.
         let seed = self.text("cloud_init").or(self.text("seed").map(|_| UNKNOWN));
         let seed_now = now.text("cloud_init");
+        let has_base = is_same(BASE) || self.has_base_of(now, base);
         let differences = [
-            (BASE, !(same_content || is_same(BASE) && is_same("version"))),
+            (BASE, !(same_content || has_base && is_same("version"))),
             ("sha256", is_other("sha256")),
             ("sha512", is_other("sha512")),
             (SIZE, !is_same(SIZE)),

@@ -268,11 +268,8 @@ fn ended(source: &Source, word: &Word) -> Option<(Word, Word)> {
 /// Whether a shell would put the names of files in place of the word. `?` also begins the query of
 /// a URL.
 fn has_pattern(word: &Word) -> bool {
-    let is_pattern = |at: &usize| match word.text.as_bytes()[*at] {
-        b'?' => !word.text.contains("://"),
-        c => c == b'*',
-    };
-    word.special.iter().any(is_pattern)
+    let marks: &[u8] = if word.text.contains("://") { b"*" } else { b"*?" };
+    word.special.iter().any(|at| marks.contains(&word.text.as_bytes()[*at]))
 }
 
 /// Whether the word redirects input or output, and if so, whether it has the target as well.

@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 /// Signs in scp's errors of a file that is incomplete.
 const HALF_FILES: [&str; 2] = ["read remote \"", "write local \""];
 
+const FROM_HOME: &str = "relative names start from the home directory of the guest's user";
+
 /// The sources and the destination of a copy. Remote names are as `scp` takes them: relative ones
 /// and `~/` start from the guest user's home, and `get` expands patterns in them.
 pub(crate) enum Copy {
@@ -26,12 +28,11 @@ pub(crate) enum Copy {
     Get { from: Vec<OsString>, to: PathBuf },
 }
 
-/// Copies files, and directories with their whole content. With `exec`, progress is shown, and scp
-/// may replace this process.
-pub(crate) fn copy(guest: &Guest, copy: &Copy, exec: bool) -> Result<(), Error> {
+/// Copies files, and directories with their whole content. With `shown`, progress is shown.
+pub(crate) fn copy(guest: &Guest, copy: &Copy, shown: bool) -> Result<(), Error> {
     let left = match copy {
-        Copy::Put { from, to } => put(guest, from, to, exec)?,
-        Copy::Get { from, to } => get(guest, from, to, exec)?,
+        Copy::Put { from, to } => put(guest, from, to, shown)?,
+        Copy::Get { from, to } => get(guest, from, to, shown)?,
     };
     if left.is_empty() {
         return Ok(());
@@ -41,28 +42,26 @@ pub(crate) fn copy(guest: &Guest, copy: &Copy, exec: bool) -> Result<(), Error> 
 
 // ---- put ----
 
-fn put(guest: &Guest, from: &[PathBuf], to: &OsStr, exec: bool) -> Result<Vec<LeftOut>, Error> {
+fn put(guest: &Guest, from: &[PathBuf], to: &OsStr, shown: bool) -> Result<Vec<LeftOut>, Error> {
     from.iter().try_for_each(|path| {
         path.metadata().map(|_| ()).map_err(|error| Error::io("read", path, &error))
     })?;
     let method = Method::of(guest)?;
-    let run_scp = if exec { watch } else { capture };
+    let run_scp = if shown { watch } else { capture };
     let departure = Departure::new(from, &private(guest), &guest.log)?;
     let from = &departure.from;
     let result = match method {
         Method::Tar => stream::put(guest, from, to),
         Method::Sftp => {
-            let mut scp = scp(guest, exec);
+            let mut scp = scp(guest, shown);
             scp.args(from.iter().map(|path| scp_source(path))).arg(remote(guest, to));
-            if exec && departure.dir.is_none() && departure.left.is_empty() {
-                return Err(scp.exec(&guest.log));
-            }
             run_scp(scp, guest).and_then(|output| match output.status.code() {
                 Some(0) => Ok(()),
                 _ => Err(Error::failed(output.said())),
             })
         }
     };
+    let result = result.map_err(|error| stream::explained(guest, (from.len(), to), error));
     with_left(result, &departure.left)?;
     Ok(departure.left)
 }
@@ -85,7 +84,7 @@ fn scp_source(path: &Path) -> PathBuf {
 
 // ---- get ----
 
-fn get(guest: &Guest, from: &[OsString], to: &Path, exec: bool) -> Result<Vec<LeftOut>, Error> {
+fn get(guest: &Guest, from: &[OsString], to: &Path, shown: bool) -> Result<Vec<LeftOut>, Error> {
     let destination = Destination::new(to)?;
     let method = Method::of(guest)?;
     let mut sources = Vec::new();
@@ -104,9 +103,15 @@ fn get(guest: &Guest, from: &[OsString], to: &Path, exec: bool) -> Result<Vec<Le
     let mut result = Ok(());
     for (method, path) in &sources {
         let arrival = Arrival::new(&destination, &guest.log)?;
-        let (more, incomplete) = get_one(guest, *method, path, (arrival, &destination, to), exec)?;
+        let got = get_one(guest, *method, path, (arrival, &destination, to), shown);
+        let explained = |error: Error| {
+            let is_relative = !path.as_bytes().starts_with(b"/");
+            let is_missing = error.message().contains("No such file");
+            if is_relative && is_missing { error.hint(FROM_HOME) } else { error }
+        };
+        let (more, incomplete) = got.map_err(explained)?;
         left.extend(more);
-        result = result.and(incomplete.map_or(Ok(()), Err));
+        result = result.and(incomplete.map_or(Ok(()), |error| Err(explained(error))));
     }
     with_left(result, &left)?;
     Ok(left)
@@ -118,11 +123,11 @@ fn get_one(
     method: Method,
     path: &OsStr,
     (arrival, destination, to): (Arrival, &Destination, &Path),
-    exec: bool,
+    shown: bool,
 ) -> Result<(Vec<LeftOut>, Option<Error>), Error> {
     // The name for a source whose content is copied. Nothing else gets a name in there.
     let whole = last_part(path).is_none().then(|| OsString::from("content"));
-    let (inbox, run_scp) = (arrival.inbox(), if exec { watch } else { capture });
+    let (inbox, run_scp) = (arrival.inbox(), if shown { watch } else { capture });
     let (mut left, incomplete) = match method {
         Method::Tar => {
             let into = whole.as_ref().map_or(inbox.clone(), |name| inbox.join(name));
@@ -144,7 +149,7 @@ fn get_one(
             let is_pattern = is_pattern(path) || path.as_bytes().contains(&b'\\');
             let name = whole.clone().or_else(|| last_part(path).filter(|_| !is_pattern));
             let target = name.map_or(inbox.clone(), |name| inbox.join(name));
-            let mut scp = scp(guest, exec);
+            let mut scp = scp(guest, shown);
             scp.arg(remote(guest, path)).arg(target);
             let output = run_scp(scp, guest)?;
             let said = output.said().replace(&*inbox.to_string_lossy(), &to.to_string_lossy());

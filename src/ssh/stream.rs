@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::left_out::LeftOut;
 use crate::system::programs;
 use crate::system::run::Invocation;
-use crate::text::{quoted, sanitized};
+use crate::text::{command_line, quoted, sanitized};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -92,6 +92,9 @@ chmod -R u+rwx "$copy"
 rm -rf "$copy"
 exit $status
 "#;
+/// Whether `$1` is a directory that takes files: 3 if it does not exist, 4 if it is something else,
+/// 5 if the user may not write there.
+const TAKES_FILES: &str = r#"[ -e "$1" ] || exit 3; [ -d "$1" ] || exit 4; [ -w "$1" ] || exit 5"#;
 /// Prints `odd` if there are links that sftp does not follow. A pattern of names is pasted behind
 /// it, and then [`ODD_END`].
 const ODD: &str = r#"
@@ -121,6 +124,29 @@ pub(super) fn put(guest: &Guest, from: &[PathBuf], to: &OsStr) -> Result<(), Err
         let piped = pipe(tar, guest.ssh(OWN, &[remote]), guest)?;
         piped.incomplete.map_or(Ok(()), Err)
     })
+}
+
+/// The error of a copy of so many sources to the guest, with what helps if their directory cannot
+/// take them.
+pub(super) fn explained(guest: &Guest, (count, to): (usize, &OsStr), error: Error) -> Error {
+    let to = PathBuf::from(home_relative(to));
+    let is_dir = count > 1 || to.as_os_str().as_bytes().ends_with(b"/");
+    let dir = if is_dir { Some(&*to) } else { to.parent() };
+    // A slash at the end would hide that there is a file.
+    let dir: PathBuf = local(dir.unwrap_or(&to)).components().collect();
+    let (name, shown) = (&guest.paths.name, dir.display());
+    let asked = ask(guest, &[remote_script(TAKES_FILES, &[dir.as_os_str()])]);
+    let hint = match asked.ok().and_then(|asked| asked.status.code()) {
+        Some(3) => {
+            let remote = command_line([OsStr::new("mkdir"), "-p".as_ref(), dir.as_os_str()]);
+            let remote = command_line([remote]);
+            format!("the guest has no directory `{shown}`: `qqmgr ssh {name} {remote}` makes it")
+        }
+        Some(4) => format!("`{shown}` on the guest is not a directory"),
+        Some(5) => format!("the guest's user may not write to `{shown}`: copy to `/tmp/`, say"),
+        _ => return error,
+    };
+    error.hint(hint)
 }
 
 /// The command that sends a source from the guest.

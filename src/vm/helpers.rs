@@ -170,10 +170,6 @@ fn is_served(socket: &Path, dir: &Path) -> bool {
     path.exists() && linux::serves(&|it| it == socket || it == path).unwrap_or(true)
 }
 
-fn is_served_by(path: &Path) -> bool {
-    linux::serves(&|it| it == path) == Some(true)
-}
-
 /// Ends the helpers of a QEMU that is gone, by the record of their start alone, and removes the
 /// sockets that they leave. Whether there was a helper to end.
 pub(crate) fn end(paths: &Paths, log: &Log) -> Result<bool, Error> {
@@ -207,5 +203,6 @@ pub(crate) fn remove_empty_dirs(helpers: &[Helper], paths: &Paths) {
 /// Removes sockets in the VM's directory that no program serves any more.
 fn remove_sockets(sockets: &[PathBuf], paths: &Paths) -> Result<(), Error> {
     let ours = sockets.iter().filter(|path| path.starts_with(&paths.dir) && files::is_socket(path));
-    ours.filter(|path| !is_served_by(path)).try_for_each(|path| files::remove(path))
+    let is_served = |path: &Path| linux::serves(&|it| it == path) == Some(true);
+    ours.filter(|path| !is_served(path)).try_for_each(|path| files::remove(path))
 }

@@ -37,7 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ps", &["command_line", "linux"]),
     ("left_out", &[]),
     ("descriptors", &[]),
-    ("destination", &["error"]),
+    ("destination", &["error", "text"]),
     ("reading", &["error"]),
     ("lookup", &["error"]),
     ("access", &["error", "text"]),

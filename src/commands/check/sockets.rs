@@ -18,11 +18,13 @@ pub(super) fn unserved(
     subject: &Subject,
     all: &[Subject],
 ) -> Vec<(Severity, Problem)> {
+    let is_free = |port| linux::is_there() && linux::listener(false, port).is_none();
     let connections = connected(&subject.arguments).into_iter().filter(|it| !it.is_retried);
     let unserved = connections.filter_map(|Connection { server, span, .. }| {
         let (severity, shown) = match &server {
             Server::Path(path) => (path_severity(&config.dir().join(path))?, path),
-            Server::Port(port, address) => (port_severity(*port)?, address),
+            Server::Port(port, _) if !is_free(*port) => return None,
+            Server::Port(_, address) => (Severity::Error, address),
         };
         let (nothing, unseen) = match severity {
             Severity::Error => ("nothing serves", ""),
@@ -48,11 +50,6 @@ fn path_severity(path: &Path) -> Option<Severity> {
     };
     let is_served = linux::serves(&is_it);
     (is_served == Some(false)).then_some(Severity::Warning)
-}
-
-fn port_severity(port: u16) -> Option<Severity> {
-    let is_free = linux::is_there() && linux::listener(false, port).is_none();
-    is_free.then_some(Severity::Error)
 }
 
 /// Whether a helper, or QEMU by an argument that does not connect, may serve it.
