@@ -28,7 +28,8 @@ pub(crate) enum Copy {
     Get { from: Vec<OsString>, to: PathBuf },
 }
 
-/// Copies files, and directories with their whole content. With `shown`, progress is shown.
+/// Copies files, and directories with their whole content. With `shown`, progress is shown, and a
+/// copy to the guest becomes scp where nothing is left to do after it.
 pub(crate) fn copy(guest: &Guest, copy: &Copy, shown: bool) -> Result<(), Error> {
     let left = match copy {
         Copy::Put { from, to } => put(guest, from, to, shown)?,
@@ -55,6 +56,9 @@ fn put(guest: &Guest, from: &[PathBuf], to: &OsStr, shown: bool) -> Result<Vec<L
         Method::Sftp => {
             let mut scp = scp(guest, shown);
             scp.args(from.iter().map(|path| scp_source(path))).arg(remote(guest, to));
+            if shown && departure.dir.is_none() && departure.left.is_empty() {
+                return Err(scp.exec(&guest.log));
+            }
             run_scp(scp, guest).and_then(|output| match output.status.code() {
                 Some(0) => Ok(()),
                 _ => Err(Error::failed(output.said())),

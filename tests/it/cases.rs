@@ -19,7 +19,7 @@
 //! - `! exit N` is its exit status, 0 if there is no such line.
 //! - `1> LINE` and `2> LINE` are its standard output and standard error, which are empty otherwise,
 //!   with the patterns of [`crate::expect`]. `...` stands for any lines of the stream before it.
-//!   After `\ no newline` the stream's last line has no end. Lines `qqmgr: waiting for ...`, which
+//!   After `\ no newline` the stream's last line has no end. Lines with `: waiting for `, which
 //!   come on a busy host, only count where one is expected.
 //! - `# TEXT` explains; `% qemu`, `% guest`, `% tool NAME` and `% chown` (the right to give files
 //!   away) say what the scenario needs.
@@ -488,9 +488,10 @@ impl Names {
 /// Output without the lines that a command prints when a busy host lets it wait, unless one is
 /// expected.
 fn without_patience(actual: &str, expected: &str) -> String {
-    const PATIENCE: &str = "qqmgr: waiting for ";
+    // The VM's name may be before it.
+    const PATIENCE: &str = ": waiting for ";
     let lines = actual.split_inclusive('\n');
-    let is_kept = |line: &&str| expected.contains(PATIENCE) || !line.starts_with(PATIENCE);
+    let is_kept = |line: &&str| expected.contains(PATIENCE) || !line.contains(PATIENCE);
     lines.filter(is_kept).collect()
 }
 
@@ -582,7 +583,7 @@ y
 
     #[test]
     fn a_line_about_waiting_counts_where_it_is_expected() {
-        let actual = "qqmgr: waiting for x\na\n";
+        let actual = "qqmgr: waiting for x\nqqmgr: vm: waiting for x\na\n";
         assert_eq!(without_patience(actual, "a\n"), "a\n");
         assert_eq!(without_patience(actual, "qqmgr: waiting for y\n"), actual);
     }
