@@ -8,7 +8,6 @@ use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::ssh::FAILURE_CODE;
 use crate::ssh::run::capture;
-use crate::text::command_line;
 use std::os::unix::ffi::OsStrExt as _;
 
 pub(crate) static COMMAND: Command = Command {
@@ -30,16 +29,7 @@ fn check(args: &Args) -> Result<(), Error> {
         return Err(Error::usage("`ssh --json` needs a command")
             .hint("a shell is for people: its output is not a result"));
     }
-    let Some(word) = args.operands.get(1).filter(|word| word.as_bytes().starts_with(b"--")) else {
-        return Ok(());
-    };
-    if word == "--" {
-        return Ok(());
-    }
-    let (vm, rest) = (args.vm(), command_line(&args.operands[2..]));
-    let form = format!("the form is `qqmgr ssh {} {vm} {rest}", word.display());
-    let message = format!("ssh has no option `{}`, and qqmgr's come first", word.display());
-    Err(Error::usage(message).hint(format!("{}`", form.trim_end())))
+    Ok(())
 }
 
 pub(super) fn run(target: &Target) -> Outcome {
