@@ -76,7 +76,12 @@ pub(super) fn ended(target: &Target, process: &Process) -> Error {
     watch(target, process, None).ended("the command ran")
 }
 
+/// Waits for the ssh server, unless a shared connection shows that it has answered. Servers shut
+/// out clients that connect often without logging in (`PerSourcePenalties` of OpenSSH 9.8).
 pub(super) fn ssh_by(target: &Target, process: &Process, deadline: Deadline) -> Result<(), Error> {
+    if ssh::is_connected(&target.paths) {
+        return Ok(());
+    }
     ssh_of(target, &watch(target, process, Some(deadline)))
 }
 

@@ -24,6 +24,7 @@ use crate::text::quoted;
 pub(crate) use defaults::{THIS_HOST, host, is_by_port, is_proxied};
 pub(crate) use guest::{FAILURE_CODE, Guest, JOB, JOB_ALONE, ON_TERMINAL, UNATTENDED, choices};
 pub(crate) use limits::Limits;
+pub(crate) use share::is_connected;
 use std::ffi::OsString;
 pub(crate) use unshare::{end_shared_connection, forget_guest};
 pub(crate) use written::{config_text, write_config};

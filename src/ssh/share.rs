@@ -111,6 +111,14 @@ impl Guest {
     }
 }
 
+/// Whether a shared connection is open, and nothing has happened to the guest since it was made.
+pub(crate) fn is_connected(paths: &Paths) -> bool {
+    let made_at = |path: &Path| path.metadata().and_then(|found| found.modified()).ok();
+    let happened_at = made_at(&paths.events_out);
+    let sockets = paths.plain_dir().map(|dir| control_sockets::listening(&dir));
+    sockets.is_ok_and(|sockets| sockets.iter().any(|socket| made_at(socket) > happened_at))
+}
+
 /// Whether a process is alive. Without `/proc`, no other process is seen, and all calls share one
 /// connection.
 fn is_alive(pid: u32) -> bool {
