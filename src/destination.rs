@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::text::command_line;
 use std::fs::{self, FileType, Metadata};
 use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
@@ -74,6 +75,15 @@ fn link_target(path: PathBuf) -> io::Result<PathBuf> {
     let path = links(path).last().ok_or(ErrorKind::NotFound)?;
     let name = path.file_name().ok_or(ErrorKind::NotFound)?;
     Ok(path.parent().unwrap_or(Path::new(".")).canonicalize()?.join(name))
+}
+
+/// Refuses a path with a `/` at its end for a new file: that is a directory, which is missing.
+pub(crate) fn check_is_of_file(path: &Path) -> Result<(), Error> {
+    if !path.as_os_str().as_bytes().ends_with(b"/") {
+        return Ok(());
+    }
+    let hint = format!("`mkdir -p {}` makes it", command_line([path]));
+    Err(Error::failed(format!("there is no directory `{}`", path.display())).hint(hint))
 }
 
 /// The kind of a file, for messages.

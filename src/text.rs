@@ -128,6 +128,19 @@ pub(crate) fn amount(bytes: u64) -> String {
     format!("{}{point}{}", tenths / 10, UNITS[unit])
 }
 
+/// Formats a size: `17 B`, `1.5 KiB`, `12.0 MiB`, with units of 1024, as QEMU's own options have
+/// them.
+pub(crate) fn size(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match units.into_iter().find(|(_, bits)| bytes >> bits > 0) {
+        Some((unit, bits)) => {
+            let tenths = ((bytes >> (bits - 10)) * 10) >> 10;
+            format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        }
+        None => format!("{bytes} B"),
+    }
+}
+
 /// A moment for people, given in seconds since 1970: `2026-11-25 18:10:19`, in UTC.
 pub(crate) fn utc(seconds: u64) -> String {
     let (days, second) = (seconds / 86_400, seconds % 86_400);
@@ -218,6 +231,26 @@ mod tests {
         ] {
             assert_eq!(utc(seconds), expected);
         }
+    }
+
+    #[test]
+    fn sizes_have_one_digit_behind_the_point() {
+        let gib = 1 << 30;
+        assert_eq!(
+            [0, 1023, 1024, 1536, (1 << 20) - 1, 3 << 20, gib * 5 / 2, gib << 10, u64::MAX]
+                .map(size),
+            [
+                "0 B",
+                "1023 B",
+                "1.0 KiB",
+                "1.5 KiB",
+                "1023.9 KiB",
+                "3.0 MiB",
+                "2.5 GiB",
+                "1024.0 GiB",
+                "17179869183.9 GiB"
+            ]
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::system::lock::{Lock, Mode};
 use crate::system::output::Output;
 use crate::system::run::Invocation;
 use crate::system::{files, programs};
+use crate::text::size;
 use std::path::{Path, PathBuf};
 use std::slice;
 use std::time::Instant;
@@ -20,7 +21,6 @@ use std::time::Instant;
 /// The exit status of curl when a server cannot go on in the middle of a file (curl(1)).
 const NO_RANGES: i32 = 33;
 const HEADERS_BYTES_MAX: u64 = 256 * 1024;
-const MIB: u64 = 1024 * 1024;
 
 /// The exit statuses of curl, wget and the wget of BusyBox when the server answered with an error.
 const REFUSED: &[i32] = &[22, 8, 1];
@@ -122,7 +122,7 @@ fn download(
     lock: &Lock,
 ) -> Result<(), Error> {
     let there = length(part);
-    let from = if there > 0 { format!(", from {} on", mib(there)) } else { String::new() };
+    let from = if there > 0 { format!(", from {} on", size(there)) } else { String::new() };
     context.log.note(&format!("fetching {url}{from}"));
     let mut output = transfer(context, url, part, lock)?;
     // 416 is "range not satisfiable".
@@ -155,8 +155,8 @@ fn transfer(context: &Context, url: &str, part: &Path, lock: &Lock) -> Result<Ou
         }
         context.log.progress(|| {
             let rest = content_length(&headers);
-            let of = rest.map(|rest| format!(" of {}", mib(begin + rest))).unwrap_or_default();
-            format!("fetched {}{of}", mib(there))
+            let of = rest.map(|rest| format!(" of {}", size(begin + rest))).unwrap_or_default();
+            format!("fetched {}{of}", size(there))
         });
         if since.elapsed() >= context.patience {
             let seconds = context.patience.as_secs_f64();
@@ -224,25 +224,4 @@ fn go_on(error: Error, part: &Path) -> Error {
     // wget makes the file before it asks the server.
     let _ = files::remove(part);
     error.hint("nothing came: the same command tries again")
-}
-
-fn mib(bytes: u64) -> String {
-    if bytes < MIB {
-        format!("{} KiB", bytes.div_ceil(1024))
-    } else {
-        format!("{} MiB", bytes.div_ceil(MIB))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_for_people() {
-        assert_eq!(
-            (mib(0), mib(1), mib(MIB), mib(MIB + 1)),
-            ("0 KiB".into(), "1 KiB".into(), "1 MiB".into(), "2 MiB".into())
-        );
-    }
 }

@@ -7,7 +7,7 @@
 //! that was looked at, and from then on reached through the open descriptor.
 
 use super::temporary::{FreshDir, PRIVATE_FILE, replace};
-use crate::destination::{Destination, Place, id, kind};
+use crate::destination::{Destination, Place, check_is_of_file, id, kind};
 use crate::error::Error;
 use crate::left_out::LeftOut;
 use crate::linux;
@@ -94,6 +94,9 @@ impl Arrival {
                     let (Some(parent), Some(new)) = (path.parent(), path.file_name()) else {
                         return Err(failed(ErrorKind::IsADirectory.into()));
                     };
+                    if !from.is_dir() {
+                        check_is_of_file(&to.named)?;
+                    }
                     let dir = Dir::open(parent).map_err(failed)?;
                     self.place(&from, &dir, new, (&to.named, inside))?;
                 }

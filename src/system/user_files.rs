@@ -2,7 +2,7 @@
 
 use super::account;
 use super::temporary::{self, DEFAULT_FILE};
-use crate::destination::links;
+use crate::destination::{check_is_of_file, links};
 use crate::error::Error;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -34,6 +34,7 @@ pub(crate) fn replace(
         let written = OpenOptions::new().write(true).open(path);
         return written.and_then(|mut file| fill(&mut file)).map_err(failed);
     }
+    check_is_of_file(path)?;
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let mode = old.filter(|old| old.uid() == user).map(|old| old.mode() & 0o777);
     temporary::replace((&temporary::beside(&path), &path), (DEFAULT_FILE, mode), fill)

@@ -91,6 +91,9 @@ const LEFT_OUT: &str = "qqmgr: error: left out of the copy: \
     `tree/sub/same` (it leads to a directory that it is in)\n\
     qqmgr: hint: everything else was copied\n";
 
+const NO_DIR: &str = "qqmgr: error: there is no directory `new/`\n\
+    qqmgr: hint: `mkdir -p new/` makes it\n";
+
 /// Followed where they lead somewhere; the others are named.
 #[test]
 fn links_in_a_tree() {
@@ -103,7 +106,9 @@ fn links_in_a_tree() {
         fs::remove_dir_all(project.path("guest/tree")).unwrap();
 
         links(&project, "guest/tree");
-        project.qqmgr(&["get", "vm", &there("tree"), "new"]).run().stderr(LEFT_OUT).code(1);
+        // As with `cp`, a directory may become one that is missing, and a file may not.
+        project.qqmgr(&["get", "vm", &there("tree/a"), "new/"]).run().stderr(NO_DIR).code(1);
+        project.qqmgr(&["get", "vm", &there("tree"), "new/"]).run().stderr(LEFT_OUT).code(1);
         assert_eq!(project.files("new"), COPIED);
         assert_eq!(fs::read_to_string(project.path("new/dir/deep/.dot")).unwrap(), "three");
         // A link that is named is followed, and keeps its name.

@@ -232,7 +232,7 @@ struct Clock<'p> {
     project: &'p Project,
     /// Ends when its standard input does, and takes its files out of /dev/shm with it.
     keeper: Child,
-    /// What the library wants to have, with those files' names: a process without makes files of
+    /// The environment of who uses the library. Without those files' names a process makes files of
     /// its own, which it leaves when it is killed, and then its pid is a taken name.
     variables: [(&'static str, String); 2],
 }

@@ -5,7 +5,7 @@ use super::super::target::Target;
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::{Fields, Report};
-use crate::text::sanitized;
+use crate::text::{sanitized, size};
 use crate::vm::Instance;
 use crate::vm::stats::{self, Stats};
 use crate::vm::usernet::Network;
@@ -117,42 +117,4 @@ fn network_json(network: &Network) -> Value {
         ("from_guest_bytes", network.from_guest_bytes.into()),
         ("to_guest_bytes", network.to_guest_bytes.into()),
     ])
-}
-
-/// Formats a size: `17 B`, `1.5 KiB`, `12.0 MiB`, with units of 1024, as QEMU's own options have
-/// them.
-fn size(bytes: u64) -> String {
-    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    match units.into_iter().find(|(_, bits)| bytes >> bits > 0) {
-        Some((unit, bits)) => {
-            let tenths = ((bytes >> (bits - 10)) * 10) >> 10;
-            format!("{}.{} {unit}", tenths / 10, tenths % 10)
-        }
-        None => format!("{bytes} B"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_have_one_digit_behind_the_point() {
-        let gib = 1 << 30;
-        assert_eq!(
-            [0, 1023, 1024, 1536, (1 << 20) - 1, 3 << 20, gib * 5 / 2, gib << 10, u64::MAX]
-                .map(size),
-            [
-                "0 B",
-                "1023 B",
-                "1.0 KiB",
-                "1.5 KiB",
-                "1023.9 KiB",
-                "3.0 MiB",
-                "2.5 GiB",
-                "1024.0 GiB",
-                "17179869183.9 GiB"
-            ]
-        );
-    }
 }
