@@ -4,7 +4,7 @@
 use crate::command_line::CommandLine;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Read as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -119,6 +119,20 @@ fn of_process(pid: u32, file: &str) -> PathBuf {
     proc(&format!("{pid}/{file}"))
 }
 
+/// A file of a process, if there is one, read in one go: `fs::read` asks for its length, which is 0
+/// here, and then begins with 32 bytes.
+fn bytes(pid: u32, file: &str) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::with_capacity(4096);
+    let file = File::open(of_process(pid, file));
+    let read = file.and_then(|file| file.take(u64::MAX).read_to_end(&mut bytes));
+    Ok(if_there(read)?.map(|_| bytes))
+}
+
+/// A file of a process as text: the name in it is cut to 15 bytes, possibly inside a character.
+fn text(pid: u32, file: &str) -> io::Result<Option<String>> {
+    Ok(bytes(pid, file)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
 /// The effective user of this process.
 pub(crate) fn user_id() -> Option<u32> {
     fs::metadata(proc("self")).ok().map(|metadata| metadata.uid())
@@ -137,9 +151,7 @@ pub(crate) fn pids() -> io::Result<Vec<u32>> {
 
 /// State and start of a process; `None` when there is no such process.
 pub(crate) fn stat(pid: u32) -> io::Result<Option<Stat>> {
-    // The process name in this file is cut to 15 bytes, possibly inside a character.
-    let stat = if_there(fs::read(of_process(pid, "stat")))?;
-    Ok(stat.and_then(|stat| stat_in(&String::from_utf8_lossy(&stat))))
+    Ok(text(pid, "stat")?.and_then(|stat| stat_in(&stat)))
 }
 
 fn stat_in(stat: &str) -> Option<Stat> {
@@ -165,24 +177,13 @@ fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Identifies the current boot of the machine.
-pub(crate) fn boot_id() -> io::Result<Option<String>> {
-    kernel_fact("sys/kernel/random/boot_id")
-}
-
-/// The name of this machine or container.
-pub(crate) fn host_name() -> io::Result<Option<String>> {
-    kernel_fact("sys/kernel/hostname")
-}
-
+/// A fact that the kernel tells in a file of `/proc`, without the newline at its end.
 pub(crate) fn kernel_fact(file: &str) -> io::Result<Option<String>> {
     Ok(if_there(fs::read_to_string(proc(file)))?.map(|text| text.trim_end().to_string()))
 }
 
 pub(crate) fn usage(pid: u32) -> Option<Usage> {
-    let stat = fs::read(of_process(pid, "stat")).ok()?;
-    let status = fs::read(of_process(pid, "status")).ok()?;
-    usage_in(&String::from_utf8_lossy(&stat), &String::from_utf8_lossy(&status))
+    usage_in(&text(pid, "stat").ok()??, &text(pid, "status").ok()??)
 }
 
 /// The usage in the texts of `stat` and `status`. `stat` gives memory in pages, but not their size,
@@ -206,20 +207,18 @@ pub(crate) fn age(start_ticks: u64) -> Option<Duration> {
 
 /// Pid and name of the debugger that is attached to a process; the pid is 0 if there is none.
 pub(crate) fn debugger(pid: u32) -> Option<(u32, String)> {
-    let status = fs::read(of_process(pid, "status")).ok()?;
-    let status = String::from_utf8_lossy(&status);
+    let status = text(pid, "status").ok()??;
     let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
     let tracer = tracer.trim().parse().ok().filter(|pid| *pid != 0)?;
     Some((tracer, name(tracer)?))
 }
 
 fn name(pid: u32) -> Option<String> {
-    let name = fs::read(of_process(pid, "comm")).ok()?;
-    Some(String::from_utf8_lossy(&name).trim_end().to_string())
+    Some(text(pid, "comm").ok()??.trim_end().to_string())
 }
 
 pub(crate) fn command_line(pid: u32) -> io::Result<Option<CommandLine>> {
-    Ok(if_there(fs::read(of_process(pid, "cmdline")))?.map(|words| CommandLine::of_proc(&words)))
+    Ok(bytes(pid, "cmdline")?.map(|words| CommandLine::of_proc(&words)))
 }
 
 /// Finds the process that has the port, of UDP or of TCP, at any address.

@@ -16,12 +16,15 @@ impl End {
     /// The end of the last QEMU of a VM that is not running; `None` if nothing is known about it.
     pub(crate) fn of(paths: &Paths) -> Option<Self> {
         let ending = events::ending(paths);
+        if ending == Ending::Unknown {
+            return None;
+        }
         let at = ending.at().or_else(|| {
             let written = [&paths.serial, &paths.log, &paths.events_out].into_iter();
             let written = written.filter_map(|path| path.metadata().ok()?.modified().ok()).max();
             written.and_then(|at| Some(at.duration_since(UNIX_EPOCH).ok()?.as_secs()))
         });
-        (ending != Ending::Unknown).then_some(Self { ending, at })
+        Some(Self { ending, at })
     }
 
     /// Describes why and when it ended. `now` is the current time, and `shown` formats a duration.

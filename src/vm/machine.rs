@@ -8,6 +8,7 @@ use crate::system::process::unseen;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Machine {
     pub(crate) boot_id: Option<String>,
+    /// The name of the machine or container.
     pub(crate) host: Option<String>,
     /// The pid namespace; a container has its own.
     pub(crate) pid_namespace: Option<String>,
@@ -16,9 +17,10 @@ pub(crate) struct Machine {
 impl Machine {
     /// The machine that this process runs on.
     pub(crate) fn this() -> Result<Self, Error> {
+        let fact = |file| linux::kernel_fact(file).map_err(|error| unseen(&error));
         Ok(Self {
-            boot_id: linux::boot_id().map_err(|error| unseen(&error))?,
-            host: linux::host_name().map_err(|error| unseen(&error))?,
+            boot_id: fact("sys/kernel/random/boot_id")?,
+            host: fact("sys/kernel/hostname")?,
             pid_namespace: linux::pid_namespace(),
         })
     }
