@@ -9,8 +9,8 @@ use std::io::{self, Write as _};
 /// Prints the outcomes of a command, and keeps its exit status.
 pub(crate) struct Answers {
     json: bool,
-    /// The exit status of an error; some commands pass the status of another program on, and have
-    /// one of their own for all errors.
+    /// The exit status of an error. Commands that pass on the status of another program have one
+    /// exit status for all errors.
     status_of: fn(Kind) -> u8,
     /// The worst status so far.
     status: u8,
@@ -28,13 +28,13 @@ impl Answers {
         self.array.get_or_insert_default();
     }
 
-    /// Reports an outcome, behind those before.
+    /// Reports an outcome, after the earlier ones.
     pub(crate) fn tell(&mut self, outcome: Outcome) {
         self.tell_at(usize::MAX, outcome);
     }
 
-    /// Reports an outcome, whose document is before those of later places, and gives its exit
-    /// status. Text for people is written at once.
+    /// Reports an outcome and gives its exit status. Text for people is written at once; documents
+    /// are sorted by `place`.
     pub(crate) fn tell_at(&mut self, place: usize, outcome: Outcome) -> u8 {
         let (document, text, status) = match outcome {
             Ok(report) => (report.json, report.text, report.exit_code),
@@ -60,7 +60,7 @@ impl Answers {
         self.status
     }
 
-    /// Writes to standard output. That it fails is told unless the command has failed anyway.
+    /// Writes to standard output. A failure is reported unless the command has failed anyway.
     fn write(&mut self, text: &str) {
         if let Err(error) = out::write(text.as_bytes())
             && self.status == 0

@@ -1,8 +1,8 @@
-//! The time of day, which whoever sets it moves: for records and for people.
+//! The time of day, for records and for people. It moves when somebody sets the clock.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The time since 1970; nothing on a machine whose clock is set to an earlier time.
+/// The time since 1970; zero on a machine whose clock is set to an earlier time.
 pub(crate) fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

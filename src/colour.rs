@@ -1,4 +1,4 @@
-//! Colours, for people at a terminal who have not asked for none.
+//! Colours for people at a terminal, unless they turned colours off.
 
 use std::env;
 use std::io::{self, IsTerminal as _};

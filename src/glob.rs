@@ -9,7 +9,7 @@ pub(crate) fn is_pattern(word: &str) -> bool {
 /// (XCU 2.14) without classes. A `[` that is not closed stands for itself.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let (mut pattern, mut name) = (pattern, name);
-    // The pattern behind the last `*`, and the part of the name that this `*` may still take more
+    // The pattern after the last `*`, and the part of the name that this `*` may still take more
     // of. Only the last `*` needs this: what the earlier ones took can stay as it is.
     let mut star: Option<(&str, &str)> = None;
     loop {
@@ -29,7 +29,7 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// Matches the pattern's first part, which is no `*`, with one character; gives the rest of both.
+/// Matches the pattern's first part, other than `*`, with one character; gives the rest of both.
 fn one<'a, 'b>(pattern: &'a str, name: &'b str) -> Option<(&'a str, &'b str)> {
     let (first, c) = (pattern.chars().next()?, name.chars().next()?);
     let rest = &pattern[first.len_utf8()..];
@@ -45,7 +45,7 @@ fn after_one(name: &str) -> Option<&str> {
     name.chars().next().map(|c| &name[c.len_utf8()..])
 }
 
-/// Whether `c` is in the set that starts behind a `[`, and what follows the set.
+/// Whether `c` is in the set that starts after a `[`, and what follows the set.
 fn bracket(text: &str, c: char) -> Option<(bool, &str)> {
     let (negated, set) = match text.strip_prefix(['!', '^']) {
         Some(set) => (true, set),
@@ -72,7 +72,7 @@ fn bracket(text: &str, c: char) -> Option<(bool, &str)> {
 mod tests {
     use super::*;
 
-    /// A naive search would take the age of the universe.
+    /// A naive search would never end.
     #[test]
     fn many_stars_cost_little() {
         let (pattern, name) = ("*a".repeat(100) + "b", "a".repeat(1000));

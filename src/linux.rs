@@ -98,7 +98,7 @@ pub(crate) fn files_left() -> Option<usize> {
     Some(limit.saturating_sub(open_files(std::process::id()).ok()?.len()))
 }
 
-/// Whether programs find the display of a desktop. Elsewhere than on Linux that needs no variable.
+/// Whether programs find the display of a desktop. Only Linux needs a variable for that.
 pub(crate) fn has_screen() -> bool {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     !cfg!(target_os = "linux") || is_set("DISPLAY") || is_set("WAYLAND_DISPLAY")
@@ -160,7 +160,7 @@ fn stat_in(stat: &str) -> Option<Stat> {
     Some(Stat { state: field(stat, 3)?.chars().next()?, group, start_ticks })
 }
 
-/// A field of `/proc/PID/stat` behind the name, which is the second one as proc(5) counts. The name
+/// A field of `/proc/PID/stat` after the name, which is the second one as proc(5) counts. The name
 /// stands in parentheses and may contain anything, including parentheses.
 fn field(stat: &str, number: usize) -> Option<&str> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(number.checked_sub(3)?)
@@ -177,7 +177,7 @@ fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// A fact that the kernel tells in a file of `/proc`, without the newline at its end.
+/// A fact that the kernel gives in a file of `/proc`, without the newline at its end.
 pub(crate) fn kernel_fact(file: &str) -> io::Result<Option<String>> {
     Ok(if_there(fs::read_to_string(proc(file)))?.map(|text| text.trim_end().to_string()))
 }
@@ -250,8 +250,8 @@ pub(crate) fn members(group: u32) -> io::Result<Vec<u32>> {
     Ok(members)
 }
 
-/// Whether a program listens on a Unix socket that it bound by such a path. `None` where the system
-/// does not say.
+/// Whether a program listens on a Unix socket that it bound by a path that `is_it` accepts. `None`
+/// where the system does not say.
 pub(crate) fn serves(is_it: &dyn Fn(&Path) -> bool) -> Option<bool> {
     let table = fs::read(proc("net/unix")).ok()?;
     let mut served = table.split(|byte| *byte == b'\n').filter_map(served_path);
@@ -291,8 +291,8 @@ pub(crate) fn open_paths(pid: u32) -> io::Result<Vec<PathBuf>> {
     Ok(open_files(pid)?.into_iter().filter_map(|file| fs::read_link(file).ok()).collect())
 }
 
-/// The descriptors that this process inherited and would pass on to the programs it runs. Those
-/// that it opened itself are closed when a program is executed.
+/// The descriptors that this process inherited and would pass on to the programs it runs. The
+/// descriptors that it opened itself are closed when a program is executed.
 pub(crate) fn inherited_files() -> Vec<u32> {
     let entries = fs::read_dir(proc("self/fd")).into_iter().flatten().flatten();
     let open = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());

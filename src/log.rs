@@ -48,7 +48,7 @@ impl Log {
     }
 
     /// Writes the line of a step of the life cycle for `--verbose`, after the step: its name, then
-    /// what came of it. A test knows all steps, and in which order they may come.
+    /// its outcome. A test knows all steps, and in which order they may come.
     pub(crate) fn step(&self, name: &str, outcome: impl FnOnce() -> String) {
         self.verbose(|| format!("{name}: {}", outcome()));
     }
@@ -92,7 +92,7 @@ impl Log {
     }
 }
 
-/// Makes all lines of progress as wide as the terminal. Nothing is asked before there is one.
+/// Makes all lines of progress as wide as the terminal. `columns` is called only for such a line.
 pub(crate) fn measure_by(columns: fn() -> Option<usize>) {
     let _ = COLUMNS.set(columns);
 }

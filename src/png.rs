@@ -21,7 +21,7 @@ pub(crate) fn size(png: &[u8]) -> Option<(u32, u32)> {
     png.ends_with(END).then(|| (u32::from_be_bytes(*width), u32::from_be_bytes(*height)))
 }
 
-/// Converts a picture from PPM to PNG; `None` if it is incomplete or no PPM with three bytes a
+/// Converts a picture from PPM to PNG; `None` if it is incomplete or not a PPM with three bytes a
 /// pixel.
 pub(crate) fn from_ppm(ppm: &[u8]) -> Option<Vec<u8>> {
     let (width, height, pixels) = read_ppm(ppm)?;

@@ -1,8 +1,7 @@
-//! Draws a text again and again in the same
-//! place, for a person who watches it.
+//! Draws a text again and again in the same place, for a person who watches it.
 //!
 //! Only the text itself is overwritten (ECMA-48: CUU, EL, ED). So nothing flickers, earlier output
-//! stays on the screen, and the terminal works however the program ends.
+//! stays on the screen, and the terminal still works after the program ends in any way.
 
 use crate::error::Error;
 use crate::out::{self, Reader};
@@ -23,8 +22,8 @@ impl Redraw {
         out::is_terminal().then_some(Self { drawn: 0 })
     }
 
-    /// Draws the text over the previous one. Lines that would wrap are cut, and lines that do not
-    /// fit on the screen are left out: the start of the text could not be found again.
+    /// Draws the text over the previous one. Long lines are cut, and lines that do not fit on the
+    /// screen are left out: otherwise, the start of the text could not be found again.
     pub(crate) fn draw(&mut self, text: &str) -> Result<Reader, Error> {
         let lines = fitted(text, tty::size(io::stdout()).unwrap_or(USUAL_SIZE));
         let up = if self.drawn > 0 { format!("\x1b[{}A", self.drawn) } else { String::new() };

@@ -6,7 +6,7 @@ use crate::json::Value;
 use crate::text::on_a_line;
 use std::fmt::{Display, Write as _};
 
-/// The width of the label of a field, with its colon and the blanks behind it.
+/// The width of the label of a field, with its colon and the blanks after it.
 const LABEL_WIDTH: usize = 12;
 
 /// The result of a command for one of the things that it was asked to do.
@@ -107,8 +107,8 @@ impl Table {
         Self { columns: columns.to_vec(), ..Self::default() }
     }
 
-    /// Adds an element: a cell for each column, which a name from outside does not end, and its
-    /// document.
+    /// Adds an element: a cell for each column, and its document. A name from outside cannot end
+    /// a cell.
     pub(crate) fn row(&mut self, cells: impl Into<Vec<String>>, document: Value) {
         self.line(cells);
         self.documents.push(document);

@@ -41,7 +41,7 @@ pub(crate) fn render_dotted(template: &Template, lookup: Lookup) -> Result<Strin
     render_where(template, lookup, |inside| inside.trim_start_matches([' ', '\t']).starts_with('.'))
 }
 
-/// Renders the placeholders for which `is_ours` accepts the text behind the opening delimiter.
+/// Renders the placeholders for which `is_ours` accepts the text after the opening delimiter.
 fn render_where(
     template: &Template,
     lookup: Lookup,

@@ -1,4 +1,4 @@
-//! Filters untrusted output for a terminal: text passes, and of the control sequences only colours.
+//! Filters untrusted output for a terminal: only text and colours pass.
 //!
 //! A terminal obeys what it receives: it answers questions as if the answer had been typed, sets
 //! titles and clipboards, moves text on the screen, changes its character set (ECMA-48; xterm's
@@ -11,7 +11,7 @@ pub(crate) const ESCAPE: u8 = 0x1b;
 const CANCEL: u8 = 0x18;
 const SUBSTITUTE: u8 = 0x1a;
 const BELL: u8 = 0x07;
-/// The replacement for bytes that are no UTF-8.
+/// The replacement for bytes that are not UTF-8.
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 pub(crate) const RESET_COLOURS: &[u8] = b"\x1b[0m";
 
@@ -44,7 +44,7 @@ impl Filter {
         Self { state: State::Text, held: Vec::new(), coloured: false, is_open: false }
     }
 
-    /// Gives the bytes that may be shown, of these and of those held back before.
+    /// Gives the bytes that may be shown, including bytes that were held back before.
     pub(crate) fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len());
         for byte in bytes {
@@ -53,8 +53,7 @@ impl Filter {
         out
     }
 
-    /// The bytes that follow the last ones: colours are reset, and a prompt or message that is next
-    /// begins a line.
+    /// The bytes to write before a prompt or message: they reset colours and end an open line.
     pub(crate) fn end_line(&self) -> Vec<u8> {
         let line_end: &[u8] = if self.is_open { b"\n" } else { b"" };
         [self.end(), line_end].concat()

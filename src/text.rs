@@ -116,7 +116,7 @@ pub(crate) fn command_line<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) 
 const UNITS: [&str; 7] = ["B", "K", "M", "G", "T", "P", "E"];
 
 /// A number of bytes for people, `4.1M`: rounded up, in the largest unit of 1024 that leaves a
-/// whole number or one digit behind the point.
+/// whole number or one digit after the point.
 pub(crate) fn amount(bytes: u64) -> String {
     let (mut tenths, mut unit) = (u128::from(bytes) * 10, 0);
     while tenths >= 10 * 1024 && unit + 1 < UNITS.len() {
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_have_one_digit_behind_the_point() {
+    fn sizes_have_one_digit_after_the_point() {
         let gib = 1 << 30;
         assert_eq!(
             [0, 1023, 1024, 1536, (1 << 20) - 1, 3 << 20, gib * 5 / 2, gib << 10, u64::MAX]

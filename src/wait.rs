@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 const PAUSE_MIN: Duration = Duration::from_millis(1);
-/// Short enough not to prolong a wait noticeably, and long enough to cost no measurable CPU time.
+/// Too short to prolong a wait noticeably, and too long to cost measurable CPU time.
 const PAUSE_MAX: Duration = Duration::from_millis(4);
 /// A pause that is still too short for a person to notice; a look costs some 50 microseconds.
 const LONG_PAUSE_MAX: Duration = Duration::from_millis(40);
@@ -26,7 +26,7 @@ impl Deadline {
         Instant::now() >= self.at
     }
 
-    /// The time that is left; zero when it is over.
+    /// The time that is left; zero after the deadline.
     pub(crate) fn left(self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
     }

@@ -132,7 +132,7 @@ pub(crate) fn assignment(value: &OsStr) -> Result<(String, String), String> {
     Ok((name.to_string(), value.to_string()))
 }
 
-/// Reads a time in seconds, or with `s`, `m` or `h` behind it, as `sleep` and `timeout` take it.
+/// Reads a time in seconds, or with `s`, `m` or `h` after it, as `sleep` and `timeout` take it.
 pub(crate) fn seconds(value: &OsStr) -> Result<Duration, String> {
     let text = value.to_string_lossy();
     let (number, unit) = match text.split_at_checked(text.len().saturating_sub(1)) {

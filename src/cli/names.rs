@@ -42,7 +42,7 @@ fn other_name(name: &str) -> Option<&'static str> {
     rows.find(|(names, _)| names.split(' ').any(|other| other == name)).map(|(_, hint)| *hint)
 }
 
-/// The command line with the VM behind the command, if they stand the other way round.
+/// The command line with the VM after the command, if they stand the other way round.
 pub(super) fn swapped(commands: Table, argv: &[OsString]) -> Option<String> {
     let [vm, command, rest @ ..] = argv else { return None };
     let (_, command) = commands.iter().find(|(_, known)| *command == *known.name)?;

@@ -57,7 +57,7 @@ pub(super) struct Words<'a> {
     pub(super) commands: Table<'a>,
     pub(super) command: Option<&'static Command>,
     pub(super) args: Args,
-    /// The index of the first word that looks like one for behind `--`.
+    /// The index of the first word that looks like one for after `--`.
     dashes_at: Option<usize>,
 }
 
@@ -86,8 +86,8 @@ impl<'a> Words<'a> {
         Ok(())
     }
 
-    /// Whether the token, which is not behind `--`, is probably one of the words that belong there:
-    /// an unknown flag with one dash, or a word too many, behind the VM.
+    /// Whether the token, which is not after `--`, is probably one of the words that belong there:
+    /// an unknown flag with one dash, or a word too many, after the VM.
     fn is_for_dashes(&self, token: &Token) -> bool {
         let [_] = self.args.operands.as_slice() else { return false };
         self.takes_words()

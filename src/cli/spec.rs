@@ -21,7 +21,7 @@ pub(crate) struct Command {
     pub(crate) flags: &'static [&'static dyn AnyFlag],
     /// Command lines for the command's `--help`, without the program's name.
     pub(crate) examples: &'static [&'static str],
-    /// Takes the words behind the command's name, which are wrong, and gives the command line that
+    /// Takes the words after the command's name, which are wrong, and gives the command line that
     /// was probably meant, without the program's name.
     pub(crate) right_form: fn(&[OsString]) -> Option<String>,
     /// Finds what is wrong with flags and operands that are right one by one.

@@ -75,7 +75,7 @@ fn examples_are_right() {
 
 /// Everything after `--` goes to QEMU, even without operands or with several.
 #[test]
-fn words_behind_dashes_are_qemus() {
+fn words_after_dashes_are_qemus() {
     assert_eq!(read(&["start", "a", "--", "--json"]), "start \"a\" [\"--json\"]");
     assert_eq!(
         read(&["start", "a", "--json", "b", "--", "-m", "--", "c"]),

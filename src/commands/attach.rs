@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::out;
 use crate::report::{Outcome, Report};
 
-/// Refuses the flag for several VMs and for a script.
+/// Refuses the flag for several VMs and with `--json`.
 pub(super) fn check(args: &Args) -> Result<(), Error> {
     let is_wrong = args.has(&CONSOLE) && (args.json() || are_several(&args.operands));
     refuse_if(&[(is_wrong, "`--console` takes one VM by its name, and no `--json`")])

@@ -12,9 +12,9 @@ use std::time::Duration;
 /// How long the ssh server of a guest that was up before may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The command that sets the clock as it is on this host, to half a second. A user who is not root
-/// needs `sudo` without a password; the shell finds out without a program, which would take a cold
-/// guest a while.
+/// The command that sets the guest's clock to the time of this host, to half a second. A user other
+/// than root needs `sudo` without a password. The shell itself checks for root: on a cold guest, a
+/// program would take a while.
 fn command() -> OsString {
     let now = (clock::now() + Duration::from_millis(500)).as_secs();
     format!("test -O / && date -u -s @{now} >/dev/null || sudo -n date -u -s @{now} >/dev/null")
@@ -37,8 +37,8 @@ fn try_set(target: &Target, deadline: Deadline) -> Result<(), Error> {
     log_in(target, &guest, &process, deadline, true)
 }
 
-/// Logs in to a guest that was up before, with one connection that later calls share. Sets the
-/// clock if `sets`, or warns that this is not possible.
+/// Logs in to a guest that was up before, with one connection that later calls share. With `sets`,
+/// sets the clock, or warns that this is not possible.
 pub(super) fn log_in(
     target: &Target,
     guest: &Guest,
@@ -46,7 +46,7 @@ pub(super) fn log_in(
     deadline: Deadline,
     sets: bool,
 ) -> Result<(), Error> {
-    // One that answers at once is asked for nothing else.
+    // A guest that answers at once needs no wait.
     if !guest.is_connected()? {
         reach::ssh_by(target, process, deadline)?;
     }

@@ -115,7 +115,7 @@ fn offer(table: Table, before: &[OsString], current: &OsStr) -> Option<Offer> {
         }
         Kind::Tags => named(tags(&place)?, "snapshot"),
         Kind::Helpers => named(helpers(&place)?, "helper"),
-        // Those that are there cannot be added.
+        // Ports that are forwarded already cannot be added.
         Kind::Forwards => named(forwards(&place, before)?, "forwarded port"),
     };
     let words = words.into_iter().map(|(word, help)| ([&prefix, word.as_bytes()].concat(), help));
@@ -132,7 +132,7 @@ fn config(place: &Place) -> Option<Config> {
     Config::load_silently(file.as_deref()).ok()
 }
 
-/// The helpers of the VM on the line; of all VMs if none is there yet.
+/// The helpers of the VM on the line, or of all VMs if the line has none yet.
 fn helpers(place: &Place) -> Option<Vec<String>> {
     let config = config(place)?;
     let is_meant = |vm: &&Vm| place.operands.first().is_none_or(|name| *name == *vm.name);
@@ -145,7 +145,7 @@ fn helpers(place: &Place) -> Option<Vec<String>> {
     Some(names)
 }
 
-/// The ports that the VM on the line forwards, if they are to be removed.
+/// The ports that the VM on the line forwards, for `--remove`.
 fn forwards(place: &Place, before: &[OsString]) -> Option<Vec<String>> {
     let (config, args, log) = (config(place)?, Args::default(), Log::new(false));
     let name = place.operands.first().filter(|_| before.iter().any(|word| word == "--remove"))?;

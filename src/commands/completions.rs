@@ -9,7 +9,7 @@ use crate::report::{Outcome, Report};
 pub(crate) static COMMAND: Command = Command {
     name: "completions",
     about: "Print what completes command lines in a shell",
-    details: "Names of VMs are completed as they are configured at the time.",
+    details: "The script asks qqmgr, so it knows the VMs that are configured now.",
     operands: &[Operand::new("SHELL", Count::One).one_of(SHELLS)],
     examples: &[
         "completions bash >~/.local/share/bash-completion/completions/qqmgr",

@@ -35,7 +35,7 @@ pub(super) fn confirm(args: &Args, loss: &str) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::failed("nothing was done: the answer was not `y`")
-        .hint("`--yes` does it without asking"))
+        .hint("with `--yes`, nothing is asked"))
 }
 
 pub(super) fn is_yes(answer: &[u8]) -> bool {

@@ -23,12 +23,12 @@ use std::time::{Duration, Instant};
 
 /// The key that leaves: `Ctrl-]`, as with telnet and `virsh console`.
 const LEAVE: u8 = 0x1d;
-/// How much of the earlier output is shown: QEMU itself shows none of it.
+/// The number of lines of earlier output that are shown; QEMU itself shows none.
 const TAIL_LINES: u64 = 20;
 /// The default of `--idle`.
 const IDLE: Duration = Duration::from_secs(1);
 const CHUNK_BYTES: usize = 16 * 1024;
-/// How many pieces of output are kept while they are not read, before the guest has to wait.
+/// How many unread pieces of output are kept before the guest has to wait.
 const PIECES_MAX: usize = 16;
 
 pub(crate) static COMMAND: Command = Command {
@@ -45,7 +45,7 @@ pub(crate) static COMMAND: Command = Command {
 };
 
 static IDLE_FLAG: Flag<Duration> =
-    Flag::seconds("idle", "After the input, leave at such a silence (default 1)");
+    Flag::seconds("idle", "After the input, leave after this silence (default 1)");
 static UNTIL: Flag<Vec<u8>> = Flag::new(
     "until",
     Takes::Value("TEXT"),
@@ -82,7 +82,7 @@ enum End {
 fn check(args: &Args) -> Result<(), Error> {
     let (is_typed, both) = (io::stdin().is_terminal(), args.has(&IDLE_FLAG) && args.has(&UNTIL));
     refuse_if(&[
-        (args.json() && is_typed, "`--json` needs a standard input that ends, and no terminal"),
+        (args.json() && is_typed, "`--json` needs a standard input that is not a terminal"),
         (both, "`console` takes `--idle` or `--until`, not both"),
     ])
 }
@@ -133,7 +133,7 @@ pub(super) fn run(target: &Target) -> Outcome {
 fn on_terminal(console: &mut Console, dialog: &mut Dialog) -> Result<Option<End>, Error> {
     let Target { name, log, .. } = dialog.target;
     log.note(&format!("this is the console of VM `{name}`; Ctrl-] leaves it"));
-    // The terminal would answer a query in the earlier output now, so those are left out.
+    // The terminal would answer a query in the earlier output now, so queries are left out.
     if out::is_terminal() {
         let mut output = Output::open(&dialog.target.paths.serial)?;
         output.skip_to_last(TAIL_LINES)?;
@@ -149,7 +149,7 @@ fn on_terminal(console: &mut Console, dialog: &mut Dialog) -> Result<Option<End>
         out::write(b"\n")?;
     }
     if let Ok(Some(End::Left)) = end {
-        log.note(&format!("left the console; VM `{name}` runs on"));
+        log.note(&format!("left the console; VM `{name}` keeps running"));
     }
     end
 }
@@ -177,7 +177,7 @@ struct Dialog<'a> {
 
 impl<'a> Dialog<'a> {
     fn new(target: &'a Target<'a>, until: Option<&'a [u8]>) -> Self {
-        // With `--console`, the time is that of the start.
+        // With `--console`, the flag is that of the start.
         let timeout = target.args.value(&TIMEOUT).filter(|_| !target.args.has(&spec::CONSOLE));
         Self {
             target,

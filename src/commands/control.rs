@@ -38,7 +38,7 @@ pub(crate) static RESET: Command = row(
 pub(crate) static POWERDOWN: Command = row(
     "powerdown",
     "Press the power button of VMs once",
-    "What the guest makes of it is its own business; `stop` waits for the end.",
+    "The guest decides what it does; `stop` waits until it has powered off.",
     &["powerdown dev", "powerdown --all"],
 );
 pub(crate) static NMI: Command = row(
@@ -101,7 +101,7 @@ pub(super) fn resume(target: &Target) -> Outcome {
         _ => format!("was paused for {}", duration(paused)),
     });
     let report = report(&target.name, &mut session, what.as_deref())?;
-    // QEMU would not serve another command meanwhile.
+    // While this session is open, QEMU would not serve another command.
     drop(session);
     if target.args.has(&SET_CLOCK) {
         clock::set(target);
@@ -112,7 +112,7 @@ pub(super) fn resume(target: &Target) -> Outcome {
     })
 }
 
-/// Resets the machine. QEMU does it after it has answered. With `-no-reboot` it ends instead, or is
+/// Resets the machine. QEMU answers before it resets. With `-no-reboot`, QEMU ends instead, or is
 /// shut down.
 pub(super) fn reset(target: &Target) -> Outcome {
     let mut session = Session::open(&target.paths, &target.log)?;

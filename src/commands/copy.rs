@@ -23,7 +23,7 @@ pub(crate) static PUT: Command = Command {
         [vm, file] => {
             let (one, other) = file.to_str()?.split_once(':')?;
             let (one, other) = (OsStr::new(one), OsStr::new(other));
-            // In `put FILE VM:PATH`, as scp has it, the first word is a file, and VM is none.
+            // In `put FILE VM:PATH`, as scp has it, the first word is a file and not a VM.
             let is_reversed = Path::new(vm).exists() && !Path::new(one).exists();
             let (vm, file) = if is_reversed { (one, &**vm) } else { (&**vm, one) };
             Some(command_line([OsStr::new("put"), vm, file, other]))

@@ -11,14 +11,14 @@ use crate::report::{Outcome, Report};
 use crate::text::on_a_line;
 use crate::vm::everywhere::{Found, running};
 
-/// Does `work` on each VM with what was recorded at its start: its configuration is not read.
+/// Does `work` on each VM by the record of its start; its configuration is not read.
 pub(super) fn each(
     args: &Args,
     answers: &mut Answers,
     work: fn(&Target) -> Outcome,
 ) -> Result<(), Error> {
     if args.has(&LOGS) {
-        let message = "`--logs` has one directory for each name, so `--everywhere` cannot use it";
+        let message = "`--logs` cannot be used with `--everywhere`: VMs may have the same name";
         return Err(Error::usage(message));
     }
     answers.begin_array();
@@ -27,7 +27,7 @@ pub(super) fn each(
     Ok(())
 }
 
-/// Does the work on one VM. The answer says which configuration it has.
+/// Does the work on one VM. The answer names the VM's configuration.
 fn one(args: &Args, found: &Found, work: fn(&Target) -> Outcome) -> Outcome {
     let Found { paths, config_file, .. } = found;
     let (name, shown) = (paths.name.clone(), on_a_line(&config_file.to_string_lossy()));

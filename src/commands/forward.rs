@@ -1,6 +1,6 @@
-//! `qqmgr forward VM [PORT...]`: the ports of this host that lead to a guest that runs.
+//! `qqmgr forward VM [PORT...]`: the ports of this host that lead to the guest of a running VM.
 //!
-//! Without a record of its own: QEMU is asked what it forwards.
+//! Nothing is recorded: QEMU is asked what it forwards.
 
 use super::start::ports::is_taken;
 use super::target::Target;
@@ -16,7 +16,7 @@ use crate::vm::{Instance, Session, causes, port};
 
 pub(crate) static COMMAND: Command = Command {
     name: "forward",
-    about: "Forward ports of this host to a guest that runs",
+    about: "Forward ports of this host to a running guest",
     details: "A PORT is [ADDRESS:]PORT:GUEST_PORT[/udp]. Only this host can use it unless an\n\
               ADDRESS is given. Without a PORT, those that lead to the guest are listed. They\n\
               last until QEMU ends; `ports` in the configuration has those of every start.",
@@ -27,7 +27,7 @@ pub(crate) static COMMAND: Command = Command {
     ..Command::DEFAULT
 };
 
-static REMOVE: Flag = Flag::switch("remove", "Forward these ports no longer");
+static REMOVE: Flag = Flag::switch("remove", "Stop forwarding these ports");
 
 fn check(args: &Args) -> Result<(), Error> {
     if args.has(&REMOVE) && args.operands.len() == 1 {
@@ -81,7 +81,7 @@ pub(super) fn json(networks: &[Network]) -> Value {
     networks.iter().flat_map(|network| &network.forwards).map(Forward::text).collect()
 }
 
-/// Adds all of them, or none: to the network that has the port for ssh, or to the only one.
+/// Adds all ports or none: to the network that has the port for ssh, or to the only network.
 fn add(
     target: &Target,
     session: &mut Session,
@@ -95,7 +95,7 @@ fn add(
     let Some(network) = for_ssh.or(networks.first().filter(|_| networks.len() == 1)) else {
         let message =
             format!("VM `{name}` needs one user network, or one that forwards ssh's port");
-        let hint = format!("`qqmgr monitor {name} info usernet` shows those that it has");
+        let hint = format!("`qqmgr monitor {name} info usernet` shows its user networks");
         return Err(Error::failed(message).hint(hint));
     };
     let mut added = Vec::new();
@@ -120,7 +120,7 @@ fn add(
     Ok(())
 }
 
-/// Removes all of them. When one is not there, none is removed.
+/// Removes all ports, or none if one of them is not forwarded.
 fn remove(
     target: &Target,
     session: &mut Session,

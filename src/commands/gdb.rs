@@ -23,13 +23,12 @@ pub(crate) static COMMAND: Command = Command {
     ..Command::DEFAULT
 };
 
-static GUEST: Flag =
-    Flag::switch("guest", "Attach to the guest of a VM that runs, and not to QEMU");
+static GUEST: Flag = Flag::switch("guest", "Attach to the guest of a running VM, not to QEMU");
 
 fn check(args: &Args) -> Result<(), Error> {
     if args.json() {
-        return Err(Error::usage("`gdb` has no result that could be JSON")
-            .hint("`qqmgr gdb VM -- -batch -ex COMMAND` prints what gdb says of it"));
+        return Err(Error::usage("`gdb` has no result for `--json`")
+            .hint("`qqmgr gdb VM -- -batch -ex COMMAND` prints what gdb answers"));
     }
     Ok(())
 }

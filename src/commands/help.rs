@@ -6,7 +6,7 @@ use crate::report::{Outcome, Report};
 
 pub(crate) static COMMAND: Command = Command {
     name: "help",
-    about: "Show help, of a command or of all",
+    about: "Show help for a command, or for all",
     operands: &[Operand::new("COMMAND", Count::Optional)],
     examples: &["help start", "help --json"],
     ..Command::DEFAULT

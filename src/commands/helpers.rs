@@ -27,11 +27,11 @@ pub(super) fn names(target: &Target) -> Vec<String> {
     vm.map(|vm| Resolver::helper_names(target.config, vm)).unwrap_or_default()
 }
 
-/// The usage error for a name of no helper; `known` are those that there are.
+/// The usage error for a name that no helper has; `known` are the names of the VM's helpers.
 pub(super) fn unknown(target: &Target, name: &str, known: &[String]) -> Error {
     let near = nearest(name, known.iter().map(String::as_str));
     let hint = match known {
-        [] => "`[vm.NAME.helpers]` in the configuration is for them".into(),
+        [] => "it has none; `[vm.NAME.helpers]` in the configuration declares helpers".into(),
         _ => format!("it has `{}`", known.join("`, `")),
     };
     let error = Error::usage(format!("VM `{}` has no helper `{name}`", target.name));

@@ -61,7 +61,7 @@ impl Images {
         Ok(())
     }
 
-    /// Grows the disks that are to be larger, which the VM does not use now. One that another
+    /// Grows the disks that are to be larger, while the VM is stopped. A disk that another
     /// program uses stays as it is, with a warning.
     pub(super) fn grow(&mut self, config: &Config, log: &Log) -> Result<(), Error> {
         let context = Context::new(config, log);
@@ -106,7 +106,7 @@ pub(super) fn end_first_boots(target: &Target, images: &[Declared]) {
     let context = Context::new(config, log);
     let ended = images.iter().try_for_each(|declared| end_first_boot(&context, declared));
     if let Err(error) = ended {
-        log.note(&format!("that cloud-init is done is not recorded: {}", error.message()));
+        log.note(&format!("cannot record that cloud-init is done: {}", error.message()));
     }
 }
 

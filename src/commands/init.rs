@@ -1,4 +1,4 @@
-//! Writes a new file. `qqmgr init`
+//! `qqmgr init`: writes a new configuration, or adds a VM to one.
 
 use super::script::{Dirs, Script};
 use super::{check, publishers};
@@ -30,7 +30,7 @@ const SIZE_BYTES: u64 = 20 << 30;
 
 pub(crate) static COMMAND: Command = Command {
     name: "init",
-    about: "Write a qqmgr.toml, or make one of a command",
+    about: "Write a qqmgr.toml, or make one from a command",
     details: "Into the current directory, or to the FILE of `-c`. A file that is there is\n\
               never overwritten. With `--image`, `qqmgr start dev --wait` and `qqmgr ssh dev`\n\
               are all that it takes from there. With COMMAND, which a script may run as it\n\
@@ -52,7 +52,7 @@ static IMAGE: Flag<String> = Flag::new(
     |value| {
         let text = utf8(value)?;
         if ["{{", "<<", "\n"].iter().any(|special| text.contains(special)) {
-            return Err("a configuration would read it as something else".into());
+            return Err("a configuration cannot have `{{`, `<<` or a newline in a path".into());
         }
         if text.is_empty() { Err("the name is empty".into()) } else { Ok(text) }
     },
@@ -84,7 +84,7 @@ static VM_NAME: Flag<String> = Flag::new(
     },
     "The VM that runs COMMAND (default dev)",
 );
-static APPEND: Flag = Flag::switch("append", "Add the VM to a file that is there");
+static APPEND: Flag = Flag::switch("append", "Add the VM to an existing file");
 
 /// The image in the new configuration.
 struct Image {
@@ -99,7 +99,7 @@ fn check_usage(args: &Args) -> Result<(), Error> {
         (!args.words.is_empty(), args.has(&VM_NAME) || args.has(&APPEND));
     refuse_if(&[
         (has_command && args.has(&IMAGE), "`init` takes `--image` or a COMMAND, not both"),
-        (!has_command && of_command, "`--name` and `--append` are for a COMMAND behind `--`"),
+        (!has_command && of_command, "`--name` and `--append` are for a COMMAND after `--`"),
     ])
 }
 
@@ -153,7 +153,7 @@ fn from_script(args: &Args, file: &Path) -> Outcome {
     let words = words.ok_or_else(|| Error::failed("the command is not UTF-8"))?;
     let script = Script::new(&name, &words, &Dirs { here: &here, config: &dir });
     let script = script.ok_or_else(|| {
-        let wrong = Error::usage("the command behind `--` names no program");
+        let wrong = Error::usage("the command after `--` names no program");
         wrong.hint("it begins with the program: `qqmgr init -- qemu-system-x86_64 -m 2G ...`")
     })?;
     if is_new {
@@ -177,7 +177,7 @@ fn append(file: &Path, name: &str, table: &str) -> Result<(), Error> {
     let config = Config::load_silently(Some(file))?;
     let shown = file.display();
     if config.is_declared(name) {
-        let error = Error::failed(format!("`{shown}` has a VM `{name}` already"));
+        let error = Error::failed(format!("`{shown}` already has a VM `{name}`"));
         return Err(error.hint("`--name` gives this one another name"));
     }
     let text = &config.source.text;
@@ -200,7 +200,7 @@ fn write(file: &Path, content: &str) -> Result<(), Error> {
 }
 
 fn is_there(file: &Path) -> Error {
-    let error = Error::failed(format!("`{}` exists already", file.display()));
+    let error = Error::failed(format!("`{}` already exists", file.display()));
     error.hint("`qqmgr check` finds mistakes in it")
 }
 

@@ -1,5 +1,5 @@
-//! Lines of standard input, for commands that a person or a script gives one after the other, until
-//! there are no more or the VM has ended.
+//! Lines of standard input: commands that a person or a script gives one after the other, until the
+//! input or the VM ends.
 
 use super::confirm;
 use crate::error::{self, Error};
@@ -39,13 +39,13 @@ impl Input {
         Self { lines, prompt: is_person.then_some(prompt) }
     }
 
-    /// The next line without its end; `None` at the end of the input, or when the process that gets
-    /// the commands has ended.
+    /// The next line without its line end; `None` when the input ends, or when the process that
+    /// gets the commands has ended.
     pub(super) fn next(&self, process: &Process) -> Result<Option<Vec<u8>>, Error> {
         self.ask(self.prompt, process)
     }
 
-    /// Whether to go on with what would lose something. A person is asked, and a script is not.
+    /// Whether to go on although something would be lost. A person is asked, and a script is not.
     pub(super) fn agrees(&self, loss: &str, process: &Process) -> Result<bool, Error> {
         if self.prompt.is_none() || !io::stderr().is_terminal() {
             return Ok(true);

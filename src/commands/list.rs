@@ -31,7 +31,7 @@ pub(crate) static COMMAND: Command = Command {
 
 pub(super) static QUIET: Flag =
     Flag::switch("quiet", "Print only the names, one a line").short('q');
-static RUNNING: Flag = Flag::switch("running", "Only the VMs that run");
+static RUNNING: Flag = Flag::switch("running", "Show only running VMs");
 
 struct Entry {
     name: String,
@@ -47,7 +47,7 @@ struct Entry {
     error: Option<Value>,
 }
 
-/// Reports the VMs, and then the errors of those that are broken.
+/// Reports the VMs, and then the errors of broken VMs.
 pub(super) fn run(args: &Args, answers: &mut Answers) -> Result<(), Error> {
     if args.has(&spec::EVERYWHERE) {
         answers.tell(everywhere(args));
@@ -67,7 +67,7 @@ pub(super) fn run(args: &Args, answers: &mut Answers) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes the configuration, which is large when it has many VMs, so that it is gone before they are
+/// Takes the configuration, which is large when it has many VMs, to free it before the VMs are
 /// looked at.
 fn list(args: &Args, config: Config) -> Outcome {
     if args.has(&QUIET) && !args.has(&RUNNING) {
@@ -108,7 +108,7 @@ fn list(args: &Args, config: Config) -> Outcome {
 
 /// The VMs of the configuration, in its order: the directory of each, its ssh port, its errors.
 fn known(config: &Config) -> Vec<(PathBuf, Option<SshPort>, Option<Value>)> {
-    // In the same order, but for those with errors.
+    // In the same order, but without the VMs that have errors.
     let mut vms = config.vms().iter().peekable();
     let known = config.names().map(|name| {
         let vm = vms.next_if(|vm| vm.name == name).map_or_else(|| config.vm(name), Ok);
@@ -142,7 +142,7 @@ fn look(paths: &Paths, has_dir: bool, named: &PidFiles) -> Result<Look, Error> {
 }
 
 impl Entry {
-    /// Makes the entry of a VM that is not configured any more, or has this `port`.
+    /// Makes the entry of a VM. `port` is the configured one; `None` if the VM is not configured.
     fn new(paths: &Paths, port: Option<SshPort>, look: Result<Look, Error>) -> Self {
         let (record, place) = look.map(|look| (look.record, look.place)).ok().unzip();
         let record = record.flatten();
@@ -205,8 +205,8 @@ impl Entry {
 /// The column of the state.
 const STATE: usize = 1;
 
-/// Makes the text or the JSON: both of a thousand VMs at once would be the most that this command
-/// needs memory for.
+/// Makes the text or the JSON. Both at once, for a thousand VMs, would need more memory than all
+/// the rest of this command.
 fn report(entries: Vec<Entry>, args: &Args) -> Report {
     let is_broken = entries.iter().any(|entry| entry.error.is_some());
     let exit_code = if is_broken { Kind::Config.exit_code() } else { 0 };

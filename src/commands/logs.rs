@@ -22,7 +22,8 @@ pub(super) const STDERR: &str = "stderr";
 const RESULT: &str = "result.json";
 /// The VM at the end, as `status --json` shows it.
 const STATUS: &str = "status.json";
-/// A log, and what tells it from that of another boot: its inode, and when it was written to.
+/// The name of a log, and what distinguishes it from the log of another boot: its inode, and the
+/// time of the last write.
 pub(super) type Seen = (String, u64, i64, i64);
 /// The members of a result that are in files of their own.
 const IN_FILES: [&str; 3] = ["stdout", "stderr", "serial"];
@@ -47,8 +48,8 @@ pub(super) fn prepare(target: &Target) -> Result<(), Error> {
     ours.try_for_each(|name| files::remove(&dir.join(name)))
 }
 
-/// Copies the logs of the VM's last boot, but none that is as it was `earlier`, and writes the VM's
-/// status. While the caller has the VM's lock, no other start replaces them.
+/// Copies the logs of the VM's last boot that have changed since `earlier`, and writes the VM's
+/// status. While the caller has the VM's lock, no other start replaces the logs.
 pub(super) fn keep(target: &Target, earlier: &[Seen]) -> Result<(), Error> {
     // A directory that a script has removed, perhaps with its working directory, is not made again.
     let Some(dir) = dir(target).filter(|dir| dir.is_dir()) else { return Ok(()) };
@@ -59,7 +60,7 @@ pub(super) fn keep(target: &Target, earlier: &[Seen]) -> Result<(), Error> {
         Some(status) => write(&dir.join(STATUS), &status),
         None => Ok(()),
     });
-    // All are tried, even if one cannot be copied.
+    // If one file cannot be copied, the others still are.
     copied.into_iter().chain([status]).collect()
 }
 

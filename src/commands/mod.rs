@@ -1,6 +1,6 @@
 //! The commands, one file each: its name, flags and help, what it does, and what it reports. The
-//! table says which VMs each works on. Shared parts are the choice of VMs ([`vms`], [`target`]), a
-//! VM's images ([`images`]), what it is started with and its start ([`start`]).
+//! table says which VMs each command works on. Shared parts are the choice of VMs ([`vms`],
+//! [`target`]), a VM's images ([`images`]), and its start ([`start`]).
 
 mod attach;
 mod check;
@@ -63,13 +63,13 @@ enum Run {
     Plain(fn(&Args) -> Outcome),
     /// On the VM that the first operand names.
     Vm(fn(&Target) -> Outcome),
-    /// On each VM that the operands or `--all` name, on several at the same time.
+    /// On each VM that the operands or `--all` name, a limited number at the same time.
     Vms(Scope, fn(&Target) -> Outcome),
     /// On each VM that the operands or `--all` name, on all of them at the same time.
     AllAtOnce(Scope, fn(&Target) -> Outcome),
     /// On the table itself.
     Help,
-    /// Like `Plain`, for a command that gives several outcomes.
+    /// On no VM, or on VMs that it finds by itself, with several outcomes.
     Several(fn(&Args, &mut Answers) -> Result<(), Error>),
 }
 

@@ -36,7 +36,7 @@ fn words(args: &Args) -> Result<String, Error> {
 }
 
 fn not_text() -> Error {
-    usage_of(&COMMAND, "QEMU's monitor takes nothing but UTF-8")
+    usage_of(&COMMAND, "QEMU's monitor takes only UTF-8")
 }
 
 pub(super) fn run(args: &Args, answers: &mut Answers) -> Result<(), Error> {
@@ -123,7 +123,7 @@ fn near(
     }
     let words: Vec<&str> = command.split_whitespace().collect();
     let (list, at) = if words.first() == Some(&"info") { ("help info", 1) } else { ("help", 0) };
-    // Without the list there is no hint, which is not an error in itself.
+    // Without the list, the error has no hint.
     let help = ask(target, session, list).unwrap_or_default();
     let names = help.lines().filter_map(|line| line.split(' ').nth(at));
     let near = nearest(words.get(at)?, names.flat_map(|name| name.split('|')));

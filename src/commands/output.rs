@@ -30,7 +30,7 @@ pub(crate) static SERIAL: Command = Command {
 
 pub(crate) static LOG: Command = Command {
     name: "log",
-    about: "Show what QEMU itself said",
+    about: "Show QEMU's own output",
     details: "All of it, or on a terminal the last 40 lines; of a VM that was stopped, too.",
     operands: &[spec::VM],
     flags: &[&FOLLOW, &LINES, &RAW, &spec::HELPER],
@@ -40,7 +40,7 @@ pub(crate) static LOG: Command = Command {
 };
 
 static FOLLOW: Flag =
-    Flag::switch("follow", "Go on with what is added, until the VM is gone").short('f');
+    Flag::switch("follow", "Go on with new output until the VM has ended").short('f');
 static LINES: Flag<Lines> = Flag::new(
     "lines",
     Takes::Value("LINES"),
@@ -83,7 +83,7 @@ enum Lines {
 
 fn check(args: &Args) -> Result<(), Error> {
     let (follows, earlier) = (args.has(&FOLLOW), args.value(&BOOT).is_some_and(|boot| boot > 0));
-    let with_json = "`--follow` cannot be used with `--json`, whose document has an end";
+    let with_json = "`--follow` cannot be used with `--json`, which prints one document";
     let with_boot = "`--follow` is for the last boot: an earlier one gets no more output";
     refuse_if(&[(follows && args.json(), with_json), (follows && earlier, with_boot)])
 }
@@ -101,8 +101,8 @@ pub(super) fn serial(target: &Target) -> Outcome {
         }
         let oldest = boots::kept(paths).last().map(|it| format!("`--boot` goes down to -{it}"));
         let hint = oldest.unwrap_or_else(|| "no output of an earlier boot is kept".into());
-        let what = format!("the serial output of boot -{boot} of VM `{name}`");
-        Error::failed(format!("{what} is not there")).hint(hint)
+        Error::failed(format!("there is no serial output of boot -{boot} of VM `{name}`"))
+            .hint(hint)
     };
     let text = text(target, &file, process, missing)?;
     let boot = ("boot", Value::Number((-i64::from(boot)).to_string()));
@@ -149,8 +149,8 @@ fn text(
     Ok(String::new())
 }
 
-/// Writes the output to standard output, and what is added while the process lives. Ends early if
-/// the output has no reader any more.
+/// Writes the output to standard output, and what is added while the process lives. Ends early when
+/// the reader of standard output is gone.
 pub(super) fn show(
     output: &mut Output,
     process: Option<&Process>,

@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
-/// How often to say that nothing is done yet.
+/// How often `news` is called while there is no result.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Does `work` on each item, on at most `at_once` of them at the same time. Passes the index and

@@ -10,7 +10,7 @@ const PUBLISHERS: &[(&str, &str)] = &[
     ("Ubuntu", "https://cloud-images.ubuntu.com/"),
 ];
 
-/// A hint for somebody who gave a word in place of an image, such as the name of a distribution.
+/// A hint for a user who gave a word in place of an image, such as the name of a distribution.
 pub(super) fn hint(word: &str) -> Option<String> {
     if word.contains('/') {
         return None;

@@ -22,7 +22,7 @@ use std::time::Duration;
 /// The time of a wait without a limit.
 const FOREVER: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// Texts that end a wait before its time, as the panic of a guest does.
+/// Texts that end a wait early, as a panic of the guest does.
 pub(super) static UNLESS: Flag<Vec<u8>> = Flag::new(
     "unless",
     Takes::Values("serial=TEXT"),
@@ -143,7 +143,7 @@ pub(super) fn for_login_by(
     })
 }
 
-/// Does a step that is given a function, which returns an error when the guest is gone.
+/// Does a step, and passes it a function that returns an error once the guest is gone.
 fn unless_gone<T>(
     watch: &Watch,
     what: &str,
@@ -159,8 +159,8 @@ fn unless_gone<T>(
     })
 }
 
-/// Waits until a command runs on the guest; with `cloud_init`, until that is done. `false` if the
-/// guest has no cloud-init. The ssh server has answered before.
+/// Waits until a command runs on the guest; with `cloud_init`, until cloud-init is done. Gives
+/// `false` if the guest has no cloud-init. The ssh server has answered before.
 pub(super) fn for_command(target: &Target, watch: &Watch, cloud_init: bool) -> Result<bool, Error> {
     let guest = Guest::of(target.config, &target.paths, &target.log)?;
     let deadline = watch.deadline.unwrap_or_else(|| Deadline::after(FOREVER));
@@ -175,8 +175,7 @@ pub(super) fn for_command(target: &Target, watch: &Watch, cloud_init: bool) -> R
 }
 
 /// At the first boot of a disk, waits until cloud-init is done, and records that; not with
-/// `--wait=ssh`. What is written under `-snapshot` is forgotten, so that the next boot is the first
-/// again.
+/// `--wait=ssh`. Under `-snapshot`, writes are forgotten, so the next boot is again the first.
 pub(super) fn for_first_boot(
     target: &Target,
     process: &Process,

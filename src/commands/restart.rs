@@ -13,7 +13,7 @@ pub(crate) static COMMAND: Command = Command {
     name: "restart",
     about: "Stop VMs and start them again",
     details: "As they are configured now. One that is not running is started. When the\n\
-              configuration has an error, the VM is not stopped. ARGS go to QEMU, behind\n\
+              configuration has an error, the VM is not stopped. ARGS go to QEMU, after\n\
               the VM's own arguments, for this start.",
     operands: &[spec::VMS, ARGS],
     flags: &[
@@ -49,7 +49,7 @@ pub(super) fn run(target: &Target) -> Outcome {
     let (stopped, lock) = stop::stop(target, &COMMAND, force)?;
     let lock = lock.map_or_else(|| stop::lock_for(target, &COMMAND), Ok)?;
     let (running, lock) = start.begin(lock, TIMEOUT_DEFAULT).map_err(|error| {
-        let done = format!("VM `{}` was stopped, and does not start again", target.name);
+        let done = format!("VM `{}` was stopped, but could not be started again", target.name);
         if stopped.was_running() { error.after(&done) } else { error }
     })?;
     drop(lock);

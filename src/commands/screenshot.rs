@@ -95,7 +95,7 @@ fn check(args: &Args) -> Result<(), Error> {
     if to_stdout && out::is_terminal() {
         let vm = args.vm();
         let hint = format!("`qqmgr screenshot {vm} - >{vm}.png`, or without the `-`");
-        return usage("a PNG is nothing for a terminal", &hint);
+        return usage("a PNG cannot be written to a terminal", &hint);
     }
     Ok(())
 }
@@ -108,8 +108,8 @@ fn picture(picture: Picture) -> Result<(Vec<u8>, (u32, u32)), Error> {
     };
     let sized = png.and_then(|png| png::size(&png).map(|size| (png, size)));
     sized.ok_or_else(|| {
-        Error::failed("QEMU wrote no whole picture")
-            .hint("is the disk full that the VM's directory is on?")
+        Error::failed("QEMU did not write a whole picture")
+            .hint("is the disk of the VM's directory full?")
     })
 }
 
@@ -125,5 +125,5 @@ fn create(vm: &str, png: &[u8]) -> Result<PathBuf, Error> {
             }
         }
     }
-    Err(Error::failed("no file name is free"))
+    Err(Error::failed("all file names are taken: name a FILE"))
 }

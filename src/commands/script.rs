@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// The placeholder for the port of this host that leads to the guest's ssh server.
 const SSH_PORT: &str = "{{.vm.ssh.port}}";
-/// The options for which qqmgr has its own.
+/// The options that qqmgr sets itself.
 const MANAGED: &[&str] = &["daemonize", "monitor", "pidfile", "qmp"];
 /// The port of a guest's ssh server.
 const GUEST_PORT: u16 = 22;
@@ -26,7 +26,7 @@ pub(super) struct Dirs<'a> {
 pub(super) struct Script {
     /// The text of the table, without a header for the file.
     pub(super) text: String,
-    /// Texts about words that are not in the table as they were, with the reasons.
+    /// Notes about words that are changed or missing in the table, with the reasons.
     pub(super) notes: Vec<String>,
     /// The strings of `cmd`.
     cmd: Vec<String>,
@@ -151,7 +151,7 @@ impl Script {
     }
 }
 
-/// The place of the program behind words that only run it.
+/// The index of the program, after words such as `sudo` that only run it.
 fn program_at(words: &[String]) -> Option<usize> {
     if let Some(at) = program(words.iter().map(String::as_str)) {
         return Some(at);
@@ -206,7 +206,7 @@ fn string(word: &str) -> String {
     quoted
 }
 
-/// Replaces a path in the value of an option, if it stands somewhere by itself.
+/// Replaces a path in the value of an option, if it stands there as a whole.
 fn replace(value: &mut String, old: &str, new: &str) -> bool {
     let is_edge = |c: Option<char>| c.is_none_or(|c| "=:,\"".contains(c));
     let is_path = |at: &usize| {
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_behind_others() {
+    fn programs_after_others() {
         for (line, at) in [
             ("nice -n 10 taskset 0xff ./my-vm -m 1", Some(5)),
             ("exec ./my-vm", Some(1)),

@@ -63,7 +63,7 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("space", "spc"),
     ("super", "meta_l"),
 ];
-/// The number of keys in one portion, which is far fewer than QEMU's queue holds.
+/// The number of keys in one portion, far fewer than QEMU's queue holds.
 const PORTION: usize = 16;
 /// The number of keys in one chord. With it, a portion is 16 * 8 * 6 events: each key goes down and
 /// up, and each time there is an end and a pause.

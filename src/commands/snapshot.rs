@@ -49,7 +49,7 @@ const ACTIONS: &[&str] = &["save", "load", "delete", "list"];
 static QUIET: Flag =
     Flag::switch("quiet", "With `list`, print only the tags, one a line").short('q');
 
-/// The VM, running or stopped: it decides who handles the disks.
+/// The VM: QEMU handles the disks of a running VM, and qemu-img those of a stopped one.
 enum Machine<'a> {
     Running(Running<'a>),
     Stopped(Stopped<'a>),
@@ -149,15 +149,15 @@ fn perform(target: &Target, mut machine: Machine, disks: &Disks, act: Act, tag: 
     if act == Act::Delete {
         Saved::remove(paths, tag)?;
     }
-    // The disks of a stopped VM have nothing that this snapshot lacks.
+    // This snapshot has everything that is on the disks of a stopped VM.
     let mut spare = Saved::spare_tag(paths, &disks.files())?;
     let state = match &mut machine {
         Machine::Running(running) => {
             match act {
                 Act::Save => {
                     if forgets_writes(target)? {
-                        let what = "the VM forgets what it writes (`-snapshot`)";
-                        log.note(&format!("{what}, and this snapshot, too, when it stops"));
+                        let what = "when the VM stops, it forgets what it wrote (`-snapshot`)";
+                        log.note(&format!("{what}, and this snapshot"));
                     }
                     running.save(&parts, tag, None)?;
                 }
@@ -182,7 +182,7 @@ fn perform(target: &Target, mut machine: Machine, disks: &Disks, act: Act, tag: 
                 let has_any = disks.snapshots().iter().any(Whole::has_machine);
                 spare = has_any.then(|| tag.as_str().into());
             }
-            // The snapshot is there all the same, and `--from` is more careful without the record.
+            // The snapshot exists even so; without the record, `--from` is more careful.
             let recorded = spare.map(|spare| Saved::spare(paths, &spare, &disks.files(), false));
             if let Some(Err(error)) = recorded {
                 log.warning(error.message());

@@ -47,11 +47,11 @@ struct Status {
     /// Whether the VM was started with a console.
     has_console: bool,
     /// The changes that a restart would make; unknown without a record of the start, or when the
-    /// configuration cannot be read any more.
+    /// configuration has an error by now.
     changes: Option<Vec<Change>>,
     config_file: PathBuf,
-    /// The helpers of its last start, and which of them run; without a record those that are
-    /// configured.
+    /// The helpers of its last start, or the configured ones without a record, each with its pid
+    /// if it runs.
     helpers: Vec<(String, Option<u32>)>,
     /// QEMU's own networks with the ports that they forward; none if QEMU does not answer.
     networks: Vec<Network>,
@@ -124,7 +124,7 @@ fn known_helpers(
 /// Finds what a restart without options would change.
 fn changed(target: &Target, instance: &Instance) -> Option<Vec<Change>> {
     let vm = target.vm().ok()?;
-    // A port that was chosen would be chosen again, and is no change.
+    // A port that was chosen would be chosen again, so it is no change.
     let chosen = instance.ssh_port.filter(|_| vm.port == SshPort::Auto);
     let port = chosen.or_else(|| likely_port(target.config, vm));
     let options = StartOptions::default();

@@ -90,7 +90,7 @@ pub(super) fn run(target: &Target) -> Outcome {
     Ok(stopped.report())
 }
 
-/// How hard to try, according to the flags, or else to the VM's `stop_timeout`.
+/// How hard to try, by the flags, or else by the VM's `stop_timeout`.
 pub(super) fn force(target: &Target) -> Force {
     let (args, usual) = (target.args, usual_force(target));
     let (given, kill) = (args.value(&TIMEOUT), !args.has(&NO_KILL));
@@ -98,7 +98,7 @@ pub(super) fn force(target: &Target) -> Force {
     Force { timeout: given.unwrap_or(usual.timeout), at_once, kill }
 }
 
-/// How hard to try without flags: as configured, or as recorded for a VM that is not any more.
+/// How hard to try without flags: as configured, or as recorded if the VM is no longer configured.
 pub(super) fn usual_force(target: &Target) -> Force {
     let recorded = || Instance::read(&target.paths).ok().flatten()?.stop_timeout;
     let own = target.config.find_vm(&target.name).map(|vm| vm.stop_timeout).or_else(recorded);
@@ -116,8 +116,8 @@ fn shut_down(target: &Target, process: &Process, force: Force) -> Result<Method,
     Ok(method)
 }
 
-/// Stops the VM if it runs, and returns the lock under which it did so. With force, it works
-/// without the lock if necessary.
+/// Stops the VM if it runs, and returns the lock that it took. With force, it works without the
+/// lock if necessary.
 pub(super) fn stop(
     target: &Target,
     command: &Command,
@@ -197,8 +197,8 @@ fn lock_by_force(
     }
 }
 
-/// Stops the VM of a `run` that was killed. There is no user who could react to a failure, so it
-/// tries until the VM is gone or is needed again.
+/// Stops the VM of a `run` that was killed. No user could react to a failure, so it tries until the
+/// VM is gone or is needed again.
 fn stop_as_guard(target: &Target, force: Force) -> Result<(Stopped, Option<Lock>), Error> {
     loop {
         let error = match stop_unused(target, &COMMAND, force, Unused::RunKilled) {

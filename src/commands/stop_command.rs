@@ -8,9 +8,9 @@ use crate::ssh::{self, FAILURE_CODE, Guest, Limits, UNATTENDED};
 use crate::vm::shutdown::Force;
 use crate::vm::{Deadline, Instance, Process};
 
-/// Runs the VM's `stop_command`, if it has one, for as long as the guest has to power off. A
-/// command that fails is told. Returns the error of a connection that failed, which is how a
-/// guest that powers off ends it, too.
+/// Runs the VM's `stop_command`, if it has one, for as long as the guest has to power off. Reports
+/// a command that fails. Returns the error of a failed connection: a guest that powers off ends its
+/// connections, too.
 pub(super) fn run(target: &Target, process: &Process, force: Force) -> Option<Error> {
     let Target { name, log, .. } = target;
     let explained = |error: Error| error.after(&format!("`stop_command` of VM `{name}`"));

@@ -48,7 +48,7 @@ impl<'a> Target<'a> {
         self.held().map_or(Ok(()), |(_, error)| Err(error))
     }
 
-    /// The state of a guest that does nothing until it is resumed, and the error for it.
+    /// The state of a guest that does nothing until it is resumed, and the error that says so.
     pub(super) fn held(&self) -> Option<(State, Error)> {
         let Self { name, paths, log, .. } = self;
         // If this fails here, the caller's next step reports it.

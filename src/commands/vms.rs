@@ -14,8 +14,8 @@ use crate::{glob, linux};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 
-/// How many VMs are worked on at the same time: enough that waiting costs nothing, few enough that
-/// a thousand QEMUs are not started in the same second. A wait watches all of them at once, so that
+/// How many VMs are worked on at the same time: many, since most of the work is waiting, but not so
+/// many that a thousand QEMUs start in the same second. A `wait` watches all VMs at once, so that
 /// an event of one VM is reported without waiting for the others.
 const PARALLEL_MAX: usize = 32;
 
@@ -46,9 +46,9 @@ pub(super) fn one<T>(
 type Work = fn(&Target) -> Outcome;
 
 /// Does `work` on the VMs that `args` name, and reports each outcome as it comes. A person also
-/// sees how many are missing, with the remark behind it. A failure on one VM does not stop the work
-/// on the others. Returns the names of the VMs, each with its exit status. Without `at_once`, as
-/// many are worked on at the same time as `--jobs` says, or as suits the system.
+/// sees how many are still missing, and the remark. A failure on one VM does not stop the work on
+/// the others. Returns the names of the VMs, each with its exit status. `at_once` works on all VMs
+/// at the same time; otherwise, `--jobs` or the system sets the number.
 pub(super) fn each(
     args: &Args,
     scope: Scope,
@@ -132,7 +132,7 @@ pub(super) fn are_several(operands: &[OsString]) -> bool {
     }
 }
 
-/// Reports everything that is wrong with the names. If anything is, no VM is touched.
+/// Reports everything that is wrong with the names. After any error, no VM is touched.
 fn tell_wrong(
     args: &Args,
     config: &Config,
@@ -146,7 +146,7 @@ fn tell_wrong(
         None if scope == Scope::Configured => config.vm(name).map(|_| ()),
         None => Ok(()),
     };
-    // A broken VM is reported when it is its turn: the others are worked on.
+    // A broken VM is reported in its turn, and the other VMs are still worked on.
     let is_broken = |name: &str| config.find_vm(name).is_none() && config.is_declared(name);
     let mut any = false;
     for name in names.iter().filter(|name| !is_broken(name)) {
@@ -180,9 +180,9 @@ pub(super) fn select(args: &Args, config: &Config, scope: Scope) -> Result<Vec<S
     for operand in &args.operands {
         let found = matching(operand, all()).map_err(|error| match scope {
             Scope::Running => {
-                let message = format!("no VM that runs matches `{}`", operand.display());
+                let message = format!("no running VM matches `{}`", operand.display());
                 let error = Error::new(Kind::NotRunning, message);
-                error.hint("`qqmgr list --running` shows those that do")
+                error.hint("`qqmgr list --running` shows the running VMs")
             }
             Scope::Configured | Scope::All => error,
         })?;
@@ -203,7 +203,7 @@ pub(super) fn matching(
     let found: Vec<String> = all.filter(|name| glob::matches(&operand, name)).collect();
     if found.is_empty() {
         let error = Error::new(Kind::UnknownVm, format!("no VM matches `{operand}`"));
-        return Err(error.hint("`qqmgr list` shows the VMs that there are"));
+        return Err(error.hint("`qqmgr list` shows all VMs"));
     }
     Ok(found)
 }

@@ -60,7 +60,7 @@ fn are_names(words: &[OsString]) -> bool {
     !words.is_empty() && !words.iter().any(|word| word.as_bytes().starts_with(b"-"))
 }
 
-/// The conditions that are a word, and what has happened then.
+/// The conditions that are a word, each with what the VM then does.
 const WORDS: &[(&str, WaitFor, &str)] = &[
     ("ssh", WaitFor::Ssh, "answers ssh"),
     ("login", WaitFor::Login, "accepts a login"),
@@ -132,8 +132,8 @@ fn usable(target: &Target, watch: &Watch, cloud_init: bool) -> Result<(), Error>
     Err(Error::failed(message).hint("`--for login` waits until a command runs there"))
 }
 
-/// Finds the VM's process; `None` if it waits for the end of a VM that has already ended. For
-/// `running`, the VM may be started later.
+/// Finds the VM's process; `None` if the VM has already ended and `stopped` is waited for. For
+/// `running`, waits for a later start.
 fn find(
     target: &Target,
     waited_for: &WaitFor,
@@ -150,7 +150,7 @@ fn find(
 }
 
 impl WaitFor {
-    /// The condition as it is written, and what has happened to the VM when it holds.
+    /// The condition as it is written, and what the VM does when the condition is met.
     fn in_words(&self) -> (String, String) {
         if let Self::Serial(text) = self {
             let text = String::from_utf8_lossy(text);

@@ -165,7 +165,7 @@ pub(crate) fn qemu_img(config: &Config) -> Result<String, Error> {
 }
 
 /// Replaces the placeholders of an image's strings in the text of a file. The file may also hold
-/// other programs' templates: nothing without a dot behind the delimiter is ours.
+/// other programs' templates: nothing without a dot after the delimiter is ours.
 pub(crate) fn render_file(config: &Config, file: &Path, text: &str) -> Result<String, Error> {
     let scope = Scope::global(config);
     let template = Template { text, place: &|span| span };

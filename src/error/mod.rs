@@ -1,7 +1,7 @@
-//! The error type: what went wrong, what to do next, and the exit code and JSON of it.
+//! The error type: what went wrong, what to do next, and its exit code and JSON.
 //!
 //! All layers that know about VMs use this type. `toml`, `json`, `template` and `words` have
-//! [`Problem`]s or errors of their own, which become an `Error` where they meet a file or a VM.
+//! [`Problem`]s or errors of their own; code that knows the file or VM makes an `Error` of them.
 
 mod kind;
 
@@ -59,8 +59,7 @@ impl Error {
         Self::new(Kind::Failed, message)
     }
 
-    /// Makes an error of the command line. The parser adds how the command is used if it has no
-    /// hint.
+    /// Makes an error of the command line. If it has no hint, the parser adds the command's usage.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Kind::Usage, message)
     }
@@ -100,7 +99,7 @@ impl Error {
         self
     }
 
-    /// Puts what was done before the failure in front of the message. The kind stays.
+    /// Puts `done`, what was done before the failure, in front of the message. The kind stays.
     pub(crate) fn after(mut self, done: &str) -> Self {
         self.message.insert_str(0, &format!("{done}: "));
         self
@@ -134,14 +133,14 @@ impl Error {
         self
     }
 
-    /// Sets the VM that the error is about; `among_others` when the command acts on several.
+    /// Sets the VM that the error is about; `among_others` when the command acts on several VMs.
     pub(crate) fn of_vm(mut self, name: &str, among_others: bool) -> Self {
         self.vm = Some(Box::new(Vm { name: name.to_string(), among_others }));
         self
     }
 
-    /// Adds a member of the command's result that `--json` prints beside the error, because it was
-    /// read before the command failed.
+    /// Adds output that was read before the failure: `--json` prints it beside the error, under its
+    /// name in the command's result.
     pub(crate) fn after_reading(mut self, name: &'static str, value: impl Into<Value>) -> Self {
         self.read.push((name, value.into()));
         self
@@ -284,8 +283,8 @@ impl Style {
     }
 }
 
-/// Whether an error means only that this process or its machine is short of something: `ENOMEM`,
-/// `ENFILE`, `EMFILE`.
+/// Whether an error only reports a shortage in this process or its machine: `ENOMEM`, `ENFILE`,
+/// `EMFILE`.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(12 | 23 | TOO_MANY_OPEN_FILES))
 }

@@ -23,7 +23,7 @@ impl Value {
         Self::Object(members.into_iter().map(|(name, value)| (name.to_string(), value)).collect())
     }
 
-    /// A number with one digit behind the point.
+    /// A number with one digit after the point.
     pub(crate) fn tenths(number: f64) -> Self {
         Self::Number(format!("{number:.1}"))
     }

@@ -68,7 +68,7 @@ pub(super) fn expansions(word: &Word) -> Vec<Expansion> {
     expansions
 }
 
-/// Whether a path may begin behind this text of a word.
+/// Whether a path may begin after this text of a word.
 fn begins_path(before: &str) -> bool {
     before.is_empty() || before.ends_with(['=', ':', ','])
 }

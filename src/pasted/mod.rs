@@ -22,13 +22,13 @@ const VARIABLES: &[&str] =
 const LEADING_WORDS_MAX: usize = 16;
 /// Words that end a command.
 const SEPARATORS: &[&str] = &["&", "&&", ";", "|", "|&", "||"];
-/// The starts of words that redirect, behind a number; longer ones first.
+/// The starts of words that redirect, after a number; longer ones first.
 const REDIRECTIONS: &[&str] = &["&>>", "<<<", ">>", ">&", "<&", "&>", ">|", "<>", ">", "<"];
 /// The hint for output that would go elsewhere, of QEMU and of a helper.
 const OUTPUT: &str = "leave it out: `qqmgr log` has QEMU's output, and `qqmgr serial` the guest's";
 const OUTPUT_OF_HELPER: &str = "leave it out: `qqmgr log --helper NAME` has its output";
 const INPUT: &str = "leave it out: there is no input";
-/// The hint for a second command, behind QEMU and behind a helper.
+/// The hint for a second command, after QEMU and after a helper.
 const SECOND: &str = "leave it out, with all that follows: `cmd` has the arguments of QEMU alone";
 const SECOND_OF_HELPER: &str = "leave it out, with all that follows, or write `sh -c 'COMMANDS'`";
 /// The number of characters of a word that a message repeats.
@@ -60,7 +60,7 @@ pub(crate) fn program<'a>(words: impl Iterator<Item = &'a str>) -> Option<usize>
     (at == 0 || is_wrapper(words[0])).then_some(at)
 }
 
-/// Whether a script's word runs the command behind it, or sets a variable for that.
+/// Whether a script's word runs the command after it, or sets a variable for that.
 pub(crate) fn is_wrapper(word: &str) -> bool {
     let is_name = |name: &str| !name.is_empty() && name_at(name).len() == name.len();
     let assigns = word.split_once('=').is_some_and(|(name, _)| is_name(name));
@@ -175,7 +175,7 @@ impl Pasted {
             && word.special.last() == Some(&text.len())
         {
             let hint = "remove the blank, or both: a string may have several lines";
-            let message = "the backslash does not continue the line, with a blank behind it";
+            let message = "the backslash does not continue the line, with a blank after it";
             self.warn(word.span, message, hint);
             self.words.extend((!text.is_empty()).then(|| Word::plain(text, word.span)));
             return 1;
@@ -225,7 +225,7 @@ impl Pasted {
                  `{{{{.{name}}}}}` for one of `[vars]` or of `--set {name}=VALUE`"
             ),
             Expands::Arguments => {
-                "leave it out: the arguments behind `--` of `start` come after `cmd`".into()
+                "leave it out: the arguments after `--` of `start` come after `cmd`".into()
             }
             Expands::Output(_) => "write what it prints, or `{{.output}}` for a variable of \
                                    `[vars]` or of `--set output=VALUE`"
@@ -249,7 +249,7 @@ fn is_directory(text: &str) -> bool {
     ["pwd", "PWD", "dirname ", "cd "].iter().any(|start| command.starts_with(start))
 }
 
-/// The word and the separator behind it, as in `reset;`.
+/// The word and the separator after it, as in `reset;`.
 fn ended(source: &Source, word: &Word) -> Option<(Word, Word)> {
     let text = word.text.trim_end_matches(['&', ';', '|']);
     let (separator, is_end) = (&word.text[text.len()..], |at: &&usize| **at >= text.len());
@@ -281,7 +281,7 @@ fn redirection(word: &Word) -> Option<bool> {
 }
 
 /// The two words that a shell would see in a word that a backslash at the end of a line has joined.
-/// TOML skips the blanks behind it; for a shell they separate words.
+/// TOML skips the blanks after it; for a shell they separate words.
 fn glued(source: &Source, literal: Span, word: &Word) -> Option<(String, String)> {
     if !source.at(literal).starts_with("\"\"\"") {
         return None;

@@ -35,7 +35,7 @@ pub(crate) fn all(dir: &Path) -> Vec<PathBuf> {
     names.filter(|name| ending(name).is_some()).map(|name| dir.join(name)).collect()
 }
 
-/// The part behind the hash in the name of a control socket.
+/// The part after the hash in the name of a control socket.
 fn ending(name: &str) -> Option<&str> {
     let (hash, ending) = name.strip_prefix(START)?.split_at_checked(HASH_DIGITS)?;
     hash.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(ending)

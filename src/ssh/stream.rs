@@ -95,7 +95,7 @@ exit $status
 /// Whether `$1` is a directory that takes files: 3 if it does not exist, 4 if it is something else,
 /// 5 if the user may not write there.
 const TAKES_FILES: &str = r#"[ -e "$1" ] || exit 3; [ -d "$1" ] || exit 4; [ -w "$1" ] || exit 5"#;
-/// Prints `odd` if there are links that sftp does not follow. A pattern of names is pasted behind
+/// Prints `odd` if there are links that sftp does not follow. A pattern of names is pasted after
 /// it, and then [`ODD_END`].
 const ODD: &str = r#"
 odd='for link; do [ -f "$link" ] || { echo odd; exit; }; done'
@@ -105,7 +105,7 @@ const ODD_END: &str = r#"; do
     [ ! -d "$path" ] || find "$path/" -type l -exec sh -c "$odd" sh {} + 2>/dev/null
 done
 :"#;
-/// Prints the names that a pattern matches, with NUL after each. The pattern is pasted behind it.
+/// Prints the names that a pattern matches, with NUL after each. The pattern is pasted after it.
 const MATCHES: &str = r"printf '%s\0' ";
 
 /// Copies to the guest, source by source.

@@ -1,4 +1,4 @@
-//! The words behind `qqmgr ssh VM`, as ssh(1) reads them: options up to the first word that is not
+//! The words after `qqmgr ssh VM`, as ssh(1) reads them: options up to the first word that is not
 //! an option, and a command. Pure.
 
 use std::ffi::OsString;

@@ -1,10 +1,9 @@
-//! Receives what a guest sends, in a directory of its own, and moves it to where the
-//! user wants it.
+//! Receives files from a guest in a fresh directory, and moves them to where the user wants them.
 //!
-//! A guest decides what arrives, and may be hostile. So each source arrives in a fresh directory
-//! that only this user may enter, and only regular files and directories leave it, by renames. No
-//! symbolic link below the destination is followed: a directory is opened, compared with the one
-//! that was looked at, and from then on reached through the open descriptor.
+//! A guest decides what arrives, and may be hostile. So only this user may enter the fresh
+//! directory of a source, and only regular files and directories leave it, by renames. No symbolic
+//! link below the destination is followed: a directory is opened, compared with the one that was
+//! looked at, and from then on reached through the open descriptor.
 
 use super::temporary::{FreshDir, PRIVATE_FILE, replace};
 use crate::destination::{Destination, Place, check_is_of_file, id, kind};
@@ -21,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 /// The start of the names of fresh directories.
 const NAME: &str = ".qqmgr.part";
-/// The subdirectory in which the source arrives. A name that ends in `..` would end up beside it.
+/// The subdirectory in which the source arrives. It keeps a name like `..` inside the fresh one.
 const INBOX: &str = "in";
 /// The permissions that are kept: no set-user-ID, set-group-ID and sticky bits.
 const PERMISSIONS: u32 = 0o777;
@@ -111,9 +110,8 @@ impl Arrival {
         Ok(self.left)
     }
 
-    /// Leaves only regular files and directories in the inbox that can be moved, without the bits
-    /// that grant rights. A file with more names than arrived also exists elsewhere, and is
-    /// removed.
+    /// Leaves only regular files and directories in the inbox, with permissions that allow a move
+    /// and without the bits that grant rights. A file that also has a name elsewhere is removed.
     fn clean(&mut self, inbox: &Path) -> io::Result<()> {
         let mut files = Vec::new();
         self.look(inbox, Path::new(""), &mut files)?;
@@ -220,8 +218,7 @@ impl Arrival {
     /// Gives a directory that was moved, and its subdirectories, the permissions that they arrived
     /// with.
     fn restore(&self, dir: &Dir, name: &OsStr, inside: &Path) -> io::Result<()> {
-        // The outermost comes last here, because its permissions may make the inner ones
-        // unreachable.
+        // The outermost comes last, because its permissions may make the inner ones unreachable.
         for (path, mode) in self.modes.iter().rev() {
             let Ok(below) = path.strip_prefix(inside) else { continue };
             let moved = below.iter().try_fold(dir.enter(name)?, |dir, name| dir.enter(name))?;

@@ -12,7 +12,7 @@ use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::Instant;
 
-/// Runs the program once a line comes, and not if the input ends. The shell keeps its pid.
+/// Runs the program when a line comes, but not if the input ends. The shell keeps its pid.
 const HELD: &str = "read -r qqmgr && exec \"$@\" </dev/null";
 
 /// A program that this process has started, and that may outlive it.
@@ -21,7 +21,7 @@ pub(crate) struct Daemon {
     held: Option<ChildStdin>,
 }
 
-/// The programs that outlive their start, each with its pid: its own, where a wrapper runs it.
+/// The programs that outlive their start, each with its own pid, even where a wrapper runs it.
 static KEPT: Mutex<Vec<(u32, Daemon)>> = Mutex::new(Vec::new());
 
 /// Spawns a program in a process group of its own, so that neither Ctrl-C nor a closed terminal
@@ -52,7 +52,7 @@ impl Daemon {
         self.child.id()
     }
 
-    /// Lets a program that is held run. If it has ended, [`Daemon::exit_status`] tells.
+    /// Lets a program that is held run. [`Daemon::exit_status`] shows whether it has ended.
     pub(crate) fn release(&mut self) {
         let _ = self.held.take().map(|mut held| held.write_all(b"\n"));
     }
@@ -62,7 +62,7 @@ impl Daemon {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Lets it run on. [`exit_status_of`] this pid tells how it ends.
+    /// Lets it run on. [`exit_status_of`] gives the exit status of this pid later.
     pub(crate) fn keep(self, pid: u32) {
         let _ = KEPT.lock().map(|mut kept| kept.push((pid, self)));
     }

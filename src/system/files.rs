@@ -62,8 +62,8 @@ pub(crate) fn private_dir(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Gives the directory that was looked at the mode 0700. It is an error if another one has its name
-/// by now.
+/// Sets the mode 0700 of the directory that was looked at. If another directory has its name by
+/// now, that is an error.
 fn restrict(dir: &Path, looked_at: &fs::Metadata) -> io::Result<()> {
     let opened = File::open(dir)?;
     if id(&opened.metadata()?) != id(looked_at) {
@@ -112,8 +112,7 @@ fn check_links(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Fails if the directory exists and cannot be entered, so that a directory that cannot be looked
-/// at is not treated as missing.
+/// Fails if the directory exists and cannot be entered, so that it is not treated as missing.
 pub(crate) fn check_access(dir: &Path) -> Result<(), Error> {
     match fs::symlink_metadata(dir.join(".")) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -204,10 +203,10 @@ pub(crate) fn create_private(path: &Path) -> Result<File, Error> {
     temporary::create(path, PRIVATE_FILE).map_err(|error| Error::io("create", path, &error))
 }
 
-/// Opens the file for [`File::lock`] and keeps its content; if it is missing, `makes` makes it.
-/// Anything but a regular file is an error: through a dangling link a file would be made elsewhere,
-/// or could never be made. On a file system that has become read-only the file is opened for
-/// reading, which is enough for a lock.
+/// Opens the file for [`File::lock`] and keeps its content; with `makes`, a missing file is made.
+/// Anything but a regular file is an error: a dangling link would make a file elsewhere, or never.
+/// On a file system that has become read-only, the file is opened for reading, which is enough for
+/// a lock.
 pub(crate) fn open_lock(path: &Path, makes: bool) -> io::Result<File> {
     check_regular(path)?;
     let mut options = OpenOptions::new();

@@ -1,10 +1,11 @@
-//! Starts a process that outlives this one and does what this one can no longer do:
-//! stop a VM, or restore a terminal's mode.
+//! Starts a process that outlives this one and cleans up after it: it stops a VM, restores a
+//! terminal's mode, or removes a directory.
 //!
-//! std has no signal handlers, and none would help against SIGKILL. So a child waits in a process
-//! group of its own, where Ctrl-C does not reach it, for the end of a pipe that only this process
-//! holds: the child's standard input ends when this process does, however that happens. A program
-//! that this process is just starting holds the pipe until it runs, so the child can see it then.
+//! std has no signal handlers, and a handler would not help against SIGKILL. So a child waits for
+//! the end of a pipe that only this process holds: the child's standard input ends when this
+//! process ends in any way. The child is in a process group of its own, where Ctrl-C does not reach
+//! it. A program that this process is just starting holds the pipe until it runs, so the child can
+//! see it.
 
 use crate::error::Error;
 use crate::log::Log;
@@ -14,7 +15,7 @@ use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdin, Stdio};
 
-/// A signal that is ignored stays ignored in the program. TTOU would stop a process that sets the
+/// Becomes the program, which inherits the ignored signals. TTOU would stop a process that sets the
 /// mode of a terminal from the background.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM TTOU
@@ -28,9 +29,9 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Runs `argv`, a program that does its work at the end of its standard input, and waits until
-    /// the program writes `ready` to its standard error, since what it needs may be gone later. Its
-    /// standard output is `stdout`.
+    /// Runs `argv`, a program that does its work at the end of its standard input. Waits until the
+    /// program writes `ready` to its standard error, since what it needs to start may be gone
+    /// later. Its standard output is `stdout`.
     pub(crate) fn new(
         argv: &[OsString],
         ready: &str,

@@ -1,9 +1,9 @@
-//! Starts programs that may outlive this one, and closes the files in them that this
-//! program inherited from its caller.
+//! Starts programs that may outlive this one, without the files that this program inherited from
+//! its caller.
 //!
 //! A shell passes the descriptor of `3>&1` on to every program it runs, and flock(1) passes on that
-//! of its lock. A QEMU that kept one would hold the pipe or the lock for as long as it lives. std
-//! closes the descriptors that it opened itself, and no others. So a shell closes the rest and
+//! of its lock. A QEMU with such a descriptor would hold the pipe or the lock for as long as it
+//! lives. std closes only the descriptors that it opened itself. So a shell closes the rest and
 //! becomes the program, which keeps the shell's pid. Where nothing is inherited, no shell is run.
 
 use crate::descriptors::{closing, is_named};
@@ -78,7 +78,7 @@ fn warn(left: &[u32], log: &Log) {
     if let Some(fd) = left.first() {
         log.warning(&format!(
             "descriptor {fd} was inherited and stays open in the program, since no `bash` \
-             or `busybox` is here to close it: `{fd}>&-` behind this command does"
+             or `busybox` is here to close it: `{fd}>&-` after this command does"
         ));
     }
 }

@@ -20,14 +20,14 @@ pub(crate) enum Mode {
     Exclusive,
 }
 
-/// A lock, held until it is dropped here and has ended in the programs that were given it.
+/// A lock, held until it is dropped here and all programs that got it have ended.
 #[derive(Debug)]
 pub(crate) struct Lock(File);
 
 impl Lock {
-    /// Takes the lock in the file at `path`, which is made if it is missing, in the directory that
-    /// `make_dir` makes and verifies. While another process has it, `waiting` is called again and
-    /// again, and ends the wait by an error.
+    /// Takes the lock in the file at `path`. A missing file is made, in the directory that
+    /// `make_dir` makes and verifies. While another process has the lock, `waiting` is called again
+    /// and again; its error ends the wait.
     pub(crate) fn take(
         path: &Path,
         mode: Mode,
@@ -57,8 +57,8 @@ impl Lock {
         Ok(None)
     }
 
-    /// Opens the file, or makes it, and waits for its lock. `None` if it is not the file at `path`
-    /// any more: a user may have removed it, and another process has locked a new one since.
+    /// Opens the file, or makes it, and waits for its lock. `None` if it is no longer the file at
+    /// `path`: a user may have removed it, and another process may have locked a new one since.
     fn wait(
         (path, makes): (&Path, bool),
         mode: Mode,
@@ -81,8 +81,8 @@ impl Lock {
         Ok(files::is_at(&file, path).then_some(Self(file)))
     }
 
-    /// Gives the lock as its stdin to a program that continues when this process is killed: the
-    /// next command waits until that program ends.
+    /// Gives the lock to a program as its stdin. If this process is killed, the program goes on,
+    /// and the next command waits until it ends.
     pub(crate) fn give_to(&self, command: &mut Invocation) -> Result<(), Error> {
         let file = self.0.try_clone().map_err(|error| command.failed(&error))?;
         command.stdin(file);

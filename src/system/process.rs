@@ -45,8 +45,8 @@ pub(crate) fn unseen(error: &io::Error) -> Error {
     Error::io("look at processes in", Path::new(PROC), error)
 }
 
-/// Whether two records name the same start. `None` where they cannot be compared, since one is
-/// unknown, or one comes from `/proc` and the other from `ps`.
+/// Whether two records name the same start. `None` where they cannot be compared: one is unknown,
+/// or one comes from `/proc` and the other from `ps`.
 pub(crate) fn same_start(one: Option<&str>, other: Option<&str>) -> Option<bool> {
     let is_ticks = |start: &str| start.bytes().all(|byte| byte.is_ascii_digit());
     let (one, other) = (one?, other?);

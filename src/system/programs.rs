@@ -1,6 +1,6 @@
-//! Lists every program that is executed on this host. Each is a constant here, or is named by
-//! the user, in `bin` and `img` of `[qemu]` and in `QQMGR_GDB`. Nothing else makes an
-//! [`Invocation`], so this file is the whole list; src/README.md says when each is run.
+//! Lists every program that is executed on this host. Each is a constant here, or the user names it
+//! in the configuration or in `QQMGR_GDB`. Nothing else makes an [`Invocation`], so this file is
+//! the whole list; src/README.md says when each is run.
 
 use super::run::Invocation;
 pub(crate) use crate::lookup::{find, is_executable, locate, missing, own};

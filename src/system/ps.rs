@@ -22,7 +22,7 @@ pub(crate) fn has_shown(pid: u32) -> bool {
     last.is_some_and(|(shown, at)| shown == pid && at.elapsed() < SHOWN_FOR)
 }
 
-/// The process of this pid, if there is one, and possibly others; without a pid, all processes.
+/// The process of this pid, if it exists, and possibly others; without a pid, all processes.
 pub(crate) fn processes(pid: Option<u32>) -> Result<Vec<Shown>, Error> {
     let pid_text = pid.map(|pid| pid.to_string());
     let selection = pid_text.as_deref().map_or(vec!["-A"], |pid| vec!["-p", pid]);

@@ -1,4 +1,4 @@
-//! Runs programs. Everything that this program executes goes through an [`Invocation`], and so has
+//! Runs programs. Everything that this program executes goes through an [`Invocation`], so it has
 //! one trace, and a limit for the output that is kept and for the time that it takes.
 
 use super::output::Output;
@@ -16,9 +16,8 @@ use std::time::Duration;
 /// The limit for a helper such as `ps` or `id`, which answers in milliseconds.
 const HELPER_WAIT: Duration = Duration::from_secs(20);
 
-/// A program with its words, environment, working directory and streams. Its input is empty, and
-/// its output is that of this process, unless something else is set or the way of running it says
-/// otherwise.
+/// A program with its words, environment, working directory and streams. By default, its input is
+/// empty, and its output goes where this process writes; some ways of running it differ.
 #[derive(Debug)]
 pub(crate) struct Invocation {
     command: Command,

@@ -18,7 +18,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// The most that is kept of each of a program's two streams.
 const OUTPUT_BYTES_MAX: usize = 64 << 20;
 const CHUNK_BYTES: usize = 16 * 1024;
-/// Chunks that wait in memory before a program that writes faster than they are kept has to wait.
+/// The number of chunks that wait in memory before the program that writes them has to wait.
 const CHUNKS_MAX: usize = 16;
 
 /// The places of the two streams.

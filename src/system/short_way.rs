@@ -1,5 +1,5 @@
-//! Makes short paths to directories with long names, for sockets, whose paths may
-//! have 107 bytes only. They are symbolic links in a directory of the user's own.
+//! Makes short paths to directories with long names, for sockets, whose paths have at most 107
+//! bytes. They are symbolic links in a directory of the user's own.
 
 use super::{account, files, temporary};
 use crate::error::Error;

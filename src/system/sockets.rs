@@ -12,8 +12,8 @@ pub(crate) struct Socket(UnixStream);
 
 impl Socket {
     /// Connects before the deadline. std's connect has no timeout, and blocks once the backlog
-    /// (one, in QEMU) is full; so a thread connects. When it takes too long, that thread is left
-    /// behind until the other end serves or closes its queue, or this process ends.
+    /// (one, in QEMU) is full; so a thread connects. A thread that takes too long stays until the
+    /// other end serves or closes its queue, or this process ends.
     pub(crate) fn connect(path: PathBuf, deadline: Instant) -> io::Result<Self> {
         // A starting QEMU has no socket for a while; a thread for each look would be wasteful.
         path.symlink_metadata()?;

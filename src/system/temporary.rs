@@ -64,7 +64,7 @@ pub(crate) fn nameless(path: &Path) -> io::Result<File> {
     fs::remove_file(&temporary).map(|()| file)
 }
 
-/// Makes a new directory in `parent` that only this user may enter. Its name ends at random, so
+/// Makes a new directory in `parent` that only this user may enter. Its name has a random end, so
 /// that no other user can have made it before.
 pub(super) fn fresh_dir(parent: &Path, name: &str) -> io::Result<PathBuf> {
     let random = RandomState::new().hash_one(name);

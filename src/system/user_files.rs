@@ -19,9 +19,9 @@ pub(crate) fn create(path: &Path) -> Result<File, Error> {
     temporary::create(path, DEFAULT_FILE).map_err(|error| Error::io("create", path, &error))
 }
 
-/// Has `fill` write a file for the user, a device or a FIFO. A new file replaces an existing one
-/// and keeps its mode. A link stays and leads to the new file. A link, device or FIFO that another
-/// user has put there is refused: it would decide where the content goes.
+/// Has `fill` write the user's file, device or FIFO. A new file replaces an existing one and keeps
+/// its mode. A link stays and leads to the new file. Another user's link, device or FIFO is
+/// refused: it would decide where the content goes.
 pub(crate) fn replace(
     path: &Path,
     fill: impl FnOnce(&mut File) -> io::Result<()>,
@@ -49,8 +49,8 @@ fn check_links(path: &Path, user: u32) -> Result<(), Error> {
     })
 }
 
-/// Fails if another user owns `path`, which the content would pass through, and could have put it
-/// there. Files of root are trusted.
+/// Fails if another user owns `path`, a link, device or FIFO, and could have put it there. Files of
+/// root are trusted.
 fn check_owner(path: &Path, what: &str, owner: u32, user: u32) -> Result<(), Error> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let is_shared = fs::metadata(dir).is_ok_and(|dir| dir.mode() & 0o022 != 0);

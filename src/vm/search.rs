@@ -87,7 +87,7 @@ impl PidFiles {
     }
 
     fn of(lines: impl Iterator<Item = CommandLine>) -> Self {
-        let words = |line: CommandLine| line.behind_option().map(Vec::from).collect::<Vec<_>>();
+        let words = |line: CommandLine| line.after_option().map(Vec::from).collect::<Vec<_>>();
         Self(lines.flat_map(words).collect())
     }
 

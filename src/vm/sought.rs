@@ -63,7 +63,7 @@ impl Sought {
     }
 }
 
-/// Whether a message of the kernel begins behind this text: at the start of a line, or behind the
+/// Whether a message of the kernel begins after this text: at the start of a line, or after the
 /// time of the message, `[   1.234567] ` or `[   1.234567][   T1] `, even if a program has not
 /// ended its line.
 fn begins_message(before: &[u8]) -> bool {
@@ -158,7 +158,7 @@ mod tests {
             let bytes: Vec<&str> = bytes.iter().map(String::as_str).collect();
             assert_eq!(found("", &[], &bytes), expected, "{before:?}");
         }
-        // A mention does not hide the panic behind it.
+        // A mention does not hide the panic after it.
         let both = format!("# echo {PANIC}\n{PANIC}\n");
         assert_eq!(found("", &[], &[&both]), Some(Found::Panic));
     }

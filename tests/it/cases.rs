@@ -203,7 +203,7 @@ struct Scenario<'a> {
     steps: Vec<Step<'a>>,
     /// The files, as they stand.
     tail: &'a str,
-    /// Files that all scenarios of the file begin with, behind a head of their own.
+    /// Files that all scenarios of the file begin with, after a head of their own.
     shared: &'a str,
 }
 
@@ -514,7 +514,7 @@ fn without_number(text: &str, number: &str, name: &str) -> String {
     shown
 }
 
-/// The text with `name` in place of every number that follows `label`, be it in a sentence, behind
+/// The text with `name` in place of every number that follows `label`, in a sentence, after
 /// a colon or in JSON.
 fn without_numbers(text: &str, label: &str, name: &str) -> String {
     let mut parts = text.split(label);

@@ -273,7 +273,7 @@ fn a_terminal_is_raw_and_then_as_it_was() {
         "\r\u{1b}[Kqqmgr: this is the console of VM `vm`; Ctrl-] leaves it\r\n\
          before\r\n\
          !abc\u{3}\u{1a}\u{1c}\u{4}\rdef\r\n\
-         \r\u{1b}[Kqqmgr: left the console; VM `vm` runs on\r\n\
+         \r\u{1b}[Kqqmgr: left the console; VM `vm` keeps running\r\n\
          code 0\r\n\
          restored\r\n",
     );
@@ -337,7 +337,7 @@ fn a_login_on_a_real_guest() {
     terminal.shows("\nc3d\r");
     terminal.types("\u{1d}");
     terminal.ends(
-        "...\nqqmgr: left the console; VM `vm` runs on\r\ncode 0\r\nrestored\r\n"
+        "...\nqqmgr: left the console; VM `vm` keeps running\r\ncode 0\r\nrestored\r\n"
             .replace("qqmgr: left", "[..]qqmgr: left")
             .as_str(),
     );

@@ -53,13 +53,13 @@ fn line_matches(mut pattern: &str, mut line: &str) -> bool {
     }
 }
 
-/// The text behind the digits, and perhaps the fraction, that `text` must begin with.
+/// The text after the digits, and perhaps the fraction, that `text` must begin with.
 fn after_number(text: &str) -> Option<&str> {
     let rest = after_digits(text)?;
     Some(rest.strip_prefix('.').and_then(after_digits).unwrap_or(rest))
 }
 
-/// The text behind the digits that `text` must begin with.
+/// The text after the digits that `text` must begin with.
 fn after_digits(text: &str) -> Option<&str> {
     let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
     (rest.len() < text.len()).then_some(rest)

@@ -114,7 +114,7 @@ fn the_shell_that_can_close_them_is_found() {
     symlink(program("dash").unwrap(), dir.join("sh")).unwrap();
     let start = format!("{HOLD} PATH={} \"$QQMGR\" start vm", dir.display());
     let warned = "qqmgr: warning: descriptor 200 was inherited and stays open in the program, \
-                  since no `bash` or `busybox` is here to close it: `200>&-` behind this command \
+                  since no `bash` or `busybox` is here to close it: `200>&-` after this command \
                   does\n";
     bash(&project, &start).run().stdout(STARTED).stderr(warned).success();
     assert_eq!(holds(&project, "held", project.pid("vm")), [200]);

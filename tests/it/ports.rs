@@ -29,9 +29,9 @@ fn project(vms: &[String]) -> Project {
 #[track_caller]
 fn start(project: &Project, vm: &str) -> u16 {
     let output = project.qqmgr(&["start", vm]).run();
-    let port = number_behind("ssh port ", &output.stdout);
+    let port = number_after("ssh port ", &output.stdout);
     output.stdout(format!("{vm} started: running, pid [PID], ssh port {port}\n")).success();
-    assert_eq!(number_behind("hostfwd=tcp:127.0.0.1:", &command_line(project, vm)), port);
+    assert_eq!(number_after("hostfwd=tcp:127.0.0.1:", &command_line(project, vm)), port);
     port
 }
 
@@ -40,7 +40,7 @@ fn command_line(project: &Project, vm: &str) -> String {
 }
 
 #[track_caller]
-fn number_behind(text: &str, whole: &str) -> u16 {
+fn number_after(text: &str, whole: &str) -> u16 {
     let rest = whole.split(text).nth(1).unwrap_or_else(|| panic!("no `{text}` in {whole}"));
     rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
 }
@@ -55,7 +55,7 @@ fn stop(project: &Project, vm: &str) {
 #[track_caller]
 fn likely(project: &Project, vm: &str) -> u16 {
     let output = project.qqmgr(&["cmdline", vm]).run();
-    number_behind("hostfwd=tcp:127.0.0.1:", &output.stdout)
+    number_after("hostfwd=tcp:127.0.0.1:", &output.stdout)
 }
 
 /// As many names of VMs of this project that all want one port: the program takes the hash
@@ -149,8 +149,7 @@ fn vms_that_want_the_same_port_at_once() {
 
 #[track_caller]
 fn all_differ(project: &Project, names: &[String]) {
-    let port =
-        |name: &String| number_behind("hostfwd=tcp:127.0.0.1:", &command_line(project, name));
+    let port = |name: &String| number_after("hostfwd=tcp:127.0.0.1:", &command_line(project, name));
     let ports: BTreeSet<u16> = names.iter().map(port).collect();
     assert_eq!(ports.len(), names.len(), "{ports:?}");
 }

@@ -43,7 +43,7 @@ fn stop(project: &Project, vm: &str) {
     assert_eq!(stopped.status, Some(0), "{}", stopped.stderr);
 }
 
-/// The number behind `"name": ` in a document.
+/// The number after `"name": ` in a document.
 #[track_caller]
 fn number(document: &str, name: &str) -> f64 {
     let (_, rest) = document.split_once(&format!("\"{name}\": ")).expect("it has the member");

@@ -19,7 +19,7 @@ pub(crate) static COMMAND: Command = Command {
     name: "run",
     about: "Run a job: a command on VMs, or their boot alone",
     details: "The VM is stopped after it. With a COMMAND, one that runs already is used, and\n\
-              left running. One word behind `--` is a command line for the guest's shell;\n\
+              left running. One word after `--` is a command line for the guest's shell;\n\
               several are a command and its arguments, as they are. The exit code is the\n\
               command's. Files are copied back whatever that is.\n\
               Without a COMMAND, the guest boots, its serial line is standard output, and the\n\

@@ -26,7 +26,7 @@ pub(crate) static COMMAND: Command = Command {
     name: "start",
     about: "Start VMs and wait until QEMU answers",
     details: "A VM that runs already is left alone, and that is success. ARGS go to QEMU,\n\
-              behind the VM's own arguments, for this start.",
+              after the VM's own arguments, for this start.",
     operands: &[spec::VMS, ARGS],
     flags: &[
         &spec::ALL,

@@ -230,7 +230,7 @@ pub(crate) fn check_arguments(words: &[OsString]) -> Result<(), Error> {
     let words = words.iter();
     let words = words.map(|word| Word::plain(word.to_string_lossy(), Span::default()));
     let words: Vec<Word> = words.collect();
-    let program = program_problem(&words, "the arguments behind `--` begin");
-    let checked = program.map_or_else(|| argv::check(&words, "behind `--`"), Err);
+    let program = program_problem(&words, "the arguments after `--` begin");
+    let checked = program.map_or_else(|| argv::check(&words, "after `--`"), Err);
     checked.map_err(|problem| Error::usage(problem.message).hint_if(problem.hint))
 }
