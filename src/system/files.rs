@@ -8,6 +8,7 @@ use super::temporary::{self, PRIVATE_DIR, PRIVATE_FILE};
 use crate::access::{no_access, not_changed, whose};
 use crate::destination::id;
 use crate::error::Error;
+use crate::linux;
 use crate::reading::check_regular;
 pub(crate) use crate::reading::{
     directory_in, end_of, has_content, home, is_at, is_missing, is_plain, is_socket, names_in,
@@ -41,6 +42,10 @@ const WRITTEN: &[&str] = &[
 /// Makes `dir` and its missing parents, 0700, and verifies that it is a directory of this user that
 /// no other user may enter and that is not reached through a link of another user.
 pub(crate) fn private_dir(dir: &Path) -> Result<(), Error> {
+    if umask().is_some_and(|mask| mask & PRIVATE_DIR != 0) {
+        let error = Error::failed("the umask keeps you from the files that you make");
+        return Err(error.hint("`umask 077` leaves them to you alone"));
+    }
     check_links(dir)?;
     let made = DirBuilder::new().recursive(true).mode(PRIVATE_DIR).create(dir);
     made.map_err(|error| no_access("create", dir, &error, user_id().ok()))?;
@@ -60,6 +65,13 @@ pub(crate) fn private_dir(dir: &Path) -> Result<(), Error> {
         restrict(dir, &metadata).map_err(|error| Error::io("restrict", dir, &error))?;
     }
     Ok(())
+}
+
+/// The permissions that new files of this process lack.
+fn umask() -> Option<u32> {
+    let status = linux::kernel_fact("self/status").ok()??;
+    let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+    u32::from_str_radix(mask.trim(), 8).ok()
 }
 
 /// Sets the mode 0700 of the directory that was looked at. If another directory has its name by
