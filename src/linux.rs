@@ -279,11 +279,16 @@ pub(crate) fn has_open(pid: u32, path: &Path) -> io::Result<bool> {
     Ok(open_files(pid)?.iter().any(|file| id(file) == Some(wanted)))
 }
 
-/// Whether a process has the file open, including a file that was removed since.
+/// Whether a process has the file of a VM open, or one of that name and directory that was removed,
+/// or renamed with what is above the directory. The way to it may have been a link.
 pub(crate) fn holds(pid: u32, path: &Path) -> io::Result<bool> {
-    let mut removed = path.as_os_str().to_os_string();
-    removed.push(" (deleted)");
-    Ok(has_open(pid, path)? || open_paths(pid)?.contains(&removed.into()))
+    let [runtime, project] = [2, 3].map(|up| path.ancestors().nth(up).unwrap_or(path));
+    let name = path.strip_prefix(runtime).unwrap_or(path);
+    let is_it = |open: &PathBuf| match open.as_os_str().as_bytes().strip_suffix(b" (deleted)") {
+        Some(removed) => Path::new(OsStr::from_bytes(removed)).ends_with(name),
+        None => open.ends_with(name) && open.starts_with(project),
+    };
+    Ok(has_open(pid, path)? || open_paths(pid)?.iter().any(is_it))
 }
 
 /// The paths of what a process has open, as they are now.
