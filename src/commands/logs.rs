@@ -40,8 +40,8 @@ pub(super) fn make_dir(target: &Target) -> Result<(), Error> {
 
 /// Makes the directory, and removes the logs of an earlier job there.
 pub(super) fn prepare(target: &Target) -> Result<(), Error> {
-    make_dir(target)?;
     let Some(dir) = dir(target) else { return Ok(()) };
+    user_files::make_dir(&dir)?;
     let is_ours =
         |name: &String| [STDOUT, STDERR, RESULT, STATUS].contains(&&**name) || is_log(target, name);
     let mut ours = files::names_in(&dir).into_iter().filter(is_ours);

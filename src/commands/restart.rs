@@ -8,6 +8,7 @@ use super::{attach, start, stop};
 use crate::cli::{Command, spec};
 use crate::config::SshPort;
 use crate::report::{Outcome, Report};
+use crate::vm::lock::{LOCK_WAIT, lock};
 
 pub(crate) static COMMAND: Command = Command {
     name: "restart",
@@ -46,8 +47,9 @@ pub(super) fn run(target: &Target) -> Outcome {
     start.check_restart()?;
     start.prepare(&|| None)?;
     let force = stop::force(target);
-    let (stopped, lock) = stop::stop(target, &COMMAND, force)?;
-    let lock = lock.map_or_else(|| stop::lock_for(target, &COMMAND), Ok)?;
+    let (stopped, held) = stop::stop(target, &COMMAND, force)?;
+    let lock_now = || lock(&target.paths, COMMAND.name, LOCK_WAIT, &target.log);
+    let lock = held.map_or_else(lock_now, Ok)?;
     let (running, lock) = start.begin(lock, TIMEOUT_DEFAULT).map_err(|error| {
         let done = format!("VM `{}` was stopped, but could not be started again", target.name);
         if stopped.was_running() { error.after(&done) } else { error }

@@ -153,11 +153,6 @@ pub(super) fn stop(
     Ok((stopped, lock))
 }
 
-/// Takes the VM's lock, for a `restart` of a VM that was stopped without it.
-pub(super) fn lock_for(target: &Target, command: &Command) -> Result<Lock, Error> {
-    lock(&target.paths, command.name, LOCK_WAIT, &target.log)
-}
-
 /// Takes the lock of a VM that must end now, even if another command holds it. If several commands
 /// take turns, it waits for them. `None` if the VM has ended and the other command still holds the
 /// lock.

@@ -20,7 +20,7 @@ pub(crate) fn all(paths: &Paths, log: &Log) -> Result<(), Error> {
     Ok(())
 }
 
-pub(crate) fn pid_file(paths: &Paths) -> Result<(), Error> {
+fn pid_file(paths: &Paths) -> Result<(), Error> {
     files::remove(&paths.pid)
         .map_err(|error| error.hint("it is in the place of QEMU's pid file: remove it"))
 }
@@ -29,6 +29,10 @@ pub(crate) fn pid_file(paths: &Paths) -> Result<(), Error> {
 /// stale one over, and its lock on it keeps a second QEMU out when we do not see the first.
 pub(crate) fn for_start(paths: &Paths, log: &Log) -> Result<(), Error> {
     made_by_start(paths, log)?;
+    // QEMU takes over regular files only.
+    if paths.pid.symlink_metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        pid_file(paths)?;
+    }
     log.step("clean_for_start", || "only logs and a pid file are left".into());
     Ok(())
 }
@@ -49,12 +53,4 @@ fn made_by_start(paths: &Paths, log: &Log) -> Result<(), Error> {
         let _ = short_way::short_link(&paths.dir).and_then(|link| files::remove(&link));
     }
     Ok(())
-}
-
-/// Removes a pid file that is not a regular file: QEMU takes over only those.
-pub(crate) fn odd_pid_file(paths: &Paths) -> Result<(), Error> {
-    match paths.pid.symlink_metadata() {
-        Ok(metadata) if !metadata.is_file() => pid_file(paths),
-        _ => Ok(()),
-    }
 }

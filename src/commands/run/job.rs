@@ -103,7 +103,8 @@ impl<'a> Job<'a> {
         }
         let (running, lock) = start.begin(lock, self.limits.left(TIMEOUT_DEFAULT))?;
         let ready = running.ready;
-        if self.keep || ready.already_running && !self.is_on_demand() {
+        let on_demand = Instance::read(paths).is_ok_and(|it| it.is_some_and(|it| it.on_demand));
+        if self.keep || ready.already_running && !on_demand {
             // A VM that stays needs neither. If it died and another `run` started it anew, that
             // one's guard would take the mark for somebody who stops the VM: so the mark ends
             // before other commands have the lock.
@@ -163,11 +164,6 @@ impl<'a> Job<'a> {
     /// Whether what the guest writes does not count.
     fn forgets(&self) -> bool {
         self.from.is_some() || self.fresh
-    }
-
-    fn is_on_demand(&self) -> bool {
-        let record = Instance::read(&self.target.paths);
-        record.is_ok_and(|record| record.is_some_and(|instance| instance.on_demand))
     }
 }
 

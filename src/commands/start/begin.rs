@@ -87,10 +87,11 @@ impl<'a> Start<'a> {
         Err(Error::new(Kind::Usage, message).hint(hint))
     }
 
-    /// Checks that the ports are free for a VM that is stopped first if it runs, except those that
-    /// it has.
+    /// Checks, for a VM that is stopped first if it runs, what would keep it from starting again:
+    /// work on its snapshots that is not understood, and ports that others have.
     pub(crate) fn check_restart(&mut self) -> Result<(), Error> {
         self.plan()?;
+        Journal::read(&self.target.paths)?;
         let look = Look::by_files(&self.target.paths)?;
         let (Some(process), Some(record)) = (look.process()?, &look.record) else { return Ok(()) };
         let own: Vec<Forward> = ports::forwarded(&record.arguments()).collect();
@@ -179,7 +180,6 @@ impl<'a> Start<'a> {
         let Target { config, paths, log, .. } = self.target;
         ssh::forget_guest(paths, log)?;
         clean::for_start(paths, log)?;
-        clean::odd_pid_file(paths)?;
         let is_plain = self.options.from.is_none();
         if Journal::read(paths)?.is_some() || is_plain && Saved::used(paths)?.is_some() {
             let stopped = self.target.stopped(Some(lock))?;

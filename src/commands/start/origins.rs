@@ -72,25 +72,21 @@ impl<'a> Origins<'a> {
     /// Why `--prepare` with this command makes the snapshot; `None` if it is there. A snapshot that
     /// something else made is never replaced.
     pub(crate) fn needs(&self, command: &str) -> Result<Option<String>, Error> {
-        let Ok(whole) = self.disks.find(self.tag) else {
-            self.disks.check_can_hold()?;
-            self.check_can_save()?;
-            return Ok(Some("there is none".into()));
-        };
-        let origin = self.saved.origin(self.tag.as_str()).filter(|it| it.is_of(whole.main));
-        let Some((origin, then)) = origin.and_then(|it| Some((it, it.prepare.as_ref()?))) else {
-            return Ok(None);
-        };
-        let mut differences = self.differences(origin)?;
-        if then != command {
-            differences.push("the command of `--prepare` is another one".into());
+        let mut why = vec!["there is none".to_string()];
+        if let Ok(whole) = self.disks.find(self.tag) {
+            let origin = self.saved.origin(self.tag.as_str()).filter(|it| it.is_of(whole.main));
+            let made = origin.and_then(|it| Some((it, it.prepare.as_ref()?)));
+            let Some((origin, then)) = made else { return Ok(None) };
+            why = self.differences(origin)?;
+            let is_other = then != command;
+            why.extend(is_other.then(|| "the command of `--prepare` is another one".into()));
         }
-        if differences.is_empty() {
+        if why.is_empty() {
             return Ok(None);
         }
         self.disks.check_can_hold()?;
         self.check_can_save()?;
-        Ok(Some(differences.join("; ")))
+        Ok(Some(why.join("; ")))
     }
 
     /// Refuses a device that is known to keep QEMU from saving the machine.
@@ -130,7 +126,12 @@ impl<'a> Origins<'a> {
     /// Everything in which the VM differs from what the snapshot was made from.
     fn differences(&self, origin: &Origin) -> Result<Vec<String>, Error> {
         let words = |argv: &[String]| {
-            options(&argv.iter().map(|word| unforwarded(word)).collect::<Vec<_>>())
+            // Forwarded ports are no part of the machine.
+            let parts = |word: &String| {
+                let parts = word.split(',').filter(|part| !part.starts_with("hostfwd="));
+                parts.collect::<Vec<_>>().join(",")
+            };
+            options(&argv.iter().map(parts).collect::<Vec<_>>())
         };
         let mut differences: Vec<String> = Change::between(words(&origin.argv), words(&self.argv))
             .into_iter()
@@ -172,23 +173,17 @@ impl<'a> Origins<'a> {
         Ok(line.strip_prefix(VERSION_PREFIX).unwrap_or(line).to_string())
     }
 
-    /// Refuses a disk that is no file: no time tells whether it was written to.
-    fn check_files(&self) -> Result<(), Error> {
-        let Some(disk) = self.disks.list.iter().find(|disk| !disk.path.is_file()) else {
-            return Ok(());
-        };
-        let file = &disk.file;
-        let message = format!("it cannot be seen whether `{file}`, which is no file, was written");
-        let hint = "`--discard` throws away what `--from` would lose";
-        Err(Error::failed(message).hint(hint))
-    }
-
     /// Makes sure that the disks have nothing that would be lost, and returns them.
     pub(super) fn spare_disks(&self, discard: bool) -> Result<Vec<PathBuf>, Error> {
         let (tag, vm, paths) = (self.tag, &self.target.name, &self.target.paths);
         let all = self.disks.files();
-        if !discard {
-            self.check_files()?;
+        // No time tells whether a device was written to.
+        if let Some(disk) = self.disks.list.iter().find(|disk| !discard && !disk.path.is_file()) {
+            let file = &disk.file;
+            let message =
+                format!("it cannot be seen whether `{file}`, which is no file, was written");
+            let hint = "`--discard` throws away what `--from` would lose";
+            return Err(Error::failed(message).hint(hint));
         }
         let spare = self.saved.spare.as_ref();
         let is_spare = |stamp: &Stamp| spare.is_some_and(|spare| spare.disks.contains(stamp));
@@ -243,10 +238,4 @@ fn check_visible(vm: &str, arguments: &[Argument]) -> Result<(), Error> {
         return Ok(());
     };
     Err(Error::failed(format!("VM `{vm}` cannot start `--from` a snapshot: {what}")).hint(hint))
-}
-
-/// The word without forwarded ports, which are no part of the machine.
-fn unforwarded(word: &str) -> String {
-    let parts = word.split(',').filter(|part| !part.starts_with("hostfwd="));
-    parts.collect::<Vec<_>>().join(",")
 }

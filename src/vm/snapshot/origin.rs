@@ -79,7 +79,7 @@ impl Origin {
         (tag, saved_at, machine_bytes) == (&self.tag, &self.saved_at, &self.machine_bytes)
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(super) fn json(&self, base: &Path) -> Value {
         Value::object([
             ("tag", Value::from(self.tag.as_str())),
             ("saved_at", self.saved_at.into()),
@@ -89,13 +89,13 @@ impl Origin {
             ("qemu", self.qemu.as_str().into()),
             ("cpu", self.cpu.as_deref().into()),
             ("kvm", self.has_kvm.into()),
-            ("program", self.program.iter().map(Stamp::json).collect()),
-            ("files", self.files.iter().map(Stamp::json).collect()),
+            ("program", self.program.iter().map(|stamp| stamp.json(base)).collect()),
+            ("files", self.files.iter().map(|stamp| stamp.json(base)).collect()),
             ("prepare", self.prepare.as_deref().into()),
         ])
     }
 
-    pub(super) fn from_json(value: &Value) -> Option<Self> {
+    pub(super) fn from_json(value: &Value, base: &Path) -> Option<Self> {
         let text = |name| value.text(name).map(str::to_string);
         Some(Self {
             tag: text("tag")?,
@@ -106,8 +106,8 @@ impl Origin {
             qemu: text("qemu")?,
             cpu: text("cpu"),
             has_kvm: value.is_true("kvm"),
-            program: Stamp::list(value.get("program")?)?.pop(),
-            files: Stamp::list(value.get("files")?)?,
+            program: Stamp::list(value.get("program")?, base)?.pop(),
+            files: Stamp::list(value.get("files")?, base)?,
             prepare: text("prepare"),
         })
     }

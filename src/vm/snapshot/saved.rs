@@ -27,16 +27,18 @@ impl Saved {
     /// may be lost.
     pub(crate) fn read(paths: &Paths) -> Result<Self, Error> {
         let value = record::read(&paths.saved, BYTES_MAX)?.unwrap_or(Value::Null);
-        let origins = value.list("snapshots").iter().filter_map(Origin::from_json);
-        let spare = value.get("spare").and_then(Spare::from_json);
-        Ok(Self { origins: origins.collect(), spare })
+        let (list, base) = (value.list("snapshots").iter(), base(paths));
+        let origins = list.filter_map(|origin| Origin::from_json(origin, base)).collect();
+        let spare = value.get("spare").and_then(|spare| Spare::from_json(spare, base));
+        Ok(Self { origins, spare })
     }
 
     fn write(&self, paths: &Paths) -> Result<(), Error> {
+        let base = base(paths);
         let value = Value::object([
             ("format", Value::from(record::FORMAT)),
-            ("snapshots", self.origins.iter().map(Origin::json).collect()),
-            ("spare", self.spare.as_ref().map_or(Value::Null, Spare::json)),
+            ("snapshots", self.origins.iter().map(|origin| origin.json(base)).collect()),
+            ("spare", self.spare.as_ref().map_or(Value::Null, |spare| spare.json(base))),
         ]);
         files::write_private(&paths.saved, value.pretty())
     }
@@ -131,6 +133,12 @@ impl Saved {
     }
 }
 
+/// The directory from which the files of a project are named, so that they are found when the
+/// project has been moved, and in a directory whose name is not UTF-8.
+fn base(paths: &Paths) -> &Path {
+    paths.dir.ancestors().nth(2).unwrap_or(&paths.dir)
+}
+
 /// Until when nothing that was written to the disks counts, in seconds since 1970. What a VM wrote
 /// that was to stay does count; of one that ran before a reboot, nothing was written since.
 fn forgotten_until(paths: &Paths) -> Result<u64, Error> {
@@ -148,7 +156,7 @@ fn was_to_stay(paths: &Paths) -> Result<bool, Error> {
 }
 
 /// Makes sure that a file and its name are there after a power failure.
-fn sync(path: &Path) -> Result<(), Error> {
+pub(super) fn sync(path: &Path) -> Result<(), Error> {
     let sync = |path: &Path| File::open(path)?.sync_all();
     let synced = sync(path).and_then(|()| path.parent().map_or(Ok(()), sync));
     synced.map_err(|error| Error::io("write", path, &error))

@@ -2,7 +2,7 @@
 
 use super::Stamp;
 use crate::json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(crate) struct Spare {
     /// The snapshot that has what the disks had before `--from` used them.
@@ -29,23 +29,23 @@ impl Spare {
         self.disks.iter().map(|stamp| stamp.path.clone()).collect()
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(super) fn json(&self, base: &Path) -> Value {
         Value::object([
             ("tag", Value::from(self.tag.as_str())),
             ("since", self.since.into()),
             ("in_use", self.in_use.into()),
             ("used", self.used.into()),
-            ("disks", self.disks.iter().map(Stamp::json).collect()),
+            ("disks", self.disks.iter().map(|disk| disk.json(base)).collect()),
         ])
     }
 
-    pub(super) fn from_json(value: &Value) -> Option<Self> {
+    pub(super) fn from_json(value: &Value, base: &Path) -> Option<Self> {
         Some(Self {
             tag: value.text("tag")?.to_string(),
             since: value.number("since")?,
             in_use: value.get("in_use")? == &Value::Bool(true),
             used: value.get("used") == Some(&Value::Bool(true)),
-            disks: Stamp::list(value.get("disks")?)?,
+            disks: Stamp::list(value.get("disks")?, base)?,
         })
     }
 }

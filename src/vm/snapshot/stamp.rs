@@ -31,9 +31,10 @@ impl Stamp {
         self.modified.0
     }
 
-    pub(super) fn json(&self) -> Value {
+    /// The stamp of a file that is named from `base` if it is below that directory.
+    pub(super) fn json(&self, base: &Path) -> Value {
         Value::object([
-            ("path", Value::from(self.path.as_path())),
+            ("path", Value::from(self.path.strip_prefix(base).unwrap_or(&self.path))),
             ("bytes", self.bytes.into()),
             ("seconds", self.modified.0.into()),
             ("nanoseconds", self.modified.1.into()),
@@ -41,10 +42,10 @@ impl Stamp {
     }
 
     /// The stamps in a list that [`Stamp::json`] wrote; `None` if one cannot be read.
-    pub(super) fn list(list: &Value) -> Option<Vec<Self>> {
+    pub(super) fn list(list: &Value, base: &Path) -> Option<Vec<Self>> {
         let stamp = |value: &Value| {
             Some(Self {
-                path: value.text("path")?.into(),
+                path: base.join(value.text("path")?),
                 bytes: value.number("bytes")?,
                 modified: (value.number("seconds")?, value.number("nanoseconds")?),
             })

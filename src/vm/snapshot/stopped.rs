@@ -94,7 +94,7 @@ impl Stopped<'_> {
         let (vm, log) = (&self.paths.name, self.log);
         let mut with: Vec<&str> = Vec::new();
         // A disk that does not exist has no part of the snapshot.
-        for disk in disks.iter().filter(|disk| disk.exists()).filter_map(|disk| disk.to_str()) {
+        for disk in disks.iter().filter(|disk| self.dir.join(disk).exists()) {
             if self.read(disk)?.1.iter().any(|part| part.tag == tag.as_str()) {
                 with.push(disk);
             }
