@@ -627,7 +627,7 @@ pub(crate) fn killer(project: &Project, name: &str, argument: &str, when: &str) 
     let script = match when {
         "before" => "kill -9 $PPID; exit 1".to_string(),
         "after" => format!("{real}; kill -9 $PPID; exit 0"),
-        _ => "kill -9 $PPID; until [ -e let-go ]; do sleep 0.05; done".into(),
+        _ => "kill -9 $PPID; until [ -e let-go ] || [ ! -e killers ]; do sleep 0.05; done".into(),
     };
     let script =
         format!("#!/bin/sh\ncase \" $* \" in *' {argument}'*) {script};; esac\nexec {real}\n");
