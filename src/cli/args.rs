@@ -17,7 +17,7 @@ pub(crate) struct Args {
     /// The words after `--`.
     pub(crate) words: Vec<OsString>,
     pub(crate) detached: Option<Detached>,
-    /// The hint for an operand that is no VM: the command line that was probably meant.
+    /// The hint for an operand that is not a VM: the command line that was probably meant.
     pub(crate) right_form: Option<String>,
 }
 

@@ -12,7 +12,7 @@ pub(crate) struct Info {
     pub(crate) short: Option<char>,
     pub(crate) takes: Takes,
     pub(crate) help: &'static str,
-    /// The flag without which this one is wrong, and the end of a sentence that says so.
+    /// The flag that this one needs, and the end of a sentence that says so.
     pub(super) needs: Option<(&'static str, &'static str)>,
 }
 

@@ -19,5 +19,5 @@ pub(super) static VERBOSE: Flag =
     Flag::switch("verbose", "Say on standard error what is executed and what QMP says").short('v');
 /// The flags [`HELP`] and [`VERSION`] end the parsing.
 pub(super) static HELP: Flag =
-    Flag::switch("help", "Show help, of the command if there is one").short('h');
+    Flag::switch("help", "Show help, for the command if there is one").short('h');
 pub(super) static VERSION: Flag = Flag::switch("version", "Show the version").short('V');

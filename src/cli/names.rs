@@ -18,7 +18,7 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("logs tail", "`qqmgr serial VM` shows what the guest wrote, `qqmgr log VM` what QEMU said"),
     ("ls", "`qqmgr list` lists the VMs, `qqmgr img list` the images"),
     ("port ports", "`qqmgr forward VM` lists the ports that lead to a guest"),
-    ("ps", "`qqmgr list --running` lists the VMs that run"),
+    ("ps", "`qqmgr list --running` lists the running VMs"),
     (
         "cp scp copy push pull",
         "`qqmgr put VM LOCAL REMOTE` and `qqmgr get VM REMOTE LOCAL` copy files",

@@ -57,7 +57,7 @@ pub(super) struct Words<'a> {
     pub(super) commands: Table<'a>,
     pub(super) command: Option<&'static Command>,
     pub(super) args: Args,
-    /// The index of the first word that looks like one for after `--`.
+    /// The index of the first word that probably belongs after `--`.
     dashes_at: Option<usize>,
 }
 
@@ -86,8 +86,8 @@ impl<'a> Words<'a> {
         Ok(())
     }
 
-    /// Whether the token, which is not after `--`, is probably one of the words that belong there:
-    /// an unknown flag with one dash, or a word too many, after the VM.
+    /// Whether the token, which follows the VM, probably belongs after `--`: it is an unknown flag
+    /// with one dash, or a word too many.
     fn is_for_dashes(&self, token: &Token) -> bool {
         let [_] = self.args.operands.as_slice() else { return false };
         self.takes_words()
@@ -265,7 +265,7 @@ fn usage(command: Option<&Command>, message: &str, near: Option<&str>) -> Error 
     Error::usage(message).hint(hint).did_you_mean(near)
 }
 
-/// Refuses a command line for the first of these reasons that holds.
+/// Refuses a command line for the first reason that is true.
 pub(crate) fn refuse_if(reasons: &[(bool, &str)]) -> Result<(), Error> {
     let first = reasons.iter().find(|(holds, _)| *holds);
     first.map_or(Ok(()), |(_, reason)| Err(Error::usage(*reason)))

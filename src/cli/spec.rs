@@ -21,10 +21,10 @@ pub(crate) struct Command {
     pub(crate) flags: &'static [&'static dyn AnyFlag],
     /// Command lines for the command's `--help`, without the program's name.
     pub(crate) examples: &'static [&'static str],
-    /// Takes the words after the command's name, which are wrong, and gives the command line that
-    /// was probably meant, without the program's name.
+    /// Takes the words of a wrong command line after the command's name. Gives the command line
+    /// that was probably meant, without the program's name.
     pub(crate) right_form: fn(&[OsString]) -> Option<String>,
-    /// Finds what is wrong with flags and operands that are right one by one.
+    /// Finds flags and operands that are right by themselves and wrong together.
     pub(crate) check: fn(&Args) -> Result<(), Error>,
     /// The exit code for qqmgr's own failures: usually that of the error's kind, but different for
     /// a command that passes on another program's codes.
@@ -55,8 +55,8 @@ impl Command {
 pub(crate) struct Operand {
     pub(crate) name: &'static str,
     pub(crate) count: Count,
-    /// The words that are allowed; if empty, any word. Only for an operand that is a single word,
-    /// with no operand before it that may be several.
+    /// The words that are allowed; if empty, any word. Only for an operand of a single word, and
+    /// not after an operand that may be several words.
     pub(crate) choices: &'static [&'static str],
 }
 

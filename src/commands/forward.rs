@@ -111,7 +111,7 @@ fn add(
         let mut own = networks.iter().flat_map(|it| &it.forwards);
         let own = own.find(|other| other.clashes_with(port));
         return Err(match own {
-            Some(own) => Error::failed(format!("VM `{name}` forwards {} already", own.text()))
+            Some(own) => Error::failed(format!("VM `{name}` already forwards {}", own.text()))
                 .hint(format!("`qqmgr forward {name} --remove {}` ends that", own.text())),
             None if port::is_taken_for(port) => is_taken(target, port, "port"),
             None => refused(port, &said),

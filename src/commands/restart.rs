@@ -13,7 +13,7 @@ use crate::vm::lock::{LOCK_WAIT, lock};
 pub(crate) static COMMAND: Command = Command {
     name: "restart",
     about: "Stop VMs and start them again",
-    details: "As they are configured now. One that is not running is started. When the\n\
+    details: "As they are configured now. A VM that is not running is started. When the\n\
               configuration has an error, the VM is not stopped. ARGS go to QEMU, after\n\
               the VM's own arguments, for this start.",
     operands: &[spec::VMS, ARGS],

@@ -21,7 +21,7 @@ impl Choices<'_> {
     }
 }
 
-/// The problem at `place` of a port that does not exist, or is not chosen yet.
+/// The problem at `place` with a port that does not exist, or has not been chosen so far.
 pub(super) fn no_port(vm: &Vm, place: Span) -> Problem {
     let name = &vm.name;
     if vm.port == SshPort::None {

@@ -85,8 +85,7 @@ fn check_base(key: &Key, table: &Table, shown: &str, problems: &mut Vec<Problem>
     }
     if table.get("size").is_none() {
         let message = format!("`{shown}` has neither `base` nor `size`");
-        let hint =
-            "with `base` it is a copy that only takes what is written; with `size` alone, empty";
+        let hint = "with `base` the disk begins as that file; with `size` alone it is empty";
         problems.push(Problem::new(key.span, message).hint(hint));
     }
     for (key, _) in ["sha256", "sha512", "cloud_init"].iter().filter_map(|name| table.entry(name)) {
@@ -102,7 +101,7 @@ fn check_user_data(table: &Table, problems: &mut Vec<Problem>) {
     }
     for (key, _) in cloud_init.iter().filter(|(key, _)| key.name != USER_DATA) {
         let message = format!("`{}` beside `{USER_DATA}`", key.name);
-        let hint = format!("the file that `{USER_DATA}` names is all that there is then");
+        let hint = format!("the file that `{USER_DATA}` names replaces the other keys");
         problems.push(Problem::new(key.span, message).hint(hint));
     }
 }

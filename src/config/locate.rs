@@ -1,7 +1,7 @@
 //! Finds the configuration file, and the directory that its VMs run in.
 //!
-//! A configuration is a program. The user did not choose a file above the current directory by
-//! standing beside it, so it counts only if no one but this user and root could have put it there.
+//! A configuration is a program. The user has not chosen a file above the current directory by
+//! working below it, so it counts only if nobody but this user and root could have put it there.
 
 use super::account;
 use crate::error::{Error, Kind, io_reason};
@@ -23,8 +23,8 @@ const RUNTIME_VARIABLE: &str = "QQMGR_RUNTIME_DIR";
 /// Write permission of the group, and of all others.
 const WRITE_BY_GROUP: u32 = 0o020;
 const WRITE_BY_OTHERS: u32 = 0o002;
-/// The extension of a configuration's directory in the runtime directory; it shows that an empty
-/// one is ours.
+/// The extension of a configuration's directory in the runtime directory. It shows that an empty
+/// directory is ours.
 const RUNTIME_EXTENSION: &str = "qqmgr";
 const OF_USER: &str = "qqmgr/conf.toml";
 
@@ -33,7 +33,7 @@ fn path_in(variable: &str) -> Option<PathBuf> {
     env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// The absolute path of a file. The current directory is not needed for one that is absolute.
+/// The absolute path of a file. An absolute path does not need the current directory.
 fn in_current_dir(file: &Path) -> Result<PathBuf, Error> {
     if file.is_absolute() {
         return Ok(file.to_path_buf());
@@ -76,8 +76,8 @@ pub(super) struct Location {
     pub(super) passed_over: Vec<String>,
 }
 
-/// Finds the file that `-c` or else the environment names, or the first one that exists. A file
-/// that cannot be read is found all the same: passing over it would silently mean other VMs.
+/// Finds the file that `-c` or else the environment names, or the first file that exists. A file
+/// that cannot be read counts, too: passing over it would silently mean other VMs.
 pub(super) fn locate(named: Option<&Path>) -> Result<Location, Error> {
     if let Some(named) = named.map(Path::to_path_buf).or_else(|| path_in(VARIABLE)) {
         return Location::new(&in_current_dir(&named)?, &named);
@@ -103,7 +103,7 @@ pub(super) fn locate(named: Option<&Path>) -> Result<Location, Error> {
     let message = format!("found no configuration: no `{IN_PROJECT}` in `{dir}` or above it{last}");
     let message = [vec![message], passed_over].concat().join("; ");
     Err(Error::new(Kind::Config, message)
-        .hint("`qqmgr init` writes a first one; one elsewhere is named with `-c FILE`"))
+        .hint("`qqmgr init` writes a first one; `-c FILE` names one elsewhere"))
 }
 
 /// Adds a hint to the error about a file that cannot be read, if the environment named it.

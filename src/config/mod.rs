@@ -74,8 +74,7 @@ impl Config {
         Self::find(args.config().as_deref(), |text| args.log().note(text))
     }
 
-    /// Reads the file that is named or found, and says nothing of those that were passed over; see
-    /// [`Self::load_what_is_right`].
+    /// Like [`Self::load_what_is_right`], but without a note about files that were passed over.
     pub(crate) fn load_silently(named: Option<&Path>) -> Result<Self, Error> {
         Self::find(named, |_| ())
     }
@@ -128,7 +127,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The configuration of this file as if it had no VM at all: those that run can be stopped.
+    /// The configuration of this file as if it had no VMs, so that running VMs can be stopped.
     pub(crate) fn unread(file: PathBuf, runtime: PathBuf) -> Result<Self, Error> {
         let source = Source { name: file.display().to_string(), text: String::new() };
         Self::parse(source, file, runtime)
@@ -148,7 +147,7 @@ impl Config {
         let table = |name: &str| root.get(name).and_then(Value::as_table);
         let (vars, all_images) = (table("vars"), table("img"));
         let unclear = problems_of_names(&source, vars, all_images);
-        // Without all names, it is not known whether a placeholder is right.
+        // Placeholders can be checked only if all names are known.
         let can_be_named = unclear.is_empty()
             && vars.is_some() == root.get("vars").is_some()
             && all_images.is_some() == root.get("img").is_some();
@@ -291,8 +290,8 @@ impl Config {
     }
 }
 
-/// The problems that leave it open which names placeholders can have: in `[img]`, and in `[vars]`
-/// with names that have a meaning of their own.
+/// The problems that make it unclear which names placeholders can have: those in `[img]`, and names
+/// in `[vars]` that have a meaning of their own.
 fn problems_of_names(
     source: &Source,
     vars: Option<&Table>,

@@ -71,7 +71,7 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
         self.config.checked(problems, command)
     }
 
-    /// The command line of the VM, as far as it has no problems, and all problems but those of
+    /// The command line of the VM, as far as it has no problems, and all problems except those of
     /// pasted words.
     pub(crate) fn examine(&self) -> (Invocation, Vec<Problem>) {
         let mut problems = Problems::default();
@@ -103,7 +103,7 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
     pub(crate) fn stop_command(&self) -> Result<Option<String>, Error> {
         let command = self.own_stop_command().map(|command| self.scope.render(command));
         let command = command.transpose().map_err(|problem| self.config.problem(problem))?;
-        // With an empty one, a VM does without that of the VM that it extends.
+        // An empty one overrides that of the VM that this one extends.
         Ok(command.filter(|command| !command.is_empty()))
     }
 
@@ -161,8 +161,8 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
         (words, pasted)
     }
 
-    /// The helpers that the VM takes over, in their order, then its own. Of two with one name, the
-    /// nearer one takes the place of the other.
+    /// The helpers that the VM inherits, in their order, then its own. A helper of the same name
+    /// takes the place of the inherited one.
     fn helper_values(&self) -> Vec<(&'a Key, &'a Value)> {
         let mut helpers: Vec<(&Key, &Value)> = Vec::new();
         let tables = self.line.iter().rev().filter_map(|table| table.get("helpers")?.as_table());
@@ -227,7 +227,7 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
         self.config.images().filter(|image| asked.contains(image.name.as_str())).collect()
     }
 
-    /// The QEMU of the VM, or that of all VMs, if the file says it.
+    /// The QEMU of the VM, or that of all VMs, if the file sets one.
     pub(crate) fn bin(&self) -> Option<&'a Value> {
         let own = self.line.iter().find_map(|table| table.get("qemu"));
         // `check` looks at VMs even if `bin` is wrong.

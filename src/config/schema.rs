@@ -256,7 +256,7 @@ fn fault(source: &Source, form: Form, value: &Value, name: &str) -> Option<Probl
             let digits = KINDS.iter().find(|(key, ..)| *key == name).map_or(0, |kind| kind.2);
             let problem = problem(format!("`{name}` is {digits} hexadecimal digits"));
             problem.hint(match Sum::parse(text) {
-                Some(other) => format!("a {} belongs into `{}`", other.kind_name(), other.key()),
+                Some(other) => format!("a {} belongs in `{}`", other.kind_name(), other.key()),
                 None => format!("`{name}sum FILE` prints it"),
             })
         }),

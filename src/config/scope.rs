@@ -93,8 +93,8 @@ impl<'a> Scope<'a> {
         Ok(())
     }
 
-    /// Looks up a name: a variable set at the start, which is used as it is, wins over one of the
-    /// file, and that wins over a built-in one.
+    /// Looks up a name. A variable that was set at the start wins and is used as it is; then come
+    /// the file's variables, then the built-in ones.
     fn find(&self, placeholder: &Placeholder) -> Result<String, Problem> {
         let name = &placeholder.name;
         if let Some((_, value)) = self.choices.set.iter().rfind(|(set, _)| set == name) {
@@ -260,6 +260,6 @@ fn environment(variable: &str, placeholder: &Placeholder) -> Result<String, Prob
     value.map_err(|what| {
         let message = format!("the environment variable `{variable}` {what}");
         Problem::new(placeholder.span, message)
-            .hint(format!("set it, or `{variable}` in `[vars.env]`, which goes before it"))
+            .hint(format!("set it, or `{variable}` in `[vars.env]`, which takes precedence"))
     })
 }

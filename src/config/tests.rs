@@ -161,7 +161,7 @@ fn variables_that_cannot_be_set_at_start() {
 
 /// A variable of another VM cannot be set for this one.
 #[test]
-fn variables_of_another_vm_are_none_of_this_ones() {
+fn variables_of_another_vm_cannot_be_set() {
     let config = config(
         "[vm.vm]\ncmd = '{{.vm.a}}'\nssh.port = 1\n\
          [vm.b]\ncmd = '{{.vm.b}}'\nssh.port = 1\nvars.bb = 1\n",

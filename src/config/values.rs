@@ -1,4 +1,4 @@
-//! The values that keys of qqmgr.toml have beyond TOML's types: names, ports, sizes. Pure.
+//! The values of keys of qqmgr.toml that have rules beyond TOML's types: names, ports, sizes. Pure.
 
 use crate::source::Problem;
 use crate::toml::{Kind, Value};

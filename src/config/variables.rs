@@ -28,8 +28,8 @@ pub(super) fn names(table: &Table, prefix: &str, out: &mut Vec<String>) {
 mod tests {
     use super::*;
 
-    /// The first table wins key by key; what is no table hides a table behind it, and is hidden by
-    /// one before it.
+    /// The first table wins key by key. A value that is not a table hides a table in a later one,
+    /// and is hidden by a table in an earlier one.
     #[test]
     fn tables_are_merged_key_by_key() {
         let parsed = ["t.y.z = 'own'\na = 'own'\nu.x = 1\nv = 'own'\n", "u = 1\nt.y.n = 1\n"]

@@ -1,5 +1,5 @@
-//! The VMs: which VM takes over from which, what is wrong with each, and the values in which no
-//! placeholder can be. [`super::scope`] reads the others.
+//! The VMs: which VM extends which, what is wrong with each, and the values that cannot have
+//! placeholders. [`super::scope`] reads the others.
 
 use super::schema::{check, default, header};
 use super::values::{NONE, SshPort, is_vm_name, name_hint, port};
@@ -13,7 +13,7 @@ pub(super) const SSH_KEYS: &[&str] = &["port", "vm_port"];
 /// The name of a VM and its table.
 type Entry<'t> = (&'t Key, &'t Value);
 
-/// A VM. What it does not say itself, it has from the VM that it extends.
+/// A VM. Values that it does not set itself come from the VM that it extends.
 #[derive(Debug)]
 pub(crate) struct Vm {
     pub(crate) name: String,
@@ -81,13 +81,13 @@ fn unknown(all: &Table, key: &Key, table: &Value) -> Option<Problem> {
     Some(problem.hint("`extends` has the NAME of another `[vm.NAME]`").did_you_mean(near))
 }
 
-/// The indices of a VM, of the VM that it extends, and so on. For VMs that extend each other in a
-/// ring also the problem, and the indices may be repeated.
+/// The indices of a VM, of the VM that it extends, and so on. If VMs extend each other in a ring,
+/// also gives the problem, and indices may be repeated.
 fn line(all: &Table, entries: &[Entry], start: usize) -> (Vec<usize>, Option<Problem>) {
     let next = |at: &usize| all.position(extended(entries[*at].1)?.0);
     let walk = std::iter::successors(Some(start), next);
     let line: Vec<usize> = walk.take(entries.len() + 1).collect();
-    // More VMs than there are: the last one was there before.
+    // There are not so many VMs, so the last one is a repetition.
     let last = line.last().filter(|_| line.len() > entries.len());
     let ring = last.and_then(|last| {
         let mut ring: Vec<usize> = Vec::new();
@@ -139,8 +139,8 @@ fn own_problems(source: &Source, all: &Table, (key, value): Entry) -> Vec<Proble
 }
 
 impl Vm {
-    /// Makes a VM of its table, that of the VM that it extends, and so on; `None` if a value is not
-    /// usable.
+    /// Makes a VM from its table, the table of the VM that it extends, and so on; `None` if a value
+    /// is not usable.
     fn new(key: &Key, line: &[&Value]) -> Option<Self> {
         let get = |name| line.iter().find_map(|table| table.get(name));
         let ssh = |name: &str| line.iter().find_map(|table| table.get("ssh")?.get(name));

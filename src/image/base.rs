@@ -31,7 +31,7 @@ const NO_IMAGES: &[(&[u8], &str, &str)] = &[
     (b"\x28\xb5\x2f\xfd", "is compressed by zstd", "`unzstd` unpacks it"),
     (b"BZh", "is compressed by bzip2", "`bunzip2` unpacks it"),
     (b"PK\x03\x04", "is a ZIP archive", "`unzip` unpacks it"),
-    (b"\x7fELF", "is a program", "a disk image is wanted"),
+    (b"\x7fELF", "is a program", "a disk image is needed"),
 ];
 
 /// An image that disks may be based on.
@@ -104,7 +104,7 @@ pub(crate) fn examine(
         examine_as(context, &file, &format, lock)?;
     }
     let message = format!("`{}` is based on too many files", base.file.display());
-    Err(Error::failed(message).hint(format!("{CHAIN_MAX} are the most")))
+    Err(Error::failed(message).hint(format!("the limit is {CHAIN_MAX}")))
 }
 
 /// Has qemu-img examine one file, whose format is known, and no other.

@@ -24,8 +24,8 @@ pub(super) fn path() -> Option<PathBuf> {
     Some(dir.canonicalize().unwrap_or(dir))
 }
 
-/// The directory of the bases, made if it is missing. It may be a user's own link to where there is
-/// space.
+/// The directory of the bases, made if it is missing. It may be the user's link to a place with
+/// more space.
 pub(super) fn dir() -> Result<PathBuf, Error> {
     let dir = dir_of(DATA).ok_or_else(|| {
         Error::failed("there is no directory for fetched images")

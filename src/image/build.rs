@@ -82,7 +82,7 @@ pub(crate) fn remove(context: &Context, name: &str) -> Result<bool, Error> {
     }
     let change = Change::begin(context, name, &paths)?;
     change.check_unused()?;
-    // The disk first: without it there is no image.
+    // The disk goes first: without a disk there is no image.
     let own = [DISK, RECORD, SEED, KEY, PUBLIC_KEY, LOCK];
     own.iter().try_for_each(|file| files::remove(&paths.file(file)))?;
     if !files::is_plain(&paths.dir) {
@@ -117,12 +117,14 @@ pub(crate) fn grow(
     let output = change.run(command)?;
     check(&output, &format!("cannot grow image `{}`", change.name)).map_err(|error| {
         let disk = shell_quoted(disk.as_os_str());
-        error.hint(format!("with `size` as it was, its VMs start; `qemu-img check {disk}` looks"))
+        error.hint(format!(
+            "with the old `size`, its VMs start; `qemu-img check {disk}` shows what is wrong"
+        ))
     })?;
     if let Some(record) = Record::read(change.paths) {
         record.with(SIZE, growth.to).write(change.paths)?;
     }
-    // A resize that was cut off after its end is only recorded.
+    // A killed command may have resized the disk without recording it.
     Ok(Some(growth).filter(|growth| growth.from < growth.to))
 }
 
@@ -206,7 +208,7 @@ pub(crate) fn obstacles(config: &Config, declared: &Declared) -> Vec<Problem> {
     obstacles
 }
 
-/// The problems of an error; those outside of the configuration get this place in it.
+/// The problems of an error. Problems outside of the configuration get this place in it.
 fn in_config(config: &Config, error: Error, place: Span) -> Vec<Problem> {
     let message = error.message().to_string();
     match error.into_located() {

@@ -1,4 +1,4 @@
-//! Computes the checksums of bases, by the first program for that which is there.
+//! Computes the checksums of bases with the first suitable program that is installed.
 
 use super::bases;
 use super::context::{Context, reason};
@@ -21,8 +21,8 @@ const SUMS: &[(&str, Program, &[&str])] = &[
     ("sha512", programs::OPENSSL, &["dgst", "-sha512", "-r"]),
 ];
 
-/// Returns an error unless the file has these sums. A wrong base is renamed, so that it can be
-/// looked at, and is not taken for the right one.
+/// Returns an error unless the file has these sums. A wrong base is renamed, so that a user can
+/// look at it, and no command takes it for the right base.
 pub(crate) fn verify(context: &Context, file: &Path, sums: &[Sum]) -> Result<(), Error> {
     for expected in sums {
         let found = sum(context, file, expected.key())?;
@@ -38,7 +38,7 @@ pub(crate) fn verify(context: &Context, file: &Path, sums: &[Sum]) -> Result<(),
             let aside = file.with_extension("wrong");
             files::put_in_place(file, &aside)?;
             return Err(Error::failed(message(&aside)).hint(format!(
-                "it was kept to be looked at; if its publisher has a new one, so is its `{key}`"
+                "the file is kept aside; if it is the publisher's new one, take its new `{key}`"
             )));
         }
         return Err(Error::failed(message(file)).hint(format!("`{key}` says what it should have")));
@@ -55,7 +55,7 @@ pub(super) fn sum(context: &Context, file: &Path, key: &str) -> Result<Sum, Erro
     let mut of_kind = SUMS.iter().filter(|(of, ..)| *of == key);
     let found = of_kind.find(|(_, program, _)| program.find().is_some());
     let (_, program, arguments) = found.ok_or_else(|| {
-        Error::failed(format!("none of `{key}sum`, `shasum` and `openssl` is there"))
+        Error::failed(format!("none of `{key}sum`, `shasum` and `openssl` is installed"))
             .hint("install one (Debian: coreutils)")
     })?;
     check_kind(file)?;

@@ -24,9 +24,9 @@ const HEADERS_BYTES_MAX: u64 = 256 * 1024;
 
 /// The exit statuses of curl, wget and the wget of BusyBox when the server answered with an error.
 const REFUSED: &[i32] = &[22, 8, 1];
-/// The hints for fetches that waiting does not help: the exit statuses of the client, what its
-/// message contains, and the hint. The other exit statuses are curl's for no such host, and for an
-/// address that it does not understand.
+/// The hints for failures that another try does not mend: the exit statuses of the client, parts of
+/// its message, and the hint. 6 is curl's exit status for an unknown host, and 3 for an address
+/// that it does not understand.
 const HINTS: &[(&[i32], &[&str], &str)] = &[
     (
         REFUSED,
@@ -42,9 +42,9 @@ const HINTS: &[(&[i32], &[&str], &str)] = &[
     (&[3], &[""], "compare the address with its publisher's"),
 ];
 
-/// Finds the base with these sums where bases are kept. One that is not there, or has changed, is
+/// Finds the base with these sums where bases are kept. A base that is missing or has changed is
 /// fetched from the URL and verified. Without a sum, the base that is remembered for the URL is
-/// right, and so is what the URL has now. `None` if the base is not kept and there is no URL.
+/// used, or else fetched. `None` if the base is not kept and there is no URL.
 pub(crate) fn fetch(
     context: &Context,
     url: Option<&str>,
@@ -106,8 +106,7 @@ fn is_kept(context: &Context, file: &Path, sums: &[Sum], part: &Path) -> bool {
     }
     let is_right = has_sums(file);
     if !is_right {
-        // Another program changed it in between. Even if it stays, it is not taken for the right
-        // one.
+        // Another program changed it in between. If it cannot be removed, it is still not used.
         let _ = files::remove(file);
     }
     is_right
@@ -131,7 +130,8 @@ fn download(
         if sums.first().is_some_and(|first| has_sum(context, part, first)) {
             return Ok(());
         }
-        let why = "the server cannot go on in the middle of the file: from the start, then";
+        let why =
+            "the server cannot continue in the middle of the file, so it is fetched from the start";
         context.log.note(why);
         files::remove(part)?;
         output = transfer(context, url, part, lock)?;
@@ -143,7 +143,7 @@ fn download(
 fn transfer(context: &Context, url: &str, part: &Path, lock: &Lock) -> Result<Output, Error> {
     let headers = part.with_extension("headers");
     let command = client(url, part, &headers).ok_or_else(|| {
-        Error::failed(format!("neither `curl` nor `wget` is there to fetch `{url}`"))
+        Error::failed(format!("neither `curl` nor `wget` is installed to fetch `{url}`"))
             .hint("install one, or fetch the file yourself and name it in `base`")
     })?;
     let begin = length(part);
@@ -172,7 +172,7 @@ fn transfer(context: &Context, url: &str, part: &Path, lock: &Lock) -> Result<Ou
 }
 
 /// The command that continues where `part` ends; `None` if there is no client. If it outlives this
-/// process, it still ends some time. curl also writes the headers of the answer.
+/// process, a silent server still ends it. curl also writes the headers of the answer.
 fn client(url: &str, part: &Path, headers: &Path) -> Option<Invocation> {
     if programs::CURL.find().is_some() {
         let mut curl = programs::CURL.command();
@@ -219,7 +219,7 @@ fn failed(url: &str, output: &Output, part: &Path) -> Error {
 /// Adds the hint that the same command continues where a fetch ended, if anything came.
 fn go_on(error: Error, part: &Path) -> Error {
     if length(part) > 0 {
-        return error.hint("what it sent is kept: the same command goes on from there");
+        return error.hint("what it sent is kept: the same command continues from there");
     }
     // wget makes the file before it asks the server.
     let _ = files::remove(part);

@@ -1,4 +1,4 @@
-//! Inspects the files of an image: which are there, and whether they are as declared now.
+//! Inspects the files of an image: which exist, and whether they are as declared now.
 
 use super::bases;
 use super::growth::Growth;

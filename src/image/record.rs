@@ -113,8 +113,7 @@ impl Record {
         differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
 
-    /// Returns an error when a newer program made the disk: it may hold what this one would
-    /// destroy.
+    /// Returns an error when a newer program made the disk: this one might destroy something.
     pub(super) fn check(paths: &ImagePaths) -> Result<(), Error> {
         record::read(&paths.file(RECORD), BYTES_MAX).map(|_| ())
     }

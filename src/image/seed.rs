@@ -1,6 +1,6 @@
 //! The data for cloud-init: `user-data` and `meta-data` of its NoCloud data source, in a file
-//! system with the label `cidata`. Reads the files that it is made from, and writes none. What it
-//! puts together is JSON, which YAML has as a part.
+//! system with the label `cidata`. Reads files, and writes none. The data is JSON, which is also
+//! valid YAML.
 
 use super::fat;
 use crate::config::declared::{Seed, render_file};
@@ -59,8 +59,9 @@ pub(super) fn content(config: &Config, declared: &Declared) -> Result<Option<Con
         }
     };
     if user_data.len() > USER_DATA_BYTES_MAX {
-        let message = format!("what image `{name}` tells its guest has {} bytes", user_data.len());
-        return Err(Error::failed(message).hint(format!("{USER_DATA_BYTES_MAX} are the most")));
+        let message =
+            format!("the cloud-init data of image `{name}` has {} bytes", user_data.len());
+        return Err(Error::failed(message).hint(format!("the limit is {USER_DATA_BYTES_MAX}")));
     }
     // A guest that has seen this content does nothing again; a fresh disk has seen none.
     let instance = format!("{name}-{}", fingerprint(user_data.as_bytes()));

@@ -198,7 +198,7 @@ impl Parser<'_> {
         Ok(c)
     }
 
-    /// Reads the digits of a `\u` escape. A lone surrogate is legal JSON but no text; it becomes
+    /// Reads the digits of a `\u` escape. A lone surrogate is legal JSON but not text; it becomes
     /// U+FFFD, since the RFC leaves its meaning open.
     fn unicode_escape(&mut self) -> Result<char, Error> {
         let first = self.hex4()?;

@@ -1,8 +1,8 @@
-//! Finds the shell in a command line that was pasted from a script, `cmd` or a helper's: words that
-//! a shell would not pass on to the program, or not as they are. Pure.
+//! Finds shell syntax in a command line that was pasted from a script into `cmd` or a helper: words
+//! that a shell would not pass on to the program, or not as they are. Pure.
 //!
-//! The program gets the words as they are written. What a shell would have made of them is for
-//! findings, each mistake once, and for the rules of `check`.
+//! The program gets the words as they are written. The words that a shell would have passed on are
+//! for the rules of `check`, and each mistake is reported once.
 
 mod expansion;
 
@@ -39,8 +39,8 @@ const SHOWN_CHARS_MAX: usize = 40;
 pub(crate) struct Pasted {
     /// The name of the helper whose command line it is; `None` for `cmd`.
     helper: Option<String>,
-    /// The words that a shell would have passed on. Those that it would have expanded are as they
-    /// are written; [`is_expanded`] tells them.
+    /// The words that a shell would have passed on. Words that it would have expanded are as they
+    /// are written; see [`is_expanded`].
     pub(crate) words: Vec<Word>,
     /// Mistakes that neither the program nor the guest can make sense of.
     pub(crate) errors: Vec<Problem>,
@@ -78,7 +78,8 @@ fn base_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or_default()
 }
 
-/// The problem of words that begin with a program. `whose` has the words: "`cmd` begins".
+/// The problem of words that begin with a program. `whose` begins the message, as in "`cmd`
+/// begins".
 pub(crate) fn program_problem(words: &[Word], whose: &str) -> Option<Problem> {
     let at = program(words.iter().map(|word| word.text.as_str()))?;
     let texts: Vec<&str> = words[..=at].iter().map(|word| word.text.as_str()).collect();

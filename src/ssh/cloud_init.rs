@@ -24,8 +24,8 @@ const ALIVE: [&str; 4] = ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCoun
 /// Pause after a connection that broke.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Waits until cloud-init is done, and notes what it recovered from. `false` if the guest has none.
-/// `ended` returns an error when the guest is gone.
+/// Waits until cloud-init is done, and notes errors that it recovered from. Returns `false` if the
+/// guest has no cloud-init. `ended` returns an error when the guest is gone.
 pub(crate) fn await_cloud_init(
     guest: &Guest,
     deadline: Deadline,

@@ -116,8 +116,8 @@ fn files_in(places: &Places, keyword: &str, value: &str) -> String {
     names.collect::<Vec<_>>().join(" ")
 }
 
-/// Whether a value is a file name that ssh would look for where it is run. Words of ssh's own that
-/// stand for no file are not.
+/// Whether a value is a file name that ssh would look for where it is run. Words with a meaning to
+/// ssh, such as `none`, are not file names.
 fn is_relative(value: &str) -> bool {
     let elsewhere = ["/", "~", "%", "$"].iter().any(|start| value.starts_with(start));
     let word = ["none", "SSH_AUTH_SOCK", ""].iter().any(|word| value.eq_ignore_ascii_case(word));

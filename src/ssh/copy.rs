@@ -16,7 +16,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-/// Signs in scp's errors of a file that is incomplete.
+/// Words in scp's errors that show an incomplete file.
 const HALF_FILES: [&str; 2] = ["read remote \"", "write local \""];
 
 const FROM_HOME: &str = "relative names start from the home directory of the guest's user";
@@ -129,7 +129,7 @@ fn get_one(
     (arrival, destination, to): (Arrival, &Destination, &Path),
     shown: bool,
 ) -> Result<(Vec<LeftOut>, Option<Error>), Error> {
-    // The name for a source whose content is copied. Nothing else gets a name in there.
+    // A source without a name has its content copied under this name.
     let whole = last_part(path).is_none().then(|| OsString::from("content"));
     let (inbox, run_scp) = (arrival.inbox(), if shown { watch } else { capture });
     let (mut left, incomplete) = match method {

@@ -1,6 +1,5 @@
-//! Prepares what `put` sends where programs would not send it correctly: a tree whose
-//! symbolic links lead to directories, nowhere or round in circles, or that has files which cannot
-//! be copied.
+//! Prepares trees that programs would not send correctly for `put`: a tree whose symbolic links
+//! lead to directories, nowhere or round in circles, or that has files which cannot be copied.
 //!
 //! Such a tree is rebuilt in a directory of its own, from directories and a link to each file.
 //! `scp` and `tar -h` follow the links to files, and so copy the intended tree.
@@ -16,8 +15,8 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// The limit of names in a tree whose links are followed. Directories with links to each other can
-/// make more names than any disk holds.
+/// The limit of names in a tree whose links are followed. A few directories with links to each
+/// other can make more names than any disk holds.
 const NAMES_MAX: usize = 1_000_000;
 /// The start of the directories' names.
 const NAME: &str = "qqmgr-put";

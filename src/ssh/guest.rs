@@ -35,8 +35,8 @@ const QUESTION: &[&str] = &[
     "RemoteCommand=none",
     "RequestTTY=no",
 ];
-/// Options for what this program itself does on a guest, like those that scp sets: settings that
-/// are meant for people, and for what they run there, would break it.
+/// Options for what this program itself does on a guest, like those that scp sets. Settings for
+/// people and for the commands that they run there would break it.
 pub(super) const OWN: &[&str] =
     &["RemoteCommand=none", "RequestTTY=no", "PermitLocalCommand=no", "ClearAllForwardings=yes"];
 /// Options for a user's job: a `RemoteCommand` would run in its place, or beside it.
@@ -45,7 +45,7 @@ pub(crate) const JOB: &[&str] = &["RemoteCommand=none", "RequestTTY=no"];
 pub(crate) const JOB_ALONE: &[&str] = &["RemoteCommand=none", "RequestTTY=no", ALONE];
 /// Options for a job with a terminal, if standard input is one.
 pub(crate) const ON_TERMINAL: &[&str] = &["RemoteCommand=none", "RequestTTY=yes", ALONE];
-/// Options for a job while nobody can be asked for a password.
+/// Options for a job while no person can be asked for a password.
 pub(crate) const UNATTENDED: &[&str] =
     &["BatchMode=yes", "RemoteCommand=none", "RequestTTY=no", ALONE];
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Limits {
     pub(crate) deadline: Option<Deadline>,
-    /// The VM whose guest must live on, and how many bytes its event log had before: ssh notices
-    /// late, or never, that the guest has ended.
+    /// The VM whose guest must live on, and the length of its event log at the beginning: ssh
+    /// itself notices late, or never, that the guest has ended.
     pub(crate) guest: Option<(Paths, u64)>,
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// Pause after a refused login. Servers shut out clients that fail often (OpenSSH 9.8).
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
-/// The time for which a refused login is tried again where the user is most likely there.
+/// The time for which a refused login is tried again if cloud-init need not make the user first.
 pub(crate) const REFUSED_WAIT: Duration = Duration::from_secs(60);
 /// Pause after a connection that ended before the login.
 const DROPPED_PAUSE: Duration = Duration::from_secs(1);
@@ -47,7 +47,7 @@ fn pause_after(output: &Output) -> Option<Duration> {
     (says(DROPPED) || said.is_empty()).then_some(DROPPED_PAUSE)
 }
 
-/// Waits until a command runs on the guest. Its login may be refused for as long, since cloud-init
+/// Waits until a command runs on the guest. Logins may be refused until then, since cloud-init
 /// makes the user.
 pub(crate) fn await_command(
     guest: &Guest,
@@ -128,7 +128,7 @@ fn shown(keys: &[&str]) -> String {
         .map(|key| format!("`{key}`"))
         .collect();
     match (keys, &there[..]) {
-        ([key], []) => format!("the key `{}`, which is not there", path(key)),
+        ([key], []) => format!("the key `{}`, which does not exist", path(key)),
         (_, []) => "no key but those of an agent: there is no `IdentityFile`".into(),
         (_, [key]) => format!("the key {key}"),
         (_, keys) => format!("the keys {}", keys.join(", ")),

@@ -10,7 +10,7 @@ use crate::text::sanitized;
 const METHOD_BYTES_MAX: u64 = 16;
 /// The most characters of a guest's greeting that an error shows.
 const GREETING_CHARS_MAX: usize = 60;
-/// Signs in the errors of tar and scp of a stream that begins with something else.
+/// Words in errors of tar and scp that show a stream which begins with something else.
 const NO_STREAM: [&str; 3] = ["archive", "magic", "message too long"];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,9 +34,9 @@ impl Method {
         Ok(method)
     }
 
-    /// Asks the guest. The first question shows whether there is a connection at all; the second
-    /// uses the same one, and an sftp server that is there succeeds at the end of its input. The
-    /// answers on standard output are the path of tar, and nothing.
+    /// Asks the guest. The first question also shows whether there is a connection; its answer is
+    /// the path of tar. The second starts the sftp server, which succeeds at the end of its input
+    /// and writes nothing.
     fn find_out(guest: &Guest) -> Result<Self, Error> {
         let name = &guest.paths.name;
         let tar = ask(guest, &["command -v tar"])?;

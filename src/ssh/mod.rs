@@ -1,6 +1,6 @@
 //! The guest over ssh: the configuration file of a VM ([`config`]), the commands that use it
 //! ([`run`]), and copying ([`copy`]), also where the guest has no sftp server ([`stream`]).
-//! It takes OpenSSH's client.
+//! OpenSSH's client is needed.
 
 pub(crate) mod cloud_init;
 pub(crate) mod config;

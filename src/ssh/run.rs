@@ -21,8 +21,8 @@ pub(crate) fn capture(invocation: Invocation, guest: &Guest) -> Result<Output, E
     invocation.captured(&mut || guest.limits.exceeded(), &guest.log)
 }
 
-/// Runs a program to its end, and hands over what it writes to stdout and to stderr as it comes.
-/// Returns its exit code, `None` when a signal ended it.
+/// Runs a program to its end, and passes on its output to stdout and to stderr as it comes. Returns
+/// its exit code; `None` when a signal ended it.
 pub(crate) fn passed_on(
     mut invocation: Invocation,
     guest: &Guest,
@@ -54,7 +54,7 @@ pub(super) struct Piped {
     pub(super) incomplete: Option<Error>,
 }
 
-/// Signs in a receiver's messages of a file that it could not write to its end.
+/// Words in a receiver's messages that show a file that it could not write to its end.
 const HALF_FILES: [&str; 5] = ["write", "wrote", "space", "quota", "i/o"];
 
 /// Runs `from | to`. The result of `to` counts only when it got a whole stream. ssh's own exit code

@@ -23,8 +23,8 @@ pub(crate) struct Seats {
 }
 
 impl Seats {
-    /// Reads the file in `dir`. One that cannot be read counts as empty; then a server may refuse a
-    /// session, which ssh reports.
+    /// Reads the file in `dir`. A file that cannot be read counts as empty: a server may then
+    /// refuse a session, which ssh reports.
     pub(crate) fn read(dir: &Path) -> Self {
         let bytes = files::read_start(&dir.join(SEATS), SEATS_BYTES_MAX).unwrap_or_default();
         Self::parse(&String::from_utf8_lossy(&bytes))

@@ -22,7 +22,7 @@ use std::time::Instant;
 const PERSIST: &str = "ControlPersist=60";
 /// The beginning of ssh's line about a host key that it has not seen before.
 const NEW_KEY: &[u8] = b"Warning: Permanently added ";
-/// Messages of ssh that it did not reach the guest, and the hint for each. The first is used.
+/// Messages of an ssh that did not reach the guest, each with a hint. The first match is used.
 const CAUSES: &[(&str, &str)] = &[
     (
         "No user exists for uid",
@@ -62,7 +62,7 @@ impl Guest {
         let failures = Seats::read(own).failures;
         let _turn = self.turn()?;
         let mut seats = Seats::read(own);
-        // The call that had the turn before could not connect: this call reports the error itself.
+        // The previous call could not connect: this call reports the error itself.
         let failed = seats.failures != failures;
         self.seat.set(if failed { None } else { seats.take(std::process::id(), is_alive) });
         let Some(number) = self.seat.get() else { return Ok(Ok(())) };

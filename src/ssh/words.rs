@@ -44,8 +44,8 @@ impl Purpose {
         purpose
     }
 
-    /// Whether the call can use the shared connection. Options may ask for what another connection
-    /// does not have: a user, a forwarded port, an agent. A shell has its own connection.
+    /// Whether the call can use the shared connection. Options may ask for something that it does
+    /// not have: a user, a forwarded port, an agent. A shell has its own connection.
     pub(super) fn may_share(self) -> bool {
         self.has_command && !self.has_options
     }

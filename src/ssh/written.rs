@@ -28,8 +28,8 @@ pub(crate) fn config_text(
     Ok(config::render(&paths.name, port, options, &places))
 }
 
-/// Writes the VM's `ssh.conf`, and makes the links that it goes through. A connection that was
-/// begun with another content is out of date, and is ended.
+/// Writes the VM's `ssh.conf`, and makes the links that its paths use. A connection that was begun
+/// with other content is out of date, and is ended.
 pub(crate) fn write_config(text: &str, paths: &Paths, dir: &Path, log: &Log) -> Result<(), Error> {
     let old = config_file(paths);
     if !old.is_empty() && old != text {

@@ -1,5 +1,4 @@
-//! Reads values of a single word: booleans, integers and floats, and reports words that are none of
-//! them.
+//! Reads values of a single word: booleans, integers and floats. Reports other words.
 
 use super::cursor::{Cursor, is_control};
 use super::{Kind, Value, shown};
@@ -59,7 +58,7 @@ fn are_digits(text: &str, radix: u32) -> bool {
     text.split('_').all(|part| !part.is_empty() && part.chars().all(|c| c.is_digit(radix)))
 }
 
-/// The problem with a word that is no value; `shown` is how messages show it.
+/// The problem with a word that is not a value; `shown` is the word for messages.
 fn invalid(word: &str, span: Span, shown: &str) -> Problem {
     let digits = word.bytes().take_while(u8::is_ascii_digit).count();
     // `1979-05-27` or `07:32:00`

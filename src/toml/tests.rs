@@ -1,6 +1,6 @@
-//! Tests of the rules of TOML one by one, places in the source, limits, and every short sequence of
-//! nasty fragments. `valid`, `invalid` and `invalid_tables` hold
-//! the tables of documents, `sound` the tests of all that a document may be.
+//! Tests of the rules of TOML one by one, of places in the source, and of limits. `valid`,
+//! `invalid` and `invalid_tables` hold the tables of documents; `sound` tests cut, random and large
+//! documents.
 
 mod invalid;
 mod invalid_tables;

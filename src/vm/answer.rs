@@ -29,9 +29,9 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
-    /// Reads QEMU's answer from the event log. Whoever has to wait for a QEMU that is starting
-    /// reads it here and connects to no socket: while QEMU makes its monitors, two of its threads
-    /// see a client, which may be greeted twice or never.
+    /// Reads QEMU's answer from the event log. A wait for a starting QEMU reads the log and
+    /// connects to no socket: while QEMU makes its monitors, two of its threads see a client, which
+    /// may be greeted twice or never.
     pub(crate) fn read(paths: &Paths) -> Self {
         Self::of(&files::read_start(&paths.events_out, ANSWERS_BYTES_MAX).unwrap_or_default())
     }

@@ -140,9 +140,9 @@ pub(crate) fn injected(
 }
 
 /// The words for the serial line, which QEMU writes to a file, or to a socket and that file. Where
-/// `-serial file:` cannot work beside the user's own arguments, it is a character device with a
-/// name of ours. That has no port if the user's `isa-serial` is the first one or a device of the
-/// user's own has it.
+/// `-serial file:` cannot work beside the user's arguments, the line is a character device with a
+/// name of ours. That device gets no port if the user's `isa-serial` is the first port, or if a
+/// device of the user's has it.
 fn serial(paths: &Paths, console: bool, own: &[Argument]) -> Result<Vec<OsString>, Error> {
     let has_port = !is_placed(own) && !own.iter().any(is_isa);
     if !console && has_port && !is_named(own) {

@@ -23,7 +23,8 @@ impl<'a> Boot<'a> {
         }
     }
 
-    /// Keeps the serial output of this many earlier boots, or undoes a boot that came to nothing.
+    /// If the boot `is_new`, keeps the serial output of this many earlier ones; otherwise undoes
+    /// it.
     pub(super) fn end(self, is_new: bool, boots: u32) -> Result<(), Error> {
         if is_new { self.rotation.finish(boots) } else { self.rotation.undo() }
     }

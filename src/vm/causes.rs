@@ -57,7 +57,9 @@ const CAUSES: &[Cause] = &[
     }),
     Cause(&["binding socket to ", " failed"], |line, _| {
         let address = line.split_once("binding socket to ")?.1.split(' ').next()?;
-        Some(format!("the address {address} is taken, or not of this host: choose another one"))
+        Some(format!(
+            "the address {address} is taken, or not an address of this host: choose another one"
+        ))
     }),
     Cause(&["Failed to connect to '", NOT_FOUND], |line, start| {
         let socket = quoted(line)?;
@@ -112,7 +114,7 @@ const CAUSES: &[Cause] = &[
         Some("`qemu-img info FILE` tells the format of an image".into())
     }),
     Cause(&["cannot set up guest memory"], |_, _| {
-        Some("the host has not so much free memory: lower `-m`".into())
+        Some("the host does not have that much free memory: lower `-m`".into())
     }),
     Cause(&[NOT_PERMITTED], |line, _| {
         let file = quoted(line)?;

@@ -33,8 +33,7 @@ pub(crate) fn prepare(paths: &Paths) -> Result<(), Error> {
     files::create_private(&paths.events_out).map(|_| ())
 }
 
-/// The event log of one QEMU. It stays that QEMU's log when another one is started, which has its
-/// own.
+/// The event log of one QEMU. It stays that QEMU's log after a later start, which has its own log.
 pub(crate) struct EventLog(File);
 
 impl EventLog {
@@ -44,8 +43,8 @@ impl EventLog {
     }
 
     /// Why this QEMU has ended. If it is running, why its guest has ended, or why QEMU is about to
-    /// end. Under `-no-shutdown` the guest ends first, and its reason says more than what ends QEMU
-    /// later.
+    /// end. Under `-no-shutdown` the guest ends first, and its reason says more than the end of
+    /// QEMU.
     pub(crate) fn ending(&mut self) -> Ending {
         let events = self.last();
         // If the session did not work (the file system is full, for example, or QEMU did not read

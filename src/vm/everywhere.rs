@@ -1,6 +1,6 @@
-//! The running VMs of this user, whatever their configurations. There is no list of them: the
-//! command line of each process names the directory of its VM. Any process can claim that, so the
-//! record in the directory must be of the same one.
+//! The running VMs of this user in all configurations. There is no list of them: the command line
+//! of each QEMU names the directory of its VM. Any process can have such a command line, so the
+//! record in the directory must name the same process.
 
 use super::look::Place;
 use super::search::command_lines;
@@ -25,7 +25,7 @@ pub(crate) fn running() -> Result<Vec<Found>, Error> {
     visible::check()?;
     let user = user_id()?;
     let found = command_lines()?.into_iter().filter_map(|(pid, line)| {
-        // Where there is no `/proc`, the owner of the directory has to do.
+        // Where there is no `/proc`, only the owner of the directory is checked.
         let is_own = linux::owner(pid).is_none_or(|owner| owner == user);
         let named = line.pid_file().filter(|_| is_own)?;
         let paths = Paths::new(vm_dir(&present(pid, named), user)?);
@@ -52,8 +52,8 @@ pub(crate) fn running() -> Result<Vec<Found>, Error> {
     Ok(found)
 }
 
-/// The pid file of a process that was given this one: its directory may have been moved, and QEMU
-/// holds the file open.
+/// The current path of the pid file that a QEMU was given: its directory may have been moved, and
+/// QEMU holds the file open.
 fn present(pid: u32, named: PathBuf) -> PathBuf {
     if named.exists() {
         return named;

@@ -9,8 +9,8 @@ use crate::json::Value;
 /// The longest line that is parsed. QEMU's longest events are some hundred bytes.
 const LINE_BYTES_MAX: usize = 1024 * 1024;
 
-/// The part of the log that is searched for the end of a job: a guest can reset a hundred thousand
-/// times after the job before its end is no longer found.
+/// The part of the log that is searched for the end of a job. It holds a hundred thousand resets of
+/// the guest after the job.
 const JOB_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// A reader of the events that a QEMU writes from now on.

@@ -203,8 +203,8 @@ pub(crate) fn gives_an_address(kind: &str) -> bool {
     ADDRESSED.contains(&kind)
 }
 
-/// Whether ports may be forwarded that are in no argument: by another program, by a file of
-/// arguments, or by what a shell would put there.
+/// Whether other programs, a file of arguments, or a part that a shell would expand may forward
+/// ports that no argument shows.
 pub(crate) fn is_left_to_others(arguments: &[Argument]) -> bool {
     let may_forward = |name: &str| ["", "netdev", "nic", "net"].contains(&name);
     arguments.iter().any(|argument| {

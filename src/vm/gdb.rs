@@ -1,8 +1,8 @@
 //! Replaces this process with gdb, for QEMU itself or for its guest.
 //!
 //! For a VM that is not running, gdb gets QEMU's command line in one word, by `set args`. With `gdb
-//! --args` gdb would look like QEMU to everything that recognizes QEMU by its words, as `stop`
-//! does. `ps` does not show where words begin; there, the quotes make the difference.
+//! --args`, gdb would look like QEMU to commands that recognize QEMU by its words, such as `stop`.
+//! `ps` does not show where words begin, but it shows the quotes.
 
 use super::Paths;
 use super::events::QUESTIONS;

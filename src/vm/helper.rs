@@ -1,5 +1,5 @@
-//! A helper of a VM, and what qqmgr does for it: the sockets on which it is waited for, and the
-//! directories that are made for it.
+//! A helper of a VM, the sockets on which it must listen, and the directories that qqmgr makes for
+//! it.
 
 use crate::pasted::is_wrapper;
 use crate::source::Problem;
@@ -26,7 +26,7 @@ pub(crate) struct Helper {
 }
 
 impl Helper {
-    /// Makes a helper of its name, its program and its arguments. `connected` are the sockets to
+    /// Makes a helper from its name, its program and its arguments. `connected` are the sockets to
     /// which QEMU connects, and `vm_dir` is the VM's directory.
     pub(crate) fn new(
         name: String,

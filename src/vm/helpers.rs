@@ -1,7 +1,7 @@
 //! The helpers of a VM as processes: they are started before QEMU, watched until it answers, and
 //! ended after it.
 //!
-//! Each is recorded before it runs, so that whoever comes next finds it, even if this process is
+//! Each is recorded before it runs, so that the next command finds it even if this process is
 //! killed at any moment.
 
 use super::helper::Helper;
@@ -39,9 +39,9 @@ struct Started {
 }
 
 impl Helpers {
-    /// Starts the helpers, each when the one before it is ready, in the directory `dir`. The
-    /// record has them from the moment they run. On an error some of them may be running, and are
-    /// ended by the record.
+    /// Starts the helpers one by one, each when the previous one is ready, in the directory `dir`.
+    /// The record has each helper before it runs. After an error, some may be running; the caller
+    /// ends them by the record.
     pub(crate) fn start(
         helpers: &[Helper],
         record: &mut Instance,
@@ -171,7 +171,7 @@ fn is_served(socket: &Path, dir: &Path) -> bool {
 }
 
 /// Ends the helpers of a QEMU that is gone, by the record of their start alone, and removes the
-/// sockets that they leave. Whether there was a helper to end.
+/// sockets that they leave. Returns whether there was a helper to end.
 pub(crate) fn end(paths: &Paths, log: &Log) -> Result<bool, Error> {
     let Some(record) = Instance::read(paths)? else { return Ok(false) };
     let mut live: Vec<Process> =
@@ -181,7 +181,7 @@ pub(crate) fn end(paths: &Paths, log: &Log) -> Result<bool, Error> {
         live.retain(Process::is_alive);
         live.is_empty().then_some(())
     });
-    // All are tried, even if one cannot be ended.
+    // If one helper cannot be ended, the others still are.
     let ended: Vec<_> =
         live.iter().rev().map(|process| shutdown::terminate(process, log)).collect();
     ended.into_iter().try_for_each(|ended| ended.map(|_| ()))?;

@@ -21,8 +21,8 @@ const INSTANCE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Instance {
-    /// The process that was spawned, and once `ready` is set QEMU itself, which a wrapper may have
-    /// run. `None` until there is a process.
+    /// The process that was spawned. Once `ready` is set, it is QEMU itself, which a wrapper may
+    /// have run. `None` until there is a process.
     pub(crate) pid: Option<u32>,
     /// When that process started; see [`crate::system::process::Seen::start`].
     pub(crate) start: Option<String>,
@@ -42,7 +42,7 @@ pub(crate) struct Instance {
     pub(crate) argv: Vec<String>,
     /// The number of words of `argv` that are the user's: the program and its arguments.
     pub(crate) own_words: usize,
-    /// The VM was started by a `run`, for `run`s only: the last `run` that uses it stops it.
+    /// The VM was started by a `run`: the last `run` that uses it stops it.
     pub(crate) on_demand: bool,
     /// The helpers that were started, in this order.
     pub(crate) helpers: Vec<HelperRecord>,

@@ -41,8 +41,8 @@ pub(crate) fn error(when: &str, status: Option<ExitStatus>, paths: &Paths) -> Er
     }
 }
 
-/// The error for a QEMU that has ended, and whose VM has been started again since: what it said is
-/// not in its place any more.
+/// The error for a QEMU that has ended and whose VM has been started again since: its output was
+/// moved or replaced.
 pub(crate) fn of_earlier(when: &str, status: Option<ExitStatus>) -> Error {
     let how = status.map_or("ended".into(), how);
     with_status(format!("QEMU {how} {when}, and its VM was started again"), status)

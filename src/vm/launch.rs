@@ -20,13 +20,13 @@ use std::time::{Duration, Instant};
 /// How long a QEMU that is about to end may keep its pid file, and how often to check.
 const OTHER_WAIT: Duration = Duration::from_secs(5);
 const OTHER_RETRY: Duration = Duration::from_millis(200);
-/// The number of tries after which the user is informed: a QEMU that was just killed gives the lock
-/// back a moment later than all else, which is not worth a message.
+/// The number of tries before a message: a QEMU that was just killed releases the lock a moment
+/// later than everything else, which is not worth a message.
 const TRIES_TOLD: u32 = 2;
-/// QEMU's message when another QEMU holds the lock of the pid file; it has then touched nothing
-/// else.
+/// QEMU's message when another QEMU holds the lock of the pid file. Nothing else has been touched
+/// then.
 const PID_FILE_LOCKED: &str = "Cannot lock pid file";
-/// Behind the error of a QEMU that cannot be run.
+/// The hint of the error about a QEMU that cannot be run.
 const BIN_HINT: &str = "`bin` in `[qemu]` says which QEMU is run";
 
 /// Finds the program `bin`: a name is looked up in `PATH`, and a relative path is relative to
@@ -87,8 +87,8 @@ impl<'a> Launch<'a> {
         Self { dir, paths, deadline, boots, log, rivals: 0, rival_until }
     }
 
-    /// Starts the helpers, and then QEMU by the command line `argv`. The record has each of them. A
-    /// QEMU with helpers runs only when it is recorded: one that nobody knows would use them.
+    /// Starts the helpers, and then QEMU by the command line `argv`, and records each of them. A
+    /// QEMU with helpers runs only after it is recorded: an unknown QEMU would use them.
     pub(crate) fn spawn(
         &self,
         argv: &[OsString],
@@ -175,9 +175,9 @@ impl<'a> Launch<'a> {
         }
     }
 
-    /// Handles another QEMU that has the pid file. If a `start` that was killed has started it, it
-    /// is the VM. If it is about to end, the start is tried again (`None`). If it cannot be seen
-    /// from here (in a container, for example), that is an error.
+    /// Handles another QEMU that has the pid file. If a killed `start` has started it, it is the
+    /// VM. If it is about to end, the caller tries again (`None`). A QEMU that cannot be seen from
+    /// here, such as in a container, is an error.
     fn rival(&mut self) -> Result<Option<Ready>, Error> {
         let Self { paths, log, rival_until: until, .. } = *self;
         self.rivals += 1;

@@ -114,8 +114,8 @@ pub(crate) fn discard(lock: Lock, paths: &Paths) -> Result<(), Error> {
 }
 
 /// Locks a directory itself for a moment, so that claims that are made in it exclude each other.
-/// Any user who may read the directory may also lock it, and must not block us for ever. So `None`
-/// after a while; a file system without locks gives an unlocked file.
+/// `None` after a while: any user who may read the directory may also lock it, and must not block
+/// us for ever. A file system without locks gives an unlocked file.
 pub(crate) fn lock_dir(dir: &Path) -> Option<File> {
     let file = File::open(dir).ok()?;
     wait::poll(Instant::now() + DIR_WAIT, || try_dir(&file).then_some(()))?;

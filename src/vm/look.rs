@@ -14,12 +14,12 @@ use std::borrow::Borrow;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-/// A program that was just started has its command line within this time.
+/// A program that was just started gets its command line within this time.
 const EXEC_WAIT: Duration = Duration::from_millis(200);
 /// How long to wait for a connection. Only a socket of a live QEMU with a full queue takes this
 /// long.
 const CONNECT_WAIT: Duration = Duration::from_millis(500);
-/// The threads of a process that ends are gone within this, but for those of a huge guest.
+/// The threads of an ending process are gone within this time, except with a huge guest.
 const THREADS_WAIT: Duration = Duration::from_secs(2);
 
 /// The result of one look at a VM.

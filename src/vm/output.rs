@@ -1,6 +1,5 @@
-//! The reader of files that grow while the VM runs: the output of the guest or QEMU, its last
-//! lines, and new output. A guest may write any amount, so every read is of a bounded piece. Reads
-//! only.
+//! Reads files that grow while the VM runs, such as the output of the guest or QEMU: the last
+//! lines, and new output. A guest may write any amount, so every read is of a bounded piece.
 
 use super::process::Process;
 use super::wait;
@@ -52,7 +51,7 @@ impl Output {
     /// Reads the next bytes, and waits for them as long as the process is alive. `None` at the end.
     pub(crate) fn next(&mut self, process: Option<&Process>) -> Result<Option<Vec<u8>>, Error> {
         let next = wait::poll_long(None, || {
-            // In this order, so that QEMU's last output is there when it has ended.
+            // Ask before reading, so that an ended QEMU's last output is read.
             let alive = process.is_some_and(Process::is_alive);
             match self.piece() {
                 Ok(bytes) if bytes.is_empty() => (!alive).then_some(Ok(None)),

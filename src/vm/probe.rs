@@ -29,8 +29,8 @@ const NETWORK_PAUSE_MIN: Duration = Duration::from_millis(800);
 const NETWORK_PAUSE_FACTOR: u32 = 2;
 /// The pause after a refusal. A guest that refuses connections has a network, and soon a server.
 const REFUSED_PAUSE: Duration = Duration::from_millis(250);
-/// The time in which the end of a connection counts as a refusal. QEMU gives up on one after 75
-/// seconds, which is no refusal.
+/// The time in which the end of a connection counts as a refusal. QEMU gives up on a connection
+/// after 75 seconds, which is not a refusal.
 const REFUSED_WITHIN: Duration = Duration::from_secs(70);
 /// The time for which the older of two connections is kept. QEMU asks the guest for it again in
 /// that time.

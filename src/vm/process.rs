@@ -1,5 +1,5 @@
-//! The process that is a VM's QEMU, or a helper of it with its process group: whether it still is,
-//! whether it is frozen, how long it has run.
+//! The process of a VM's QEMU, or of a helper with its process group: whether it is alive, whether
+//! it is frozen, how long it has run.
 
 use super::{Paths, wait};
 use crate::error::Error;
@@ -24,8 +24,9 @@ pub(super) enum Role {
     /// QEMU. Where starts cannot be compared, it is the process whose command line names this pid
     /// file.
     Qemu(PathBuf),
-    /// A helper and its whole process group. After the end of its first process, the rest are those
-    /// of the group that have this log open. A pid is not given anew while a group has its number.
+    /// A helper and its whole process group. After the end of its first process, the group's
+    /// processes with this log open are the rest. While a group has a number, no process gets that
+    /// number as its pid.
     Helper(PathBuf),
 }
 
@@ -54,7 +55,7 @@ impl Process {
         Self { pid, start, role, frozen, exiting, lost, uptime }
     }
 
-    /// The process of a helper, as it is recorded. It may have ended.
+    /// The recorded process of a helper. It may have ended.
     pub(super) fn of_helper(pid: u32, start: Option<String>, output: PathBuf) -> Self {
         let role = Role::Helper(output);
         Self { pid, start, role, frozen: false, exiting: false, lost: false, uptime: None }
@@ -113,8 +114,8 @@ impl Process {
         self.ends_by(Instant::now() + MOMENT)
     }
 
-    /// Whether a process that has shown its end has ended; waits for that as long as it takes a
-    /// QEMU that has nothing to write to its images.
+    /// Whether a process that has shown its end has ended. Waits as long as a QEMU needs that has
+    /// nothing to write to its images.
     pub(crate) fn has_ended(&self) -> bool {
         self.ends_by(Instant::now() + ENDING_WAIT)
     }

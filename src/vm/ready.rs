@@ -15,8 +15,8 @@ use crate::log::Log;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-/// After this long, `start` says what it waits for, and a QEMU that another `start` has spawned is
-/// asked over its socket: that `start` may have had an event log of its own.
+/// After this long, `start` says what it waits for. A QEMU that another `start` has spawned is then
+/// asked over its socket: its event log may have been replaced.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A QEMU that answers, and its run state.
 #[derive(Debug)]
@@ -73,9 +73,8 @@ pub(crate) fn wait_for_running(
     }
 }
 
-/// Waits until QEMU has answered, and returns the guest's run state. `ended` reports an end.
-/// `ask` is called for the run state of a QEMU that was not asked for it in its event log, or has
-/// another one.
+/// Waits until QEMU has answered, and returns the guest's run state. `ended` reports an end. `ask`
+/// gives the run state of a QEMU that does not report it in this event log.
 pub(super) fn wait_until_ready(
     paths: &Paths,
     ended: &mut dyn FnMut() -> Option<NotReady>,

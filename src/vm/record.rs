@@ -9,8 +9,8 @@ use std::path::Path;
 /// changes the meaning of a field increases it.
 pub(crate) const FORMAT: u64 = 1;
 
-/// Reads a record of at most so many bytes; `None` if there is none, or the file is not JSON. One
-/// that a newer program wrote is an error.
+/// Reads a record of at most `bytes_max` bytes; `None` if there is none, or the file is not JSON. A
+/// record of a newer program is an error.
 pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Option<Value>, Error> {
     let value = read_if_there(path, bytes_max)?.and_then(|bytes| json::parse(&bytes).ok());
     let format = value.as_ref().and_then(|value| value.get("format"));

@@ -24,11 +24,11 @@ pub(crate) fn refusal(
             let seconds = limit.as_secs_f64();
             let message = format!("QEMU did not answer `{command}` within {seconds} s");
             return Error::new(Kind::TimedOut, message)
-                .hint("it may be at it still; `--timeout` gives it longer");
+                .hint("QEMU may still work on it; `--timeout` sets a longer wait");
         }
         error => return session.explain(error),
     };
-    // Without the schema there are no hints, which is not an error in itself.
+    // Without the schema, the error has no hint.
     let schema = session.query_schema().unwrap_or(crate::json::Value::Null);
     let Advice { near, hint } = advice(&Schema::new(&schema), command, reason);
     let message = format!("QEMU refuses {error} ({})", reason.class);

@@ -36,7 +36,7 @@ pub(super) fn by_pid_file(
     Ok(is_it.then(|| Process::new(pid, seen, paths)))
 }
 
-/// The VM's process, by its pid file or its record. The pids in those must be of this machine.
+/// The VM's process, by its pid file or its record, whose pids must be of this machine.
 pub(super) fn visible(paths: &Paths, record: Option<&Instance>) -> Result<Option<Process>, Error> {
     let by_file = by_pid_file(paths, record)?;
     let (None, Some(record)) = (&by_file, record) else { return Ok(by_file) };
@@ -46,10 +46,10 @@ pub(super) fn visible(paths: &Paths, record: Option<&Instance>) -> Result<Option
     Ok(is_it.then(|| Process { exiting, ..Process::new(pid, seen, paths) }))
 }
 
-/// Searches all processes for one whose command line names the pid file: one of a `start` that was
-/// killed before it could record it, or of a VM whose directory was removed. A debugger or a
-/// wrapper of QEMU also has that command line; so if there is a `/proc`, the process must have
-/// QEMU's pid file or log open.
+/// Searches all processes for a command line that names the pid file: a killed `start` may not have
+/// recorded its QEMU, or the VM's directory was removed. A debugger or a wrapper of QEMU also has
+/// that command line, so where there is a `/proc`, the process must have QEMU's pid file or log
+/// open.
 pub(super) fn search(paths: &Paths) -> Result<Option<Process>, Error> {
     let named = command_lines()?.into_iter().filter(|(_, line)| line.names(&paths.pid));
     for (pid, _) in named {

@@ -1,4 +1,4 @@
-//! Texts on a serial line that decide a job: those that mean success or failure, and a panic of
+//! Texts on a serial line that decide a job: texts that mean success or failure, and a panic of
 //! Linux. Pure.
 
 /// How Linux begins the message of a panic (`kernel/panic.c`).

@@ -1,8 +1,8 @@
-//! The resources that a VM uses: those of its process as the system reports them, those of its
-//! machine as QEMU does. Reads only.
+//! The resources that a VM uses: the system reports those of its process, and QEMU those of its
+//! machine. Reads only.
 //!
-//! QEMU is asked for everything, and what it does not know is left out: a QEMU without a balloon
-//! refuses `query-balloon`, and an old one has fewer commands.
+//! QEMU is asked for everything, and facts that it does not know are left out: a QEMU without a
+//! balloon refuses `query-balloon`, and an old QEMU has fewer commands.
 
 use super::process::Process;
 use super::session::Session;

@@ -1,4 +1,4 @@
-//! The mark of those who use a VM.
+//! The mark of the `run`s that use a VM.
 
 use super::Paths;
 use super::lock::Lock;

@@ -64,8 +64,8 @@ impl Watch<'_> {
     }
 
     /// Makes a function that returns an error as soon as the wait is in vain, and success when
-    /// `text` is on the serial line. Texts count since the VM's start, and a panic as well unless
-    /// the guest has been reset since then, or a snapshot was loaded.
+    /// `text` is on the serial line. Texts count from the VM's start on. A panic also counts,
+    /// unless the guest has been reset or a snapshot was loaded after it.
     pub(crate) fn alarm<'w>(
         &'w self,
         what: &'w str,
@@ -117,7 +117,7 @@ impl Watch<'_> {
         let mut progress = Progress::new(self.log);
         let deadline = self.deadline.map(|deadline| deadline.at);
         let result = wait::poll_long(deadline, || {
-            // In this order, so that QEMU's last output is there when it has ended.
+            // Ask before reading, so that an ended QEMU's last output is read.
             let alive = self.process.is_alive();
             if let Some(outcome) = outcome() {
                 return Some(outcome);

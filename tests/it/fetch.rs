@@ -113,8 +113,8 @@ fn a_wrong_checksum() {
         "qqmgr: fetching {}\n\
          qqmgr: error: `[ROOT]/home/.local/share/qqmgr/{sum}.wrong` has the SHA-256 {}, \
          and not {sum}\n\
-         qqmgr: hint: it was kept to be looked at; if its publisher has a new one, \
-         so is its `sha256`\n",
+         qqmgr: hint: the file is kept aside; if it is the publisher's new one, \
+         take its new `sha256`\n",
         server.url(),
         sha256(&other),
     );
@@ -135,7 +135,7 @@ fn a_wrong_checksum() {
 fn a_fetch_that_was_cut_goes_on() {
     let Some((project, server, _)) = project(&content(4 * MIB)) else { return };
     server.set(|behaviour| behaviour.cut_after = Some(MIB));
-    let hint = "qqmgr: hint: what it sent is kept: the same command goes on from there\n";
+    let hint = "qqmgr: hint: what it sent is kept: the same command continues from there\n";
     let failed = format!(
         "qqmgr: fetching [..]\nqqmgr: error: cannot fetch `{}`: curl: [..]\n{hint}",
         server.url()
@@ -158,7 +158,7 @@ fn servers_that_cannot_go_on() {
     run.stderr("qqmgr: fetching [..]\nqqmgr: error: cannot fetch [..]\n...\n").code(1);
     server.set(|behaviour| behaviour.cut_after = None);
     let notes = "qqmgr: fetching [..], from 1.0 MiB on\n\
-                 qqmgr: the server cannot go on in the middle of the file: from the start, then\n";
+                 qqmgr: the server cannot continue in the middle of the file, so it is fetched from the start\n";
     project.qqmgr(&["img", "build"]).run().stdout("a built: [..]\n").stderr(notes).success();
 
     // All was there, only not under its name, and no length tells so.
@@ -176,7 +176,7 @@ fn a_server_that_stalls() {
     server.set(|behaviour| behaviour.stall_after = Some(MIB));
     let stderr = format!(
         "qqmgr: fetching [..]\nqqmgr: error: the server of `{}` sends nothing for 1 s\n\
-         qqmgr: hint: what it sent is kept: the same command goes on from there\n",
+         qqmgr: hint: what it sent is kept: the same command continues from there\n",
         server.url()
     );
     project.qqmgr(&["img", "build", "--timeout", "1"]).run().stderr(stderr).code(4);
@@ -549,12 +549,12 @@ fn programs_that_may_be_there() {
     for (there, message, hint) in [
         (
             &["sha256sum"][..],
-            "neither `curl` nor `wget` is there to fetch `[..]`",
+            "neither `curl` nor `wget` is installed to fetch `[..]`",
             "install one, or fetch the file yourself and name it in `base`",
         ),
         (
             &["curl"],
-            "none of `sha256sum`, `shasum` and `openssl` is there",
+            "none of `sha256sum`, `shasum` and `openssl` is installed",
             "install one (Debian: coreutils)",
         ),
     ] {

@@ -195,7 +195,7 @@ fn a_wrong_key_is_named() {
     project.qqmgr(&["run", "--wait=9", "vm", "--", "true"]).run().stderr(error("")).code(255);
     fs::remove_file(project.path("user_key")).unwrap();
     project.qqmgr(&["start", "vm"]).run().stdout("vm started: [..]\n").success();
-    let missing = error(", which is not there");
+    let missing = error(", which does not exist");
     project.qqmgr(&["ssh", "--wait=9", "vm", "true"]).run().stderr(missing.clone()).code(255);
     project.qqmgr(&["get", "--wait=9", "vm", "x", "."]).run().stderr(missing).code(1);
     stop(&project);

@@ -155,7 +155,7 @@ find /usr/local -type f
 
 /// The exit code and the last line of each command where there is nothing else.
 const EACH: &[(&str, &str)] = &[
-    // An image needs `qemu-img`, which is not there.
+    // An image needs `qemu-img`, which does not exist.
     ("check", "5 2 VMs: 1 error, 1 warning"),
     ("start vm --wait=200", "0 vm started: running, pid [PID], ssh port [PORT]"),
     ("restart none", "0 none started: running, pid [PID], ssh port [PORT]"),

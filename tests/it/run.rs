@@ -165,7 +165,7 @@ fn what_it_started_is_stopped_and_what_ran_is_not() {
     let fresh = project.qqmgr(&["run", "--fresh", "vm", "--", "true"]).run();
     fresh
         .stderr(
-            "qqmgr: error: VM `vm` runs already, `--fresh` needs its own start\n\
+            "qqmgr: error: VM `vm` is already running, and `--fresh` needs its own start\n\
              qqmgr: hint: `qqmgr stop vm` ends it\n",
         )
         .code(255);
@@ -465,7 +465,7 @@ fn a_fresh_vm_is_not_shared() {
     let run = |flags: &[&str], why: &str| {
         let run = project.qqmgr(&[&["run"], flags, &["vm", "--", "true"]].concat()).run();
         run.stderr(format!(
-            "qqmgr: error: VM `vm` runs already, {why}\n\
+            "qqmgr: error: VM `vm` is already running, {why}\n\
              qqmgr: hint: `qqmgr wait vm --for stopped` waits for its end\n"
         ))
         .code(255);

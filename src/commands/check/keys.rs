@@ -20,7 +20,7 @@ const PRIVATE: &[u8] = b"-----BEGIN";
 /// Read, write and execute for group and others: ssh rejects a private key that has any of them.
 const OTHERS: u32 = 0o077;
 
-/// Warns about options that ssh does not have and that are nearly spelled like one.
+/// Warns about unknown options whose names are nearly those of options of ssh.
 pub(super) fn misspelt(config: &Config, subject: &Subject) -> Vec<Problem> {
     Resolver::new(config, subject.vm, subject.choices).misspelt_options()
 }

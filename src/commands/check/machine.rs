@@ -8,7 +8,7 @@ use crate::vm::argv::own_port;
 use crate::vm::options::{Argument, Pairs};
 use std::io::{self, ErrorKind};
 
-/// Warns if the guest's first serial port is one of `cmd`.
+/// Warns if `cmd` sets the guest's first serial port.
 pub(super) fn serial(arguments: &[Argument]) -> Option<Problem> {
     let first = own_port(arguments)?;
     let message = "the guest's first serial port is this one, and not the VM's file `serial`";

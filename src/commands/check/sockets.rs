@@ -11,8 +11,8 @@ use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
-/// Reports the sockets that nobody serves, and that no VM or helper in the file would serve. None
-/// is connected to: some programs end after their first client.
+/// Reports the sockets that no program serves, and that no VM or helper in the file would serve.
+/// Makes no connection: some programs end after their first client.
 pub(super) fn unserved(
     config: &Config,
     subject: &Subject,
@@ -38,8 +38,8 @@ pub(super) fn unserved(
     unserved.collect()
 }
 
-/// How sure it is that nobody serves a socket of this path. It may have been bound by another path,
-/// or in a container.
+/// How sure it is that no program serves the socket at this path. A program may have bound it by
+/// another path, or in a container.
 fn path_severity(path: &Path) -> Option<Severity> {
     if !fs::metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
         return Some(Severity::Error);

@@ -68,7 +68,7 @@ impl<'a> Subject<'a> {
         let (images, mut warnings) = (resolver.images(), pasted.warnings);
         warnings.extend(helpers.iter().flat_map(|(_, _, pasted)| pasted.warnings.clone()));
         let mut arguments = arguments(pasted.words);
-        // As arguments of their own, they keep their places.
+        // As separate arguments, the ports keep their places in the file.
         arguments.extend(ports.iter().map(Forward::argument));
         (
             Some(Self {

@@ -48,7 +48,7 @@ pub(super) fn serve(target: &Target, limit: Duration) -> Outcome {
 }
 
 /// Reads a line in the form of QMP, or in that of the command line. Gives the command, or why the
-/// line is none, and the line's `id`.
+/// line is not a command, and the line's `id`.
 fn read(line: &[u8]) -> (Result<Request, String>, Option<Value>) {
     if !line.trim_ascii_start().starts_with(b"{") {
         return (in_words(line), None);

@@ -46,7 +46,7 @@ pub(super) fn work(
     }
     let mut seen = 0;
     let end = wait::poll_long(limits.deadline.map(|deadline| deadline.at), || {
-        // In this order, so that the last output is there when QEMU has ended.
+        // Ask before reading, so that an ended QEMU's last output is read.
         let alive = process.is_alive();
         match stream.pass_on() {
             Err(error) => return Some(Err(error)),

@@ -113,8 +113,8 @@ fn get(target: &Target, guest: &Guest, remote: &OsStr, local: &OsStr) -> Result<
     copy(guest, &Copy::Get { from: vec![remote.to_os_string()], to }, false)
 }
 
-/// Runs the command itself. Alone and without a file for its output, it has our streams; nobody
-/// else could write what several commands read.
+/// Runs the command itself. A single command without a file for its output has our streams; several
+/// commands could not share our standard input.
 fn run(target: &Target, guest: &Guest) -> Result<Done, Error> {
     let Target { args, log, .. } = target;
     let line = (!args.words.is_empty()).then(|| remote_command(&args.words));

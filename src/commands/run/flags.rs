@@ -18,10 +18,10 @@ const TIMED_OUT_CODE: u8 = 124;
 pub(crate) static COMMAND: Command = Command {
     name: "run",
     about: "Run a job: a command on VMs, or their boot alone",
-    details: "The VM is stopped after it. With a COMMAND, one that runs already is used, and\n\
-              left running. One word after `--` is a command line for the guest's shell;\n\
-              several are a command and its arguments, as they are. The exit code is the\n\
-              command's. Files are copied back whatever that is.\n\
+    details: "The VM is stopped after the job. With a COMMAND, a VM that is already running\n\
+              is used and left running. One word after `--` is a command line for the\n\
+              guest's shell; several words are a command and its arguments, as they are.\n\
+              The exit code is the command's. Files are copied back whatever it is.\n\
               Without a COMMAND, the guest boots, its serial line is standard output, and the\n\
               exit code is QEMU's when QEMU ends, 128+N if signal N ended it; 0 after\n\
               `--until`; 1 after `--fail-on`, a panic, or an end before `--until`.\n\
@@ -105,7 +105,7 @@ pub(super) static PREPARE: Flag<String> = Flag::new(
     "prepare",
     Takes::Value("COMMAND"),
     utf8,
-    "Make the snapshot of `--from` if need be, with this",
+    "Make the snapshot of `--from` with this, if needed",
 )
 .needs("from", IS_FOR_FROM);
 pub(super) static TIMEOUT: Flag<Duration> =

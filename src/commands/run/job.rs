@@ -75,7 +75,7 @@ impl<'a> Job<'a> {
         let Target { config, args, name, paths, log } = self.target;
         let arguments = if self.fresh { vec![SNAPSHOT.into()] } else { Vec::new() };
         let set = args.all(&spec::SET);
-        // A guest that ends QEMU at once must not look like a QEMU that did not come up.
+        // A guest that ends QEMU at once must not look like a QEMU that failed to start.
         let (held, on_demand) = (self.own_start == Some(BOOT), !self.keep);
         let options = StartOptions { set, arguments, held, from: self.from.clone(), on_demand };
         let mut start = Start::new(self.target, options)?;
@@ -105,9 +105,9 @@ impl<'a> Job<'a> {
         let ready = running.ready;
         let on_demand = Instance::read(paths).is_ok_and(|it| it.is_some_and(|it| it.on_demand));
         if self.keep || ready.already_running && !on_demand {
-            // A VM that stays needs neither. If it died and another `run` started it anew, that
-            // one's guard would take the mark for somebody who stops the VM: so the mark ends
-            // before other commands have the lock.
+            // A VM that stays needs neither. If it died and another `run` started it again, that
+            // `run`'s guard would take the mark for a `run` that stops the VM. So the mark ends
+            // before other commands get the lock.
             self.using = None;
             self.disarm();
         }
@@ -123,12 +123,12 @@ impl<'a> Job<'a> {
         let has = |option| of_a_run.iter().flat_map(|vm| &vm.argv).any(|word| word == option);
         let forgets = |flag| format!("for a `run {flag}`, which forgets what is written");
         let why = match self.own_start {
-            Some(what) => format!("{what} needs its own start"),
+            Some(what) => format!("and {what} needs its own start"),
             None if has(SNAPSHOT) => forgets("--fresh"),
             None if has(LOADVM) => forgets("--from"),
             None => return Ok(()),
         };
-        let error = Error::failed(format!("VM `{name}` runs already, {why}"));
+        let error = Error::failed(format!("VM `{name}` is already running, {why}"));
         Err(error.hint(match of_a_run {
             Some(_) => format!("`qqmgr wait {name} --for stopped` waits for its end"),
             None => format!("`qqmgr stop {name}` ends it"),
@@ -161,7 +161,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Whether what the guest writes does not count.
+    /// Whether the guest's writes are thrown away.
     fn forgets(&self) -> bool {
         self.from.is_some() || self.fresh
     }

@@ -43,8 +43,8 @@ pub(super) fn prepare(
     result.and(ended).map(|()| true)
 }
 
-/// Why the snapshot has to be made, if it has to. The VM and its images are held meanwhile, and no
-/// longer: the job changes their records.
+/// Why the snapshot has to be made; `None` if it need not be. The VM and its images are held only
+/// meanwhile, since the job changes their records.
 fn needs(
     target: &Target,
     limits: &Limits,
@@ -90,8 +90,8 @@ fn run(target: &Target, job: &Job, process: &Process, command: &str) -> Result<(
     Ok(())
 }
 
-/// Saves the snapshot of a guest that stands still from then on, so that the disks have nothing
-/// else when QEMU has ended.
+/// Saves the snapshot, and keeps the guest paused from then on, so that the disks have nothing else
+/// when QEMU has ended.
 fn save(target: &Target, tag: &Tag, command: &str) -> Result<(), Error> {
     let Target { config, paths, log, .. } = target;
     let _lock = lock(paths, COMMAND.name, LOCK_WAIT, log)?;

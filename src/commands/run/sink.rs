@@ -52,7 +52,7 @@ impl Sink {
         ])
     }
 
-    /// For what a command writes that makes a snapshot, which is no output of the job.
+    /// For the output of `--prepare`, which is not output of the job.
     pub(super) fn of_preparation(target: &Target) -> Self {
         Self { is_shown: true, ..Self::new(target, true) }
     }

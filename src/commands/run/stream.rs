@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 const TAIL_BYTES_MAX: usize = 1 << 20;
 /// Pieces of the output that are passed on before anything else is looked at.
 const PIECES_MAX: usize = 16;
-/// A failure that was seen on the serial line has more to say: a panic is followed by the call
-/// trace. It is over after this much silence, and at the latest after this long.
+/// More output follows a failure on the serial line, such as the call trace after a panic. It is
+/// over after this much silence, and at the latest after this long.
 const SILENCE: Duration = Duration::from_secs(1);
 const LAST_WORDS_WAIT: Duration = Duration::from_secs(10);
 /// How much of a line a message shows.

@@ -35,7 +35,7 @@ pub(crate) struct Start<'a> {
     options: StartOptions,
     plan: Option<Plan>,
     images: Option<Images>,
-    /// The disks that `--from` reverts, and that have nothing to lose.
+    /// The disks that `--from` reverts, which have nothing to lose.
     spare: Vec<PathBuf>,
 }
 
@@ -87,8 +87,8 @@ impl<'a> Start<'a> {
         Err(Error::new(Kind::Usage, message).hint(hint))
     }
 
-    /// Checks, for a VM that is stopped first if it runs, what would keep it from starting again:
-    /// work on its snapshots that is not understood, and ports that others have.
+    /// Checks before a restart what would keep the VM from starting again: a journal of snapshots
+    /// that cannot be read, and ports that other programs have.
     pub(crate) fn check_restart(&mut self) -> Result<(), Error> {
         self.plan()?;
         Journal::read(&self.target.paths)?;
@@ -146,8 +146,7 @@ impl<'a> Start<'a> {
         Err(self.not_started(lock, failed))
     }
 
-    /// Shows what is doubtful in the words of the VM and of its helpers beside the error of a start
-    /// that failed.
+    /// Adds warnings about the words of the VM and of its helpers to the error of a failed start.
     fn explained(&self, Failed { error, of_qemu, .. }: Failed) -> Error {
         let Some(plan) = &self.plan else { return error };
         self.target.warn(&plan.warnings);
@@ -230,7 +229,7 @@ impl<'a> Start<'a> {
         let Target { paths, log, .. } = self.target;
         record.is_ready(&ready.process);
         if ready.already_running {
-            // They belong to a try that found another QEMU.
+            // These helpers belong to a try that found another QEMU.
             record.helpers.clear();
         }
         if let Err(error) = record.write(paths, log) {
@@ -259,7 +258,8 @@ impl<'a> Start<'a> {
         let ssh_port = record.as_ref().map_or_else(likely, |record| record.ssh_port);
         if self.options.from.is_some() {
             let name = &self.vm.name;
-            let message = format!("VM `{name}` runs already, and `--from` needs its own start");
+            let message =
+                format!("VM `{name}` is already running, and `--from` needs its own start");
             return Err(Error::failed(message).hint(format!("`qqmgr stop {name}` ends it")));
         }
         self.check_options(record.as_ref(), ssh_port)?;
@@ -271,7 +271,7 @@ impl<'a> Start<'a> {
                 record.is_ready(&ready.process);
                 state = State::Qemu(ready.run_state);
             }
-            // If this command wants the VM to stay, it does, with what it has written.
+            // If this command wants the VM to stay, the VM stays, with what it has written.
             record.on_demand &= self.options.on_demand;
             record.write(paths, log)?;
         }
@@ -280,7 +280,7 @@ impl<'a> Start<'a> {
         Ok(self.result(ready, ssh_port, None))
     }
 
-    /// Refuses options that differ from what runs: to say "already running" would be wrong.
+    /// Refuses options that differ from those of the running VM: "already running" would be wrong.
     fn check_options(
         &mut self,
         record: Option<&Instance>,
@@ -296,7 +296,7 @@ impl<'a> Start<'a> {
             return Ok(());
         }
         let name = &self.vm.name;
-        let error = Error::failed(format!("VM `{name}` runs already, with other arguments"));
+        let error = Error::failed(format!("VM `{name}` is already running, with other arguments"));
         Err(error.hint(format!("`qqmgr restart {name}` takes the same options")))
     }
     /// Cleans up after a start that failed, and gives its error. The lock's file goes as well if

@@ -1,4 +1,4 @@
-//! How what a VM runs with differs from what it would be started with now.
+//! The differences between what a VM runs with and what it would be started with now.
 
 use crate::config::SshPort;
 use crate::json::Value;

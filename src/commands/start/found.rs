@@ -5,8 +5,8 @@ use crate::error::{Error, Kind};
 use crate::vm::{Instance, Look, Process, State, look};
 use std::time::{Duration, Instant};
 
-/// The VM's process, record and state, if it runs. Waits for a process that is about to end: it
-/// still holds its images, and soon the VM is stopped.
+/// The VM's process, record and state, if it runs. Waits for a process that is about to end, since
+/// it still holds its images.
 pub(super) fn running(
     target: &Target,
     timeout: Duration,

@@ -13,10 +13,10 @@ pub(crate) static FROM: Flag<Tag> = Flag::new(
     "Begin with the machine and the disks of this snapshot",
 );
 pub(crate) static DISCARD: Flag =
-    Flag::switch("discard", "With `--from`, lose what no snapshot of the disks has")
+    Flag::switch("discard", "With `--from`, lose disk changes that no snapshot has")
         .needs("from", IS_FOR_FROM);
 pub(crate) static NO_SET_CLOCK: Flag =
-    Flag::switch("no-set-clock", "With `--from`, leave the guest's clock behind")
+    Flag::switch("no-set-clock", "With `--from`, do not set the guest's clock")
         .needs("from", IS_FOR_FROM);
 
 /// QEMU's option for a start from a snapshot.

@@ -25,8 +25,8 @@ use std::time::Duration;
 pub(crate) static COMMAND: Command = Command {
     name: "start",
     about: "Start VMs and wait until QEMU answers",
-    details: "A VM that runs already is left alone, and that is success. ARGS go to QEMU,\n\
-              after the VM's own arguments, for this start.",
+    details: "A VM that is already running is left alone, and the exit status is 0. ARGS\n\
+              go to QEMU, after the VM's own arguments, for this start.",
     operands: &[spec::VMS, ARGS],
     flags: &[
         &spec::ALL,

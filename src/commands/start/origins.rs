@@ -79,7 +79,7 @@ impl<'a> Origins<'a> {
             let Some((origin, then)) = made else { return Ok(None) };
             why = self.differences(origin)?;
             let is_other = then != command;
-            why.extend(is_other.then(|| "the command of `--prepare` is another one".into()));
+            why.extend(is_other.then(|| "the command of `--prepare` has changed".into()));
         }
         if why.is_empty() {
             return Ok(None);
@@ -115,9 +115,9 @@ impl<'a> Origins<'a> {
             return Ok(());
         }
         let what = differences.join("; ");
-        let message = format!("VM `{vm}` is another one than in snapshot `{tag}`: {what}");
+        let message = format!("VM `{vm}` differs from snapshot `{tag}`: {what}");
         let hint = match origin.prepare {
-            Some(_) => "`qqmgr run` with `--prepare` makes it anew".into(),
+            Some(_) => "`qqmgr run` with `--prepare` makes a new one".into(),
             None => format!("undo that, or `qqmgr snapshot delete {vm} {}`", tag.quoted()),
         };
         Err(Error::failed(message).hint(hint))
@@ -225,8 +225,8 @@ pub(super) fn admit(
     origins.spare_disks(from.discard)
 }
 
-/// Refuses arguments with which it is not known which disks QEMU reverts, and those under which it
-/// finds no snapshots.
+/// Refuses arguments that hide which disks QEMU reverts, and arguments under which QEMU finds no
+/// snapshots.
 fn check_visible(vm: &str, arguments: &[Argument]) -> Result<(), Error> {
     let hiding = arguments.iter().find(|it| HIDING.contains(&&*it.name) || it.is_expanded);
     let (what, hint) = if let Some(Argument { name, .. }) = hiding {

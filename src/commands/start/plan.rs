@@ -53,8 +53,8 @@ impl StartOptions {
     }
 }
 
-/// Everything that a VM is started with, for one ssh port. Nothing is made or looked at for it but
-/// the program.
+/// Everything that a VM is started with, for one ssh port. To make a plan, only the program is
+/// looked at.
 pub(crate) struct Plan {
     /// The whole command line of QEMU.
     pub(crate) argv: Vec<OsString>,
@@ -108,7 +108,7 @@ impl Plan {
         &self.argv[..self.own_words]
     }
 
-    /// Whether the caller, who asked for that, lets the guest run once QEMU answers.
+    /// Whether the caller asked to let the guest run itself once QEMU answers.
     pub(crate) fn is_held(&self) -> bool {
         self.argv[self.own_words..].iter().any(|word| word == HELD)
     }

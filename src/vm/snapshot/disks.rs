@@ -65,7 +65,7 @@ impl Disks {
             return Ok(self.list.iter().collect());
         }
         let vm = &self.vm;
-        let error = Error::failed(format!("VM `{vm}` has a snapshot `{tag}` already"));
+        let error = Error::failed(format!("VM `{vm}` already has a snapshot `{tag}`"));
         Err(error.hint(format!("`qqmgr snapshot delete {vm} {}` removes it", tag.quoted())))
     }
 

@@ -31,7 +31,7 @@ impl Journal {
             Err(_) => "it is damaged: remove it, and load a snapshot that all disks have",
         };
         parsed.ok().and_then(|value| Self::parse(&value)).map(Some).ok_or_else(|| {
-            let message = format!("`{}` tells nothing that this qqmgr knows", file.display());
+            let message = format!("`{}` has nothing that this qqmgr understands", file.display());
             Error::failed(message).hint(hint)
         })
     }

@@ -1,4 +1,4 @@
-//! The origin of a snapshot with a machine. QEMU loads it into the same machine alone, and
+//! The origin of a snapshot with a machine. QEMU loads the snapshot only into the same machine, but
 //! reverts the disks before it notices a difference.
 
 use super::{Part, Stamp};
@@ -15,7 +15,7 @@ use std::ffi::OsStr;
 use std::iter;
 use std::path::{Path, PathBuf};
 
-/// How many bases of a disk are looked at: more than anybody stacks, and an end for a ring.
+/// How many bases of a disk are looked at: more than anybody stacks, so only a ring has more.
 const BASES_MAX: usize = 100;
 
 #[derive(Clone, Debug, Default)]
@@ -119,8 +119,8 @@ pub(crate) fn program(argv: &[String], dir: &Path) -> Option<Stamp> {
     Stamp::of(&programs::find(name).unwrap_or_else(|| dir.join(name)))
 }
 
-/// The files that a command line names, as they are now. In place of a disk that the guest writes
-/// to, those from which it has the rest of its content.
+/// The files that a command line names, as they are now. A disk that the guest writes to is
+/// replaced by its bases.
 pub(crate) fn files(argv: &[String], dir: &Path) -> Vec<Stamp> {
     let arguments = arguments_of(argv);
     let named = named(&arguments).filter(|(named, _)| !named.is_dir);
@@ -131,7 +131,7 @@ pub(crate) fn files(argv: &[String], dir: &Path) -> Vec<Stamp> {
     paths.filter_map(|path| Stamp::of(&path)).collect()
 }
 
-/// The files below a disk. One that has its sum for a name always has the same content.
+/// The bases of a disk. A base whose name is its checksum always has the same content.
 fn bases(disk: PathBuf) -> Vec<PathBuf> {
     let below = |file: &PathBuf| {
         let backing = format::disk(file)?.backing?;

@@ -1,6 +1,6 @@
 //! `saved.json` in a VM's directory: what its snapshots were made from, and whether its disks have
-//! anything that no snapshot has. `-loadvm` reverts the disks, even when the load then fails, so
-//! that `--from` needs disks without anything to lose.
+//! changes that no snapshot has. `-loadvm` reverts the disks even if the load then fails, so
+//! `--from` needs disks without such changes.
 
 use super::{Origin, Spare, Stamp, Tag};
 use crate::clock::now;
@@ -23,8 +23,8 @@ pub(crate) struct Saved {
 }
 
 impl Saved {
-    /// Reads the file. A file that is missing or cannot be understood says nothing, so that no disk
-    /// may be lost.
+    /// Reads the file. If it is missing or cannot be understood, nothing is known, so every disk
+    /// has something to lose.
     pub(crate) fn read(paths: &Paths) -> Result<Self, Error> {
         let value = record::read(&paths.saved, BYTES_MAX)?.unwrap_or(Value::Null);
         let (list, base) = (value.list("snapshots").iter(), base(paths));
@@ -56,8 +56,8 @@ impl Saved {
         saved.write(paths)
     }
 
-    /// Forgets a snapshot before it is deleted. Disks that depend on it are not spare any more, but
-    /// a job that is using them must not lose what they had before.
+    /// Forgets a snapshot before it is deleted; disks that depend on it are no longer spare. An
+    /// error if a job is using such disks: the snapshot has what they had before.
     pub(crate) fn remove(paths: &Paths, tag: &Tag) -> Result<(), Error> {
         let mut saved = Self::read(paths)?;
         let used = saved.spare.as_ref().filter(|spare| spare.in_use && spare.used);
@@ -71,8 +71,8 @@ impl Saved {
         if paths.saved.exists() { saved.write(paths) } else { Ok(()) }
     }
 
-    /// The snapshot without which these disks would have something to lose, if they have nothing
-    /// now.
+    /// The snapshot that has everything that is on these disks; `None` if they have something to
+    /// lose.
     pub(crate) fn spare_tag(paths: &Paths, disks: &[PathBuf]) -> Result<Option<String>, Error> {
         let spare = Self::read(paths)?.spare.filter(|spare| spare.covers(disks));
         Ok(spare.map(|spare| spare.tag))
@@ -87,8 +87,8 @@ impl Saved {
         Ok(spare.map(|(disks, spare)| (spare.tag, disks)))
     }
 
-    /// Records that the disks, to which nothing is written, have nothing that the snapshot lacks;
-    /// or, if they are `in_use`, that they will have nothing when the program has ended.
+    /// Records that the snapshot has everything that is on the disks, to which nothing writes; or,
+    /// if they are `in_use`, that this will be so when the program has ended.
     pub(crate) fn spare(
         paths: &Paths,
         tag: &str,
@@ -109,13 +109,13 @@ impl Saved {
             spare.disks.retain(|stamp| disks.contains(&stamp.path));
             (spare.since, spare.in_use, spare.used) = (now().as_secs(), true, true);
         }
-        // The content of a device has no time, and it is never known to be spare.
+        // A device has no time of change, so it is never known to be spare.
         saved.spare = saved.spare.filter(|spare| spare.disks.len() == disks.len());
         saved.write(paths)
     }
 
-    /// Ends the use of disks after its QEMU has ended, however that happened: whatever is written
-    /// to them from now on counts. That must be known after a power failure as well.
+    /// Ends the use of disks after its QEMU has ended in any way: later writes to them count. That
+    /// must be known after a power failure as well.
     pub(crate) fn settle(paths: &Paths) -> Result<(), Error> {
         let mut saved = Self::read(paths)?;
         let Some(spare) = saved.spare.as_mut().filter(|spare| spare.in_use) else { return Ok(()) };
@@ -139,8 +139,8 @@ fn base(paths: &Paths) -> &Path {
     paths.dir.ancestors().nth(2).unwrap_or(&paths.dir)
 }
 
-/// Until when nothing that was written to the disks counts, in seconds since 1970. What a VM wrote
-/// that was to stay does count; of one that ran before a reboot, nothing was written since.
+/// The time up to which writes to the disks do not count, in seconds since 1970. The writes of a VM
+/// that was to stay count; a VM that ran before a reboot has written nothing since.
 fn forgotten_until(paths: &Paths) -> Result<u64, Error> {
     if was_to_stay(paths)? {
         return Ok(0);

@@ -84,9 +84,9 @@ impl Stopped<'_> {
         Journal::end(self.paths)
     }
 
-    /// Settles what a killed command left half done, before the VM is started or `next` is done: a
-    /// save is undone, a delete is finished, and disks of which only some were loaded are not used.
-    /// A load into all disks makes the progress of an earlier load irrelevant.
+    /// Settles what a killed command left half done, before the VM is started or `next` is done: it
+    /// undoes a save, finishes a delete, and refuses disks after a load of only some of them,
+    /// unless `next` loads all disks.
     pub(crate) fn settle(&self, next: Option<Act>) -> Result<(), Error> {
         let Some(Journal { act, tag, disks, job }) = Journal::read(self.paths)? else {
             return Ok(());

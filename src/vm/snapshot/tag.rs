@@ -9,7 +9,7 @@ use std::fmt;
 /// tags are cut off.
 const TAG_BYTES_MAX: usize = 255;
 
-/// A name of a snapshot that QEMU and qemu-img read in the same way.
+/// The name of a snapshot, which QEMU and qemu-img read in the same way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tag(String);
 
