@@ -7,11 +7,11 @@ use std::fmt::Write as _;
 use crate::tidy::{Source, rust_files, sources};
 
 const README: &str = include_str!("../../src/README.md");
-/// Makes the commands of all programs, and runs none.
+/// The file that makes the commands of all programs, and runs none.
 const PROGRAMS: &str = "src/system/programs.rs";
-/// Runs them.
+/// The file that runs these commands.
 const RUN: &str = "src/system/run.rs";
-/// Knows of Linux.
+/// The file with everything that is specific to Linux.
 const LINUX: &str = "src/linux.rs";
 
 /// The trusted core, and the limit of all lines in its files.
@@ -156,7 +156,7 @@ fn acts(code: &str) -> Option<String> {
     })
 }
 
-/// A section of src/README.md by its whole heading, without what has a heading of its own.
+/// A section of src/README.md by its whole heading, without its subsections.
 fn section(heading: &str) -> &'static str {
     let start = format!("\n{heading}\n");
     let (_, rest) =
@@ -245,7 +245,7 @@ fn every_way_to_import_is_seen() {
     }
 }
 
-/// A cell that is empty says that the file has no such call.
+/// An empty cell means that the file has no such call.
 #[test]
 fn readme_says_what_each_file_may_do() {
     const HEADING: &str = "## What each file may do";
@@ -278,7 +278,7 @@ fn readme_says_what_each_file_may_do() {
     assert!(!others.is_empty());
 
     let lines: usize = core.iter().map(|source| source.code.lines().count()).sum();
-    let (before, _) = README.split_once(" lines; everything else is\n").unwrap();
+    let (before, _) = README.split_once(" lines. Everything else\n").unwrap();
     let documented: usize = before.rsplit(' ').next().unwrap().replace(',', "").parse().unwrap();
     assert!(
         lines.abs_diff(documented) * 8 < lines,
@@ -286,7 +286,7 @@ fn readme_says_what_each_file_may_do() {
     );
 }
 
-/// Every file is named in it, or a directory that it is in.
+/// The reading order names every file, or a directory that the file is in.
 #[test]
 fn reading_order_leads_to_every_file() {
     const HEADING: &str = "## The order";
@@ -369,7 +369,7 @@ fn the_man_page_lists_every_program_that_is_executed() {
     assert!(missed.is_empty(), "qqmgr(7), MINIMAL HOSTS: add to the table\n{}", missed.join("\n"));
 }
 
-/// Code that runs on the host. What is in a script for guests, those know.
+/// Checks code that runs on the host; scripts for guests are left out.
 #[test]
 fn one_file_knows_linux() {
     const SIGNS: &[&str] = &["/proc/", "/proc\"", "/sys/", "/dev/kvm", "target_os", "os::linux"];

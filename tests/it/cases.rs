@@ -144,8 +144,8 @@ impl File {
         if is_shared || !format!("{name} {title}").contains(wanted) {
             return Ok(());
         }
-        // A failed assertion of the harness must not keep the others from running, and what is left
-        // out has the name of its thread.
+        // A failed assertion of the harness must not keep other scenarios from running. A thread of
+        // its own gives a scenario that is left out its name.
         let result = thread::scope(|scope| {
             let thread = thread::Builder::new().name(format!("{name}: {title}"));
             let run = || match Scenario::parse(part, line, shared).run(name) {
@@ -420,7 +420,7 @@ fn files(tail: &str) -> Vec<(&str, String)> {
     files
 }
 
-/// The names of all that differs from run to run, and what each stands for.
+/// Names for values that differ from run to run, and these values.
 struct Names(Vec<(String, String)>);
 
 impl Names {
@@ -468,7 +468,7 @@ impl Names {
         }
     }
 
-    /// Output as an expectation: what differs from run to run under its name.
+    /// Output as an expectation, with names for values that differ from run to run.
     fn hidden(&self, text: &str) -> String {
         let hide = |text: String, (name, value): &(String, String)| {
             let is_pid = name.starts_with("[PID");
@@ -514,8 +514,8 @@ fn without_number(text: &str, number: &str, name: &str) -> String {
     shown
 }
 
-/// The text with `name` in place of every number that follows `label`, in a sentence, after
-/// a colon or in JSON.
+/// The text with `name` in place of every number that follows `label`: in a sentence, after a
+/// colon or in JSON.
 fn without_numbers(text: &str, label: &str, name: &str) -> String {
     let mut parts = text.split(label);
     let mut shown = parts.next().unwrap_or_default().to_string();

@@ -32,7 +32,7 @@ fn named(text: &str, member: &str) -> Vec<String> {
     values.map(|value| value.trim_end_matches(['"', ',']).to_owned()).collect()
 }
 
-/// The program that the configuration names is somebody's; tags are read without it.
+/// A configuration from elsewhere may name any program, so completion must not run it.
 #[test]
 fn completion_runs_no_program_and_says_nothing() {
     if !has_tool("qemu-img") {
@@ -56,7 +56,7 @@ fn completion_runs_no_program_and_says_nothing() {
         asked(&["snapshot", "load", name, ""]).stdout("").success();
     }
     assert!(!project.path("PWNED").exists());
-    // Whatever is wrong, nothing is said and nothing fails; what is right is offered.
+    // Errors print nothing and fail nothing; valid words are still offered.
     for words in
         [&[][..], &["-c", "none", "stop", ""], &["-c"], &["--no-such=", ""], &["stop", "--="]]
     {
@@ -93,7 +93,7 @@ fn descriptions_are_those_of_the_table() {
     }
 }
 
-/// Where somebody took `=` out of COMP_WORDBREAKS, and where a blank parts what readline parts.
+/// COMP_WORDBREAKS without `=`, and a word that readline splits at a blank.
 #[test]
 fn bash_puts_words_together_as_they_were() {
     if !has_tool("bash") {

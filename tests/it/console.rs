@@ -13,13 +13,13 @@ use std::process::Command;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(30);
-/// Gives back each character that comes (port 0x3f8, when 0x3fd says that there is one, and that
-/// the last one has gone), up to a `q`.
+/// Echoes each character (port 0x3f8, when 0x3fd says that one has come and that the last one has
+/// been sent), up to a `q`.
 const ECHOES: &[u8] = &[
     0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xfb, 0xba, 0xf8, 0x03, 0xec, 0x88, 0xc4, 0xba, 0xfd,
     0x03, 0xec, 0xa8, 0x20, 0x74, 0xfb, 0xba, 0xf8, 0x03, 0x88, 0xe0, 0xee, 0x3c, 0x71, 0x75, 0xe0,
 ];
-/// Runs `console` on a terminal, and says whether that is then as it was before.
+/// Runs `console` on a terminal, and says whether the terminal is then as it was before.
 const SESSION: &str = r#"
 before=$(stty -g)
 "$QQMGR" console vm
@@ -32,7 +32,7 @@ done
 [ "$(stty -g)" != "$before" ] || echo restored
 "#;
 
-/// A VM, started, whose guest says `!`, gives everything back, and powers off after a `q`.
+/// A started VM whose guest says `!`, echoes everything, and powers off after a `q`.
 fn echoing() -> Option<Project> {
     let project = real_qemu::project(PC)?;
     let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
@@ -52,7 +52,7 @@ fn holder(project: &Project) -> Option<(u32, String)> {
     Some((pid.parse().ok()?, rest.split(')').next()?.to_string()))
 }
 
-/// Waits for a `console` to have the VM's.
+/// Waits until a `console` has the VM's console.
 fn await_console(project: &Project) -> (u32, String) {
     let mut found = None;
     wait_until("somebody has the console", SOON, || {
@@ -88,7 +88,7 @@ fn a_script_is_answered() {
         .stdout("y")
         .stderr("qqmgr: error: waited 0.5 s for the console of VM `vm` to be idle\n")
         .code(4);
-    // What was read is told all the same.
+    // The error still has the output that was read.
     talk(&["--json", "--until", "never", "--timeout", "0.5"], "r\n")
         .stdout(
             "{\n  \"name\": \"vm\",\n  \"text\": \"r\\n\",\n  \"error\": {\n    \
@@ -108,7 +108,7 @@ fn a_script_is_answered() {
     let head = format!("{endless} | {{ \"$QQMGR\" console vm; echo $? >&2; }} | head -n 1");
     project.sh(&head).run().stdout("a\n").stderr("0\n").success();
 
-    // What QEMU writes to `serial` is all of it.
+    // `serial` has all of the output.
     assert!(project.vm_file("vm", "serial").starts_with("!hello\r\n"));
     let wait = ["wait", "vm", "--for", "serial=!hello", "--timeout", "20"];
     project.qqmgr(&wait).run().stdout("vm said `!hello` after [SECONDS] s\n").success();
@@ -179,7 +179,7 @@ fn one_at_a_time() {
     drop(keys);
     first.end().success();
 
-    // Another program, which QEMU knows of.
+    // Another program has the socket, which QEMU reports.
     let mut other = UnixStream::connect(project.vm_path("vm", "console.socket")).unwrap();
     other.write_all(b"other").unwrap();
     let mut heard = [0; 5];
@@ -187,7 +187,7 @@ fn one_at_a_time() {
     assert_eq!(&heard, b"other");
     refused("another program");
     drop(other);
-    // It has left just now.
+    // That program has just left.
     let free = project.qqmgr(&["console", "vm", "--until", "x"]).stdin("x").run();
     free.stdout("x").success();
 
@@ -249,7 +249,7 @@ impl<'p> Terminal<'p> {
     #[track_caller]
     fn ends(self, shown: &str) {
         let Self { screen, keys, .. } = self;
-        // Before that, script(1) would type the end of its input to whoever reads the terminal.
+        // Before that, script(1) would type the end of its input into another program.
         screen.says("restored");
         drop(keys);
         screen.end().stdout(shown).success();
@@ -280,7 +280,7 @@ fn a_terminal_is_raw_and_then_as_it_was() {
     project.qqmgr(&["status", "-q", "vm"]).run().success();
 }
 
-/// Whatever becomes of `console`: a panic aborts the program that is released.
+/// All ways in which `console` can end; in the released program, a panic aborts.
 #[test]
 fn a_terminal_is_restored_after_every_end() {
     let Some(project) = echoing() else { return };
@@ -289,10 +289,10 @@ fn a_terminal_is_restored_after_every_end() {
         let Some(terminal) = Terminal::new(&project) else { return };
         let pid = terminal.is_raw();
         signal(pid, name);
-        // The shell may say what has ended it, in raw mode yet.
+        // The shell may report the signal while the terminal is still in raw mode.
         terminal.ends(&format!("{begin}[..]code {status}[..]\nrestored\r\n"));
     }
-    // The second one is told who is there, and leaves the terminal alone.
+    // A second `console` names the first one, and leaves the terminal alone.
     let Some(mut first) = Terminal::new(&project) else { return };
     first.is_raw();
     let second = project.qqmgr(&["console", "vm"]).run();
@@ -308,7 +308,7 @@ fn a_terminal_is_restored_after_every_end() {
     ));
 }
 
-/// A login, by a script and by somebody at a terminal.
+/// A login, by a script and by a person at a terminal.
 #[test]
 fn a_login_on_a_real_guest() {
     let project = Project::new();
@@ -329,7 +329,7 @@ fn a_login_on_a_real_guest() {
 
     let Some(mut terminal) = Terminal::new(&project) else { return };
     terminal.is_raw();
-    // The one that answers is the one that Ctrl-C reaches.
+    // Ctrl-C reaches the shell that answers.
     terminal.types("sh -c 'echo a$((1 + 1))b; exec sleep 1000'\r");
     terminal.shows("\na2b\r");
     terminal.types("\u{3}");

@@ -1,7 +1,7 @@
-//! `put` and `get` of all that trees may have in them, over sftp and as a tar stream alike.
+//! `put` and `get` of trees with files of every kind, over sftp and as a tar stream.
 //!
-//! An sshd on this host is in the place of a guest, whose files are in `guest/` of the project.
-//! A fake `ssh` sends what a hostile guest would.
+//! An sshd on this host stands for the guest, whose files are in `guest/` of the project. A fake
+//! `ssh` stands for a hostile guest.
 
 use crate::harness::{Output, Project, fake_qemu, has_tool, program, signal, wait_until};
 use crate::surroundings::Sshd;
@@ -29,13 +29,13 @@ fn guest(sshd: &str, ssh: &str) -> Option<(Project, Sshd)> {
     Some((project, sshd))
 }
 
-/// Guests of both kinds, and the name of what they copy with.
+/// Guests of both kinds, each with the name of its copy method.
 fn guests() -> impl Iterator<Item = (Project, Sshd)> {
     [(SFTP, "sftp"), ("", "tar")].into_iter().filter_map(|(sshd, method)| {
         let (project, sshd) = guest(sshd, "")?;
         fs::create_dir(project.path("guest")).unwrap();
         project.write("a", "");
-        // The sshd's home is that of who runs the tests, where nothing is to be left.
+        // The sshd's home is the home of the user who runs the tests: nothing may be left there.
         let copy = project.path("guest/a").display().to_string();
         project.qqmgr(&["put", "vm", "a", &copy]).run().success();
         fs::remove_file(copy).unwrap();
@@ -63,7 +63,7 @@ fn links(project: &Project, at: &str) {
     link("deep/../../sub", "sub/same");
 }
 
-/// The part of it that is copied.
+/// The part of the tree that is copied.
 const COPIED: [&str; 14] = [
     "a",
     "dir",
@@ -94,7 +94,7 @@ const LEFT_OUT: &str = "qqmgr: error: left out of the copy: \
 const NO_DIR: &str = "qqmgr: error: there is no directory `new/`\n\
     qqmgr: hint: `mkdir -p new/` makes it\n";
 
-/// Followed where they lead somewhere; the others are named.
+/// Links that lead to something are followed; the error names the others.
 #[test]
 fn links_in_a_tree() {
     for (project, _sshd) in guests() {
@@ -106,12 +106,12 @@ fn links_in_a_tree() {
         fs::remove_dir_all(project.path("guest/tree")).unwrap();
 
         links(&project, "guest/tree");
-        // As with `cp`, a directory may become one that is missing, and a file may not.
+        // As with `cp`, a missing target is made for a directory, but not for a file.
         project.qqmgr(&["get", "vm", &there("tree/a"), "new/"]).run().stderr(NO_DIR).code(1);
         project.qqmgr(&["get", "vm", &there("tree"), "new/"]).run().stderr(LEFT_OUT).code(1);
         assert_eq!(project.files("new"), COPIED);
         assert_eq!(fs::read_to_string(project.path("new/dir/deep/.dot")).unwrap(), "three");
-        // A link that is named is followed, and keeps its name.
+        // A link that is named as a source is followed, and the copy has the link's name.
         symlink("tree", project.path("guest/link")).unwrap();
         let get = project.qqmgr(&["get", "vm", &there("lin[k]"), "."]).run();
         get.stderr(LEFT_OUT.replace("`tree/", "`link/").as_str()).code(1);
@@ -127,7 +127,7 @@ fn unfinished(project: &Project) -> Vec<String> {
     names
 }
 
-/// Parts of a tree that are not copied: this project's own directory, and all but files.
+/// Not copied are this project's own `.qqmgr`, and devices, FIFOs and sockets.
 #[test]
 fn what_is_no_part_of_a_tree() {
     for (project, _sshd) in guests() {
@@ -141,7 +141,7 @@ fn what_is_no_part_of_a_tree() {
         assert_eq!(project.files("guest/work"), [".qqmgr", ".qqmgr/kept", "sub", "sub/b"]);
         assert!(project.path("guest/new/qqmgr.toml").is_file());
         assert!(!project.path("guest/new/.qqmgr").exists());
-        // It is copied when it is named.
+        // `.qqmgr` is copied when it is named as a source.
         put(&[".qqmgr/vm.vm/qemu.log", &there("log")]).success();
 
         project.command("mkfifo", &["work/sub/fifo"]).run().success();
@@ -158,7 +158,7 @@ fn what_is_no_part_of_a_tree() {
     }
 }
 
-/// The content of what is named without a name goes to where it is told to, and not above.
+/// The content of a source without a name (`.`, `..`) goes into the target, and not above it.
 #[test]
 fn names_without_a_last_part() {
     for (project, _sshd) in guests() {
@@ -186,7 +186,7 @@ fn names_without_a_last_part() {
     }
 }
 
-/// It would be taken for what was asked for.
+/// The output of a login shell would be taken for the answer or the stream.
 #[test]
 fn a_greeting_is_named() {
     for sshd in ["Subsystem sftp /usr/lib/openssh/sftp-server\n", ""] {
@@ -200,7 +200,7 @@ fn a_greeting_is_named() {
                      unless `$-` has an `i`\n";
         project.qqmgr(&["get", "vm", &file, "x"]).run().stderr(error).code(1);
         project.qqmgr(&["put", "vm", "qqmgr.toml", "/nope/x"]).run().stderr(error).code(1);
-        // One that comes after the guest was asked how it copies.
+        // A greeting that begins after the guest was asked for its copy method.
         project.write("home/.bashrc", "");
         project.qqmgr(&["get", "vm", &file, "x"]).run().success();
         project.write("home/.bashrc", greet);
@@ -210,7 +210,7 @@ fn a_greeting_is_named() {
     }
 }
 
-/// They are for people, and for what they run on the guest.
+/// Options for people must not affect qqmgr's own calls.
 #[test]
 fn options_that_would_break_copies() {
     const OPTIONS: &str = "RemoteCommand = \"echo remote\"\nRequestTTY = \"force\"\n\
@@ -226,7 +226,7 @@ fn options_that_would_break_copies() {
     }
 }
 
-/// A program that follows them would write elsewhere.
+/// A program that follows such links would write elsewhere.
 #[test]
 fn links_below_local_are_not_followed() {
     for (project, _sshd) in guests() {
@@ -245,7 +245,7 @@ fn links_below_local_are_not_followed() {
 // ---- hostile guests ----
 
 /// A project whose running VM copies by tar, with a fake `ssh` that sends `stream.N` for the Nth
-/// source. `SCRIPT`, by Python's `tarfile`, makes them.
+/// source. `SCRIPT` makes the streams with Python's `tarfile`.
 #[track_caller]
 fn hostile(script: &str) -> Option<Project> {
     if !has_tool("python3") {
@@ -261,7 +261,7 @@ fn hostile(script: &str) -> Option<Project> {
          n=$(cat count 2>/dev/null); n=$((n + 1)); echo $n >count; cat stream.$n\n",
     );
     let ssh = format!("#!/bin/sh\n. {}\n", project.path("bin/ssh.sh").display());
-    // By another process: nothing of this one may hold it open for writing when it is run.
+    // Another process writes it: this one must not hold it open for writing when it is run.
     let made = "cat >bin/ssh && chmod 755 bin/ssh";
     project.sh(made).stdin(ssh).run().success();
     let python = format!("{TARFILE}\n{script}");
@@ -318,7 +318,7 @@ tar(2, ("x/authorized_keys", FILE, b"evil"))
     }
 }
 
-/// All that a stream may hold, by whatever program it is unpacked.
+/// Streams with entries of every kind, unpacked by every tar.
 #[test]
 fn only_files_and_directories_arrive() {
     for tar in ["tar", "busybox"] {
@@ -361,7 +361,7 @@ tar(5, ("pax" * 50 + "\n/x", FILE, b"1"), format=tarfile.PAX_FORMAT)
                     `tree/link` (a symbolic link), `tree/up` (a symbolic link)\n\
                     qqmgr: hint: everything else was copied\n";
         get(&project, &["a", "out"]).stderr(left).code(1);
-        // How each tar refuses these is its own.
+        // Each tar refuses these with words of its own.
         for _ in 2..=4 {
             let _ = get(&project, &["a", "out"]);
         }
@@ -381,7 +381,7 @@ tar(5, ("pax" * 50 + "\n/x", FILE, b"1"), format=tarfile.PAX_FORMAT)
     }
 }
 
-/// All but files below LOCAL stays as it is, and no link there is followed.
+/// Only files below LOCAL are replaced, and no link there is followed.
 #[test]
 fn what_is_in_the_way() {
     let Some(project) = hostile(
@@ -432,7 +432,7 @@ tar(4, ("a", FILE, b"content"))
     let read = |name: &str| fs::read_to_string(project.path(name)).unwrap();
     assert_eq!(["elsewhere/old", "out/tree/link", "out/tree/a"].map(read), ["old", "new", "new"]);
 
-    // The same under a new name, then to a link that leads to a file, and to a device.
+    // Copies to a new name, to a link that leads to a file, and to a device.
     get(&project, &["a", "new"]).success();
     assert_eq!(project.files("new").len(), 10);
     symlink("elsewhere/old", project.path("named")).unwrap();
@@ -444,13 +444,13 @@ tar(4, ("a", FILE, b"content"))
     assert_eq!(unfinished(&project), Vec::<String>::new());
 }
 
-/// The process itself cannot remove it when it is killed.
+/// A guard removes the fresh directory, since a killed process cannot.
 #[test]
 fn a_killed_get_leaves_nothing() {
     let Some(project) = hostile("tar(1, ('tree', DIR, 0o555), ('tree/a', FILE, b'1'))") else {
         return;
     };
-    // The stream goes on when somebody writes to this.
+    // The stream goes on when the test writes to this FIFO.
     project.sh("mkfifo more && echo 'cat more' >>bin/ssh.sh").run().success();
     fs::create_dir(project.path("out")).unwrap();
     let path = format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap());
@@ -464,7 +464,7 @@ fn a_killed_get_leaves_nothing() {
     assert_eq!(project.files("out"), Vec::<String>::new());
 }
 
-/// As with `get`, for a tree that is laid out anew.
+/// A guard removes the rebuilt tree of a killed `put`.
 #[test]
 fn a_killed_put_leaves_nothing() {
     let Some(project) = hostile("") else { return };
@@ -485,7 +485,7 @@ fn a_killed_put_leaves_nothing() {
     let _ = put.end();
 }
 
-/// Directories that are exchanged for links while files are moved lead nowhere else.
+/// Directories that are replaced by links while files are moved do not lead elsewhere.
 #[test]
 fn a_link_that_is_put_in_place_meanwhile() {
     let Some(project) = hostile(

@@ -1,7 +1,7 @@
 //! From a URL to a shell, for real: the Debian of `tests/fixtures/image`, served on loopback, under
 //! TCG.
 //!
-//! Its two boots take a minute and more, so that it is a step of its own in `scripts/test`, which
+//! Its two boots take more than a minute, so this test is a separate step of `scripts/test`, which
 //! says where the image is.
 
 use crate::fetch::{kill_curl, killer, sha256};
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 const BOOT: Duration = Duration::from_secs(600);
-/// Most of the time is spent in reading 130 MB again and again.
+/// Reading 130 MB several times takes most of this time.
 const BUILD: Duration = Duration::from_secs(120);
 
 #[test]
@@ -29,7 +29,7 @@ fn from_a_url_to_a_shell_with_a_key() {
     let init = ["init", "--image", &server.url(), "--checksum", &sum];
     project.qqmgr(&init).run().stdout("wrote qqmgr.toml: [..]\n").success();
     let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
-    // Where KVM is and does not work, as on hosts that are guests, QEMU does not go on without.
+    // Where KVM exists and does not work, as on hosts that are guests, QEMU does not fall back.
     let config = config.replace("-accel kvm ", "");
     let runs = |line: &str| {
         let with = format!("user = \"dev\"\nrun = [\"{line}\"]");
@@ -51,7 +51,7 @@ fn from_a_url_to_a_shell_with_a_key() {
     let stopped = project.qqmgr(&["stop", "dev"]).run();
     assert_eq!(stopped.status, Some(0), "{}", stopped.stderr);
 
-    // The first state: what was written is gone, and so is the host key; the user's key is not.
+    // After a reset, the guest's writes and host key are gone; the user's key pair stays.
     runs("exit 3");
     project.qqmgr(&["img", "reset", "dev"]).run().stdout("dev reset: [..]\n").success();
     let error = "qqmgr: error: cloud-init reports an error on VM `dev`:\n...\nstatus: error\n...\n";
@@ -62,7 +62,7 @@ fn from_a_url_to_a_shell_with_a_key() {
     assert_eq!(stopped.status, Some(0), "{}", stopped.stderr);
 }
 
-/// Starts the VM, with this error and exit status, and is let in; gives its host key.
+/// Starts the VM, with this error and exit status, logs in, and gives the guest's host key.
 #[track_caller]
 fn boot(project: &Project, error: &str, code: i32) -> String {
     let start = ["start", "dev", "--wait=580", "--set", "memory=512M"];
@@ -77,7 +77,7 @@ fn boot(project: &Project, error: &str, code: i32) -> String {
     key.stdout.clone()
 }
 
-/// Ten times, at ten points, and whole the next time; the last one is kept.
+/// Kills the build at ten points; each time, the next build completes it. The last image is kept.
 fn builds_that_are_cut(project: &Project, server: &Server, sum: &str) {
     let build = || project.qqmgr(&["img", "build"]).within(BUILD);
     let cached = project.path("home/.local/share/qqmgr").join(sum);

@@ -65,7 +65,7 @@ fn after_digits(text: &str) -> Option<&str> {
     (rest.len() < text.len()).then_some(rest)
 }
 
-/// Both texts between what they have in common: `-` is expected, `+` is what came.
+/// The lines in which the texts differ: `-` is expected, `+` is actual.
 fn difference(expected: &[&str], actual: &[&str]) -> String {
     let same = |(pattern, line): &(&&str, &&str)| *pattern != &"..." && line_matches(pattern, line);
     let head = expected.iter().zip(actual).take_while(same).count();
@@ -74,7 +74,7 @@ fn difference(expected: &[&str], actual: &[&str]) -> String {
     let mut text = String::new();
     let mut list = |mark: char, lines: &[&str]| {
         for line in lines {
-            // Invisible characters are what such a difference often is.
+            // Such a difference is often an invisible character.
             let _ = writeln!(text, "  {mark} {}", visible(line));
         }
     };

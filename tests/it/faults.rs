@@ -1,7 +1,7 @@
-//! Murphy and the neighbours: races, crashes in the middle, terminals that close, full disks,
-//! other users. Each test drives the real binary; most of them a real QEMU.
+//! Faults from outside: races, crashes in the middle, terminals that close, full disks, other
+//! users. Each test drives the real binary; most of them a real QEMU.
 //!
-//! `QQMGR_FAULTS=N` makes the tests that try their luck N times as long.
+//! `QQMGR_FAULTS=N` makes the tests with random input N times as long.
 
 use crate::harness::{
     Project, fake_qemu, free_port, has_tool, is_root, left_out, real_qemu, wait_until,
@@ -142,7 +142,7 @@ fn starts_and_stops_exclude_each_other() {
     is_gone(&project);
 }
 
-/// A command that succeeds, and says one of these; for whom it waits may be on stderr.
+/// A command that succeeds, and prints one of these; it may say on stderr that it waits.
 #[track_caller]
 fn answers(project: &Project, arguments: &[&str], expected: &[&str]) {
     let run = project.qqmgr(arguments).run();
@@ -156,7 +156,7 @@ fn answers(project: &Project, arguments: &[&str], expected: &[&str]) {
     );
 }
 
-/// A command under `-v` that succeeds, says one of these, and takes only steps of the model.
+/// A command under `-v` that succeeds, prints one of these, and takes only steps of the model.
 #[track_caller]
 fn answers_by_steps(project: &Project, arguments: &[&str], expected: &[&str]) {
     let run = project.qqmgr(&[arguments, &["-v"]].concat()).run();
@@ -169,7 +169,7 @@ fn answers_by_steps(project: &Project, arguments: &[&str], expected: &[&str]) {
     }
 }
 
-/// Starts `qqmgr`, and kills it so much later. What it has done until then is a path of the model.
+/// Starts `qqmgr`, and kills it after this delay. Its steps until then are a path of the model.
 #[track_caller]
 fn killed_after(project: &Project, kind: Kind, arguments: &[&str], delay: Duration) {
     let mut command = Command::new(QQMGR);
@@ -186,7 +186,7 @@ fn killed_after(project: &Project, kind: Kind, arguments: &[&str], delay: Durati
     assert_path(kind, false, &fs::read_to_string(project.path("trace")).unwrap(), true);
 }
 
-/// Whatever was done when `start` was killed, the VM is in reach afterwards.
+/// After a `start` that is killed at any point, the VM can still be managed.
 #[test]
 fn start_killed_at_any_point() {
     let Some(project) = real() else { return };
@@ -245,7 +245,7 @@ fn stop_killed_at_any_point() {
     }
 }
 
-/// The first client is served, the second waits in the queue of one, the rest cannot even connect.
+/// QEMU serves the first client; the second waits in the queue of one; the rest cannot connect.
 #[test]
 fn every_socket_is_held_by_others() {
     let Some(project) = real() else { return };
@@ -344,16 +344,16 @@ fn control_c_ends_start_and_not_the_vm() {
     assert_eq!(qemus(&project).len(), 1);
 }
 
-/// `qqmgr` as a user who is not root, with nothing but a project that it may read.
+/// `qqmgr` as another user than root, who may only read the project.
 fn as_nobody(project: &Project, script: &str) -> Option<std::process::Output> {
     if !has_tool("setpriv") || !is_root() {
         return None;
     }
     let open = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
     fs::set_permissions(project.path(""), open).unwrap();
-    // Where the build lies may be closed to others.
+    // The directory of the build may be closed to other users.
     let program = project.path("qqmgr-of-nobody");
-    // Not by this process: one that another test starts meanwhile would hold it open for writing.
+    // Another process writes it: a fork of this one could hold it open for writing.
     let copied = Command::new("cp").arg(QQMGR).arg(&program).status();
     assert!(copied.is_ok_and(|status| status.success()));
     let mut command = Command::new("setpriv");
@@ -401,9 +401,9 @@ fn a_directory_that_cannot_be_made_is_an_error_before_anything_is_started() {
     assert!(!project.path(".qqmgr").exists());
 }
 
-/// Only the user is known of somebody else's process.
+/// The user is all that is known of another user's process.
 #[test]
-fn a_port_that_another_user_has_is_told_by_the_user() {
+fn the_error_names_the_user_who_has_the_port() {
     let project = Project::new();
     let port = project.fake_vm("normal");
     let _listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
@@ -422,7 +422,7 @@ fn a_port_that_another_user_has_is_told_by_the_user() {
     assert!(project.files("own").iter().all(|name| name == "qqmgr.toml"));
 }
 
-/// The short way to a deep directory leads through a place that somebody else has prepared.
+/// Another user has prepared the directory of short links.
 #[test]
 fn a_planted_short_directory_is_refused() {
     if !is_root() {

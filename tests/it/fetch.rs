@@ -1,5 +1,5 @@
-//! Bases that are URLs: fetched once, verified before they are used, and whole whatever happens, by
-//! the real curl, wget and qemu-img from a server on loopback.
+//! Bases that are URLs are fetched once, verified before use, and never incomplete. The tests use
+//! the real curl, wget and qemu-img, and a server on loopback.
 
 use crate::harness::{
     Output, Project, fake_qemu, free_port, has_tool, left_out, program, signal, wait_until,
@@ -18,7 +18,7 @@ const MIB: usize = 1 << 20;
 const WHOLE: [&str; 6] =
     ["disk.qcow2", "id_ed25519", "id_ed25519.pub", "image.json", "lock", "seed.img"];
 
-/// A raw image of so many bytes that is like no other.
+/// A unique raw image of this many bytes.
 fn content(bytes: usize) -> Vec<u8> {
     (0..bytes / 4)
         .flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()[..4].to_vec())
@@ -34,7 +34,7 @@ pub(crate) fn sha256(content: &[u8]) -> String {
     String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned()
 }
 
-/// A project with the image `a` on what the server has, and that sum. `None` without the tools.
+/// A project with the image `a` on the server's file with this sum. `None` without the tools.
 #[track_caller]
 fn project(content: &[u8]) -> Option<(Project, Server, String)> {
     if !["qemu-img", "curl", "sha256sum"].into_iter().all(has_tool) {
@@ -55,7 +55,7 @@ fn path_with(project: &Project, names: &[&str]) -> Option<String> {
     let dir = project.path("bin");
     fs::create_dir_all(&dir).unwrap();
     for name in names {
-        // One that is named twice is there.
+        // A program that is named twice exists already.
         let _ = std::os::unix::fs::symlink(program(name)?, dir.join(name));
     }
     Some(dir.display().to_string())
@@ -71,7 +71,7 @@ fn fetched_once_and_verified() {
     assert_eq!(project.files("home/.local/share/qqmgr"), [sum.clone(), format!("{sum}.lock")]);
     let mode = project.path("home/.local/share/qqmgr").metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
-    // It is what the server has.
+    // The content is the server's.
     let same = format!("qemu-img compare -q .qqmgr/img.a/disk.qcow2 home/.local/share/qqmgr/{sum}");
     project.sh(&same).run().success();
 
@@ -84,7 +84,7 @@ fn fetched_once_and_verified() {
     project.qqmgr(&["img", "build"]).run().stdout(built).success();
     assert_eq!(server.seen().gets, [0]);
 
-    // A cache that somebody emptied is filled again; the disk is the one that was there.
+    // A base that was removed is fetched again; the disk stays the same.
     server.set(|behaviour| behaviour.missing = false);
     fs::remove_dir_all(project.path("home/.local")).unwrap();
     let table = "NAME  STATE             SIZE   ON DISK  USED BY\n\
@@ -92,7 +92,7 @@ fn fetched_once_and_verified() {
     project.qqmgr(&["img", "list"]).run().stdout(table).success();
     project.qqmgr(&["img", "build", "a"]).run().stdout("a built: [..]\n").stderr(note).success();
     project.sh(&same).run().success();
-    // One in which something changed, too.
+    // A base whose content has changed is fetched again, too.
     fs::write(project.path("home/.local/share/qqmgr").join(&sum), vec![1; 512]).unwrap();
     project.qqmgr(&["img", "rm", "a"]).run().stdout("a removed\n").success();
     let stderr = format!(
@@ -103,7 +103,8 @@ fn fetched_once_and_verified() {
     project.qqmgr(&["img", "build", "a"]).run().stdout("a built: [..]\n").stderr(stderr).success();
 }
 
-/// Kept aside, both sums named, and never taken for the right one; another fetch begins anew.
+/// A wrong base is kept aside and never used; the error names both sums; the next fetch starts
+/// over.
 #[test]
 fn a_wrong_checksum() {
     let Some((project, server, sum)) = project(&content(MIB)) else { return };
@@ -148,8 +149,8 @@ fn a_fetch_that_was_cut_goes_on() {
     assert_eq!(server.seen().gets, [0, MIB, 2 * MIB]);
 }
 
-/// Where the server cannot do that, it begins anew; and where it does not say how much there is,
-/// all that is there is taken for what it is.
+/// If the server cannot continue, the fetch starts over. If it does not announce a length, the
+/// checksum shows whether the file is complete.
 #[test]
 fn servers_that_cannot_go_on() {
     let Some((project, server, sum)) = project(&content(2 * MIB)) else { return };
@@ -161,7 +162,7 @@ fn servers_that_cannot_go_on() {
                  qqmgr: the server cannot continue in the middle of the file, so it is fetched from the start\n";
     project.qqmgr(&["img", "build"]).run().stdout("a built: [..]\n").stderr(notes).success();
 
-    // All was there, only not under its name, and no length tells so.
+    // The partial file was complete, but without a length nothing says so.
     let cache = project.path("home/.local/share/qqmgr");
     fs::rename(cache.join(&sum), cache.join(format!("{sum}.part"))).unwrap();
     project.qqmgr(&["img", "rm", "a"]).run().stdout("a removed\n").success();
@@ -199,13 +200,13 @@ fn progress_on_a_terminal() {
     let mut lines = output.stdout.split("\r\x1b[K");
     let is_of_progress = |line: &str| line.starts_with("qqmgr: fetched 1.");
     assert!(lines.any(|line| is_of_progress(line) && line.ends_with(" MiB of 2.0 MiB")));
-    // It is taken away before anything else is said.
+    // The progress line is erased before anything else is printed.
     assert!(output.stdout.contains("\r\x1b[Kqqmgr: error: the server"), "{:?}", output.stdout);
     assert_eq!(output.status, Some(4));
 }
 
-/// A start waits for its image, a job for no longer than it was given, and VMs that share an image
-/// for one fetch.
+/// A start waits for its image, a job only until its timeout, and VMs that share an image wait for
+/// one fetch.
 #[test]
 fn starts_of_vms_whose_image_is_to_be_fetched() {
     let Some((project, server, sum)) = project(&content(2 * MIB)) else { return };
@@ -223,7 +224,7 @@ fn starts_of_vms_whose_image_is_to_be_fetched() {
     let output = project.qqmgr(&["start", "a", "b", "c", "--json"]).run();
     assert_eq!(output.status, Some(0), "{}", output.stderr);
     assert_eq!(server.seen().gets.len(), 2);
-    // Whoever was first made it.
+    // The first of the two made the image.
     assert_eq!(
         output.stdout.matches("\"built\": [\n      \"a\"\n    ]").count(),
         1,
@@ -255,7 +256,7 @@ fn what_a_server_may_say() {
     assert_eq!(project.files(".qqmgr/img.a"), ["lock"]);
 }
 
-/// A name in an image of a stranger is neither opened nor connected to.
+/// Names in a fetched image are neither opened nor connected to.
 #[test]
 fn a_fetched_image_that_names_something_else() {
     let Some((project, server, _)) = project(&content(MIB)) else { return };
@@ -297,7 +298,7 @@ fn a_fetched_image_that_names_something_else() {
             "vmdk",
         ),
         (
-            // Its header says so: to really encrypt it takes a processor that is not busy.
+            // Only the header says "encrypted": real encryption takes long on a busy processor.
             "create -q -f qcow2 evil 1M && \
              printf '\\0\\0\\0\\2' | dd of=evil bs=1 seek=32 conv=notrunc 2>/dev/null",
             "is encrypted".into(),
@@ -325,8 +326,7 @@ fn a_fetched_image_that_names_something_else() {
     assert!(nbd.accept().is_err(), "qemu-img connected to what a fetched image names");
 }
 
-/// A base of the user's own may be based on files, and on nothing else; what it is, is never
-/// guessed.
+/// A user's own base may be based on files only, and its format is never guessed.
 #[test]
 fn a_local_image_that_names_something_else() {
     let Some((project, ..)) = project(&content(MIB)) else { return };
@@ -388,7 +388,7 @@ fn bases_in_the_cache_of_an_old_version() {
     project.qqmgr(&["img", "list"]).run().stdout(list).success();
     assert!(!project.path("home/.local").exists());
 
-    // Only a copy of a file that others may write, too, is safe from them.
+    // A file that others may write is copied and not linked.
     project.sh(&format!("chmod 666 {old}/{sum}")).run().success();
     project.qqmgr(&["img", "build", "a"]).run().stdout("a built: [..]\n").success();
     project
@@ -437,7 +437,7 @@ fn bases_in_the_cache_of_an_old_version() {
     run.stdout("a is there already: [..]\n").stderr(changed).success();
 }
 
-/// On another file system it is a copy.
+/// If the cache is on another file system, the base is copied.
 #[test]
 fn a_cache_on_another_file_system() {
     let Some((project, server, sum)) = project(&content(MIB)) else { return };
@@ -473,7 +473,7 @@ fn the_directory_of_bases_is_the_users_own() {
     build().stderr(format!("{open}{hint}")).code(1);
     project.sh("rm -r big").run().success();
     build().stderr("qqmgr: error: cannot follow `[ROOT]/shared/qqmgr`: [..]\n...\n").code(1);
-    // Only root can make a link that belongs to somebody else.
+    // Only root can make a link that belongs to another user.
     project.sh("mkdir -m 755 big").run().success();
     if project.sh("chown -h 12345 shared/qqmgr 2>/dev/null").run().status != Some(0) {
         return;
@@ -493,7 +493,7 @@ fn the_directory_of_bases_is_the_users_own() {
     assert_eq!((mode("big"), sum.len()), (0o755, 64));
 }
 
-/// curl would take these for a list of addresses.
+/// curl would take brackets for a list of addresses.
 #[test]
 fn an_address_with_brackets() {
     let Some((project, server, sum)) = project(&content(MIB)) else { return };
@@ -504,7 +504,7 @@ fn an_address_with_brackets() {
     assert_eq!(server.seen().gets, [0]);
 }
 
-/// With each of the programs that can do it, and without.
+/// Fetches and verifies with each of the possible programs, and without any.
 #[test]
 fn programs_that_may_be_there() {
     const OTHERS: [&str; 2] = ["qemu-img", "ssh-keygen"];
@@ -535,7 +535,7 @@ fn programs_that_may_be_there() {
             format!("qqmgr: fetching {}\nqqmgr: error: cannot fetch [..]\n...\n", server.url());
         let build = || project.qqmgr(&["img", "build"]).env("PATH", &path).run();
         if client == "wget" {
-            // It tries again itself.
+            // This client tries again by itself.
             drop(build());
         } else {
             build().stderr(stderr).code(1);
@@ -618,9 +618,9 @@ fn a_disk_that_is_too_full() {
     assert_eq!(project.qqmgr(&["img", "build"]).run().status, Some(0));
 }
 
-/// A program in the place of one that a build runs: with this among its arguments it kills its
-/// parent, qqmgr, before or after the real one does its work, or goes on as an orphan when it is
-/// let.
+/// Replaces a program that a build runs. If this text is among its arguments, it kills its parent,
+/// qqmgr, before or after the real program works, or goes on as an orphan until the test lets it
+/// end.
 pub(crate) fn killer(project: &Project, name: &str, argument: &str, when: &str) -> Option<String> {
     let real = program(name)?;
     let real = format!("'{}' \"$@\"", real.display());
@@ -639,8 +639,8 @@ pub(crate) fn killer(project: &Project, name: &str, argument: &str, when: &str) 
     Some(format!("{}:{system}", project.path("killers").display()))
 }
 
-/// Cut by SIGKILL: while it is fetched, and before, during and after each program that it runs. The
-/// next build finishes the job, and nothing half-made is ever there under its name.
+/// SIGKILL ends a build during the fetch, and before, during and after each program that it runs.
+/// The next build completes it, and no incomplete file ever has its final name.
 #[test]
 fn a_build_that_is_killed_is_finished_by_the_next() {
     let base = content(2 * MIB);
@@ -705,7 +705,7 @@ fn a_build_that_is_killed_is_finished_by_the_next() {
     assert!(points >= 10, "{points}");
 }
 
-/// Ends the curl that is left of a fetch for this project, and no later one.
+/// Ends the curl that a killed fetch of this project has left.
 pub(crate) fn kill_curl(project: &Project, sum: &str) {
     let part = project.path(format!("home/.local/share/qqmgr/{sum}.part"));
     let part = part.to_str().unwrap();
@@ -722,7 +722,7 @@ pub(crate) fn kill_curl(project: &Project, sum: &str) {
     wait_until("curl is gone", Duration::from_secs(20), || !fetches(pid));
 }
 
-/// The sum of what came is written down, and told.
+/// `init` writes the sum of the fetched file into the configuration, and prints it.
 #[test]
 fn init_with_a_url() {
     let Some((project, server, sum)) = project(&content(MIB)) else { return };
@@ -742,7 +742,7 @@ fn init_with_a_url() {
     assert!(fs::read_to_string(project.path("qqmgr.toml")).unwrap().contains(&expected));
     project.qqmgr(&["img", "build"]).run().stdout("dev built: [..]\n").success();
     assert_eq!(server.seen().gets, [0]);
-    // What was fetched is kept, and found by its address and by its SHA-512 alike.
+    // The fetched base is kept, and found by its address and by its SHA-512.
     let init = ["init", "-c", "again.toml", "--image", &server.url()];
     let base = format!("[ROOT]/home/.local/share/qqmgr/{sum}");
     let notes = format!(
@@ -752,7 +752,7 @@ fn init_with_a_url() {
     );
     project.qqmgr(&init).run().stdout("wrote again.toml: [..]\n").stderr(notes).success();
     assert_eq!(server.seen().gets, [0]);
-    // With a sum nothing needs to be there yet.
+    // With a checksum, `init` fetches nothing.
     server.set(|behaviour| behaviour.missing = true);
     let arguments = ["init", "-c", "b.toml", "--image", &server.url(), "--checksum", &sum];
     project.qqmgr(&arguments).run().stdout("wrote b.toml: [..]\n").success();
@@ -764,8 +764,8 @@ fn init_with_a_url() {
     run.stderr("qqmgr: fetching [..]\nqqmgr: its SHA-256 is [..]\n").success();
 }
 
-/// A base with a SHA-512 alone has that as its name. One that is there under either sum is not
-/// fetched again, and both are compared.
+/// A base with only a SHA-512 has that as its name. A base that is kept under either sum is not
+/// fetched again, and both sums are compared.
 #[test]
 fn longer_checksums() {
     let Some((project, server, sum)) = project(&content(MIB)) else { return };

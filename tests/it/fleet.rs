@@ -1,4 +1,5 @@
-//! Several VMs at once: when each is told, and many of them. `tests/cases/fleet.txt` has the rest.
+//! Several VMs at once: when each result is printed, and many VMs. `tests/cases/fleet.txt` has the
+//! rest.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -19,7 +20,7 @@ fn normal<const N: usize>(names: [&str; N]) -> Project {
     project
 }
 
-/// `qqmgr ARGUMENTS` says this of VMs in any order.
+/// `qqmgr ARGUMENTS` prints these lines about VMs in any order.
 #[track_caller]
 fn says(project: &Project, arguments: &str, stdout: &str) {
     project.sorted(arguments).run().stdout(stdout).success();
@@ -40,11 +41,11 @@ fn occupy(project: &Project, vm: &str) -> UnixStream {
     client
 }
 
-// --- when it is told
+// --- when results are printed
 
 /// The first VM named is stopped last, when the test lets it.
 #[test]
-fn results_come_as_they_are() {
+fn results_are_printed_as_they_come() {
     let project = normal(["slow", "fast", "other"]);
     project.sorted("start --all").run().stdout("...\n").success();
     let (reader, writer) = io::pipe().unwrap();
@@ -82,7 +83,7 @@ fn a_slow_start_keeps_no_other_waiting() {
 }
 
 #[test]
-fn ends_are_told_as_they_come() {
+fn ends_are_reported_as_they_come() {
     let project = normal(["a", "b", "c"]);
     project.sorted("start --all").run().stdout("...\n").success();
     let (reader, writer) = io::pipe().unwrap();
@@ -101,7 +102,7 @@ fn ends_are_told_as_they_come() {
 }
 
 #[test]
-fn what_is_waited_for_names_its_vm() {
+fn a_line_about_a_wait_names_its_vm() {
     let project = Project::new();
     project.fake_vms([("a", "early-powerdown-lost"), ("b", "normal"), ("c", "normal")]);
     project.sorted("start --all").run().stdout("...\n").success();
@@ -164,7 +165,7 @@ fn twenty_vms_start_and_stop_at_once() {
     running(&project, "");
 }
 
-/// However many there are, each is watched: the first ones do not end.
+/// All VMs are watched at once, since the first ones never end.
 #[test]
 fn wait_watches_more_vms_than_are_started_at_once() {
     let Some(qemu) = real_qemu() else { return };
@@ -176,7 +177,7 @@ fn wait_watches_more_vms_than_are_started_at_once() {
         let _ = writeln!(config, "[vm.{name}]\ncmd = \"{cmd}\"\nssh.port = {}", free_port());
     }
     project.config(&config);
-    // None runs, and a start is waited for; the last one is started.
+    // `wait` waits for a start of any VM; only the last one is started.
     let running = ["wait", "vm-*", "--for", "running", "--timeout", "200"];
     let wait = project.qqmgr(&running).start();
     let started = "vm-40 started: running, pid [PID], ssh port [PORT]\n";

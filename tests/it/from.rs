@@ -1,5 +1,5 @@
-//! `--from TAG`: nothing that a disk holds is lost, whatever is killed, and jobs that are killed
-//! leave nothing to keep.
+//! `--from TAG`: the content of disks is never lost, whatever is killed, except the writes of
+//! killed jobs.
 
 use std::time::{Duration, Instant};
 
@@ -56,10 +56,10 @@ fn killed_at_any_point_no_disk_is_lost() {
     for point in 0..points {
         let (delay, byte) = (whole * point / points, point % 255 + 1);
         commands("qqmgr snapshot load vm booted");
-        // What a killed job has written does not count.
+        // Writes of a killed job do not count.
         kill_at(&project, JOB, delay, point % 3 == 2);
         commands(from);
-        // What anybody else has written does.
+        // All other writes count.
         commands(&format!("qemu-io -c 'write -P {byte} 0 4k' a.qcow2 >out"));
         kill_at(&project, JOB, delay, point % 3 == 1);
         holds(byte);

@@ -1,4 +1,4 @@
-//! `gdb`: what the debugger is given, by `echo` in its place, and what it does, by the real one.
+//! `gdb`: the debugger's words, with `echo` in its place, and its effects, with the real one.
 
 use std::fs;
 use std::io::Write as _;
@@ -30,7 +30,7 @@ fn config(qemu: &str, cmd: &str, more: &str) -> String {
     format!("[qemu]\nbin = \"{qemu}\"\n[vm.vm]\ncmd = \"{cmd}\"\nssh.port = {port}\n{more}\n")
 }
 
-/// gdb without a terminal, told these commands, in this order.
+/// gdb without a terminal, with these commands in this order.
 fn gdb<'p>(project: &'p Project, words: &[&str], commands: &[&str]) -> Run<'p> {
     let commands = commands.iter().flat_map(|command| ["-ex", command]);
     let words = ["gdb"].iter().chain(words).chain(&["--", "-nx", "-batch"]).copied();
@@ -67,7 +67,7 @@ fn open_gate(project: &Project) {
     project.sh("echo >gate").run().success();
 }
 
-/// A debugger has QEMU's words, and is not QEMU: neither seen nor signalled.
+/// A debugger that has QEMU's words is not taken for the VM, and is never signalled.
 #[test]
 fn a_gdb_that_has_not_started_qemu_is_no_vm() {
     let Some(project) = project(NO_MACHINE, "") else { return };
@@ -75,7 +75,7 @@ fn a_gdb_that_has_not_started_qemu_is_no_vm() {
     let debugger = gdb(&project, &["vm"], &["shell echo waiting", "shell cat gate", "run"]).start();
     debugger.says("waiting");
     project.qqmgr(&["status", "-q", "vm"]).run().code(3);
-    // Nor where words are not told apart.
+    // The same where `ps` does not show where words begin.
     let by_ps = |words: &[&str]| project.qqmgr(words).env("QQMGR_TEST_PROC", "/nowhere").run();
     by_ps(&["status", "-q", "vm"]).code(3);
     by_ps(&["stop", "--force", "vm"]).stdout("vm was not running\n").success();
@@ -86,7 +86,7 @@ fn a_gdb_that_has_not_started_qemu_is_no_vm() {
     project.write(".qqmgr/vm.vm/serial", "said");
     open_gate(&project);
     let ended = debugger.end();
-    // What is of the VM that runs is left to it.
+    // The files of the running VM stay.
     assert_eq!(project.vm_file("vm", "events.out"), events);
     assert_eq!(project.vm_file("vm", "serial"), "said");
     assert!(ended.stdout.contains("exited with code 01"), "{}", ended.stdout);
@@ -97,7 +97,7 @@ fn a_gdb_that_has_not_started_qemu_is_no_vm() {
     assert_eq!(project.vm_files("vm"), LEFT);
 }
 
-/// And the same again, with an event log of its own.
+/// A second `run` in gdb is a start of its own, with a new event log.
 #[test]
 fn qemu_in_gdb_is_the_vm() {
     let Some(project) = project(NO_MACHINE, "boots = 2") else { return };
@@ -128,7 +128,7 @@ fn qemu_in_gdb_is_the_vm() {
     let ended = debugger.end();
     assert_eq!(ended.status, Some(0), "{}", ended.stderr);
     assert_eq!(ended.stdout.matches("exited normally").count(), 3, "{}", ended.stdout);
-    // One that said nothing is none.
+    // A boot without output is not kept.
     let three = ["serial", "serial.1", "serial.2"];
     assert!(project.files(".qqmgr/vm.vm").ends_with(&three.map(String::from)));
     for (boot, said) in [("0", "boot 3"), ("-1", "boot 2"), ("-2", "boot 1")] {
@@ -136,7 +136,7 @@ fn qemu_in_gdb_is_the_vm() {
     }
 }
 
-/// The terminal is gdb's: Ctrl-C is for it, and stops QEMU, which otherwise would end.
+/// The terminal belongs to gdb: Ctrl-C stops QEMU in gdb instead of ending it.
 #[test]
 fn control_c_stops_qemu_in_gdb() {
     let Some(project) = project(NO_MACHINE, "") else { return };
@@ -234,7 +234,7 @@ fn reads_a_register(run: Run) {
     assert_eq!(lines.count(), 1, "{}", said.stdout);
 }
 
-/// With the socket from the start, and with one that is made when it is asked for.
+/// Tries a socket from the start (`gdb = true`), and one that is made on demand.
 #[test]
 fn the_guest_stops_for_one_debugger_and_goes_on() {
     for more in ["gdb = true", ""] {
@@ -263,7 +263,7 @@ fn the_guest_stops_for_one_debugger_and_goes_on() {
     }
 }
 
-/// gdb would take the first for a host and a port, and nobody can connect to the second.
+/// gdb would take the first path for a host and a port, and the second is too long to connect to.
 #[test]
 fn sockets_are_reached_wherever_they_are() {
     let Some(project) = project(MACHINE, "") else { return };
@@ -318,7 +318,7 @@ fn listeners_of_the_user_are_used_and_those_that_cannot_be_are_reported() {
     stop(&project);
 }
 
-/// The kernel of the real guest, which has never heard of it.
+/// The kernel of the real guest, which has no support for a debugger.
 #[test]
 fn a_register_of_the_guest_is_read() {
     if !has_program("gdb") && !has_tool("gdb") {
@@ -331,7 +331,7 @@ fn a_register_of_the_guest_is_read() {
     // The code segments of a 64-bit Linux: of the kernel and of programs (asm/segment.h).
     let segment = line.and_then(|line| line.split_ascii_whitespace().nth(1));
     assert!(matches!(segment, Some("0x10" | "0x33" | "0x23")), "{}", said.stdout);
-    // It goes on as if nothing had been.
+    // The guest goes on.
     project.qqmgr(&["ssh", "vm", "hostname"]).run().stdout("vm\n").success();
     let stopped = project.qqmgr(&["stop", "vm"]).run();
     stopped.stdout("vm powered off in [SECONDS] s\n").success();

@@ -1,6 +1,6 @@
 //! ssh, put, get and a gentle stop on the real guest of `tests/fixtures/guest`, under TCG.
 //!
-//! A boot takes seconds, so that each test makes the most of one guest.
+//! A boot takes seconds, so each test uses one guest for many checks.
 
 use crate::harness::{Project, free_port, guest_dir, real_qemu};
 use std::fs;
@@ -15,8 +15,8 @@ pub(crate) fn project(kernel_arguments: &str) -> Option<Project> {
     Some(project)
 }
 
-/// A configuration with such a VM and this ssh port, whose QEMU gets these arguments, too.
-/// On a busy host an emulated timer is late, for which Linux panics unless told not to check it.
+/// A configuration with such a VM, this ssh port and these further arguments of QEMU. Linux must
+/// not check its timer, which is late under emulation on a busy host: it would panic.
 #[track_caller]
 pub(crate) fn config(kernel_arguments: &str, port: &str, more: &str) -> Option<String> {
     let (qemu, guest) = (real_qemu()?, guest_dir()?);
@@ -36,7 +36,7 @@ pub(crate) fn config(kernel_arguments: &str, port: &str, more: &str) -> Option<S
     ))
 }
 
-/// A project whose guest has booted and lets us in.
+/// A project whose guest has booted and accepts our login.
 #[track_caller]
 pub(crate) fn booted(kernel_arguments: &str) -> Option<Project> {
     let project = project(kernel_arguments)?;
@@ -125,7 +125,7 @@ fn put_and_get_with_a_bare_dropbear() {
     powered_off(&project);
 }
 
-/// Copies behave alike whatever the guest has to copy with. Works in the guest's /tmp and home.
+/// Copies behave alike with every method of the guest. Works in the guest's /tmp and home.
 fn copies(project: &Project) {
     let qqmgr = |words: &[&str]| project.qqmgr(words).run().success();
     let guest = |script: &str, expected: &str| {
@@ -136,7 +136,7 @@ fn copies(project: &Project) {
     let executable = fs::Permissions::from_mode(0o750);
     fs::set_permissions(project.path("tree/a"), executable).unwrap();
 
-    // A directory under a new name, and into one that is there.
+    // A directory under a new name, and into an existing directory.
     qqmgr(&["put", "vm", "tree", "/tmp/new"]);
     qqmgr(&["put", "vm", "tree", "/tmp"]);
     guest(
@@ -183,13 +183,13 @@ fn copies(project: &Project) {
     project.write("into/keep", "");
     qqmgr(&["get", "vm", "~/*here", "/tmp/tree/[a-b]", "into"]);
     assert_eq!(project.files("into"), ["a", "here", "keep", "there"]);
-    // The home directory itself has no name of its own there.
+    // The home directory itself is copied without its name.
     for (remote, local) in [("~", "home-1"), ("~/", "home-2"), ("", "home-3"), (".", "into")] {
         qqmgr(&["get", "vm", remote, local]);
         assert_eq!(fs::read_to_string(project.path(local).join("there")).unwrap(), "copy");
     }
 
-    // A local file that is not there changes nothing, whichever way it would have gone.
+    // A missing local file is an error that changes nothing, with both methods.
     let missing = project.qqmgr(&["put", "vm", "odd/copy", "nope", "/tmp"]).run();
     missing.stderr("qqmgr: error: cannot read `nope`: no such file or directory\n").code(1);
     let json = project.qqmgr(&["put", "vm", "odd/copy", "json", "--json"]).run();

@@ -1,11 +1,11 @@
-//! The basis of every test of the real binary: a project directory of its own, a way to run
-//! `qqmgr` in it and to compare all that it says, and an end to every VM that was started in it.
+//! The basis of every test of the real binary: it makes a project directory, runs `qqmgr` in it,
+//! compares all output, and ends every VM that was started in the directory.
 //!
-//! A directory is `/tmp/qq-PID-N`, since a socket's path may have 107 bytes only. It is removed at
-//! the end, but kept for a look when the test fails.
+//! A directory is `/tmp/qq-PID-N`, since a socket's path has at most 107 bytes. It is removed at
+//! the end, unless the test fails.
 //!
-//! Waiting is done by blocking, on the end of a process or of a stream. Where only the state of
-//! the system can tell, `wait_until` polls it: the one place in the tests that sleeps.
+//! Tests wait by blocking, on the end of a process or of a stream. Where only the state of the
+//! system shows an event, `wait_until` polls it: only that function sleeps.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -28,7 +28,7 @@ use crate::expect;
 
 const QQMGR: &str = env!("CARGO_BIN_EXE_qqmgr");
 const QEMU: &str = "qemu-system-x86_64";
-/// No command of a test takes longer than this; one that does is killed.
+/// A command of a test that takes longer than this is killed.
 const COMMAND_DURATION_MAX: Duration = Duration::from_secs(240);
 const KILL_DURATION_MAX: Duration = Duration::from_secs(5);
 /// The most that a failure report shows of one file.
@@ -105,7 +105,7 @@ impl Project {
         ports
     }
 
-    /// `qqmgr` by a shell that sorts both its outputs by lines, for VMs that are told in any order.
+    /// `qqmgr` by a shell that sorts the lines of both outputs, for results that come in any order.
     pub(crate) fn sorted(&self, arguments: &str) -> Run<'_> {
         self.sh(&format!(
             "export LC_ALL=C; out=$(mktemp -d) || exit\n\
@@ -139,7 +139,7 @@ impl Project {
             }
         }
         command.args(arguments).current_dir(&self.root).env("HOME", self.root.join("home"));
-        // What a terminal shows is compared without colours.
+        // The output on a terminal is compared without colours.
         command.env("NO_COLOR", "1");
         Run { project: self, command, stdin: None, stdout: None, longest: COMMAND_DURATION_MAX }
     }
@@ -152,8 +152,8 @@ impl Project {
         inside.map(|path| path.to_string_lossy().into_owned()).collect()
     }
 
-    /// The names of what is in a VM's directory, but for the fake QEMU's own files and the serial
-    /// outputs of earlier boots.
+    /// The names in a VM's directory, without the fake QEMU's own files and the serial outputs of
+    /// earlier boots.
     pub(crate) fn vm_files(&self, vm: &str) -> String {
         let mut names = self.files(&format!(".qqmgr/vm.{vm}"));
         names.retain(|name| !name.starts_with("fake.") && !name.starts_with("serial."));
@@ -190,7 +190,7 @@ impl Project {
             .is_ok_and(|line| line.windows(inside.len()).any(|part| part == inside))
     }
 
-    /// The tree of the project and what QEMU and its fake said.
+    /// The tree of the project, and the output of QEMU and its fake.
     fn report(&self) -> String {
         let mut text = "--- files\n".to_owned();
         let files = files_below(&self.root);
@@ -208,12 +208,12 @@ impl Project {
         text
     }
 
-    /// Ends what still runs here. `fake.pid` is for the fake that writes another's pid to `pid`.
+    /// Ends all processes of the project. `fake.pid` is for a fake that writes a wrong `pid`.
     fn kill_vms(&self) {
         for path in files_below(&self.root) {
             let directory = path.parent().and_then(Path::file_name).unwrap_or_default();
             let is_vm = directory.as_encoded_bytes().starts_with(b"vm.");
-            // A FIFO in its place would be read for ever.
+            // Reading a FIFO in its place would never end.
             let is_pid_file = ["pid", "fake.pid"].iter().any(|name| path.ends_with(name));
             if !is_vm || !is_pid_file || !path.is_file() {
                 continue;
@@ -282,20 +282,20 @@ impl<'p> Run<'p> {
         self
     }
 
-    /// It may take so long, instead of [`COMMAND_DURATION_MAX`].
+    /// Sets its longest time, instead of [`COMMAND_DURATION_MAX`].
     pub(crate) fn within(mut self, longest: Duration) -> Self {
         self.longest = longest;
         self
     }
 
-    /// Lets standard output go there, where it is not compared.
+    /// Sends standard output to a file or pipe, where it is not compared.
     pub(crate) fn stdout_to(mut self, stdout: impl Into<Stdio>) -> Self {
         self.stdout = Some(stdout.into());
         self
     }
 
-    /// Runs it to its end, and until nobody holds its output open any more: a VM that inherited
-    /// one would let `$(qqmgr start vm)` hang for as long as the VM lives.
+    /// Runs it to its end, and until no process holds its output open any more: a VM that inherited
+    /// it would let `$(qqmgr start vm)` hang for as long as the VM lives.
     #[must_use = "ends with `success()` or `code(N)`, which compare the output"]
     #[track_caller]
     pub(crate) fn run(self) -> Output<'p> {
@@ -316,7 +316,7 @@ impl<'p> Run<'p> {
         };
         let pid = child.id();
         if let (Some(mut pipe), Some(text)) = (child.stdin.take(), self.stdin.take()) {
-            // The program need not read it all.
+            // The program need not read all of its input.
             thread::spawn(move || pipe.write_all(&text));
         }
         let (stdout, stderr) = (Arc::default(), Arc::default());
@@ -339,7 +339,7 @@ impl<'p> Run<'p> {
     }
 }
 
-/// A run that goes on.
+/// A command that is running.
 pub(crate) struct Running<'p> {
     pub(crate) pid: u32,
     output: Output<'p>,
@@ -349,20 +349,20 @@ pub(crate) struct Running<'p> {
 }
 
 impl<'p> Running<'p> {
-    /// All that it has said until now, on both streams.
+    /// Its output until now, on both streams.
     pub(crate) fn said(&self) -> String {
         let bytes = [&self.stdout, &self.stderr].map(|bytes| bytes.lock().unwrap().clone());
         String::from_utf8_lossy(&bytes.concat()).into_owned()
     }
 
-    /// Waits until it has said this; fails when it does not.
+    /// Waits until it has printed this; fails when it does not.
     #[track_caller]
     pub(crate) fn says(&self, text: &str) {
         let found = poll(COMMAND_DURATION_MAX, || self.said().contains(text));
         assert!(found, "it does not say {text:?}, but {:?}", self.said());
     }
 
-    /// Waits until it has ended, and nobody holds its output open any more.
+    /// Waits until it has ended, and no process holds its output open any more.
     #[must_use = "ends with `success()` or `code(N)`, which compare the output"]
     #[track_caller]
     pub(crate) fn end(mut self) -> Output<'p> {
@@ -371,14 +371,14 @@ impl<'p> Running<'p> {
     }
 }
 
-/// The ends that a run comes to, in any order.
+/// The three ends of a run, which come in any order.
 enum End {
     Process(io::Result<ExitStatus>),
     Stdout(String),
     Stderr(String),
 }
 
-/// Collects what comes, for who looks meanwhile, and sends it all at the end.
+/// Collects a stream for readers meanwhile, and sends all of it at its end.
 fn send_all(
     stream: Option<impl Read + Send + 'static>,
     said: &Arc<Mutex<Vec<u8>>>,
@@ -398,8 +398,8 @@ fn send_all(
     });
 }
 
-/// The result of a run. `stdout` and `stderr` say what is expected there, which is nothing by
-/// default; `success` or `code` then compare all three.
+/// The result of a run. `stdout` and `stderr` set the expected output, by default none; `success`
+/// or `code` then compares all three.
 pub(crate) struct Output<'p> {
     /// None when a signal ended it.
     pub(crate) status: Option<i32>,
@@ -503,9 +503,9 @@ impl Output<'_> {
     }
 }
 
-/// A command whose signals all have their usual effect, and which has no descriptor open beyond
-/// the standard ones. Whoever runs the tests in the background, or by `nohup`, has some signals
-/// ignored, and may have left files open, and that is inherited.
+/// A command without ignored signals and with only the standard descriptors. Without this, it would
+/// inherit both from a user who runs the tests in the background, by `nohup`, or with files left
+/// open.
 pub(crate) fn with_default_signals(program: impl AsRef<OsStr>) -> Command {
     const ENV: &str = "/usr/bin/env";
     static CLOSING: OnceLock<String> = OnceLock::new();
@@ -563,14 +563,14 @@ pub(crate) fn fake_qemu() -> PathBuf {
     path
 }
 
-/// The name of a real QEMU on PATH; without one a test is skipped, or fails where CI wants one.
+/// The name of a real QEMU on PATH. Without one, a test is skipped, or fails where CI requires one.
 #[track_caller]
 pub(crate) fn real_qemu() -> Option<&'static str> {
     program(QEMU).map(|_| QEMU)
 }
 
-/// Where a program of the system is, on PATH or where users need not look for any; without it a
-/// test is skipped, or fails where CI wants all to be there.
+/// The path of a system program, on PATH or in an `sbin` directory. Without it, a test is skipped,
+/// or fails where CI requires all tools.
 #[track_caller]
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
@@ -592,7 +592,7 @@ pub(crate) fn guest_dir() -> Option<PathBuf> {
     Some(directory)
 }
 
-/// Whether it is on PATH. Without it a test is skipped, or fails where CI wants all tools.
+/// Whether a tool is on PATH. Without it, a test is skipped, or fails where CI requires all tools.
 #[track_caller]
 pub(crate) fn has_tool(name: &str) -> bool {
     let found = has_program(name);
@@ -635,12 +635,12 @@ fn skip<T>(reason: &str) -> Option<T> {
 pub(crate) fn left_out(reason: &str) {
     let test = thread::current();
     let line = format!("left out: {}: {reason}\n", test.name().unwrap_or_default());
-    // Nothing reads it where standard error is closed.
+    // If standard error is closed, the message is lost.
     let _ = io::stderr().write_all(line.as_bytes());
 }
 
-/// A port that nobody listens on. Each is given out once in a run, from below those that the
-/// system gives out by itself, so that tests do not take each other's.
+/// A port that no program listens on. Each is given out once in a run, from below the ports that
+/// the system gives out, so that tests do not take each other's ports.
 pub(crate) fn free_port() -> u16 {
     const FIRST: u32 = 10_000;
     const COUNT: u32 = 22_000;
@@ -685,7 +685,7 @@ pub(crate) fn freeze(pid: u32) {
     });
 }
 
-/// `name` is `KILL`, say. By the shell's builtin: slim images have no kill program.
+/// Sends the signal `name`, such as `KILL`, by the shell's builtin: slim images have no `kill`.
 pub(crate) fn signal(pid: u32, name: &str) {
     let mut command = Command::new("sh");
     let _ = command

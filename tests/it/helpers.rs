@@ -1,7 +1,7 @@
 //! Helpers of a VM as processes: real swtpm and virtiofsd, identity, process groups, and what is
 //! left when `start`, `stop` or `run` is killed at any point.
 //!
-//! `QQMGR_FAULTS=N` makes the tests that try their luck N times as long.
+//! `QQMGR_FAULTS=N` makes the tests with random times N times as long.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,7 +21,7 @@ const QQMGR: &str = env!("CARGO_BIN_EXE_qqmgr");
 const A_WHILE: Duration = Duration::from_secs(20);
 const FORCED: &str = "vm ended by SIGTERM in [SECONDS] s\n";
 const STARTED: &str = "vm started: running, pid [PID], ssh port [PORT]\n";
-/// Where distributions put it, which is in no `PATH`.
+/// The paths of virtiofsd in distributions, which are not in `PATH`.
 const VIRTIOFSD: &[&str] = &["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"];
 
 /// A project whose VM `vm` runs in the fake QEMU with these helpers.
@@ -98,10 +98,10 @@ fn is_gone(project: &Project, when: &str) {
     assert!(gone, "{when}: {:?} are left", project.processes());
 }
 
-/// Starts `qqmgr`, and kills it so much later.
+/// Starts `qqmgr`, and kills it after this delay.
 fn killed_after(project: &Project, arguments: &[&str], delay: Duration) {
     let mut command = Command::new(QQMGR);
-    // Its own directory is another one, so that it is not taken for a helper.
+    // Its working directory is another one, so that it is not taken for a helper.
     command.arg("-c").arg(project.path("qqmgr.toml")).args(arguments).current_dir("/");
     command.env("HOME", project.path("home"));
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -113,7 +113,7 @@ fn killed_after(project: &Project, arguments: &[&str], delay: Duration) {
     child.wait().unwrap();
 }
 
-/// Points in time over the whole of what a command does, and a little beyond.
+/// Delays that cover the whole run of a command, and a little more.
 fn points(count: u32, command: impl FnOnce()) -> impl Iterator<Item = Duration> {
     let factor: u32 = std::env::var("QQMGR_FAULTS").map_or(1, |text| text.parse().unwrap());
     let count = count * factor;
@@ -123,7 +123,7 @@ fn points(count: u32, command: impl FnOnce()) -> impl Iterator<Item = Duration> 
     (0..count).map(move |point| whole * point / count)
 }
 
-/// Everything that runs is what `status` shows, or belongs to the process group of that.
+/// Checks that every process is one that `status` shows, or in the process group of one.
 fn all_is_in_reach(project: &Project, when: &str) {
     let mut lost = BTreeSet::new();
     let none = poll(A_WHILE, || {
@@ -184,7 +184,7 @@ fn run_killed_at_any_point_leaves_no_helper() {
     }
 }
 
-/// The first process of a group is gone, and the rest runs on.
+/// The first process of a group has ended, and the others keep running.
 #[test]
 fn a_helper_is_its_whole_process_group() {
     let project = with_helpers("h = \"sh -c 'sleep 1000 & sleep 1000 & wait'\"");
@@ -205,7 +205,7 @@ fn a_helper_is_its_whole_process_group() {
     is_gone(&project, "stopped");
 }
 
-/// A helper that ignores SIGTERM, and so do its children.
+/// The helper and its children ignore SIGTERM.
 #[test]
 fn a_helper_that_does_not_heed_sigterm_gets_sigkill() {
     let project =
@@ -215,13 +215,13 @@ fn a_helper_that_does_not_heed_sigterm_gets_sigkill() {
     is_gone(&project, "stopped");
 }
 
-/// After a crash the pid may be another process's, and so may that of a record of another boot.
+/// After a crash or a reboot, another process may have the recorded pid.
 #[test]
 fn a_pid_that_is_not_the_recorded_process_is_never_signalled() {
     let project = with_helpers("h = \"sleep 1000\"");
     let mut sleep = Command::new("sleep");
     let quiet = sleep.arg("1000").stdout(Stdio::null()).stderr(Stdio::null());
-    // In the project's directory, so that it ends with the project even if this test fails.
+    // It works in the project's directory, so it ends with the project even if this test fails.
     let mut innocent = quiet.current_dir(project.path("")).process_group(0).spawn().unwrap();
     for change in ["start", "boot_id"] {
         project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
@@ -281,8 +281,8 @@ fn a_start_that_waits_for_a_helper_can_be_stopped() {
     is_gone(&project, "stopped");
 }
 
-/// The configurations among the recipes of qqmgr(7), as printed but for what root and this host
-/// need, on a machine that does not boot.
+/// Starts the configurations among the recipes of qqmgr(7), on a machine that does not boot. Only
+/// what root and this host need is changed.
 #[test]
 fn recipes_of_the_man_page_start() {
     let (Some(qemu), true) = (real_qemu(), is_root()) else { return };
@@ -336,7 +336,7 @@ fn virtiofsd() -> Option<String> {
     ))
 }
 
-/// The words of QEMU for virtiofsd, with so many MiB of memory.
+/// The words of QEMU for virtiofsd, with this many MiB of memory.
 fn shared_memory(mib: u32) -> String {
     format!(
         "-machine memory-backend=m -object memory-backend-memfd,id=m,size={mib}M,share=on \

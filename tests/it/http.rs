@@ -6,26 +6,26 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// So that a fault comes in the middle of what a client reads, and not before.
+/// The size of a piece, so that a fault comes in the middle of a client's reading.
 const CHUNK_BYTES: usize = 16 * 1024;
 const STALL: Duration = Duration::from_secs(60);
 
-/// How it answers.
+/// The behaviour of the server.
 #[derive(Clone, Default)]
 pub(crate) struct Behaviour {
     pub(crate) content: Arc<Vec<u8>>,
-    /// The connection is closed after so many bytes of a body.
+    /// It closes the connection after this many bytes of a body.
     pub(crate) cut_after: Option<usize>,
-    /// Nothing more comes after so many, until the client goes away.
+    /// It sends nothing after this many bytes, until the client goes away.
     pub(crate) stall_after: Option<usize>,
-    /// It knows of no ranges: every answer is whole.
+    /// It does not support ranges: it always sends the whole file.
     pub(crate) without_ranges: bool,
     /// It does not say how long the file is.
     pub(crate) without_length: bool,
     pub(crate) missing: bool,
 }
 
-/// The requests that it had.
+/// The requests that the server got.
 #[derive(Clone, Default)]
 pub(crate) struct Seen {
     /// Where each body began.
@@ -40,7 +40,7 @@ struct State {
     sent_more: Condvar,
 }
 
-/// It serves as long as the process lives.
+/// A server for as long as the process lives.
 pub(crate) struct Server {
     port: u16,
     state: Arc<State>,
@@ -56,7 +56,7 @@ impl Server {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let state = Arc::clone(&of_server);
-                // A client that goes away is none of its business.
+                // A client may go away at any time.
                 thread::spawn(move || drop(answer(stream, &state)));
             }
         });
@@ -80,7 +80,7 @@ impl Server {
         self.state.seen.lock().unwrap().clone()
     }
 
-    /// Waits until so many bytes of bodies have been sent in all.
+    /// Waits until this many bytes of bodies have been sent in all.
     pub(crate) fn wait_for_bytes(&self, count: usize) {
         let seen = self.state.seen.lock().unwrap();
         let waited =
@@ -143,7 +143,7 @@ fn respond(
         }
         if behaviour.stall_after.is_some_and(|limit| sent >= limit) {
             stream.set_read_timeout(Some(STALL))?;
-            // Comes back when the client closes the connection.
+            // This returns when the client closes the connection.
             std::io::Read::read(&mut stream, &mut [0])?;
             return Ok(());
         }

@@ -1,6 +1,6 @@
-//! Which process is a VM's, and that nothing but proof counts as "not running": too few files, a
-//! process in another PID namespace, a record of another host or of a newer program, files that
-//! were removed, a file system that became read-only, a command that keeps the lock.
+//! Which process is a VM's, and that only proof counts as "not running". The cases are too few
+//! files, another PID namespace, a record of another host or of a newer program, removed files, a
+//! file system that became read-only, and a command that keeps the lock.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -24,12 +24,12 @@ fn running() -> Option<(Project, u32)> {
     Some((project, pid))
 }
 
-/// The files in the VM's directory and its record, which nobody may touch.
+/// The files in the VM's directory and its record, which no command may change.
 fn shown(project: &Project) -> (String, String) {
     (project.vm_files("vm"), project.vm_file("vm", "instance.json"))
 }
 
-/// With every limit of open files from none left on: either it is done, or it is an error.
+/// Under every limit of open files, a command either succeeds or is an error.
 #[test]
 fn too_few_files_prove_nothing() {
     let Some((project, pid)) = running() else { return };
@@ -64,7 +64,7 @@ fn too_few_files_prove_nothing() {
     panic!("no stop was done");
 }
 
-/// Many VMs and few files: fewer are worked on at a time, and all are.
+/// With few files, fewer VMs are handled at the same time, and all are handled.
 #[test]
 fn few_files_are_enough_for_many_vms() {
     let project = Project::new();
@@ -80,7 +80,7 @@ fn few_files_are_enough_for_many_vms() {
     all("stop");
 }
 
-/// `unshare` with a `/proc` of its own, in which no process of outside is seen.
+/// `unshare` with a `/proc` of its own, which shows no process outside of it.
 fn elsewhere<'p>(
     project: &'p Project,
     options: &str,
@@ -116,7 +116,7 @@ fn a_vm_in_another_pid_namespace_is_left_alone() {
     let row: Vec<&str> = list.stdout.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(row[..3], ["vm", "running", "-"]);
     elsewhere(&project, "-pf --mount-proc", "status -q vm").unwrap().success();
-    // Without a record, too.
+    // The same without a record.
     fs::remove_file(project.vm_path("vm", "instance.json")).unwrap();
     let run = elsewhere(&project, "-pf --mount-proc", "stop vm --force").unwrap();
     run.stderr(UNSEEN).code(1);
@@ -124,7 +124,7 @@ fn a_vm_in_another_pid_namespace_is_left_alone() {
     project.qqmgr(&["stop", "vm", "--force"]).run().stdout(FORCED).success();
 }
 
-/// The pids of a `/proc` that is another namespace's are those of other processes.
+/// In the `/proc` of another namespace, the same pids belong to other processes.
 #[test]
 fn the_proc_of_another_pid_namespace_is_refused() {
     let Some((project, pid)) = running() else { return };
@@ -185,14 +185,14 @@ fn a_vm_of_another_host_is_left_to_that_host() {
         .stderr("qqmgr: clearing the record of a start on the host `far-away`\n")
         .success();
     project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
-    // The same host, started again: its processes are gone.
+    // After a reboot of the same host, its processes are gone.
     kill(&project, project.pid("vm"));
     edit(&project, &[("boot_id", "\"5a1b\"")]);
     project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
     project.qqmgr(&["stop", "vm", "--force"]).run().stdout(FORCED).success();
 }
 
-/// A pid that another process has got is not the VM's: that one started at another time.
+/// Another process with the VM's pid has another start time.
 #[test]
 fn a_pid_that_was_given_away_is_not_signalled() {
     let Some((project, pid)) = running() else { return };
@@ -226,7 +226,7 @@ fn a_record_of_a_newer_program_is_an_error() {
     project.qqmgr(&["stop", "vm", "--force"]).run().stdout(FORCED).success();
 }
 
-/// As after `git clean -fdx`, or a script that keeps only what it knows.
+/// `git clean -fdx` or a script has removed the files of a running VM.
 #[test]
 fn a_vm_whose_files_were_removed_is_reported() {
     let Some((project, pid)) = running() else { return };
@@ -259,7 +259,7 @@ fn a_vm_whose_files_were_removed_is_reported() {
     assert!(!project.runs(pid));
 }
 
-/// A process that says that it is root's QEMU, with rights given up, and is another user's.
+/// Another user's process has a command line like root's QEMU that gave up its rights.
 #[test]
 fn a_process_of_another_user_is_nobodys_vm() {
     if !is_root() || !has_tool("setpriv") {
@@ -284,7 +284,7 @@ fn a_process_of_another_user_is_nobodys_vm() {
     other.wait().unwrap();
 }
 
-/// As `errors=remount-ro` of ext4 does it, here by a mount over the project.
+/// `errors=remount-ro` of ext4 does this; here, a mount over the project does.
 #[test]
 fn a_vm_is_stopped_on_a_file_system_that_became_read_only() {
     if !is_root() || !has_tool("unshare") {
@@ -350,7 +350,7 @@ fn lock(project: &Project) -> fs::File {
     file
 }
 
-/// The holder never gives the lock back, as one that is frozen.
+/// The holder of the lock never gives it back, like a frozen process.
 #[test]
 fn force_does_its_work_under_a_command_that_hangs() {
     let Some((project, pid)) = running() else { return };
@@ -371,7 +371,7 @@ fn force_does_its_work_under_a_command_that_hangs() {
     project.qqmgr(&["stop", "vm"]).run().stdout("vm was not running\n").success();
 }
 
-/// A long `snapshot save`, say, keeps the lock when a `run` is killed.
+/// Another command, such as a long `snapshot save`, keeps the lock when a `run` is killed.
 #[test]
 fn a_guard_does_not_give_up() {
     let Some((project, pid)) = running() else { return };
@@ -392,9 +392,9 @@ fn a_guard_does_not_give_up() {
     assert!(!project.runs(pid));
 }
 
-/// Somebody else has made the directory that leads to deep ones, before the start or after it.
+/// Another user has made the directory of short links, before the start or after it.
 #[test]
-fn a_squatted_short_directory_keeps_nobody_from_anything() {
+fn a_squatted_short_directory_does_no_harm() {
     const USER: u32 = 54_321;
     if !is_root() || !has_tool("setpriv") {
         return;
@@ -430,7 +430,7 @@ fn a_squatted_short_directory_keeps_nobody_from_anything() {
     };
     user("start vm").stdout(STARTED).success();
     user("stop vm").stdout("vm powered off in [SECONDS] s\n").success();
-    // It was there at the start, and is somebody else's since.
+    // The directory existed at the start, and belongs to another user since.
     fs::remove_dir(&usual).unwrap();
     user("start vm").stdout(STARTED).success();
     fs::remove_dir_all(&usual).unwrap();

@@ -1,5 +1,5 @@
-//! Descriptors that a script has open when it calls qqmgr: a pipe, the lock of flock(1). Nothing
-//! that outlives the command keeps one.
+//! Descriptors that a script has open when it calls qqmgr: a pipe, the lock of flock(1). No process
+//! that outlives the command keeps them.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -11,8 +11,8 @@ use std::time::Duration;
 
 const STARTED: &str = "vm started: running, pid [PID], ssh port [PORT]\n";
 const SOON: Duration = Duration::from_secs(20);
-/// Opens the file `held` of the project as the descriptors that a script might use, and as no
-/// other: whoever runs the tests may have left more open.
+/// Opens the file `held` of the project as the descriptors that a script might use. First closes
+/// all others, since whoever runs the tests may have left some open.
 const HOLD: &str = "for fd in /proc/self/fd/*; do fd=${fd##*/}\n\
                     if [ $fd -gt 2 ]; then eval \"exec $fd>&-\"; fi; done\n\
                     exec 3>held 9>held 200>held\n";
@@ -30,7 +30,7 @@ fn project(more: &str) -> Option<Project> {
     Some(project)
 }
 
-/// A script for bash, which dash cannot be: it opens no descriptor above 9.
+/// A script for bash, since dash opens no descriptor above 9.
 fn bash<'p>(project: &'p Project, script: &str) -> Run<'p> {
     project.command("bash", &["-c", script]).env("QQMGR", env!("CARGO_BIN_EXE_qqmgr"))
 }
@@ -47,7 +47,7 @@ fn holds(project: &Project, file: &str, pid: u32) -> Vec<u32> {
     found
 }
 
-/// The run itself ends when nobody has its output open any more.
+/// The run itself ends when no process has its output open any more.
 #[test]
 fn qemu_keeps_none() {
     let Some(project) = project("") else { return };
@@ -64,7 +64,7 @@ fn qemu_keeps_none() {
         .success();
     let pid = project.pid("vm");
     assert_eq!(holds(&project, "held", pid), []);
-    // It is QEMU, and not a shell that waits for it.
+    // The process is QEMU, and not a shell that waits for QEMU.
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
     assert!(name.starts_with("qemu"), "{name}");
     project
@@ -108,7 +108,7 @@ fn the_shell_that_can_close_them_is_found() {
         assert_eq!(holds(&project, "held", project.pid("vm")), [], "{shell}");
         let _ = project.qqmgr(&["stop", "--force", "vm"]).run();
     }
-    // With dash alone, the others are closed.
+    // With only dash, descriptors of one digit are closed.
     let dir = project.path("dash");
     fs::create_dir(&dir).unwrap();
     symlink(program("dash").unwrap(), dir.join("sh")).unwrap();
@@ -120,7 +120,7 @@ fn the_shell_that_can_close_them_is_found() {
     assert_eq!(holds(&project, "held", project.pid("vm")), [200]);
 }
 
-/// A `sh` that would tell is the only one in `PATH`.
+/// The only `sh` in `PATH` would report that it was run.
 #[test]
 fn without_any_no_shell_is_run() {
     let Some(project) = project("") else { return };
@@ -137,8 +137,8 @@ fn without_any_no_shell_is_run() {
     assert!(start("exec 9>&- 200>&-;"));
 }
 
-/// A killed `run` leaves its guard for as long as the VM takes to end, and every ssh the master of
-/// a shared connection.
+/// A killed `run` leaves its guard until the VM has ended, and every ssh leaves the master of a
+/// shared connection.
 #[test]
 fn guard_and_ssh_master_keep_none() {
     let Some(qemu) = real_qemu() else { return };

@@ -1,5 +1,5 @@
-//! Start, stop, restart and status while somebody else is at work: a command that has the lock, a
-//! client that QEMU serves, or a program that has the port. The rest is in `tests/cases`.
+//! Start, stop, restart and status while another command has the lock, QEMU serves another client,
+//! or another program has the port. The rest is in `tests/cases`.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -24,7 +24,7 @@ fn fake(scenario: &str) -> (Project, u16) {
     (project, port)
 }
 
-/// Such a VM, started; its pid, too.
+/// Such a project with its VM started, and the VM's pid.
 #[track_caller]
 fn started(scenario: &str, state: &str) -> (Project, u16, u32) {
     let (project, port) = fake(scenario);
@@ -133,7 +133,7 @@ fn status(pid: Option<u32>, port: u16, state: &str, config_changed: &str) -> Str
 fn start_of_a_running_vm_says_so_and_changes_nothing() {
     let (project, port, pid) = started("paused", "paused");
     let expected = format!("vm is already running: paused, pid {pid}, ssh port {port}\n");
-    // Its own port is taken by itself, as a real one's is.
+    // The VM itself has its port, as a real QEMU does.
     let _listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     project.qqmgr(&["start", "vm"]).run().stdout(expected).success();
     assert_eq!(project.pid("vm"), pid);
@@ -191,7 +191,7 @@ fn start_refuses_an_ssh_port_that_another_program_has() {
     }
 }
 
-/// The lock is held by a `stop` that waits for a QMP client of ours to go, which the test decides.
+/// A `stop` holds the lock until the test lets its QMP client go.
 #[test]
 fn start_waits_for_a_stop_in_progress() {
     let (project, port, pid) = started("normal", "running");
@@ -220,7 +220,7 @@ fn start_waits_for_a_stop_in_progress() {
         .success();
 }
 
-/// A `start` that comes meanwhile gets the new VM, and starts none of its own.
+/// A `start` during a `restart` finds the new VM, and starts no other.
 #[test]
 fn a_start_does_not_come_between_the_halves_of_a_restart() {
     let (project, port, pid) = started("normal", "running");
@@ -254,7 +254,7 @@ fn stop_then_gone(project: &Project, pid: u32) {
     assert!(!project.runs(pid));
 }
 
-/// A client that QEMU serves, so that nobody else is served.
+/// A client that keeps QEMU from serving others.
 fn greeted(project: &Project, socket: &str) -> UnixStream {
     let client = UnixStream::connect(project.vm_path("vm", socket)).unwrap();
     let mut greeting = String::new();

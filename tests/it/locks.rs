@@ -24,7 +24,7 @@ fn is_of(mut lock: &File, holder: &str) {
     lock.write_all(holder.as_bytes()).unwrap();
 }
 
-/// A command that is done soon is not named. A busy machine may take its time, once.
+/// A holder that finishes soon is not reported. A busy machine may need a second try.
 #[test]
 fn a_short_wait_is_not_reported() {
     let is_quiet = || {
@@ -45,8 +45,8 @@ fn a_short_wait_is_not_reported() {
     assert!((0..10).any(|_| is_quiet()));
 }
 
-/// `--force` ends a QEMU under a command that keeps the VM for too long, and not under several
-/// that take turns, of which none does.
+/// `--force` ends QEMU under a command that keeps the lock for too long, but not under commands
+/// that take turns.
 #[test]
 fn force_waits_for_who_takes_turns() {
     let project = Project::new();
@@ -58,7 +58,7 @@ fn force_waits_for_who_takes_turns() {
     is_of(&lock, "`stop` (pid 2)\n");
     let second = "qqmgr: waiting for `stop` (pid 2) of VM `vm` to finish\n";
     stop.says(second);
-    // This one keeps it.
+    // This command keeps the lock.
     wait_until("QEMU is ended", SOON, || !project.runs(pid));
     drop(lock);
     let stop = stop.end();

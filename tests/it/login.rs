@@ -1,5 +1,5 @@
-//! Waits for a guest that is reached through a proxy, that drops connections, or that lets nobody
-//! in yet. An sshd on this host stands for the guest's, and the VM is a fake.
+//! Waits for a guest that is reached through a proxy, that drops connections, or that refuses
+//! logins at first. An sshd on this host stands for the guest's, and the VM is a fake.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -33,14 +33,14 @@ fn stop(project: &Project) {
 
 // --- through a proxy
 
-/// A port of this host that is somebody else's: the start does not refuse it, and nobody connects.
+/// Another program has the port: the start does not refuse it, and no command connects to it.
 #[test]
 fn a_guest_behind_a_proxy_is_asked_through_it() {
     let project = Project::new();
     let (Some(_sshd), Some(program)) = (Sshd::new(&project), program("sshd")) else { return };
     let others = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = others.local_addr().unwrap().port();
-    // It begins to answer when the file is there.
+    // The guest answers as soon as the file exists.
     let (root, sshd) = (project.path("").display().to_string(), program.display());
     let proxy = format!("[ -e {root}/booted ] && exec {sshd} -i -f {root}/sshd.conf");
     project.write("proxy", proxy);
@@ -84,7 +84,7 @@ fn a_guest_behind_a_jump_host() {
     if !has_tool("unshare") || !is_root() {
         return;
     }
-    // The jump host looks the guest's name up; here it is an address at which nothing listens.
+    // The jump host looks up the guest's name, here an address at which nothing listens.
     project.write("hosts", "127.0.0.9 localhost\n");
     let ssh = format!("ProxyJump = \"127.0.0.1:{}\"\nHostName = \"localhost\"", sshd.port);
     fake(&project, sshd.port, &ssh);
@@ -104,9 +104,9 @@ fn a_guest_behind_a_jump_host() {
 
 // --- a first boot
 
-/// Passes connections on to `to`, but closes so many of them once the server has said who it is
-/// and the client has, too, as a server does that has no host keys yet. Connections that only
-/// listen do not count.
+/// Passes connections on to `to`, but first closes this many of them after both ends have
+/// introduced themselves, as a server without host keys does. Connections that only listen do not
+/// count.
 fn dropping(to: u16, count: usize) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -146,7 +146,7 @@ fn a_connection_that_is_dropped_before_the_login_is_tried_again() {
     let port = dropping(sshd.port, 2);
     fake(&project, port, "HostName = \"localhost\"");
     project.qqmgr(&["run", "vm", "--", "echo hi"]).run().stdout("hi\n").success();
-    // Each command that waits for the guest does so, and without a wait it is ssh's error.
+    // Each command that waits tries again; without a wait, ssh's error is shown.
     let port = dropping(sshd.port, 1);
     fake(&project, port, "HostName = \"localhost\"");
     project.qqmgr(&["start", "vm"]).run().stdout("vm started: [..]\n").success();
@@ -156,7 +156,7 @@ fn a_connection_that_is_dropped_before_the_login_is_tried_again() {
     stop(&project);
 }
 
-/// The keys come later than the server. It is asked again after ten seconds, not earlier.
+/// The guest gets the keys late. The login is tried again after ten seconds, not earlier.
 #[test]
 fn a_login_that_is_refused_at_first() {
     let project = Project::new();
@@ -177,7 +177,7 @@ fn refusals(log: &Path) -> usize {
     log.matches("Connection closed by authenticating user").count()
 }
 
-/// No wait is longer than a minute for it, and a short one ends at once.
+/// A refused login is waited for at most a minute; a shorter wait ends at its own time.
 #[test]
 fn a_wrong_key_is_named() {
     let project = Project::new();

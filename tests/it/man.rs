@@ -1,8 +1,8 @@
-//! The man pages are the reference, so they are held to the program, both ways: commands, flags,
-//! operands, JSON, exit codes, files, keys and defaults are those that the binary shows, and the
-//! examples run as printed.
+//! The man pages are the reference, so they are compared with the program in both directions:
+//! commands, flags, operands, JSON, exit codes, files, keys and defaults are those that the binary
+//! shows, and the examples run as printed.
 //!
-//! For that the pages keep to a few forms. In qqmgr(1), a `.Ss` of COMMANDS names one or more
+//! For that, the pages keep to a few forms. In qqmgr(1), a `.Ss` of COMMANDS names one or more
 //! commands and begins with a `.D1` of the synopsis of each; a flag is `.It Fl -name`. In
 //! qqmgr-json(5), a paragraph of COMMANDS begins with `.Cm command , ... : Va member , ...`, and a
 //! member is `.It Va name Ta type Ta meaning`. An example is a `.Bd -literal` block, of `sh` in
@@ -30,10 +30,10 @@ const QQMGR_TOML_5: &str = include_str!("../../man/qqmgr.toml.5");
 const PAGES: [(&str, usize); 4] =
     [("qqmgr.1", 900), ("qqmgr-json.5", 300), ("qqmgr.toml.5", 650), ("qqmgr.7", 900)];
 
-/// The one command that cannot do without a flag of its own, and that flag.
+/// The only command that needs a flag, and that flag.
 const NEEDED_FLAG: (&str, &str) = ("wait", "for");
 
-/// Leaves what ssh leaves in a VM's directory, notes its words, and does nothing else.
+/// A fake ssh: makes the files that ssh leaves in a VM's directory, and records its words.
 const FAKE_SSH: &str = r#"#!/bin/sh
 umask 077
 case $2 in
@@ -52,8 +52,8 @@ fn printed(page: &str) -> String {
     escapes.iter().chain(&more).fold(page.to_owned(), |text, (from, to)| text.replace(from, to))
 }
 
-/// Title and content of each part that begins with the macro; the content with the newline before
-/// it, so that it can be taken apart in the same way.
+/// Title and content of each part that begins with the macro. The content begins with a newline, so
+/// that it can be divided in the same way.
 fn parts<'p>(text: &'p str, header: &str) -> Vec<(&'p str, &'p str)> {
     let pattern = format!("\n{header} ");
     let part = |part: &'p str| part.split_at(part.find('\n').unwrap_or(part.len()));
@@ -71,7 +71,7 @@ fn lines_after<'p>(text: &'p str, prefix: &str) -> Vec<&'p str> {
     text.lines().filter_map(|line| line.strip_prefix(prefix)).collect()
 }
 
-/// The text that a reader sees of a line of macros, of those that the pages use where it matters.
+/// The printed text of a line of macros, for the macros that matter here.
 fn rendered(line: &str) -> String {
     let mut out = String::new();
     let (mut glue, mut optional) = (true, 0);
@@ -295,7 +295,7 @@ fn project() -> (Project, u16) {
     (project, port)
 }
 
-/// Makes a program of each `bin/NAME.sh`. By another process: nothing of this one may hold them
+/// Makes a program of each `bin/NAME.sh`. Another process does that: this one must not hold them
 /// open for writing when they are run.
 fn make_programs(project: &Project) {
     let copy = "cd bin && for f in *.sh; do cat $f >${f%.sh} && chmod 755 ${f%.sh} || exit; done";
@@ -303,7 +303,7 @@ fn make_programs(project: &Project) {
     assert!(made.expect("there is a sh").success());
 }
 
-/// Lets the VM's QEMU, a fake that says nothing, have reported why it ends.
+/// Writes the event that shows why the VM's QEMU, a silent fake, ends.
 fn reports_its_end(project: &Project, vm: &str, by_guest: bool, reason: &str) {
     let data = format!("{{\"guest\": {by_guest}, \"reason\": \"{reason}\"}}");
     let event = format!("{{\"event\": \"SHUTDOWN\", \"data\": {data}}}\n");

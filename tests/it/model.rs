@@ -1,13 +1,13 @@
-//! The life cycle of one VM as a model that is small enough to be explored whole: every
+//! The life cycle of one VM as a model that is small enough to explore all of it: every
 //! interleaving of three commands, with the SIGKILL of any command and the death of any QEMU and
 //! any helper between any two steps. The steps are named after the program's functions, and each is
-//! as atomic as it is there: one system call, or one that the VM's lock protects. `status` is a
-//! look, which is asked for in every state, and signals nothing.
+//! as atomic as in the program: one system call, or work under the VM's lock. `status` only looks,
+//! which is tried in every state, and signals nothing.
 //!
-//! A VM without helpers is explored, and one with a helper: several come and go as one does.
+//! The model explores a VM without helpers, and a VM with one: several helpers behave like one.
 //!
-//! The program is held to the model: under `-v` it says each step, and [`assert_path`] follows what
-//! a command said through the steps that the model has seen such a command take.
+//! The program is compared with the model: under `-v` it prints each step, and [`assert_path`]
+//! checks that a command printed only steps that the model allows.
 //!
 //! The second test leaves out one rule of the protocol at a time, and expects the model to notice.
 
@@ -25,7 +25,7 @@ use std::sync::OnceLock;
 
 use crate::harness::files_below;
 
-/// The number of starts that three commands come to, apart from those that nothing knows any more.
+/// The largest number of starts by three commands, without starts that are over.
 const BOOTS_MAX: usize = 3;
 const COMMANDS: usize = 3;
 
@@ -33,9 +33,9 @@ const COMMANDS: usize = 3;
 enum Qemu {
     #[default]
     None,
-    /// Forked by a command, and not yet QEMU: nobody can find it.
+    /// Forked by a command, but still without QEMU's command line: no command can find it.
     Forked,
-    /// Has QEMU's command line, and no pid file yet.
+    /// Has QEMU's command line, but no pid file so far.
     Starting,
     /// Has the lock of the pid file, which only one QEMU can have, and opens the images.
     Up,
@@ -56,9 +56,9 @@ enum Helper {
     Up,
     /// Got SIGTERM or SIGKILL, and has not ended yet.
     Ending,
-    /// Has ended: its pid may be another process's.
+    /// Has ended: another process may have its pid.
     Ended,
-    /// That other process got its signal.
+    /// The other process with its pid was signalled, which breaks a rule.
     Mistaken,
 }
 
@@ -162,7 +162,7 @@ struct Command {
     step: Step,
     /// The boot whose QEMU, or whose helper, it has found or spawned.
     boot: Option<usize>,
-    /// Another command has started that one.
+    /// Another command has started that boot.
     joined: bool,
     /// It is past the stop of a `restart`, or past the job of a `run`.
     second_half: bool,
@@ -170,7 +170,7 @@ struct Command {
     has_lock: bool,
     /// A `run` has marked the VM as in use.
     marked: bool,
-    /// That mark is in `users` now.
+    /// The mark is now in `users`.
     uses: bool,
     /// The guard of a `run` is there.
     guarded: bool,
@@ -181,7 +181,7 @@ impl Command {
         Self { kind, killed, ..Self::default() }
     }
 
-    /// The command when it is over: nothing but a mark that stays counts.
+    /// The command after its end: only a mark that stays still matters.
     fn done(&self) -> Self {
         Self { step: Step::Done, uses: self.uses, ..Self::new(Kind::Stop, true) }
     }
@@ -204,10 +204,10 @@ struct World {
     record: Option<Record>,
     pid_file: Option<usize>,
     boots: [Boot; BOOTS_MAX],
-    /// The commands, each before the guard that it has if it is a `run`.
+    /// The commands; the guard of a `run` follows it.
     commands: [Command; 2 * COMMANDS],
-    /// The boot of which a command that wants it to stay has said that it runs. Its QEMU has not
-    /// died, and no command has ended it, since.
+    /// The boot that must stay: a command that wants that has reported it as running, and since
+    /// then its QEMU has not died and no command has ended it.
     stays: Option<usize>,
 }
 
@@ -235,9 +235,9 @@ enum Broken {
     Held,
     /// A helper that has ended is signalled, by its pid alone.
     Identity,
-    /// A `start` that has waited in vain for the QEMU of another one leaves what that has left.
+    /// A `start` that has waited in vain for the QEMU of another `start` leaves its helpers.
     Vain,
-    /// A `stop --force` that has ended helpers alone, and gets no lock, says that this is all.
+    /// A `stop --force` that has ended only helpers, and gets no lock, reports success.
     Claim,
 }
 
@@ -280,7 +280,7 @@ impl World {
         Some(false)
     }
 
-    /// Whether a command lives that is at this step with the boot.
+    /// Whether a live command is at this step with the boot.
     fn is_at(&self, step: Step, boot: usize) -> bool {
         let mut commands = self.commands.iter();
         commands.any(|it| !it.killed && it.step == step && it.boot == Some(boot))
@@ -297,7 +297,7 @@ impl World {
         }
     }
 
-    /// Forgets what is over, so that worlds are equal that differ only in it.
+    /// Forgets facts that no longer matter, so that worlds are equal if they differ only in those.
     fn forget(&mut self) {
         for command in self.commands.iter_mut().filter(|command| command.step == Step::Done) {
             *command = command.done();
@@ -318,8 +318,7 @@ impl World {
         }
     }
 
-    /// Every world that a step of a command, which is named, a kill, or a process by itself leads
-    /// to.
+    /// Every world that can come next: by a named step of a command, by a kill, or by a process.
     fn next(&self, broken: Broken, mut seen: impl FnMut(Option<usize>, Self)) {
         for command in 0..self.commands.len() {
             let Command { killed, step, .. } = self.commands[command];
@@ -373,7 +372,7 @@ impl World {
         match qemu {
             Qemu::None | Qemu::Refused | Qemu::Ended => {}
             Qemu::Forked => change(Qemu::Starting, self.pid_file),
-            // Beside a helper it is held until it is recorded.
+            // With a helper, QEMU is held until it is recorded.
             Qemu::Starting if self.helped && !is_recorded => {
                 if !self.is_at(Step::Spawned, boot) {
                     change(Qemu::Ended, self.pid_file);
@@ -418,10 +417,10 @@ impl World {
                 let ends_a_run = kind == Kind::Guard || kind == Kind::Run && second_half;
                 if ends_a_run { Step::IsOver } else { Step::Look }
             }
-            // A start that ignores the lock, and a `stop --force` whose patience is at its end.
+            // A start that ignores the lock, or a `stop --force` that has waited long enough.
             Step::Lock if broken == Broken::Lock && starts => Step::Look,
             Step::Lock if kind == Kind::StopForce && !second_half => Step::Look,
-            // It says that the VM has ended, or else that the lock is not to be had.
+            // It reports that the VM has ended, or that it cannot get the lock.
             Step::Lock if kind == Kind::StopForce && (joined || broken == Broken::Claim) => {
                 Step::Unlock
             }
@@ -443,7 +442,7 @@ impl World {
             }
             Step::CleanForStart => {
                 world.record = None;
-                // Once more after a start that failed.
+                // This is the second time, after a start that failed.
                 if boot.is_some() { Step::Unlock } else { Step::Record }
             }
             Step::Record => {
@@ -491,7 +490,7 @@ impl World {
                 Step::Wait
             }
             Step::Wait => {
-                // It ends a QEMU of its own whose helper has ended.
+                // It ends its own QEMU, whose helper has ended.
                 if let Some(boot) = boot.filter(|_| !joined && helper == Some(Helper::Ended))
                     && matches!(state, Some(Qemu::Starting | Qemu::Up))
                 {
@@ -507,7 +506,7 @@ impl World {
                         command.joined = true;
                         Step::Wait
                     }
-                    // It had the pid file, and has ended: once more.
+                    // The QEMU that had the pid file has ended: try again.
                     Some(Qemu::Refused) => Step::Record,
                     Some(Qemu::Ended) if joined && broken == Broken::Vain => Step::Unlock,
                     Some(Qemu::Ended) if joined => Step::CleanForStart,
@@ -527,7 +526,7 @@ impl World {
                     world.boots[boot].wanted = true;
                     world.stays = if state == Some(Qemu::Up) { Some(boot) } else { self.stays };
                 }
-                // What stays needs neither the mark nor the guard of a `run`.
+                // A VM that stays needs neither the mark nor the guard of a `run`.
                 let stays = world.record.is_none_or(|record| !record.on_demand);
                 if joined && is_run && stays { Step::Unuse } else { Step::Unlock }
             }
@@ -550,7 +549,7 @@ impl World {
             Step::Ends if matches!(kind, Kind::Run | Kind::Guard) => Step::Look,
             Step::Ends => Step::Clean,
             Step::EndHelpers => match boot {
-                // The record may be another one than a moment ago.
+                // The record may have changed a moment ago.
                 None => match self.record.and_then(|record| record.helper) {
                     Some(helper) if self.boots[helper].has_helper() => {
                         command.boot = Some(helper);
@@ -676,7 +675,7 @@ impl World {
         let is_final = self.commands.iter().all(is_over) && self.boots.iter().all(settled);
         let recorded = self.record.and_then(|record| record.helper);
         let is_lost = |boot: &usize| Some(*boot) != recorded && !self.is_at(Step::Helper, *boot);
-        // It says that the VM is stopped, or did not start.
+        // The command reports that the VM is stopped, or did not start.
         let is_gone = |command: &Command| match command.kind {
             Kind::Stop | Kind::StopForce => command.has_lock,
             _ => command.starts() && !self.record.is_some_and(|record| record.ready),
@@ -742,7 +741,7 @@ type Moves = HashMap<Command, HashSet<(Option<Said>, Command)>>;
 /// Goes through all worlds that three commands lead to, and notes the moves of the commands. Gives
 /// the number of worlds, or the rule that one of them breaks, which begins with `rule`.
 fn explore(helped: bool, broken: Broken, rule: &str, moves: &mut Moves) -> Result<usize, String> {
-    // Which boot it is makes no difference.
+    // The number of the boot makes no difference.
     let known = |world: &World, index: usize| {
         let command = world.commands[index];
         Command { boot: command.boot.map(|_| 0), killed: false, ..command }
@@ -751,7 +750,7 @@ fn explore(helped: bool, broken: Broken, rule: &str, moves: &mut Moves) -> Resul
     let mut worlds: Vec<_> = choices(helped).into_iter().zip(0..).collect();
     let mut seen: HashSet<World> = worlds.iter().map(|(world, _)| world.clone()).collect();
     let mut todo: VecDeque<usize> = (0..worlds.len()).collect();
-    // Breadth first, what is wrong is reached by few steps; depth first, it is reached soon.
+    // Breadth first finds the shortest way to an error; depth first finds an error sooner.
     let is_whole = broken == Broken::None;
     while let Some(at) = if is_whole { todo.pop_front() } else { todo.pop_back() } {
         let world = worlds[at].0.clone();
@@ -815,7 +814,7 @@ fn explored(helped: bool) -> &'static (usize, Moves) {
 #[track_caller]
 pub(crate) fn assert_path(kind: Kind, helped: bool, trace: &str, was_killed: bool) {
     let (_, moves) = explored(helped);
-    // The places that a line, or none, leads to from some others.
+    // The places to which a line, or no line, leads from the given places.
     let after = |from: &HashSet<Command>, said: Option<Said>| -> HashSet<Command> {
         let moves = from.iter().filter_map(|command| moves.get(command)).flatten();
         moves.filter(|(text, _)| *text == said).map(|(_, to)| *to).collect()

@@ -1,7 +1,7 @@
-//! A `run` that is killed, and its project removed at once, as by a script whose trap does both:
-//! no VM is left, and nothing is made again where the project was.
+//! A `run` is killed, and its project is removed at once, as by a script whose trap does both. No
+//! VM is left, and nothing is made again where the project was.
 //!
-//! On a real QEMU, whose guest does not run, or is a boot sector that powers off when it is asked;
+//! The guest of the real QEMU does not run, or is a boot sector that powers off when it is asked;
 //! an sshd on this host stands for the guest's.
 
 use std::fs;
@@ -26,7 +26,7 @@ fn job<'p>(project: &'p Project, dir: &Path) -> Running<'p> {
     run.env("XDG_RUNTIME_DIR", project.path("home")).start()
 }
 
-/// The directory of a script, `job` in the project. A port of nobody lets `run` wait for ssh.
+/// The directory of a script, `job` in the project. At a port without a server, `run` waits.
 fn job_dir(project: &Project, name: &str, qemu: &str, port: u16, machine: &str) -> PathBuf {
     let root = project.path("").display().to_string();
     project.write(format!("{name}/guest.img"), image(&[BUTTON, WAITS, OFF]));
@@ -42,11 +42,11 @@ fn job_dir(project: &Project, name: &str, qemu: &str, port: u16, machine: &str) 
     project.path(name)
 }
 
-/// Killed, with its ssh as by Ctrl-C, and the directory removed.
+/// Kills the job and its ssh, as Ctrl-C does, and removes the directory.
 #[track_caller]
 fn is_killed(job: Running, name: &str, dir: &PathBuf, project: &Project) {
     signal_group(job.pid, name);
-    // QEMU may be at work there.
+    // QEMU may make files there meanwhile.
     wait_until("the directory is removed", SOON, || {
         let _ = fs::remove_dir_all(dir);
         !dir.exists()
@@ -56,7 +56,7 @@ fn is_killed(job: Running, name: &str, dir: &PathBuf, project: &Project) {
     assert!(!dir.exists(), "{:?}", project.files(""));
 }
 
-/// From before there is a QEMU until it waits for ssh.
+/// The moments are from before there is a QEMU until `run` waits for ssh.
 #[test]
 fn at_any_moment_of_the_start() {
     let Some(qemu) = real_qemu() else { return };
@@ -101,7 +101,7 @@ fn while_it_waits_and_while_the_command_runs() {
     }
 }
 
-/// Nobody is killed.
+/// No process is killed here.
 #[test]
 fn a_directory_that_is_lost_under_the_command() {
     let Some(qemu) = real_qemu() else { return };
@@ -115,7 +115,7 @@ fn a_directory_that_is_lost_under_the_command() {
     assert!(!dir.exists());
 }
 
-/// One that was there before is somebody's.
+/// A VM that ran before the job is not the job's to stop.
 #[test]
 fn a_vm_that_stays_is_not_stopped() {
     let Some(qemu) = real_qemu() else { return };
@@ -132,7 +132,7 @@ fn a_vm_that_stays_is_not_stopped() {
     fs::remove_dir_all(&dir).unwrap();
     let _ = job.end();
     assert!(project.runs(pid));
-    // Its directory and configuration are made anew, and it is still the VM.
+    // Its directory and configuration are made again, and the VM is found.
     job_dir(&project, "job", qemu, sshd.port, NO_MACHINE);
     let stopped = project.qqmgr(&["stop", "vm"]).cwd(&dir).run();
     stopped.stdout("vm ended by SIGTERM in [SECONDS] s\n").success();

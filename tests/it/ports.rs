@@ -1,4 +1,4 @@
-//! `port = "auto"`: which port a VM gets, that nobody else has it, and who knows of it.
+//! `port = "auto"`: which port a VM gets, that no other VM gets it, and which commands use it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +7,7 @@ use std::thread;
 
 use crate::harness::{Project, fake_qemu};
 
-/// QEMU's, that makes it take the port.
+/// The argument of QEMU that takes the port.
 const FORWARDS: &str = "hostfwd=tcp:127.0.0.1:{{.vm.ssh.port}}-:{{.vm.ssh.vm_port}}";
 
 /// A VM's table with a port to be chosen, on the fake QEMU.
@@ -92,7 +92,7 @@ fn the_same_port_again_as_long_as_it_is_free() {
     assert_ne!(instead, port);
     assert!((20_000..30_000).contains(&instead), "{instead}");
     drop(listener);
-    // A VM that runs keeps what it has.
+    // A running VM keeps its port.
     let stdout = format!("vm is already running: running, pid [PID], ssh port {instead}\n");
     project.qqmgr(&["start", "vm"]).run().stdout(stdout).success();
     stop(&project, "vm");
@@ -100,9 +100,9 @@ fn the_same_port_again_as_long_as_it_is_free() {
 }
 
 #[test]
-fn everybody_knows_the_port_of_a_vm_that_runs() {
+fn every_command_uses_the_port_of_a_running_vm() {
     let project = project(&[auto("vm", "normal")]);
-    // Not the one that it would have had.
+    // The VM does not have its first choice.
     let _listener = TcpListener::bind(("127.0.0.1", likely(&project, "vm"))).unwrap();
     let port = start(&project, "vm");
     let listed = format!(
@@ -118,13 +118,13 @@ fn everybody_knows_the_port_of_a_vm_that_runs() {
     project.sh("cat .qqmgr/vm.vm/ssh.conf").run().stdout(conf.as_str()).success();
     project.qqmgr(&["ssh-config", "vm"]).run().stdout(conf).success();
     assert_eq!(likely(&project, "vm"), port);
-    // That it is not configured is no change.
+    // A chosen port does not count as a change of the configuration.
     let run = project.qqmgr(&["status", "vm"]).run();
     assert!(!run.stdout.contains("note:"), "{}", run.stdout);
 }
 
-/// All want the same one, at the same time, and none is taken when they choose: the fake QEMU
-/// forwards nothing.
+/// All VMs want the same port at the same time, and it is free when they choose, since the fake
+/// QEMU forwards nothing.
 #[test]
 fn vms_that_want_the_same_port_at_once() {
     let project = project(&[]);
@@ -134,7 +134,7 @@ fn vms_that_want_the_same_port_at_once() {
     project.config(&format!("{text}{vms}"));
     let wanted: BTreeSet<u16> = names.iter().map(|name| likely(&project, name)).collect();
     assert_eq!(wanted.len(), 1, "{wanted:?}");
-    // By one command, and by as many as there are VMs.
+    // One command starts all of them, and then one command each.
     project.sorted("start --all").run().stdout("...\n").success();
     all_differ(&project, &names);
     project.sorted("stop --all").run().stdout("...\n").success();

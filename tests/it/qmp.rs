@@ -1,4 +1,4 @@
-//! `qmp` on a real QEMU: what takes time, or another process. The rest is in `tests/cases/qmp.txt`.
+//! `qmp` on a real QEMU, where time or another process matters. `tests/cases/qmp.txt` has the rest.
 
 use crate::guest;
 use crate::harness::{Project, Running, wait_until};
@@ -23,13 +23,13 @@ pub(crate) fn start(project: &Project) {
     started.stdout("vm started: [..], pid [PID], ssh port [PORT]\n").success();
 }
 
-/// That the command, with these words, gives this.
+/// Checks that the command, with these words, prints this.
 #[track_caller]
 fn returns(project: &Project, words: &[&str], expected: &str) {
     project.qqmgr(&[&["qmp", "vm"], words].concat()).run().stdout(expected).success();
 }
 
-/// A session that waits for its next line keeps nobody from the VM, and ends with it.
+/// A session that waits for its next line leaves the VM to other commands, and ends with it.
 #[test]
 fn a_session_holds_nothing_between_its_lines() {
     let Some(project) = started("") else { return };
@@ -52,11 +52,11 @@ fn a_session_holds_nothing_between_its_lines() {
     session.end().stdout("{\"return\": {}}\n{\"return\": {[..]}}\n").success();
 }
 
-/// Events, once they are followed.
+/// A `qmp --events` that follows the events by now.
 #[track_caller]
 fn follow<'p>(project: &'p Project, names: &[&str]) -> Running<'p> {
     let run = project.qqmgr(&[&["qmp", "--events", "vm"], names].concat()).start();
-    // What it reads is open before anything else.
+    // It opens the event log before anything else.
     wait_until("it follows", SOON, || {
         let fds = fs::read_dir(format!("/proc/{}/fd", run.pid));
         fds.into_iter()
@@ -84,7 +84,7 @@ fn events_of_a_guest_that_is_reset() {
     // The firmware resets the machine once more by itself, as the guest does now.
     let resets = || reader.said().matches("guest-reset").count();
     let by_firmware = resets();
-    // The connection may break before it is told of the end.
+    // The connection may break before the event of the end arrives.
     let _ = project.qqmgr(&["ssh", "vm", "reboot"]).run();
     wait_until("the guest has reset itself", SOON, || resets() > by_firmware);
     project.qqmgr(&wait).run().stdout("vm answers ssh after [SECONDS] s\n").success();
@@ -114,7 +114,7 @@ fn events_as_they_come() {
     some.end().stdout(format!("{reset}{shutdown}")).success();
 }
 
-/// It ends at the next event.
+/// The command ends at the next event.
 #[test]
 fn events_that_nobody_reads_any_more() {
     let Some(project) = started("") else { return };
@@ -129,7 +129,7 @@ fn events_that_nobody_reads_any_more() {
 }
 
 #[test]
-fn who_does_not_answer() {
+fn a_qemu_that_does_not_answer() {
     let Some(project) = started("") else { return };
     let holder = Qmp::connect(&project.vm_path("vm", "ctl.socket"));
     project
@@ -141,7 +141,7 @@ fn who_does_not_answer() {
         )
         .code(4);
     drop(holder);
-    // Whoever has the people's socket disturbs nobody.
+    // A client of `qmp.socket` disturbs no command.
     let _person = Qmp::connect(&project.vm_path("vm", "qmp.socket"));
     returns(&project, &["stop"], "{}\n");
 }
