@@ -180,8 +180,7 @@ impl<'a> Origins<'a> {
         // No time tells whether a device was written to.
         if let Some(disk) = self.disks.list.iter().find(|disk| !discard && !disk.path.is_file()) {
             let file = &disk.file;
-            let message =
-                format!("it cannot be seen whether `{file}`, which is no file, was written");
+            let message = format!("cannot tell whether `{file}`, which is not a file, was written");
             let hint = "`--discard` throws away what `--from` would lose";
             return Err(Error::failed(message).hint(hint));
         }
