@@ -43,14 +43,16 @@ pub(crate) fn locate(program: &str, dir: &Path) -> Option<PathBuf> {
     find(program).map(|_| program.into())
 }
 
-/// The error for a program that the configuration names and that does not exist. `hint` is for a
-/// missing program; a program name followed by arguments gets another hint.
-pub(crate) fn missing(program: &str, dir: &Path, hint: &str) -> Error {
-    let error = Error::failed(format!("there is no program `{program}`"));
-    match program.split_once(char::is_whitespace) {
-        Some((first, _)) if locate(first, dir).is_some() => error.hint(format!(
-            "it has to be one program: name a script that ends with `exec {program} \"$@\"`"
-        )),
-        _ => error.hint(hint),
-    }
+/// Finds the program that the configuration names, as [`locate`] does. The hint of the error is for
+/// a missing program; a program name followed by arguments gets another one.
+pub(crate) fn require(program: &str, dir: &Path, hint: &str) -> Result<PathBuf, Error> {
+    locate(program, dir).ok_or_else(|| {
+        let error = Error::failed(format!("there is no program `{program}`"));
+        match program.split_once(char::is_whitespace) {
+            Some((first, _)) if locate(first, dir).is_some() => error.hint(format!(
+                "it has to be one program: name a script that ends with `exec {program} \"$@\"`"
+            )),
+            _ => error.hint(hint),
+        }
+    })
 }

@@ -47,7 +47,7 @@ pub(super) fn log_in(
     sets: bool,
 ) -> Result<(), Error> {
     // A guest that answers at once needs no wait.
-    if !guest.is_connected()? {
+    if !guest.connects()? {
         reach::ssh_by(target, process, deadline)?;
     }
     let command = || if sets { command() } else { "true".into() };

@@ -14,13 +14,13 @@ use crate::cli::spec::Table;
 use crate::config::{Config, Resolver, Vm};
 use crate::log::Log;
 use crate::out;
-use crate::vm::Look;
 use crate::vm::forward::Forward;
 use crate::vm::named::images;
 use crate::vm::options::arguments_of;
 use crate::vm::qmp::Qmp;
-use crate::vm::snapshot::{Part, header};
+use crate::vm::snapshot::Part;
 use crate::vm::usernet::{QUESTION, networks};
+use crate::vm::{Look, format};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -177,7 +177,8 @@ fn tags(place: &Place) -> Option<Vec<String>> {
     let mut tags: Vec<String> = Vec::new();
     for (image, _) in images(&arguments) {
         let file = image.file().filter(|_| image.written).map(|file| config.dir().join(file));
-        for Part { tag, .. } in file.and_then(|file| header::parts(&file)).unwrap_or_default() {
+        let parts = file.and_then(|file| Part::in_image(&file, &format::disk(&file)?));
+        for Part { tag, .. } in parts.unwrap_or_default() {
             if !tags.contains(&tag) {
                 tags.push(tag);
             }

@@ -94,7 +94,7 @@ pub(super) fn run(target: &Target) -> Outcome {
         return Err(without(target));
     }
     target.note_own_port();
-    let mut console = Console::open(&target.name, &target.paths, &target.log)?;
+    let mut console = Console::open(&target.paths, &target.log)?;
     let until = args.value(&UNTIL);
     let mut dialog = Dialog::new(target, until.as_deref());
     let end =

@@ -235,7 +235,7 @@ impl Image {
             verify(&context, file, expected.as_slice())?;
         }
         let url = is_url(base).then_some(base);
-        let looked_at = local.as_deref().map(|local| examine(&context, local, url, None));
+        let looked_at = local.as_deref().map(|local| examine(&context, local, url));
         let looked_at = looked_at.transpose()?;
         if let (Some(url), Some(looked_at), None) = (url, &looked_at, &expected) {
             bases::remember(url, &looked_at.file)?;

@@ -13,9 +13,8 @@ use crate::report::{Outcome, Report, Table};
 use crate::system::files;
 use crate::vm::end::End;
 use crate::vm::everywhere::{Found, running};
-use crate::vm::look::Place;
-use crate::vm::search::PidFiles;
-use crate::vm::{Look, Paths, State, visible};
+use crate::vm::search::{PidFiles, check_visible};
+use crate::vm::{Look, Paths, State};
 use std::path::PathBuf;
 
 pub(crate) static COMMAND: Command = Command {
@@ -73,7 +72,7 @@ fn list(args: &Args, config: Config) -> Outcome {
     if args.has(&QUIET) && !args.has(&RUNNING) {
         return Ok(Report::names(config.names()));
     }
-    visible::check()?;
+    check_visible()?;
     files::check_access(config.runtime_dir())?;
     let log = args.log();
     // One look at the directory saves two for each VM that has never run.
@@ -144,31 +143,23 @@ fn look(paths: &Paths, has_dir: bool, named: &PidFiles) -> Result<Look, Error> {
 impl Entry {
     /// Makes the entry of a VM. `port` is the configured one; `None` if the VM is not configured.
     fn new(paths: &Paths, port: Option<SshPort>, look: Result<Look, Error>) -> Self {
-        let (record, place) = look.map(|look| (look.record, look.place)).ok().unzip();
-        let record = record.flatten();
-        let (state, process) = match place {
-            Some(Place::Here(process)) => {
-                (State::at_a_glance(paths, Some(&process), record.as_ref()), Some(process))
-            }
-            Some(Place::Gone) => (State::Stopped, None),
-            Some(Place::Unseen) => (State::Qemu("running".into()), None),
-            Some(Place::OtherHost(_)) | None => (State::Unknown, None),
-        };
-        let record = record.filter(|_| state != State::Stopped);
+        let look = look.ok();
+        let state = look.as_ref().map_or(State::Unknown, |look| State::at_a_glance(look, paths));
+        let process = look.as_ref().and_then(|look| look.process().ok().flatten());
+        let pid = process.map(|process| process.pid);
+        let record = look.and_then(|look| look.record).filter(|_| state != State::Stopped);
         Self {
             name: paths.name.clone(),
             end: if state == State::Stopped { End::of(paths) } else { None },
             state,
-            pid: process.map(|process| process.pid),
+            pid,
             ssh_port: record.map(|record| SshPort::of_start(record.ssh_port)).or(port),
             configured: false,
             config_file: None,
             error: None,
         }
     }
-}
 
-impl Entry {
     fn json(&self) -> Value {
         if let Some(error) = &self.error {
             return error.clone();

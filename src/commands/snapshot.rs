@@ -18,7 +18,7 @@ use crate::text::{amount, command_line, utc};
 use crate::vm::lock::{self, LOCK_WAIT, Lock, lock};
 use crate::vm::named::forgets;
 use crate::vm::options::arguments_of;
-use crate::vm::snapshot::{Act, Disk, Disks, Part, Running, Saved, Stopped, Tag, Whole};
+use crate::vm::snapshot::{Act, Disk, Disks, Part, Running, Saved, Stopped, Tag};
 use crate::vm::{Instance, look};
 
 pub(crate) static COMMAND: Command = Command {
@@ -141,7 +141,7 @@ fn perform(target: &Target, mut machine: Machine, disks: &Disks, act: Act, tag: 
             if act == Act::Load {
                 disks.check_load(&whole)?;
             }
-            let has_machine = whole.has_machine();
+            let has_machine = whole.main.has_machine();
             (whole.disks, has_machine)
         }
     };
@@ -179,7 +179,7 @@ fn perform(target: &Target, mut machine: Machine, disks: &Disks, act: Act, tag: 
             }
             // Only a snapshot with a machine can be started from.
             if act != Act::Delete {
-                let has_any = disks.snapshots().iter().any(Whole::has_machine);
+                let has_any = disks.snapshots().iter().any(|whole| whole.main.has_machine());
                 spare = has_any.then(|| tag.as_str().into());
             }
             // The snapshot exists even so; without the record, `--from` is more careful.

@@ -10,8 +10,9 @@ use crate::source::Problem;
 use crate::system::files;
 use crate::vm::argv::own_port_note;
 use crate::vm::lock::Lock;
+use crate::vm::search::check_visible;
 use crate::vm::snapshot::Stopped;
-use crate::vm::{Instance, Look, Paths, State, visible};
+use crate::vm::{Instance, Look, Paths, State};
 
 #[derive(Clone)]
 pub(super) struct Target<'a> {
@@ -31,7 +32,7 @@ impl<'a> Target<'a> {
         name: &str,
         log: Log,
     ) -> Result<Self, Error> {
-        visible::check()?;
+        check_visible()?;
         let paths = Paths::new(config.vm_dir(name));
         files::check_access(&paths.dir)?;
         check_name(config, args, name)?;

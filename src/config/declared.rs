@@ -82,6 +82,12 @@ impl Declared {
         config.checked(strings.problems.0, declared)
     }
 
+    /// An image that is not declared, of which only its files are known.
+    pub(crate) fn nothing(config: &Config, name: &str) -> Result<Self, Error> {
+        let (name, span, paths) = (name.into(), Span::default(), config.image_paths(name)?);
+        Ok(Self { name, span, paths, base: None, size: None, seed: None })
+    }
+
     /// Whether the guest accepts the key of the image's own pair.
     pub(crate) fn has_own_key(&self) -> bool {
         matches!(self.seed, Some(Seed::Keys { authorized_keys: None, .. }))

@@ -5,17 +5,15 @@ use super::change::Change;
 use super::checksum::verify;
 use super::context::{Context, is_locked, reason};
 use super::fetch::fetch;
-use super::kind::{check_kind, no_image};
+use crate::config::Config;
 use crate::config::declared::Location;
-use crate::config::{Config, Declared};
 use crate::error::Error;
 use crate::json;
 use crate::source::Problem;
 use crate::system::files;
-use crate::system::lock::Lock;
 use crate::system::output::Output;
 use crate::text::sanitized;
-use crate::vm::format::{self, Format};
+use crate::vm::format::{self, Format, check_kind, no_image};
 use crate::vm::qcow2::Qcow2;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -44,8 +42,8 @@ pub(crate) struct Base {
 }
 
 /// The declared base, fetched if necessary, verified and examined; `None` for an image without one.
-pub(super) fn declared_base(change: &Change, declared: &Declared) -> Result<Option<Base>, Error> {
-    let context = change.context;
+pub(super) fn declared_base(change: &Change) -> Result<Option<Base>, Error> {
+    let Change { context, declared } = change;
     let (config, Some(base)) = (context.config, &declared.base) else { return Ok(None) };
     let at_base = |error: Error| config.problem(error.at(base.span));
     let (file, url) = match &base.location {
@@ -59,7 +57,7 @@ pub(super) fn declared_base(change: &Change, declared: &Declared) -> Result<Opti
             (file.clone(), None)
         }
     };
-    let base = examine(context, &file, url, Some(&change.lock)).map_err(at_base)?;
+    let base = examine(context, &file, url).map_err(at_base)?;
     if let Some((size, span)) = declared.size.filter(|(size, _)| *size < base.virtual_bytes) {
         let message = format!(
             "image `{}` would be smaller than its base, which has {} bytes, not {size}",
@@ -84,40 +82,29 @@ pub(super) fn check_is_there(config: &Config, file: &Path) -> Result<(), Error> 
 
 /// Examines an image before a disk is based on it. One that was fetched from `url` must have all
 /// its data in its one file; others may be based on files of this host, which are examined too.
-pub(crate) fn examine(
-    context: &Context,
-    file: &Path,
-    url: Option<&str>,
-    lock: Option<&Lock>,
-) -> Result<Base, Error> {
-    check_kind(file)?;
+pub(crate) fn examine(context: &Context, file: &Path, url: Option<&str>) -> Result<Base, Error> {
     let mut format = format::read(file)?;
     match url {
         Some(url) => format.check_alone(url)?,
         None => format.check_plain(&file.display().to_string())?,
     }
-    let base = examine_as(context, file, &format, lock)?;
+    let base = examine_as(context, file, &format)?;
     let mut file = file.to_path_buf();
     for _ in 0..CHAIN_MAX {
         let Some(below) = backing(&file, &format)? else { return Ok(base) };
         (file, format) = below;
-        examine_as(context, &file, &format, lock)?;
+        examine_as(context, &file, &format)?;
     }
     let message = format!("`{}` is based on too many files", base.file.display());
     Err(Error::failed(message).hint(format!("the limit is {CHAIN_MAX}")))
 }
 
 /// Has qemu-img examine one file, whose format is known, and no other.
-fn examine_as(
-    context: &Context,
-    file: &Path,
-    format: &Format,
-    lock: Option<&Lock>,
-) -> Result<Base, Error> {
+fn examine_as(context: &Context, file: &Path, format: &Format) -> Result<Base, Error> {
     if *format == Format::Raw {
         check_raw(file)?;
     }
-    let output = context.info(file, format.name(), lock)?;
+    let output = context.info(file, format.name())?;
     if !output.status.success() {
         return Err(unusable(file, &output));
     }

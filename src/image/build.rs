@@ -34,18 +34,18 @@ pub(crate) fn complete(context: &Context, declared: &Declared) -> Result<bool, E
     if inspect(context.config, declared).is_ready() {
         return Ok(false);
     }
-    let change = Change::begin(context, &declared.name, &declared.paths)?;
+    let change = Change::begin(context, declared)?;
     // Another command may have been faster.
     let found = inspect(context.config, declared);
     if found.is_ready() {
         return Ok(false);
     }
     if found.missing.contains(&DISK) {
-        make(&change, declared)?;
+        make(&change)?;
         return Ok(true);
     }
-    keep_base(&change, declared, &found)?;
-    let content = content(&change, declared, false)?;
+    keep_base(&change, &found)?;
+    let content = content(&change, false)?;
     if found.missing.contains(&SEED) {
         put_seed(&declared.paths, content.as_ref())?;
     }
@@ -58,7 +58,7 @@ pub(crate) fn use_image(context: &Context, declared: &Declared) -> Result<(Lock,
     let mut made = false;
     loop {
         made |= complete(context, declared)?;
-        let held = lock(context, &declared.name, &declared.paths, Mode::Shared)?;
+        let held = lock(context, declared, Mode::Shared)?;
         if inspect(context.config, declared).is_whole() {
             reachable(&declared.paths)?;
             return Ok((held, made));
@@ -68,19 +68,20 @@ pub(crate) fn use_image(context: &Context, declared: &Declared) -> Result<(Lock,
 
 /// Makes the disk, and what belongs to it, as declared now. An existing disk is replaced.
 pub(crate) fn reset(context: &Context, declared: &Declared) -> Result<(), Error> {
-    let change = Change::begin(context, &declared.name, &declared.paths)?;
+    let change = Change::begin(context, declared)?;
     change.check_unused()?;
-    make(&change, declared)
+    make(&change)
 }
 
 /// Removes the image's directory, with its key pair. A fetched base stays. Returns whether there
 /// was a directory.
 pub(crate) fn remove(context: &Context, name: &str) -> Result<bool, Error> {
-    let paths = context.config.image_paths(name)?;
+    let undeclared = Declared::nothing(context.config, name)?;
+    let paths = &undeclared.paths;
     if !paths.dir.exists() {
         return Ok(false);
     }
-    let change = Change::begin(context, name, &paths)?;
+    let change = Change::begin(context, &undeclared)?;
     change.check_unused()?;
     // The disk goes first: without a disk there is no image.
     let own = [DISK, RECORD, SEED, KEY, PUBLIC_KEY, LOCK];
@@ -104,25 +105,25 @@ pub(crate) fn grow(
     if inspect(context.config, declared).grows.is_none() {
         return Ok(None);
     }
-    let change = Change::begin(context, &declared.name, &declared.paths)?;
+    let change = Change::begin(context, declared)?;
     // Another command may have been faster.
     let Some(growth) = inspect(context.config, declared).grows else { return Ok(None) };
     if if_unused && change.is_used()? {
         return Ok(None);
     }
     change.check_unused()?;
-    let disk = change.paths.file(DISK);
+    let disk = declared.paths.file(DISK);
     let mut command = context.qemu_img(&["resize", "-q", "-f", "qcow2"])?;
     command.arg(&disk).arg(growth.to.to_string());
-    let output = change.run(command)?;
-    check(&output, &format!("cannot grow image `{}`", change.name)).map_err(|error| {
+    let output = change.context.run(command)?;
+    check(&output, &format!("cannot grow image `{}`", declared.name)).map_err(|error| {
         let disk = shell_quoted(disk.as_os_str());
         error.hint(format!(
             "with the old `size`, its VMs start; `qemu-img check {disk}` shows what is wrong"
         ))
     })?;
-    if let Some(record) = Record::read(change.paths) {
-        record.with(SIZE, growth.to).write(change.paths)?;
+    if let Some(record) = Record::read(&declared.paths) {
+        record.with(SIZE, growth.to).write(&declared.paths)?;
     }
     // A killed command may have resized the disk without recording it.
     Ok(Some(growth).filter(|growth| growth.from < growth.to))
@@ -136,40 +137,41 @@ pub(crate) fn is_first_boot(declared: &Declared) -> bool {
 
 /// Records that cloud-init has done its work on the disk.
 pub(crate) fn end_first_boot(context: &Context, declared: &Declared) -> Result<(), Error> {
-    let change = Change::begin(context, &declared.name, &declared.paths)?;
-    let record = Record::read(change.paths);
-    record.map_or(Ok(()), |record| record.with(FIRST_BOOT, false).write(change.paths))
+    let (_change, paths) = (Change::begin(context, declared)?, &declared.paths);
+    let record = Record::read(paths);
+    record.map_or(Ok(()), |record| record.with(FIRST_BOOT, false).write(paths))
 }
 
 /// The data for cloud-init, once the key pair is there that it names.
-fn content(change: &Change, declared: &Declared, is_new: bool) -> Result<Option<Content>, Error> {
-    if declared.has_own_key() {
+fn content(change: &Change, is_new: bool) -> Result<Option<Content>, Error> {
+    if change.declared.has_own_key() {
         keys::complete(change, is_new)?;
     }
-    seed::content(change.context.config, declared)
+    seed::content(change.context.config, change.declared)
 }
 
 /// Makes the disk and all that belongs to it. The old disk is removed when the new one is complete,
 /// and before any other file describes the new one.
-fn make(change: &Change, declared: &Declared) -> Result<(), Error> {
-    let (config, paths) = (change.context.config, change.paths);
-    let base = declared_base(change, declared)?;
-    let content = content(change, declared, true)?;
+fn make(change: &Change) -> Result<(), Error> {
+    let Change { context, declared } = change;
+    let (config, Declared { name, paths, .. }) = (context.config, declared);
+    let base = declared_base(change)?;
+    let content = content(change, true)?;
     let (disk, new) = (paths.file(DISK), change.unfinished(DISK));
-    let mut command = change.context.qemu_img(&["create", "-q", "-f", "qcow2"])?;
+    let mut command = context.qemu_img(&["create", "-q", "-f", "qcow2"])?;
     let backing = base.as_ref().map(|it| bases::name_from(&paths.dir, config.dir(), &it.file));
     if let (Some(base), Some(backing)) = (&base, &backing) {
         command.args(["-F", base.format, "-b"]).arg(backing);
     }
     command.arg(&new).args(declared.size.map(|(size, _)| size.to_string()));
-    let placed = change.run(command).and_then(|output| {
-        check(&output, &format!("cannot make image `{}`", change.name))?;
+    let placed = context.run(command).and_then(|output| {
+        check(&output, &format!("cannot make image `{name}`"))?;
         files::remove(&disk)?;
         put_seed(paths, content.as_ref())?;
         let backing = backing.as_ref().and_then(|name| name.to_str());
         let record = Record::now(config, declared).with(BACKING, backing);
         record.with(FIRST_BOOT, content.is_some()).write(paths)?;
-        forget_guests(config, change.name)?;
+        forget_guests(config, name)?;
         files::put_in_place(&new, &disk)
     });
     placed.inspect_err(|_| {

@@ -2,11 +2,11 @@
 
 use super::bases;
 use super::context::{Context, reason};
-use super::kind::check_kind;
 use crate::config::sum::Sum;
 use crate::error::Error;
 use crate::system::files;
 use crate::system::programs::{self, Program};
+use crate::vm::format::check_kind;
 use std::fs::File;
 use std::path::Path;
 
@@ -63,7 +63,8 @@ pub(super) fn sum(context: &Context, file: &Path, key: &str) -> Result<Sum, Erro
     let mut command = program.command();
     command.args(*arguments).stdin(opened);
     context.log.progress(|| format!("verifying {}", file.display()));
-    let output = context.run(command, None);
+    // Its input is the file, and not the lock.
+    let output = command.captured(&mut || (context.exceeded)(), context.log);
     context.log.end_progress();
     let output = output?;
     let text = String::from_utf8_lossy(&output.stdout);

@@ -1,8 +1,8 @@
 //! The context of the functions that make images: it takes locks and runs programs.
 //!
 //! Any number of commands may use an image or a fetched file, or a single one may change it. Every
-//! program that changes something also gets the lock, as its standard input: if it outlives this
-//! process, it keeps the next command from working on the same file until it ends.
+//! program that runs under a lock also gets it, as its standard input: if it outlives this process,
+//! it keeps the next command from working on the same file until it ends.
 
 use crate::config::{Config, declared};
 use crate::error::Error;
@@ -13,6 +13,7 @@ use crate::system::run::Invocation;
 use crate::system::{programs, running};
 use crate::text::sanitized;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a server may send nothing before a fetch is given up.
@@ -26,18 +27,26 @@ const LOCKED: &str = "lock";
 pub(crate) type Exceeded<'a> = &'a (dyn Fn() -> Option<Error> + Sync);
 
 /// The configuration whose images are made, and the limits for that.
+#[derive(Clone)]
 pub(crate) struct Context<'a> {
     pub(crate) config: &'a Config,
     /// How long a server may send nothing before the fetch is given up.
     pub(crate) patience: Duration,
     pub(crate) exceeded: Exceeded<'a>,
     pub(crate) log: &'a Log,
+    /// The lock on the files that are changed.
+    pub(crate) lock: Option<Arc<Lock>>,
 }
 
 impl<'a> Context<'a> {
     /// The context of a command without a limit of its own.
     pub(crate) fn new(config: &'a Config, log: &'a Log) -> Self {
-        Self { config, patience: PATIENCE_DEFAULT, exceeded: &|| None, log }
+        Self { config, patience: PATIENCE_DEFAULT, exceeded: &|| None, log, lock: None }
+    }
+
+    /// The context of a change under this lock.
+    pub(super) fn under(&self, lock: Lock) -> Self {
+        Self { lock: Some(Arc::new(lock)), ..self.clone() }
     }
 
     /// Takes the lock at `path`, whose directory `make_dir` makes and verifies. If it has to wait,
@@ -59,15 +68,10 @@ impl<'a> Context<'a> {
     }
 
     /// Runs `qemu-img info` of a file in this format.
-    pub(super) fn info(
-        &self,
-        file: &Path,
-        format: &str,
-        lock: Option<&Lock>,
-    ) -> Result<Output, Error> {
+    pub(super) fn info(&self, file: &Path, format: &str) -> Result<Output, Error> {
         let mut command = self.qemu_img(&["info", "--output=json", "-f", format])?;
         command.arg(file);
-        self.run(command, lock)
+        self.run(command)
     }
 
     /// The command for qemu-img with these words.
@@ -77,30 +81,26 @@ impl<'a> Context<'a> {
         Ok(command)
     }
 
-    /// Runs a program to its end; with `lock`, its standard input is the lock.
-    pub(super) fn run(&self, command: Invocation, lock: Option<&Lock>) -> Result<Output, Error> {
-        self.run_until(command, lock, &mut || (self.exceeded)())
+    /// Runs a program to its end. Its standard input is the lock, if there is one.
+    pub(super) fn run(&self, command: Invocation) -> Result<Output, Error> {
+        self.run_until(command, &mut || (self.exceeded)())
     }
 
     /// Runs a program to its end, or until `exceeded` returns an error, which ends the program.
     pub(super) fn run_until(
         &self,
         mut command: Invocation,
-        lock: Option<&Lock>,
         exceeded: running::Exceeded,
     ) -> Result<Output, Error> {
-        lock.map_or(Ok(()), |lock| lock.give_to(&mut command))?;
+        self.lock.as_ref().map_or(Ok(()), |lock| lock.give_to(&mut command))?;
         command.captured(exceeded, self.log)
     }
 }
 
 /// The program that makes images, as the configuration names it.
 pub(crate) fn qemu_img(config: &Config) -> Result<PathBuf, Error> {
-    let img = declared::qemu_img(config)?;
-    programs::locate(&img, config.dir()).ok_or_else(|| {
-        let hint = "install it (Debian: qemu-utils), or set `img` in `[qemu]` to where it is";
-        programs::missing(&img, config.dir(), hint)
-    })
+    let hint = "install it (Debian: qemu-utils), or set `img` in `[qemu]` to where it is";
+    programs::require(&declared::qemu_img(config)?, config.dir(), hint)
 }
 
 /// The line that says why a program failed, or how it ended. curl may draw a `^` below its message.

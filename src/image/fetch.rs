@@ -9,7 +9,7 @@ use super::checksum::{has_sum, sum, verify};
 use super::context::{Context, reason};
 use crate::config::sum::{KINDS, Sum};
 use crate::error::{Error, Kind};
-use crate::system::lock::{Lock, Mode};
+use crate::system::lock::Mode;
 use crate::system::output::Output;
 use crate::system::run::Invocation;
 use crate::system::{files, programs};
@@ -61,7 +61,7 @@ pub(crate) fn fetch(
     };
     let [lock, part] = ["lock", "part"].map(|ending| dir.join(format!("{name}.{ending}")));
     let make_dir = || bases::dir().map(|_| ());
-    let lock = context.lock(&lock, Mode::Exclusive, &make_dir, &what)?;
+    let context = &context.under(context.lock(&lock, Mode::Exclusive, &make_dir, &what)?);
     let before = if first.is_none() { bases::linked(&dir.join(&name)) } else { None };
     let known = before.as_ref().map_or(sums, slice::from_ref);
     if let Some(sum) = first.or(before.as_ref())
@@ -76,7 +76,7 @@ pub(crate) fn fetch(
         return Ok(Some(file));
     }
     let Some(url) = url else { return Ok(None) };
-    download(context, url, sums, &part, &lock)?;
+    download(context, url, sums, &part)?;
     verify(context, &part, sums)?;
     let file = match first {
         Some(first) => dir.join(first.digits()),
@@ -113,17 +113,11 @@ fn is_kept(context: &Context, file: &Path, sums: &[Sum], part: &Path) -> bool {
 }
 
 /// Fetches the rest of `part`.
-fn download(
-    context: &Context,
-    url: &str,
-    sums: &[Sum],
-    part: &Path,
-    lock: &Lock,
-) -> Result<(), Error> {
+fn download(context: &Context, url: &str, sums: &[Sum], part: &Path) -> Result<(), Error> {
     let there = length(part);
     let from = if there > 0 { format!(", from {} on", size(there)) } else { String::new() };
     context.log.note(&format!("fetching {url}{from}"));
-    let mut output = transfer(context, url, part, lock)?;
+    let mut output = transfer(context, url, part)?;
     // 416 is "range not satisfiable".
     let cannot_go_on = output.status.code() == Some(NO_RANGES) || output.said().contains(" 416");
     if there > 0 && cannot_go_on {
@@ -134,13 +128,13 @@ fn download(
             "the server cannot continue in the middle of the file, so it is fetched from the start";
         context.log.note(why);
         files::remove(part)?;
-        output = transfer(context, url, part, lock)?;
+        output = transfer(context, url, part)?;
     }
     if output.status.success() { Ok(()) } else { Err(failed(url, &output, part)) }
 }
 
 /// Lets a client write the rest of `part`, and shows how far it is.
-fn transfer(context: &Context, url: &str, part: &Path, lock: &Lock) -> Result<Output, Error> {
+fn transfer(context: &Context, url: &str, part: &Path) -> Result<Output, Error> {
     let headers = part.with_extension("headers");
     let command = client(url, part, &headers).ok_or_else(|| {
         Error::failed(format!("neither `curl` nor `wget` is installed to fetch `{url}`"))
@@ -165,7 +159,7 @@ fn transfer(context: &Context, url: &str, part: &Path, lock: &Lock) -> Result<Ou
         }
         (context.exceeded)()
     };
-    let output = context.run_until(command, Some(lock), &mut watch);
+    let output = context.run_until(command, &mut watch);
     context.log.end_progress();
     files::remove(&headers)?;
     output

@@ -3,11 +3,32 @@
 use super::bases;
 use super::growth::Growth;
 use super::record::{Record, SIZE};
-use super::state::State;
 use crate::config::image::{DISK, KEY, PUBLIC_KEY, RECORD, SEED};
 use crate::config::{Config, Declared};
 use crate::vm::format;
+use std::fmt;
 use std::path::PathBuf;
+
+/// The state of an image in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Missing,
+    /// There is a disk, and something that belongs to it is missing.
+    Incomplete,
+    Changed,
+    Built,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "missing",
+            Self::Incomplete => "incomplete",
+            Self::Changed => "changed",
+            Self::Built => "built",
+        })
+    }
+}
 
 /// The state of an image's files.
 #[derive(Debug, Default)]

@@ -21,62 +21,51 @@ use std::slice;
 
 /// Changes the disk's header to name the base where it is kept, and fetches the base if it is gone.
 /// Everything that was written to the disk stays.
-pub(super) fn keep_base(
-    change: &Change,
-    declared: &Declared,
-    found: &Inspection,
-) -> Result<(), Error> {
+pub(super) fn keep_base(change: &Change, found: &Inspection) -> Result<(), Error> {
     let Some(base) = found.base.as_deref().filter(|_| found.moves || found.lost_base.is_some())
     else {
         return Ok(());
     };
-    let record = Record::read(change.paths);
+    let Change { context, declared } = change;
+    let (Declared { name, paths, .. }, record) = (declared, Record::read(&declared.paths));
     let kept = if let Some(sum) = bases::sum_of(base) {
-        fetched_base(change, declared, base, &sum)?
+        fetched_base(change, base, &sum)?
     } else {
         // The error for a base that is declared shows the place of the declaration.
-        let found = declared_base(change, declared)?.map(|found| found.file);
-        let now = Record::now(change.context.config, declared);
+        let found = declared_base(change)?.map(|found| found.file);
+        let now = Record::now(context.config, declared);
         let is_it = record.as_ref().is_some_and(|record| record.has_base_of(&now, base));
         let known = || record.as_ref().and_then(Record::sum);
-        found.filter(|_| is_it).ok_or_else(|| lost(change.name, base, known().as_ref()))?
+        found.filter(|_| is_it).ok_or_else(|| lost(name, base, known().as_ref()))?
     };
     if kept == base {
         return Ok(());
     }
-    let name = bases::name_from(&change.paths.dir, change.context.config.dir(), &kept);
-    let output = rebase(change, &name)?;
+    let backing = bases::name_from(&paths.dir, context.config.dir(), &kept);
+    let output = rebase(change, &backing)?;
     if is_locked(&output) && base.exists() {
         // A program has the disk open. That does no harm while the base is in both places.
         return Ok(());
     }
-    let what = format!("cannot tell the disk of image `{}` where its base is", change.name);
-    check(&output, &what)?;
-    match record {
-        Some(record) => record.with(BACKING, name.to_str()).write(change.paths),
-        None => Ok(()),
-    }
+    check(&output, &format!("cannot tell the disk of image `{name}` where its base is"))?;
+    record.map_or(Ok(()), |record| record.with(BACKING, backing.to_str()).write(paths))
 }
 
 /// The base with this checksum, fetched again if it is gone.
-fn fetched_base(
-    change: &Change,
-    declared: &Declared,
-    base: &Path,
-    sum: &Sum,
-) -> Result<PathBuf, Error> {
-    let url = declared.base.as_ref().and_then(|base| match &base.location {
+fn fetched_base(change: &Change, base: &Path, sum: &Sum) -> Result<PathBuf, Error> {
+    let url = change.declared.base.as_ref().and_then(|base| match &base.location {
         Location::Url(url) if base.sums.contains(sum) => Some(url.as_str()),
         _ => None,
     });
-    let lost = || lost(change.name, base, Some(sum));
-    let fetched = fetch(change.context, url, slice::from_ref(sum));
+    let lost = || lost(&change.declared.name, base, Some(sum));
+    let fetched = fetch(&change.context, url, slice::from_ref(sum));
     fetched.map_err(|error| lost().because(&error))?.ok_or_else(lost)
 }
 
 /// Changes only the name of the base in the disk's header.
 fn rebase(change: &Change, base: &Path) -> Result<Output, Error> {
-    let (name, disk) = (change.name, change.paths.file(DISK));
+    let Declared { name, paths, .. } = change.declared;
+    let disk = paths.file(DISK);
     let known = format::disk(&disk).and_then(|header| header.backing_format);
     let known = known.filter(|format| ["raw", "qcow2"].contains(&format.as_str()));
     let format = known.ok_or_else(|| {
@@ -86,7 +75,7 @@ fn rebase(change: &Change, base: &Path) -> Result<Output, Error> {
     let words = ["rebase", "-q", "-u", "-f", "qcow2", "-F", &format, "-b"];
     let mut command = change.context.qemu_img(&words)?;
     command.arg(base).arg(disk);
-    change.run(command)
+    change.context.run(command)
 }
 
 fn reset_hint(name: &str) -> String {

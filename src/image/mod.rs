@@ -18,7 +18,5 @@ mod growth;
 pub(crate) mod inspection;
 mod keep;
 mod keys;
-mod kind;
 mod record;
 pub(crate) mod seed;
-pub(crate) mod state;

@@ -41,8 +41,6 @@ pub(crate) fn copy(guest: &Guest, copy: &Copy, shown: bool) -> Result<(), Error>
     Err(Error::failed(left_out::message(&left)).hint("everything else was copied"))
 }
 
-// ---- put ----
-
 fn put(guest: &Guest, from: &[PathBuf], to: &OsStr, shown: bool) -> Result<Vec<LeftOut>, Error> {
     from.iter().try_for_each(|path| {
         path.metadata().map(|_| ()).map_err(|error| Error::io("read", path, &error))
@@ -85,8 +83,6 @@ fn private(guest: &Guest) -> Vec<PathBuf> {
 fn scp_source(path: &Path) -> PathBuf {
     if last_part(path).is_some() { local(path) } else { local(path).join(".") }
 }
-
-// ---- get ----
 
 fn get(guest: &Guest, from: &[OsString], to: &Path, shown: bool) -> Result<Vec<LeftOut>, Error> {
     let destination = Destination::new(to)?;
@@ -174,8 +170,6 @@ fn get_one(
     }));
     Ok((left, incomplete))
 }
-
-// ---- both ----
 
 /// The result of a copy; an error also says what was left out.
 fn with_left(result: Result<(), Error>, left: &[LeftOut]) -> Result<(), Error> {

@@ -3,9 +3,8 @@
 use super::config::may_share;
 use super::control_sockets;
 use super::limits::Limits;
-use super::unshare::config_file;
 use super::words::Purpose;
-use super::written::{config_text, write_config};
+use super::written::{config_file, config_text, write_config};
 use crate::config::{Choices, Config, Resolver};
 use crate::error::Error;
 use crate::log::Log;
@@ -78,14 +77,13 @@ impl Guest {
             write_config(&text, paths, config.dir(), log)?;
         }
         // Without a short path to the directory, the names of sockets may be too long.
-        let short_dir = || paths.make_short_way().and_then(|()| paths.plain_dir()).ok();
         let shares = may_share(&config_file(paths));
-        let shared = shares.then(short_dir).flatten().filter(|dir| Paths::has_room(dir));
+        let shared = shares.then(|| paths.make_plain_dir().ok()).flatten();
         Ok(Self {
             paths: paths.clone(),
             log: log.clone(),
             limits: Limits::default(),
-            shared,
+            shared: shared.filter(|dir| Paths::has_room(dir)),
             seat: Cell::new(Some(0)),
         })
     }
@@ -121,7 +119,9 @@ impl Guest {
     /// it asks the server for nothing.
     pub(crate) fn question(&self, seconds: u64) -> Invocation {
         let timeout = format!("ConnectTimeout={seconds}");
-        self.ssh(&[QUESTION, &[&timeout]].concat(), &["-v", "exit"])
+        let mut ssh = self.ssh(&[QUESTION, &[&timeout]].concat(), &["-v", "exit"]);
+        ssh.stdout(Stdio::piped());
+        ssh
     }
 
     /// `PROGRAM -F ssh.conf -o OPTION...`; if it `shares`, over the shared connection if there is

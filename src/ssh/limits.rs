@@ -2,8 +2,7 @@
 
 use crate::error::{Error, Kind};
 use crate::system::running::too_late;
-use crate::vm::tail::tail;
-use crate::vm::{Deadline, Paths, events};
+use crate::vm::{Deadline, Paths, events, last_words};
 use std::time::Duration;
 
 #[derive(Clone, Debug, Default)]
@@ -29,8 +28,6 @@ impl Limits {
         }
         let (paths, bytes) = self.guest.as_ref()?;
         let what = events::lost_since(paths, *bytes)?;
-        let said = tail(&paths.serial);
-        let message = format!("{what}; the end of its serial output:\n{said}");
-        Some(Error::new(Kind::NotRunning, message))
+        Some(Error::new(Kind::NotRunning, format!("{what}{}", last_words::of_guest(paths))))
     }
 }

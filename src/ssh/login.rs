@@ -1,10 +1,12 @@
-//! Waits until a guest whose ssh server answers accepts our login: at its first boot the keys may
-//! come later than the server.
+//! Waits until a guest whose ssh server answers accepts our login, and until cloud-init has done
+//! its work on it: at the first boot, the keys may come later than the server.
 
-use super::guest::{FAILURE_CODE, Guest, JOB, OWN};
+use super::guest::{FAILURE_CODE, Guest, JOB, JOB_ALONE, OWN};
 use super::limits::Limits;
+use super::remote_command;
 use super::run::Output;
 use crate::error::{Error, Kind};
+use crate::system::output::text_of;
 use crate::vm::Deadline;
 use crate::vm::wait::poll_long;
 use std::ffi::OsString;
@@ -15,7 +17,7 @@ use std::time::{Duration, Instant};
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 /// The time for which a refused login is tried again if cloud-init need not make the user first.
 pub(crate) const REFUSED_WAIT: Duration = Duration::from_secs(60);
-/// Pause after a connection that ended before the login.
+/// Pause after a connection that ended.
 const DROPPED_PAUSE: Duration = Duration::from_secs(1);
 /// Messages of ssh that the server closed the connection, or never began the session.
 const DROPPED: &[&str] = &[
@@ -30,6 +32,16 @@ const DROPPED: &[&str] = &[
 const REFUSED: &[&str] = &["Permission denied (", "Too many authentication failures"];
 /// Login methods that need a person to type, when the keys are refused.
 const TYPED: &[&str] = &["password", "keyboard-interactive"];
+/// Exits as `cloud-init status` does. Its documentation, under "failure states": 0 is success; 1 is
+/// an unrecoverable error; 2 means that cloud-init is done and could recover from what went wrong,
+/// such as a deprecated key.
+const SCRIPT: &str = "command -v cloud-init >/dev/null || exit 127
+cloud-init status --wait >/dev/null; code=$?; cloud-init status --long; exit $code";
+const RECOVERED_CODE: i32 = 2;
+/// The exit code of [`SCRIPT`] where there is no such program.
+const MISSING_CODE: i32 = 127;
+/// A guest that is reset does not end its connections.
+const ALIVE: [&str; 4] = ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"];
 
 /// The pause before a login is tried again; `None` if it worked, or failed for a reason that
 /// waiting does not fix and that ssh itself reports.
@@ -132,5 +144,48 @@ fn shown(keys: &[&str]) -> String {
         (_, []) => "no key but those of an agent: there is no `IdentityFile`".into(),
         (_, [key]) => format!("the key {key}"),
         (_, keys) => format!("the keys {}", keys.join(", ")),
+    }
+}
+
+/// Waits until cloud-init is done, and notes errors that it recovered from. Returns `false` if the
+/// guest has no cloud-init. `ended` returns an error when the guest is gone.
+pub(crate) fn await_cloud_init(
+    guest: &Guest,
+    deadline: Deadline,
+    ended: &mut dyn FnMut() -> Option<Error>,
+) -> Result<bool, Error> {
+    let limits = Limits { deadline: Some(deadline), guest: None };
+    let late = || limits.exceeded().map(|error| error.after("cloud-init is not done"));
+    let line = remote_command(&["sh".into(), "-c".into(), SCRIPT.into()]);
+    let words: Vec<OsString> = ALIVE.map(OsString::from).into_iter().chain([line]).collect();
+    let name = &guest.paths.name;
+    loop {
+        await_command(guest, deadline, ended)?;
+        let ssh = guest.ssh(JOB_ALONE, &words);
+        let mut exceeded = || late().or_else(&mut *ended);
+        let output = ssh.captured(&mut exceeded, &guest.log)?;
+        let said = text_of(&[&output.stdout[..], &output.stderr].concat());
+        match output.status.code() {
+            Some(0) => return Ok(true),
+            Some(RECOVERED_CODE) => {
+                guest
+                    .log
+                    .note(&format!("cloud-init of VM `{name}` recovered from errors:\n{said}"));
+                return Ok(true);
+            }
+            Some(MISSING_CODE) => return Ok(false),
+            // cloud-init may reboot the guest.
+            None => {}
+            Some(code) if code == i32::from(FAILURE_CODE) => {}
+            Some(_) => {
+                let message = format!("cloud-init reports an error on VM `{name}`:\n{said}");
+                return Err(Error::failed(message).hint(
+                    "`/var/log/cloud-init-output.log` tells more, and `--wait=ssh` ignores it",
+                ));
+            }
+        }
+        if let Some(error) = poll_long(Some(Instant::now() + DROPPED_PAUSE), &mut exceeded) {
+            return Err(error);
+        }
     }
 }

@@ -2,11 +2,9 @@
 //! ([`run`]), and copying ([`copy`]), also where the guest has no sftp server ([`stream`]).
 //! OpenSSH's client is needed.
 
-pub(crate) mod cloud_init;
 pub(crate) mod config;
 mod control_sockets;
 pub(crate) mod copy;
-mod defaults;
 mod departures;
 mod guest;
 pub(crate) mod limits;
@@ -16,18 +14,16 @@ pub(crate) mod run;
 mod seats;
 mod share;
 mod stream;
-mod unshare;
 mod words;
 mod written;
 
 use crate::text::quoted;
-pub(crate) use defaults::{THIS_HOST, host, is_by_port, is_proxied};
+pub(crate) use config::{THIS_HOST, host, is_by_port, is_proxied};
 pub(crate) use guest::{FAILURE_CODE, Guest, JOB, JOB_ALONE, ON_TERMINAL, UNATTENDED, choices};
 pub(crate) use limits::Limits;
 pub(crate) use share::is_connected;
 use std::ffi::OsString;
-pub(crate) use unshare::{end_shared_connection, forget_guest};
-pub(crate) use written::{config_text, write_config};
+pub(crate) use written::{config_text, end_shared_connection, forget_guest, write_config};
 
 /// Makes a command line for the guest's shell: a single word is the whole line; several words are
 /// quoted one by one.

@@ -51,7 +51,7 @@ impl Guest {
     }
 
     /// Whether there is a shared connection, which is begun if it can be.
-    pub(crate) fn is_connected(&self) -> Result<bool, Error> {
+    pub(crate) fn connects(&self) -> Result<bool, Error> {
         Ok(self.shared.is_some() && self.share()?.is_ok() && self.seat.get().is_some())
     }
 

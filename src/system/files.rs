@@ -23,22 +23,6 @@ use std::os::unix::fs::{
 };
 use std::path::{Path, PathBuf};
 
-/// The names of files that [`write_private`] replaces, and of the picture that QEMU writes.
-const WRITTEN: &[&str] = &[
-    "copy-method",
-    "events.in",
-    "id_ed25519.pub",
-    "image.json",
-    "instance.json",
-    "saved.json",
-    "screenshot",
-    "seed.img",
-    "snapshot.json",
-    "ssh.conf",
-    "ssh.said",
-    "ssh.seats",
-];
-
 /// Makes `dir` and its missing parents, 0700, and verifies that it is a directory of this user that
 /// no other user may enter and that is not reached through a link of another user.
 pub(crate) fn private_dir(dir: &Path) -> Result<(), Error> {
@@ -187,16 +171,10 @@ pub(crate) fn give_second_name(file: &Path, other: &Path, part: &Path) -> Result
     })
 }
 
-/// Removes the temporary files of a killed [`write_private`], as far as that is possible.
+/// Removes the temporary files that killed processes have left, as far as that is possible.
 pub(crate) fn remove_unfinished(dir: &Path) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let is_pid = |text: &OsStr| text.to_str().is_some_and(|pid| pid.parse::<u32>().is_ok());
-        // Only names that this program makes: `instance.json.1234`, but not a user's `core.1234`.
-        let of_ours = path.file_stem().is_some_and(|name| WRITTEN.iter().any(|ours| name == *ours));
-        if of_ours && path.extension().is_some_and(is_pid) {
-            let _ = fs::remove_file(path);
-        }
+    for name in names_in(dir).iter().filter(|name| temporary::is_unfinished(name)) {
+        let _ = fs::remove_file(dir.join(name));
     }
 }
 

@@ -14,6 +14,7 @@ use std::path::Path;
 
 /// A live process as the system shows it.
 pub(crate) struct Seen {
+    pub(crate) pid: u32,
     /// Whether it is stopped by a signal or a debugger.
     pub(crate) frozen: bool,
     /// When it started: in ticks since the machine's start where there is a `/proc`, as a date in
@@ -37,7 +38,7 @@ pub(crate) fn see(pid: u32) -> Result<Option<Seen>, Error> {
         (shown.state, shown.start.clone(), Some(shown))
     };
     let frozen = matches!(state, 'T' | 't');
-    Ok((!matches!(state, 'Z' | 'X' | 'x')).then_some(Seen { frozen, start, shown }))
+    Ok((!matches!(state, 'Z' | 'X' | 'x')).then_some(Seen { pid, frozen, start, shown }))
 }
 
 /// The error when the system does not show processes.

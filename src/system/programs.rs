@@ -3,7 +3,7 @@
 //! the whole list; src/README.md says when each is run.
 
 use super::run::Invocation;
-pub(crate) use crate::lookup::{find, is_executable, locate, missing, own};
+pub(crate) use crate::lookup::{find, is_executable, locate, own, require};
 use std::ffi::OsStr;
 use std::path::PathBuf;
 

@@ -19,12 +19,19 @@ pub(super) const DEFAULT_FILE: u32 = 0o666;
 const CLEAN_UP: &str = "echo ready >&2; read -r end; chmod -R u+rwx \"$1\" 2>/dev/null
     for try in 1 2 3; do rm -rf \"$1\" && break; sleep 1; done";
 const READY: &str = "ready";
+/// The mark before the pid at the end of a temporary file's name.
+const UNFINISHED: &str = ".qqmgr-";
 
-/// The name of a temporary file beside `path`.
-pub(super) fn beside(path: &Path) -> PathBuf {
+/// The name of a temporary file beside `path`, such as `instance.json.qqmgr-1234`.
+pub(crate) fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_os_string();
-    name.push(format!(".{}", std::process::id()));
+    name.push(format!("{UNFINISHED}{}", std::process::id()));
     PathBuf::from(name)
+}
+
+/// Whether [`beside`] gives such names, which no file of a user's has.
+pub(super) fn is_unfinished(name: &str) -> bool {
+    name.rsplit_once(UNFINISHED).is_some_and(|(_, pid)| pid.parse::<u32>().is_ok())
 }
 
 /// Makes a new, empty file of this mode, in place of any file of that name.

@@ -1,12 +1,8 @@
 //! QEMU's answer to the `query-status` in its own session, from the start of the event log.
 
-use super::Paths;
-use crate::json::{self, Value};
+use super::{Paths, qmp};
+use crate::json::Value;
 use crate::system::files;
-use crate::text::sanitized;
-
-/// How much of a line that is not QMP an error shows.
-const SHOWN_CHARS_MAX: usize = 80;
 
 /// The part at the start of the log that is searched for the answers. Each takes some hundred
 /// bytes, and few events can come between them.
@@ -41,9 +37,9 @@ impl Answer {
         let mut answer = Self::Missing;
         let mut lines = log.split_inclusive(|byte| *byte == b'\n');
         while let Some(line) = lines.next().filter(|line| line.ends_with(b"\n")) {
-            let value = match json::parse(line) {
+            let value = match qmp::parse(line) {
                 Ok(value) => value,
-                Err(error) => return wrong(format!("{error}: {}", shown(line))),
+                Err(error) => return wrong(error),
             };
             if let Some(version) = too_old(&value) {
                 return Answer::Wrong(format!("it is QEMU {version}, older than {OLDEST}.0"));
@@ -70,12 +66,6 @@ fn too_old(greeting: &Value) -> Option<String> {
     let version = greeting.get("QMP")?.get("version")?.get("qemu")?;
     let (major, minor) = (version.number("major")?, version.number("minor")?);
     (major < OLDEST).then(|| format!("{major}.{minor}"))
-}
-
-/// The start of a line for an error message.
-fn shown(line: &[u8]) -> String {
-    let text: String = String::from_utf8_lossy(line).chars().take(SHOWN_CHARS_MAX).collect();
-    sanitized(text.trim_end())
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
-//! The serial outputs of earlier boots: `serial.1` is the output of the boot before the last one,
-//! and so on. QEMU empties `serial` at every start, and the output of interest is often that of the
-//! boot before, which crashed.
+//! The files that are new for every boot: the logs, and the serial output. QEMU empties `serial` at
+//! every start, and the output of interest is often that of the boot before, which crashed; so
+//! `serial.1` is the output of the boot before the last one, and so on.
 
-use super::Paths;
+use super::{Paths, events};
 use crate::error::Error;
 use crate::system::files;
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::PathBuf;
 
 /// A number above the largest that a configuration may keep.
@@ -30,46 +31,79 @@ pub(crate) fn kept(paths: &Paths) -> BTreeSet<u32> {
     numbers.filter(|number| (1..=NUMBER_MAX).contains(number)).collect()
 }
 
-/// Room for the output of a new boot. The change can be undone.
-pub(crate) struct Rotation<'a> {
+/// The files of a new boot: the logs, and room for the serial output. The change can be undone.
+pub(crate) struct Boot<'a> {
     paths: &'a Paths,
     /// The number of outputs that were renamed to the next number, including that of the last boot.
     moved: u32,
+    /// QEMU's output.
+    pub(crate) log: File,
 }
 
-impl<'a> Rotation<'a> {
-    /// Renames the output of the last boot, if there is any. No output is removed to make room. If
-    /// the user has put something other than a file there, nothing is renamed.
+impl<'a> Boot<'a> {
     pub(crate) fn new(paths: &'a Paths) -> Result<Self, Error> {
-        if !files::has_content(&paths.serial) {
-            // The file may be a symbolic link, for example.
-            files::empty(&paths.serial)?;
-            return Ok(Self { paths, moved: 0 });
+        let moved = make_room(paths).map_err(|error| not_run(paths, error))?;
+        match new_logs(paths) {
+            Ok(log) => Ok(Self { paths, moved, log }),
+            Err(error) => Err(restore(paths, moved).err().unwrap_or(error)),
         }
-        let kept = kept(paths);
-        // A start that was killed may have left gaps in the numbers.
-        let moved = (1..NUMBER_MAX).find(|number| !kept.contains(number)).unwrap_or(NUMBER_MAX);
-        for number in (0..moved).rev() {
-            files::rename(&path(paths, number), &path(paths, number + 1))?;
-        }
-        Ok(Self { paths, moved })
     }
 
-    /// Restores the names after a start that failed, unless the new boot has written any output.
-    pub(crate) fn undo(&self) -> Result<(), Error> {
-        if self.moved == 0 || files::has_content(&self.paths.serial) {
-            return Ok(());
+    /// If the boot `is_new`, keeps the serial output of this many earlier ones; otherwise undoes
+    /// it.
+    pub(super) fn end(self, is_new: bool, keep: u32) -> Result<(), Error> {
+        if !is_new {
+            return restore(self.paths, self.moved);
         }
-        (0..self.moved).try_for_each(|number| {
-            files::rename(&path(self.paths, number + 1), &path(self.paths, number))
-        })
-    }
-
-    /// Removes the oldest outputs, so that `keep` are left.
-    pub(crate) fn finish(self, keep: u32) -> Result<(), Error> {
         let old = kept(self.paths).into_iter().filter(|number| *number > keep);
         old.into_iter().try_for_each(|number| files::remove(&path(self.paths, number)))
     }
+
+    /// Undoes the boot of a QEMU that could not be run, and gives the error for that.
+    pub(crate) fn not_run(&self, failed: Error) -> Error {
+        let undone = restore(self.paths, self.moved);
+        not_run(self.paths, undone.err().unwrap_or(failed))
+    }
+}
+
+/// Renames the output of the last boot, if there is any, and gives how many were renamed. No output
+/// is removed to make room. If the user has put something other than a file there, nothing is
+/// renamed.
+fn make_room(paths: &Paths) -> Result<u32, Error> {
+    if !files::has_content(&paths.serial) {
+        // The file may be a symbolic link, for example.
+        return files::empty(&paths.serial).map(|()| 0);
+    }
+    let kept = kept(paths);
+    // A start that was killed may have left gaps in the numbers.
+    let moved = (1..NUMBER_MAX).find(|number| !kept.contains(number)).unwrap_or(NUMBER_MAX);
+    for number in (0..moved).rev() {
+        files::rename(&path(paths, number), &path(paths, number + 1))?;
+    }
+    Ok(moved)
+}
+
+/// Restores the names after a start that failed, unless the new boot has written any output.
+fn restore(paths: &Paths, moved: u32) -> Result<(), Error> {
+    if moved == 0 || files::has_content(&paths.serial) {
+        return Ok(());
+    }
+    let mut numbers = 0..moved;
+    numbers.try_for_each(|number| files::rename(&path(paths, number + 1), &path(paths, number)))
+}
+
+/// Makes the log and the event log, which are new for every start, whichever program runs QEMU;
+/// returns the log.
+pub(crate) fn new_logs(paths: &Paths) -> Result<File, Error> {
+    let made = events::prepare(paths).and_then(|()| files::create_private(&paths.log));
+    made.map_err(|failed| not_run(paths, failed))
+}
+
+/// Removes the logs of a start that ran nothing. A directory in the log's place is the user's and
+/// stays.
+fn not_run(paths: &Paths, failed: Error) -> Error {
+    let _ = files::remove(&paths.log).and_then(|()| files::remove(&paths.events_out));
+    failed
 }
 
 #[cfg(test)]
@@ -87,9 +121,10 @@ mod tests {
         dir
     }
 
-    /// Shows the files with their content: `serial=x serial.1=y`.
+    /// Shows the files with their content, those of the logs aside: `serial=x serial.1=y`.
     fn shown(paths: &Paths) -> String {
         let mut names = files::names_in(&paths.dir);
+        names.retain(|name| !["events.in", "events.out", "qemu.log"].contains(&name.as_str()));
         names.sort();
         let content = |name: &String| fs::read_to_string(paths.dir.join(name)).unwrap();
         let shown: Vec<String> = names.iter().map(|n| format!("{n}={}", content(n))).collect();
@@ -100,15 +135,15 @@ mod tests {
     fn each_boot_gets_the_next_number() {
         let Dir(paths) =
             &with_files("next", &["serial", "serial.1", "serial.01", "serial.2", "serial.x"]);
-        Rotation::new(paths).unwrap().finish(2).unwrap();
+        Boot::new(paths).unwrap().end(true, 2).unwrap();
         let others = "serial.01=serial.01";
         let x = "serial.x=serial.x";
         assert_eq!(shown(paths), format!("{others} serial.1=serial serial.2=serial.1 {x}"));
         // The guest has written nothing since.
-        Rotation::new(paths).unwrap().finish(2).unwrap();
+        Boot::new(paths).unwrap().end(true, 2).unwrap();
         assert_eq!(shown(paths), format!("{others} serial.1=serial serial.2=serial.1 {x}"));
         fs::write(&paths.serial, "new").unwrap();
-        Rotation::new(paths).unwrap().finish(0).unwrap();
+        Boot::new(paths).unwrap().end(true, 0).unwrap();
         assert_eq!(shown(paths), format!("{others} {x}"));
     }
 
@@ -117,17 +152,17 @@ mod tests {
         let names = ["serial", "serial.1", "serial.2"];
         let Dir(paths) = &with_files("nothing", &names);
         let before = shown(paths);
-        Rotation::new(paths).unwrap().undo().unwrap();
+        Boot::new(paths).unwrap().end(false, 0).unwrap();
         assert_eq!(shown(paths), before);
         // QEMU has made an empty file.
-        let rotation = Rotation::new(paths).unwrap();
+        let boot = Boot::new(paths).unwrap();
         fs::write(&paths.serial, "").unwrap();
-        rotation.undo().unwrap();
+        boot.end(false, 0).unwrap();
         assert_eq!(shown(paths), before);
         // The guest has run.
-        let rotation = Rotation::new(paths).unwrap();
+        let boot = Boot::new(paths).unwrap();
         fs::write(&paths.serial, "panic").unwrap();
-        rotation.undo().unwrap();
+        boot.end(false, 0).unwrap();
         assert_eq!(fs::read_to_string(&paths.serial).unwrap(), "panic");
         assert_eq!(kept(paths), BTreeSet::from([1, 2, 3]));
     }
@@ -135,7 +170,7 @@ mod tests {
     #[test]
     fn a_gap_is_filled_first() {
         let Dir(paths) = &with_files("gap", &["serial", "serial.1", "serial.3"]);
-        Rotation::new(paths).unwrap().finish(3).unwrap();
+        Boot::new(paths).unwrap().end(true, 3).unwrap();
         assert_eq!(shown(paths), "serial.1=serial serial.2=serial.1 serial.3=serial.3");
     }
 
@@ -143,7 +178,7 @@ mod tests {
     fn what_is_no_file_of_ours_stays() {
         let Dir(paths) = &with_files("link", &["elsewhere"]);
         std::os::unix::fs::symlink("elsewhere", &paths.serial).unwrap();
-        Rotation::new(paths).unwrap().undo().unwrap();
+        Boot::new(paths).unwrap().end(false, 0).unwrap();
         assert_eq!(shown(paths), "elsewhere= serial=");
         assert!(paths.serial.is_symlink());
     }

@@ -41,9 +41,9 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// Opens the console of the VM `name`, which must be running and have a console.
-    pub(crate) fn open(name: &str, paths: &Paths, log: &Log) -> Result<Self, Error> {
-        let mut session = Session::open(paths, log)?;
+    /// Opens the console of the VM, which must be running and have a console.
+    pub(crate) fn open(paths: &Paths, log: &Log) -> Result<Self, Error> {
+        let (name, mut session) = (&paths.name, Session::open(paths, log)?);
         let on = linux::terminal().map(|tty| format!(" on {}", tty.display())).unwrap_or_default();
         let who = format!("`console` (pid {}{on})", std::process::id());
         let held = lock::now(&paths.console_lock, &who)?.map_err(|holder| has_it(&holder, name))?;

@@ -9,7 +9,6 @@ pub(crate) const POWERED_OFF: &str = "guest-shutdown";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     Reported {
-        by_guest: bool,
         reason: String,
         /// In seconds since 1970.
         at: Option<u64>,

@@ -57,7 +57,6 @@ impl EventLog {
         };
         let data = shutdown.get("data");
         Ending::Reported {
-            by_guest: data.is_some_and(|data| data.is_true("guest")),
             reason: data.and_then(|data| data.text("reason")).unwrap_or("none").to_string(),
             at: shutdown.get("timestamp").and_then(|at| at.number("seconds")),
         }
@@ -174,8 +173,7 @@ mod tests {
         let greeting = r#"{"QMP": {"version": {}, "capabilities": ["oob"]}}"#;
         let shutdown = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}"#;
         let reset = r#"{"event": "RESET", "data": {"guest": true, "reason": "guest-reset"}}"#;
-        let shutdown_end =
-            Ending::Reported { by_guest: true, reason: "guest-shutdown".into(), at: Some(1) };
+        let shutdown_end = Ending::Reported { reason: "guest-shutdown".into(), at: Some(1) };
         let killed = r#"{"event": "SHUTDOWN", "data": {"guest": false, "reason": "host-signal"}}"#;
         assert_eq!(ending_after(&[]), Ending::Unknown);
         assert_eq!(ending_after(&[greeting]), Ending::Unknown);

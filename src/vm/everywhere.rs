@@ -3,8 +3,8 @@
 //! record in the directory must name the same process.
 
 use super::look::Place;
-use super::search::command_lines;
-use super::{Look, Paths, visible};
+use super::search::{check_visible, command_lines};
+use super::{Look, Paths};
 use crate::error::Error;
 use crate::linux;
 use crate::system::account::user_id;
@@ -22,7 +22,7 @@ pub(crate) struct Found {
 
 /// Finds the VMs, in the order of their directories.
 pub(crate) fn running() -> Result<Vec<Found>, Error> {
-    visible::check()?;
+    check_visible()?;
     let user = user_id()?;
     let found = command_lines()?.into_iter().filter_map(|(pid, line)| {
         // Where there is no `/proc`, only the owner of the directory is checked.

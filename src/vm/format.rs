@@ -8,8 +8,9 @@
 use super::qcow2::{HEADER_BYTES_MAX, QCOW, Qcow2, number};
 use crate::error::Error;
 use crate::text::sanitized;
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::fs::{File, Metadata};
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 /// The formats that QEMU detects by content: the offset of the magic, the magic, and the name.
@@ -41,8 +42,29 @@ pub(crate) enum Format {
     Other(&'static str),
 }
 
-/// Reads the format of a file or disk. The caller has made sure that it is one of the two.
+/// Returns an error unless it is a file or a disk. Opening anything else might take forever.
+pub(crate) fn check_kind(file: &Path) -> Result<Metadata, Error> {
+    let metadata = file.metadata().map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::failed(format!("there is no file `{}`", file.display())),
+        _ => Error::io("read", file, &error),
+    })?;
+    let kind = metadata.file_type();
+    if kind.is_dir() {
+        return Err(no_image(file, "is a directory"));
+    }
+    if !kind.is_file() && !kind.is_block_device() {
+        return Err(no_image(file, "is not a file"));
+    }
+    Ok(metadata)
+}
+
+pub(crate) fn no_image(file: &Path, what: &str) -> Error {
+    Error::failed(format!("`{}` is not a disk image: it {what}", file.display()))
+}
+
+/// Reads the format of a file or disk.
 pub(crate) fn read(file: &Path) -> Result<Format, Error> {
+    check_kind(file)?;
     let failed = |error| Error::io("read", file, &error);
     let mut opened = File::open(file).map_err(failed)?;
     let mut start = Vec::new();
@@ -67,11 +89,8 @@ pub(crate) fn read(file: &Path) -> Result<Format, Error> {
     Ok(by_magic(&start, &end))
 }
 
-/// Reads the header of a qcow2 disk; `None` if the file is not one.
+/// Reads the header of a qcow2 disk; `None` if it is not one.
 pub(crate) fn disk(file: &Path) -> Option<Qcow2> {
-    if !file.is_file() {
-        return None;
-    }
     match read(file).ok()? {
         Format::Qcow2(header) => Some(header),
         _ => None,

@@ -9,19 +9,11 @@ pub(crate) type Chord = Vec<String>;
 
 const SHIFT: &str = "shift";
 
-/// The keys of marks, each with the mark without shift and with shift.
+/// The marks on the keys from `0` to `9`, with shift.
+const ON_DIGITS: &str = ")!@#$%^&*(";
+/// The keys of other marks, each with the mark without shift and with shift.
 const MARKS: &[(&str, char, char)] = &[
     ("grave_accent", '`', '~'),
-    ("1", '1', '!'),
-    ("2", '2', '@'),
-    ("3", '3', '#'),
-    ("4", '4', '$'),
-    ("5", '5', '%'),
-    ("6", '6', '^'),
-    ("7", '7', '&'),
-    ("8", '8', '*'),
-    ("9", '9', '('),
-    ("0", '0', ')'),
     ("minus", '-', '_'),
     ("equal", '=', '+'),
     ("bracket_left", '[', '{'),
@@ -82,9 +74,12 @@ fn escaped(next: Option<char>) -> Result<char, String> {
 
 fn of_char(c: char) -> Option<Chord> {
     let shifted = |key: &str| vec![SHIFT.to_string(), key.to_string()];
-    if c.is_ascii_alphabetic() {
+    if c.is_ascii_alphanumeric() {
         let key = c.to_ascii_lowercase().to_string();
         return Some(if c.is_ascii_uppercase() { shifted(&key) } else { vec![key] });
+    }
+    if let Some(digit) = ON_DIGITS.find(c) {
+        return Some(shifted(&digit.to_string()));
     }
     if let Some((key, _)) = OTHERS.iter().find(|(_, typed)| *typed == c) {
         return Some(vec![(*key).to_string()]);

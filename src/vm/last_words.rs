@@ -2,13 +2,17 @@
 //! its guest. Reads only.
 
 use super::ending::Ending;
-use super::tail::tail;
 use super::{Paths, events};
 use crate::error::Error;
+use crate::system::files;
+use crate::text::sanitized;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::ExitStatus;
 
+/// How much of a file a message shows.
+const BYTES_SHOWN: u64 = 4096;
+const LINES_SHOWN: usize = 20;
 /// A shell adds this to the number of a signal.
 const BY_SIGNAL: i32 = 128;
 
@@ -54,6 +58,16 @@ fn with_status(message: String, status: Option<ExitStatus>) -> Error {
         Some(status) => error.after_reading("exit_status", exit_code(status)),
         None => error,
     }
+}
+
+/// The last lines of a file that are not blank, safe for a terminal; empty if the file does not
+/// exist.
+pub(crate) fn tail(path: &Path) -> String {
+    let bytes = files::read_end(path, BYTES_SHOWN).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let shown = &lines[lines.len().saturating_sub(LINES_SHOWN)..];
+    sanitized(&shown.join("\n"))
 }
 
 /// The end of the output in a file, as a clause that follows a statement.

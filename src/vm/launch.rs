@@ -1,11 +1,11 @@
 //! Waits until a QEMU that was spawned is ready, or ends it again.
 
-use super::boot::Boot;
+use super::boots::Boot;
 use super::helper::Helper;
 use super::helpers::{self, Helpers};
+use super::last_words::tail;
 use super::process::{MOMENT, Process};
 use super::ready::{NotReady, Ready, wait_for_running, wait_until_ready};
-use super::tail::tail;
 use super::wait::Deadline;
 use super::{Instance, Paths, causes, clean, last_words, look, search, shutdown, wait};
 use crate::error::{Error, Kind};
@@ -32,11 +32,8 @@ const BIN_HINT: &str = "`bin` in `[qemu]` says which QEMU is run";
 /// Finds the program `bin`: a name is looked up in `PATH`, and a relative path is relative to
 /// `dir`. Called before any file of the VM is made, so that a missing program is reported first.
 pub(crate) fn program(bin: &str, dir: &Path) -> Result<PathBuf, Error> {
-    programs::locate(bin, dir).ok_or_else(|| {
-        let hint =
-            "install QEMU (Debian: qemu-system-x86), or set `bin` in `[qemu]` to where it is";
-        programs::missing(bin, dir, hint)
-    })
+    let hint = "install QEMU (Debian: qemu-system-x86), or set `bin` in `[qemu]` to where it is";
+    programs::require(bin, dir, hint)
 }
 
 /// The wait for a QEMU that was spawned, over all tries of one start.
@@ -58,6 +55,8 @@ pub(crate) struct Spawned<'a> {
     boot: Boot<'a>,
     helpers: Helpers,
     qemu: Daemon,
+    /// The port of this host that it forwards to the guest's ssh server, if it does.
+    ssh_port: Option<u16>,
 }
 
 /// Why a start failed.
@@ -103,16 +102,13 @@ impl<'a> Launch<'a> {
             .map_err(|error| boot.not_run(error.hint(BIN_HINT)))?;
         record.clone().spawned(qemu.id(), paths, log);
         qemu.release();
-        Ok(Spawned { boot, helpers, qemu })
+        Ok(Spawned { boot, helpers, qemu, ssh_port: record.ssh_port })
     }
 
     /// Waits until the QEMU is ready. A QEMU that fails leaves nothing but its log. `None` when
     /// another QEMU that is about to end was in the way: the caller tries again.
-    pub(crate) fn settle(
-        &mut self,
-        Spawned { boot, helpers, qemu }: Spawned,
-        ssh_port: Option<u16>,
-    ) -> Result<Option<Ready>, Failed> {
+    pub(crate) fn settle(&mut self, spawned: Spawned) -> Result<Option<Ready>, Failed> {
+        let Spawned { boot, helpers, qemu, ssh_port } = spawned;
         let settled = self.await_ready(qemu, helpers, ssh_port);
         let is_new = matches!(&settled, Ok(Some(ready)) if !ready.already_running);
         if let Err(error) = boot.end(is_new, self.boots) {

@@ -100,6 +100,11 @@ impl Look {
         }
     }
 
+    /// Whether the VM's QEMU has not answered so far, by the record and the event log.
+    pub(crate) fn is_starting(&self, paths: &Paths) -> bool {
+        self.record.as_ref().is_some_and(|record| !record.has_answered(paths))
+    }
+
     /// The record, if the VM is running here.
     pub(crate) fn running_record(self) -> Result<Option<Instance>, Error> {
         Ok(if self.process()?.is_some() { self.record } else { None })
@@ -179,11 +184,7 @@ fn place(paths: &Paths, record: Option<&Instance>) -> Result<Place, Error> {
 /// Waits for the end of a listener without a process. The first thread of a QEMU that was killed is
 /// a zombie while the others still hold its socket.
 fn falls_silent(paths: &Paths) -> Result<bool, Error> {
-    let silent = || match is_heard(paths) {
-        Ok(true) => None,
-        Ok(false) => Some(Ok(())),
-        Err(error) => Some(Err(error)),
-    };
+    let silent = || is_heard(paths).map(|is_heard| (!is_heard).then_some(())).transpose();
     Ok(wait::poll(Instant::now() + THREADS_WAIT, silent).transpose()?.is_some())
 }
 

@@ -5,7 +5,6 @@
 
 mod answer;
 pub(crate) mod argv;
-pub(crate) mod boot;
 pub(crate) mod boots;
 pub(crate) mod causes;
 pub(crate) mod clean;
@@ -18,7 +17,6 @@ pub(crate) mod follow;
 pub(crate) mod format;
 pub(crate) mod forward;
 pub(crate) mod gdb;
-mod guest;
 pub(crate) mod helper;
 pub(crate) mod helper_record;
 pub(crate) mod helpers;
@@ -27,7 +25,6 @@ pub(crate) mod instance;
 pub(crate) mod keys;
 pub(crate) mod last_words;
 pub(crate) mod launch;
-pub(crate) mod listen;
 pub(crate) mod lock;
 pub(crate) mod look;
 pub(crate) mod machine;
@@ -40,7 +37,6 @@ mod probe;
 pub(crate) mod process;
 pub(crate) mod qcow2;
 pub(crate) mod qmp;
-mod question;
 pub(crate) mod ready;
 pub(crate) mod record;
 pub(crate) mod refusal;
@@ -55,12 +51,10 @@ pub(crate) mod sought;
 pub(crate) mod ssh_server;
 pub(crate) mod state;
 pub(crate) mod stats;
-pub(crate) mod tail;
 #[cfg(test)]
 mod tests;
 pub(crate) mod usernet;
 pub(crate) mod users;
-pub(crate) mod visible;
 pub(crate) mod watch;
 
 pub(crate) use crate::wait::{self, Deadline};

@@ -119,9 +119,9 @@ impl Paths {
         if self.needs_short_way() { short_way::short_link(&self.dir) } else { Ok(self.dir.clone()) }
     }
 
-    /// Makes the short link for a VM that needs one.
-    pub(crate) fn make_short_way(&self) -> Result<(), Error> {
-        if self.needs_short_way() { self.short_dir().map(|_| ()) } else { Ok(()) }
+    /// Makes the short link for a VM that needs one, and gives the path of [`Paths::plain_dir`].
+    pub(crate) fn make_plain_dir(&self) -> Result<PathBuf, Error> {
+        if self.needs_short_way() { self.short_dir() } else { Ok(self.dir.clone()) }
     }
 
     /// Whether every socket of a VM can be bound in this directory by its name.

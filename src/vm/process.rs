@@ -48,8 +48,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(pid: u32, seen: Seen, paths: &Paths) -> Self {
-        let Seen { frozen, start, shown: _ } = seen;
+    pub(super) fn new(seen: Seen, paths: &Paths) -> Self {
+        let Seen { pid, frozen, start, shown: _ } = seen;
         let uptime = start.as_ref().and_then(|start| linux::age(start.parse().ok()?));
         let (role, exiting, lost) = (Role::Qemu(paths.pid.clone()), false, false);
         Self { pid, start, role, frozen, exiting, lost, uptime }
@@ -66,7 +66,7 @@ impl Process {
         let Some(seen) = see(self.pid)? else { return self.see_rest() };
         let start = self.start.as_deref();
         let is_it = match &self.role {
-            Role::Qemu(pid_file) => is_it(self.pid, &seen, start, pid_file)?,
+            Role::Qemu(pid_file) => is_it(&seen, start, pid_file)?,
             Role::Helper(_) => same_start(start, seen.start.as_deref()) == Some(true),
         };
         Ok(is_it.then_some(seen))
@@ -146,25 +146,20 @@ impl Process {
 
 /// Whether the process is the one that started then. If that cannot be compared, it must claim to
 /// be the VM's.
-pub(super) fn is_it(
-    pid: u32,
-    seen: &Seen,
-    start: Option<&str>,
-    pid_file: &Path,
-) -> Result<bool, Error> {
-    same_start(start, seen.start.as_deref()).map_or_else(|| claims(pid, seen, pid_file), Ok)
+pub(super) fn is_it(seen: &Seen, start: Option<&str>, pid_file: &Path) -> Result<bool, Error> {
+    same_start(start, seen.start.as_deref()).map_or_else(|| claims(seen, pid_file), Ok)
 }
 
 /// Whether the process claims to be the VM's: its command line names the pid file. Any user can
 /// give a process any command line, so the process must belong to the owner of the directory.
-pub(super) fn claims(pid: u32, seen: &Seen, pid_file: &Path) -> Result<bool, Error> {
+pub(super) fn claims(seen: &Seen, pid_file: &Path) -> Result<bool, Error> {
     let directory = pid_file.parent().and_then(|dir| dir.metadata().ok());
     let owner = directory.map(|metadata| metadata.uid());
     if let Some(shown) = &seen.shown {
         let is_of_owner = shown.user.is_none() || owner.is_none() || shown.user == owner;
         return Ok(is_of_owner && shown.line.names(pid_file));
     }
-    let line = linux::command_line(pid).map_err(|error| unseen(&error))?;
-    let is_of_owner = || linux::owner(pid) == owner.or_else(linux::user_id);
+    let line = linux::command_line(seen.pid).map_err(|error| unseen(&error))?;
+    let is_of_owner = || linux::owner(seen.pid) == owner.or_else(linux::user_id);
     Ok(line.is_some_and(|line| line.names(pid_file)) && is_of_owner())
 }

@@ -26,6 +26,8 @@ pub(crate) struct Qcow2 {
     /// The name of the external file with the content; it may be empty.
     pub(super) data_file: Option<String>,
     pub(super) is_encrypted: bool,
+    /// The number of snapshots, and the place of their table.
+    pub(super) snapshots: (u64, u64),
     pub(super) unknown_features: u64,
 }
 
@@ -49,6 +51,7 @@ impl Qcow2 {
         let mut header = Self {
             virtual_bytes: field(24, 8)?,
             is_encrypted: field(32, 4)? != 0,
+            snapshots: (field(60, 4)?, field(64, 8)?),
             unknown_features: features & !(FEATURES | DATA_FILE_FEATURE),
             ..Self::default()
         };

@@ -8,6 +8,7 @@
 use crate::json::{self, Value};
 use crate::log::Log;
 use crate::system::sockets::Socket;
+use crate::text::sanitized;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -59,17 +60,14 @@ pub(crate) struct Refusal {
     pub(crate) desc: String,
 }
 
-pub(crate) struct Event {
-    pub(crate) name: String,
-}
-
 pub(crate) struct Qmp {
     socket: Socket,
     /// Bytes that were read and are not a complete line.
     buffer: Vec<u8>,
     /// The length of the start of `buffer` that is known to have no line end.
     searched: usize,
-    events: VecDeque<Event>,
+    /// The names of events that came with answers.
+    events: VecDeque<String>,
     last_id: u64,
     log: Log,
 }
@@ -77,14 +75,18 @@ pub(crate) struct Qmp {
 /// A line that QEMU sent.
 enum Message {
     Greeting,
-    Event(Event),
-    Return { id: Option<u64>, result: Result<Value, Refusal> },
+    /// An event, by its name.
+    Event(String),
+    Return {
+        id: Option<u64>,
+        result: Result<Value, Refusal>,
+    },
 }
 
 impl Qmp {
     /// Connects, waits for the greeting, and negotiates.
     pub(crate) fn open(socket: &Path, deadline: Instant, log: &Log) -> Result<Self, Error> {
-        let socket = Socket::connect(socket.to_path_buf(), deadline).map_err(unreachable)?;
+        let socket = Socket::connect(socket.to_path_buf(), deadline).map_err(broken)?;
         let (buffer, events) = (Vec::new(), VecDeque::new());
         let last_id = u64::from(std::process::id()) * IDS_OF_A_PROCESS;
         let mut qmp = Self { socket, buffer, searched: 0, events, last_id, log: log.clone() };
@@ -169,8 +171,8 @@ impl Qmp {
         status.ok_or_else(|| Error::Garbled("a status without `status`".into()))
     }
 
-    /// The next event: one that was kept, or a new one.
-    pub(crate) fn event(&mut self, deadline: Instant) -> Result<Event, Error> {
+    /// The name of the next event: one that was kept, or a new one.
+    pub(crate) fn event(&mut self, deadline: Instant) -> Result<String, Error> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Ok(event);
@@ -181,7 +183,7 @@ impl Qmp {
         }
     }
 
-    fn keep(&mut self, event: Event) {
+    fn keep(&mut self, event: String) {
         if self.events.len() == EVENTS_MAX {
             self.events.pop_front();
         }
@@ -195,12 +197,9 @@ impl Qmp {
 
     fn message(&mut self, deadline: Instant) -> Result<Message, Error> {
         let line = self.line(deadline)?;
-        let text = String::from_utf8_lossy(&line);
-        self.log.verbose(|| format!("qmp <- {}", crate::text::sanitized(text.trim_end())));
-        let value = json::parse(&line).map_err(|error| {
-            let shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
-            Error::Garbled(format!("{error}: {}", crate::text::sanitized(shown.trim_end())))
-        })?;
+        let text = || sanitized(String::from_utf8_lossy(&line).trim_end());
+        self.log.verbose(|| format!("qmp <- {}", text()));
+        let value = parse(&line).map_err(Error::Garbled)?;
         Message::from(&value).ok_or_else(|| Error::Garbled("an unknown kind of message".into()))
     }
 
@@ -237,8 +236,7 @@ impl Message {
             return Some(Self::Greeting);
         }
         if let Some(event) = value.get("event") {
-            let name = event.as_str()?.to_string();
-            return Some(Self::Event(Event { name }));
+            return Some(Self::Event(event.as_str()?.to_string()));
         }
         let id = value.number("id");
         if let Some(error) = value.get("error") {
@@ -250,6 +248,14 @@ impl Message {
     }
 }
 
+/// Parses a line. The error says what is wrong with one that is not JSON, and shows its start.
+pub(super) fn parse(line: &[u8]) -> Result<Value, String> {
+    json::parse(line).map_err(|error| {
+        let text: String = String::from_utf8_lossy(line).chars().take(SHOWN_CHARS_MAX).collect();
+        format!("{error}: {}", sanitized(text.trim_end()))
+    })
+}
+
 /// Classifies an I/O error. QEMU ends a connection with EOF or, when it had not read a line of
 /// ours, with a reset.
 fn broken(error: io::Error) -> Error {
@@ -258,9 +264,4 @@ fn broken(error: io::Error) -> Error {
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Error::Closed,
         _ => Error::Unreachable(error),
     }
-}
-
-/// The error of a connection that was not made.
-fn unreachable(error: io::Error) -> Error {
-    if error.kind() == ErrorKind::TimedOut { Error::Silent } else { Error::Unreachable(error) }
 }

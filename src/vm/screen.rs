@@ -5,7 +5,7 @@ use super::session::Session;
 use super::{Paths, qmp};
 use crate::error::Error;
 use crate::json::Value;
-use crate::system::files;
+use crate::system::{files, temporary};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,10 +44,9 @@ pub(crate) fn capture(
     paths: &Paths,
     display: Display,
 ) -> Result<Picture, Error> {
-    let name = format!("screenshot.{}", std::process::id());
     // JSON has no way to name a file that is not UTF-8.
     let dir = if paths.dir.to_str().is_some() { paths.dir.clone() } else { paths.short_dir()? };
-    let file = Temporary(dir.join(name));
+    let file = Temporary(temporary::beside(&dir.join("screenshot")));
     let take = |session: &mut Session, png| {
         let arguments = arguments(&file, display, png);
         session.try_execute(PICTURE_WAIT, "screendump", Some(&arguments))

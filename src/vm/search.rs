@@ -8,15 +8,40 @@ use super::instance::Instance;
 use super::process::{Process, claims, is_it};
 use crate::command_line::CommandLine;
 use crate::error::Error;
-use crate::linux;
+use crate::linux::{self, PROC};
 use crate::system::process::{same_start, see, unseen};
-use crate::system::{files, ps};
+use crate::system::{files, programs, ps};
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 /// The maximum size of a pid file. A pid has at most 7 digits on Linux.
 const PID_BYTES_MAX: u64 = 16;
+
+/// Fails where processes cannot be seen, since a running VM would look like a stopped one.
+pub(crate) fn check_visible() -> Result<(), Error> {
+    if linux::is_there() {
+        return Ok(());
+    }
+    if linux::is_foreign() {
+        let message =
+            format!("cannot see which processes run: `{PROC}` is of another PID namespace");
+        let hint = format!("mount one of this namespace on {PROC} (`unshare --mount-proc`)");
+        return Err(Error::failed(message).hint(hint));
+    }
+    let own = std::process::id();
+    let unseen = |why: &str, hint: &str| {
+        let message = format!("cannot see which processes run: there is no `{PROC}`, and {why}");
+        Err(Error::failed(message).hint(format!("mount {PROC}{hint}")))
+    };
+    match ps::processes(Some(own)) {
+        Ok(shown) if shown.iter().any(|process| process.pid == own) => Ok(()),
+        Err(_) if programs::PS.find().is_none() => {
+            unseen("no `ps`", ", or install ps (Debian: procps)")
+        }
+        _ => unseen("`ps` does not show them", ", without which that of Linux shows nothing"),
+    }
+}
 
 /// The process that the VM's pid file names, if it is the VM's.
 pub(super) fn by_pid_file(
@@ -31,9 +56,9 @@ pub(super) fn by_pid_file(
     let holds_it = || linux::has_open(pid, &paths.pid).map_err(|error| unseen(&error));
     let is_it = match same_start(start, seen.start.as_deref()) {
         Some(same) => same,
-        None => holds_it()? || claims(pid, &seen, &paths.pid)?,
+        None => holds_it()? || claims(&seen, &paths.pid)?,
     };
-    Ok(is_it.then(|| Process::new(pid, seen, paths)))
+    Ok(is_it.then(|| Process::new(seen, paths)))
 }
 
 /// The VM's process, by its pid file or its record, whose pids must be of this machine.
@@ -42,8 +67,8 @@ pub(super) fn visible(paths: &Paths, record: Option<&Instance>) -> Result<Option
     let (None, Some(record)) = (&by_file, record) else { return Ok(by_file) };
     let Some(pid) = record.pid else { return search(paths) };
     let Some(seen) = see(pid)? else { return Ok(None) };
-    let (is_it, exiting) = (is_it(pid, &seen, record.start.as_deref(), &paths.pid)?, record.ready);
-    Ok(is_it.then(|| Process { exiting, ..Process::new(pid, seen, paths) }))
+    let (is_it, exiting) = (is_it(&seen, record.start.as_deref(), &paths.pid)?, record.ready);
+    Ok(is_it.then(|| Process { exiting, ..Process::new(seen, paths) }))
 }
 
 /// Searches all processes for a command line that names the pid file: a killed `start` may not have
@@ -55,10 +80,10 @@ pub(super) fn search(paths: &Paths) -> Result<Option<Process>, Error> {
     for (pid, _) in named {
         let Some(seen) = see(pid)? else { continue };
         let holds = |path| linux::holds(pid, path).map_err(|error| unseen(&error));
-        if claims(pid, &seen, &paths.pid)?
+        if claims(&seen, &paths.pid)?
             && (seen.shown.is_some() || holds(&paths.pid)? || holds(&paths.log)?)
         {
-            return Ok(Some(Process::new(pid, seen, paths)));
+            return Ok(Some(Process::new(seen, paths)));
         }
     }
     Ok(None)
@@ -148,7 +173,7 @@ mod tests {
             .unwrap();
         let claims_it = |pid_file: &Path| {
             let seen = see(child.id()).unwrap().unwrap();
-            claims(child.id(), &seen, pid_file).unwrap()
+            claims(&seen, pid_file).unwrap()
         };
         // For a moment after it is run, a program has no command line.
         let soon = Instant::now() + Duration::from_secs(10);

@@ -50,8 +50,7 @@ impl Session {
     fn connect(process: &Process, look: &Look, paths: &Paths, log: &Log) -> Result<Self, Error> {
         let socket = paths.reachable(&paths.ctl)?;
         let deadline = Instant::now() + ANSWER_WAIT;
-        let is_starting = || look.record.as_ref().is_some_and(|record| !record.has_answered(paths));
-        let qmp = match wait::poll(deadline, || (!is_starting()).then_some(())) {
+        let qmp = match wait::poll(deadline, || (!look.is_starting(paths)).then_some(())) {
             Some(()) => Qmp::open(&socket, deadline, log),
             None => Err(qmp::Error::Silent),
         };
@@ -137,7 +136,7 @@ impl Session {
         let deadline = Instant::now() + limit;
         loop {
             match self.qmp.event(deadline) {
-                Ok(event) if names.contains(&event.name.as_str()) => return Ok(()),
+                Ok(event) if names.contains(&event.as_str()) => return Ok(()),
                 Ok(_) => {}
                 Err(qmp::Error::Closed) => return Ok(()),
                 Err(error) => return Err(self.explain(&error)),

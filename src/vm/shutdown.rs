@@ -232,7 +232,7 @@ fn press(qmp: &mut Qmp, deadline: Instant) -> Result<Option<String>, qmp::Error>
 /// to do.
 fn wait_for_change(qmp: &mut Qmp, deadline: Instant) -> Result<(), qmp::Error> {
     loop {
-        if matches!(qmp.event(deadline)?.name.as_str(), "STOP" | "GUEST_PANICKED") {
+        if matches!(qmp.event(deadline)?.as_str(), "STOP" | "GUEST_PANICKED") {
             return Ok(());
         }
     }

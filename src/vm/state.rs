@@ -1,6 +1,6 @@
 //! The state of a VM, for `status`, `list` and `start`.
 
-use super::process::Process;
+use super::look::Place;
 use super::qmp::{self, Qmp};
 use super::{Instance, Look, Paths};
 use crate::colour::Colour;
@@ -81,22 +81,15 @@ impl State {
         })
     }
 
-    /// The state as the system and QEMU's event log report it, without asking QEMU: a process that
-    /// has been ready is `running`.
-    pub(crate) fn at_a_glance(
-        paths: &Paths,
-        process: Option<&Process>,
-        instance: Option<&Instance>,
-    ) -> Self {
-        match process {
-            None => Self::Stopped,
-            Some(process) if process.frozen || process.exiting || process.lost => {
-                Self::Unresponsive
-            }
-            Some(_) if instance.is_some_and(|instance| !instance.has_answered(paths)) => {
-                Self::Starting
-            }
-            Some(_) => Self::Qemu("running".into()),
+    /// The state as the system and QEMU's event log report it, without asking QEMU: one that has
+    /// been ready is `running`.
+    pub(crate) fn at_a_glance(look: &Look, paths: &Paths) -> Self {
+        match &look.place {
+            Place::Gone => Self::Stopped,
+            Place::OtherHost(_) => Self::Unknown,
+            Place::Here(it) if it.frozen || it.exiting || it.lost => Self::Unresponsive,
+            Place::Here(_) if look.is_starting(paths) => Self::Starting,
+            Place::Here(_) | Place::Unseen => Self::Qemu("running".into()),
         }
     }
 
@@ -104,7 +97,7 @@ impl State {
     /// starting is not asked. Also gives the session with a QEMU that has answered.
     pub(crate) fn ask(look: &Look, paths: &Paths, log: &Log) -> Result<(Self, Option<Qmp>), Error> {
         let process = look.process()?;
-        let glance = Self::at_a_glance(paths, process, look.record.as_ref());
+        let glance = Self::at_a_glance(look, paths);
         if !matches!(glance, Self::Qemu(_)) {
             return Ok((glance, None));
         }

@@ -51,7 +51,7 @@ pub(crate) fn look(paths: &Paths, log: &Log) -> Result<Stats, Error> {
     let look = Look::everywhere(paths)?;
     let process = look.running(paths)?.clone();
     let (at, usage) = (Instant::now(), usage(process.pid));
-    let glance = State::at_a_glance(paths, Some(&process), look.record.as_ref());
+    let glance = State::at_a_glance(&look, paths);
     if glance == State::Unresponsive {
         return Ok(Stats { at, process, usage, state: glance, machine: Machine::default() });
     }

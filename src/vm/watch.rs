@@ -3,12 +3,12 @@
 
 use super::ending::Ending;
 use super::events::{self, EventLog};
+use super::last_words::tail;
 use super::look::{self, Look};
 use super::output::Output;
 use super::process::{ENDING_WAIT, Process};
 use super::sought::{Found, Sought};
 use super::state::{State, start_again};
-use super::tail::tail;
 use super::{Instance, Paths, last_words, launch, wait};
 use crate::error::{Error, Kind};
 use crate::log::Log;

@@ -5,7 +5,7 @@ use super::subject::Subject;
 use crate::config::Config;
 use crate::source::{Problem, Source, Span};
 use crate::vm::forward::{Forward, forwards, gives_an_address, is_left_to_others, networks};
-use crate::vm::listen::listeners;
+use crate::vm::sockets::listeners;
 
 /// The placeholder that gives the right port in a `hostfwd` for ssh.
 const SSH_PORT: &str = "{{.vm.ssh.port}}";

@@ -34,7 +34,7 @@ pub(super) fn run(config: &Config, quiet: bool) -> Result<Report, Error> {
         let image = config.images().find(|image| image.name == name);
         let declared = image.map(|image| Declared::new(config, image)).transpose()?;
         let look = declared.map(|declared| inspect(config, &declared));
-        let state = look.as_ref().map(|look| look.state().name());
+        let state = look.as_ref().map(|look| look.state().to_string());
         let changed = look.map(|look| look.changed).unwrap_or_default();
         let used_by = users_of(&users, &paths.disk);
         let disk = paths.file(DISK);
@@ -44,14 +44,14 @@ pub(super) fn run(config: &Config, quiet: bool) -> Result<Report, Error> {
         let size = |bytes: Option<u64>| bytes.map_or("-".into(), amount);
         let cells = [
             name.clone(),
-            state.unwrap_or("not declared").to_string(),
+            state.clone().unwrap_or("not declared".into()),
             size(virtual_bytes),
             size(real_bytes),
             if used_by.is_empty() { "-".into() } else { used_by.join(", ") },
         ];
         let members = [
             ("name", name.into()),
-            ("state", state.into()),
+            ("state", state.as_deref().into()),
             ("changed", changed.into_iter().collect()),
             ("path", (&paths.disk).into()),
             ("virtual_bytes", virtual_bytes.into()),

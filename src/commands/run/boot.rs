@@ -10,8 +10,8 @@ use crate::ssh::Limits;
 use crate::text::sanitized;
 use crate::vm::ending::POWERED_OFF;
 use crate::vm::events::EventLog;
+use crate::vm::last_words::tail;
 use crate::vm::sought::{Found, PANIC};
-use crate::vm::tail::tail;
 use crate::vm::{Paths, Process, Session, events, last_words, launch, wait};
 use std::ffi::OsStr;
 

@@ -18,7 +18,7 @@ use crate::vm::lock::{Lock, lock_dir};
 use crate::vm::ready::{Ready, wait_for_running};
 use crate::vm::snapshot::journal::Journal;
 use crate::vm::snapshot::{Saved, Tag};
-use crate::vm::{Deadline, Instance, Look, Process, State, boot, clean, helpers, lock, port};
+use crate::vm::{Deadline, Instance, Look, Process, State, boots, clean, helpers, lock, port};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -129,7 +129,7 @@ impl<'a> Start<'a> {
                 Ok(spawned) => spawned,
                 Err(error) => break self.explained(Failed { of_qemu: false, ..error.into() }),
             };
-            match launch.settle(spawned, ssh_port) {
+            match launch.settle(spawned) {
                 Ok(Some(ready)) => return Ok((self.started(ready, record), lock)),
                 // Another QEMU was in the way, and has ended.
                 Ok(None) => {}
@@ -164,7 +164,7 @@ impl<'a> Start<'a> {
         let prepared = self.clear(&lock).and_then(|()| {
             let deadline = Deadline::after(TIMEOUT_DEFAULT);
             let (plan, mut record) = self.claim(&lock, &BTreeSet::new())?;
-            boot::new_files(paths)?;
+            boots::new_logs(paths)?;
             let (argv, dirs) = (plan.argv.clone(), (config.dir(), paths));
             Helpers::start(&plan.helpers, &mut record, dirs, deadline, log)
                 .map_err(|error| self.explained(Failed { of_qemu: false, ..error.into() }))?;
@@ -214,7 +214,7 @@ impl<'a> Start<'a> {
         let plan = self.plan_on(port)?;
         let record = plan.record(config, &options)?;
         record.write(paths, log)?;
-        paths.make_short_way()?;
+        paths.make_plain_dir()?;
         match &plan.ssh_config {
             Some(text) => ssh::write_config(text, paths, config.dir(), log)?,
             None => files::remove(&paths.ssh_config)?,

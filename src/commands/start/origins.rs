@@ -57,7 +57,7 @@ impl<'a> Origins<'a> {
         self.disks.check_can_hold()?;
         let whole = self.disks.find(self.tag)?;
         self.disks.check_load(&whole)?;
-        if whole.has_machine() {
+        if whole.main.has_machine() {
             return Ok(whole.main);
         }
         let (tag, vm) = (self.tag, &self.target.name);

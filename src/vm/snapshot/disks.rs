@@ -1,13 +1,20 @@
 //! The disks of a VM that its guest may write to, which are those that a snapshot contains.
 
-use super::whole::Whole;
-use super::{Disk, Tag};
+use super::{Disk, Part, Tag};
 use crate::error::Error;
 use crate::text::{did_you_mean, nearest};
 use std::path::PathBuf;
 
 /// The maximum number of tags in an error.
 const TAGS_SHOWN_MAX: usize = 8;
+
+/// All parts of a snapshot.
+pub(crate) struct Whole<'a> {
+    /// The part with the machine's state, if there is one; otherwise the first part.
+    pub(crate) main: &'a Part,
+    /// The disks with a part, in the VM's order.
+    pub(crate) disks: Vec<&'a Disk>,
+}
 
 pub(crate) struct Disks {
     /// The VM's name.
@@ -72,11 +79,12 @@ impl Disks {
     /// Checks that the snapshot can be loaded: the guest must not see its disks at different times.
     pub(crate) fn check_load(&self, whole: &Whole) -> Result<(), Error> {
         self.check_can_hold()?;
-        let Some(without) = self.list.iter().find(|disk| !whole.is_in(disk)) else {
+        let tag = &whole.main.tag;
+        let Some(without) = self.list.iter().find(|disk| disk.part(tag).is_none()) else {
             return Ok(());
         };
-        let (tag, file) = (&whole.main.tag, &without.file);
-        let message = format!("snapshot `{tag}` of VM `{}` has nothing of `{file}`", self.vm);
+        let (vm, file) = (&self.vm, &without.file);
+        let message = format!("snapshot `{tag}` of VM `{vm}` has nothing of `{file}`");
         Err(Error::failed(message).hint("it was saved when the VM had other disks than now"))
     }
 

@@ -5,7 +5,6 @@
 mod act;
 mod disk;
 mod disks;
-pub(crate) mod header;
 pub(crate) mod journal;
 pub(crate) mod origin;
 mod part;
@@ -15,7 +14,6 @@ mod spare;
 mod stamp;
 pub(crate) mod stopped;
 mod tag;
-mod whole;
 
 pub(crate) use act::Act;
 pub(crate) use disk::Disk;
@@ -28,4 +26,3 @@ use spare::Spare;
 pub(crate) use stamp::Stamp;
 pub(crate) use stopped::Stopped;
 pub(crate) use tag::Tag;
-pub(crate) use whole::Whole;

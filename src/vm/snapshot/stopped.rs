@@ -3,7 +3,7 @@
 //! since it may outlive the caller.
 
 use super::journal::Journal;
-use super::{Act, Disk, Disks, Part, Saved, Tag, header};
+use super::{Act, Disk, Disks, Part, Saved, Tag};
 use crate::error::Error;
 use crate::log::Log;
 use crate::system::programs;
@@ -13,7 +13,6 @@ use crate::vm::lock::Lock;
 use crate::vm::named::{Image, images};
 use crate::vm::options::Argument;
 use crate::vm::{Paths, follow};
-use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 const QCOW2: &str = "qcow2";
@@ -155,19 +154,13 @@ impl Stopped<'_> {
     /// Another program may keep writing to it meanwhile.
     fn read(&self, file: &str) -> Result<(Format, Vec<Part>), Error> {
         let path = self.dir.join(file);
-        let metadata = path.metadata().map_err(|error| {
+        path.metadata().map_err(|error| {
             let hint = format!("`qqmgr check {}` shows what it lacks", self.paths.name);
             Error::io("read", &path, &error).hint(hint)
         })?;
-        let kind = metadata.file_type();
-        if !kind.is_file() && !kind.is_block_device() {
-            return Err(Error::failed(format!("`{file}` is neither a file nor a disk")));
-        }
         let format = format::read(&path)?;
-        if !matches!(format, Format::Qcow2(_)) {
-            return Ok((format, Vec::new()));
-        }
-        let parts = header::parts(&path).ok_or_else(|| {
+        let Format::Qcow2(header) = &format else { return Ok((format, Vec::new())) };
+        let parts = Part::in_image(&path, header).ok_or_else(|| {
             let message = format!("the snapshots in `{file}` cannot be read");
             Error::failed(message).hint("`qemu-img check` shows whether the image is damaged")
         })?;
