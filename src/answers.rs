@@ -33,6 +33,15 @@ impl Answers {
         self.tell_at(usize::MAX, outcome);
     }
 
+    /// Reports these errors, and says whether there are any.
+    pub(crate) fn refuse(&mut self, errors: Vec<Error>) -> bool {
+        let any = !errors.is_empty();
+        for error in errors {
+            self.tell(Err(error));
+        }
+        any
+    }
+
     /// Reports an outcome and gives its exit status. Text for people is written at once; documents
     /// are sorted by `place`.
     pub(crate) fn tell_at(&mut self, place: usize, outcome: Outcome) -> u8 {

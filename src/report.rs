@@ -90,14 +90,15 @@ pub(crate) enum Align {
     Right,
 }
 
+/// The cells of a row, and the column that has a colour.
+type Row = (Vec<String>, Option<(usize, Colour)>);
+
 /// A list: a row of cells for each element for people, an array of documents for scripts.
 #[derive(Default)]
 pub(crate) struct Table {
     /// The heading of each column and its smallest width.
     columns: Vec<(&'static str, Align, usize)>,
-    rows: Vec<Vec<String>>,
-    /// The column of each row that has a colour.
-    colours: Vec<Option<(usize, Colour)>>,
+    rows: Vec<Row>,
     documents: Vec<Value>,
 }
 
@@ -116,14 +117,13 @@ impl Table {
 
     /// Adds a row for people only.
     pub(crate) fn line(&mut self, cells: impl Into<Vec<String>>) {
-        self.rows.push(cells.into().iter().map(|cell| on_a_line(cell)).collect());
-        self.colours.push(None);
+        self.rows.push((cells.into().iter().map(|cell| on_a_line(cell)).collect(), None));
     }
 
     /// Paints the cell in this column of the last row.
     pub(crate) fn paint(&mut self, column: usize, colour: Colour) {
-        if let Some(last) = self.colours.last_mut() {
-            *last = Some((column, colour));
+        if let Some((_, painted)) = self.rows.last_mut() {
+            *painted = Some((column, colour));
         }
     }
 
@@ -131,14 +131,13 @@ impl Table {
         let widths: Vec<usize> = (0..self.columns.len())
             .map(|at| {
                 let (heading, _, least) = self.columns[at];
-                let cells = self.rows.iter().map(|row| row[at].chars().count());
+                let cells = self.rows.iter().map(|(row, _)| row[at].chars().count());
                 cells.chain([heading.chars().count(), least]).max().unwrap_or_default()
             })
             .collect();
-        let heading: Vec<String> = self.columns.iter().map(|column| column.0.into()).collect();
+        let heading = (self.columns.iter().map(|column| column.0.into()).collect(), None);
         let mut text = String::new();
-        let rows = self.rows.iter().zip(&self.colours);
-        for (row, painted) in std::iter::once((&heading, &None)).chain(rows) {
+        for (row, painted) in std::iter::once(&heading).chain(&self.rows) {
             let mut line = String::new();
             for (column, cell) in row.iter().enumerate() {
                 let blanks = " ".repeat(widths[column].saturating_sub(cell.chars().count()));

@@ -8,7 +8,7 @@ use crate::source::{Problem, Span};
 use std::rc::Rc;
 
 /// The size limit of a rendered text. Two dozen lines can double a value two dozen times.
-pub(crate) const RENDERED_BYTES_MAX: usize = 1024 * 1024;
+const RENDERED_BYTES_MAX: usize = 1024 * 1024;
 
 /// A text with placeholders, and where it comes from.
 pub(crate) struct Template<'a> {
@@ -25,6 +25,17 @@ pub(crate) struct Placeholder {
     pub(crate) span: Span,
     /// Its length in bytes of the template, delimiters included.
     pub(crate) len: usize,
+}
+
+impl Placeholder {
+    /// Refuses a text that has become too long by the placeholder's value.
+    pub(crate) fn check_length(&self, bytes: usize) -> Result<(), Problem> {
+        if bytes <= RENDERED_BYTES_MAX {
+            return Ok(());
+        }
+        let message = format!("this gets longer than {} MiB", RENDERED_BYTES_MAX >> 20);
+        Err(Problem::new(self.span, message))
+    }
 }
 
 /// Gives the value of a placeholder, or says why there is none.
@@ -56,10 +67,7 @@ fn render_where(
         let placeholder = if is_ours(inside) { placeholder_at(template, at)? } else { None };
         if let Some(placeholder) = placeholder {
             out.push_str(&lookup(&placeholder)?);
-            if out.len() > RENDERED_BYTES_MAX {
-                let message = format!("this gets longer than {} MiB", RENDERED_BYTES_MAX >> 20);
-                return Err(Problem::new(placeholder.span, message));
-            }
+            placeholder.check_length(out.len())?;
             at += placeholder.len;
         } else {
             out.push_str(&template.text[at..=at]);

@@ -6,6 +6,8 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 /// The length limit for [`nearest`], whose cost is quadratic in the length of the name.
 const NEAREST_CHARS_MAX: usize = 64;
+/// The number of names that [`listed`] shows at most.
+const LISTED_MAX: usize = 8;
 
 /// The words as text; what is not UTF-8 in them is replaced.
 pub(crate) fn texts(words: &[OsString]) -> Vec<String> {
@@ -61,6 +63,17 @@ pub(crate) fn nearest<'a>(
 pub(crate) fn did_you_mean(message: &str, near: Option<&str>) -> String {
     let question = near.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
     format!("{message}{question}")
+}
+
+/// The names in backquotes: "`a`, `b` and `c`" if the `joint` is "and". Of many, the first ones.
+pub(crate) fn listed(names: &[impl AsRef<str>], joint: &str) -> String {
+    let shown = names.iter().take(LISTED_MAX).map(|name| format!("`{}`", name.as_ref()));
+    let shown: Vec<String> = shown.collect();
+    match (names.len() - shown.len(), shown.as_slice()) {
+        (0, [most @ .., last]) if !most.is_empty() => format!("{} {joint} {last}", most.join(", ")),
+        (0, _) => shown.concat(),
+        (more, _) => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
 /// Edit distance with swaps of neighbours counted once (optimal string alignment).

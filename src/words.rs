@@ -5,7 +5,7 @@
 //! inside quotes the whole value is taken literally.
 
 use crate::source::{Problem, Span};
-use crate::template::{Lookup, RENDERED_BYTES_MAX, Template, placeholder_at};
+use crate::template::{Lookup, Template, placeholder_at};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Word {
@@ -64,10 +64,7 @@ impl Splitter {
             {
                 let value = lookup(&placeholder)?;
                 self.inserted += value.len();
-                if self.inserted > RENDERED_BYTES_MAX {
-                    let message = format!("this gets longer than {} MiB", RENDERED_BYTES_MAX >> 20);
-                    return Err(Problem::new(placeholder.span, message));
-                }
+                placeholder.check_length(self.inserted)?;
                 if quote.is_some() {
                     self.push(&value, template, at);
                 } else {

@@ -114,7 +114,7 @@ impl Info {
 
 /// Reads any value but the empty one.
 pub(crate) fn not_empty(value: &OsStr) -> Result<OsString, String> {
-    if value.is_empty() { Err("the name is empty".into()) } else { Ok(value.to_os_string()) }
+    if value.is_empty() { Err("it is empty".into()) } else { Ok(value.to_os_string()) }
 }
 
 pub(crate) fn utf8(value: &OsStr) -> Result<String, String> {

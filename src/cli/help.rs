@@ -4,6 +4,7 @@ use super::flag::{AnyFlag, Info, Takes};
 use super::global::GLOBAL_FLAGS;
 use super::spec::{Command, Count, Operand, Table};
 use crate::json::Value;
+use crate::text::listed;
 use std::fmt::Write as _;
 
 /// `qqmgr stop [OPTIONS] VM`
@@ -68,7 +69,7 @@ fn overview(commands: Table) -> String {
 fn page(command: &Command) -> String {
     let mut text = format!("{}\n\nUsage: {}\n", command.about, synopsis(command));
     for operand in command.operands.iter().filter(|operand| !operand.choices.is_empty()) {
-        let _ = write!(text, "\n{} is {}.\n", operand.name, one_of(operand.choices));
+        let _ = write!(text, "\n{} is {}.\n", operand.name, listed(operand.choices, "or"));
     }
     if !command.details.is_empty() {
         let _ = write!(text, "\n{}\n", command.details);
@@ -86,16 +87,6 @@ fn page(command: &Command) -> String {
 
 fn examples(command: &Command) -> impl Iterator<Item = String> {
     command.examples.iter().map(|example| format!("qqmgr {example}"))
-}
-
-/// "`a`, `b` or `c`"
-pub(super) fn one_of(choices: &[&str]) -> String {
-    let quoted: Vec<String> = choices.iter().map(|choice| format!("`{choice}`")).collect();
-    match quoted.split_last() {
-        Some((last, [])) => last.clone(),
-        Some((last, others)) => format!("{} or {last}", others.join(", ")),
-        None => String::new(),
-    }
 }
 
 impl Operand {

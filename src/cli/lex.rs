@@ -8,9 +8,8 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Token {
-    /// The name without the dashes; invalid UTF-8 becomes U+FFFD, which no flag has.
-    Long(String),
-    Short(char),
+    /// `--long` or `-c`; invalid UTF-8 becomes U+FFFD, which no flag has.
+    Flag(String),
     Word(OsString),
     /// The first `--`: everything after it is a word.
     End,
@@ -53,7 +52,7 @@ impl Lexer {
         let equals = text.iter().position(|byte| *byte == b'=');
         let name = &text[..equals.unwrap_or(text.len())];
         self.attached = equals.map(|at| OsString::from_vec(text[at + 1..].to_vec()));
-        Token::Long(String::from_utf8_lossy(name).into_owned())
+        Token::Flag(format!("--{}", String::from_utf8_lossy(name)))
     }
 
     fn short(&mut self, cluster: &OsStr) -> Token {
@@ -63,7 +62,7 @@ impl Lexer {
         if letter != char::REPLACEMENT_CHARACTER && !rest.is_empty() {
             self.cluster = Some(OsString::from_vec(rest.to_vec()));
         }
-        Token::Short(letter)
+        Token::Flag(format!("-{letter}"))
     }
 
     /// The value of the flag just returned: attached to it, or the next argument.
@@ -104,16 +103,16 @@ mod tests {
 
     #[test]
     fn every_form() {
-        let word = |text: &str| Token::Word(text.into());
+        let (word, flag) = (|it: &str| Token::Word(it.into()), |it: &str| Token::Flag(it.into()));
         assert_eq!(
             tokens(&["a", "-", "", "--long", "-xy", "--", "--z", "--"]),
             [
                 word("a"),
                 word("-"),
                 word(""),
-                Token::Long("long".into()),
-                Token::Short('x'),
-                Token::Short('y'),
+                flag("--long"),
+                flag("-x"),
+                flag("-y"),
                 Token::End,
                 word("--z"),
                 word("--"),
@@ -125,11 +124,11 @@ mod tests {
     fn values() {
         let mut lexer =
             Lexer::new(["--a=b=c", "-xv", "-x", "--", "rest"].map(OsString::from).into());
-        assert_eq!(lexer.next(), Some(Token::Long("a".into())));
+        assert_eq!(lexer.next(), Some(Token::Flag("--a".into())));
         assert_eq!(lexer.value(), Some("b=c".into()));
-        assert_eq!(lexer.next(), Some(Token::Short('x')));
+        assert_eq!(lexer.next(), Some(Token::Flag("-x".into())));
         assert_eq!(lexer.value(), Some("v".into()));
-        assert_eq!(lexer.next(), Some(Token::Short('x')));
+        assert_eq!(lexer.next(), Some(Token::Flag("-x".into())));
         assert_eq!(lexer.value(), Some("--".into()));
         assert_eq!(lexer.rest(), ["rest"]);
     }
@@ -141,8 +140,8 @@ mod tests {
             OsString::from_vec(b"--\xff".to_vec()),
             OsString::from_vec(b"\xff".to_vec()),
         ]);
-        assert_eq!(lexer.next(), Some(Token::Short('\u{fffd}')));
-        assert_eq!(lexer.next(), Some(Token::Long("\u{fffd}".into())));
+        assert_eq!(lexer.next(), Some(Token::Flag("-\u{fffd}".into())));
+        assert_eq!(lexer.next(), Some(Token::Flag("--\u{fffd}".into())));
         assert_eq!(lexer.next(), Some(Token::Word(OsString::from_vec(b"\xff".to_vec()))));
         assert_eq!(lexer.next(), None);
     }

@@ -6,12 +6,12 @@
 use super::args::{Args, Detached};
 use super::flag::{AnyFlag, Takes};
 use super::global::{GLOBAL_FLAGS, HELP, VERSION};
-use super::help::{one_of, synopsis};
+use super::help::synopsis;
 use super::lex::{Lexer, Token};
 use super::names::{find_command, swapped};
 use super::spec::{ALL, Command, Count, EVERYWHERE, Operand, Table};
 use crate::error::Error;
-use crate::text::{command_line, nearest};
+use crate::text::{command_line, listed, nearest};
 use std::ffi::{OsStr, OsString};
 
 /// A command line, and what decides how its outcome is reported: the command and `--json`.
@@ -74,8 +74,7 @@ impl<'a> Words<'a> {
             }
             match token {
                 Token::Word(word) => self.word(word)?,
-                Token::Long(name) => self.flag(&mut lexer, &format!("--{name}"))?,
-                Token::Short(letter) => self.flag(&mut lexer, &format!("-{letter}"))?,
+                Token::Flag(spelled) => self.flag(&mut lexer, &spelled)?,
                 Token::End if self.takes_words() => self.args.words = lexer.rest(),
                 Token::End => {}
             }
@@ -92,9 +91,9 @@ impl<'a> Words<'a> {
         let [_] = self.args.operands.as_slice() else { return false };
         self.takes_words()
             && match token {
-                Token::Short(letter) => self.find_flag(&format!("-{letter}")).is_none(),
+                Token::Flag(flag) => !flag.starts_with("--") && self.find_flag(flag).is_none(),
                 Token::Word(_) => self.command.is_some_and(|c| c.operands[0].count == Count::One),
-                Token::Long(_) | Token::End => false,
+                Token::End => false,
             }
     }
 
@@ -253,7 +252,7 @@ fn check_choices(command: &Command, operands: &[OsString]) -> Result<(), Error> 
         }
         let near = nearest(&given, choices.iter().copied());
         let message = format!("unknown {} `{given}` of `{}`", operand.name, command.name);
-        let known = format!("{} is {}", operand.name, one_of(choices));
+        let known = format!("{} is {}", operand.name, listed(choices, "or"));
         return Err(Error::usage(message).hint(known).did_you_mean(near));
     }
     Ok(())

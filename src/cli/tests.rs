@@ -121,7 +121,7 @@ fn refused() {
         (&["list", "--json=1"], "`--json` takes no value (json false)"),
         (&["list", "-c"], "`-c` needs a value: `-c FILE` (json false)"),
         (&["-c", "a", "list", "-c", "b"], "`-c` is given twice (json false)"),
-        (&["list", "-c", ""], "invalid value `` for `--config`: the name is empty (json false)"),
+        (&["list", "-c", ""], "invalid value `` for `--config`: it is empty (json false)"),
         (&["list", "--", "--json"], "unexpected operand `--json` of `list` (json false)"),
         (&["run"], "`run` needs a VM, or `--all` (json false)"),
         (&["cmdline", "--", "a"], "`cmdline` needs the operand VM (json false)"),

@@ -51,7 +51,7 @@ pub(super) fn log_in(
         reach::ssh_by(target, process, deadline)?;
     }
     let command = || if sets { command() } else { "true".into() };
-    let output = reach::for_login_by(target, guest, process, deadline, &command)?;
+    let output = reach::for_login(target, guest, process, deadline, &command)?;
     if sets && !output.status.success() {
         warn(target, &output.said());
     }

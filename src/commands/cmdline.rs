@@ -2,12 +2,11 @@
 
 use super::helpers;
 use super::images::make_reachable;
+use super::start::ARGS;
 use super::start::changes::options;
-use super::start::plan::{StartOptions, check_arguments, injected, likely_port, own_words};
-use super::start::{ARGS, plan};
+use super::start::plan::{Inputs, StartOptions, check_arguments};
 use super::target::Target;
 use crate::cli::{Command, spec};
-use crate::config::{Choices, SshPort};
 use crate::report::{Outcome, Report};
 use crate::text::texts;
 use crate::vm::Look;
@@ -25,16 +24,12 @@ pub(crate) static COMMAND: Command = Command {
 };
 
 pub(super) fn run(target: &Target) -> Outcome {
-    let config = target.config;
-    let vm = target.vm()?;
+    let inputs = Inputs::new(target, StartOptions::of(target.args))?;
     let running = Look::by_files(&target.paths)?.running_record()?;
-    let chosen = running.and_then(|instance| instance.ssh_port);
-    let chosen = chosen.filter(|_| vm.port == SshPort::Auto);
-    let port = chosen.or_else(|| likely_port(config, vm));
-    let start = StartOptions::of(target.args);
-    let (mut argv, warnings) = own_words(target, vm, &start, port)?;
+    let inputs = inputs.on_port_of(running.as_ref());
+    let (mut argv, warnings) = inputs.own_words()?;
     if let Some(name) = target.args.value(&spec::HELPER) {
-        let all = plan::helpers(target, vm, &start, port, &argv)?;
+        let all = inputs.helpers(&argv)?;
         let known: Vec<String> = all.iter().map(|helper| helper.name.clone()).collect();
         let helper = all.into_iter().find(|helper| helper.name == name);
         let helper = helper.ok_or_else(|| helpers::unknown(target, &name, &known))?;
@@ -42,10 +37,9 @@ pub(super) fn run(target: &Target) -> Outcome {
         argv = helper.argv;
     } else {
         target.warn(&warnings);
-        argv.extend(injected(target, vm, &argv)?);
+        argv.extend(inputs.injected(&argv)?);
     }
-    let choices = Choices { ssh_port: port, set: &start.set };
-    make_reachable(config, vm, choices)?;
+    make_reachable(target.config, inputs.resolver().images())?;
     let words = texts(&argv);
     Ok(Report::new(options(&words).join(" \\\n    ") + "\n", words.iter().collect()))
 }

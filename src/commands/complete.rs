@@ -5,7 +5,7 @@
 //! the headers of disks, and asks QEMU only for the ports that it forwards. It runs no program, and
 //! prints nothing on an error.
 
-use super::start::plan::{StartOptions, likely_port, own_argv};
+use super::start::plan::{Inputs, StartOptions};
 use super::target::Target;
 use crate::cli::Args;
 use crate::cli::complete::bash::Line;
@@ -21,6 +21,7 @@ use crate::vm::qmp::Qmp;
 use crate::vm::snapshot::Part;
 use crate::vm::usernet::{QUESTION, networks};
 use crate::vm::{Look, format};
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -105,13 +106,9 @@ fn offer(table: Table, before: &[OsString], current: &OsStr) -> Option<Offer> {
     let words: Vec<(String, &'static str)> = match &place.kind {
         Kind::Files => Vec::new(),
         Kind::Words(words) => words.clone(),
-        Kind::Vms => {
-            let config = config(&place)?;
-            named(config.vms().iter().map(|vm| vm.name.clone()).collect(), "VM")
-        }
+        Kind::Vms => named(config(&place)?.vms().iter().map(|vm| vm.name.clone()).collect(), "VM"),
         Kind::Images => {
-            let config = config(&place)?;
-            named(config.images().map(|image| image.name.clone()).collect(), "image")
+            named(config(&place)?.images().map(|image| image.name.clone()).collect(), "image")
         }
         Kind::Tags => named(tags(&place)?, "snapshot"),
         Kind::Helpers => named(helpers(&place)?, "helper"),
@@ -136,13 +133,9 @@ fn config(place: &Place) -> Option<Config> {
 fn helpers(place: &Place) -> Option<Vec<String>> {
     let config = config(place)?;
     let is_meant = |vm: &&Vm| place.operands.first().is_none_or(|name| *name == *vm.name);
-    let mut names: Vec<String> = Vec::new();
-    for vm in config.vms().iter().filter(is_meant) {
-        names.extend(Resolver::helper_names(&config, vm));
-    }
-    names.sort();
-    names.dedup();
-    Some(names)
+    let vms = config.vms().iter().filter(is_meant);
+    let names: BTreeSet<_> = vms.flat_map(|vm| Resolver::helper_names(&config, vm)).collect();
+    Some(names.into_iter().collect())
 }
 
 /// The ports that the VM on the line forwards, for `--remove`.
@@ -171,8 +164,8 @@ fn tags(place: &Place) -> Option<Vec<String>> {
     let arguments = if let Some(instance) = recorded {
         instance.arguments()
     } else {
-        let (vm, options) = (target.vm().ok()?, StartOptions::default());
-        arguments_of(own_argv(&target, vm, &options, likely_port(&config, vm)).ok()?)
+        let inputs = Inputs::new(&target, StartOptions::default()).ok()?;
+        arguments_of(inputs.own_argv().ok()?)
     };
     let mut tags: Vec<String> = Vec::new();
     for (image, _) in images(&arguments) {

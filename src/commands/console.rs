@@ -2,11 +2,11 @@
 
 use super::output::show;
 use super::target::Target;
+use crate::cli::flag::not_empty;
 use crate::cli::{Args, Command, Flag, Takes, refuse_if, spec};
 use crate::error::{Error, Kind};
-use crate::json::Value;
 use crate::out::{self, Collected, Reader};
-use crate::report::{Outcome, Report};
+use crate::report::Outcome;
 use crate::system::tty::Raw;
 use crate::terminal::Filter;
 use crate::text::sanitized;
@@ -15,6 +15,7 @@ use crate::vm::ending::Ending;
 use crate::vm::look;
 use crate::vm::output::Output;
 use crate::vm::sought::Sought;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind, IsTerminal as _, Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
@@ -46,13 +47,10 @@ pub(crate) static COMMAND: Command = Command {
 
 static IDLE_FLAG: Flag<Duration> =
     Flag::seconds("idle", "After the input, leave after this silence (default 1)");
-static UNTIL: Flag<Vec<u8>> = Flag::new(
+static UNTIL: Flag<OsString> = Flag::new(
     "until",
     Takes::Value("TEXT"),
-    |value| match value.as_bytes() {
-        [] => Err("the text is empty".into()),
-        text => Ok(text.to_vec()),
-    },
+    not_empty,
     "After the input, leave when the guest has said TEXT",
 );
 static TIMEOUT: Flag<Duration> =
@@ -96,7 +94,7 @@ pub(super) fn run(target: &Target) -> Outcome {
     target.note_own_port();
     let mut console = Console::open(&target.paths, &target.log)?;
     let until = args.value(&UNTIL);
-    let mut dialog = Dialog::new(target, until.as_deref());
+    let mut dialog = Dialog::new(target, until.as_deref().map(OsStr::as_bytes));
     let end =
         if typed { on_terminal(&mut console, &mut dialog) } else { dialog.run(&console, false) };
     let end = end.and_then(|end| match end {
@@ -118,15 +116,8 @@ pub(super) fn run(target: &Target) -> Outcome {
         End::Stopped(ending) => ("stopped", ending.reason()),
     };
     // Without `--json` the guest's output has been written already.
-    Ok(Report::of(
-        "",
-        [
-            ("name", Value::from(&target.name)),
-            ("text", dialog.collected.text().into()),
-            ("end", end.into()),
-            ("reason", reason.into()),
-        ],
-    ))
+    let text = dialog.collected.text().into();
+    Ok(target.report("", [("text", text), ("end", end.into()), ("reason", reason.into())]))
 }
 
 /// Connects a terminal. Its mode is restored before any further message.

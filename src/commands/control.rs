@@ -9,7 +9,7 @@ use crate::cli::{Command, Flag, spec};
 use crate::clock::now;
 use crate::error::Kind;
 use crate::json::Value;
-use crate::report::{Outcome, Report};
+use crate::report::Outcome;
 use crate::ssh::end_shared_connection;
 use crate::vm::Session;
 use crate::vm::events::EventLog;
@@ -80,7 +80,7 @@ pub(super) fn powerdown(target: &Target) -> Outcome {
 fn control(target: &Target, command: &str, what: Option<&str>) -> Outcome {
     let mut session = Session::open(&target.paths, &target.log)?;
     session.execute(command, None)?;
-    report(&target.name, &mut session, what)
+    report(target, &mut session, what)
 }
 
 /// Resumes a guest. The command depends on its state: `cont` does nothing for a guest that has
@@ -100,7 +100,7 @@ pub(super) fn resume(target: &Target) -> Outcome {
         0..60 => format!("was paused for {:.1} s", paused.as_secs_f64()),
         _ => format!("was paused for {}", duration(paused)),
     });
-    let report = report(&target.name, &mut session, what.as_deref())?;
+    let report = report(target, &mut session, what.as_deref())?;
     // While this session is open, QEMU would not serve another command.
     drop(session);
     if target.args.has(&SET_CLOCK) {
@@ -120,7 +120,7 @@ pub(super) fn reset(target: &Target) -> Outcome {
     session.await_event(&["RESET", "SHUTDOWN"], RESET_WAIT)?;
     // The guest has forgotten its connections, so the shared one is dead.
     end_shared_connection(&target.paths, &target.log)?;
-    report(&target.name, &mut session, Some("reset"))
+    report(target, &mut session, Some("reset"))
 }
 
 pub(super) fn nmi(target: &Target) -> Outcome {
@@ -132,12 +132,11 @@ pub(super) fn nmi(target: &Target) -> Outcome {
 
 /// Reports what was done to the VM and its state afterwards; `what` is `None` if the state alone is
 /// enough.
-pub(super) fn report(name: &str, session: &mut Session, what: Option<&str>) -> Outcome {
-    let (pid, state) = (session.process.pid, session.run_state()?);
+pub(super) fn report(target: &Target, session: &mut Session, what: Option<&str>) -> Outcome {
+    let (name, pid, state) = (&target.name, session.process.pid, session.run_state()?);
     let text = match what {
         Some(what) => format!("{name}: {what}, {state}\n"),
         None => format!("{name} is {state}\n"),
     };
-    let members = [("name", Value::from(name)), ("pid", pid.into()), ("state", state.into())];
-    Ok(Report::of(text, members))
+    Ok(target.report(text, [("pid", pid.into()), ("state", state.into())]))
 }

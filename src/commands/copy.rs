@@ -5,7 +5,7 @@ use super::target::Target;
 use crate::cli::{Args, Command, Count, Operand, spec};
 use crate::error::Error;
 use crate::json::Value;
-use crate::report::{Outcome, Report};
+use crate::report::Outcome;
 use crate::ssh::copy::{Copy, copy};
 use crate::text::command_line;
 use std::ffi::{OsStr, OsString};
@@ -89,12 +89,6 @@ fn run(target: &Target, direction: fn(&[OsString], OsString) -> Copy) -> Outcome
     copy(&guest(target, true)?, &direction(from, to.clone()), !target.args.json())?;
     let text = |name: &OsStr| Value::from(name.to_string_lossy().into_owned());
     // Nothing is printed on success, as by cp and scp.
-    Ok(Report::of(
-        "",
-        [
-            ("name", (&target.name).into()),
-            ("from", from.iter().map(|name| text(name)).collect()),
-            ("to", text(to)),
-        ],
-    ))
+    let from = from.iter().map(|name| text(name)).collect();
+    Ok(target.report("", [("from", from), ("to", text(to))]))
 }

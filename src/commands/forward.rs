@@ -7,7 +7,7 @@ use super::target::Target;
 use crate::cli::{Args, Command, Count, Flag, Operand, spec};
 use crate::error::Error;
 use crate::json::Value;
-use crate::report::{Outcome, Report};
+use crate::report::Outcome;
 use crate::source::Span;
 use crate::text::sanitized;
 use crate::vm::forward::{FORMS, Forward};
@@ -69,7 +69,7 @@ pub(super) fn run(target: &Target) -> Outcome {
         lines(&format!("{name} forwards "), &ports)
     };
     let networks = if ports.is_empty() { networks } else { ask(&mut session)? };
-    Ok(Report::of(text, [("name", Value::from(name)), ("ports", json(&networks))]))
+    Ok(target.report(text, [("ports", json(&networks))]))
 }
 
 fn lines<'a>(what: &str, ports: impl IntoIterator<Item = &'a Forward>) -> String {

@@ -53,7 +53,7 @@ fn qemu(gdb: Gdb, target: &Target) -> Result<Gdb, Error> {
     let mut start = Start::new(target, StartOptions::default())?;
     let bin = gdb::binary(&start.plan()?.argv[0])?;
     start.prepare(&|| None)?;
-    let boots = start.vm.boots;
+    let boots = start.inputs.vm.boots;
     let lock = lock(paths, COMMAND.name, LOCK_WAIT, log)?;
     match start.for_debugger(lock)? {
         Debuggee::Process(process) => Ok(gdb.attached_to(process.pid)),

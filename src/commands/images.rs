@@ -2,7 +2,7 @@
 //! the VMs that use an image.
 
 use super::target::Target;
-use crate::config::{Choices, Config, Declared, Resolver, Vm};
+use crate::config::{Config, Declared};
 use crate::error::Error;
 use crate::image::build::{end_first_boot, grow, is_first_boot, use_image};
 use crate::image::change::reachable;
@@ -10,6 +10,7 @@ use crate::image::context::{Context, Exceeded};
 use crate::image::inspection::{Inspection, inspect};
 use crate::log::Log;
 use crate::system::lock::Lock;
+use crate::toml::Key;
 use crate::vm::{Look, Paths};
 use std::path::Path;
 
@@ -26,18 +27,16 @@ pub(super) struct Images {
 }
 
 impl Images {
-    /// Makes the VM's missing images, which may take long, and reports it. Warns about images that
+    /// Makes a VM's missing images, which may take long, and reports it. Warns about images that
     /// differ from their current declaration, if a start will not change that.
     pub(super) fn hold(
         target: &Target,
-        vm: &Vm,
-        choices: Choices,
+        images: Vec<&Key>,
         exceeded: Exceeded,
     ) -> Result<Self, Error> {
         let Target { config, log, .. } = target;
         let context = Context { exceeded, ..Context::new(config, log) };
-        let images = Resolver::new(config, vm, choices).images().into_iter();
-        let declared = images.map(|image| Declared::new(config, image));
+        let declared = images.into_iter().map(|image| Declared::new(config, image));
         let mut images = Self { declared: declared.collect::<Result<_, _>>()?, ..Self::default() };
         for declared in &images.declared {
             let found = inspect(config, declared);
@@ -94,10 +93,10 @@ pub(super) fn warn(found: &Inspection, context: &Context, name: &str) {
     }
 }
 
-/// The images of a VM on whose disks cloud-init has work to do.
-pub(super) fn first_boots(config: &Config, vm: &Vm, choices: Choices) -> Vec<Declared> {
-    let images = Resolver::new(config, vm, choices).images().into_iter();
-    images.filter_map(|image| Declared::new(config, image).ok()).filter(is_first_boot).collect()
+/// Keeps the images on whose disks cloud-init has work to do.
+pub(super) fn first_boots(config: &Config, images: Vec<&Key>) -> Vec<Declared> {
+    let declared = images.into_iter().filter_map(|image| Declared::new(config, image).ok());
+    declared.filter(is_first_boot).collect()
 }
 
 /// Records that cloud-init has done its work on these disks.
@@ -111,8 +110,8 @@ pub(super) fn end_first_boots(target: &Target, images: &[Declared]) {
 }
 
 /// Makes the links by which QEMU reaches images, for a user who runs QEMU directly.
-pub(super) fn make_reachable(config: &Config, vm: &Vm, choices: Choices) -> Result<(), Error> {
-    for image in Resolver::new(config, vm, choices).images() {
+pub(super) fn make_reachable(config: &Config, images: Vec<&Key>) -> Result<(), Error> {
+    for image in images {
         let paths = config.image_paths(&image.name)?;
         if paths.dir.exists() {
             reachable(&paths)?;

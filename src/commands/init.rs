@@ -2,7 +2,7 @@
 
 use super::script::{Dirs, Script};
 use super::{check, publishers};
-use crate::cli::flag::utf8;
+use crate::cli::flag::{not_empty, utf8};
 use crate::cli::{Args, Command, Count, Flag, Operand, Takes, refuse_if};
 use crate::config::Config;
 use crate::config::schema::with_comments;
@@ -54,7 +54,7 @@ static IMAGE: Flag<String> = Flag::new(
         if ["{{", "<<", "\n"].iter().any(|special| text.contains(special)) {
             return Err("a configuration cannot have `{{`, `<<` or a newline in a path".into());
         }
-        if text.is_empty() { Err("the name is empty".into()) } else { Ok(text) }
+        not_empty(value).map(|_| text)
     },
     "With a disk on this base, an image with cloud-init",
 );
@@ -185,7 +185,8 @@ fn append(file: &Path, name: &str, table: &str) -> Result<(), Error> {
     let content = format!("{text}{line}\n{table}");
     let source = Source { name: config.source.name.clone(), text: content.clone() };
     let runtime = config.runtime_dir().to_path_buf();
-    if !Config::has_vm(source, &config.file, runtime, name) {
+    let longer = Config::examine_file(source, config.file.clone(), runtime);
+    if !longer.is_ok_and(|longer| longer.is_declared(name)) {
         let error = Error::failed(format!("a `[vm.{name}]` cannot stand at the end of `{shown}`"));
         return Err(error.hint("give its other VMs tables of their own, `[vm.NAME]`"));
     }
@@ -213,8 +214,7 @@ impl Image {
     fn new(args: &Args, file: &Path, base: &str) -> Result<Self, Error> {
         let log = args.log();
         let here = current_dir()?;
-        let source = Source { name: NAME.into(), text: String::new() };
-        let config = Config::parse(source, here.join(NAME), here.clone())?;
+        let config = Config::unread(here.join(NAME), here.clone())?;
         let context = Context::new(&config, &log);
         let expected = args.value(&CHECKSUM);
         let mut sum = expected.clone();

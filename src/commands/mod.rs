@@ -52,7 +52,7 @@ use crate::error::Error;
 use crate::log;
 use crate::report::Outcome;
 use crate::system::tty;
-use Run::{AllAtOnce, Help, Plain, Several, Vm, Vms};
+use Run::{AllAtOnce, Plain, Several, Vm, Vms};
 use std::io;
 use target::Target;
 use vms::Scope;
@@ -67,8 +67,6 @@ enum Run {
     Vms(Scope, fn(&Target) -> Outcome),
     /// On each VM that the operands or `--all` name, on all of them at the same time.
     AllAtOnce(Scope, fn(&Target) -> Outcome),
-    /// On the table itself.
-    Help,
     /// On no VM, or on VMs that it finds by itself, with several outcomes.
     Several(fn(&Args, &mut Answers) -> Result<(), Error>),
 }
@@ -116,7 +114,7 @@ static COMMANDS: &[(&str, &Command, Run)] = &[
     (SET_UP, &check::COMMAND, Plain(check::run)),
     (SET_UP, &cmdline::COMMAND, Vm(cmdline::run)),
     (SET_UP, &completions::COMMAND, Plain(completions::run)),
-    (SET_UP, &help::COMMAND, Help),
+    (SET_UP, &help::COMMAND, Plain(|args| help::run(&table(), args))),
 ];
 
 /// The commands as [`crate::cli`] needs them.
@@ -132,7 +130,6 @@ pub(crate) fn run(command: &Command, args: &Args, answers: &mut Answers) {
     let remark = if stays { "; Ctrl-C leaves the VMs running" } else { "" };
     let outcome = match row.map(|(.., run)| run) {
         Some(Plain(run)) => run(args).map(Some),
-        Some(Help) => help::run(&table(), args).map(Some),
         Some(Vm(run)) => vms::one(args, &args.vm(), run).map(Some),
         Some(Vms(_, run)) if args.has(&spec::EVERYWHERE) => {
             everywhere::each(args, answers, *run).map(|()| None)

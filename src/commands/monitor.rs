@@ -10,7 +10,7 @@ use crate::cli::{Args, Command, Count, Operand, spec, usage_of};
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::out;
-use crate::report::{Outcome, Report};
+use crate::report::Outcome;
 use crate::text::{nearest, sanitized};
 use crate::vm::hmp::Failure;
 use crate::vm::refusal::refusal;
@@ -75,8 +75,7 @@ fn serve(target: &Target, answers: &mut Answers) -> Result<(), Error> {
         }
         // The session stays open only while the command runs: other commands of qqmgr need the
         // socket.
-        let Target { paths, log, .. } = target;
-        let mut session = Session::open_with(&process, paths, log)?;
+        let mut session = Session::open_with(&process, &target.paths, &target.log)?;
         match execute(target, &mut session, &command) {
             // QEMU is gone or hangs, so every following line would fail as well.
             Err(error) if error.kind != Kind::Failed => return Err(error),
@@ -94,12 +93,7 @@ fn execute(target: &Target, session: &mut Session, command: &str) -> Outcome {
     }
     // The guest may control a part of the output.
     let text = if out::is_terminal() { sanitized(&output) } else { output.clone() };
-    let members = [
-        ("name", Value::from(&target.name)),
-        ("command", command.into()),
-        ("output", output.into()),
-    ];
-    Ok(Report::of(text, members))
+    Ok(target.report(text, [("command", command.into()), ("output", output.into())]))
 }
 
 fn ask(target: &Target, session: &mut Session, command: &str) -> Result<String, Error> {

@@ -7,7 +7,7 @@ use crate::cli::{Args, Command, Flag, Takes, refuse_if, spec};
 use crate::error::Error;
 use crate::json::Value;
 use crate::out::{self, Collected, Reader};
-use crate::report::{Outcome, Report};
+use crate::report::Outcome;
 use crate::terminal::Filter;
 use crate::vm::output::Output;
 use crate::vm::{Process, boots, look};
@@ -106,8 +106,7 @@ pub(super) fn serial(target: &Target) -> Outcome {
     };
     let text = text(target, &file, process, missing)?;
     let boot = ("boot", Value::Number((-i64::from(boot)).to_string()));
-    let members = [("name", name.into()), boot, ("file", (&file).into()), ("text", text.into())];
-    Ok(Report::of("", members))
+    Ok(target.report("", [boot, ("file", (&file).into()), ("text", text.into())]))
 }
 
 pub(super) fn log(target: &Target) -> Outcome {
@@ -120,7 +119,7 @@ pub(super) fn log(target: &Target) -> Outcome {
         }
     };
     let text = text(target, &file, process, || not_yet(name, &what))?;
-    Ok(Report::of("", [("name", name.into()), ("file", (&file).into()), ("text", text.into())]))
+    Ok(target.report("", [("file", (&file).into()), ("text", text.into())]))
 }
 
 /// Shows the file and what the process adds to it, or with `--json` collects the file's text.

@@ -42,7 +42,7 @@ pub(super) fn guest(target: &Target, login: bool) -> Result<Guest, Error> {
     let guest = Guest::of(target.config, &target.paths, &target.log)?;
     if let (Some(process), Some(deadline), true) = (process, deadline, login) {
         for_first_boot(target, &process, deadline)?;
-        for_login(target, &guest, &process, deadline)?;
+        for_login(target, &guest, &process, deadline, &|| "true".into())?;
     }
     Ok(guest)
 }
@@ -118,18 +118,9 @@ pub(super) fn ssh_of(target: &Target, watch: &Watch) -> Result<(), Error> {
     }))
 }
 
-/// Waits until the guest accepts a login. Its server has answered before.
+/// Waits until the guest accepts a login, and returns the result of the command that it runs. Its
+/// ssh server has answered before.
 pub(super) fn for_login(
-    target: &Target,
-    guest: &Guest,
-    process: &Process,
-    deadline: Deadline,
-) -> Result<(), Error> {
-    for_login_by(target, guest, process, deadline, &|| "true".into()).map(|_| ())
-}
-
-/// Waits for a login, and returns the result of the command that it runs.
-pub(super) fn for_login_by(
     target: &Target,
     guest: &Guest,
     process: &Process,
@@ -184,7 +175,8 @@ pub(super) fn for_first_boot(
     let (instance, Some(vm)) = (Instance::read(paths)?, config.find_vm(name)) else {
         return Ok(());
     };
-    let images = images::first_boots(config, vm, ssh::choices(instance.as_ref()));
+    let resolver = Resolver::new(config, vm, ssh::choices(instance.as_ref()));
+    let images = images::first_boots(config, resolver.images());
     if images.is_empty() || args.value(&spec::WAIT).is_some_and(|wait| wait.ssh_only) {
         return Ok(());
     }

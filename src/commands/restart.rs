@@ -38,7 +38,7 @@ pub(super) fn run(target: &Target) -> Outcome {
     let args = target.args;
     let mut start = Start::new(target, StartOptions::of(args))?;
     if args.has(&spec::WAIT) {
-        if start.vm.port == SshPort::None {
+        if start.inputs.vm.port == SshPort::None {
             return Err(no_ssh(&target.name));
         }
         start.check_wait()?;

@@ -4,7 +4,7 @@ use super::target::Target;
 use crate::cli::flag::utf8;
 use crate::cli::{Args, Command, Count, Flag, Operand, Takes, spec};
 use crate::error::Error;
-use crate::report::{Outcome, Report};
+use crate::report::Outcome;
 use crate::system::{files, user_files};
 use crate::vm::screen::{Display, Picture};
 use crate::vm::{Session, screen};
@@ -67,15 +67,8 @@ pub(super) fn run(target: &Target) -> Outcome {
     } else {
         format!("wrote {}: {width} x {height}\n", file.display())
     };
-    Ok(Report::of(
-        text,
-        [
-            ("name", (&target.name).into()),
-            ("file", (&file).into()),
-            ("width", width.into()),
-            ("height", height.into()),
-        ],
-    ))
+    let size = [("width", width.into()), ("height", height.into())];
+    Ok(target.report(text, [("file", (&file).into())].into_iter().chain(size)))
 }
 
 fn is_to_stdout(args: &Args) -> bool {

@@ -257,8 +257,9 @@ mod tests {
     /// The program and the words that the VM of this table runs.
     fn argv(table: &str) -> Vec<String> {
         let source = Source { name: "f".into(), text: table.into() };
-        let config = Config::parse(source, "/c/f".into(), "/c".into());
+        let config = Config::examine_file(source, "/c/f".into(), "/c".into());
         let config = config.unwrap_or_else(|error| panic!("{}\n{table}", error.text()));
+        assert_eq!(config.all_problems(), [], "{table}");
         let vm = config.vm("vm").unwrap();
         let choices = Choices { ssh_port: vm.port.fixed(), set: &[] };
         let command = Resolver::new(&config, vm, choices).command();

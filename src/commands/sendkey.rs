@@ -94,7 +94,7 @@ pub(super) fn run(target: &Target) -> Outcome {
         1 => "sent 1 key".to_string(),
         count => format!("sent {count} keys"),
     };
-    control::report(&target.name, &mut session, Some(&what))
+    control::report(target, &mut session, Some(&what))
 }
 
 /// The keys to press. All of them are read before the first is pressed.

@@ -1,7 +1,7 @@
 //! `qqmgr snapshot ACTION VM [TAG]`
 
 use super::confirm::{self, YES};
-use super::start::plan::{StartOptions, likely_port, own_argv};
+use super::start::plan::{Inputs, StartOptions};
 use super::target::Target;
 use super::vms;
 use crate::cli::flag::Flag;
@@ -118,8 +118,7 @@ fn open<'a>(
         let disks = running.disks()?;
         return Ok((Machine::Running(running), disks));
     }
-    let vm = target.vm()?;
-    let argv = own_argv(target, vm, &StartOptions::default(), likely_port(config, vm))?;
+    let argv = Inputs::new(target, StartOptions::default())?.own_argv()?;
     let stopped = target.stopped(change.map(|(lock, _)| lock))?;
     if let Some((_, act)) = change {
         stopped.settle(Some(act))?;
@@ -155,7 +154,9 @@ fn perform(target: &Target, mut machine: Machine, disks: &Disks, act: Act, tag: 
         Machine::Running(running) => {
             match act {
                 Act::Save => {
-                    if forgets_writes(target)? {
+                    let record = Instance::read(paths)?;
+                    // Some of what it writes is lost when it stops.
+                    if record.is_some_and(|record| forgets(&record.arguments())) {
                         let what = "when the VM stops, it forgets what it wrote (`-snapshot`)";
                         log.note(&format!("{what}, and this snapshot"));
                     }
@@ -194,18 +195,12 @@ fn perform(target: &Target, mut machine: Machine, disks: &Disks, act: Act, tag: 
     let alone = if with_machine || act == Act::Delete { "" } else { ", the disks alone" };
     let text = format!("{name} snapshot `{tag}` {}{alone}: {state}\n", act.done());
     let members = [
-        ("name", Value::from(name)),
-        ("tag", tag.as_str().into()),
+        ("tag", Value::from(tag.as_str())),
         ("machine", with_machine.into()),
         ("disks", files(&parts)),
         ("state", state.into()),
     ];
-    Ok(Report::of(text, members))
-}
-
-/// Whether some of what the running VM writes is lost when it stops.
-fn forgets_writes(target: &Target) -> Result<bool, Error> {
-    Ok(Instance::read(&target.paths)?.is_some_and(|it| forgets(&it.arguments())))
+    Ok(target.report(text, members))
 }
 
 /// The whole paths of the disks.

@@ -33,7 +33,7 @@ fn check(args: &Args) -> Result<(), Error> {
 }
 
 pub(super) fn run(target: &Target) -> Outcome {
-    let (name, args) = (&target.name, target.args);
+    let args = target.args;
     let words = &args.operands[1..];
     // With its own options, ssh may log in as another user.
     let has_options = words.first().is_some_and(|word| word.as_bytes().starts_with(b"-"));
@@ -47,22 +47,21 @@ pub(super) fn run(target: &Target) -> Outcome {
     if guest.shares(words)
         && let Err(stderr) = guest.share()?
     {
-        return Ok(report(name, FAILURE_CODE, "", &stderr));
+        return Ok(report(target, FAILURE_CODE, "", &stderr));
     }
     let output = capture(guest.users_ssh(words), &guest)?;
     let exit_code =
         output.status.code().and_then(|code| code.try_into().ok()).unwrap_or(FAILURE_CODE);
     let [stdout, stderr] = [&output.stdout, &output.stderr].map(|b| String::from_utf8_lossy(b));
-    Ok(report(name, exit_code, &stdout, &stderr))
+    Ok(report(target, exit_code, &stdout, &stderr))
 }
 
 /// The output of a command; invalid UTF-8 has become U+FFFD.
-fn report(name: &str, exit_code: u8, stdout: &str, stderr: &str) -> Report {
+fn report(target: &Target, exit_code: u8, stdout: &str, stderr: &str) -> Report {
     let members = [
-        ("name", Value::from(name)),
-        ("exit_code", u64::from(exit_code).into()),
+        ("exit_code", Value::from(u16::from(exit_code))),
         ("stdout", stdout.into()),
         ("stderr", stderr.into()),
     ];
-    Report::of(stdout, members).with_exit_code(exit_code)
+    target.report(stdout, members).with_exit_code(exit_code)
 }

@@ -1,14 +1,14 @@
 //! `qqmgr status VM`
 
 use super::start::changes::{Change, changes};
-use super::start::plan::{self, StartOptions, features, likely_port, own_argv};
+use super::start::plan::{Inputs, StartOptions, features};
 use super::target::{Target, port_of};
 use super::{forward, helpers};
 use crate::cli::flag::Flag;
 use crate::cli::{Command, spec};
 use crate::clock::now;
 use crate::colour::{Colour, Stream};
-use crate::config::{Choices, Declared, Resolver, SshPort};
+use crate::config::{Declared, SshPort};
 use crate::error::{Error, Kind};
 use crate::image::inspection::inspect;
 use crate::json::Value;
@@ -17,8 +17,7 @@ use crate::vm::end::End;
 use crate::vm::look::Place;
 use crate::vm::state::ANSWER_WAIT;
 use crate::vm::usernet::{Network, QUESTION, networks};
-use crate::vm::{Instance, Look, Paths, Process, State, console};
-use std::path::PathBuf;
+use crate::vm::{Instance, Look, Process, State, console};
 use std::time::{Duration, Instant};
 
 pub(crate) static COMMAND: Command = Command {
@@ -33,8 +32,8 @@ pub(crate) static COMMAND: Command = Command {
 static QUIET: Flag =
     Flag::switch("quiet", "Print nothing; exit with 0 if running, with 3 if not").short('q');
 
-struct Status {
-    name: String,
+struct Status<'a> {
+    target: &'a Target<'a>,
     process: Option<Process>,
     state: State,
     uptime: Option<Duration>,
@@ -42,14 +41,11 @@ struct Status {
     end: Option<End>,
     /// The port of the start, or the configured one.
     ssh_port: Option<SshPort>,
-    ssh_vm_port: Option<u16>,
-    configured: bool,
     /// Whether the VM was started with a console.
     has_console: bool,
     /// The changes that a restart would make; unknown without a record of the start, or when the
     /// configuration has an error by now.
     changes: Option<Vec<Change>>,
-    config_file: PathBuf,
     /// The helpers of its last start, or the configured ones without a record, each with its pid
     /// if it runs.
     helpers: Vec<(String, Option<u32>)>,
@@ -57,20 +53,16 @@ struct Status {
     networks: Vec<Network>,
     /// Why the VM cannot be managed as other VMs are.
     unusual: Option<&'static str>,
-    paths: Paths,
 }
 
 pub(super) fn run(target: &Target) -> Outcome {
-    let Target { config, paths, log, .. } = target;
-    let name = target.name.clone();
+    let Target { config, name, paths, log, .. } = target;
     let look = Look::everywhere(paths)?;
     if target.args.has(&QUIET) {
         let running = matches!(look.place, Place::Unseen) || look.process()?.is_some();
         let code = if running { 0 } else { Kind::NotRunning.exit_code() };
-        let members = [("name", name.into()), ("running", running.into())];
-        return Ok(Report::of("", members).with_exit_code(code));
+        return Ok(target.report("", [("running", running.into())]).with_exit_code(code));
     }
-    let vm = config.find_vm(&name);
     let ((state, qmp), process, unusual) = if matches!(look.place, Place::Unseen) {
         let (state, qmp) = State::of_qemu(paths, log)?.unzip();
         let unusual = "it runs where its process cannot be seen, as in a container";
@@ -87,21 +79,17 @@ pub(super) fn run(target: &Target) -> Outcome {
     let process = process.filter(|_| state != State::Stopped);
     let instance = look.record.filter(|_| state != State::Stopped);
     let status = Status {
-        name,
-        configured: config.is_declared(&target.name),
+        target,
         has_console: process.is_some() && console::is_there(paths),
         state,
         uptime: process.as_ref().and_then(|process| uptime(process, instance.as_ref())),
         end: if process.is_none() { End::of(paths) } else { None },
-        ssh_port: port_of(instance.as_ref(), vm),
-        ssh_vm_port: vm.map(|vm| vm.vm_port),
+        ssh_port: port_of(instance.as_ref(), config.find_vm(name)),
         changes: instance.as_ref().and_then(|instance| changed(target, instance)),
-        config_file: config.file.clone(),
         process,
         helpers,
         networks,
         unusual,
-        paths: paths.clone(),
     };
     Ok(status.report())
 }
@@ -123,16 +111,12 @@ fn known_helpers(
 
 /// Finds what a restart without options would change.
 fn changed(target: &Target, instance: &Instance) -> Option<Vec<Change>> {
-    let vm = target.vm().ok()?;
-    // A port that was chosen would be chosen again, so it is no change.
-    let chosen = instance.ssh_port.filter(|_| vm.port == SshPort::Auto);
-    let port = chosen.or_else(|| likely_port(target.config, vm));
-    let options = StartOptions::default();
-    let own_argv = own_argv(target, vm, &options, port).ok()?;
-    let helpers = plan::helpers(target, vm, &options, port, &own_argv).ok()?;
-    let mut changes = changes(instance, &own_argv, &helpers, port, features(vm));
-    let choices = Choices { ssh_port: port, ..Choices::default() };
-    for image in Resolver::new(target.config, vm, choices).images() {
+    let inputs = Inputs::new(target, StartOptions::default()).ok()?.on_port_of(Some(instance));
+    let own_argv = inputs.own_argv().ok()?;
+    let helpers = inputs.helpers(&own_argv).ok()?;
+    let features = features(inputs.vm);
+    let mut changes = changes(instance, &own_argv, &helpers, inputs.ssh_port, features);
+    for image in inputs.resolver().images() {
         let declared = Declared::new(target.config, image).ok()?;
         changes.extend(inspect(target.config, &declared).grows.map(|growth| {
             let [running, configured] =
@@ -151,17 +135,18 @@ pub(super) fn uptime(process: &Process, instance: Option<&Instance>) -> Option<D
     })
 }
 
-impl Status {
+impl Status<'_> {
     fn report(&self) -> Report {
-        let (mut fields, paths) = (Fields::default(), &self.paths);
+        let Target { config, name, paths, .. } = self.target;
+        let mut fields = Fields::default();
         self.lines(&mut fields);
         let pid = self.process.as_ref().map(|process| process.pid);
         let ssh = Value::object([
             ("port", self.ssh_port.and_then(SshPort::fixed).into()),
-            ("vm_port", self.ssh_vm_port.into()),
+            ("vm_port", config.find_vm(name).map(|vm| vm.vm_port).into()),
             ("config_file", (&paths.ssh_config).into()),
         ]);
-        fields.member("name", &self.name);
+        fields.member("name", name);
         fields.member("pid", pid);
         fields.member("pid_file", &paths.pid);
         fields.member("ssh", ssh);
@@ -173,8 +158,8 @@ impl Status {
         fields.member("uptime_seconds", self.uptime.map(|uptime| uptime.as_secs()));
         fields.member("log_file", &paths.log);
         fields.member("console_file", self.has_console.then_some(&paths.console));
-        fields.member("config_file", &self.config_file);
-        fields.member("configured", self.configured);
+        fields.member("config_file", &config.file);
+        fields.member("configured", config.is_declared(name));
         fields.member("config_changed", self.changes.as_ref().map(|changes| !changes.is_empty()));
         for (key, value) in End::json_members(self.end.as_ref()) {
             fields.member(key, value);
@@ -196,7 +181,7 @@ impl Status {
             (Some(pid), true) => Some(format!("{name}, pid {pid}, left over: `stop` ends it")),
             (None, true) => None,
             (None, false) => {
-                let log = format!("`qqmgr log {} --helper {name}`", self.name);
+                let log = format!("`qqmgr log {} --helper {name}`", self.target.name);
                 Some(format!("{name} has ended: {log} shows what it said"))
             }
         }
@@ -204,8 +189,8 @@ impl Status {
 
     /// Adds the lines for people; scripts get other members in another order.
     fn lines(&self, fields: &mut Fields) {
-        let paths = &self.paths;
-        fields.line("name", &self.name);
+        let Target { config, name, paths, .. } = self.target;
+        fields.line("name", name);
         let state = self.state.name();
         let paint = |colour: Colour| colour.paint(Stream::Stdout, state);
         fields.line("state", self.state.colour().map_or(state.into(), paint));
@@ -242,11 +227,11 @@ impl Status {
         fields.line("qmp", paths.qmp.display());
         fields.line("monitor", paths.monitor.display());
         fields.line("pid file", paths.pid.display());
-        fields.line("config", self.config_file.display());
+        fields.line("config", config.file.display());
         if let Some(unusual) = self.unusual {
             fields.line("note", unusual);
         }
-        if !self.configured {
+        if !config.is_declared(name) {
             fields.line("note", "the configuration has no such VM any more");
         } else if self.process.is_some() && self.changes.is_none() {
             fields.line("note", "it is not known what a restart would change");

@@ -106,16 +106,6 @@ pub(super) fn usual_force(target: &Target) -> Force {
     Force { timeout, at_once: timeout.is_zero(), kill: true }
 }
 
-/// Lets the guest power off, and ends QEMU when that does not help.
-fn shut_down(target: &Target, process: &Process, force: Force) -> Result<Method, Error> {
-    let failed = if force.at_once { None } else { stop_command::run(target, process, force) };
-    let method = shutdown::shut_down(process, &target.paths, force, &target.log)?;
-    if let Some(error) = failed.filter(|_| !matches!(method, Method::Powerdown | Method::Died)) {
-        target.log.note(error.message());
-    }
-    Ok(method)
-}
-
 /// Stops the VM if it runs, and returns the lock that it took. With force, it works without the
 /// lock if necessary.
 pub(super) fn stop(
@@ -144,9 +134,7 @@ pub(super) fn stop(
         _ => look.process()?,
     };
     if let Some(process) = look::traced(process, log) {
-        stopped.pid = Some(process.pid);
-        stopped.method = shut_down(target, process, force)?;
-        stopped.ending = events::ending(paths);
+        stopped.end(target, process, force)?;
     }
     stopped.took = begin.elapsed();
     stopped.clean(target)?;
@@ -174,9 +162,7 @@ fn lock_by_force(
         if lock::holder(&paths.lock) == holder {
             // A `start` that waits for this QEMU sees that it has ended, and releases the lock.
             if let Some(process) = look::traced(look::find(paths)?, log) {
-                stopped.pid = Some(process.pid);
-                stopped.method = shutdown::shut_down(&process, paths, force, log)?;
-                stopped.ending = events::ending(paths);
+                stopped.end(target, &process, force)?;
             } else if !helpers::end(paths, log)? {
                 return Err(error);
             }
@@ -240,9 +226,7 @@ pub(super) fn stop_unused(
     }
     let find = if was_killed { look::find_started } else { look::find_anywhere };
     while let Some(process) = look::traced(find(paths)?, log) {
-        stopped.pid = Some(process.pid);
-        stopped.method = shut_down(target, &process, force)?;
-        stopped.ending = events::ending(paths);
+        stopped.end(target, &process, force)?;
     }
     // Without the lock, the files may belong to another start.
     stopped.took = begin.elapsed();
@@ -256,6 +240,20 @@ impl Stopped {
     fn nothing(name: String) -> Self {
         let (method, ending) = (Method::None, Ending::Unknown);
         Self { name, pid: None, method, ending, took: Duration::ZERO }
+    }
+
+    /// Lets the guest power off, and ends QEMU when that does not help.
+    fn end(&mut self, target: &Target, process: &Process, force: Force) -> Result<(), Error> {
+        let Target { paths, log, .. } = target;
+        self.pid = Some(process.pid);
+        let failed = if force.at_once { None } else { stop_command::run(target, process, force) };
+        self.method = shutdown::shut_down(process, paths, force, log)?;
+        let did_itself = matches!(self.method, Method::Powerdown | Method::Died);
+        if let Some(error) = failed.filter(|_| !did_itself) {
+            log.note(error.message());
+        }
+        self.ending = events::ending(paths);
+        Ok(())
     }
 
     /// Removes the files that only a running VM has. If that fails, the error says first that the

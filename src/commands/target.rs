@@ -5,7 +5,9 @@ use crate::config::values::is_vm_name;
 use crate::config::{Config, SshPort, Vm};
 use crate::error::{Error, STDERR};
 use crate::image::context::qemu_img;
+use crate::json::Value;
 use crate::log::Log;
+use crate::report::Report;
 use crate::source::Problem;
 use crate::system::files;
 use crate::vm::argv::own_port_note;
@@ -39,9 +41,13 @@ impl<'a> Target<'a> {
         Ok(Self { config, args, name: name.to_string(), paths, log })
     }
 
-    /// A copy for the same VM, with a remark for a person who waits for it.
-    pub(super) fn with_remark(&self, remark: &'static str) -> Self {
-        Self { log: self.log.with_remark(remark), ..self.clone() }
+    /// The result of a command on this VM: an object with the VM's name and these members.
+    pub(super) fn report<'m>(
+        &self,
+        text: impl Into<String>,
+        members: impl IntoIterator<Item = (&'m str, Value)>,
+    ) -> Report {
+        Report::of(text, [("name", (&self.name).into())].into_iter().chain(members))
     }
 
     /// Refuses a guest that does nothing until it is resumed: ssh would hang.
@@ -82,10 +88,8 @@ impl<'a> Target<'a> {
     pub(super) fn warn(&self, warnings: &[Problem]) {
         let source = &self.config.source;
         for warning in warnings {
-            let mut shown = warning.clone();
-            shown.message.insert_str(0, &self.log.vm());
             let place = (source.as_ref(), source.position(warning.span.start));
-            self.log.write(&STDERR.problem("warning", &shown, place));
+            self.log.write(&STDERR.problem("warning", &self.log.vm(), warning, place));
         }
     }
 

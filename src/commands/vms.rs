@@ -42,9 +42,6 @@ pub(super) fn one<T>(
     work(&Target::new(&config, args, name, args.log())?)
 }
 
-/// The work that is done on each VM.
-type Work = fn(&Target) -> Outcome;
-
 /// Does `work` on the VMs that `args` name, and reports each outcome as it comes. A person also
 /// sees how many are still missing, and the remark. A failure on one VM does not stop the work on
 /// the others. Returns the names of the VMs, each with its exit status. `at_once` works on all VMs
@@ -55,14 +52,14 @@ pub(super) fn each(
     at_once: Option<usize>,
     remark: &'static str,
     answers: &mut Answers,
-    work: Work,
+    work: fn(&Target) -> Outcome,
 ) -> Result<Vec<(String, u8)>, Error> {
     let config = Config::load(args)?;
     let names = select(args, &config, scope)?;
     if are_several(&args.operands) {
         answers.begin_array();
     }
-    if tell_wrong(args, &config, &names, scope, answers) {
+    if answers.refuse(wrong(args, &config, &names, scope)) {
         return Ok(Vec::new());
     }
     let several = names.len() > 1;
@@ -111,7 +108,7 @@ pub(super) fn together(
 ) -> Result<(), Error> {
     let config = Config::load(args)?;
     let names = select(args, &config, scope)?;
-    if tell_wrong(args, &config, &names, scope, answers) {
+    if answers.refuse(wrong(args, &config, &names, scope)) {
         return Ok(());
     }
     let mut targets = Vec::new();
@@ -132,14 +129,8 @@ pub(super) fn are_several(operands: &[OsString]) -> bool {
     }
 }
 
-/// Reports everything that is wrong with the names. After any error, no VM is touched.
-fn tell_wrong(
-    args: &Args,
-    config: &Config,
-    names: &[String],
-    scope: Scope,
-    answers: &mut Answers,
-) -> bool {
+/// Everything that is wrong with the names. After any error, no VM is touched.
+fn wrong(args: &Args, config: &Config, names: &[String], scope: Scope) -> Vec<Error> {
     let choices = Choices { set: &args.all(&spec::SET), ..Choices::default() };
     let check = |name: &String| match config.find_vm(name) {
         Some(vm) => Resolver::new(config, vm, choices).check_set(),
@@ -148,15 +139,11 @@ fn tell_wrong(
     };
     // A broken VM is reported in its turn, and the other VMs are still worked on.
     let is_broken = |name: &str| config.find_vm(name).is_none() && config.is_declared(name);
-    let mut any = false;
-    for name in names.iter().filter(|name| !is_broken(name)) {
-        let checked = check_name(config, args, name).and_then(|()| check(name));
-        if let Err(error) = checked {
-            any = true;
-            answers.tell(Err(error.of_vm(name, names.len() > 1)));
-        }
-    }
-    any
+    let wrong = names.iter().filter(|name| !is_broken(name)).filter_map(|name| {
+        let error = check_name(config, args, name).and_then(|()| check(name)).err()?;
+        Some(error.of_vm(name, names.len() > 1))
+    });
+    wrong.collect()
 }
 
 /// The names that the operands stand for, each once, in the order given. The matches of a pattern

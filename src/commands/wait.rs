@@ -5,7 +5,7 @@ use super::target::Target;
 use crate::cli::{Command, Flag, Takes, refuse_if, spec};
 use crate::error::Error;
 use crate::json::Value;
-use crate::report::{Outcome, Report};
+use crate::report::Outcome;
 use crate::text::{command_line, sanitized};
 use crate::vm::ending::Ending;
 use crate::vm::watch::Watch;
@@ -112,14 +112,13 @@ pub(super) fn run(target: &Target) -> Outcome {
         None => format!("{name} {done} after {:.1} s\n", took.as_secs_f64()),
     };
     let members = [
-        ("name", Value::from(name)),
-        ("for", waited_for.into()),
+        ("for", Value::from(waited_for)),
         ("pid", process.map(|process| process.pid).into()),
         ("reason", ending.as_ref().and_then(Ending::reason).into()),
         ("exit_status", Value::Null),
         ("seconds", Value::seconds(took)),
     ];
-    Ok(Report::of(text, members))
+    Ok(target.report(text, members))
 }
 
 /// Waits until a command runs on the guest, or until its cloud-init is done.

@@ -105,8 +105,7 @@ impl Strings<'_> {
     fn text(&mut self, value: &Value) -> String {
         let text = self.problems.keep(self.scope.render(value)).unwrap_or_default();
         if text.contains('\0') {
-            let problem = Problem::new(value.span, "a NUL character cannot be here");
-            self.problems.keep::<()>(Err(problem));
+            self.problems.add(Problem::new(value.span, "a NUL character cannot be here"));
         }
         text
     }
@@ -135,8 +134,7 @@ impl Strings<'_> {
             return DeclaredBase { location: Location::File(self.file(value).0), sums, span };
         }
         if sums.is_empty() {
-            let problem = Problem::new(span, SUM_MISSING).hint(SUM_HINT);
-            self.problems.keep::<()>(Err(problem));
+            self.problems.add(Problem::new(span, SUM_MISSING).hint(SUM_HINT));
         }
         DeclaredBase { location: Location::Url(text), sums, span }
     }

@@ -59,11 +59,6 @@ fn runtime(dir: &Path, name: &OsStr) -> Result<PathBuf, Error> {
     Ok(all.join(hash).with_extension(RUNTIME_EXTENSION))
 }
 
-fn user_file() -> Option<PathBuf> {
-    let of_home = || files::home().map(|home| home.join(".config"));
-    files::directory_in("XDG_CONFIG_HOME").or_else(of_home).map(|dir| dir.join(OF_USER))
-}
-
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Location {
     /// Absolute; the directory is without symbolic links, so that the VMs' paths are the same
@@ -91,7 +86,9 @@ pub(super) fn locate(named: Option<&Path>) -> Result<Location, Error> {
     if let Some((file, shown)) = above(current_dir, &mut passed_over) {
         return Ok(Location { passed_over, ..Location::new(&file, &shown)? });
     }
-    let of_user = user_file();
+    let of_home = || files::home().map(|home| home.join(".config"));
+    let of_user = files::directory_in("XDG_CONFIG_HOME").or_else(of_home);
+    let of_user = of_user.map(|dir| dir.join(OF_USER));
     if let Some(file) = of_user.as_deref().filter(|file| there(file)) {
         return Ok(Location { passed_over, ..Location::new(file, file)? });
     }

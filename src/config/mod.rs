@@ -29,6 +29,7 @@ use crate::toml::{self, Key, Table, Value};
 pub(crate) use choices::Choices;
 pub(crate) use declared::Declared;
 use image::{DIR_PREFIX, ImagePaths};
+use problems::Problems;
 pub(crate) use resolve::Resolver;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -90,13 +91,8 @@ impl Config {
     /// All problems of the file, each once, in file order.
     pub(crate) fn all_problems(&self) -> Vec<Problem> {
         let mut all = self.shared.clone();
-        for problem in self.broken.iter().flat_map(|vm| &vm.problems) {
-            if !all.contains(problem) {
-                all.push(problem.clone());
-            }
-        }
-        all.sort_by_key(|problem| problem.span.start);
-        all
+        all.extend(self.broken.iter().flat_map(|vm| &vm.problems).cloned());
+        Problems::each_once(all)
     }
 
     /// The VMs that have a problem, in file order.
@@ -120,33 +116,35 @@ impl Config {
         table.into_iter().flat_map(Table::iter).map(|(key, _)| key)
     }
 
-    /// Checks a configuration that was read from `file`; `runtime` is for the VMs' directories.
-    pub(crate) fn parse(source: Source, file: PathBuf, runtime: PathBuf) -> Result<Self, Error> {
-        let config = Self::examine_file(source, file, runtime)?;
-        config.checked(config.all_problems(), ())?;
-        Ok(config)
-    }
-
     /// The configuration of this file as if it had no VMs, so that running VMs can be stopped.
     pub(crate) fn unread(file: PathBuf, runtime: PathBuf) -> Result<Self, Error> {
         let source = Source { name: file.display().to_string(), text: String::new() };
-        Self::parse(source, file, runtime)
+        Self::examine_file(source, file, runtime)
     }
 
-    /// Whether a configuration with this text would have a VM of that name.
-    pub(crate) fn has_vm(source: Source, file: &Path, runtime: PathBuf, name: &str) -> bool {
-        let examined = Self::examine_file(source, file.to_path_buf(), runtime);
-        examined.is_ok_and(|config| config.is_declared(name))
-    }
-
-    fn examine_file(source: Source, file: PathBuf, runtime: PathBuf) -> Result<Self, Error> {
+    /// Examines a configuration that was read from `file`; `runtime` is for the VMs' directories.
+    pub(crate) fn examine_file(
+        source: Source,
+        file: PathBuf,
+        runtime: PathBuf,
+    ) -> Result<Self, Error> {
         let source = Arc::new(source);
         let root =
             toml::parse(&source.text).map_err(|problem| Error::config(&source, vec![problem]))?;
         let mut shared = schema::check_table(&source, &root, "", "");
         let table = |name: &str| root.get(name).and_then(Value::as_table);
         let (vars, all_images) = (table("vars"), table("img"));
-        let unclear = problems_of_names(&source, vars, all_images);
+        // The problems that make it unclear which names placeholders can have.
+        let unclear = all_images.map(|images| image::problems(&source, images));
+        let mut unclear = unclear.unwrap_or_default();
+        let vm = Some(("vm", "`{{.vm.…}}` is what `[vm.NAME.vars]` holds"));
+        let img = ("img", "`{{.img.…}}` are the images that `[img.NAME]` makes");
+        for (name, hint) in [vm, all_images.map(|_| img)].into_iter().flatten() {
+            if let Some((key, _)) = vars.and_then(|vars| vars.entry(name)) {
+                let message = format!("`{name}` is reserved in `[vars]`");
+                unclear.push(Problem::new(key.span, message).hint(hint));
+            }
+        }
         // Placeholders can be checked only if all names are known.
         let can_be_named = unclear.is_empty()
             && vars.is_some() == root.get("vars").is_some()
@@ -288,23 +286,4 @@ impl Config {
         }
         Err(Error::config(&self.source, problems))
     }
-}
-
-/// The problems that make it unclear which names placeholders can have: those in `[img]`, and names
-/// in `[vars]` that have a meaning of their own.
-fn problems_of_names(
-    source: &Source,
-    vars: Option<&Table>,
-    images: Option<&Table>,
-) -> Vec<Problem> {
-    let mut problems = images.map(|images| image::problems(source, images)).unwrap_or_default();
-    let vm = Some(("vm", "`{{.vm.…}}` is what `[vm.NAME.vars]` holds"));
-    let img = images.map(|_| ("img", "`{{.img.…}}` are the images that `[img.NAME]` makes"));
-    for (name, hint) in [vm, img].into_iter().flatten() {
-        if let Some((key, _)) = vars.and_then(|vars| vars.entry(name)) {
-            let message = format!("`{name}` is reserved in `[vars]`");
-            problems.push(Problem::new(key.span, message).hint(hint));
-        }
-    }
-    problems
 }

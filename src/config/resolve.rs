@@ -82,7 +82,7 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
         if let Some(img) = self.config.qemu("img") {
             problems.keep(self.scope.render(img));
         }
-        if let Some(command) = self.own_stop_command() {
+        if let Some(command) = self.nearest("stop_command") {
             problems.keep(self.scope.render(command));
         }
         let cmd = self.cmd();
@@ -95,20 +95,21 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
         let (words, pasted) = self.command_line(strings, Pasted::default(), &mut problems);
         let mut port =
             |value: &Value| Some(Word::plain(problems.keep(self.scope.render(value))?, value.span));
-        let ports = self.ports().into_iter().filter_map(&mut port).collect();
+        let ports = self.ports().filter_map(&mut port).collect();
         (Invocation { bin, words, ports, pasted }, problems.0)
     }
 
     /// The command that the guest runs before its power button is pressed, placeholders replaced.
     pub(crate) fn stop_command(&self) -> Result<Option<String>, Error> {
-        let command = self.own_stop_command().map(|command| self.scope.render(command));
+        let command = self.nearest("stop_command").map(|command| self.scope.render(command));
         let command = command.transpose().map_err(|problem| self.config.problem(problem))?;
         // An empty one overrides that of the VM that this one extends.
         Ok(command.filter(|command| !command.is_empty()))
     }
 
-    fn own_stop_command(&self) -> Option<&'a Value> {
-        self.line.iter().find_map(|table| table.get("stop_command"))
+    /// The value of a key in the VM's table, or in the nearest one that it extends.
+    fn nearest(&self, key: &str) -> Option<&'a Value> {
+        self.line.iter().find_map(|table| table.get(key))
     }
 
     /// The names of the VM's helpers.
@@ -229,9 +230,9 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
 
     /// The QEMU of the VM, or that of all VMs, if the file sets one.
     pub(crate) fn bin(&self) -> Option<&'a Value> {
-        let own = self.line.iter().find_map(|table| table.get("qemu"));
+        let bin = self.nearest("qemu").or(self.config.qemu("bin"));
         // `check` looks at VMs even if `bin` is wrong.
-        own.or(self.config.qemu("bin")).filter(|bin| bin.as_str().is_some())
+        bin.filter(|bin| bin.as_str().is_some())
     }
 
     /// The nearest `cmd` and what is appended to it from there on; `None` when there is neither.
@@ -248,10 +249,8 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
         (!parts.is_empty()).then_some(words)
     }
 
-    /// The nearest `ports`.
-    fn ports(&self) -> Vec<&'a Value> {
-        let ports = self.line.iter().find_map(|table| table.get("ports"));
-        ports.map_or_else(Vec::new, |ports| ports.items().iter().collect())
+    fn ports(&self) -> impl Iterator<Item = &'a Value> {
+        self.nearest("ports").into_iter().flat_map(Value::items)
     }
 
     /// The options of `[ssh]` and of the VM, the VM's own winning.
@@ -283,8 +282,8 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
         let options = self.options().into_iter().flat_map(|(_, value)| value.items());
         let helpers = self.helper_values().into_iter().flat_map(|(_, value)| value.items());
         let helpers = helpers.chain(self.ports());
-        let others =
-            self.bin().into_iter().chain(self.config.qemu("img")).chain(self.own_stop_command());
+        let others = [self.bin(), self.config.qemu("img"), self.nearest("stop_command")];
+        let others = others.into_iter().flatten();
         let strings = self.cmd().into_iter().flatten().chain(helpers).chain(options).chain(others);
         strings.filter(|value| value.as_str().is_some())
     }

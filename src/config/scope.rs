@@ -16,9 +16,7 @@ use std::rc::Rc;
 
 /// How deep variables may use each other.
 const DEPTH_MAX: usize = 64;
-/// Names that exist without being set, to suggest a near one.
-const BUILT_IN: &[&str] = &["vm.name", "vm.dir", "vm.ssh.port", "vm.ssh.vm_port", "config_dir"];
-/// Names that a start cannot set, and where their values come from.
+/// Names that exist without being set, which a start cannot set, and where their values come from.
 const FACTS: &[(&str, &str)] = &[
     ("vm.name", "a VM's name is that of its table, `[vm.NAME]`"),
     ("vm.dir", "a VM's directory follows from its name and from where the configuration is"),
@@ -229,7 +227,8 @@ impl<'a> Scope<'a> {
     }
 
     fn unknown(&self, placeholder: &Placeholder) -> Problem {
-        let mut known: Vec<String> = BUILT_IN.iter().map(ToString::to_string).collect();
+        let built_in = FACTS.iter().map(|(name, _)| *name).chain(["config_dir"]);
+        let mut known: Vec<String> = built_in.map(str::to_string).collect();
         known.extend(self.config.images().flat_map(|image| {
             let seed = self.config.cloud_init(image).map(|_| format!("img.{}.seed", image.name));
             seed.into_iter().chain([format!("img.{}", image.name)])

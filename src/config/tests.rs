@@ -9,7 +9,10 @@ use crate::source::Source;
 
 fn config(text: &str) -> Config {
     let source = Source { name: "f".into(), text: text.into() };
-    Config::parse(source, "/c/f".into(), "/c".into()).unwrap_or_else(|e| panic!("{}", e.text()))
+    let config = Config::examine_file(source, "/c/f".into(), "/c".into());
+    let config = config.unwrap_or_else(|e| panic!("{}", e.text()));
+    assert_eq!(config.all_problems(), []);
+    config
 }
 
 /// The words of the VM `vm`, or the errors.

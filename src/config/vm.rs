@@ -1,6 +1,7 @@
 //! The VMs: which VM extends which, what is wrong with each, and the values that cannot have
 //! placeholders. [`super::scope`] reads the others.
 
+use super::problems::Problems;
 use super::schema::{check, default, header};
 use super::values::{NONE, SshPort, is_vm_name, name_hint, port};
 use crate::source::{Problem, Source, Span};
@@ -49,13 +50,8 @@ pub(super) fn read(source: &Source, all: &Table) -> (Vec<Vm>, Vec<Broken>) {
     let (mut sound, mut broken) = (Vec::new(), Vec::new());
     for (at, (key, _)) in entries.iter().enumerate() {
         let (line, ring) = line(all, &entries, at);
-        let mut problems: Vec<Problem> = Vec::new();
-        for problem in line.iter().flat_map(|at| &own[*at]).chain(&ring) {
-            if !problems.contains(problem) {
-                problems.push(problem.clone());
-            }
-        }
-        problems.sort_by_key(|problem| problem.span.start);
+        let problems = line.iter().flat_map(|at| &own[*at]).chain(&ring).cloned();
+        let problems = Problems::each_once(problems);
         let tables: Vec<&Value> = line.iter().map(|at| entries[*at].1).collect();
         match Vm::new(key, &tables) {
             Some(vm) if problems.is_empty() => sound.push(vm),
@@ -96,17 +92,12 @@ fn line(all: &Table, entries: &[Entry], start: usize) -> (Vec<usize>, Option<Pro
         ring.push(*last);
         let first = (0..ring.len()).min_by_key(|at| ring[*at])?;
         ring.rotate_left(first);
-        ring_problem(entries, &ring)
+        let names = ring.iter().chain(ring.first()).map(|at| format!("`{}`", entries[*at].0.name));
+        let names = names.collect::<Vec<_>>().join(" -> ");
+        let (_, closing) = extended(entries[*ring.last()?].1)?;
+        Some(Problem::new(closing.span, format!("VMs extend each other in a ring: {names}")))
     });
     (line, ring)
-}
-
-/// The problem of a ring, whose last VM extends the first.
-fn ring_problem(entries: &[Entry], ring: &[usize]) -> Option<Problem> {
-    let names = ring.iter().chain(ring.first()).map(|at| format!("`{}`", entries[*at].0.name));
-    let names = names.collect::<Vec<_>>().join(" -> ");
-    let (_, closing) = extended(entries[*ring.last()?].1)?;
-    Some(Problem::new(closing.span, format!("VMs extend each other in a ring: {names}")))
 }
 
 /// The problems in the VM's own table.

@@ -180,11 +180,8 @@ impl Error {
             let message = format!("{vm}{}", self.message);
             return STDERR.text("error", &message, None, self.hint.as_deref());
         };
-        let shown = located.shown().iter().map(|problem| {
-            let mut named = problem.clone();
-            named.message.insert_str(0, &vm);
-            STDERR.problem("error", &named, located.place(problem))
-        });
+        let shown = located.shown().iter();
+        let shown = shown.map(|one| STDERR.problem("error", &vm, one, located.place(one)));
         let mut text: String = shown.collect();
         let hidden = located.problems.len() - located.shown().len();
         if hidden > 0 {
@@ -254,15 +251,18 @@ pub(crate) const STDERR: Style = Style("qqmgr: ", Stream::Stderr);
 pub(crate) const STDOUT: Style = Style("", Stream::Stdout);
 
 impl Style {
-    /// The text of a problem with its place in the source and a newline at the end.
+    /// The text of a problem with its place in the source and a newline at the end. The message
+    /// begins with `subject`.
     pub(crate) fn problem(
         &self,
         severity: &str,
+        subject: &str,
         problem: &Problem,
         (source, position): Place,
     ) -> String {
         let excerpt = source.excerpt(problem.span, position);
-        self.text(severity, &problem.message, Some(&excerpt), problem.hint.as_deref())
+        let message = format!("{subject}{}", problem.message);
+        self.text(severity, &message, Some(&excerpt), problem.hint.as_deref())
     }
 
     fn text(

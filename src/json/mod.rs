@@ -23,11 +23,6 @@ impl Value {
         Self::Object(members.into_iter().map(|(name, value)| (name.to_string(), value)).collect())
     }
 
-    /// A number with one digit after the point.
-    pub(crate) fn tenths(number: f64) -> Self {
-        Self::Number(format!("{number:.1}"))
-    }
-
     /// Seconds with milliseconds.
     pub(crate) fn seconds(duration: std::time::Duration) -> Self {
         Self::Number(format!("{:.3}", duration.as_secs_f64()))

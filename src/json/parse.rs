@@ -65,8 +65,13 @@ impl Parser<'_> {
             return Err(self.error("nested too deeply"));
         }
         match self.peek() {
-            Some(b'{') => self.object(depth),
-            Some(b'[') => self.array(depth),
+            Some(b'{') => {
+                let members = self.list(b'}', "expected `,` or `}`", |it| it.member(depth + 1));
+                members.map(Value::Object)
+            }
+            Some(b'[') => {
+                self.list(b']', "expected `,` or `]`", |it| it.value(depth + 1)).map(Value::Array)
+            }
             Some(b'"') => self.string().map(Value::String),
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.word("true", Value::Bool(true)),
@@ -85,53 +90,43 @@ impl Parser<'_> {
         Ok(value)
     }
 
-    fn array(&mut self, depth: usize) -> Result<Value, Error> {
+    /// Reads items with commas between, up to the byte `close`. The cursor is on the opening byte.
+    fn list<T>(
+        &mut self,
+        close: u8,
+        expected: &'static str,
+        item: impl Fn(&mut Self) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
         self.at += 1;
         let mut items = Vec::new();
         self.skip_blanks();
-        if self.eat(b']') {
-            return Ok(Value::Array(items));
+        if self.eat(close) {
+            return Ok(items);
         }
         loop {
             self.skip_blanks();
-            items.push(self.value(depth + 1)?);
+            items.push(item(self)?);
             self.skip_blanks();
-            if self.eat(b']') {
-                return Ok(Value::Array(items));
+            if self.eat(close) {
+                return Ok(items);
             }
             if !self.eat(b',') {
-                return Err(self.error("expected `,` or `]`"));
+                return Err(self.error(expected));
             }
         }
     }
 
-    fn object(&mut self, depth: usize) -> Result<Value, Error> {
-        self.at += 1;
-        let mut members = Vec::new();
+    fn member(&mut self, depth: usize) -> Result<(String, Value), Error> {
+        if self.peek() != Some(b'"') {
+            return Err(self.error("expected a name in double quotes"));
+        }
+        let name = self.string()?;
         self.skip_blanks();
-        if self.eat(b'}') {
-            return Ok(Value::Object(members));
+        if !self.eat(b':') {
+            return Err(self.error("expected `:`"));
         }
-        loop {
-            self.skip_blanks();
-            if self.peek() != Some(b'"') {
-                return Err(self.error("expected a name in double quotes"));
-            }
-            let name = self.string()?;
-            self.skip_blanks();
-            if !self.eat(b':') {
-                return Err(self.error("expected `:`"));
-            }
-            self.skip_blanks();
-            members.push((name, self.value(depth + 1)?));
-            self.skip_blanks();
-            if self.eat(b'}') {
-                return Ok(Value::Object(members));
-            }
-            if !self.eat(b',') {
-                return Err(self.error("expected `,` or `}`"));
-            }
-        }
+        self.skip_blanks();
+        Ok((name, self.value(depth)?))
     }
 
     fn number(&mut self) -> Result<Value, Error> {

@@ -60,17 +60,15 @@ pub(super) fn expansions(word: &Word) -> Vec<Expansion> {
             [b'$', next, ..] if next.is_ascii_digit() || b"@*".contains(next) => {
                 Some(Expands::Arguments)
             }
-            [b'~', b'/', ..] if begins_path(&word.text[..start]) => Some(Expands::Home),
+            // A path may begin here.
+            [b'~', b'/', ..] if start == 0 || word.text[..start].ends_with(['=', ':', ',']) => {
+                Some(Expands::Home)
+            }
             _ => None,
         };
         expansions.extend(kind.map(|kind| Expansion { start, kind }));
     }
     expansions
-}
-
-/// Whether a path may begin after this text of a word.
-fn begins_path(before: &str) -> bool {
-    before.is_empty() || before.ends_with(['=', ':', ','])
 }
 
 fn variable(text: &str) -> Expands {

@@ -115,7 +115,7 @@ fn toml_rules(input: &[u8]) {
 fn config_rules(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else { return };
     let source = Source { name: "f".into(), text: text.into() };
-    if let Ok(config) = Config::parse(source, "/c/f".into(), "/c".into()) {
+    if let Ok(config) = Config::examine_file(source, "/c/f".into(), "/c".into()) {
         let choices = Choices::default();
         for vm in config.vms() {
             if let Ok(options) = Resolver::new(&config, vm, choices).ssh_options() {

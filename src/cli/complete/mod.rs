@@ -65,10 +65,7 @@ pub(crate) fn place(commands: Table, before: Vec<OsString>, current: &OsStr) -> 
     while let Some(token) = lexer.next() {
         match token {
             Token::Word(word) => words.word(word).ok()?,
-            Token::Long(name) => awaited = walk_flag(&mut words, &mut lexer, &format!("--{name}")),
-            Token::Short(letter) => {
-                awaited = walk_flag(&mut words, &mut lexer, &format!("-{letter}"));
-            }
+            Token::Flag(spelled) => awaited = walk_flag(&mut words, &mut lexer, &spelled),
             Token::End if words.takes_words() => return None,
             Token::End => ended = true,
         }
@@ -76,7 +73,22 @@ pub(crate) fn place(commands: Table, before: Vec<OsString>, current: &OsStr) -> 
             return None;
         }
     }
-    let (kind, prefix) = kind(&words, awaited, ended, current)?;
+    let bytes = current.as_bytes();
+    let equals = bytes.iter().position(|byte| *byte == b'=');
+    let mut prefix = OsString::new();
+    let kind = if let Some(flag) = awaited {
+        of_value(&words, flag)?
+    } else if let Some(at) = equals.filter(|_| !ended && bytes.starts_with(b"--")) {
+        let flag = words.find_flag(current.to_str()?.get(..at)?)?;
+        prefix = OsString::from_vec(bytes[..=at].to_vec());
+        of_value(&words, flag.info())?
+    } else if !ended && bytes.starts_with(b"-") {
+        Kind::Words(flags(&words))
+    } else if let Some(command) = words.command {
+        of_operand(commands, operand_at(command, words.args.operands.len())?)?
+    } else {
+        all_commands(commands)
+    };
     let config = words.args.all(&CONFIG).into_iter().next().map(PathBuf::from);
     Some(Place { kind, prefix, config, operands: words.args.operands })
 }
@@ -94,32 +106,7 @@ fn walk_flag(words: &mut Words, lexer: &mut Lexer, spelled: &str) -> Option<&'st
     None
 }
 
-fn kind(
-    words: &Words,
-    awaited: Option<&Info>,
-    ended: bool,
-    current: &OsStr,
-) -> Option<(Kind, OsString)> {
-    let bytes = current.as_bytes();
-    if let Some(flag) = awaited {
-        return Some((of_value(words, flag)?, OsString::new()));
-    }
-    if !ended && bytes.starts_with(b"--") && bytes.contains(&b'=') {
-        let at = bytes.iter().position(|byte| *byte == b'=')?;
-        let flag = words.find_flag(current.to_str()?.get(..at)?)?;
-        return Some((of_value(words, flag.info())?, OsString::from_vec(bytes[..=at].to_vec())));
-    }
-    let kind = if !ended && bytes.starts_with(b"-") {
-        Kind::Words(flags(words))
-    } else if let Some(command) = words.command {
-        of_operand(words.commands, operand_at(command, words.args.operands.len())?)?
-    } else {
-        commands(words.commands)
-    };
-    Some((kind, OsString::new()))
-}
-
-fn commands(table: Table) -> Kind {
+fn all_commands(table: Table) -> Kind {
     Kind::Words(table.iter().map(|(_, command)| (command.name.into(), command.about)).collect())
 }
 
@@ -146,7 +133,7 @@ fn of_value(words: &Words, flag: &Info) -> Option<Kind> {
 
 fn of_operand(table: Table, operand: &Operand) -> Option<Kind> {
     match operand.choices {
-        [] if operand.name == "COMMAND" => Some(commands(table)),
+        [] if operand.name == "COMMAND" => Some(all_commands(table)),
         [] => of_name(operand.name),
         choices => Some(plain(choices)),
     }

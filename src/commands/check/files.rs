@@ -1,13 +1,13 @@
 //! Rules about the files that QEMU would open: they must exist, and no two VMs may write the same
 //! image.
 
-use super::findings::{Shared, groups, listed};
+use super::findings::{Shared, groups};
 use super::images;
 use super::subject::Subject;
 use crate::config::Config;
 use crate::error::io_reason;
 use crate::source::{Problem, Span};
-use crate::text::{did_you_mean, nearest};
+use crate::text::{did_you_mean, listed, nearest};
 use crate::vm::named::{Named, named};
 use crate::vm::options::Argument;
 use std::fs;
@@ -16,7 +16,8 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 /// Finds the files that are missing, except those that qqmgr makes.
-pub(super) fn missing(config: &Config, subject: &Subject) -> Vec<Problem> {
+pub(super) fn missing(subject: &Subject) -> Vec<Problem> {
+    let config = subject.config;
     let made = images::paths(config);
     let is_made = |named: &Named| made.iter().any(|path| path == Path::new(&named.path));
     let others = named(&subject.arguments).filter(|(named, _)| !is_made(named));
@@ -69,7 +70,7 @@ pub(super) fn shared<'a>(config: &Config, subjects: &'a [Subject]) -> Shared<'a>
     let shared = groups(subjects.iter().flat_map(of_one)).map(|(_, group)| {
         let names: Vec<&str> = group.iter().map(|(vm, _)| *vm).collect();
         let (path, word) = &group[1].1;
-        let message = format!("{} write the same image, `{path}`", listed(&names));
+        let message = format!("{} write the same image, `{path}`", listed(&names, "and"));
         let problem = Problem::new(config.source.within(*word, path), message);
         (names, problem.hint("only one of them can run at a time: give each an image of its own"))
     });

@@ -4,11 +4,9 @@ use crate::error::{Kind, Located, STDOUT, problem_json};
 use crate::json::Value;
 use crate::report::Report;
 use crate::source::{Position, Problem, Source};
+use crate::text::listed;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// The number of VMs that a message names at most.
-const VMS_SHOWN_MAX: usize = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Severity {
@@ -55,9 +53,7 @@ impl Findings {
         vm: &str,
         problems: impl IntoIterator<Item = Problem>,
     ) {
-        for problem in problems {
-            self.insert(severity, &[vm], false, problem);
-        }
+        problems.into_iter().for_each(|problem| self.insert(severity, &[vm], false, problem));
     }
 
     /// Adds findings about these VMs, or about no VM; their messages are clear without names.
@@ -67,9 +63,7 @@ impl Findings {
         vms: &[&str],
         problems: impl IntoIterator<Item = Problem>,
     ) {
-        for problem in problems {
-            self.insert(severity, vms, true, problem);
-        }
+        problems.into_iter().for_each(|problem| self.insert(severity, vms, true, problem));
     }
 
     /// Inserts a finding. One that several VMs have at the same place is reported once, with all
@@ -94,12 +88,10 @@ impl Findings {
             let place = (self.source.as_ref(), position);
             let own = [("severity", Value::from(severity.name())), ("vms", vms.iter().collect())];
             documents.push(Value::object(own.into_iter().chain(problem_json(problem, place))));
-            let mut shown = problem.clone();
             // Several VMs may share the place.
-            if self.vms != Some(1) && !names_them {
-                shown.message = format!("{}: {}", listed(vms), problem.message);
-            }
-            text += &STDOUT.problem(severity.name(), &shown, place);
+            let has_subject = self.vms != Some(1) && !names_them;
+            let subject = if has_subject { listed(vms, "and") + ": " } else { String::new() };
+            text += &STDOUT.problem(severity.name(), &subject, problem, place);
             text.push('\n');
         }
         let has_error = self.count(Severity::Error) > 0;
@@ -162,15 +154,4 @@ pub(super) fn groups<'a, K: Ord, T>(
         }
     }
     groups.into_iter().filter(|(_, group)| group.len() > 1)
-}
-
-/// "`a`, `b` and `c`"
-pub(super) fn listed(names: &[impl AsRef<str>]) -> String {
-    let shown = names.iter().take(VMS_SHOWN_MAX).map(|name| format!("`{}`", name.as_ref()));
-    let shown: Vec<String> = shown.collect();
-    match (names.len() - shown.len(), shown.as_slice()) {
-        (0, [most @ .., last]) if !most.is_empty() => format!("{} and {last}", most.join(", ")),
-        (0, _) => shown.concat(),
-        (more, _) => format!("{} and {more} more", shown.join(", ")),
-    }
 }

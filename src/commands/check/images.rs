@@ -19,9 +19,9 @@ pub(super) fn paths(config: &Config) -> Vec<PathBuf> {
 }
 
 /// Adds the findings about the images of a VM.
-pub(super) fn add(config: &Config, subject: &Subject, findings: &mut Findings) {
+pub(super) fn add(subject: &Subject, findings: &mut Findings) {
     for image in &subject.images {
-        let (errors, warning) = of_image(config, image);
+        let (errors, warning) = of_image(subject.config, image);
         findings.add(Severity::Error, &subject.vm.name, errors);
         findings.add(Severity::Warning, &subject.vm.name, warning);
     }

@@ -1,10 +1,10 @@
-//! Rules about ssh's options: their names, and the key files that they name, which must exist and
-//! be as ssh accepts them.
+//! Rules about ssh: that it is there, the names of its options, and the key files that they name,
+//! which must exist and be as ssh accepts them.
 
 use super::subject::Subject;
-use crate::config::{Config, Resolver};
 use crate::source::Problem;
 use crate::system::files;
+use crate::system::programs::SSH;
 use crate::text::shell_quoted;
 use std::fs::File;
 use std::io::Read as _;
@@ -20,17 +20,26 @@ const PRIVATE: &[u8] = b"-----BEGIN";
 /// Read, write and execute for group and others: ssh rejects a private key that has any of them.
 const OTHERS: u32 = 0o077;
 
-/// Warns about unknown options whose names are nearly those of options of ssh.
-pub(super) fn misspelt(config: &Config, subject: &Subject) -> Vec<Problem> {
-    Resolver::new(config, subject.vm, subject.choices).misspelt_options()
+/// Reports that ssh is not installed, for a guest that has it.
+pub(super) fn no_program(subject: &Subject) -> Vec<Problem> {
+    if subject.ssh_port.is_none() || SSH.find().is_some() {
+        return Vec::new();
+    }
+    let message = format!("there is no program `{}`", SSH.name());
+    let hint = "install it (Debian: openssh-client): `qqmgr ssh`, `put`, `get` and `run` need it";
+    vec![Problem::new(subject.no_place, message).hint(hint)]
 }
 
-pub(super) fn problems(config: &Config, subject: &Subject) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let resolver = Resolver::new(config, subject.vm, subject.choices);
+/// Warns about unknown options whose names are nearly those of options of ssh.
+pub(super) fn misspelt(subject: &Subject) -> Vec<Problem> {
+    subject.resolver().misspelt_options()
+}
+
+pub(super) fn problems(subject: &Subject) -> Vec<Problem> {
+    let (mut problems, resolver) = (Vec::new(), subject.resolver());
     for keyword in KEYWORDS {
         for (value, place) in resolver.ssh_texts(keyword) {
-            let Some(path) = path(config.dir(), &value) else { continue };
+            let Some(path) = path(subject.config.dir(), &value) else { continue };
             if let Some((message, hint)) = fault(keyword, &value, &path) {
                 problems.push(Problem::new(place, message).hint(hint));
             }

@@ -1,6 +1,6 @@
 //! `qqmgr check`: everything that is wrong or doubtful in the configuration and around it, found
 //! without starting or changing anything. The rules are in [`files`], [`images`], [`keys`],
-//! [`machine`], [`network`], [`programs`] and [`sockets`].
+//! [`machine`], [`network`] and [`sockets`].
 
 mod files;
 mod findings;
@@ -8,7 +8,6 @@ mod images;
 mod keys;
 mod machine;
 mod network;
-mod programs;
 mod sockets;
 mod subject;
 
@@ -39,22 +38,22 @@ pub(crate) static COMMAND: Command = Command {
 };
 
 /// A rule about one VM.
-type Rule = fn(&Config, &Subject) -> Vec<Problem>;
+type Rule = fn(&Subject) -> Vec<Problem>;
 
 /// The rules about one VM alone, each with the severity of what it finds.
 const RULES: &[(Severity, Rule)] = &[
     (Severity::Error, files::missing),
-    (Severity::Error, |_, subject| {
+    (Severity::Error, |subject| {
         found(machine::kvm(&subject.arguments, &|| try_to_open(KVM_DEVICE.as_ref())))
     }),
-    (Severity::Error, |_, subject| found(machine::display(&subject.arguments))),
-    (Severity::Error, |_, subject| found(machine::second_gdb(subject))),
-    (Severity::Warning, |_, subject| subject.warnings.clone()),
-    (Severity::Warning, |_, subject| found(machine::serial(&subject.arguments))),
+    (Severity::Error, |subject| found(machine::display(&subject.arguments))),
+    (Severity::Error, |subject| found(machine::second_gdb(subject))),
+    (Severity::Warning, |subject| subject.warnings.clone()),
+    (Severity::Warning, |subject| found(machine::serial(&subject.arguments))),
     (Severity::Warning, network::problems),
     (Severity::Warning, keys::misspelt),
     (Severity::Warning, keys::problems),
-    (Severity::Warning, programs::missing),
+    (Severity::Warning, keys::no_program),
 ];
 
 fn found(problem: Option<Problem>) -> Vec<Problem> {
@@ -86,7 +85,16 @@ fn examine(
     }
     let chosen = chosen(operands, &config)?;
     let is_chosen = |name: &str| chosen.contains(name);
-    check_set(&config, set, &is_chosen)?;
+    for one in set.chunks(1) {
+        let choices = Choices { set: one, ..Choices::default() };
+        let vms = config.vms().iter().filter(|vm| is_chosen(&vm.name));
+        let mut checked = vms.map(|vm| Resolver::new(&config, vm, choices).check_set());
+        let first = checked.next().unwrap_or(Ok(()));
+        // A name that is set is a variable of at least one of the VMs.
+        if first.is_err() && checked.all(|checked| checked.is_err()) {
+            first?;
+        }
+    }
     let mut findings = Findings::new(&config.source, chosen.len());
     // A problem with a program that no VM names is reported at the first VM.
     let first = config.vms().iter().find(|vm| is_chosen(&vm.name)).map(|vm| vm.span);
@@ -102,11 +110,11 @@ fn examine(
         }
     }
     for subject in subjects.iter().filter(|subject| is_chosen(&subject.vm.name)) {
-        images::add(&config, subject, &mut findings);
+        images::add(subject, &mut findings);
         for (severity, rule) in RULES {
-            findings.add(*severity, &subject.vm.name, rule(&config, subject));
+            findings.add(*severity, &subject.vm.name, rule(subject));
         }
-        for (severity, problem) in sockets::unserved(&config, subject, &subjects) {
+        for (severity, problem) in sockets::unserved(subject, &subjects) {
             findings.add(severity, &subject.vm.name, [problem]);
         }
     }
@@ -121,24 +129,6 @@ fn examine(
         }
     }
     Ok(findings.sorted().report())
-}
-
-/// Refuses a name that is set and is a variable of none of the VMs to look at.
-fn check_set(
-    config: &Config,
-    set: &[(String, String)],
-    is_chosen: &dyn Fn(&str) -> bool,
-) -> Result<(), Error> {
-    for one in set.chunks(1) {
-        let choices = Choices { set: one, ..Choices::default() };
-        let vms = config.vms().iter().filter(|vm| is_chosen(&vm.name));
-        let mut checked = vms.map(|vm| Resolver::new(config, vm, choices).check_set());
-        let first = checked.next().unwrap_or(Ok(()));
-        if first.is_err() && checked.all(|checked| checked.is_err()) {
-            return first;
-        }
-    }
-    Ok(())
 }
 
 /// The findings of the whole file, if some of them make it unusable.

@@ -1,19 +1,18 @@
 //! Rules about ports of this host: where ssh goes, who can reach a port, and who else uses it.
 
-use super::findings::{Shared, groups, listed};
+use super::findings::{Shared, groups};
 use super::subject::Subject;
-use crate::config::Config;
-use crate::source::{Problem, Source, Span};
+use crate::source::{Problem, Span};
+use crate::text::listed;
 use crate::vm::forward::{Forward, forwards, gives_an_address, is_left_to_others, networks};
 use crate::vm::sockets::listeners;
 
 /// The placeholder that gives the right port in a `hostfwd` for ssh.
 const SSH_PORT: &str = "{{.vm.ssh.port}}";
 
-pub(super) fn problems(config: &Config, subject: &Subject) -> Vec<Problem> {
-    let source = &config.source;
+pub(super) fn problems(subject: &Subject) -> Vec<Problem> {
     let forwards = forwards(&subject.arguments);
-    let mut problems: Vec<Problem> = open_forwards(source, subject, &forwards).collect();
+    let mut problems: Vec<Problem> = open_forwards(subject, &forwards).collect();
     // A second server for debuggers is an error of its own.
     let is_second =
         |option: &str| subject.vm.gdb && (option == "-s" || option.starts_with("-gdb "));
@@ -29,24 +28,20 @@ pub(super) fn problems(config: &Config, subject: &Subject) -> Vec<Problem> {
         Some(Problem::new(listener.word, message).hint(hint + all))
     }));
     if subject.by_port {
-        problems.extend(ssh_problem(source, subject, &forwards));
+        problems.extend(ssh_problem(subject, &forwards));
     }
     problems
 }
 
 /// The finding for all forwarded ports that are open to all interfaces.
-fn open_forwards(
-    source: &Source,
-    subject: &Subject,
-    forwards: &[Forward],
-) -> impl Iterator<Item = Problem> {
+fn open_forwards(subject: &Subject, forwards: &[Forward]) -> impl Iterator<Item = Problem> {
     let open = forwards.iter().filter(|forward| forward.address.is_empty());
-    let open = open.map(|forward| (forward, written(source, subject, forward)));
+    let open = open.map(|forward| (forward, written(subject, forward)));
     let all: Vec<_> = open.collect();
     let rules: Vec<String> = all.iter().map(|(one, (_, port))| one.on("", port)).collect();
     let problem = all.first().map(|(first, (place, port))| {
         let (verb, them) = if all.len() == 1 { ("listens", "it") } else { ("listen", "them") };
-        let message = format!("{} {verb} on all interfaces", listed(&rules));
+        let message = format!("{} {verb} on all interfaces", listed(&rules, "and"));
         let local = first.on("127.0.0.1", port);
         let hint = format!("`{local}` opens {them} to this host alone; 0.0.0.0 means all");
         Problem::new(*place, message).hint(hint)
@@ -56,7 +51,8 @@ fn open_forwards(
 
 /// The place of a rule, and its port as it was most likely written. VMs that share a word with a
 /// placeholder for their own ports have the same problem.
-fn written(source: &Source, subject: &Subject, forward: &Forward) -> (Span, String) {
+fn written(subject: &Subject, forward: &Forward) -> (Span, String) {
+    let source = &subject.config.source;
     let place = source.within(forward.word, &forward.rule);
     let is_literal = source.text[place.start..place.end].contains(&forward.rule);
     let is_own = Some(forward.port) == subject.ssh_port && !is_literal;
@@ -64,13 +60,13 @@ fn written(source: &Source, subject: &Subject, forward: &Forward) -> (Span, Stri
 }
 
 /// Reports if ssh, which connects to a port of 127.0.0.1, does not reach the guest.
-fn ssh_problem(source: &Source, subject: &Subject, forwards: &[Forward]) -> Option<Problem> {
+fn ssh_problem(subject: &Subject, forwards: &[Forward]) -> Option<Problem> {
     let leading = || forwards.iter().filter(|forward| is_for_ssh(forward, subject));
     let Some(first) = leading().next() else { return nothing_forwards(subject) };
     if leading().any(|forward| Some(forward.port) == subject.ssh_port && forward.is_local()) {
         return None;
     }
-    let (place, port) = written(source, subject, first);
+    let (place, port) = written(subject, first);
     let (what, or) = if Some(first.port) == subject.ssh_port {
         let or = "or set `HostName` among the VM's ssh options";
         ("does not listen on 127.0.0.1, where ssh connects", or.into())
@@ -125,7 +121,7 @@ pub(super) fn shared<'a>(subjects: &'a [Subject]) -> Shared<'a> {
     };
     let shared = groups(subjects.iter().flat_map(of_one)).map(|((udp, port), group)| {
         let names: Vec<&str> = group.iter().map(|(vm, _)| *vm).collect();
-        let (listed, kind) = (listed(&names), if udp { "UDP" } else { "TCP" });
+        let (listed, kind) = (listed(&names, "and"), if udp { "UDP" } else { "TCP" });
         let message = if group.iter().all(|(_, (_, for_ssh))| *for_ssh) {
             format!("{listed} have the same ssh port, {port}")
         } else {

@@ -2,7 +2,6 @@
 
 use super::findings::Severity;
 use super::subject::Subject;
-use crate::config::Config;
 use crate::linux;
 use crate::source::Problem;
 use crate::vm::helper::names;
@@ -13,11 +12,8 @@ use std::path::Path;
 
 /// Reports the sockets that no program serves, and that no VM or helper in the file would serve.
 /// Makes no connection: some programs end after their first client.
-pub(super) fn unserved(
-    config: &Config,
-    subject: &Subject,
-    all: &[Subject],
-) -> Vec<(Severity, Problem)> {
+pub(super) fn unserved(subject: &Subject, all: &[Subject]) -> Vec<(Severity, Problem)> {
+    let config = subject.config;
     let is_free = |port| linux::is_there() && linux::listener(false, port).is_none();
     let connections = connected(&subject.arguments).into_iter().filter(|it| !it.is_retried);
     let unserved = connections.filter_map(|Connection { server, span, .. }| {

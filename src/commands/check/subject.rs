@@ -12,8 +12,9 @@ use crate::vm::{argv, helper, launch};
 
 /// A VM as it would be started now.
 pub(super) struct Subject<'a> {
+    pub(super) config: &'a Config,
     pub(super) vm: &'a Vm,
-    pub(super) choices: Choices<'a>,
+    choices: Choices<'a>,
     /// The place for a problem that several VMs share and that has no place in the file.
     pub(super) no_place: Span,
     /// The port for ssh, or the port that would be tried first.
@@ -72,6 +73,7 @@ impl<'a> Subject<'a> {
         arguments.extend(ports.iter().map(Forward::argument));
         (
             Some(Self {
+                config,
                 vm,
                 choices,
                 no_place,
@@ -84,5 +86,8 @@ impl<'a> Subject<'a> {
             }),
             problems,
         )
+    }
+    pub(super) fn resolver(&self) -> Resolver<'_, '_> {
+        Resolver::new(self.config, self.vm, self.choices)
     }
 }

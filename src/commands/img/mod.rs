@@ -90,11 +90,7 @@ pub(super) fn run(args: &Args, answers: &mut Answers) -> Result<(), Error> {
     if vms::are_several(&args.operands[1..]) {
         answers.begin_array();
     }
-    let unknown = unknown(args, &config, &names);
-    if !unknown.is_empty() {
-        for error in unknown {
-            answers.tell(Err(error));
-        }
+    if answers.refuse(unknown(args, &config, &names)) {
         return Ok(());
     }
     if DESTROYERS.contains(&action(args)) {
@@ -165,16 +161,14 @@ fn build(context: &Context, name: &str) -> Outcome {
         Some(growth) => growth.to_string(),
         None => if made { "built" } else { "is there already" }.to_string(),
     };
-    Ok(Report::of(
-        format!("{name} {what}: {}\n", disk.display()),
-        [
-            ("name", name.into()),
-            ("path", disk.into()),
-            ("built", made.into()),
-            ("grown", growth.is_some().into()),
-            ("changed", look.changed.iter().copied().collect()),
-        ],
-    ))
+    let members = [
+        ("name", name.into()),
+        ("path", disk.into()),
+        ("built", made.into()),
+        ("grown", growth.is_some().into()),
+        ("changed", look.changed.iter().copied().collect()),
+    ];
+    Ok(Report::of(format!("{name} {what}: {}\n", disk.display()), members))
 }
 
 /// Reports where the files for QEMU are.
@@ -186,15 +180,13 @@ fn path(context: &Context, name: &str) -> Outcome {
     }
     let key = declared.has_own_key().then(|| paths.file(KEY));
     let seed = declared.seed.is_some().then_some(paths.seed.as_path());
-    Ok(Report::of(
-        format!("{}\n", paths.disk.display()),
-        [
-            ("name", name.into()),
-            ("path", paths.disk.as_path().into()),
-            ("seed", seed.into()),
-            ("key", key.as_ref().into()),
-        ],
-    ))
+    let members = [
+        ("name", name.into()),
+        ("path", (&paths.disk).into()),
+        ("seed", seed.into()),
+        ("key", key.as_ref().into()),
+    ];
+    Ok(Report::of(format!("{}\n", paths.disk.display()), members))
 }
 
 fn reset(context: &Context, name: &str) -> Outcome {

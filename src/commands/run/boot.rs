@@ -1,6 +1,6 @@
 //! A job without a command: the guest boots, its serial line is shown, and the end decides.
 
-use super::done::Done;
+use super::command::{Done, done};
 use super::flags::UNTIL;
 use super::stream::{Passed, Stream};
 use crate::commands::target::Target;
@@ -84,13 +84,13 @@ pub(super) fn work(
         }
         None => (by_itself(target, process, &stream, reason.as_deref(), exit_status)?, None),
     };
-    let members = vec![
+    let members = [
         ("serial", Value::from(args.json().then(|| stream.text()))),
         ("matched", matched.into()),
         ("exit_status", exit_status.map(u16::from).into()),
         ("reason", reason.into()),
     ];
-    Ok(Done { exit_code, members, is_over })
+    Ok((done(target, exit_code, members), is_over))
 }
 
 /// The start of a message about a job that ended without the text of `--until`.

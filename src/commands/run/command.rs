@@ -1,6 +1,5 @@
 //! A job over ssh: a command, or a shell for a person.
 
-use super::done::Done;
 use super::flags::{GET, PUT, TERMINAL};
 use super::sink::Sink;
 use crate::cli::spec::{self, Wait};
@@ -9,6 +8,8 @@ use crate::commands::target::Target;
 use crate::commands::vms::are_several;
 use crate::commands::{clock, logs, reach};
 use crate::error::{Error, Kind};
+use crate::json::Value;
+use crate::report::{Outcome, Report};
 use crate::ssh::copy::{Copy, copy};
 use crate::ssh::run::passed_on;
 use crate::ssh::{
@@ -19,6 +20,19 @@ use crate::vm::{Deadline, Process, events};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+
+/// The result of the job itself, and whether the guest can no longer power off.
+pub(super) type Done = (Report, bool);
+
+/// Makes the result of a job, which has printed its output already unless `--json` is given.
+pub(super) fn done<const N: usize>(
+    target: &Target,
+    exit_code: u8,
+    members: [(&'static str, Value); N],
+) -> Report {
+    let code = [("exit_code", u16::from(exit_code).into())];
+    target.report("", code.into_iter().chain(members)).with_exit_code(exit_code)
+}
 
 /// Finds the errors that can be found before anything is started.
 pub(super) fn check(target: &Target) -> Result<(), Error> {
@@ -42,7 +56,14 @@ pub(super) fn check(target: &Target) -> Result<(), Error> {
 
 /// Runs the command as soon as the guest lets us log in.
 pub(super) fn work(target: &Target, limits: &Limits, process: &Process) -> Result<Done, Error> {
-    do_work(target, limits, process).map_err(|error| cause(target, process, error))
+    do_work(target, limits, process).map_err(|error| match (error.kind, process.is_alive()) {
+        (Kind::Failed, false) => reach::ended(target, process),
+        // The shared connection does not notice that the guest it belongs to is gone.
+        (Kind::NotRunning, true) => {
+            end_shared_connection(&target.paths, &target.log).err().unwrap_or(error)
+        }
+        _ => error,
+    })
 }
 
 /// Until when to wait for the guest's ssh server and a login.
@@ -57,7 +78,7 @@ pub(super) fn booted(target: &Target, limits: &Limits, process: &Process) -> Res
     reach::ssh_by(target, process, deadline)?;
     reach::for_first_boot(target, process, deadline)?;
     let guest = guest(target, limits)?;
-    reach::for_login(target, &guest, process, deadline)?;
+    reach::for_login(target, &guest, process, deadline, &|| "true".into())?;
     Ok(guest)
 }
 
@@ -100,7 +121,7 @@ fn do_work(target: &Target, limits: &Limits, process: &Process) -> Result<Done, 
         Err(error) if done.exit_code != 0 => log.note(error.message()),
         got => got?,
     }
-    Ok(done)
+    Ok((done, false))
 }
 
 /// Copies from the guest; among several VMs into a directory of this one.
@@ -115,17 +136,21 @@ fn get(target: &Target, guest: &Guest, remote: &OsStr, local: &OsStr) -> Result<
 
 /// Runs the command itself. A single command without a file for its output has our streams; several
 /// commands could not share our standard input.
-fn run(target: &Target, guest: &Guest) -> Result<Done, Error> {
+fn run(target: &Target, guest: &Guest) -> Outcome {
     let Target { args, log, .. } = target;
     let line = (!args.words.is_empty()).then(|| remote_command(&args.words));
     let words: Vec<OsString> = line.into_iter().collect();
-    let code = |code: Option<i32>| code.and_then(|c| c.try_into().ok()).unwrap_or(FAILURE_CODE);
+    // The result, with the output if that was collected.
+    let ended = |code: Option<i32>, [stdout, stderr]: [Option<String>; 2]| {
+        let exit_code = code.and_then(|code| code.try_into().ok()).unwrap_or(FAILURE_CODE);
+        done(target, exit_code, [("stdout", stdout.into()), ("stderr", stderr.into())])
+    };
     if args.has(&TERMINAL) {
         // An ssh that is killed leaves the terminal in raw mode, so there is no limit.
         let mut ssh = guest.ssh(ON_TERMINAL, &words);
         ssh.stdin(Stdio::inherit());
         let status = ssh.attached(&mut || None, log)?;
-        return Ok(done(code(status.code()), [None, None]));
+        return Ok(ended(status.code(), [None, None]));
     }
     let may_be_killed = guest.limits.deadline.is_some();
     if !may_be_killed {
@@ -138,37 +163,20 @@ fn run(target: &Target, guest: &Guest) -> Result<Done, Error> {
     }
     if !several && !args.json() && logs::dir(target).is_none() {
         let status = ssh.attached(&mut || guest.limits.exceeded(), log)?;
-        return Ok(done(code(status.code()), [None, None]));
+        return Ok(ended(status.code(), [None, None]));
     }
     let mut sinks = Sink::of_command(target)?;
     let ran = passed_on(ssh, guest, |read| {
         sinks.iter_mut().zip(read).try_for_each(|(sink, bytes)| sink.pass(&bytes))
     });
-    let ended = sinks.iter_mut().try_for_each(Sink::end);
+    let written = sinks.iter_mut().try_for_each(Sink::end);
     let texts = sinks.map(|sink| sink.text());
     match ran {
-        Ok(status) => ended.map(|()| done(code(status), texts)),
+        Ok(status) => written.map(|()| ended(status, texts)),
         Err(error) if error.kind == Kind::Failed => Err(error),
         Err(error) => {
             let [stdout, stderr] = texts;
             Err(error.after_reading("stdout", stdout).after_reading("stderr", stderr))
         }
-    }
-}
-
-/// The result of a command, with its output if that was collected.
-fn done(exit_code: u8, [stdout, stderr]: [Option<String>; 2]) -> Done {
-    let members = vec![("stdout", stdout.into()), ("stderr", stderr.into())];
-    Done { exit_code, members, is_over: false }
-}
-
-/// The reason why the job failed.
-fn cause(target: &Target, process: &Process, error: Error) -> Error {
-    let Target { paths, log, .. } = target;
-    match (error.kind, process.is_alive()) {
-        (Kind::Failed, false) => reach::ended(target, process),
-        // The shared connection does not notice that the guest it belongs to is gone.
-        (Kind::NotRunning, true) => end_shared_connection(paths, log).err().unwrap_or(error),
-        _ => error,
     }
 }

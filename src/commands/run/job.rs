@@ -1,14 +1,13 @@
 //! The VM of a job: started for it, guarded while it lasts, and stopped at its end.
 
 use super::flags::{COMMAND, FRESH, KEEP, uses_ssh};
-use crate::cli::{Args, spec};
+use crate::cli::spec;
 use crate::commands::logs::{self, LOGS, Seen};
 use crate::commands::start::begin::{Start, TIMEOUT_DEFAULT};
 use crate::commands::start::from::{From, LOADVM};
 use crate::commands::start::plan::StartOptions;
 use crate::commands::stop::{self, Unused};
 use crate::commands::target::Target;
-use crate::config::Config;
 use crate::error::Error;
 use crate::ssh::Limits;
 use crate::system::guard::Guard;
@@ -72,7 +71,7 @@ impl<'a> Job<'a> {
 
     /// Starts the VM if it is not running.
     pub(super) fn start(&mut self) -> Result<Ready, Error> {
-        let Target { config, args, name, paths, log } = self.target;
+        let Target { args, name, paths, log, .. } = self.target;
         let arguments = if self.fresh { vec![SNAPSHOT.into()] } else { Vec::new() };
         let set = args.all(&spec::SET);
         // A guest that ends QEMU at once must not look like a QEMU that failed to start.
@@ -98,7 +97,7 @@ impl<'a> Job<'a> {
         }
         self.using = Some(Use::new(paths, &lock)?);
         if !self.keep {
-            let stop = stop_command(config, args, name, self.forgets())?;
+            let stop = stop_command(self.target, self.forgets())?;
             self.guard = Some(Guard::new(&stop, stop::WAITS_FOR_EOF, Stdio::null(), log)?);
         }
         let (running, lock) = start.begin(lock, self.limits.left(TIMEOUT_DEFAULT))?;
@@ -178,12 +177,8 @@ fn check_blockdevs(name: &str, argv: &[OsString]) -> Result<(), Error> {
 }
 
 /// The command that stops the VM as this `run` would.
-fn stop_command(
-    config: &Config,
-    args: &Args,
-    name: &str,
-    forgets: bool,
-) -> Result<Vec<OsString>, Error> {
+fn stop_command(target: &Target, forgets: bool) -> Result<Vec<OsString>, Error> {
+    let Target { config, args, name, .. } = target;
     let program = programs::own().map_err(|error| Error::io("find", Path::new("qqmgr"), &error))?;
     let mut argv = vec![program.into_os_string(), "-c".into(), config.file.clone().into()];
     argv.extend(["stop".into(), "--unused".into(), "--at-eof".into()]);

@@ -3,7 +3,6 @@
 
 mod boot;
 mod command;
-mod done;
 mod flags;
 mod job;
 mod prepare;
@@ -18,7 +17,7 @@ use crate::cli::Args;
 use crate::commands::start::from::From;
 use crate::error::Error;
 use crate::json::Value;
-use crate::report::{Outcome, Report};
+use crate::report::Outcome;
 use crate::ssh::Limits;
 use crate::vm::Deadline;
 pub(crate) use flags::COMMAND;
@@ -69,7 +68,7 @@ fn job(target: &Target) -> Outcome {
     if let (Some(from), Some(command)) = (&from, args.value(&PREPARE)) {
         let prepared = prepare::prepare(target, &limits, from, &command)?;
         if only_prepares(args) {
-            return Ok(prepare::report(&target.name, from, prepared));
+            return Ok(prepare::report(target, from, prepared));
         }
     }
     let mut job = Job::new(target, limits);
@@ -82,8 +81,8 @@ fn job(target: &Target) -> Outcome {
         };
         Ok((done?, !ready.already_running))
     });
-    let ended = job.end(matches!(&result, Ok((done, _)) if done.is_over));
-    let (done, started) = match (result, ended) {
+    let ended = job.end(matches!(result, Ok(((_, true), _))));
+    let ((report, _), started) = match (result, ended) {
         (Ok(_), Err(error)) => return Err(error),
         (Err(error), Err(other)) => {
             if other.message() != error.message() {
@@ -93,12 +92,8 @@ fn job(target: &Target) -> Outcome {
         }
         (result, Ok(())) => result?,
     };
-    let first =
-        [("name", Value::from(&target.name)), ("exit_code", u16::from(done.exit_code).into())];
     // A job without a command always starts its VM.
-    let started = uses_ssh(target.args).then(|| ("started", started.into()));
-    let last = started.into_iter().chain([("seconds", Value::seconds(begin.elapsed()))]);
-    let members = first.into_iter().chain(done.members).chain(last);
-    // Without `--json` the output has been printed already.
-    Ok(Report::of("", members).with_exit_code(done.exit_code))
+    let is_told = uses_ssh(target.args);
+    let report = if is_told { report.with_member("started", started.into()) } else { report };
+    Ok(report.with_member("seconds", Value::seconds(begin.elapsed())))
 }

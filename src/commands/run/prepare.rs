@@ -12,7 +12,6 @@ use crate::commands::start::origins::Origins;
 use crate::commands::start::plan::StartOptions;
 use crate::commands::target::Target;
 use crate::error::Error;
-use crate::json::Value;
 use crate::report::Report;
 use crate::ssh::run::passed_on;
 use crate::ssh::{JOB_ALONE, Limits};
@@ -53,20 +52,19 @@ fn needs(
 ) -> Result<Option<String>, Error> {
     let Target { args, paths, log, .. } = target;
     let options = StartOptions { set: args.all(&spec::SET), ..StartOptions::default() };
-    let mut start = Start::new(target, options.clone())?;
+    let mut start = Start::new(target, options)?;
     start.prepare(&|| limits.exceeded())?;
     let lock = lock(paths, COMMAND.name, limits.left(LOCK_WAIT), log)?;
     Saved::settle(paths)?;
-    Origins::new(target, start.vm, &options, &from.tag, Some(&lock))?.needs(command)
+    Origins::new(&start.inputs, &from.tag, Some(&lock))?.needs(command)
 }
 
 /// The result of a `run` that only makes the snapshot.
-pub(super) fn report(name: &str, from: &From, prepared: bool) -> Report {
-    let tag = &from.tag;
+pub(super) fn report(target: &Target, from: &From, prepared: bool) -> Report {
+    let (name, tag) = (&target.name, &from.tag);
     let what = if prepared { "saved" } else { "is there already" };
-    let members =
-        [("name", Value::from(name)), ("from", tag.as_str().into()), ("prepared", prepared.into())];
-    Report::of(format!("{name} snapshot `{tag}` {what}\n"), members)
+    let members = [("from", tag.as_str().into()), ("prepared", prepared.into())];
+    target.report(format!("{name} snapshot `{tag}` {what}\n"), members)
 }
 
 /// Runs the command on the guest when it has booted. Its output goes to standard error.

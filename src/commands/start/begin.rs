@@ -1,11 +1,12 @@
 //! Starts a VM: a plan, its record, QEMU, its answer. `start`, `restart`, `run` and `gdb` use it.
 
-use super::plan::{Plan, StartOptions, likely_port};
+use super::found::{self, Found};
+use super::plan::{Inputs, Plan, StartOptions};
 use super::result::{Debuggee, Running};
-use super::{found, origins, ports};
+use super::{origins, ports};
 use crate::commands::images::Images;
 use crate::commands::target::Target;
-use crate::config::{Choices, SshPort, Vm};
+use crate::config::SshPort;
 use crate::error::{Error, Kind};
 use crate::image::context::Exceeded;
 use crate::source::Problem;
@@ -18,7 +19,7 @@ use crate::vm::lock::{Lock, lock_dir};
 use crate::vm::ready::{Ready, wait_for_running};
 use crate::vm::snapshot::journal::Journal;
 use crate::vm::snapshot::{Saved, Tag};
-use crate::vm::{Deadline, Instance, Look, Process, State, boots, clean, helpers, lock, port};
+use crate::vm::{Deadline, Instance, Look, State, boots, clean, helpers, lock, port};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,9 +31,7 @@ const PORT_TRIES: usize = 10;
 
 /// A start that was asked for.
 pub(crate) struct Start<'a> {
-    target: &'a Target<'a>,
-    pub(crate) vm: &'a Vm,
-    options: StartOptions,
+    pub(crate) inputs: Inputs<'a>,
     plan: Option<Plan>,
     images: Option<Images>,
     /// The disks that `--from` reverts, which have nothing to lose.
@@ -41,20 +40,20 @@ pub(crate) struct Start<'a> {
 
 impl<'a> Start<'a> {
     pub(crate) fn new(target: &'a Target<'a>, options: StartOptions) -> Result<Self, Error> {
-        Ok(Self { target, vm: target.vm()?, options, plan: None, images: None, spare: Vec::new() })
+        let (inputs, spare) = (Inputs::new(target, options)?, Vec::new());
+        Ok(Self { inputs, plan: None, images: None, spare })
     }
 
     /// Plans the start on the port that the VM most likely has, and finds the errors of the
     /// configuration before anything is made or stopped.
     pub(crate) fn plan(&mut self) -> Result<&Plan, Error> {
-        self.plan_on(likely_port(self.target.config, self.vm))
+        self.plan_on(self.inputs.ssh_port)
     }
 
     fn plan_on(&mut self, ssh_port: Option<u16>) -> Result<&Plan, Error> {
-        let plan = match self.plan.take().filter(|plan| plan.ssh_port == ssh_port) {
-            Some(plan) => plan,
-            None => Plan::new(self.target, self.vm, &self.options, ssh_port)?,
-        };
+        self.inputs.ssh_port = ssh_port;
+        let known = self.plan.take().filter(|plan| plan.ssh_port == ssh_port);
+        let plan = known.map_or_else(|| Plan::new(&self.inputs), Ok)?;
         Ok(self.plan.insert(plan))
     }
 
@@ -67,9 +66,8 @@ impl<'a> Start<'a> {
 
     fn hold_images(&mut self, exceeded: Exceeded) -> Result<(), Error> {
         if self.images.is_none() {
-            let ssh_port = likely_port(self.target.config, self.vm);
-            let choices = Choices { ssh_port, set: &self.options.set };
-            self.images = Some(Images::hold(self.target, self.vm, choices, exceeded)?);
+            let images = self.inputs.resolver().images();
+            self.images = Some(Images::hold(self.inputs.target, images, exceeded)?);
         }
         Ok(())
     }
@@ -79,7 +77,7 @@ impl<'a> Start<'a> {
         if !self.plan()?.holds_guest() {
             return Ok(());
         }
-        let name = &self.vm.name;
+        let name = &self.inputs.vm.name;
         let message = "`--wait` waits for ssh, and with `-S` the guest does not run";
         let hint = format!(
             "`qqmgr start {name}`, `qqmgr resume {name}` and `qqmgr wait {name} --for ssh`"
@@ -91,8 +89,8 @@ impl<'a> Start<'a> {
     /// that cannot be read, and ports that other programs have.
     pub(crate) fn check_restart(&mut self) -> Result<(), Error> {
         self.plan()?;
-        Journal::read(&self.target.paths)?;
-        let look = Look::by_files(&self.target.paths)?;
+        Journal::read(&self.inputs.target.paths)?;
+        let look = Look::by_files(&self.inputs.target.paths)?;
         let (Some(process), Some(record)) = (look.process()?, &look.record) else { return Ok(()) };
         let own: Vec<Forward> = ports::forwarded(&record.arguments()).collect();
         let has_it = |forward: &Forward| {
@@ -100,24 +98,24 @@ impl<'a> Start<'a> {
                 || own.iter().any(|other| other.is_at(forward))
                 || port::is_held_by(forward, process.pid)
         };
-        ports::check(self.target, self.plan()?, &has_it)
+        ports::check(self.inputs.target, self.plan()?, &has_it)
     }
 
     /// Starts the VM if it is not running. The lock is the VM's, and given back.
     pub(crate) fn begin(mut self, lock: Lock, timeout: Duration) -> Result<(Running, Lock), Error> {
-        if let Some((process, record, state)) = found::running(self.target, timeout)? {
-            return match self.already_running(process.clone(), record, state, timeout) {
+        if let Some(found) = found::running(self.inputs.target, timeout)? {
+            let process = found.0.clone();
+            return match self.already_running(found, timeout) {
                 Err(error) if !process.is_alive() => Err(self.not_started(lock, error)),
                 running => Ok((running?, lock)),
             };
         }
-        let Target { config, paths, log, .. } = self.target;
+        let Inputs { target: Target { config, paths, log, .. }, vm, .. } = self.inputs;
         if let Err(error) = self.clear(&lock) {
             return Err(self.not_started(lock, error));
         }
         let deadline = Deadline::after(timeout);
-        let (dir, boots) = (config.dir(), self.vm.boots);
-        let mut launch = Launch::new(dir, paths, deadline, boots, log);
+        let mut launch = Launch::new(config.dir(), paths, deadline, vm.boots, log);
         let mut refused = BTreeSet::new();
         let failed = loop {
             let (plan, mut record) = match self.claim(&lock, &refused) {
@@ -134,7 +132,7 @@ impl<'a> Start<'a> {
                 // Another QEMU was in the way, and has ended.
                 Ok(None) => {}
                 Err(Failed { port_taken: Some(port), .. })
-                    if self.vm.port == SshPort::Auto
+                    if vm.port == SshPort::Auto
                         && ssh_port == Some(port)
                         && refused.len() < PORT_TRIES =>
                 {
@@ -149,18 +147,19 @@ impl<'a> Start<'a> {
     /// Adds warnings about the words of the VM and of its helpers to the error of a failed start.
     fn explained(&self, Failed { error, of_qemu, .. }: Failed) -> Error {
         let Some(plan) = &self.plan else { return error };
-        self.target.warn(&plan.warnings);
-        plan.helpers.iter().for_each(|helper| self.target.warn(&helper.warnings));
+        let target = self.inputs.target;
+        target.warn(&plan.warnings);
+        plan.helpers.iter().for_each(|helper| target.warn(&helper.warnings));
         error.hint_if(plan.warnings.first().filter(|_| of_qemu).map(Problem::doubt))
     }
 
     /// Does everything that a start does except running QEMU, for a debugger that will run it, and
     /// releases the lock. Until QEMU runs, the VM counts as stopped.
     pub(crate) fn for_debugger(mut self, lock: Lock) -> Result<Debuggee, Error> {
-        if let Some((process, ..)) = found::running(self.target, TIMEOUT_DEFAULT)? {
+        if let Some((process, ..)) = found::running(self.inputs.target, TIMEOUT_DEFAULT)? {
             return Ok(Debuggee::Process(process));
         }
-        let Target { config, paths, log, .. } = self.target;
+        let Target { config, paths, log, .. } = self.inputs.target;
         let prepared = self.clear(&lock).and_then(|()| {
             let deadline = Deadline::after(TIMEOUT_DEFAULT);
             let (plan, mut record) = self.claim(&lock, &BTreeSet::new())?;
@@ -176,12 +175,13 @@ impl<'a> Start<'a> {
     /// Removes what the last start has left, settles what a killed `snapshot` left half done,
     /// forgets what jobs wrote, and grows and holds the images until QEMU has opened them.
     fn clear(&mut self, lock: &Lock) -> Result<(), Error> {
-        let Target { config, paths, log, .. } = self.target;
+        let target = self.inputs.target;
+        let Target { config, paths, log, .. } = target;
         ssh::forget_guest(paths, log)?;
         clean::for_start(paths, log)?;
-        let is_plain = self.options.from.is_none();
+        let is_plain = self.inputs.options.from.is_none();
         if Journal::read(paths)?.is_some() || is_plain && Saved::used(paths)?.is_some() {
-            let stopped = self.target.stopped(Some(lock))?;
+            let stopped = target.stopped(Some(lock))?;
             stopped.settle(None)?;
             if is_plain {
                 stopped.revert()?;
@@ -196,37 +196,37 @@ impl<'a> Start<'a> {
     /// Finds the port, and records what the VM is started with: from then on the port is taken.
     /// Disks that do not match `--from` are refused.
     fn claim(&mut self, lock: &Lock, refused: &BTreeSet<u16>) -> Result<(&Plan, Instance), Error> {
-        let Target { config, paths, log, .. } = self.target;
+        let inputs = self.inputs.clone();
+        let Target { config, paths, log, .. } = inputs.target;
         // Held while a port is chosen and until the record names its owner.
         let _choosing;
-        let port = if self.vm.port == SshPort::Auto {
+        let port = if inputs.vm.port == SshPort::Auto {
             _choosing = lock_dir(config.runtime_dir());
-            Some(ports::free(self.target, refused)?)
+            Some(ports::free(inputs.target, refused)?)
         } else {
-            self.vm.port.fixed()
+            inputs.vm.port.fixed()
         };
-        let (target, options) = (self.target, self.options.clone());
-        ports::check(target, self.plan_on(port)?, &|_| false)?;
+        ports::check(inputs.target, self.plan_on(port)?, &|_| false)?;
         if self.spare.is_empty() {
-            self.spare = origins::admit(target, self.vm, &options, lock)?;
+            self.spare = origins::admit(&inputs, lock)?;
         }
         let spare = self.spare.clone();
         let plan = self.plan_on(port)?;
-        let record = plan.record(config, &options)?;
+        let record = plan.record(&inputs)?;
         record.write(paths, log)?;
         paths.make_plain_dir()?;
         match &plan.ssh_config {
             Some(text) => ssh::write_config(text, paths, config.dir(), log)?,
             None => files::remove(&paths.ssh_config)?,
         }
-        if options.from.is_some() {
+        if inputs.options.from.is_some() {
             Saved::lend(paths, &spare)?;
         }
         Ok((plan, record))
     }
 
     fn started(&mut self, ready: Ready, mut record: Instance) -> Running {
-        let Target { paths, log, .. } = self.target;
+        let Target { paths, log, .. } = self.inputs.target;
         record.is_ready(&ready.process);
         if ready.already_running {
             // These helpers belong to a try that found another QEMU.
@@ -236,7 +236,7 @@ impl<'a> Start<'a> {
             // The disk may be full, for example. The VM runs, and its pid file shows it.
             log.note(&format!("the VM runs, but its record is incomplete: {}", error.message()));
         }
-        let from = self.options.from.as_ref().map(|from| from.tag.clone());
+        let from = self.inputs.options.from.as_ref().map(|from| from.tag.clone());
         self.result(ready, record.ssh_port, from)
     }
 
@@ -246,23 +246,26 @@ impl<'a> Start<'a> {
         Running { ready, ssh_port, from, built, grown }
     }
 
-    fn already_running(
-        &mut self,
-        process: Process,
-        record: Option<Instance>,
-        mut state: State,
-        timeout: Duration,
-    ) -> Result<Running, Error> {
-        let Target { config, paths, log, .. } = self.target;
-        let likely = || likely_port(config, self.vm);
-        let ssh_port = record.as_ref().map_or_else(likely, |record| record.ssh_port);
-        if self.options.from.is_some() {
-            let name = &self.vm.name;
+    /// Refuses options that differ from those of the running VM: "already running" would be wrong.
+    fn already_running(&mut self, found: Found, timeout: Duration) -> Result<Running, Error> {
+        let (process, record, mut state) = found;
+        let Target { name, paths, log, .. } = self.inputs.target;
+        let ssh_port = record.as_ref().map_or(self.inputs.ssh_port, |record| record.ssh_port);
+        if self.inputs.options.from.is_some() {
             let message =
                 format!("VM `{name}` is already running, and `--from` needs its own start");
             return Err(Error::failed(message).hint(format!("`qqmgr stop {name}` ends it")));
         }
-        self.check_options(record.as_ref(), ssh_port)?;
+        if !self.inputs.options.is_none() {
+            let plan = self.plan_on(ssh_port)?;
+            let wanted = plan.own_argv().iter().map(|word| word.to_string_lossy());
+            let runs = |record: &Instance| wanted.eq(record.own_argv().iter().map(String::as_str));
+            if !record.as_ref().is_some_and(runs) {
+                let error =
+                    Error::failed(format!("VM `{name}` is already running, with other arguments"));
+                return Err(error.hint(format!("`qqmgr restart {name}` takes the same options")));
+            }
+        }
         if let Some(mut record) = record {
             if matches!(state, State::Starting | State::Qemu(_)) && !record.ready {
                 // A `start` was killed before it was finished.
@@ -272,7 +275,7 @@ impl<'a> Start<'a> {
                 state = State::Qemu(ready.run_state);
             }
             // If this command wants the VM to stay, the VM stays, with what it has written.
-            record.on_demand &= self.options.on_demand;
+            record.on_demand &= self.inputs.options.on_demand;
             record.write(paths, log)?;
         }
         let run_state = state.name().to_string();
@@ -280,29 +283,10 @@ impl<'a> Start<'a> {
         Ok(self.result(ready, ssh_port, None))
     }
 
-    /// Refuses options that differ from those of the running VM: "already running" would be wrong.
-    fn check_options(
-        &mut self,
-        record: Option<&Instance>,
-        ssh_port: Option<u16>,
-    ) -> Result<(), Error> {
-        if self.options.is_none() {
-            return Ok(());
-        }
-        let plan = self.plan_on(ssh_port)?;
-        let wanted = plan.own_argv().iter().map(|word| word.to_string_lossy());
-        let runs = |record: &Instance| wanted.eq(record.own_argv().iter().map(String::as_str));
-        if record.is_some_and(runs) {
-            return Ok(());
-        }
-        let name = &self.vm.name;
-        let error = Error::failed(format!("VM `{name}` is already running, with other arguments"));
-        Err(error.hint(format!("`qqmgr restart {name}` takes the same options")))
-    }
     /// Cleans up after a start that failed, and gives its error. The lock's file goes as well if
     /// the VM has never run.
     fn not_started(&self, lock: Lock, failed: Error) -> Error {
-        let Target { paths, log, .. } = self.target;
+        let Target { paths, log, .. } = self.inputs.target;
         let cleaned = clean::for_start(paths, log);
         helpers::remove_empty_dirs(self.plan.as_ref().map_or(&[], |plan| &plan.helpers), paths);
         let cleaned =

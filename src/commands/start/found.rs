@@ -5,12 +5,11 @@ use crate::error::{Error, Kind};
 use crate::vm::{Instance, Look, Process, State, look};
 use std::time::{Duration, Instant};
 
-/// The VM's process, record and state, if it runs. Waits for a process that is about to end, since
-/// it still holds its images.
-pub(super) fn running(
-    target: &Target,
-    timeout: Duration,
-) -> Result<Option<(Process, Option<Instance>, State)>, Error> {
+/// A VM that runs: its process, record and state.
+pub(super) type Found = (Process, Option<Instance>, State);
+
+/// The VM, if it runs. Waits for a process that is about to end, since it still holds its images.
+pub(super) fn running(target: &Target, timeout: Duration) -> Result<Option<Found>, Error> {
     let Target { name, paths, log, .. } = target;
     let look = Look::everywhere(paths)?;
     let Some(process) = look::traced(look.process()?, log) else { return Ok(None) };

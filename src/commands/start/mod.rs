@@ -14,7 +14,7 @@ use super::target::Target;
 use super::{attach, clock, reach};
 use crate::cli::{Command, Count, Flag, Operand, spec};
 use crate::json::Value;
-use crate::report::{Outcome, Report};
+use crate::report::Outcome;
 use crate::vm::lock::{LOCK_WAIT, lock};
 use crate::vm::{Deadline, look};
 use begin::{Start, TIMEOUT_DEFAULT};
@@ -73,7 +73,8 @@ pub(super) fn run(target: &Target) -> Outcome {
 
 /// Waits for the guest of a VM that was started, if that was asked for, and reports the start.
 pub(super) fn after(target: &Target, running: Running) -> Outcome {
-    let target = &target.with_remark("; Ctrl-C leaves the VM running");
+    let log = target.log.with_remark("; Ctrl-C leaves the VM running");
+    let target = &Target { log, ..target.clone() };
     let name = &target.name;
     let Running { ready, ssh_port, built, grown, from } = running;
     if !ready.already_running {
@@ -101,8 +102,7 @@ pub(super) fn after(target: &Target, running: Running) -> Outcome {
     let port = ssh_port.map(|port| format!(", ssh port {port}")).unwrap_or_default();
     let text = format!("{name} {what}: {state}, pid {pid}{port}\n");
     let members = [
-        ("name", Value::from(name)),
-        ("pid", pid.into()),
+        ("pid", Value::from(pid)),
         ("state", state.into()),
         ("ssh", Value::object([("port", ssh_port.into())])),
         ("already_running", ready.already_running.into()),
@@ -110,5 +110,5 @@ pub(super) fn after(target: &Target, running: Running) -> Outcome {
         ("grown", grown.into_iter().collect()),
     ];
     let from = from.map(|tag| ("from", tag.as_str().into()));
-    Ok(Report::of(text, members.into_iter().chain(from)))
+    Ok(target.report(text, members.into_iter().chain(from)))
 }

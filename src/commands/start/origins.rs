@@ -2,9 +2,8 @@
 //! snapshot is found before QEMU runs, since QEMU reverts the disks first.
 
 use super::changes::{Change, options};
-use super::plan::{StartOptions, likely_port, own_argv};
+use super::plan::Inputs;
 use crate::commands::target::Target;
-use crate::config::{SshPort, Vm};
 use crate::error::Error;
 use crate::system::programs;
 use crate::text::{texts, utc};
@@ -34,19 +33,17 @@ pub(crate) struct Origins<'a> {
 impl<'a> Origins<'a> {
     /// Reads the disks of the VM. The lock is needed for a change.
     pub(crate) fn new(
-        target: &'a Target,
-        vm: &Vm,
-        start: &StartOptions,
+        inputs: &Inputs<'a>,
         tag: &'a Tag,
         lock: Option<&'a Lock>,
     ) -> Result<Self, Error> {
-        let Target { config, name, paths, .. } = target;
-        let saved = Saved::read(paths)?;
+        let target = inputs.target;
+        let saved = Saved::read(&target.paths)?;
         let recorded = saved.origin(tag.as_str()).and_then(|origin| origin.ssh_port);
-        let port = recorded.filter(|_| vm.port != SshPort::None).or(likely_port(config, vm));
-        let argv = texts(&own_argv(target, vm, start, port)?);
+        let ssh_port = inputs.ssh_port.map(|likely| recorded.unwrap_or(likely));
+        let argv = texts(&Inputs { ssh_port, ..inputs.clone() }.own_argv()?);
         let arguments = arguments_of(&argv);
-        check_visible(name, &arguments)?;
+        check_visible(&target.name, &arguments)?;
         let stopped = target.stopped(lock)?;
         let disks = stopped.disks(&arguments)?;
         Ok(Self { target, tag, stopped, disks, saved, argv })
@@ -212,14 +209,9 @@ impl<'a> Origins<'a> {
 
 /// Refuses a snapshot that QEMU would not load, and disks that have something to lose. Returns the
 /// disks; none without `--from`.
-pub(super) fn admit(
-    target: &Target,
-    vm: &Vm,
-    start: &StartOptions,
-    lock: &Lock,
-) -> Result<Vec<PathBuf>, Error> {
-    let Some(from) = &start.from else { return Ok(Vec::new()) };
-    let origins = Origins::new(target, vm, start, &from.tag, Some(lock))?;
+pub(super) fn admit(inputs: &Inputs, lock: &Lock) -> Result<Vec<PathBuf>, Error> {
+    let Some(from) = &inputs.options.from else { return Ok(Vec::new()) };
+    let origins = Origins::new(inputs, &from.tag, Some(lock))?;
     origins.check()?;
     origins.spare_disks(from.discard)
 }

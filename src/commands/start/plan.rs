@@ -53,6 +53,81 @@ impl StartOptions {
     }
 }
 
+/// Everything that decides what a VM is started with.
+#[derive(Clone)]
+pub(crate) struct Inputs<'a> {
+    pub(crate) target: &'a Target<'a>,
+    pub(crate) vm: &'a Vm,
+    pub(crate) options: StartOptions,
+    /// `None` for a guest without ssh.
+    pub(crate) ssh_port: Option<u16>,
+}
+
+impl<'a> Inputs<'a> {
+    /// The inputs of a start with these options, on the port that the VM most likely has.
+    pub(crate) fn new(target: &'a Target, options: StartOptions) -> Result<Self, Error> {
+        let vm = target.vm()?;
+        Ok(Self { target, vm, options, ssh_port: likely_port(target.config, vm) })
+    }
+
+    /// Takes over the port that was chosen for a VM that runs: it would be chosen again.
+    pub(crate) fn on_port_of(self, running: Option<&Instance>) -> Self {
+        let chosen = running.and_then(|record| record.ssh_port);
+        let chosen = chosen.filter(|_| self.vm.port == SshPort::Auto);
+        Self { ssh_port: chosen.or(self.ssh_port), ..self }
+    }
+
+    /// The VM with what the placeholders of its strings stand for.
+    pub(crate) fn resolver(&self) -> Resolver<'_, '_> {
+        let choices = Choices { ssh_port: self.ssh_port, set: &self.options.set };
+        Resolver::new(self.target.config, self.vm, choices)
+    }
+
+    /// The program, the VM's words and those of the options.
+    pub(crate) fn own_argv(&self) -> Result<Vec<OsString>, Error> {
+        self.own_words().map(|(argv, _)| argv)
+    }
+
+    /// The words of [`Self::own_argv`], and warnings about those of the configuration.
+    pub(crate) fn own_words(&self) -> Result<(Vec<OsString>, Vec<Problem>), Error> {
+        let config = self.target.config;
+        let Invocation { bin, mut words, ports, pasted } = self.resolver().command()?;
+        let (_, problems) = append(&mut words, &ports, self.ssh_port);
+        config.checked(problems, ())?;
+        argv::check(&words, "in `cmd`").map_err(|problem| config.problem(problem))?;
+        check_arguments(&self.options.arguments)?;
+        let mut argv = vec![launch::program(&bin, config.dir())?.into_os_string()];
+        argv.extend(words.into_iter().map(|word| OsString::from(word.text)));
+        argv.extend(self.options.arguments.iter().cloned());
+        Ok((argv, pasted.warnings))
+    }
+
+    /// The words that qqmgr appends to the VM's `own`, which begin with the program.
+    pub(crate) fn injected(&self, own: &[OsString]) -> Result<Vec<OsString>, Error> {
+        argv::injected(&self.target.paths, features(self.vm), &arguments_of(own))
+    }
+
+    /// The VM's helpers, for a QEMU with this command line.
+    pub(crate) fn helpers(&self, argv: &[OsString]) -> Result<Vec<Helper>, Error> {
+        let (config, dir) = (self.target.config, &self.target.paths.dir);
+        let connected = sockets::connected(&arguments_of(argv)).into_iter();
+        let connected = connected.filter_map(|connection| match connection.server {
+            Server::Path(path) => Some(path),
+            Server::Port(..) => None,
+        });
+        let connected: Vec<String> = connected.collect();
+        let helpers = self.resolver().helpers()?.into_iter();
+        let helpers = helpers.map(|(name, words, pasted)| {
+            let program = helper::program(&name, &words, config.dir());
+            let program = program.map_err(|problem| config.problem(problem))?;
+            let words: Vec<String> = words.into_iter().skip(1).map(|word| word.text).collect();
+            let helper = Helper::new(name, program, &words, &connected, dir);
+            Ok(Helper { warnings: pasted.warnings, ..helper })
+        });
+        helpers.collect()
+    }
+}
+
 /// Everything that a VM is started with, for one ssh port. To make a plan, only the program is
 /// looked at.
 pub(crate) struct Plan {
@@ -69,38 +144,42 @@ pub(crate) struct Plan {
     pub(crate) ssh_config: Option<String>,
     /// Whether ssh connects to a port of this host rather than to an address of the guest's own.
     pub(crate) reached_on_host: bool,
-    /// See [`Instance::stop_timeout`] and [`Instance::stop_command`].
-    stop: (u32, Option<String>),
+    /// See [`Instance::stop_command`].
+    stop_command: Option<String>,
     /// Words of `cmd` that are probably mistakes, for a QEMU that does not come up.
     pub(super) warnings: Vec<Problem>,
 }
 
 impl Plan {
-    pub(crate) fn new(
-        target: &Target,
-        vm: &Vm,
-        options: &StartOptions,
-        ssh_port: Option<u16>,
-    ) -> Result<Self, Error> {
-        let Target { config, paths, .. } = target;
-        let choices = Choices { ssh_port, set: &options.set };
-        let (mut argv, warnings) = own_words(target, vm, options, ssh_port)?;
-        let helpers = helpers(target, vm, options, ssh_port, &argv)?;
+    pub(crate) fn new(inputs: &Inputs) -> Result<Self, Error> {
+        let Inputs { target, ref options, ssh_port, .. } = *inputs;
+        let (mut argv, warnings) = inputs.own_words()?;
+        let helpers = inputs.helpers(&argv)?;
         let own_words = argv.len();
-        argv.extend(injected(target, vm, &argv)?);
+        argv.extend(inputs.injected(&argv)?);
         // With the user's own `-S`, somebody else lets the guest run.
         let is_held = options.held && !has_own_hold(&argv[..own_words]);
         argv.extend(is_held.then(|| HELD.into()));
         if let Some(from) = &options.from {
             argv.extend([LOADVM.into(), from.tag.as_str().into()]);
         }
-        let resolver = Resolver::new(config, vm, choices);
-        let stop = (vm.stop_timeout, resolver.stop_command()?);
+        let resolver = inputs.resolver();
+        let stop_command = resolver.stop_command()?;
         let ssh_options = resolver.ssh_options()?;
         let reached_on_host = ssh::is_by_port(&ssh_options);
-        let text = |port| ssh::config_text(&ssh_options, paths, port, config.dir());
+        let dir = target.config.dir();
+        let text = |port| ssh::config_text(&ssh_options, &target.paths, port, dir);
         let ssh_config = ssh_port.map(text).transpose()?;
-        Ok(Self { argv, helpers, own_words, ssh_port, ssh_config, reached_on_host, stop, warnings })
+        Ok(Self {
+            argv,
+            helpers,
+            own_words,
+            ssh_port,
+            ssh_config,
+            reached_on_host,
+            stop_command,
+            warnings,
+        })
     }
 
     /// The program and the user's arguments.
@@ -119,26 +198,19 @@ impl Plan {
     }
 
     /// The record of a start by this plan, before there is a process.
-    pub(crate) fn record(
-        &self,
-        config: &Config,
-        options: &StartOptions,
-    ) -> Result<Instance, Error> {
+    pub(crate) fn record(&self, inputs: &Inputs) -> Result<Instance, Error> {
         Ok(Instance {
-            pid: None,
-            start: None,
             machine: Machine::this()?,
-            ready: false,
             ssh_port: self.ssh_port,
-            config_file: config.file.clone(),
+            config_file: inputs.target.config.file.clone(),
             started_at: now().as_secs(),
-            set: options.set.clone(),
+            set: inputs.options.set.clone(),
             argv: texts(&self.argv),
             own_words: self.own_words,
-            on_demand: options.on_demand,
-            helpers: Vec::new(),
-            stop_timeout: Some(self.stop.0),
-            stop_command: self.stop.1.clone(),
+            on_demand: inputs.options.on_demand,
+            stop_timeout: Some(inputs.vm.stop_timeout),
+            stop_command: self.stop_command.clone(),
+            ..Instance::default()
         })
     }
 }
@@ -157,72 +229,9 @@ fn has_own_hold(own: &[OsString]) -> bool {
     arguments_of(own).iter().any(|argument| argument.name == "S")
 }
 
-/// The words that qqmgr appends to the VM's `own`, which begin with the program.
-pub(crate) fn injected(target: &Target, vm: &Vm, own: &[OsString]) -> Result<Vec<OsString>, Error> {
-    argv::injected(&target.paths, features(vm), &arguments_of(own))
-}
-
 /// The features that the configuration gives this VM beyond what every VM has.
 pub(crate) fn features(vm: &Vm) -> Features {
     Features { console: vm.console, gdb: vm.gdb }
-}
-
-/// The program, the VM's words and those of `options`.
-pub(crate) fn own_argv(
-    target: &Target,
-    vm: &Vm,
-    options: &StartOptions,
-    ssh_port: Option<u16>,
-) -> Result<Vec<OsString>, Error> {
-    own_words(target, vm, options, ssh_port).map(|(argv, _)| argv)
-}
-
-/// The words of [`own_argv`], and warnings about those of the configuration.
-pub(crate) fn own_words(
-    target: &Target,
-    vm: &Vm,
-    options: &StartOptions,
-    ssh_port: Option<u16>,
-) -> Result<(Vec<OsString>, Vec<Problem>), Error> {
-    let config = target.config;
-    let choices = Choices { ssh_port, set: &options.set };
-    let command = Resolver::new(config, vm, choices).command()?;
-    let Invocation { bin, mut words, ports, pasted } = command;
-    let (_, problems) = append(&mut words, &ports, ssh_port);
-    config.checked(problems, ())?;
-    argv::check(&words, "in `cmd`").map_err(|problem| config.problem(problem))?;
-    check_arguments(&options.arguments)?;
-    let mut argv = vec![launch::program(&bin, config.dir())?.into_os_string()];
-    argv.extend(words.into_iter().map(|word| OsString::from(word.text)));
-    argv.extend(options.arguments.iter().cloned());
-    Ok((argv, pasted.warnings))
-}
-
-/// The VM's helpers, for a QEMU with this command line.
-pub(crate) fn helpers(
-    target: &Target,
-    vm: &Vm,
-    options: &StartOptions,
-    ssh_port: Option<u16>,
-    argv: &[OsString],
-) -> Result<Vec<Helper>, Error> {
-    let (config, dir) = (target.config, &target.paths.dir);
-    let choices = Choices { ssh_port, set: &options.set };
-    let connected = sockets::connected(&arguments_of(argv)).into_iter();
-    let connected = connected.filter_map(|connection| match connection.server {
-        Server::Path(path) => Some(path),
-        Server::Port(..) => None,
-    });
-    let connected: Vec<String> = connected.collect();
-    let helpers = Resolver::new(config, vm, choices).helpers()?.into_iter();
-    let helpers = helpers.map(|(name, words, pasted)| {
-        let program = helper::program(&name, &words, config.dir());
-        let program = program.map_err(|problem| config.problem(problem))?;
-        let words: Vec<String> = words.into_iter().skip(1).map(|word| word.text).collect();
-        let helper = Helper::new(name, program, &words, &connected, dir);
-        Ok(Helper { warnings: pasted.warnings, ..helper })
-    });
-    helpers.collect()
 }
 
 /// Refuses words after `--` that QEMU must not get, with a usage error.

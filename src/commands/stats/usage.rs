@@ -49,7 +49,8 @@ impl Used {
         }
         fields.member("uptime_seconds", self.uptime.map(|uptime| uptime.as_secs()));
         fields.member("cpu_seconds", stats.usage.map(|usage| Value::seconds(usage.cpu)));
-        fields.member("cpu_percent", self.cpu_percent.map(Value::tenths));
+        let percent = self.cpu_percent.map(|percent| Value::Number(format!("{percent:.1}")));
+        fields.member("cpu_percent", percent);
         fields.member("rss_bytes", stats.usage.map(|usage| usage.rss_bytes));
         if let Some(vcpus) = machine.vcpus {
             fields.line("vcpus", vcpus);
