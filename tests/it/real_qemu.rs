@@ -1,5 +1,5 @@
-//! The life cycle with a real QEMU: with no machine at all, which answers in a moment, and with
-//! guests of a few bytes that press, panic and power off as large ones do.
+//! The life cycle with a real QEMU: without a machine, which answers in a moment, and with guests
+//! of a few bytes that heed the power button, panic and power off as large ones do.
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -21,13 +21,13 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// Enables the power button (PM1 enable, port 0x602).
 pub(crate) const BUTTON: &[u8] = &[0xba, 0x02, 0x06, 0xb8, 0x00, 0x01, 0xef];
-/// Says so on the serial line (port 0x3f8).
+/// Reports on the serial line that the guest is ready (port 0x3f8).
 pub(crate) const SAYS_READY: &[u8] = &[0xba, 0xf8, 0x03, 0xb0, b'!', 0xee];
-/// Waits until it is pressed (PM1 status, 0x600).
+/// Waits until the button is pressed (PM1 status, 0x600).
 pub(crate) const WAITS: &[u8] = &[0xba, 0x00, 0x06, 0xed, 0xf6, 0xc4, 0x01, 0x74, 0xfa];
 /// Powers off (PM1 control, 0x604).
 pub(crate) const OFF: &[u8] = &[0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef, 0xf4, 0xeb, 0xfd];
-/// Tells `pvpanic` (port 0x505).
+/// Reports a panic to `pvpanic` (port 0x505).
 pub(crate) const PANICS: &[u8] = &[0xba, 0x05, 0x05, 0xb0, 0x01, 0xee, 0xf4, 0xeb, 0xfd];
 /// Suspends to memory at once.
 pub(crate) const SUSPENDS: &[u8] = &[0xba, 0x04, 0x06, 0xb8, 0x00, 0x24, 0xef, 0xf4, 0xeb, 0xfd];
@@ -117,7 +117,7 @@ fn state(project: &Project) -> String {
     state.unwrap_or_default().to_owned()
 }
 
-/// A client of the people's QMP socket.
+/// A client of `qmp.socket`, as people use it.
 pub(crate) struct Qmp(BufReader<UnixStream>);
 
 impl Qmp {
@@ -177,11 +177,10 @@ fn the_users_qmp_socket_is_theirs() {
 
 // --- paths
 
-/// All that a path may have and that an option list, ssh.conf, a shell or a URL reads in its own
-/// way.
+/// Characters of a path that have a meaning in an option list, in ssh.conf, in a shell or in a URL.
 const HOSTILE: &str = "a =,b!\"#$%&'()*+-.0:;<>?@A[\\]^_`{|}~ ${HOME} %h $(x) caf\u{e9}\u{1f600}";
 
-/// Does with a VM what makes use of paths, in the directory `dir` of the project.
+/// Runs all commands that use paths on a VM in the directory `dir` of the project.
 fn works_in(project: &Project, dir: &str) {
     let qqmgr = |arguments: &[&str]| project.qqmgr(arguments).cwd(dir).run();
     let started = "vm started: prelaunch, pid [PID], ssh port [PORT]\n";
@@ -211,7 +210,7 @@ fn a_directory_with_every_character() {
     works_in(&project, HOSTILE);
 }
 
-/// Each character by itself: one may undo what another does.
+/// Tests each character by itself, since one may undo the effect of another.
 #[test]
 fn directories_with_one_special_character_each() {
     let Some(qemu) = real_qemu() else { return };
@@ -257,7 +256,7 @@ fn a_guest_that_still_boots_is_asked_again() {
     assert!(begin.elapsed() < SOON, "it took {:?}", begin.elapsed());
 }
 
-/// QEMU flushes its images; when `stop` returns the next one can have them.
+/// QEMU flushes its images before `stop` returns, so the next start can use them.
 #[test]
 fn a_guest_powers_off_and_starts_again() {
     let Some((project, mut pid)) = guest(&[BUTTON, SAYS_READY, WAITS, OFF], "") else { return };
@@ -279,7 +278,7 @@ fn a_paused_guest_is_continued_and_powers_off() {
     stop_ends_by("powerdown", &project, pid);
 }
 
-/// With `-no-shutdown`, the guest's end is not QEMU's: nothing is left to wait for.
+/// With `-no-shutdown`, QEMU stays after the guest's end, and waiting cannot help.
 #[test]
 fn a_guest_that_does_nothing_more_is_not_waited_for() {
     const PVPANIC: &str = "-device pvpanic -action panic=pause";
@@ -302,7 +301,7 @@ fn a_guest_that_does_nothing_more_is_not_waited_for() {
     }
 }
 
-/// QEMU says that the guest did it, and ends; a 7.2 may hang then, and needs SIGTERM.
+/// QEMU reports the panic as the guest's, and ends; a 7.2 may hang then, and needs SIGTERM.
 #[test]
 fn a_guest_that_panics_when_asked_did_not_power_off() {
     let code = &[BUTTON, SAYS_READY, WAITS, PANICS];
@@ -316,7 +315,7 @@ fn a_guest_that_panics_when_asked_did_not_power_off() {
     assert!(status.contains("ended:      the guest panicked, "), "{status}");
 }
 
-/// It wakes up in the firmware, which boots it again: it suspends once more.
+/// The guest wakes up in the firmware, which boots it again, so it suspends once more.
 #[test]
 fn a_suspended_guest_is_shown_and_ended() {
     let Some((project, pid)) = guest(&[SUSPENDS], "") else { return };

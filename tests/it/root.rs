@@ -1,8 +1,8 @@
 //! The released files, installed and used in a root with nothing but BusyBox, ssh and QEMU.
 //!
 //! `QQMGR_ROOT` names the root, which `tests/fixtures/minimal-root` makes, and `QQMGR_PACKAGE` the
-//! directory of `scripts/package`; `scripts/test` sets both, and without them nothing is tested.
-//! Each test has mounts and process ids of its own (unshare(1)), so that nothing it starts is left.
+//! directory of `scripts/package`. `scripts/test` sets both; without them, nothing is tested. Each
+//! test has its own mounts and process ids (unshare(1)), so that no process of it is left.
 
 use crate::harness::{Project, Run, guest_dir, left_out, program};
 use std::env;
@@ -12,9 +12,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Puts the root together in `$1`, its own directories read-only, and runs the script of the
-/// project in it. `$2` is the root, `$3` the project, `$4` the packages, `$5` the guest, `$6`
-/// whether there is a `/proc`. Whoever is not root may mount no `/dev` and takes the host's.
+/// Mounts the root in `$1`, with its own directories read-only, and runs the script of the project
+/// in it. `$2` is the root, `$3` the project, `$4` the packages, `$5` the guest, `$6` whether there
+/// is a `/proc`. A user other than root may not mount `/dev`, and uses the host's.
 const SET_UP: &str = r#"
 set -eu
 mount -t tmpfs tmpfs "$1"
@@ -51,7 +51,7 @@ cmd = [
 ]
 ssh.port = "auto"
 "#;
-/// Every command that a VM has, on a guest; what they say goes to the test.
+/// A script that runs every command of a VM on a guest; the test reads its output.
 const USE: &str = r#"
 cd /work
 qqmgr check
@@ -95,7 +95,7 @@ impl Root {
         Some(Self { project, root, package, guest })
     }
 
-    /// A script in the root. Its `/proc` has only what it starts itself.
+    /// A script in the root. Its `/proc` shows only processes that it has started.
     fn run(&self, script: &str, has_proc: bool) -> Run<'_> {
         self.project.write("script", script);
         let mut words: Vec<&str> = vec!["--mount", "--pid", "--fork", "--kill-child"];
@@ -116,7 +116,7 @@ impl Root {
     }
 }
 
-/// The one file in the directory of packages whose name ends so.
+/// The only file in the directory of packages whose name has this end.
 #[track_caller]
 fn package(dir: &Path, end: &str) -> PathBuf {
     let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
@@ -124,7 +124,7 @@ fn package(dir: &Path, end: &str) -> PathBuf {
     found.next().unwrap_or_else(|| panic!("no {end} in {}", dir.display()))
 }
 
-/// The release is unpacked and installed by BusyBox, used, and taken away again.
+/// BusyBox unpacks and installs the release, which is used and then uninstalled.
 #[test]
 fn a_release_works_on_a_minimal_host() {
     let Some(root) = Root::new() else { return };
@@ -153,7 +153,7 @@ find /usr/local -type f
     run.stdout(format!("{installed}qqmgr N\n{USED}8\n")).success();
 }
 
-/// The exit code and the last line of each command where there is nothing else.
+/// The exit code and the last line of each command on a host without other programs.
 const EACH: &[(&str, &str)] = &[
     // An image needs `qemu-img`, which does not exist.
     ("check", "5 2 VMs: 1 error, 1 warning"),
@@ -192,7 +192,7 @@ const EACH: &[(&str, &str)] = &[
     ("stop vm", "0 vm powered off in [SECONDS] s"),
 ];
 
-/// A command that comes later needs a row, too.
+/// Every command needs a row, including new ones.
 #[test]
 fn every_command_works_on_a_minimal_host_or_says_what_it_misses() {
     let Some(root) = Root::new() else { return };
@@ -226,7 +226,7 @@ fn every_command_works_on_a_minimal_host_or_says_what_it_misses() {
     root.run(&script, true).run().stdout(expected).success();
 }
 
-/// Unpacked by dpkg, which BusyBox's root does not have, and used there.
+/// The host's dpkg unpacks the package, since the minimal root has none.
 #[test]
 fn the_debian_package_works_on_a_minimal_host() {
     let Some(root) = Root::new() else { return };
@@ -257,7 +257,7 @@ zcat usr/share/doc/qqmgr/changelog.Debian.gz | head -n 1
     run.stdout(format!("4\nqqmgr (0.2.0-1) unstable; urgency=medium\n{USED}")).success();
 }
 
-/// Where nothing can be said of processes, nothing is done to any; the rest works.
+/// Where no process can be seen, no process is touched; all other commands work.
 #[test]
 fn a_minimal_host_without_proc_is_told_what_it_misses() {
     let Some(root) = Root::new() else { return };
@@ -288,7 +288,7 @@ ls -A
     .success();
 }
 
-/// No `/proc` where qqmgr is, as on systems that have none, and a `ps` that is shown one.
+/// qqmgr sees no `/proc`, as on systems without one, but `ps` does.
 #[test]
 fn a_minimal_host_without_proc_needs_a_ps_that_works() {
     let Some(root) = Root::new() else { return };
@@ -310,7 +310,7 @@ ls /proc
     root.run(&script, false).run().stdout(USED).success();
 }
 
-/// Linked statically: it needs no other file at all.
+/// The binary is linked statically and needs no other file.
 #[test]
 fn the_binary_of_a_release_needs_nothing() {
     let Some(root) = Root::new() else { return };

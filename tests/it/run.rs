@@ -1,8 +1,8 @@
-//! `run`: what of the command gets through, what becomes of the VM whatever happens, and several
-//! of them on one VM.
+//! `run`: the streams and the status of the command, the end of the VM whatever happens, and
+//! several `run` on one VM.
 //!
-//! Most tests have a fake QEMU, and an sshd on this host in the place of a guest: it boots and
-//! powers off in a moment. The others have the real guest.
+//! Most tests have a fake QEMU, and an sshd on this host stands for the guest: it boots and powers
+//! off in a moment. The other tests have the real guest.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
@@ -39,7 +39,7 @@ pub(crate) fn fake(scenario: &str) -> Option<(Project, Sshd)> {
     Some((project, sshd))
 }
 
-/// The command lines of all processes that are of this project, but for its sshd.
+/// The command lines of all processes of this project, except its sshd.
 fn processes(project: &Project) -> Vec<String> {
     let root = format!("{}/", project.path("").display());
     let pids = fs::read_dir("/proc").unwrap().flatten();
@@ -50,7 +50,7 @@ fn processes(project: &Project) -> Vec<String> {
         .collect()
 }
 
-/// No QEMU, no ssh and none of our own.
+/// Checks that no QEMU, no ssh and no qqmgr is left.
 #[track_caller]
 pub(crate) fn nothing_is_left(project: &Project) {
     let mut left = Vec::new();
@@ -67,7 +67,7 @@ fn stopped(project: &Project) {
     assert_eq!(project.vm_files("vm"), STOPPED);
 }
 
-/// A job that says `on` and goes on until [`Job::end`], and says `off` then.
+/// A job that prints `on`, goes on until [`Job::end`], and then prints `off`.
 struct Job<'p> {
     running: Running<'p>,
     project: &'p Project,
@@ -95,14 +95,15 @@ impl<'p> Job<'p> {
         self.project.write(self.name, "");
     }
 
-    /// The VM has ended under it, and runs again. It may have to wait for who ends it.
+    /// Checks a job whose VM has ended and runs again. It may have to wait for the stopping
+    /// command.
     #[track_caller]
     fn loses_its_vm(self) {
         self.release();
         let output = self.running.end();
         let said = output.stderr.lines().skip_while(|line| is_of_a_wait(line));
         let said = said.collect::<Vec<_>>().join("\n").replace(": the guest powered off;", ";");
-        // It may notice the end after the next start, whose log and output are there then.
+        // The job may notice the end only after the next start, which has a new log and output.
         let ended = "qqmgr: error: QEMU exited with status 0 while the command ran";
         let anew = format!("{ended}, and its VM was started again");
         let serial = self.project.vm_path("vm", "serial");
@@ -121,7 +122,7 @@ impl<'p> Job<'p> {
     }
 }
 
-/// Whether it only says that another command has the lock.
+/// Whether the output only says that another command has the lock.
 fn is_of_a_wait(line: &str) -> bool {
     line.starts_with("qqmgr: waiting for ") && line.ends_with(" of VM `vm` to finish")
 }
@@ -138,10 +139,10 @@ fn pid_of_guard(project: &Project) -> u32 {
     pids.find(guard).expect("there is a guard")
 }
 
-// --- what it stops, and what not
+// --- which VMs are stopped
 
 #[test]
-fn what_it_started_is_stopped_and_what_ran_is_not() {
+fn a_vm_that_was_started_is_stopped_and_one_that_ran_is_not() {
     let Some((project, _sshd)) = fake("normal") else { return };
     let run = |words: &[&str]| project.qqmgr(&[&["run", "vm", "--"], words].concat()).run();
     run(&["echo on; exit 3"]).stdout("on\n").code(3);
@@ -200,7 +201,7 @@ fn a_person_has_a_terminal() {
     }
 }
 
-/// A job without a command, by Ctrl-C and by SIGKILL.
+/// Ctrl-C and SIGKILL end a job without a command.
 #[test]
 fn a_boot_that_is_killed_leaves_no_guest() {
     let Some(qemu) = real_qemu() else { return };
@@ -220,7 +221,7 @@ fn a_boot_that_is_killed_leaves_no_guest() {
     }
 }
 
-/// `stop_command`, before the power button, and again when the VM was started anew.
+/// The `stop_command` runs before the power button, and again after the next start.
 #[test]
 fn a_guest_runs_a_command_before_its_power_button() {
     let Some((project, _sshd)) = fake("normal") else { return };
@@ -247,7 +248,7 @@ fn a_guest_runs_a_command_before_its_power_button() {
 
     with("echo no >&2; exit 3");
     stop("qqmgr: `stop_command` of VM `vm` exited with status 3: no\n");
-    // A connection that ends is how a guest that powers off ends it, too.
+    // A failed connection is no error, since a guest that powers off ends it, too.
     with("exit 255");
     stop("");
     with("sleep 1000");
@@ -256,9 +257,9 @@ fn a_guest_runs_a_command_before_its_power_button() {
     stopped.stdout(POWERED_OFF).success();
 }
 
-/// Told before anything is made.
+/// Errors are reported before anything is made.
 #[test]
-fn what_is_wrong_is_told_first() {
+fn errors_are_reported_first() {
     let Some((project, _sshd)) = fake("normal") else { return };
     project.write("there", "");
     let refused = |words: &[&str], error: &str| {
@@ -286,7 +287,7 @@ fn what_is_wrong_is_told_first() {
     nothing_is_left(&project);
 }
 
-/// 124, as with timeout(1), whatever it was that took so long.
+/// The exit status is 124, as of timeout(1), whatever took too long.
 #[test]
 fn a_timeout_ends_all_of_it() {
     let Some((project, _sshd)) = fake("normal") else { return };
@@ -300,14 +301,14 @@ fn a_timeout_ends_all_of_it() {
     let stderr = "qqmgr: error: gave up after 8 s\n";
     json.stdout(expected).stderr(stderr).code(124);
     stopped(&project);
-    // One that ran is left running.
+    // A VM that ran before is left running.
     project.qqmgr(&["start", "vm"]).run().stdout(STARTED).success();
     run(&["--timeout", "0.5", "vm", "--", "sleep 1000"])
         .stderr("qqmgr: error: gave up after 0.5 s\n")
         .code(124);
     project.qqmgr(&["stop", "vm"]).run().stdout(POWERED_OFF).success();
 
-    // There is nobody at this port.
+    // No program listens on this port.
     let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
     let (config, _) = config.split_once("ssh.port").unwrap();
     project.config(&format!("{config}ssh.port = {}\n", free_port()));
@@ -335,7 +336,7 @@ fn a_timeout_ends_all_of_it() {
     nothing_is_left(&project);
 }
 
-/// The time of a wait for another command is not given to QEMU once more.
+/// The time that was spent waiting for another command is not available to QEMU.
 #[test]
 fn a_timeout_includes_the_wait_for_a_lock() {
     let Some((project, _sshd)) = fake("silent-qmp") else { return };
@@ -359,9 +360,9 @@ fn a_timeout_includes_the_wait_for_a_lock() {
 
 // --- several at once
 
-/// The one that started it ends first.
+/// The `run` that started the VM ends first.
 #[test]
-fn the_last_one_that_uses_a_vm_stops_it() {
+fn the_last_run_that_uses_a_vm_stops_it() {
     let Some((project, _sshd)) = fake("normal") else { return };
     let one = Job::new(&project, "one", &[]);
     let pid = project.pid("vm");
@@ -384,7 +385,7 @@ fn the_last_one_that_uses_a_vm_stops_it() {
 #[test]
 fn a_vm_that_somebody_wants_to_stay_is_not_stopped() {
     let Some((project, _sshd)) = fake("normal") else { return };
-    // By `start`.
+    // `start` makes the VM stay.
     let job = Job::new(&project, "a", &[]);
     let pid = project.pid("vm");
     let already = format!("vm is already running: running, pid {pid}, ssh port [PORT]\n");
@@ -392,21 +393,21 @@ fn a_vm_that_somebody_wants_to_stay_is_not_stopped() {
     job.end();
     project.qqmgr(&["start", "vm"]).run().stdout(already).success();
     project.qqmgr(&["stop", "vm"]).run().stdout(POWERED_OFF).success();
-    // By `--keep`.
+    // `--keep` makes the VM stay.
     let job = Job::new(&project, "b", &[]);
     let pid = project.pid("vm");
     project.qqmgr(&["run", "--keep", "vm", "--", "echo on"]).run().stdout("on\n").success();
     job.end();
     assert!(project.runs(pid));
     project.qqmgr(&["stop", "vm"]).run().stdout(POWERED_OFF).success();
-    // It is another one meanwhile.
+    // The VM has another QEMU by now.
     let job = Job::new(&project, "c", &[]);
     let expected = format!("{POWERED_OFF}{STARTED}");
     project.qqmgr(&["restart", "vm"]).run().stdout(expected).success();
     let pid = project.pid("vm");
     job.loses_its_vm();
     assert!(project.runs(pid));
-    // One that is killed does not stop it either.
+    // A killed `run` does not stop it either.
     Job::new(&project, "d", &[]).killed();
     let is_guard = |line: &String| line.contains(" stop --unused ");
     wait_until("the guard is gone", SOON, || !processes(&project).iter().any(is_guard));
@@ -416,7 +417,7 @@ fn a_vm_that_somebody_wants_to_stay_is_not_stopped() {
     stopped(&project);
 }
 
-/// A user who stops it means it. Another job may have a VM of its own then.
+/// A user's `stop` ends the VM under a job. Another job may then start the VM again.
 #[test]
 fn a_vm_that_is_stopped_under_a_job() {
     let Some((project, _sshd)) = fake("normal") else { return };
@@ -430,7 +431,7 @@ fn a_vm_that_is_stopped_under_a_job() {
     stopped(&project);
 }
 
-/// Nobody lost a word, and nobody was left without a VM.
+/// Each `run` gets all of its output, and a VM.
 #[test]
 fn many_at_once() {
     let Some((project, _sshd)) = fake("normal") else { return };
@@ -441,8 +442,8 @@ fn many_at_once() {
                 for round in 0..5 {
                     let line = format!("echo {worker} {round}");
                     let run = project.qqmgr(&["run", "vm", "--", &line]).run();
-                    // ssh says so when two make a connection to be shared at once; and one may
-                    // have to wait for another that stops the VM.
+                    // ssh reports two connections to be shared at once; and a `run` may have to
+                    // wait for another one that stops the VM.
                     let quiet = run.stderr.lines().all(|line| {
                         line.contains("already exists, disabling multiplexing")
                             || is_of_a_wait(line)
@@ -457,7 +458,7 @@ fn many_at_once() {
     stopped(&project);
 }
 
-/// The writes in the one would be lost, and the other must not begin with what is there.
+/// A VM of `--fresh` would lose the writes of another job, and must not begin with them.
 #[test]
 fn a_fresh_vm_is_not_shared() {
     let Some((project, _sshd)) = fake("normal") else { return };
@@ -481,7 +482,7 @@ fn a_fresh_vm_is_not_shared() {
 #[test]
 fn killed_at_any_moment() {
     let Some((project, _sshd)) = fake("exits-slowly,ms=50") else { return };
-    // A guest's end would end what is shared, but this sshd lives on.
+    // A guest's end would end the shared connection, but this sshd lives on.
     let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
     project.config(&config.replace("[ssh]\n", "[ssh]\nControlPath = \"none\"\n"));
     let begin = Instant::now();
@@ -502,10 +503,10 @@ fn killed_at_any_moment() {
     stopped(&project);
 }
 
-/// The next one takes the VM over before it is stopped, or starts it anew after that. In neither
-/// case it is stopped under its hands.
+/// The next `run` takes over the VM before it is stopped, or starts it again after that. In neither
+/// case is the VM stopped while this `run` uses it.
 #[test]
-fn the_next_one_after_one_that_was_killed() {
+fn the_next_run_after_a_killed_one() {
     let Some((project, _sshd)) = fake("normal") else { return };
     for name in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"] {
         let job = Job::new(&project, name, &[]);
@@ -519,7 +520,7 @@ fn the_next_one_after_one_that_was_killed() {
     }
 }
 
-/// Both are killed, as by a machine that has no memory left. The VM stays, but not for ever.
+/// The `run` and its guard are killed, as when memory runs out. The VM stays until the next `run`.
 #[test]
 fn a_vm_that_is_left_is_stopped_by_the_next_one() {
     let Some((project, _sshd)) = fake("normal") else { return };
@@ -536,15 +537,15 @@ fn a_vm_that_is_left_is_stopped_by_the_next_one() {
     orphan("b");
     project.qqmgr(&["stop", "--all", "--unused"]).run().stdout(POWERED_OFF).success();
     stopped(&project);
-    // The guard alone does not matter.
+    // If only the guard is killed, the `run` still stops the VM.
     let job = Job::new(&project, "c", &[]);
     signal(pid_of_guard(&project), "KILL");
     job.end();
     stopped(&project);
 }
 
-/// A `run` on a VM that stays is no user of what another `run` starts when that VM has died. Found
-/// by the model of the life cycle.
+/// A `run` on a VM that stays, and has died, does not use the VM that another `run` then starts.
+/// The model of the life cycle found this.
 #[test]
 fn a_guard_does_not_leave_its_vm_to_a_job_on_an_earlier_one() {
     let Some((project, _sshd)) = fake("normal") else { return };
@@ -564,7 +565,7 @@ fn a_guard_does_not_leave_its_vm_to_a_job_on_an_earlier_one() {
 
 // --- on a guest
 
-/// Whether a file came as a whole.
+/// Whether a file arrived complete.
 #[track_caller]
 fn holds(project: &Project, path: impl AsRef<Path>, expected: &str) {
     let path = project.path(path);
@@ -577,7 +578,7 @@ fn what_gets_through_to_a_guest_and_back() {
     let Some(project) = guest::booted("") else { return };
     let pid = project.pid("vm");
     let run = |words: &[&str]| project.qqmgr(&[&["run", "vm", "--"], words].concat()).run();
-    // Words, and a line for the shell.
+    // The command as words, and as a line for the shell.
     run(&["hostname"]).stdout("vm\n").success();
     run(&["echo $((1 + 1)); echo 'a  b' | tr a c"]).stdout("2\nc  b\n").success();
     run(&["printf", "%s|", "a  b", "$HOME", "it's", "", "*", "-n", "ü"])
@@ -589,14 +590,14 @@ fn what_gets_through_to_a_guest_and_back() {
     run(&["kill -9 $$"]).code(255);
     let cat = project.qqmgr(&["run", "vm", "--", "cat; echo end"]).stdin("in\n").run();
     cat.stdout("in\nend\n").success();
-    // What is said at once is there at once.
+    // Output arrives as soon as it is written.
     let line = "echo one; until rm /tmp/go 2>/dev/null; do sleep 0.05; done; echo two";
     let job = project.qqmgr(&["run", "vm", "--", line]).start();
     job.says("one\n");
     project.qqmgr(&["ssh", "vm", ": >/tmp/go"]).run().success();
     job.end().stdout("one\ntwo\n").success();
 
-    // Copies: several, a directory, and back also after a command that failed.
+    // Copies several files and a directory, and copies back even after a failed command.
     project.write("tree/sub/b c", "deep");
     project.write("a", "one");
     let words = [
@@ -629,7 +630,7 @@ fn what_gets_through_to_a_guest_and_back() {
     assert!(project.runs(pid));
 }
 
-/// ssh itself would not notice, or not say why.
+/// ssh itself would not notice the guest's end, or not say why.
 #[test]
 fn a_guest_that_is_lost_under_the_command() {
     let Some(config) =
@@ -646,7 +647,7 @@ fn a_guest_that_is_lost_under_the_command() {
     let reset = run("echo b >/proc/sysrq-trigger; sleep 1000");
     reset.stderr("qqmgr: error: the guest was reset; the end of its serial output:\n...").code(255);
     assert!(begin.elapsed() < SOON, "it took {:?}", begin.elapsed());
-    // It boots again, and is waited for.
+    // The guest boots again, and the next command waits for it.
     run("hostname").stdout("vm\n").success();
 
     let job = project.qqmgr(&["run", "vm", "--", "echo on; sleep 1000"]).start();
@@ -663,7 +664,7 @@ fn a_guest_that_is_lost_under_the_command() {
     ended.stderr(said).code(255);
     assert!(begin.elapsed() < Duration::from_secs(3), "it took {:?}", begin.elapsed());
 
-    // One of its own. It tells QEMU that it panicked as its kernel would, had that the driver.
+    // A VM of its own. The guest reports a panic to QEMU, as a kernel with the driver would.
     let panics = "cd /sys/bus/pci/devices; device=$(dirname $(grep -l 0x0011 */device)); \
                   echo 1 >$device/enable; \
                   devmem $(cut -d' ' -f1 $device/resource | head -n 1) 8 1; \
@@ -675,7 +676,7 @@ fn a_guest_that_is_lost_under_the_command() {
         .code(255);
     assert!(begin.elapsed() < Duration::from_secs(40), "it took {:?}", begin.elapsed());
     stopped(&project);
-    // One that stays; nobody keeps the streams open.
+    // A VM that stays; no process keeps the streams open.
     guest::start(&project);
     let panicked = run(panics);
     panicked
@@ -691,7 +692,7 @@ fn a_guest_that_is_lost_under_the_command() {
     project.qqmgr(&["stop", "vm"]).run().stdout("vm ended by SIGTERM in [SECONDS] s\n").success();
 }
 
-/// All that a build server needs, in one line.
+/// A whole job of a build server in one line.
 #[test]
 fn a_job_with_a_guest_of_its_own() {
     let Some(project) = guest::project("greeting={{.greeting}}") else { return };
@@ -738,7 +739,7 @@ fn a_fresh_start_forgets_what_is_written() {
     assert_eq!(&fs::read(project.path("disk.img")).unwrap()[..5], b"two!.");
 }
 
-/// As Ctrl-C in the terminal does, and what no program can see coming.
+/// The job ends by Ctrl-C in the terminal, and by SIGKILL, which no program notices.
 #[test]
 fn a_job_that_is_killed_leaves_no_guest() {
     if guest::project("").is_none() {
@@ -750,7 +751,7 @@ fn a_job_that_is_killed_leaves_no_guest() {
         {
             scope.spawn(move || {
                 let project = guest::project("").unwrap();
-                // While it boots, and then while the command runs.
+                // First while the guest boots, and then while the command runs.
                 let job = project.group(&["run", "vm", "--", line]).start();
                 wait_until("QEMU runs", SOON, || project.vm_path("vm", "serial").exists());
                 kill(&job, name, to_group);
@@ -770,7 +771,7 @@ fn kill(job: &Running, name: &str, to_group: bool) {
     if to_group { signal_group(job.pid, name) } else { signal(job.pid, name) }
 }
 
-/// To all processes of a group, as Ctrl-C in a terminal.
+/// Sends SIGINT to all processes of a group, as Ctrl-C in a terminal does.
 pub(crate) fn signal_group(leader: u32, name: &str) {
     let mut kill = std::process::Command::new("sh");
     let _ =

@@ -4,15 +4,15 @@ use crate::guest;
 use crate::harness::{Project, free_port, wait_until};
 use std::time::Duration;
 
-/// All that a US keyboard types but letters and digits.
+/// All characters of a US keyboard except letters and digits.
 const MARKS: &str = r#"`~!@#$%^&*()-_=+[{]}|;:'",<.>/?"#;
 const LETTERS: &str = "the quick brown fox jumps over the LAZY dog 0123456789";
-/// A guest that shares two cores with all the other tests stalls now and then.
+/// A guest that shares two cores with all other tests stalls at times, so keys are held longer.
 const SLOWLY: &str = "--hold=0.1";
 
-/// Every character, and keys held together: those that switch from one console to the other.
+/// Types every character, and keys held together, which switch from one console to another.
 #[test]
-fn what_is_typed_arrives_on_the_guest() {
+fn typed_keys_arrive_on_the_guest() {
     let port = free_port().to_string();
     let Some(config) = guest::config("", &port, "-device VGA") else { return };
     let project = Project::new();
@@ -24,7 +24,7 @@ fn what_is_typed_arrives_on_the_guest() {
     let reader = project.qqmgr(&["ssh", "vm", script]).start();
     reader.says("ready\n");
 
-    // Another command uses the socket meanwhile, and is not kept waiting for all the keys.
+    // Another command can use the socket before all keys are sent.
     let line = format!("{LETTERS}\\n");
     let typing = project.qqmgr(&["sendkey", "vm", SLOWLY, "--text", &line]).start();
     wait_until("the line has arrived", Duration::from_secs(200), || {

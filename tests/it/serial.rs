@@ -17,10 +17,10 @@ fn says(project: &Project, line: &str, expected: &str) {
     project.qqmgr(&words).run().stdout(expected).success();
 }
 
-/// As a real QEMU has it, which opens the file at its own time, and says the last words itself.
+/// A real QEMU opens the file at its own time, and also writes the last output itself.
 #[test]
 fn boots_of_a_real_qemu() {
-    // It says its last word when the power button is pressed.
+    // The guest writes its last output when the power button is pressed.
     let guest = [BUTTON, SAYS_READY, WAITS, SAYS_READY, OFF];
     let Some((project, _)) = real_qemu::guest(&guest, "") else { return };
     let followed = project.qqmgr(&["serial", "vm", "-f"]).start();
@@ -39,7 +39,7 @@ fn boots_of_a_real_qemu() {
     qqmgr(&project, "start vm");
     says(&project, "serial vm", "");
     says(&project, "serial vm --boot -1", "!!");
-    // It has said nothing.
+    // That boot has no output.
     qqmgr(&project, "restart vm --force");
     says(&project, "serial vm --boot -1", "!!");
     assert!(!project.vm_path("vm", "serial.2").exists());

@@ -1,4 +1,4 @@
-//! Connections that several calls share: who may use one, what it never holds, and when it ends.
+//! Connections that several calls share: which calls use one, what it never holds, when it ends.
 //! The guest is an sshd on this host beside a fake QEMU, or the real one.
 
 use std::env;
@@ -34,7 +34,7 @@ fn configure(project: &Project, port: u16, options: &str) {
     ));
 }
 
-/// How many connections the guest's server has let in.
+/// The number of connections that the guest's server has accepted.
 fn logins(project: &Project) -> usize {
     let said = fs::read_to_string(project.path("sshd.log")).unwrap();
     said.matches("Accepted publickey").count()
@@ -63,7 +63,7 @@ fn commands_share_one_connection_until_the_vm_stops() {
     let control = project.qqmgr(&["ssh", "vm", "-O", "check"]).run();
     control.stderr("Master running (pid=[PID])\r\n").success();
 
-    // What options ask for may be another connection, and a shell is one of its own.
+    // A call with options, and a shell, have connections of their own.
     project.qqmgr(&["ssh", "vm", "-q", "true"]).run().success();
     let shell = project.qqmgr(&["ssh", "vm"]).stdin("exit 3\n").run();
     shell.stderr("Pseudo-terminal will not be allocated because [..]\n").code(3);
@@ -73,7 +73,7 @@ fn commands_share_one_connection_until_the_vm_stops() {
     assert_eq!(sockets(&project), 0);
 }
 
-/// The forward is there for as long as ssh runs, and it runs until it is ended.
+/// The forward exists as long as ssh runs, and ssh runs until it is ended.
 #[test]
 fn a_forward_without_a_command_stays() {
     let Some((project, sshd)) = running("") else { return };
@@ -94,7 +94,7 @@ fn a_forward_without_a_command_stays() {
     assert_eq!(banner(), None);
 }
 
-/// Each would begin the connection, and a server takes only so many that have not logged in.
+/// Each call would begin the connection, but a server accepts only a few without a login.
 #[test]
 fn many_calls_at_once_say_nothing() {
     let Some((project, _sshd)) = running("") else { return };
@@ -113,7 +113,7 @@ fn master(project: &Project) -> u32 {
     check.stderr.split(['=', ')']).nth(1).unwrap().parse().unwrap()
 }
 
-/// The reader of a pipe that a master held would wait for the master's end.
+/// If a master held a pipe of its caller, the pipe's reader would wait for the master's end.
 #[test]
 fn a_shared_connection_holds_no_stream_of_its_callers() {
     let Some((project, _sshd)) = running("") else { return };
@@ -125,7 +125,7 @@ fn a_shared_connection_holds_no_stream_of_its_callers() {
     }
 }
 
-/// It was begun as somebody else, or with other options.
+/// The connection was begun as another user, or with other options.
 #[test]
 fn a_changed_configuration_ends_the_shared_connection() {
     let Some((project, sshd)) = running("") else { return };
@@ -146,7 +146,7 @@ fn a_socket_without_a_listener_is_cleared_away() {
     project.qqmgr(&["ssh", "vm", "echo on"]).run().stdout("on\n").stderr("").success();
 }
 
-/// The guest is made anew, which nobody has told qqmgr; and one that forgets what it writes.
+/// The guest was replaced without qqmgr, or forgets its writes.
 #[test]
 fn a_guest_with_another_host_key() {
     let Some((project, sshd)) = running("") else { return };
@@ -169,7 +169,7 @@ fn a_guest_with_another_host_key() {
     ssh("echo on").stdout("on\n").success();
 }
 
-/// Its keys may be as new as what it writes, and gone with that.
+/// Such a guest may make its host keys at each start, and lose them at its end.
 #[test]
 fn host_keys_of_a_guest_that_forgets_what_it_writes() {
     for (words, left) in [("", " known_hosts"), (" -snapshot", "")] {
@@ -186,7 +186,7 @@ fn host_keys_of_a_guest_that_forgets_what_it_writes() {
     }
 }
 
-/// `RemoteCommand` is for shells: what has a command of its own runs that.
+/// `RemoteCommand` is for shells: a call with a command runs its own.
 #[test]
 fn a_remote_command_of_the_user() {
     let options = "RemoteCommand = \"echo remote\"\nRequestTTY = \"force\"\nLogLevel = \"QUIET\"";
@@ -223,7 +223,7 @@ fn directories_that_ssh_would_read_as_something_else() {
     }
 }
 
-/// A message of ssh about its own surroundings is not about the guest.
+/// An error of ssh about this host is not reported as one about the guest.
 #[test]
 fn a_user_without_a_name() {
     let project = Project::new();
@@ -244,9 +244,9 @@ fn a_user_without_a_name() {
     }
 }
 
-/// Two users of one guest, and a guest whose other end of the connection is gone.
+/// Two users of one guest have two connections; a new boot of the guest gets a new one.
 #[test]
-fn who_is_meant_and_which_boot() {
+fn connections_are_of_one_user_and_one_boot() {
     let Some(project) = guest::booted("") else { return };
     let ssh = |words: &[&str]| project.qqmgr(&[&["ssh", "vm"], words].concat()).run();
     let add = "mkdir -p /home/alice && cp -r /root/.ssh /home/alice/ && \

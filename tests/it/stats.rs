@@ -1,4 +1,4 @@
-//! `stats`: on a real QEMU, whose figures are only known roughly, and on the real guest.
+//! `stats` on a real QEMU, whose figures are known only roughly, and on the real guest.
 
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -84,15 +84,15 @@ fn what_a_machine_uses() {
     ))
     .success();
 
-    // The guest's state is QEMU's own word.
+    // The guest's state is shown in QEMU's own word.
     project.qqmgr(&["pause", "vm"]).run().stdout("vm is paused\n").success();
     assert!(stats().stdout.contains("\nstate:      paused\n"));
-    // Where there is no /proc, `ps` tells the same.
+    // Where there is no /proc, `ps` gives the same figures.
     let by_ps = project.qqmgr(&["stats", "vm", "--json"]).env("QQMGR_TEST_PROC", "/nowhere").run();
     let by_proc = project.qqmgr(&["stats", "vm", "--json"]).run();
     for name in ["cpu_seconds", "rss_bytes"] {
         let (ps, proc) = (number(&by_ps.stdout, name), number(&by_proc.stdout, name));
-        // The first in whole seconds, and then rounded up or down.
+        // The first figure is in whole seconds, rounded up or down.
         assert!(ps > proc / 2.0 - 1.0 && ps < proc * 2.0 + 1.0, "{name}: {ps} and {proc}");
     }
     stop(&project, "vm");
@@ -101,7 +101,7 @@ fn what_a_machine_uses() {
 
 /// A frozen QEMU, and one whose QMP socket serves somebody else.
 #[test]
-fn of_a_qemu_that_does_not_answer_the_host_tells() {
+fn a_qemu_that_does_not_answer_has_the_figures_of_the_host() {
     let Some(project) = started(&[("vm", NO_MACHINE)]) else { return };
     let silent = || {
         let text = NO_MACHINE_USES.split("vcpus").next().unwrap();
@@ -130,7 +130,7 @@ fn watch_goes_on_as_long_as_the_vms_do() {
     text.says("state:      running\n");
     lines.says("{\"name\": \"vm\", ");
     stop(&project, "other");
-    // More of the one that lives.
+    // The VM that still runs is shown again.
     let seen = lines.said().lines().count() + 3;
     crate::harness::wait_until("there are more", std::time::Duration::from_secs(30), || {
         lines.said().lines().count() >= seen && text.said().matches("name:").count() > 1
@@ -150,7 +150,7 @@ fn watch_goes_on_as_long_as_the_vms_do() {
         assert!(frame.ends_with("guest has:  0 B\n\n"), "{}", text.stdout);
     }
 
-    // One that does not run at the beginning is an error; a reader that leaves is none.
+    // A VM that is not running at the beginning is an error; a reader that leaves is not.
     project.qqmgr(&["stats", "-w", "vm"]).run().stderr(NOT_RUNNING).code(3);
     let started = project.qqmgr(&["start", "vm"]).run();
     started.stdout("vm started: running, pid [PID], ssh port [PORT]\n").success();
@@ -158,9 +158,10 @@ fn watch_goes_on_as_long_as_the_vms_do() {
     left.stdout("name:       vm\n").success();
 }
 
-/// Beside one that goes on, so that it is looked at each second, and not at the end of the first.
+/// A second VM keeps running, so that the command looks each second and does not end with the
+/// first.
 #[test]
-fn watch_is_of_the_qemu_that_was_seen() {
+fn watch_does_not_follow_a_later_start() {
     let Some(project) = started(&[("vm", NO_MACHINE), ("other", NO_MACHINE)]) else { return };
     let pid = project.pid("vm");
     let watch = project.qqmgr(&["stats", "--watch", "--json", "vm", "other"]).start();
@@ -183,7 +184,7 @@ fn watch_is_of_the_qemu_that_was_seen() {
     stop(&project, "vm");
 }
 
-/// All in one place, cut to the screen, and Ctrl-C ends it and not the VM.
+/// Everything is drawn in one place, cut to the screen; Ctrl-C ends the command and not the VM.
 #[test]
 fn watch_redraws_on_a_terminal() {
     if !has_tool("script") {
@@ -210,7 +211,7 @@ fn watch_redraws_on_a_terminal() {
     stop(&project, "vm");
 }
 
-/// A guest that does something: it has the connection of ssh open, and wrote to no disk.
+/// A guest at work has an open ssh connection, and has written to no disk.
 #[test]
 fn a_guest_at_work() {
     let Some(project) = guest::booted("") else { return };

@@ -1,5 +1,5 @@
-//! The surroundings that qqmgr is run in: an ssh session that ends, a clock that is set. Each test
-//! has an sshd of its own, or a preload library that shows its commands another time of day.
+//! The surroundings of qqmgr: an ssh session that ends, a clock that is set. Each test has its own
+//! sshd, or a preload library that shows another time of day to its commands.
 
 use crate::faults::real;
 use crate::harness::{Project, free_port, program, wait_until, with_default_signals};
@@ -20,8 +20,8 @@ const STARTED: &str = "vm started: running, pid [PID], ssh port [PORT]";
 
 // ---- through ssh ----
 
-/// An sshd of the test's own, on 127.0.0.1, which lets in who runs it. Its client's configuration
-/// is `client.conf`, and it has the project's home.
+/// The test's own sshd on 127.0.0.1, which accepts the user who runs it. `client.conf` configures
+/// its clients, and its sessions have the project's home.
 pub(crate) struct Sshd {
     child: Child,
     pub(crate) port: u16,
@@ -32,12 +32,12 @@ impl Sshd {
         Self::at(project, free_port(), "")
     }
 
-    /// One whose configuration has these lines, too.
+    /// An sshd whose configuration also has these lines.
     pub(crate) fn with(project: &Project, more: &str) -> Option<Self> {
         Self::at(project, free_port(), more)
     }
 
-    /// One on this port. It has the keys of an earlier one.
+    /// An sshd on this port, with the keys of an earlier one.
     pub(crate) fn at(project: &Project, port: u16, more: &str) -> Option<Self> {
         let (sshd, keygen, _) = (program("sshd")?, program("ssh-keygen")?, program("ssh")?);
         let keys = ["host_key", "user_key"].into_iter();
@@ -69,13 +69,13 @@ impl Sshd {
                  StrictHostKeyChecking yes\n"
             ),
         );
-        // The empty directory that root's sshd wants; the service makes it, which is not started.
+        // Root's sshd needs this empty directory, which only a started service makes.
         if fs::metadata("/proc/self").unwrap().uid() == 0 {
             fs::create_dir_all("/run/sshd").unwrap();
         }
         let log = File::create(project.path("sshd.log")).unwrap();
-        // It outlives the VMs whose guest it plays, and must not count what each asks it before a
-        // login, as OpenSSH does since 9.8; one before that does not know the word.
+        // It stands for the guests of several VMs, so it must not count their connections without
+        // a login, as OpenSSH 9.8 does; older ones do not know the keyword.
         let conf = project.path("sshd.conf");
         let lenient: &[&str] = &["-o", "PerSourcePenalties=no"];
         let check = Command::new(&sshd).args(lenient).args(["-t", "-f"]).arg(&conf).output();
@@ -94,7 +94,7 @@ impl Sshd {
         Some(sshd)
     }
 
-    /// No session is left, and whatever its end does has been done to who was in it.
+    /// Waits until no session is left, and the processes in it have got its signals.
     #[track_caller]
     fn sessions_end(&self) {
         let parent = format!("PPid:\t{}", self.child.id());
@@ -147,7 +147,7 @@ fn through_ssh(project: &Project, words: &str, arguments: &str, expected: &str) 
     project.sh(&script).run().stdout(expected).success();
 }
 
-/// The VM answers, and is the same process after all that was done to ask it.
+/// Checks that the VM answers, and is still the same process.
 #[track_caller]
 fn still_runs(project: &Project, pid: u32) {
     let again = format!("vm is already running: running, pid {pid}, ssh port [PORT]\n");
@@ -158,8 +158,8 @@ fn still_runs(project: &Project, pid: u32) {
     assert!(project.runs(pid));
 }
 
-/// The client waits for whoever has the session's output open: without a terminal a QEMU with it
-/// would let ssh hang, with one the session's end would end a QEMU in it.
+/// Without a terminal, ssh would wait for a QEMU that has the session's output open; with one, the
+/// end of the session would end a QEMU in it.
 #[test]
 fn a_vm_outlives_the_ssh_session_that_started_it() {
     let Some(project) = real() else { return };
@@ -175,12 +175,12 @@ fn a_vm_outlives_the_ssh_session_that_started_it() {
     }
 }
 
-/// The network fails, or somebody closes the window, right after the line is there.
+/// The network fails, or a user closes the window, right after the line is printed.
 #[test]
 fn a_vm_outlives_an_ssh_client_that_is_killed() {
     let Some(project) = real() else { return };
     let Some(sshd) = Sshd::new(&project) else { return };
-    // In the second, the shell and its terminal stay until they are hung up.
+    // With a terminal, the shell stays until the terminal is hung up.
     for command in ["\"$QQMGR\" start vm", "\"$QQMGR\" start vm; cat"] {
         let mut client = Client::new(&project, &["-tt"], command);
         let mut line = String::new();
@@ -195,8 +195,8 @@ fn a_vm_outlives_an_ssh_client_that_is_killed() {
     }
 }
 
-/// Nobody hears any more that it was started. With a terminal, that is hung up and `start` with
-/// it; the next one goes on where it was.
+/// The client is killed during `start`. With a terminal, the hang-up also ends `start`, and the
+/// next `start` continues its work.
 #[test]
 fn start_whose_ssh_client_is_killed_meanwhile() {
     for words in [&[][..], &["-tt"]] {
@@ -225,15 +225,15 @@ const DAY_SECONDS: u64 = 24 * 60 * 60;
 const TIMEOUT: Duration = Duration::from_secs(2);
 const SLACK: Duration = Duration::from_secs(5);
 
-/// The time of day that the commands of a project see, and what they start: the real one and so
-/// many days, which may change at any moment. The monotonic clock is left alone, as it is by who
-/// sets a real machine's clock.
+/// The time of day for the commands of a project and their children: the real time plus a number of
+/// days that may change at any moment. The monotonic clock stays, as on a real machine whose clock
+/// is set.
 struct Clock<'p> {
     project: &'p Project,
-    /// Ends when its standard input does, and takes its files out of /dev/shm with it.
+    /// Ends with its standard input, and then removes its files in /dev/shm.
     keeper: Child,
-    /// The environment of who uses the library. Without those files' names a process makes files of
-    /// its own, which it leaves when it is killed, and then its pid is a taken name.
+    /// The environment for the library. Without the names of these files, a process makes its own,
+    /// which stay when it is killed; then its pid is a taken name.
     variables: [(&'static str, String); 2],
 }
 
@@ -248,7 +248,7 @@ impl<'p> Clock<'p> {
             BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut line).unwrap();
             (keeper, line)
         });
-        // The next one has another pid, if it is for its pid that one has said nothing.
+        // If its pid was a taken name, it has printed nothing; the next process has another pid.
         let spoken = keepers.take(10).find(|(_, line)| !line.is_empty());
         let (keeper, line) = spoken.expect("the wrapper says why not");
         let (library, shared) = line.trim().split_once(',').expect("the wrapper says why not");
@@ -258,7 +258,7 @@ impl<'p> Clock<'p> {
         Some(clock)
     }
 
-    /// At once: who reads the file meanwhile finds the one or the other.
+    /// Sets the days atomically: a reader meanwhile finds the old or the new number.
     fn set(&self, days: u64) {
         self.project.write("clock.new", format!("+{days}d\n"));
         fs::rename(self.project.path("clock.new"), self.project.path("clock")).unwrap();
@@ -274,7 +274,7 @@ impl<'p> Clock<'p> {
         (run.run(), begin.elapsed())
     }
 
-    /// Without this, a test of the clock would show nothing: qqmgr has seen it, and wrote it down.
+    /// Checks that qqmgr has seen and recorded this time; otherwise, the test would show nothing.
     #[track_caller]
     fn was_seen_by_start(&self, days: u64) {
         let record = self.project.vm_file("vm", "instance.json");
@@ -297,7 +297,7 @@ fn took_its_time(duration: Duration) {
     assert!(duration >= TIMEOUT && duration < TIMEOUT + SLACK, "it took {duration:?}");
 }
 
-/// Does it with a clock that is set from two days ahead to one, and to three.
+/// Runs `work` while the clock is set from two days ahead to one, and to three.
 fn both_ways(test: impl Fn(u64) + Sync) {
     thread::scope(|scope| {
         for days in [1, 3] {
@@ -322,7 +322,7 @@ fn stop_waits_as_long_as_it_should_when_the_clock_jumps() {
                     && project.vm_file("vm", "fake.log").contains("system_powerdown")
             });
             clock.set(days);
-            // An event for all clients, upon which `stop` presses again, if there is time left.
+            // After this event for all clients, `stop` presses again if there is time left.
             let mut other = UnixStream::connect(project.vm_path("vm", "qmp.socket")).unwrap();
             let commands = b"{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"stop\"}\n";
             other.write_all(commands).unwrap();
@@ -339,8 +339,8 @@ fn stop_waits_as_long_as_it_should_when_the_clock_jumps() {
     });
 }
 
-/// One has sockets and is silent, so that `start` waits in the kernel; the other has none, so that
-/// it looks again and again.
+/// One QEMU has sockets and is silent, so `start` waits in the kernel. The other QEMU has none, so
+/// `start` polls.
 #[test]
 fn start_waits_as_long_as_it_should_when_the_clock_jumps() {
     both_ways(|days| {

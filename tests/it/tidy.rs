@@ -1,4 +1,4 @@
-//! The rules that a reviewer would otherwise have to look for, over the files of the repository.
+//! Rules for the files of the repository that a reviewer would otherwise have to check.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,7 +15,7 @@ const SOURCE_LINES_MAX: usize = 30_740;
 /// The limit of the tests, their scenarios aside.
 const TEST_LINES_MAX: usize = 16_000;
 
-/// Which modules a module may use, itself aside. Data flows one way: nothing here points up.
+/// Which other modules a module may use. Data flows one way: nothing here points up.
 const LAYERS: &[(&str, &[&str])] = &[
     ("text", &[]),
     ("source", &["text"]),
@@ -117,7 +117,7 @@ const BANNED: &[(&str, &str)] = &[
     ("macro_rules!", "macros hide things"),
 ];
 
-/// Files of several types that are small, and that nobody reads one without the other.
+/// Files with several small types that belong together.
 const SEVERAL_TYPES: &[&str] = &[
     "src/cli/args.rs",
     "src/cli/flag.rs",
@@ -135,7 +135,7 @@ const SEVERAL_TYPES: &[&str] = &[
 
 pub(crate) struct Source {
     pub(crate) name: String,
-    /// Without the tests at its end.
+    /// The code without the tests at its end.
     pub(crate) code: String,
 }
 
@@ -162,7 +162,7 @@ pub(crate) fn rust_files(directory: &str) -> Vec<(String, String)> {
     found.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
 }
 
-/// The files of `src/` that are no tests, without the tests in them.
+/// The files of `src/` except files of tests, without the tests in them.
 pub(crate) fn sources() -> Vec<Source> {
     let files = rust_files("src").into_iter().filter(|(name, _)| !name.contains("tests"));
     files
@@ -332,9 +332,9 @@ fn one_place_sleeps() {
     assert_eq!(sleeping, ["src/wait.rs"]);
 }
 
-/// The time of day is moved by whoever sets it; only a record of it may be kept.
+/// The time of day moves when it is set, so it is only for records.
 #[test]
-fn timeouts_go_by_a_clock_that_nobody_sets() {
+fn timeouts_go_by_the_monotonic_clock() {
     let telling: Vec<String> = sources()
         .into_iter()
         .filter(|source| source.code.contains("SystemTime"))
@@ -399,7 +399,7 @@ fn files_functions_and_lines_are_short() {
     }
     for (name, text) in ["src", "tests"].iter().flat_map(|directory| rust_files(directory)) {
         for (number, line) in text.lines().enumerate() {
-            // Tables of inputs and outputs are as long as what they hold.
+            // Tables of inputs and outputs may be long.
             if line.chars().count() > COLUMNS_MAX && !line.contains('"') {
                 wrong.push(format!("{name}:{} is too long", number + 1));
             }
@@ -432,8 +432,7 @@ fn the_program_stays_small() {
     assert!(lines < SOURCE_LINES_MAX, "{lines} lines");
 }
 
-/// Rust and shell below `tests/`, and the fixtures. Scenarios are text, of which there may be any
-/// amount.
+/// Counts Rust and shell below `tests/`, with the fixtures. Scenarios are text and have no limit.
 #[test]
 fn the_tests_stay_readable() {
     let (mut found, mut lines) = (Vec::new(), 0);

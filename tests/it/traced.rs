@@ -1,8 +1,8 @@
-//! The program is held to the model of its life cycle: whatever commands work on one VM at the same
-//! time, and whichever of them and of the QEMUs are killed, what each says under `-v` is a path of
-//! the model.
+//! Compares the program with the model of its life cycle: random commands work on one VM at the
+//! same time, and some of them and of the QEMUs are killed. The steps that each command prints
+//! under `-v` must be a path of the model.
 //!
-//! `QQMGR_FAULTS=N` goes on N times as long.
+//! `QQMGR_FAULTS=N` makes the tests N times as long.
 
 use crate::faults::factor;
 use crate::harness::{poll, signal, wait_until};
@@ -27,7 +27,7 @@ const ROUNDS: usize = 14;
 const KILL_WITHIN: Duration = Duration::from_millis(400);
 
 const A_WHILE: Duration = Duration::from_secs(20);
-/// A third of these end at once, or soon.
+/// A helper. A third of these helpers end within a second.
 const HELPER: &str = "[vm.vm.helpers]\nh = \"sh -c 'exec sleep $(($$ % 3 * 500)).$(($$ % 7))'\"\n";
 
 #[test]
@@ -52,7 +52,7 @@ fn hammer(helped: bool) {
             let project = &project;
             scope.spawn(move || {
                 for round in 0..rounds {
-                    // Every two commands come together at some time.
+                    // Every pair of commands runs at the same time at some point.
                     let (kind, words) = COMMANDS[(worker * 3 + round) % COMMANDS.len()];
                     let arguments: Vec<&str> = "-v".split(' ').chain(words.split(' ')).collect();
                     let command = project.group(&arguments).start();
@@ -74,7 +74,7 @@ fn hammer(helped: bool) {
             });
         }
     });
-    // A VM that was started to stay is the last one's.
+    // The last command ends a VM that was started to stay.
     let stop = project.qqmgr(&["stop", "vm", "--force"]).run();
     assert_eq!(stop.status, Some(0), "{}", stop.stderr);
     nothing_is_left(&project);

@@ -1,6 +1,6 @@
-//! The files of version 0.1 are found, shown, stopped and used: `tests/fixtures/0.1` has one
-//! directory of each kind, as it wrote them (commit 4697bc7) in `[ROOT]`, with `[PID]` and `[PORT]`
-//! for what differs from one start to the next.
+//! VMs and images of version 0.1 are found, shown, stopped and used. `tests/fixtures/0.1` has one
+//! directory of each kind, as commit 4697bc7 wrote it in `[ROOT]`, with `[PID]` and `[PORT]` for
+//! values that differ from one start to the next.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -48,8 +48,8 @@ impl Old {
             .replace("[PID]", pid)
     }
 
-    /// Runs QEMU as the old program did, by its record of this kind, and leaves what it left. The
-    /// record has the pid that `pid` makes of QEMU's.
+    /// Runs QEMU as the old program did, by its record of this kind, with the files that it left.
+    /// The record has the pid that `pid` makes from QEMU's.
     fn start(&self, kind: &str, pid: impl Fn(u32) -> String) -> Ended {
         let project = &self.project;
         let dir = project.vm_path("vm", "");
@@ -80,7 +80,7 @@ impl Old {
 }
 
 #[test]
-fn a_vm_of_the_old_program_is_this_ones() {
+fn a_vm_of_the_old_program_is_managed() {
     if real_qemu().is_none() {
         return;
     }
@@ -117,7 +117,7 @@ fn a_vm_of_the_old_program_is_this_ones() {
     }
 }
 
-/// The old `start` was killed, or is at work: it wrote the pid down when QEMU had answered.
+/// The old `start` was killed, or is at work: it recorded the pid only after QEMU had answered.
 #[test]
 fn a_vm_that_the_old_program_began_is_found() {
     if real_qemu().is_none() {
@@ -131,7 +131,7 @@ fn a_vm_that_the_old_program_began_is_found() {
     assert!(status.stdout.contains(&format!("pid:        {pid}\n")), "{}", status.stdout);
     let again = format!("vm is already running: running, pid {pid}, ssh port [PORT]\n");
     project.qqmgr(&["start", "vm"]).run().stdout(again).success();
-    // From here on it is one of the new program's.
+    // From here on, the record is the new program's.
     let record = project.vm_file("vm", "instance.json");
     assert!(record.contains("\"ready\": true") && record.contains("\"start\": \""), "{record}");
     project
@@ -142,7 +142,7 @@ fn a_vm_that_the_old_program_began_is_found() {
     wait_until("QEMU is gone", SOON, || !project.runs(pid));
 }
 
-/// The files that the old program left when the machine crashed are no VM.
+/// The files that the old program left when the machine crashed do not count as a VM.
 #[test]
 fn a_stale_record_of_the_old_program_is_cleaned_up() {
     let old = Old::new();
@@ -155,8 +155,8 @@ fn a_stale_record_of_the_old_program_is_cleaned_up() {
     assert_eq!(project.vm_files("vm"), "lock");
 }
 
-/// A `run` of the old program was killed, and its guard too; or it is still at work, and has
-/// `users` locked.
+/// A `run` of the old program was killed with its guard, or is still at work and has `users`
+/// locked.
 #[test]
 fn a_run_of_the_old_program_is_stopped_when_nobody_uses_it() {
     if real_qemu().is_none() {

@@ -1,5 +1,5 @@
-//! `wait`, and `--wait` of other commands: what counts as having happened, what is said when it
-//! cannot happen any more, and what waiting costs.
+//! `wait`, and `--wait` of other commands: which events meet a condition, the errors when it cannot
+//! be met any more, and the cost of waiting.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -19,7 +19,7 @@ use crate::real_qemu::{BUTTON, HELD, NO_MACHINE, OFF, PANICS, Qmp, SAYS_READY, W
 use crate::real_qemu::{await_ready, guest as boot_sector, project};
 
 const SOON: Duration = Duration::from_secs(20);
-/// So that a wait for ssh is not in vain at once.
+/// A network, so that a wait for ssh does not fail at once.
 const FORWARDS: &str = "-netdev user,id=net0,hostfwd=tcp:127.0.0.1:{{.vm.ssh.port}}-:22";
 const STARTED: &str = "vm started: running, pid [PID], ssh port [PORT]\n";
 
@@ -31,7 +31,7 @@ fn started() -> Option<Project> {
     Some(project)
 }
 
-/// A configuration with a network that nobody answers on.
+/// A started VM with a network on which no guest answers.
 #[track_caller]
 fn started_with_network() -> Option<Project> {
     let project = project(&format!("{NO_MACHINE} {FORWARDS}"))?;
@@ -39,7 +39,7 @@ fn started_with_network() -> Option<Project> {
     Some(project)
 }
 
-/// `qqmgr wait vm --for CONDITION` that waits: it has begun to look.
+/// A running `qqmgr wait vm --for CONDITION` that has begun to look.
 #[track_caller]
 fn waiting<'p>(project: &'p Project, words: &[&str]) -> Running<'p> {
     let wait = project.qqmgr(&[&["wait", "vm", "--for"], words].concat()).start();
@@ -47,7 +47,7 @@ fn waiting<'p>(project: &'p Project, words: &[&str]) -> Running<'p> {
     wait
 }
 
-/// It has had a look since this was called, and found nothing: it sleeps between any two.
+/// Waits until the command has looked since this call, and found nothing: it sleeps between looks.
 #[track_caller]
 fn looks_again(wait: &Running) {
     let status = format!("/proc/{}/status", wait.pid);
@@ -68,14 +68,14 @@ fn qmp(project: &Project) -> Qmp {
 
 // --- ssh
 
-/// Stands for a guest's ssh port: takes connections, and gives them to the test.
+/// A guest's ssh port: accepts connections, and gives them to the test.
 struct Port(Receiver<TcpStream>);
 
 impl Port {
     fn new(project: &Project) -> Self {
         let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
         let port = config.split("ssh.port = ").nth(1).unwrap().trim().parse().unwrap();
-        // QEMU would have it; none of these VMs has a network.
+        // QEMU would have this port, but these VMs have no network.
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let (sender, connections) = mpsc::channel();
         thread::spawn(move || {
@@ -91,7 +91,7 @@ impl Port {
     }
 }
 
-/// QEMU takes the connection long before there is a guest to have it.
+/// QEMU accepts the connection long before the guest can.
 #[test]
 fn a_connection_is_no_answer() {
     let Some(project) = started() else { return };
@@ -100,10 +100,10 @@ fn a_connection_is_no_answer() {
     let mut first = port.next();
     let mut second = port.next();
     let _last = port.next();
-    // The first is kept, and the last; the second is closed.
+    // The first and the last connection are kept; the second is closed.
     assert_eq!(second.read(&mut [0]).unwrap(), 0);
     assert_eq!(wait.said(), "");
-    // ssh servers may say other things before.
+    // ssh servers may send other lines first.
     first.write_all(b"welcome\r\nthis is no SSH-2.0-server\r\nSSH").unwrap();
     let _last = port.next();
     assert_eq!(wait.said(), "");
@@ -124,7 +124,7 @@ fn a_connection_that_is_refused_is_followed_by_another_at_once() {
     wait.end().stdout("vm answers ssh after [SECONDS] s\n").success();
 }
 
-/// QEMU keeps a connection to a guest that does not answer, also one that was closed here.
+/// QEMU keeps a connection to a guest that does not answer, even if it was closed here.
 #[test]
 fn a_silent_guest_is_not_flooded() {
     let Some(project) = project(NO_MACHINE) else { return };
@@ -148,9 +148,9 @@ fn a_silent_guest_is_not_flooded() {
     }
 }
 
-/// The state is told once, and nobody connects until somebody has continued the guest.
+/// The state is reported once, and no connection is made until the guest continues.
 #[test]
-fn a_guest_that_is_held_is_told_and_waited_for() {
+fn a_guest_that_is_held_is_reported_and_waited_for() {
     let Some(project) = project(&format!("{NO_MACHINE} -S")) else { return };
     let started = project.qqmgr(&["start", "vm"]).run();
     started.stdout(STARTED.replace("running", "prelaunch")).stderr(HELD).success();
@@ -164,7 +164,7 @@ fn a_guest_that_is_held_is_told_and_waited_for() {
     wait.end().stdout("vm answers ssh after [SECONDS] s\n").stderr(note).success();
 }
 
-/// A guest that runs already is asked once.
+/// A guest that already runs is asked once.
 #[test]
 fn an_answer_at_once_needs_one_connection() {
     let Some(project) = started() else { return };
@@ -212,7 +212,7 @@ fn ssh_to_a_guest_that_has_panicked_or_shut_down() {
 
 // --- why it ended
 
-/// It does not end, and nothing comes from it any more either.
+/// The QEMU of such a guest does not end, and sends no more events.
 #[test]
 fn a_guest_that_panicked_and_was_paused_is_not_waited_for() {
     let code = &[BUTTON, SAYS_READY, WAITS, PANICS];
@@ -228,7 +228,7 @@ fn a_guest_that_panicked_and_was_paused_is_not_waited_for() {
          the end of its serial output:\n!\n\
          qqmgr: hint: `qqmgr reset vm` and then `qqmgr resume vm` start it again\n";
     ssh.end().stderr(expected).code(3);
-    // Who comes late.
+    // A wait that begins after the panic.
     let ssh = project.qqmgr(&["wait", "vm", "--for", "ssh"]).run();
     ssh.stderr(expected).code(3);
     qmp(&project).execute("quit");
@@ -237,9 +237,9 @@ fn a_guest_that_panicked_and_was_paused_is_not_waited_for() {
 
 // --- running
 
-/// QEMU tells of it in a file of ours, so that nobody asks it again and again.
+/// QEMU reports the change in the event log, so no command has to ask it repeatedly.
 #[test]
-fn running_is_told_at_once_when_somebody_continues_the_guest() {
+fn running_is_reported_at_once_when_the_guest_continues() {
     let Some((project, _)) = boot_sector(&[BUTTON, SAYS_READY, WAITS, OFF], "-S") else { return };
     for command in ["cont", "stop", "cont"] {
         let wait = (command == "cont").then(|| waiting(&project, &["running"]));
@@ -252,9 +252,9 @@ fn running_is_told_at_once_when_somebody_continues_the_guest() {
     }
 }
 
-/// An event of the guest is lost, as on a full disk, so that it is asked, but seldom.
+/// Events may be lost, as on a full disk, so QEMU is asked, too, but seldom.
 #[test]
-fn a_qemu_that_tells_nothing_is_asked_now_and_then() {
+fn a_qemu_without_events_is_asked_now_and_then() {
     let project = Project::new();
     project.fake_vm("prelaunch");
     let started = project.qqmgr(&["start", "vm"]).run();
@@ -274,7 +274,7 @@ fn a_qemu_that_tells_nothing_is_asked_now_and_then() {
 
 // --- serial
 
-/// The words that a guest would say; there is none that would disturb.
+/// Writes serial output in place of a guest, which this VM does not have.
 #[track_caller]
 fn serial(project: &Project, text: &[u8]) {
     let file = OpenOptions::new().append(true).open(project.vm_path("vm", "serial"));
@@ -298,7 +298,7 @@ fn serial_text_that_comes_in_pieces_or_was_there_before() {
         let wait = project.qqmgr(&["wait", "vm", "--for", &format!("serial={text}")]).run();
         wait.stdout(said(text)).success();
     }
-    // Bytes that are no text, and what would do things to a terminal.
+    // Bytes that are not text, and control characters.
     serial(&project, b"\xff\xfe\x1b[2J");
     let script = r#"exec "$QQMGR" wait vm --json --for "$(printf 'serial=\376\033[2')""#;
     project
@@ -316,7 +316,7 @@ fn serial_text_that_comes_in_pieces_or_was_there_before() {
     project.sh(script).run().stdout(expected).success();
 }
 
-/// QEMU can be seen before it has emptied the file.
+/// QEMU's process exists before QEMU has emptied the file.
 #[test]
 fn serial_text_of_an_earlier_start_does_not_count() {
     let Some(project) = project(NO_MACHINE) else { return };
@@ -359,7 +359,7 @@ fn on_a_terminal(project: &Project, command: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The text that is left on the screen, by the two controls that there are.
+/// The text that is left on the screen after the two control sequences in use.
 fn screen(said: &str) -> String {
     let lines = said.split('\n').map(|line| line.trim_end_matches('\r'));
     let shown = |line: &str| line.rsplit("\r\x1b[K").next().unwrap().to_owned();
@@ -389,7 +389,7 @@ fn a_person_sees_a_line_of_progress_that_goes_away() {
     let running = "exec \"$QQMGR\" wait vm --for running";
     let said = screen(&on_a_terminal(&project, running));
     assert!(said.starts_with("vm is running after "), "{said:?}");
-    // Interrupted, `start` cannot say any more that the VM stays, so it does before.
+    // An interrupted `start` cannot say that the VM stays, so the line says it in advance.
     let said = on_a_terminal(&project, "exec \"$QQMGR\" start vm --wait=0.1");
     assert!(said.contains("; Ctrl-C leaves the VM running\r\x1b[K"), "{said:?}");
     project.qqmgr(&["stop", "vm", "--force"]).run().stdout("vm ended [..]\n").success();
@@ -417,7 +417,7 @@ fn a_person_who_waits_for_several_vms_is_told_that_they_stay() {
     assert!(said.contains(line), "{said:?}");
 }
 
-/// A pipe sees nothing of that: here it is compared in full.
+/// A pipe gets no progress; its output is compared in full.
 #[test]
 fn a_pipe_sees_no_progress_and_waiting_costs_no_cpu_time() {
     let Some(project) = started() else { return };
@@ -432,7 +432,7 @@ fn a_pipe_sees_no_progress_and_waiting_costs_no_cpu_time() {
         minutes.parse::<f64>().unwrap() * 60.0 + seconds.parse::<f64>().unwrap()
     };
     let cpu: f64 = times.split(' ').map(seconds).sum();
-    // 5 % of each; it is a build without optimization.
+    // Allows 5 % of each, since this build is not optimized.
     assert!(cpu < 3.0 * 3.0 * 0.05, "{times}");
     println!("three waits of 3 s took {cpu} s of CPU time");
     let said = fs::read_to_string(project.path("said")).unwrap();
@@ -457,7 +457,7 @@ fn a_pipe_sees_no_progress_and_waiting_costs_no_cpu_time() {
 #[test]
 fn the_commands_that_wait_for_a_guest() {
     let Some(project) = guest::project("") else { return };
-    // ssh complains when two make a connection to be shared at once.
+    // ssh complains when two calls make a connection to be shared at the same time.
     let config = fs::read_to_string(project.path("qqmgr.toml")).unwrap();
     project.config(&config.replace("[ssh]\n", "[ssh]\nControlPath = \"none\"\n"));
     let late = project.qqmgr(&["start", "--wait=0.2", "vm"]).run();
@@ -469,7 +469,7 @@ fn the_commands_that_wait_for_a_guest() {
     let pid = project.pid("vm");
     assert!(project.runs(pid));
     project.write("file", "content");
-    // All at once, while it boots.
+    // All commands wait at the same time, while the guest boots.
     let ssh = project.qqmgr(&["ssh", "--wait", "vm", "hostname"]).start();
     let put = project.qqmgr(&["put", "--wait=200", "vm", "file", "/tmp/put"]).start();
     let get = project.qqmgr(&["get", "--wait", "vm", "/etc/passwd", "got"]).start();
@@ -482,10 +482,10 @@ fn the_commands_that_wait_for_a_guest() {
     assert!(fs::read_to_string(project.path("got")).unwrap().starts_with("root:"));
     let already = format!("vm is already running: running, pid {pid}, ssh port [PORT]\n");
     project.qqmgr(&["start", "--wait", "vm"]).run().stdout(already).success();
-    // Behind the VM's name it is ssh's, which has no such option.
+    // After the VM's name, the option is ssh's, which has no such option.
     let ssh = project.qqmgr(&["ssh", "vm", "--wait", "true"]).run();
     ssh.stderr("unknown option -- -\r\nusage: ssh [..]\n...\n").code(255);
-    // Nothing is waited for if nobody is there.
+    // A VM that is not running is not waited for.
     project.qqmgr(&["stop", "vm"]).run().stdout("vm powered off in [SECONDS] s\n").success();
     let stopped = "qqmgr: error: VM `vm` is not running\nqqmgr: hint: `qqmgr start vm` starts it\n";
     project.qqmgr(&["ssh", "--wait", "vm", "true"]).run().stderr(stopped).code(255);

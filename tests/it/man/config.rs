@@ -1,4 +1,4 @@
-//! Holds qqmgr.toml(5) to the keys, words and options that the program knows.
+//! Compares qqmgr.toml(5) with the keys, words and options of the program.
 
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ fn configurations_are_accepted() {
         let (code, listed) = run(&project, &["-c", &file, "list"]);
         assert_eq!(code, 0, "{block}");
         assert!(listed.lines().count() > 1, "no VM in\n{block}");
-        // That placeholders, words and options are right shows when all of them are used.
+        // Placeholders, words and options are checked only when they are used.
         let qemu = fake_qemu();
         let (bin, fake_file) =
             (format!("bin = '{}'\n", qemu.display()), format!("{number}/fake.toml"));

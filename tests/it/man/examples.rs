@@ -20,19 +20,20 @@ use crate::harness::{
 const README: &str = include_str!("../../../README.md");
 const SCRIPT_DURATION_MAX: Duration = Duration::from_secs(200);
 
-/// Tells whether what would reach the guest does; see rsync(1) for `-a -e SSH FROM HOST:TO`.
+/// A fake rsync that checks whether its ssh reaches the guest (`-a -e SSH FROM HOST:TO`, rsync(1)).
 const FAKE_RSYNC: &str = r#"#!/bin/sh
 [ "$1 $2" = '-a -e' ] && exec $3 "${5%%:*}" true </dev/null
 exit 1
 "#;
 
-/// Tells whether the inventory leads to guests; as `ansible all -i FILE -m raw -a COMMAND`.
+/// A fake `ansible all -i FILE -m raw -a COMMAND` that checks whether the inventory leads to
+/// guests.
 const FAKE_ANSIBLE: &str = r#"#!/bin/sh -e
 hosts='.all.hosts | to_entries[] | .value.ansible_ssh_common_args + " " + .key'
 jq -r "$hosts" "$3" | while read -r words; do ssh $words "$7" </dev/null; done
 "#;
 
-/// VMs on the real guest, as the examples have them; programs that use ssh and are not here.
+/// A project with the VMs of the examples on the real guest, and fakes of programs that use ssh.
 /// `None` without QEMU and the guest.
 fn guest_project() -> Option<Project> {
     let (qemu, guest) = (real_qemu()?, guest_dir()?);
@@ -171,7 +172,7 @@ fn check_example(project: &Project, script: &str, stdout: &str) {
     }
     if script.contains("qqmgr console") {
         let answer = stdout.split_once("\ndev\r\n").expect("the guest says its name").1;
-        // The guest's kernel and its servers may write between the two.
+        // The guest's kernel and its servers may write between these texts.
         assert!(answer.lines().any(|line| line.starts_with("status 0")), "{script}\n{stdout}");
     }
     if script.contains("diff now") {
@@ -204,7 +205,7 @@ fn units_of_systemd_are_right() {
     let (project, page) = (Project::new(), printed(QQMGR_7));
     let units = literal_blocks(part(&page, ".Sh", "SYSTEMD"));
     let [of_one, differs] = units.as_slice() else { panic!("{units:?}") };
-    // What begins with the same word is put in its place.
+    // Lines that begin with the same word replace each other.
     let with_all = differs.lines().fold(of_one.clone(), |unit, line| {
         let word = line.split_once('=').unwrap().0;
         let is_it = |old: &&str| old.split_once('=').is_some_and(|(key, _)| key == word);
@@ -212,7 +213,7 @@ fn units_of_systemd_are_right() {
         unit.replace(old, line)
     });
     for (name, unit) in [("qqmgr@dev.service", of_one), ("qqmgr.service", &with_all)] {
-        // Only a program that is there can be verified.
+        // systemd verifies only programs that exist.
         assert!(unit.contains("=/usr/local/bin/qqmgr "), "{unit}");
         project.write(name, unit.replace("/usr/local/bin/qqmgr", env!("CARGO_BIN_EXE_qqmgr")));
     }
@@ -220,9 +221,8 @@ fn units_of_systemd_are_right() {
     project.sh(verify).run().stdout("").success();
 }
 
-/// The sessions of README.md, with its configuration, but without Linux' check of its timer, which
-/// may find it broken on a busy host. Numbers in what is said may be others, and so may the order
-/// of VMs.
+/// Runs the sessions of README.md with its configuration. Linux must not check its timer, which is
+/// late on a busy host. Numbers in the output and the order of VMs may differ.
 #[test]
 fn readme_runs_as_printed() {
     let Some(project) = guest_project() else { return };
@@ -269,7 +269,7 @@ fn roughly(text: &str) -> Vec<String> {
     lines
 }
 
-/// That something takes long is said on a busy host; a job on several VMs ends with a summary.
+/// Whether a line of standard error is about a wait on a busy host, or the summary of a job.
 fn is_note(line: &str) -> bool {
     line.starts_with("qqmgr: ") && line.contains("waiting for ")
         || line.starts_with("qqmgr: exit status 0: ")

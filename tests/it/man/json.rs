@@ -1,4 +1,4 @@
-//! Holds qqmgr-json(5) to the documents that the commands print.
+//! Compares qqmgr-json(5) with the documents that the commands print.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -45,8 +45,9 @@ fn json_section<'p>(page: &'p str, command: &str) -> (Vec<&'p str>, &'p str) {
     found.remove(0)
 }
 
-/// Holds qqmgr-json(5) to the documents of a command: the same members in the same order, and of
-/// the documented types, each of which occurs. Returns what was found of the common members.
+/// Compares qqmgr-json(5) with the documents of a command: they have the same members in the same
+/// order with the documented types, and each type occurs. Returns the common members that were
+/// found.
 #[track_caller]
 fn members_are_documented(command: &str, documents: &[String]) -> Vec<(String, &'static str)> {
     let page = printed(QQMGR_JSON_5);
@@ -66,7 +67,7 @@ pub(super) fn members_are_listed(
     let own = listed_members(text);
     let mut found: Vec<(String, String)> =
         documents.iter().flat_map(|document| members(document)).collect();
-    // Its elements are what is documented.
+    // The page documents the elements of the array.
     found.retain(|(_, value)| value != "[]");
     let paths: Vec<&str> = unique(found.iter().map(|(path, _)| path.as_str()));
     let expected = unique(first.iter().copied().chain(own.iter().map(|(name, _)| *name)));
@@ -102,7 +103,7 @@ fn type_of(value: &str) -> &'static str {
     }
 }
 
-/// Does `work` while somebody introduces himself on the port as an ssh server does.
+/// Does `work` while a fake ssh server introduces itself on the port.
 pub(super) fn with_ssh_server<T>(port: u16, work: impl FnOnce() -> T) -> T {
     let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
     let has_ended = Arc::new(AtomicBool::new(false));
@@ -186,7 +187,7 @@ fn json_of_every_command_is_documented() {
         run(&["status", "dev"])
     };
     let changed = [changes("-m 1 -smp 2", "-m 2"), changes("", "-m 1")];
-    // A VM that nothing is known of but that it runs.
+    // A VM of which it is only known that it runs.
     project.config("");
     fs::remove_file(project.vm_path("dev", "instance.json")).unwrap();
     check("list", &[configured[0].clone(), ended[0].clone(), run(&["list"])]);
@@ -220,7 +221,7 @@ fn json_of_every_command_is_documented() {
     assert_eq!(version.len(), 1);
     assert!(page.contains(&format!("prints an object with the member\n.Va {} ,", version[0].0)));
 
-    // Only a QEMU that ends in a `run` has one: see below.
+    // Only a QEMU that ends in a `run` has an exit status: see below.
     types_of_common.insert(("exit_status".to_owned(), "integer"));
     let mut documented = BTreeSet::new();
     for (name, kind) in listed_members(part(&page, ".Sh", "COMMON MEMBERS")) {
@@ -270,7 +271,7 @@ fn has_word(text: &str, word: &str) -> bool {
     words.windows(2).any(|two| two[1] == word && two[0].ends_with("Dv"))
 }
 
-/// A real QEMU, and one of which nothing is known but that it runs.
+/// A real QEMU, and a QEMU of which it is only known that it runs.
 #[test]
 fn json_of_stats_is_documented() {
     let Some(qemu) = real_qemu() else { return };
@@ -287,7 +288,7 @@ fn json_of_stats_is_documented() {
     let known = json(&project, &["-c", "real.toml", "stats", "real"]);
     assert_eq!(run(&project, &["-c", "real.toml", "stop", "--force", "real"]).0, 0);
 
-    // A `ps` that shows only what all of them show.
+    // A `ps` that shows only the columns of every `ps`.
     let ps = "case $* in *time=*) exit 1 ;; esac\nPATH=${PATH#*:*:} exec ps \"$@\"\n";
     project.write("bin/ps.sh", format!("#!/bin/sh\n{ps}"));
     make_programs(&project);
@@ -298,7 +299,7 @@ fn json_of_stats_is_documented() {
     members_are_documented("stats", &[known, unknown]);
 }
 
-/// With a PC: no machine takes an NMI.
+/// Uses a PC, since QEMU without a machine takes no NMI.
 #[test]
 fn json_of_keys_and_buttons_is_documented() {
     let Some(qemu) = real_qemu() else { return };
@@ -322,7 +323,7 @@ fn json_of_keys_and_buttons_is_documented() {
     }
 }
 
-/// A real QEMU, which has one.
+/// Uses a real QEMU, which has a console.
 #[test]
 fn json_of_the_console_is_documented() {
     let Some(qemu) = real_qemu() else { return };
@@ -346,7 +347,7 @@ fn json_of_the_console_is_documented() {
     members_are_documented("console", &[idle, stopped]);
 }
 
-/// A guest that ends QEMU by its exit device.
+/// The guest ends QEMU by its exit device.
 #[test]
 fn json_of_a_boot_is_documented() {
     let Some(qemu) = real_qemu() else { return };
@@ -367,7 +368,7 @@ fn json_of_a_boot_is_documented() {
     members_are_documented("run without COMMAND", &[ended, found]);
 }
 
-/// A VM without a guest, whose disk keeps them.
+/// The VM has no guest, and its disk keeps the snapshots.
 #[test]
 fn json_of_snapshots_is_documented() {
     let (Some(qemu), Some(_)) = (real_qemu(), program("qemu-img")) else { return };
