@@ -196,14 +196,8 @@ fn defaults(options: &[SshSetting], name: &str, known_hosts: &Path) -> Vec<(&'st
 /// The VM's name in known hosts, where ssh ignores case: a `+`, which no VM's name has, marks a
 /// capital.
 fn host_key_alias(name: &str) -> String {
-    let mut alias = String::new();
-    for c in name.chars() {
-        if c.is_ascii_uppercase() {
-            alias.push('+');
-        }
-        alias.push(c.to_ascii_lowercase());
-    }
-    alias
+    let marked = name.chars().flat_map(|c| [c.is_ascii_uppercase().then_some('+'), Some(c)]);
+    marked.flatten().collect::<String>().to_ascii_lowercase()
 }
 
 /// Quotes a value if it would otherwise be read as several words, as a comment or as nothing

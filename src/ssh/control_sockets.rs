@@ -16,15 +16,15 @@ const HASH_DIGITS: usize = 40;
 /// A master that accepts connections does so at once; one that is stopped counts as listening.
 const CONNECT_WAIT: Duration = Duration::from_secs(1);
 
-/// The value of `ControlPath` for the shared connection with this number, from 0.
-fn path(dir: &Path, number: usize) -> PathBuf {
-    dir.join(if number == 0 { format!("{START}%C") } else { format!("{START}%C.{number}") })
+/// The end of the name of the shared connection with this number, from 0.
+fn ending_of(number: usize) -> String {
+    if number == 0 { String::new() } else { format!(".{number}") }
 }
 
 /// The option with the path of a shared connection; ssh fills in the user and the destination.
 pub(super) fn option(dir: &Path, number: usize) -> OsString {
     let mut option = OsString::from("ControlPath=");
-    option.push(path(dir, number));
+    option.push(dir.join(format!("{START}%C{}", ending_of(number))));
     option
 }
 
@@ -60,10 +60,9 @@ pub(crate) fn listening(dir: &Path) -> Vec<PathBuf> {
 
 /// Whether the shared connection with this number is open.
 pub(crate) fn is_listening(dir: &Path, number: usize) -> bool {
-    let wanted = if number == 0 { String::new() } else { format!(".{number}") };
     listening(dir).iter().any(|socket| {
         let name = socket.file_name().and_then(OsStr::to_str).unwrap_or_default();
-        ending(name) == Some(&wanted)
+        ending(name) == Some(&ending_of(number))
     })
 }
 

@@ -31,18 +31,17 @@ pub(crate) fn error(when: &str, status: Option<ExitStatus>, paths: &Paths) -> Er
         Ending::Untold if status.is_some() => String::new(),
         ending => format!(": {ending}"),
     };
-    let said = match (log.is_empty(), ran) {
-        (true, false) => String::new(),
-        (true, true) => of_guest(paths),
-        (false, false) => format!(":\n{log}"),
-        (false, true) => format!(":\n{log}\nand the end of its serial output:\n{serial}"),
+    let (said, file) = match (log.is_empty(), ran) {
+        (true, false) => (String::new(), None),
+        (true, true) => (of_guest(paths), Some(("serial output", &paths.serial))),
+        (false, false) => (format!(":\n{log}"), Some(("log", &paths.log))),
+        (false, true) => {
+            let said = format!(":\n{log}\nand the end of its serial output:\n{serial}");
+            (said, Some(("log", &paths.log)))
+        }
     };
-    let error = with_status(format!("QEMU {how} {when}{why}{said}"), status);
-    match (log.is_empty(), ran) {
-        (false, _) => error.hint(format!("its log is `{}`", paths.log.display())),
-        (true, true) => error.hint(format!("its serial output is `{}`", paths.serial.display())),
-        (true, false) => error,
-    }
+    let hint = file.map(|(what, file)| format!("its {what} is `{}`", file.display()));
+    with_status(format!("QEMU {how} {when}{why}{said}"), status).hint_if(hint)
 }
 
 /// The error for a QEMU that has ended and whose VM has been started again since: its output was

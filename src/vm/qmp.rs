@@ -135,7 +135,9 @@ impl Qmp {
         let arguments = arguments.map(|arguments| ("arguments", arguments.clone()));
         let request = [("execute", Value::from(command))].into_iter().chain(arguments);
         let request = request.chain([("id", self.last_id.into())]);
-        self.send(&Value::object(request).compact(), deadline)
+        let line = Value::object(request).compact();
+        self.log.verbose(|| format!("qmp -> {line}"));
+        self.socket.send(format!("{line}\n").as_bytes(), deadline).map_err(broken)
     }
 
     /// Waits for the answer to the last request: its value, or QEMU's refusal.
@@ -188,11 +190,6 @@ impl Qmp {
             self.events.pop_front();
         }
         self.events.push_back(event);
-    }
-
-    fn send(&mut self, line: &str, deadline: Instant) -> Result<(), Error> {
-        self.log.verbose(|| format!("qmp -> {line}"));
-        self.socket.send(format!("{line}\n").as_bytes(), deadline).map_err(broken)
     }
 
     fn message(&mut self, deadline: Instant) -> Result<Message, Error> {

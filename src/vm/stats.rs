@@ -50,7 +50,8 @@ pub(crate) struct Machine {
 pub(crate) fn look(paths: &Paths, log: &Log) -> Result<Stats, Error> {
     let look = Look::everywhere(paths)?;
     let process = look.running(paths)?.clone();
-    let (at, usage) = (Instant::now(), usage(process.pid));
+    let (at, pid) = (Instant::now(), process.pid);
+    let usage = if linux::is_there() { linux::usage(pid) } else { ps::usage(pid) };
     let glance = State::at_a_glance(&look, paths);
     if glance == State::Unresponsive {
         return Ok(Stats { at, process, usage, state: glance, machine: Machine::default() });
@@ -65,10 +66,6 @@ pub(crate) fn look(paths: &Paths, log: &Log) -> Result<Stats, Error> {
         Err(_) => (State::Unresponsive, Machine::default()),
     };
     Ok(Stats { at, process, usage, state, machine })
-}
-
-fn usage(pid: u32) -> Option<Usage> {
-    if linux::is_there() { linux::usage(pid) } else { ps::usage(pid) }
 }
 
 /// Asks for the run state and all figures.
