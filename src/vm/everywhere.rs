@@ -29,8 +29,8 @@ pub(crate) fn running() -> Result<Vec<Found>, Error> {
         let is_own = linux::owner(pid).is_none_or(|owner| owner == user);
         let named = line.pid_file().filter(|_| is_own)?;
         let paths = Paths::new(vm_dir(&present(pid, named), user)?);
-        let is_there = paths.dir.exists();
-        let look = if is_there { Look::by_files(&paths) } else { Look::everywhere(&paths) };
+        let holds = |file| linux::has_open(pid, file).unwrap_or_default();
+        let look = if paths.dir.exists() { Look::by_files } else { Look::everywhere }(&paths);
         let config_file = match &look {
             Ok(Look { record: Some(record), place: Place::Here(process) })
                 // There is no pid yet while the VM starts, or while gdb runs it.
@@ -38,7 +38,11 @@ pub(crate) fn running() -> Result<Vec<Found>, Error> {
             {
                 record.config_file.clone()
             }
-            Ok(Look { place: Place::Here(process), .. }) if process.lost && process.pid == pid => {
+            // The record was removed with the directory, or is damaged.
+            Ok(Look { record: None, place: Place::Here(process) })
+                if process.pid == pid
+                    && (process.lost || paths.instance.exists() && holds(&paths.pid)) =>
+            {
                 paths.dir.clone()
             }
             Ok(_) => return None,
