@@ -1,6 +1,6 @@
 //! A change of an image's files, which no other command uses meanwhile.
 
-use super::context::{Context, is_locked};
+use super::context::{Context, check, is_locked};
 use super::record::Record;
 use crate::config::Declared;
 use crate::config::image::{DISK, ImagePaths, KEY, LOCK, PUBLIC_KEY, SEED};
@@ -40,7 +40,15 @@ impl<'a> Change<'a> {
     /// Whether a program has the disk open.
     pub(super) fn is_used(&self) -> Result<bool, Error> {
         let disk = self.declared.paths.file(DISK);
-        Ok(disk.exists() && is_locked(&self.context.info(&disk, "qcow2")?))
+        if !disk.exists() {
+            return Ok(false);
+        }
+        let info = self.context.info(&disk, "qcow2")?;
+        // A program that could not look has seen nothing.
+        if !info.said().contains("Could not open") {
+            check(&info, &format!("cannot see whether image `{}` is in use", self.declared.name))?;
+        }
+        Ok(is_locked(&info))
     }
 
     /// Returns an error if a program has the disk open. A disk that is broken in another way may be
