@@ -57,7 +57,7 @@ pub(crate) fn is_at(file: &File, path: &Path) -> bool {
 
 /// The last `limit` bytes of a file.
 pub(crate) fn read_end(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    end_of(&mut File::open(path)?, limit)
+    end_of(&mut open(path)?, limit)
 }
 
 /// The last `limit` bytes of an open file.
@@ -69,13 +69,18 @@ pub(crate) fn end_of(file: &mut File, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The first `limit` bytes of a regular file. A FIFO or device in its place must not be read: the
-/// read might never end.
-pub(crate) fn read_start(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+/// Opens a regular file. A FIFO or device in its place must not be opened: that, or a read, might
+/// never end.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
-    let file = File::open(path)?;
+    File::open(path)
+}
+
+/// The first `limit` bytes of a regular file.
+pub(crate) fn read_start(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = open(path)?;
     let mut bytes = Vec::with_capacity(READ_BYTES);
     file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)

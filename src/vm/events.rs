@@ -39,7 +39,7 @@ pub(crate) struct EventLog(File);
 impl EventLog {
     /// Opens the event log of the VM's last QEMU; `None` if there is none.
     pub(crate) fn open(paths: &Paths) -> Option<Self> {
-        File::open(&paths.events_out).ok().map(Self)
+        files::open(&paths.events_out).ok().map(Self)
     }
 
     /// Why this QEMU has ended. If it is running, why its guest has ended, or why QEMU is about to

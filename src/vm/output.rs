@@ -4,6 +4,7 @@
 use super::process::Process;
 use super::wait;
 use crate::error::Error;
+use crate::system::files;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -67,16 +68,9 @@ impl Output {
     }
 
     fn find(&mut self) -> io::Result<()> {
-        match self.path.metadata() {
+        match files::open(&self.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-            Ok(metadata) if !metadata.is_file() => {
-                Err(io::Error::other("it is not a regular file"))
-            }
-            Ok(_) => {
-                self.file = Some(File::open(&self.path)?);
-                Ok(())
-            }
+            opened => opened.map(|file| self.file = Some(file)),
         }
     }
 

@@ -71,7 +71,10 @@ fn begins_message(before: &[u8]) -> bool {
         return true;
     }
     let Some((rest, last)) = before.strip_suffix(b" ").and_then(bracketed) else { return false };
-    is_time(last) || is_caller(last) && bracketed(rest).is_some_and(|(_, time)| is_time(time))
+    // A thread `T1` or a processor `C0`.
+    let is_number = |text: &[u8]| text.iter().all(u8::is_ascii_digit);
+    let is_caller = matches!(last, [b'T' | b'C', number @ ..] if is_number(number));
+    is_time(last) || is_caller && bracketed(rest).is_some_and(|(_, time)| is_time(time))
 }
 
 /// The content of the brackets at the end of a text, without leading blanks, and what is before.
@@ -87,11 +90,6 @@ fn is_time(text: &[u8]) -> bool {
     let mut is_number =
         || parts.next().is_some_and(|part| !part.is_empty() && part.iter().all(u8::is_ascii_digit));
     is_number() && is_number() && parts.next().is_none()
-}
-
-/// Whether this is a thread `T1` or a processor `C0`.
-fn is_caller(text: &[u8]) -> bool {
-    matches!(text, [b'T' | b'C', number @ ..] if number.iter().all(u8::is_ascii_digit))
 }
 
 #[cfg(test)]
