@@ -80,9 +80,8 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 
 /// The first `limit` bytes of a regular file.
 pub(crate) fn read_start(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let file = open(path)?;
     let mut bytes = Vec::with_capacity(READ_BYTES);
-    file.take(limit).read_to_end(&mut bytes)?;
+    open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

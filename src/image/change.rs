@@ -39,11 +39,7 @@ impl<'a> Change<'a> {
 
     /// Whether a program has the disk open.
     pub(super) fn is_used(&self) -> Result<bool, Error> {
-        let disk = self.declared.paths.file(DISK);
-        if !disk.exists() {
-            return Ok(false);
-        }
-        let info = self.context.info(&disk, "qcow2")?;
+        let info = self.context.info(&self.declared.paths.file(DISK), "qcow2")?;
         // A program that could not look has seen nothing.
         if !info.said().contains("Could not open") {
             check(&info, &format!("cannot see whether image `{}` is in use", self.declared.name))?;

@@ -21,7 +21,7 @@ const PATIENCE_DEFAULT: Duration = Duration::from_secs(30);
 
 /// Part of QEMU's error about an image that another process writes (`raw_check_lock_bytes` of
 /// block/file-posix.c).
-const LOCKED: &str = "lock";
+const LOCKED: &str = "\" lock";
 
 /// Returns the reason to stop waiting, when there is one.
 pub(crate) type Exceeded<'a> = &'a (dyn Fn() -> Option<Error> + Sync);
