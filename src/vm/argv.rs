@@ -7,7 +7,7 @@ use crate::source::Problem;
 use crate::words::Word;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The options that only qqmgr may use, each with the reason.
 const RESERVED: &[(&str, &str)] = &[
@@ -121,7 +121,10 @@ pub(crate) fn injected(
     features: Features,
     own: &[Argument],
 ) -> Result<Vec<OsString>, Error> {
-    let socket = |path: &Path| paths.short_name(path).map(|path| unix_server(&path));
+    // These paths need no escaping, and `-pidfile`, `-serial file:` and `-qmp pipe:` take any.
+    let server =
+        |path: PathBuf| concat(&[b"unix:", path.as_os_str().as_bytes(), b",server,nowait"]);
+    let socket = |path: &Path| paths.short_name(path).map(server);
     let mut argv = vec![
         "-pidfile".into(),
         paths.pid.clone().into(),
@@ -161,12 +164,6 @@ fn serial(paths: &Paths, console: bool, own: &[Argument]) -> Result<Vec<OsString
     let port = ["-serial".into(), format!("chardev:{name}").into()];
     let port = port.into_iter().filter(|_| has_port);
     Ok(["-chardev".into(), chardev].into_iter().chain(port).collect())
-}
-
-/// `unix:PATH,server,nowait` for a path of [`Paths::short_name`], which needs no escaping.
-/// `-pidfile`, `-serial file:` and `-qmp pipe:` accept any path, since they are not option lists.
-fn unix_server(path: &Path) -> OsString {
-    concat(&[b"unix:", path.as_os_str().as_bytes(), b",server,nowait"])
 }
 
 /// Escapes a path for an option list, in which a literal comma is doubled (QemuOpts).

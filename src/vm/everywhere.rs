@@ -29,7 +29,6 @@ pub(crate) fn running() -> Result<Vec<Found>, Error> {
         let is_own = linux::owner(pid).is_none_or(|owner| owner == user);
         let named = line.pid_file().filter(|_| is_own)?;
         let paths = Paths::new(vm_dir(&present(pid, named), user)?);
-        let holds = |file| linux::has_open(pid, file).unwrap_or_default();
         let look = if paths.dir.exists() { Look::by_files } else { Look::everywhere }(&paths);
         let config_file = match &look {
             Ok(Look { record: Some(record), place: Place::Here(process) })
@@ -41,7 +40,8 @@ pub(crate) fn running() -> Result<Vec<Found>, Error> {
             // The record was removed with the directory, or is damaged.
             Ok(Look { record: None, place: Place::Here(process) })
                 if process.pid == pid
-                    && (process.lost || paths.instance.exists() && holds(&paths.pid)) =>
+                    && (process.lost || paths.instance.exists())
+                    && linux::holds(pid, &paths.pid).unwrap_or_default() =>
             {
                 paths.dir.clone()
             }
