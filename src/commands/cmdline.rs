@@ -14,8 +14,8 @@ use crate::vm::Look;
 pub(crate) static COMMAND: Command = Command {
     name: "cmdline",
     about: "Print the command line of QEMU",
-    details: "One option a line, quoted for a shell; as JSON, an array of its words. A port\n\
-              that is chosen at start is the one that the VM has, or most likely would have.",
+    details: "Prints one option a line, quoted for a shell; as JSON, an array of all words. A\n\
+              port that is chosen at start is shown as the VM has it, or most likely gets it.",
     operands: &[spec::VM, ARGS],
     flags: &[&spec::SET, &spec::HELPER],
     check: |args| check_arguments(&args.words),

@@ -8,7 +8,7 @@ use crate::report::{Outcome, Report};
 
 pub(crate) static COMMAND: Command = Command {
     name: "completions",
-    about: "Print what completes command lines in a shell",
+    about: "Print the completion script for a shell",
     details: "The script asks qqmgr, so it knows the VMs that are configured now.",
     operands: &[Operand::new("SHELL", Count::One).one_of(SHELLS)],
     examples: &[

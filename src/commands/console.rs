@@ -35,9 +35,9 @@ const PIECES_MAX: usize = 16;
 pub(crate) static COMMAND: Command = Command {
     name: "console",
     about: "Use the guest's serial line",
-    details: "On a terminal Ctrl-] leaves. From a pipe the guest gets all of standard input,\n\
-              and its output is printed until it has nothing more to say. The VM needs\n\
-              `console = true`.",
+    details: "On a terminal, Ctrl-] leaves. From a pipe, the guest gets all of standard\n\
+              input, and its output is printed until it is silent. The VM needs `console =\n\
+              true`.",
     operands: &[spec::VM],
     flags: &[&IDLE_FLAG, &UNTIL, &TIMEOUT],
     check,

@@ -21,17 +21,16 @@ pub(crate) static RESUME: Command = Command {
     flags: &[&spec::ALL, &SET_CLOCK],
     ..row(
         "resume",
-        "Let VMs go on that are paused or suspended",
+        "Continue VMs that are paused or suspended",
         "",
         &["resume dev", "resume --all", "resume dev --set-clock"],
     )
 };
-static SET_CLOCK: Flag =
-    Flag::switch("set-clock", "Set the guest's clock, which stood still, over ssh");
+static SET_CLOCK: Flag = Flag::switch("set-clock", "Set the guest's clock over ssh");
 pub(crate) static RESET: Command = row(
     "reset",
     "Press the reset button of VMs",
-    "The guest is not asked, and loses what it has not written. `qqmgr ssh VM reboot`\n\
+    "The guest is not asked, and loses unwritten data. `qqmgr ssh VM reboot`\n\
      and `restart` are gentler.",
     &["reset dev", "reset 'node-*'"],
 );
@@ -44,7 +43,7 @@ pub(crate) static POWERDOWN: Command = row(
 pub(crate) static NMI: Command = row(
     "nmi",
     "Send VMs a non-maskable interrupt",
-    "A Linux guest that has `kernel.unknown_nmi_panic` set panics, and so can dump.",
+    "A Linux guest panics, and can dump, if its `kernel.unknown_nmi_panic` is set.",
     &["nmi dev", "nmi 'node-*'"],
 );
 

@@ -17,9 +17,9 @@ use crate::vm::{Instance, Session, causes, port};
 pub(crate) static COMMAND: Command = Command {
     name: "forward",
     about: "Forward ports of this host to a running guest",
-    details: "A PORT is [ADDRESS:]PORT:GUEST_PORT[/udp]. Only this host can use it unless an\n\
-              ADDRESS is given. Without a PORT, those that lead to the guest are listed. They\n\
-              last until QEMU ends; `ports` in the configuration has those of every start.",
+    details: "A PORT is [ADDRESS:]PORT:GUEST_PORT[/udp]; without ADDRESS, only this host can\n\
+              use it. Without a PORT, all that lead to the guest are listed. They last until\n\
+              QEMU ends; `ports` in the configuration has those of every start.",
     operands: &[spec::VM, Operand::new("PORT", Count::Any)],
     flags: &[&REMOVE],
     check,

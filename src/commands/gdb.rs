@@ -14,7 +14,7 @@ use crate::vm::{Session, gdb, look};
 pub(crate) static COMMAND: Command = Command {
     name: "gdb",
     about: "Debug QEMU itself, or the guest's kernel",
-    details: "A QEMU that runs is attached to; otherwise gdb has the VM's command line, and\n\
+    details: "gdb attaches to a running QEMU. Otherwise, gdb has the VM's command line, and\n\
               `run` starts it. ARGS go to gdb. The exit code is gdb's.",
     operands: &[spec::VM, Operand::new("ARGS", Count::Words)],
     flags: &[&GUEST],

@@ -31,10 +31,10 @@ const SIZE_BYTES: u64 = 20 << 30;
 pub(crate) static COMMAND: Command = Command {
     name: "init",
     about: "Write a qqmgr.toml, or make one from a command",
-    details: "Into the current directory, or to the FILE of `-c`. A file that is there is\n\
-              never overwritten. With `--image`, `qqmgr start dev --wait` and `qqmgr ssh dev`\n\
-              are all that it takes from there. With COMMAND, which a script may run as it\n\
-              is, the configuration has a VM that does the same.",
+    details: "Writes into the current directory, or to the FILE of `-c`. An existing file is\n\
+              never overwritten. After `--image`, `qqmgr start dev --wait` and `qqmgr ssh\n\
+              dev` lead to a shell. With COMMAND, which may stand in a script, the\n\
+              configuration has a VM that runs it.",
     operands: &[SCRIPT],
     flags: &[&IMAGE, &CHECKSUM, &VM_NAME, &APPEND],
     check: check_usage,

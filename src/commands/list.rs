@@ -20,9 +20,9 @@ use std::path::PathBuf;
 pub(crate) static COMMAND: Command = Command {
     name: "list",
     about: "List the VMs",
-    details: "Those of the configuration in its order, then those that run without being in\n\
-              it any more. With `-q` alone those of the configuration only. A live VM is\n\
-              `running` here whatever its guest does; `status` asks QEMU.",
+    details: "First the VMs of the configuration in its order, then running VMs that are no\n\
+              longer in it. `-q` alone shows only the configured ones. A VM whose QEMU runs\n\
+              is `running`, whatever its guest does; `status` asks QEMU.",
     flags: &[&QUIET, &RUNNING, &spec::EVERYWHERE],
     examples: &["list", "list --running -q", "list --everywhere"],
     ..Command::DEFAULT

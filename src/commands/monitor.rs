@@ -19,9 +19,9 @@ use crate::vm::{Session, look};
 pub(crate) static COMMAND: Command = Command {
     name: "monitor",
     about: "Run commands of QEMU's human monitor",
-    details: "The WORDs are one command, with its own flags; those of qqmgr stand before the\n\
-              VM. Without one, each line of standard input is a command; on a terminal it is\n\
-              asked for, Ctrl-D leaves, and `quit` asks before it ends QEMU.",
+    details: "The WORDs are one command with its own flags; flags of qqmgr stand before the\n\
+              VM. Without a WORD, each line of standard input is a command. On a terminal,\n\
+              there is a prompt: Ctrl-D leaves it, and `quit` asks before it ends QEMU.",
     operands: &[spec::VM, Operand::new("WORD", Count::Rest)],
     flags: &[&qmp::TIMEOUT],
     check: |args| words(args).map(|_| ()),

@@ -20,7 +20,7 @@ const TERMINAL_LINES: u64 = 40;
 pub(crate) static SERIAL: Command = Command {
     name: "serial",
     about: "Show the guest's serial output",
-    details: "All of it, or on a terminal the last 40 lines; of a VM that was stopped, too.",
+    details: "Prints all of it, or on a terminal the last 40 lines, even of a stopped VM.",
     operands: &[spec::VM],
     flags: &[&FOLLOW, &LINES, &BOOT, &RAW],
     check,
@@ -31,7 +31,7 @@ pub(crate) static SERIAL: Command = Command {
 pub(crate) static LOG: Command = Command {
     name: "log",
     about: "Show QEMU's own output",
-    details: "All of it, or on a terminal the last 40 lines; of a VM that was stopped, too.",
+    details: "Prints all of it, or on a terminal the last 40 lines, even of a stopped VM.",
     operands: &[spec::VM],
     flags: &[&FOLLOW, &LINES, &RAW, &spec::HELPER],
     check,

@@ -13,9 +13,9 @@ use crate::vm::lock::{LOCK_WAIT, lock};
 pub(crate) static COMMAND: Command = Command {
     name: "restart",
     about: "Stop VMs and start them again",
-    details: "As they are configured now. A VM that is not running is started. When the\n\
-              configuration has an error, the VM is not stopped. ARGS go to QEMU, after\n\
-              the VM's own arguments, for this start.",
+    details: "A VM starts as it is configured now; a VM that is not running is started, too.\n\
+              If the configuration has an error, the VM is not stopped. ARGS go to QEMU,\n\
+              after the VM's own arguments, for this start.",
     operands: &[spec::VMS, ARGS],
     flags: &[
         &spec::ALL,

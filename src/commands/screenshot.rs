@@ -17,9 +17,9 @@ const STDOUT: &str = "-";
 pub(crate) static COMMAND: Command = Command {
     name: "screenshot",
     about: "Write what the guest shows to a PNG file",
-    details: "FILE is replaced if it is there; `-` is standard output. Without a FILE it is\n\
-              the first of VM.png, VM-1.png, VM-2.png, ... that is not there yet. The VM\n\
-              needs a display device, but no window: `-display none` is fine.",
+    details: "An existing FILE is replaced; `-` is standard output. Without a FILE, the first\n\
+              free one of VM.png, VM-1.png, VM-2.png and so on is written. The VM needs a\n\
+              display device, but no window: `-display none` is fine.",
     operands: &[spec::VM, Operand::new("FILE", Count::Optional)],
     flags: &[&DEVICE, &HEAD],
     check,

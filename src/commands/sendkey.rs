@@ -23,7 +23,7 @@ pub(crate) static COMMAND: Command = Command {
     name: "sendkey",
     about: "Press keys on the VM's keyboard, or type a text",
     details: "KEYS are QEMU's names of keys that are held together, like `ctrl-alt-f2`, `ret`\n\
-              or `shift-a`; several are pressed one after the other.",
+              or `shift-a`. Several KEYS are pressed one after the other.",
     operands: &[spec::VM, Operand::new("KEYS", Count::Any)],
     flags: &[&TEXT, &HOLD],
     check: |args| chords(args).map(|_| ()),

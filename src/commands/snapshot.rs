@@ -24,9 +24,9 @@ use crate::vm::{Instance, look};
 pub(crate) static COMMAND: Command = Command {
     name: "snapshot",
     about: "Save a VM as it is, and load it again",
-    details: "Of a VM that runs, the whole machine with its disks; of one that is stopped, its\n\
-              disks. They are kept in the disks, which must be qcow2 images. Without a TAG,\n\
-              `save` takes the first of snapshot-1, snapshot-2, ... that is not there yet.",
+    details: "A running VM is saved with its whole machine, a stopped one only with its\n\
+              disks. Snapshots are kept in the disks, which must be qcow2 images. Without a\n\
+              TAG, `save` takes the first free one of snapshot-1, snapshot-2 and so on.",
     operands: &[
         Operand::new("ACTION", Count::One).one_of(ACTIONS),
         spec::VM,

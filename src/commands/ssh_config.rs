@@ -13,9 +13,9 @@ use crate::vm::Look;
 pub(crate) static COMMAND: Command = Command {
     name: "ssh-config",
     about: "Print an ssh configuration for VMs",
-    details: "For all VMs, or for these, to be used by `Include` in ~/.ssh/config, or by `-F`\n\
-              of ssh, scp and others: a `Host` for each VM, all paths absolute. A port that\n\
-              is chosen at start is known while the VM runs.",
+    details: "Prints a `Host` block for each VM, by default for all, with absolute paths. Use\n\
+              it by `Include` in ~/.ssh/config, or by `-F` of ssh, scp and others. A port\n\
+              that is chosen at start is known while the VM runs.",
     operands: &[spec::VMS],
     examples: &["ssh-config dev >ssh.conf", "ssh-config 'web-*'"],
     ..Command::DEFAULT

@@ -29,9 +29,9 @@ const GUARD_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) static COMMAND: Command = Command {
     name: "stop",
     about: "Power VMs off, by force if need be",
-    details: "The guest's power button is pressed. When the guest has not powered off in time,\n\
-              QEMU gets SIGTERM, which closes its images cleanly, and at last SIGKILL.\n\
-              Stopping a stopped VM is success, and cleans up what a crash left.",
+    details: "Presses the guest's power button. If the guest does not power off in time, QEMU\n\
+              gets SIGTERM, which closes its images cleanly, and at last SIGKILL. For a VM\n\
+              that is not running, removes what a crash left, and exits with 0.",
     operands: &[VMS],
     flags: &[&ALL, &EVERYWHERE, &TIMEOUT, &FORCE, &NO_KILL, &JOBS, &LOGS, &UNUSED, &AT_EOF],
     check,

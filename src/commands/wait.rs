@@ -18,8 +18,8 @@ pub(crate) static COMMAND: Command = Command {
     name: "wait",
     about: "Wait until something happens to VMs",
     details: "CONDITION is `ssh` (the guest's ssh server answers), `login` (a command runs\n\
-              over ssh), `cloud-init` (it is done), `serial=TEXT` (TEXT is on the serial\n\
-              output), `running`, or `stopped`, which tells why.",
+              over ssh), `cloud-init` (cloud-init is done), `serial=TEXT` (TEXT is on the\n\
+              serial output), `running`, or `stopped`, which also shows why the VM ended.",
     operands: &[spec::VMS],
     flags: &[&spec::ALL, &FOR, &UNLESS, &TIMEOUT],
     check: |args| refuse_if(&[(!args.has(&FOR), "`wait` needs `--for`: what to wait for")]),

@@ -5,12 +5,12 @@ _qqmgr() {
     local program=${COMP_WORDS[0]} breaks=$COMP_WORDBREAKS line before kept typed
     case $program in \~/*) program=$HOME${program#?} ;; esac
     type -P "$program" >/dev/null || program=qqmgr
-    # Whoever calls this may not part words at `=`.
+    # The user's bash may not split words at `=`.
     [[ ${COMP_WORDS[COMP_CWORD]} != *?=* ]] || breaks=${breaks//=}
     COMPREPLY=()
     while IFS= read -r line; do
         if [[ $line == $'\tfiles' ]]; then
-            # What stands before a file's name, what of it all stays, and what is typed of it.
+            # Three parts: the text before the file's name, the part that stays, and the typed name.
             IFS= read -r before && IFS= read -r kept && IFS= read -r typed || break
             compopt -o filenames 2>/dev/null
             while IFS= read -r line; do

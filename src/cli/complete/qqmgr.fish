@@ -1,7 +1,7 @@
 # fish completion for qqmgr, made by `qqmgr completions fish`
 
 # `qqmgr complete` gets the words without their quotes; fish itself quotes what it inserts. Fails
-# where a file is wanted, so that fish offers files.
+# where a file is expected, so that fish offers files.
 function __qqmgr_ask
     set -l words (string replace -r '^~/' "$HOME/" -- (commandline -opc))
     set -l current (commandline -ct)

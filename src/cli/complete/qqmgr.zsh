@@ -12,7 +12,7 @@ _qqmgr() {
             _files
             return
         fi
-        # As `_describe` wants it: NAME:HELP.
+        # `_describe` takes NAME:HELP.
         line=${${line//\\/\\\\}//:/\\:}
         case $line in
         '') ;;

@@ -23,9 +23,9 @@ use std::time::Duration;
 pub(crate) static COMMAND: Command = Command {
     name: "img",
     about: "Build, list, reset and remove images",
-    details: "`build` makes what is missing, of all without an IMAGE; `list` shows the\n\
-              images; `path` prints where an image is; `reset` throws away what was written\n\
-              to images, and `rm` the images with it. What a running VM uses is left alone.",
+    details: "`build` makes missing images, by default all; `list` shows the images; `path`\n\
+              prints where an image is; `reset` throws away what was written to images; `rm`\n\
+              removes images. An image that a running VM uses is left alone.",
     operands: &[
         Operand::new("ACTION", Count::One).one_of(ACTIONS),
         Operand::new("IMAGE", Count::Any),

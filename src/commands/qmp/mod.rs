@@ -20,10 +20,10 @@ use std::time::Duration;
 pub(crate) static COMMAND: Command = Command {
     name: "qmp",
     about: "Run QMP commands, or print events",
-    details: "NAME is a QMP command. An ARGUMENT is `key=TEXT` or `key:=JSON`, with dots in\n\
-              the key for members of members, or one `{...}` is all of them. Without NAME,\n\
-              each line of standard input is a command. With `--events`, NAME and ARGUMENT\n\
-              are the names of the events to print; all are without one.",
+    details: "NAME is a QMP command. An ARGUMENT is `key=TEXT` or `key:=JSON`; dots in a key\n\
+              lead into objects. A single `{...}` has all arguments. Without NAME, each line\n\
+              of standard input is a command. With `--events`, NAME and ARGUMENT are the\n\
+              names of the events to print, by default all.",
     operands: &[
         spec::VM,
         Operand::new("NAME", Count::Optional),
