@@ -47,19 +47,15 @@ pub(super) fn image(label: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
     }
     let table = packed(&table);
     directory.resize(directory.len().next_multiple_of(SECTOR), 0);
-    let mut image = boot_sector(label, table.len() / SECTOR, directory.len(), clusters);
+    let mut image = boot_sector(label, &table, &directory, clusters);
     image.extend([table, directory, data].concat());
     image
 }
 
 /// The boot sector with what is known as the BIOS parameter block.
-fn boot_sector(
-    label: &str,
-    table_sectors: usize,
-    directory_bytes: usize,
-    clusters: usize,
-) -> Vec<u8> {
-    let sectors = 1 + table_sectors + directory_bytes / SECTOR + clusters;
+fn boot_sector(label: &str, table: &[u8], directory: &[u8], clusters: usize) -> Vec<u8> {
+    let table_sectors = table.len() / SECTOR;
+    let sectors = 1 + table_sectors + directory.len() / SECTOR + clusters;
     let mut sector = vec![0; SECTOR];
     let mut put = |at: usize, bytes: &[u8]| sector[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &[0xeb, 0x3c, 0x90]); // BS_jmpBoot
@@ -68,7 +64,7 @@ fn boot_sector(
     put(13, &[1]); // BPB_SecPerClus
     put(14, &le16(1)); // BPB_RsvdSecCnt: this one
     put(16, &[1]); // BPB_NumFATs
-    put(17, &le16(directory_bytes / ENTRY)); // BPB_RootEntCnt
+    put(17, &le16(directory.len() / ENTRY)); // BPB_RootEntCnt
     put(19, &le16(sectors)); // BPB_TotSec16
     put(21, &[MEDIA]); // BPB_Media
     put(22, &le16(table_sectors)); // BPB_FATSz16

@@ -47,9 +47,7 @@ impl Departure {
                 tree.add(path, Path::new(""), &found)?;
                 departure.left.extend(tree.left);
                 if !tree.is_plain {
-                    let temp = std::env::temp_dir();
-                    let made = departure.lay_out((path, &tree.nodes), &temp, log);
-                    source = made.map_err(|error| Error::io("write", &temp, &error))?;
+                    source = departure.lay_out(path, &tree.nodes, log)?;
                 }
             } else if !found.is_file() {
                 let message = format!("`{}` is neither a file nor a directory", path.display());
@@ -61,22 +59,17 @@ impl Departure {
         Ok(departure)
     }
 
-    /// Rebuilds a tree in our directory, which is made in `temp`; gives its path, which ends with
-    /// the last part of the old one.
-    fn lay_out(
-        &mut self,
-        (path, nodes): (&Path, &[Node]),
-        temp: &Path,
-        log: &Log,
-    ) -> io::Result<PathBuf> {
-        let dir = match self.dir.take() {
-            Some(dir) => dir,
-            None => FreshDir::new(temp, NAME, log)?,
-        };
+    /// Rebuilds a tree in our directory, which is made if it is missing. Gives its path, which ends
+    /// with the last part of the old one.
+    fn lay_out(&mut self, path: &Path, nodes: &[Node], log: &Log) -> Result<PathBuf, Error> {
+        let temp = std::env::temp_dir();
+        let failed = |error| Error::io("write", &temp, &error);
+        let made = self.dir.take().map_or_else(|| FreshDir::new(&temp, NAME, log), Ok);
+        let dir = made.map_err(failed)?;
         let base = self.dir.insert(dir).path.join(self.from.len().to_string());
         let name = last_part(path);
         let root = base.join(name.clone().unwrap_or("tree".into()));
-        make_tree(&root, nodes)?;
+        make_tree(&root, nodes).map_err(failed)?;
         Ok(if name.is_some() { root } else { root.join(".") })
     }
 }
