@@ -9,25 +9,18 @@ use std::fmt::Write as _;
 
 /// `qqmgr stop [OPTIONS] VM`
 pub(crate) fn synopsis(command: &Command) -> String {
-    let operands = command.operands.iter().map(|operand| format!(" {}", operand.usage()));
-    format!("qqmgr {} [OPTIONS]{}", command.name, operands.collect::<String>())
+    format!("qqmgr {} [OPTIONS]{}", command.name, operands(command))
 }
 
-/// The page of one command, or the overview of all.
-pub(crate) fn text(commands: Table, command: Option<&Command>) -> String {
-    match command {
-        Some(command) => page(command),
-        None => overview(commands),
-    }
+fn operands(command: &Command) -> String {
+    command.operands.iter().flat_map(|operand| [" ".into(), operand.usage()]).collect()
 }
 
 pub(crate) fn json(commands: Table, command: Option<&Command>) -> Value {
-    let row = |command: &Command| commands.iter().find(|(_, row)| row.name == command.name);
-    let group = |command: &Command| row(command).map(|(group, _)| *group);
-    let one = |command: &Command| {
+    let one = |(group, command): &(&'static str, &'static Command)| {
         Value::object([
             ("name", Value::from(command.name)),
-            ("group", group(command).into()),
+            ("group", (*group).into()),
             ("about", command.about.into()),
             ("usage", synopsis(command).into()),
             ("flags", flags_json(command.flags)),
@@ -35,19 +28,17 @@ pub(crate) fn json(commands: Table, command: Option<&Command>) -> Value {
         ])
     };
     match command {
-        Some(command) => one(command),
+        Some(command) => commands.iter().find(|(_, row)| row.name == command.name).map(one).into(),
         None => Value::object([
-            ("commands", commands.iter().map(|(_, command)| one(command)).collect()),
+            ("commands", commands.iter().map(one).collect()),
             ("flags", flags_json(GLOBAL_FLAGS)),
         ]),
     }
 }
 
-fn overview(commands: Table) -> String {
-    let row = |command: &Command| {
-        let operands = command.operands.iter().map(|operand| format!(" {}", operand.usage()));
-        (format!("{}{}", command.name, operands.collect::<String>()), command.about)
-    };
+/// The overview of all commands.
+pub(crate) fn overview(commands: Table) -> String {
+    let row = |row: &Command| (format!("{}{}", row.name, operands(row)), row.about);
     // One width for all groups, so that they read as one table.
     let lines = columns(commands.iter().map(|(_, command)| row(command)).collect());
     let mut lines = lines.split_inclusive('\n');
@@ -66,7 +57,8 @@ fn overview(commands: Table) -> String {
     )
 }
 
-fn page(command: &Command) -> String {
+/// The page of one command.
+pub(crate) fn page(command: &Command) -> String {
     let mut text = format!("{}\n\nUsage: {}\n", command.about, synopsis(command));
     for operand in command.operands.iter().filter(|operand| !operand.choices.is_empty()) {
         let _ = write!(text, "\n{} is {}.\n", operand.name, listed(operand.choices, "or"));
@@ -121,9 +113,8 @@ impl Info {
     fn row(&self) -> (String, &'static str) {
         let short = self.short.map_or("    ".into(), |letter| format!("-{letter}, "));
         let value = match self.takes {
-            Takes::Nothing => String::new(),
-            Takes::Value(name) | Takes::Values(name) => format!(" {name}"),
             Takes::Optional { name, .. } => format!("[={name}]"),
+            _ => self.value_name().map(|name| format!(" {name}")).unwrap_or_default(),
         };
         (format!("{short}--{}{value}", self.long), self.help)
     }

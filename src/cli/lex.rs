@@ -18,7 +18,7 @@ pub(super) enum Token {
 pub(super) struct Lexer {
     argv: std::vec::IntoIter<OsString>,
     /// The rest of `-abc` after a letter has been taken.
-    cluster: Option<OsString>,
+    pub(super) cluster: Option<OsString>,
     /// The `value` of `--long=value`, until it is taken.
     attached: Option<OsString>,
     only_words: bool,

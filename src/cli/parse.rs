@@ -68,7 +68,7 @@ impl<'a> Words<'a> {
 
     fn read(&mut self, mut lexer: Lexer) -> Result<(), Error> {
         let count = lexer.left();
-        while let Some(token) = lexer.next() {
+        while let Some(token) = lexer.next().map(|token| self.whole(token, &lexer)) {
             if self.dashes_at.is_none() && self.is_for_dashes(&token) {
                 self.dashes_at = Some(count - lexer.left() - 1);
             }
@@ -95,6 +95,17 @@ impl<'a> Words<'a> {
                 Token::Word(_) => self.command.is_some_and(|c| c.operands[0].count == Count::One),
                 Token::End => false,
             }
+    }
+
+    /// Makes one flag of a word such as `-cpu`, which stands after a VM and belongs after `--`. The
+    /// FILE in `-cFILE` has a dot or a slash there.
+    fn whole(&self, token: Token, lexer: &Lexer) -> Token {
+        let is_after_vm = self.takes_words() && !self.args.operands.is_empty();
+        let rest = lexer.cluster.as_deref().map(OsStr::to_string_lossy).unwrap_or_default();
+        let Token::Flag(name) = &token else { return token };
+        let takes_it = self.find_flag(name).is_some_and(|flag| flag.info().requires_value());
+        let is_word = is_after_vm && takes_it && !rest.contains(['.', '/']);
+        if is_word { Token::Flag(format!("{name}{rest}")) } else { token }
     }
 
     /// A hint that shows the command line with the missing `--`.

@@ -213,7 +213,7 @@ fn the_table_keeps_its_rules() {
         }
     }
     for command in table().into_iter().map(|(_, command)| Some(command)).chain([None]) {
-        let page = super::help::text(&table(), command);
+        let page = command.map_or_else(|| super::help::overview(&table()), super::help::page);
         assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
     }
 }

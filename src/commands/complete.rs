@@ -11,7 +11,7 @@ use crate::cli::Args;
 use crate::cli::complete::bash::Line;
 use crate::cli::complete::{Kind, Place, place};
 use crate::cli::spec::Table;
-use crate::config::{Config, Resolver, Vm};
+use crate::config::{Choices, Config, Resolver, Vm};
 use crate::log::Log;
 use crate::out;
 use crate::vm::forward::Forward;
@@ -111,7 +111,13 @@ fn offer(table: Table, before: &[OsString], current: &OsStr) -> Option<Offer> {
             named(config(&place)?.images().map(|image| image.name.clone()).collect(), "image")
         }
         Kind::Tags => named(tags(&place)?, "snapshot"),
-        Kind::Helpers => named(helpers(&place)?, "helper"),
+        Kind::Helpers => {
+            named(of_vms(&place, |vm| vm.helper_names().into_iter().collect())?, "helper")
+        }
+        Kind::Variables => named(
+            of_vms(&place, |vm| vm.settable().iter().map(|name| format!("{name}=")).collect())?,
+            "variable",
+        ),
         // Ports that are forwarded already cannot be added.
         Kind::Forwards => named(forwards(&place, before)?, "forwarded port"),
     };
@@ -129,12 +135,15 @@ fn config(place: &Place) -> Option<Config> {
     Config::load_silently(file.as_deref()).ok()
 }
 
-/// The helpers of the VM on the line, or of all VMs if the line has none yet.
-fn helpers(place: &Place) -> Option<Vec<String>> {
+/// The names that the VM on the line has, or all VMs if the line has none yet. They are sorted.
+fn of_vms(
+    place: &Place,
+    names: for<'r> fn(&Resolver<'r, 'r>) -> BTreeSet<String>,
+) -> Option<Vec<String>> {
     let config = config(place)?;
     let is_meant = |vm: &&Vm| place.operands.first().is_none_or(|name| *name == *vm.name);
-    let vms = config.vms().iter().filter(is_meant);
-    let names: BTreeSet<_> = vms.flat_map(|vm| Resolver::helper_names(&config, vm)).collect();
+    let of_vm = |vm| names(&Resolver::new(&config, vm, Choices::default()));
+    let names: BTreeSet<_> = config.vms().iter().filter(is_meant).flat_map(of_vm).collect();
     Some(names.into_iter().collect())
 }
 

@@ -89,11 +89,8 @@ pub(super) fn resume(target: &Target) -> Outcome {
     let stopped_at = EventLog::open(&target.paths).and_then(|mut log| log.stopped_at());
     let suspended = session.run_state()? == "suspended";
     let command = if suspended { "system_wakeup" } else { "cont" };
-    session.execute(command, None).map_err(|error| match error.kind {
-        Kind::Failed => error
-            .hint(format!("a guest that has shut down needs `qqmgr reset {}` first", target.name)),
-        _ => error,
-    })?;
+    let hint = format!("a guest that has shut down needs `qqmgr reset {}` first", target.name);
+    session.execute(command, None).map_err(|error| error.hint_for(Kind::Failed, hint))?;
     let paused = stopped_at.map(|stopped_at| now().saturating_sub(stopped_at));
     let what = paused.map(|paused| match paused.as_secs() {
         0..60 => format!("was paused for {:.1} s", paused.as_secs_f64()),
@@ -123,10 +120,9 @@ pub(super) fn reset(target: &Target) -> Outcome {
 }
 
 pub(super) fn nmi(target: &Target) -> Outcome {
-    control(target, "inject-nmi", Some("NMI sent")).map_err(|error| match error.kind {
-        Kind::Failed => error.hint("not every machine type takes an NMI: `pc` and `q35` do"),
-        _ => error,
-    })
+    let hint = "not every machine type takes an NMI: `pc` and `q35` do";
+    let sent = control(target, "inject-nmi", Some("NMI sent"));
+    sent.map_err(|error| error.hint_for(Kind::Failed, hint))
 }
 
 /// Reports what was done to the VM and its state afterwards; `what` is `None` if the state alone is

@@ -19,16 +19,14 @@ pub(crate) static PUT: Command = Command {
     flags: &[&spec::WAIT],
     check: |args| check(args, args.operands.last()),
     examples: &["put dev notes.txt /tmp/", "put dev src tests work"],
-    right_form: |words| match words {
-        [vm, file] => {
-            let (one, other) = file.to_str()?.split_once(':')?;
-            let (one, other) = (OsStr::new(one), OsStr::new(other));
-            // In `put FILE VM:PATH`, as scp has it, the first word is a file and not a VM.
-            let is_reversed = Path::new(vm).exists() && !Path::new(one).exists();
-            let (vm, file) = if is_reversed { (one, &**vm) } else { (&**vm, one) };
-            Some(command_line([OsStr::new("put"), vm, file, other]))
-        }
-        _ => None,
+    right_form: |words| {
+        let [vm, file] = words else { return None };
+        let (one, other) = file.to_str()?.split_once(':')?;
+        let (one, other) = (OsStr::new(one), OsStr::new(other));
+        // In `put FILE VM:PATH`, as scp has it, the first word is a file and not a VM.
+        let is_reversed = Path::new(vm).exists() && !Path::new(one).exists();
+        let (vm, file) = if is_reversed { (one, &**vm) } else { (&**vm, one) };
+        Some(command_line([OsStr::new("put"), vm, file, other]))
     },
     ..Command::DEFAULT
 };
@@ -42,12 +40,10 @@ pub(crate) static GET: Command = Command {
     flags: &[&spec::WAIT],
     check: |args| check(args, args.operands.iter().rev().skip(1)),
     examples: &["get dev /var/log/syslog .", "get dev 'results/*.xml' out"],
-    right_form: |words| match words {
-        [file, to] => {
-            let (vm, file) = file.to_str()?.split_once(':')?;
-            Some(command_line([OsStr::new("get"), vm.as_ref(), file.as_ref(), to]))
-        }
-        _ => None,
+    right_form: |words| {
+        let [file, to] = words else { return None };
+        let (vm, file) = file.to_str()?.split_once(':')?;
+        Some(command_line([OsStr::new("get"), vm.as_ref(), file.as_ref(), to]))
     },
     ..Command::DEFAULT
 };

@@ -20,5 +20,6 @@ pub(super) fn run(table: Table, args: &Args) -> Outcome {
 
 /// Help on a command, or the overview.
 pub(crate) fn report(table: Table, command: Option<&Command>) -> Report {
-    Report::new(help::text(table, command), help::json(table, command))
+    let text = command.map_or_else(|| help::overview(table), help::page);
+    Report::new(text, help::json(table, command))
 }

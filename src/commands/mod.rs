@@ -52,7 +52,7 @@ use crate::error::Error;
 use crate::log;
 use crate::report::Outcome;
 use crate::system::tty;
-use Run::{AllAtOnce, Plain, Several, Vm, Vms};
+use Run::{Plain, Several, Vm, Vms};
 use std::io;
 use target::Target;
 use vms::Scope;
@@ -63,58 +63,48 @@ enum Run {
     Plain(fn(&Args) -> Outcome),
     /// On the VM that the first operand names.
     Vm(fn(&Target) -> Outcome),
-    /// On each VM that the operands or `--all` name, a limited number at the same time.
-    Vms(Scope, fn(&Target) -> Outcome),
-    /// On each VM that the operands or `--all` name, on all of them at the same time.
-    AllAtOnce(Scope, fn(&Target) -> Outcome),
+    /// On each VM that the operands or `--all` name, this many at the same time; see [`vms::each`].
+    Vms(Scope, Option<usize>, fn(&Target) -> Outcome),
     /// On no VM, or on VMs that it finds by itself, with several outcomes.
     Several(fn(&Args, &mut Answers) -> Result<(), Error>),
 }
 
-/// The titles under which help lists the commands.
-const RUN: &str = "Run";
-const REACH: &str = "Reach";
-const LOOK: &str = "Look";
-const CHANGE: &str = "Change";
-const IMAGES: &str = "Images";
-const SET_UP: &str = "Set up";
-
-/// All commands, in help order.
+/// All commands in help order, each with the title under which help lists it.
 static COMMANDS: &[(&str, &Command, Run)] = &[
-    (RUN, &start::COMMAND, Vms(Scope::Configured, start::run)),
-    (RUN, &stop::COMMAND, Vms(Scope::All, stop::run)),
-    (RUN, &restart::COMMAND, Vms(Scope::Configured, restart::run)),
-    (RUN, &run::COMMAND, Several(run::run)),
+    ("Run", &start::COMMAND, Vms(Scope::Configured, None, start::run)),
+    ("Run", &stop::COMMAND, Vms(Scope::All, None, stop::run)),
+    ("Run", &restart::COMMAND, Vms(Scope::Configured, None, restart::run)),
+    ("Run", &run::COMMAND, Several(run::run)),
     // An event of one VM is reported without waiting for the others.
-    (RUN, &wait::COMMAND, AllAtOnce(Scope::All, wait::run)),
-    (REACH, &ssh::COMMAND, Vm(ssh::run)),
-    (REACH, &copy::PUT, Vm(copy::put)),
-    (REACH, &copy::GET, Vm(copy::get)),
-    (REACH, &console::COMMAND, Vm(console::run)),
-    (REACH, &forward::COMMAND, Vm(forward::run)),
-    (REACH, &ssh_config::COMMAND, Plain(ssh_config::run)),
-    (LOOK, &status::COMMAND, Vms(Scope::All, status::run)),
-    (LOOK, &list::COMMAND, Several(list::run)),
-    (LOOK, &stats::COMMAND, Several(stats::run)),
-    (LOOK, &output::SERIAL, Vm(output::serial)),
-    (LOOK, &output::LOG, Vm(output::log)),
-    (LOOK, &screenshot::COMMAND, Vm(screenshot::run)),
-    (CHANGE, &control::PAUSE, Vms(Scope::Running, control::pause)),
-    (CHANGE, &control::RESUME, Vms(Scope::Running, control::resume)),
-    (CHANGE, &control::RESET, Vms(Scope::Running, control::reset)),
-    (CHANGE, &control::POWERDOWN, Vms(Scope::Running, control::powerdown)),
-    (CHANGE, &control::NMI, Vms(Scope::Running, control::nmi)),
-    (CHANGE, &sendkey::COMMAND, Vm(sendkey::run)),
-    (CHANGE, &snapshot::COMMAND, Plain(snapshot::run)),
-    (CHANGE, &qmp::COMMAND, Vm(qmp::run)),
-    (CHANGE, &monitor::COMMAND, Several(monitor::run)),
-    (CHANGE, &gdb::COMMAND, Vm(gdb::run)),
-    (IMAGES, &img::COMMAND, Several(img::run)),
-    (SET_UP, &init::COMMAND, Plain(init::run)),
-    (SET_UP, &check::COMMAND, Plain(check::run)),
-    (SET_UP, &cmdline::COMMAND, Vm(cmdline::run)),
-    (SET_UP, &completions::COMMAND, Plain(completions::run)),
-    (SET_UP, &help::COMMAND, Plain(|args| help::run(&table(), args))),
+    ("Run", &wait::COMMAND, Vms(Scope::All, Some(usize::MAX), wait::run)),
+    ("Reach", &ssh::COMMAND, Vm(ssh::run)),
+    ("Reach", &copy::PUT, Vm(copy::put)),
+    ("Reach", &copy::GET, Vm(copy::get)),
+    ("Reach", &console::COMMAND, Vm(console::run)),
+    ("Reach", &forward::COMMAND, Vm(forward::run)),
+    ("Reach", &ssh_config::COMMAND, Plain(ssh_config::run)),
+    ("Look", &status::COMMAND, Vms(Scope::All, None, status::run)),
+    ("Look", &list::COMMAND, Several(list::run)),
+    ("Look", &stats::COMMAND, Several(stats::run)),
+    ("Look", &output::SERIAL, Vm(output::serial)),
+    ("Look", &output::LOG, Vm(output::log)),
+    ("Look", &screenshot::COMMAND, Vm(screenshot::run)),
+    ("Change", &control::PAUSE, Vms(Scope::Running, None, control::pause)),
+    ("Change", &control::RESUME, Vms(Scope::Running, None, control::resume)),
+    ("Change", &control::RESET, Vms(Scope::Running, None, control::reset)),
+    ("Change", &control::POWERDOWN, Vms(Scope::Running, None, control::powerdown)),
+    ("Change", &control::NMI, Vms(Scope::Running, None, control::nmi)),
+    ("Change", &sendkey::COMMAND, Vm(sendkey::run)),
+    ("Change", &snapshot::COMMAND, Plain(snapshot::run)),
+    ("Change", &qmp::COMMAND, Vm(qmp::run)),
+    ("Change", &monitor::COMMAND, Several(monitor::run)),
+    ("Change", &gdb::COMMAND, Vm(gdb::run)),
+    ("Images", &img::COMMAND, Several(img::run)),
+    ("Set up", &init::COMMAND, Plain(init::run)),
+    ("Set up", &check::COMMAND, Plain(check::run)),
+    ("Set up", &cmdline::COMMAND, Vm(cmdline::run)),
+    ("Set up", &completions::COMMAND, Plain(completions::run)),
+    ("Set up", &help::COMMAND, Plain(|args| help::run(&table(), args))),
 ];
 
 /// The commands as [`crate::cli`] needs them.
@@ -131,12 +121,11 @@ pub(crate) fn run(command: &Command, args: &Args, answers: &mut Answers) {
     let outcome = match row.map(|(.., run)| run) {
         Some(Plain(run)) => run(args).map(Some),
         Some(Vm(run)) => vms::one(args, &args.vm(), run).map(Some),
-        Some(Vms(_, run)) if args.has(&spec::EVERYWHERE) => {
+        Some(Vms(_, _, run)) if args.has(&spec::EVERYWHERE) => {
             everywhere::each(args, answers, *run).map(|()| None)
         }
-        Some(Vms(scope, run)) => vms::each(args, *scope, None, remark, answers, *run).map(|_| None),
-        Some(AllAtOnce(scope, run)) => {
-            vms::each(args, *scope, Some(usize::MAX), "", answers, *run).map(|_| None)
+        Some(Vms(scope, at_once, run)) => {
+            vms::each(args, *scope, *at_once, remark, answers, *run).map(|_| None)
         }
         Some(Several(run)) => run(args, answers).map(|()| None),
         None => Ok(None),

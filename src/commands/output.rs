@@ -44,12 +44,9 @@ static FOLLOW: Flag =
 static LINES: Flag<Lines> = Flag::new(
     "lines",
     Takes::Value("LINES"),
-    |value| match value.to_str() {
-        Some("all") => Ok(Lines::All),
-        _ => match number(value) {
-            Some(count) => Ok(Lines::Last(count)),
-            None => Err("it takes a number of lines, or `all`".into()),
-        },
+    |value| {
+        let lines = if value == "all" { Some(Lines::All) } else { number(value).map(Lines::Last) };
+        lines.ok_or_else(|| "it takes a number of lines, or `all`".into())
     },
     "Begin with the last LINES lines, or with `all`",
 )

@@ -57,10 +57,7 @@ pub(super) fn watch<'a>(
 }
 
 pub(super) fn hint_that_it_runs(target: &Target, error: Error) -> Error {
-    match error.kind {
-        Kind::TimedOut => error.hint(format!("VM `{}` still runs", target.name)),
-        _ => error,
-    }
+    error.hint_for(Kind::TimedOut, format!("VM `{}` still runs", target.name))
 }
 
 /// Waits for the ssh server of a VM that runs.

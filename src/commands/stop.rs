@@ -151,15 +151,18 @@ fn lock_by_force(
     stopped: &mut Stopped,
 ) -> Result<Option<Lock>, Error> {
     let Target { paths, log, .. } = target;
-    let lock_for = |wait| lock(paths, command.name, wait, log);
+    let hint = "no QEMU of the VM is left to end; wait for that command, or end it by its pid";
+    let lock_for = |wait| {
+        lock(paths, command.name, wait, log).map_err(|error| error.hint_for(Kind::TimedOut, hint))
+    };
     let deadline = Instant::now() + LOCK_WAIT;
     loop {
         let holder = lock::holder(&paths.lock);
         let error = match lock_for(FORCE_WAIT) {
-            Err(error) if error.kind == Kind::TimedOut && Instant::now() < deadline => error,
+            Err(error) if error.kind == Kind::TimedOut => error,
             result => return result.map(Some),
         };
-        if lock::holder(&paths.lock) == holder {
+        if lock::holder(&paths.lock) == holder || Instant::now() >= deadline {
             // A `start` that waits for this QEMU sees that it has ended, and releases the lock.
             if let Some(process) = look::traced(look::find(paths)?, log) {
                 stopped.end(target, &process, force)?;

@@ -15,6 +15,7 @@ use crate::vm::lock::Lock;
 use crate::vm::search::check_visible;
 use crate::vm::snapshot::Stopped;
 use crate::vm::{Instance, Look, Paths, State};
+use std::path::Path;
 
 #[derive(Clone)]
 pub(super) struct Target<'a> {
@@ -123,7 +124,10 @@ pub(super) fn check_name(config: &Config, args: &Args, name: &str) -> Result<(),
         return Ok(());
     }
     let detached = args.detached.as_ref().filter(|detached| detached.word == name);
-    let hint = detached.map(Detached::hint).or_else(|| args.right_form.clone());
+    let first = args.operands.first().filter(|word| Path::new(word).exists());
+    let file = first.map(|word| word.to_string_lossy()).filter(|it| config.find_vm(it).is_none());
+    let quote = file.map(|file| format!("`{file}` is a file: quote a pattern, as in `'node-*'`"));
+    let hint = detached.map(Detached::hint).or(quote).or_else(|| args.right_form.clone());
     config.vm(name).map(|_| ()).map_err(|error| error.hint_if(hint))
 }
 

@@ -103,11 +103,15 @@ pub(super) fn locate(named: Option<&Path>) -> Result<Location, Error> {
         .hint("`qqmgr init` writes a first one; `-c FILE` names one elsewhere"))
 }
 
-/// Adds a hint to the error about a file that cannot be read, if the environment named it.
+/// Adds a hint to the error about a file that cannot be read, if `-c` or the environment named it.
 pub(super) fn blame(error: Error, named: Option<&Path>) -> Error {
-    let by_environment = named.is_none() && path_in(VARIABLE).is_some();
-    let hint = || format!("the environment variable {VARIABLE} names this file");
-    error.hint_if(by_environment.then(hint))
+    let by_environment = || format!("the environment variable {VARIABLE} names this file");
+    let missing = "`-c` needs a file that exists; `qqmgr -c FILE init` writes a first one";
+    error.hint_if(match named {
+        None => path_in(VARIABLE).map(|_| by_environment()),
+        Some(file) if file.is_dir() => Some("`-c` takes a file, such as its `qqmgr.toml`".into()),
+        Some(file) => (!there(file)).then(|| missing.into()),
+    })
 }
 
 /// The nearest file in the directories above that can be trusted, and the relative path to it.

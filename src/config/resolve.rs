@@ -13,6 +13,7 @@ use crate::source::{Problem, Span};
 use crate::template::Template;
 use crate::toml::{Key, Kind, Table, Value};
 use crate::words::{self, Word};
+use std::collections::BTreeSet;
 
 /// The command line of a VM, placeholders replaced.
 #[derive(Debug)]
@@ -59,8 +60,13 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
         if self.choices.set.is_empty() {
             return Ok(());
         }
-        let asked = self.scope.asked(self.strings().filter_map(Value::as_str).collect());
-        self.choices.set.iter().try_for_each(|(name, _)| self.scope.check_set(name, &asked))
+        let known = self.settable();
+        self.choices.set.iter().try_for_each(|(name, _)| self.scope.check_set(name, &known))
+    }
+
+    /// The names that `--set` takes.
+    pub(crate) fn settable(&self) -> BTreeSet<String> {
+        self.scope.settable(self.strings().filter_map(Value::as_str).collect())
     }
 
     /// The command line of the VM. A name that is set and is not a variable is a usage error.
@@ -113,9 +119,8 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
     }
 
     /// The names of the VM's helpers.
-    pub(crate) fn helper_names(config: &'a Config, vm: &'a Vm) -> Vec<String> {
-        let helpers = Self::new(config, vm, Choices::default()).helper_values().into_iter();
-        helpers.map(|(key, _)| key.name.clone()).collect()
+    pub(crate) fn helper_names(&self) -> Vec<String> {
+        self.helper_values().into_iter().map(|(key, _)| key.name.clone()).collect()
     }
 
     /// The helpers in the order in which they are started.

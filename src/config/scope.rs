@@ -138,19 +138,27 @@ impl<'a> Scope<'a> {
         asked
     }
 
-    /// Returns an error unless a start may set `name`; `asked` are the names in placeholders.
-    pub(super) fn check_set(&self, name: &str, asked: &BTreeSet<String>) -> Result<(), Error> {
+    /// The names that a start may set: those of the file's variables and of the placeholders in
+    /// these texts.
+    pub(super) fn settable(&self, texts: Vec<&str>) -> BTreeSet<String> {
+        let (mut known, mut found) = (self.asked(texts), Vec::new());
+        self.vars.iter().for_each(|table| names(table, "", &mut found));
+        self.vm_vars.iter().for_each(|table| names(table, "vm.", &mut found));
+        // A table of this VM may hide what another VM has at the same name.
+        known.extend(found.into_iter().filter(|name| self.in_file(name).is_some()));
+        known.retain(|name| FACTS.iter().all(|(fact, _)| fact != name));
+        known
+    }
+
+    /// Returns an error unless `name` is one of the names that are `known` to be settable.
+    pub(super) fn check_set(&self, name: &str, known: &BTreeSet<String>) -> Result<(), Error> {
         if let Some((_, hint)) = FACTS.iter().find(|(fact, _)| *fact == name) {
             let message = format!("`{name}` cannot be set: it is not a variable");
             return Err(Error::usage(message).hint(*hint));
         }
-        let is_table = |value: &Value| matches!(value.kind, toml::Kind::Table(_));
-        if asked.contains(name) || self.in_file(name).is_some_and(|value| !is_table(value)) {
+        if known.contains(name) {
             return Ok(());
         }
-        let mut known: Vec<String> = asked.iter().cloned().collect();
-        known.extend(self.names());
-        known.retain(|name| FACTS.iter().all(|(fact, _)| fact != name));
         let of_vm = |a: &str, b: &str| a.strip_prefix("vm.") == Some(b);
         let same = known.iter().find(|other| of_vm(other, name) || of_vm(name, other));
         let near = same.map(String::as_str);
@@ -159,16 +167,6 @@ impl<'a> Scope<'a> {
         let message = format!("VM `{vm}` has no variable `{name}`");
         let hint = "the configuration neither sets it nor uses it in a placeholder of this VM";
         Err(Error::usage(message).hint(hint).did_you_mean(near))
-    }
-
-    /// The names of the file's variables.
-    fn names(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        self.vars.iter().for_each(|table| names(table, "", &mut found));
-        self.vm_vars.iter().for_each(|table| names(table, "vm.", &mut found));
-        // A table of this VM may hide what another VM has at the same name.
-        found.retain(|name| self.in_file(name).is_some());
-        found
     }
 
     fn built_in(&self, placeholder: &Placeholder) -> Result<String, Problem> {
@@ -233,7 +231,7 @@ impl<'a> Scope<'a> {
             let seed = self.config.cloud_init(image).map(|_| format!("img.{}.seed", image.name));
             seed.into_iter().chain([format!("img.{}", image.name)])
         }));
-        known.extend(self.names());
+        known.extend(self.settable(Vec::new()));
         if self.vm.is_none() {
             known.retain(|name| !name.starts_with("vm.") && !name.starts_with("img."));
         }

@@ -87,6 +87,11 @@ impl Error {
         }
     }
 
+    /// Adds the hint if the error is of this kind.
+    pub(crate) fn hint_for(self, kind: Kind, hint: impl Into<String>) -> Self {
+        if self.kind == kind { self.hint(hint) } else { self }
+    }
+
     /// Adds the hint if the error has none.
     pub(crate) fn or_hint(self, hint: impl Into<String>) -> Self {
         Self { hint: self.hint.or_else(|| Some(hint.into())), ..self }

@@ -63,7 +63,7 @@ impl<'a> Context<'a> {
             if !std::mem::replace(&mut has_noted, true) {
                 self.log.note(&format!("waiting for another command that has {what}"));
             }
-            (self.exceeded)()
+            (self.exceeded)().map(|error| error.after(&format!("another command has {what}")))
         })
     }
 

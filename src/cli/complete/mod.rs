@@ -37,6 +37,8 @@ pub(crate) enum Kind {
     Tags,
     /// The helpers of the VM on the line, or of all VMs.
     Helpers,
+    /// The variables that `--set` can give to the VM on the line, or to any VM.
+    Variables,
     /// The ports that the VM before the word forwards.
     Forwards,
     Files,
@@ -150,6 +152,7 @@ fn of_name(name: &str) -> Option<Kind> {
         "IMAGE" => Kind::Images,
         "TAG" => Kind::Tags,
         "HELPER" => Kind::Helpers,
+        "NAME=VALUE" => Kind::Variables,
         "PORT" => Kind::Forwards,
         "DIR" | "FILE" | "FILE_OR_URL" | "LOCAL" | "LOCAL:REMOTE" => Kind::Files,
         "LINES" => plain(&["all"]),
@@ -216,6 +219,7 @@ mod tests {
             (&["run", "a", "--from"], "", "Tags"),
             (&["run", "a", "--from", "b", "--prepare"], "", "nothing"),
             (&["run", "--jobs"], "", "nothing"),
+            (&["run", "a", "--set"], "", "Variables"),
             (&["wait", "a", "--unless"], "", "serial="),
             (&["forward", "a"], "", "Forwards"),
             (&["forward", "a", "b", "--remove"], "", "Forwards"),

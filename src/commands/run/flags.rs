@@ -56,19 +56,14 @@ pub(crate) static COMMAND: Command = Command {
         "run 'node-*' --logs logs -- make test",
     ],
     right_form: |words| {
+        let [vm, first, ..] = words else { return None };
         let is_flag = |word: &OsString| word.as_bytes().starts_with(b"-");
         let is_own = |word: &OsString| {
             let spelled = |flag: &&dyn AnyFlag| *word == *format!("--{}", flag.info().long);
             *word == "--" || COMMAND.flags.iter().any(spelled)
         };
-        match words {
-            [vm, first, ..]
-                if ![vm, first].into_iter().any(is_flag) && !words.iter().any(is_own) =>
-            {
-                Some(format!("run {} -- {}", vm.display(), command_line(&words[1..])))
-            }
-            _ => None,
-        }
+        let is_form = !is_flag(vm) && !is_flag(first) && !words.iter().any(is_own);
+        is_form.then(|| format!("run {} -- {}", vm.display(), command_line(&words[1..])))
     },
 };
 
