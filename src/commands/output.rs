@@ -56,10 +56,8 @@ static BOOT: Flag<u32> = Flag::new(
     "boot",
     Takes::Value("BOOT"),
     |value| {
-        let ago = value.to_str().and_then(|text| match text {
-            "0" => Some(0),
-            _ => number(OsStr::new(text.strip_prefix('-')?)),
-        });
+        let text = value.to_str().filter(|text| *text == "0" || text.starts_with('-'));
+        let ago = text.and_then(|text| number(OsStr::new(text.strip_prefix('-').unwrap_or(text))));
         let ago = ago.and_then(|ago| ago.try_into().ok());
         ago.ok_or_else(|| "0 is the last boot, -1 the one before, and so on".into())
     },

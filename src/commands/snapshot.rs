@@ -35,11 +35,10 @@ pub(crate) static COMMAND: Command = Command {
     flags: &[&QUIET, &YES],
     check: |args| action(args).map(|_| ()),
     examples: &["snapshot save dev before", "snapshot load dev before", "snapshot list dev"],
-    right_form: |words| match words {
-        [vm, action, rest @ ..] if ACTIONS.iter().any(|known| action == known) => {
-            Some(command_line([&"snapshot".into(), action, vm].into_iter().chain(rest)))
-        }
-        _ => None,
+    right_form: |words| {
+        let [vm, action, rest @ ..] = words else { return None };
+        let is_form = ACTIONS.iter().any(|known| action == known);
+        is_form.then(|| command_line([&"snapshot".into(), action, vm].into_iter().chain(rest)))
     },
     ..Command::DEFAULT
 };

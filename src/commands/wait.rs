@@ -28,11 +28,10 @@ pub(crate) static COMMAND: Command = Command {
         "wait dev --for serial=login: --timeout 120",
         "wait --all --for stopped",
     ],
-    right_form: |words| match words {
-        [vms @ .., last] if are_names(vms) && condition(last).is_ok() => {
-            Some(format!("wait {} --for {}", command_line(vms), command_line([last])))
-        }
-        _ => None,
+    right_form: |words| {
+        let (last, vms) = words.split_last()?;
+        let is_form = are_names(vms) && condition(last).is_ok();
+        is_form.then(|| format!("wait {} --for {}", command_line(vms), command_line([last])))
     },
     ..Command::DEFAULT
 };
