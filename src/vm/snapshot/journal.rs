@@ -62,8 +62,10 @@ impl Journal {
             ("disks", self.disks.iter().collect()),
             ("job", self.job.as_deref().into()),
         ]);
-        files::write_private(&paths.snapshot, value.pretty())?;
-        saved::sync(&paths.snapshot)
+        let written = files::write_private(&paths.snapshot, value.pretty());
+        let written = written.and_then(|()| saved::sync(&paths.snapshot));
+        // A delete makes room on a full disk. What is left of one can be deleted again.
+        if self.act == Act::Delete { Ok(()) } else { written }
     }
 
     /// Removes the journal, when nothing is half done.

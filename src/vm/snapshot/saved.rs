@@ -67,8 +67,10 @@ impl Saved {
             return Err(Error::failed(message).hint("it can be deleted when the job has ended"));
         }
         saved.origins.retain(|origin| origin.tag != tag.as_str());
-        saved.spare = saved.spare.filter(|spare| spare.tag != tag.as_str());
-        if paths.saved.exists() { saved.write(paths) } else { Ok(()) }
+        let is_spare = saved.spare.take_if(|spare| spare.tag == tag.as_str()).is_some();
+        let written = if paths.saved.exists() { saved.write(paths) } else { Ok(()) };
+        // The disk may be full, and the delete makes room. Another snapshot has another time.
+        if is_spare { written } else { Ok(()) }
     }
 
     /// The snapshot that has everything that is on these disks; `None` if they have something to
@@ -82,9 +84,9 @@ impl Saved {
     /// of what they had before.
     pub(crate) fn used(paths: &Paths) -> Result<Option<(String, Vec<PathBuf>)>, Error> {
         let spare = Self::read(paths)?.spare.filter(|spare| spare.used);
-        let spare = spare.map(|spare| (spare.files(), spare));
-        let spare = spare.filter(|(disks, spare)| spare.covers(disks));
-        Ok(spare.map(|(disks, spare)| (spare.tag, disks)))
+        let is_it = |disk: &Stamp| Stamp::of(&disk.path).as_ref() == Some(disk);
+        let spare = spare.filter(|spare| spare.disks.iter().all(is_it));
+        Ok(spare.map(|it| (it.tag, it.disks.into_iter().map(|disk| disk.path).collect())))
     }
 
     /// Records that the snapshot has everything that is on the disks, to which nothing writes; or,

@@ -25,10 +25,6 @@ impl Spare {
         disks.iter().all(is_spare)
     }
 
-    pub(super) fn files(&self) -> Vec<PathBuf> {
-        self.disks.iter().map(|stamp| stamp.path.clone()).collect()
-    }
-
     pub(super) fn json(&self, base: &Path) -> Value {
         Value::object([
             ("tag", Value::from(self.tag.as_str())),
