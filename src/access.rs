@@ -15,12 +15,17 @@ pub(crate) fn no_access(verb: &str, path: &Path, error: &io::Error, user: Option
     let elsewhere = "QQMGR_RUNTIME_DIR names another directory for the files of all VMs";
     match error.kind() {
         io::ErrorKind::ReadOnlyFilesystem => failed.hint(elsewhere),
-        io::ErrorKind::PermissionDenied => match (owned(path), user) {
-            (Some((above, owner)), Some(user)) if owner != user && is_runtime(above) => {
-                failed.hint(whose(above, owner, user))
+        io::ErrorKind::PermissionDenied => {
+            // The nearest directory that can be looked at, and its owner.
+            let mut dirs = path.ancestors();
+            let found = dirs.find_map(|dir| Some((dir, fs::symlink_metadata(dir).ok()?.uid())));
+            match (found, user) {
+                (Some((above, owner)), Some(user)) if owner != user && is_runtime(above) => {
+                    failed.hint(whose(above, owner, user))
+                }
+                _ => failed.hint(elsewhere),
             }
-            _ => failed.hint(elsewhere),
-        },
+        }
         _ => failed,
     }
 }
@@ -32,11 +37,6 @@ pub(crate) fn not_changed(verb: &str, path: &Path, error: &io::Error) -> Error {
         return no_access(verb, path, error, None);
     }
     Error::io(verb, path, error)
-}
-
-/// The nearest directory from `dir` upwards that can be looked at, and its owner.
-fn owned(dir: &Path) -> Option<(&Path, u32)> {
-    dir.ancestors().find_map(|dir| Some((dir, fs::symlink_metadata(dir).ok()?.uid())))
 }
 
 /// Whether `dir` is the directory of a VM or an image, or a `.qqmgr` that contains these.

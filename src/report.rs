@@ -73,6 +73,13 @@ impl Fields {
         let _ = writeln!(self.text, "{:LABEL_WIDTH$}{value}", format!("{label}:"));
     }
 
+    /// Adds a line for people only, if there is a value.
+    pub(crate) fn line_if(&mut self, label: &str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.line(label, value);
+        }
+    }
+
     /// Adds a member for scripts only.
     pub(crate) fn member(&mut self, key: &'static str, value: impl Into<Value>) {
         self.members.push((key, value.into()));

@@ -252,10 +252,6 @@ fn check_operands(command: &Command, args: &Args) -> Result<(), Error> {
         let message = format!("unexpected operand `{}` of `{}`", extra.display(), command.name);
         return Err(usage_of(command, message));
     }
-    check_choices(command, operands)
-}
-
-fn check_choices(command: &Command, operands: &[OsString]) -> Result<(), Error> {
     for (operand, given) in command.operands.iter().zip(operands) {
         let (choices, given) = (operand.choices, given.to_string_lossy());
         if choices.is_empty() || choices.contains(&&*given) {

@@ -89,7 +89,11 @@ fn execute(target: &Target, session: &mut Session, command: &str) -> Outcome {
     let output = ask(target, session, command)?;
     if let Some(failure) = Failure::of(&output) {
         let near = near(target, session, command, &failure);
-        return Err(error(&target.name, command, &failure, near.as_deref()));
+        let (vm, what) = (&target.name, sanitized(&failure.what));
+        let hint =
+            failure.help.map(|topic| format!("`qqmgr monitor {vm} help {topic}` tells more"));
+        let error = Error::failed(format!("QEMU refuses `{command}`: {what}"));
+        return Err(error.did_you_mean(near.as_deref()).hint_if(hint));
     }
     // The guest may control a part of the output.
     let text = if out::is_terminal() { sanitized(&output) } else { output.clone() };
@@ -122,11 +126,4 @@ fn near(
     let names = help.lines().filter_map(|line| line.split(' ').nth(at));
     let near = nearest(words.get(at)?, names.flat_map(|name| name.split('|')));
     near.map(|name| if at == 1 { format!("info {name}") } else { name.to_string() })
-}
-
-fn error(vm: &str, command: &str, failure: &Failure, near: Option<&str>) -> Error {
-    let what = sanitized(&failure.what);
-    let hint = failure.help.map(|topic| format!("`qqmgr monitor {vm} help {topic}` tells more"));
-    let error = Error::failed(format!("QEMU refuses `{command}`: {what}"));
-    error.did_you_mean(near).hint_if(hint)
 }

@@ -135,7 +135,11 @@ fn text(
         output.skip_to_last(lines)?;
     }
     if args.json() {
-        return collect(&mut output);
+        let mut all = Collected::default();
+        while let Some(bytes) = output.next(None)? {
+            all.add(&bytes).map_err(|error| error.hint("`--lines` asks for less"))?;
+        }
+        return Ok(all.text());
     }
     let mut filter = (out::is_terminal() && !args.has(&RAW)).then(Filter::new);
     show(&mut output, process.as_ref(), filter.as_mut())?;
@@ -157,14 +161,6 @@ pub(super) fn show(
         }
     }
     Ok(())
-}
-
-fn collect(output: &mut Output) -> Result<String, Error> {
-    let mut all = Collected::default();
-    while let Some(bytes) = output.next(None)? {
-        all.add(&bytes).map_err(|error| error.hint("`--lines` asks for less"))?;
-    }
-    Ok(all.text())
 }
 
 /// The error of an output that does not exist.

@@ -194,23 +194,13 @@ impl Status<'_> {
         let state = self.state.name();
         let paint = |colour: Colour| colour.paint(Stream::Stdout, state);
         fields.line("state", self.state.colour().map_or(state.into(), paint));
-        if let Some(process) = &self.process {
-            fields.line("pid", process.pid);
-        }
-        if let Some(uptime) = self.uptime {
-            fields.line("uptime", duration(uptime));
-        }
-        if let Some(end) = &self.end {
-            fields.line("ended", ended(end));
-        }
+        fields.line_if("pid", self.process.as_ref().map(|process| process.pid));
+        fields.line_if("uptime", self.uptime.map(duration));
+        fields.line_if("ended", self.end.as_ref().map(ended));
         for (name, pid) in &self.helpers {
-            if let Some(line) = self.helper_line(name, *pid) {
-                fields.line("helper", line);
-            }
+            fields.line_if("helper", self.helper_line(name, *pid));
         }
-        if let Some(port) = self.ssh_port {
-            fields.line("ssh port", port);
-        }
+        fields.line_if("ssh port", self.ssh_port);
         let ports = self.networks.iter().flat_map(|network| &network.forwards);
         let ssh_port = self.ssh_port.and_then(SshPort::fixed);
         for port in ports.filter(|it| it.udp || Some(it.port) != ssh_port) {
@@ -220,17 +210,13 @@ impl Status<'_> {
             fields.line("ssh config", paths.ssh_config.display());
         }
         fields.line("serial", paths.serial.display());
-        if self.has_console {
-            fields.line("console", paths.console.display());
-        }
+        fields.line_if("console", self.has_console.then(|| paths.console.display()));
         fields.line("log", paths.log.display());
         fields.line("qmp", paths.qmp.display());
         fields.line("monitor", paths.monitor.display());
         fields.line("pid file", paths.pid.display());
         fields.line("config", config.file.display());
-        if let Some(unusual) = self.unusual {
-            fields.line("note", unusual);
-        }
+        fields.line_if("note", self.unusual);
         if !config.is_declared(name) {
             fields.line("note", "the configuration has no such VM any more");
         } else if self.process.is_some() && self.changes.is_none() {

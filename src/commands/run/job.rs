@@ -79,8 +79,12 @@ impl<'a> Job<'a> {
         let options = StartOptions { set, arguments, held, from: self.from.clone(), on_demand };
         let mut start = Start::new(self.target, options)?;
         self.is_held = start.plan()?.is_held();
-        if self.fresh {
-            check_blockdevs(name, start.plan()?.own_argv())?;
+        // QEMU's `-snapshot` is for `-drive` and its short forms only: it is the default of
+        // `drive_add` in `system/vl.c`.
+        let is_other = |word: &OsString| word == "-blockdev" || word == "--blockdev";
+        if self.fresh && start.plan()?.own_argv().iter().any(is_other) {
+            let message = format!("`--fresh` does not cover the `-blockdev` of VM `{name}`");
+            return Err(Error::failed(message).hint("use `-drive`, or give the node an overlay"));
         }
         if look::find_anywhere(paths)?.is_none() {
             start.prepare(&|| self.limits.exceeded())?;
@@ -164,16 +168,6 @@ impl<'a> Job<'a> {
     fn forgets(&self) -> bool {
         self.from.is_some() || self.fresh
     }
-}
-
-/// Refuses a `-blockdev` that would be written. QEMU's `-snapshot` is for `-drive` and its short
-/// forms only (`system/vl.c`: the default of `drive_add`).
-fn check_blockdevs(name: &str, argv: &[OsString]) -> Result<(), Error> {
-    if argv.iter().any(|word| word == "-blockdev" || word == "--blockdev") {
-        let message = format!("`--fresh` does not cover the `-blockdev` of VM `{name}`");
-        return Err(Error::failed(message).hint("use `-drive`, or give the node an overlay"));
-    }
-    Ok(())
 }
 
 /// The command that stops the VM as this `run` would.

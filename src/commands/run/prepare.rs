@@ -31,8 +31,18 @@ pub(super) fn prepare(
         return Ok(false);
     }
     target.check_has_ssh()?;
-    let Some(why) = needs(target, limits, from, command)? else { return Ok(false) };
-    target.log.note(&format!("making snapshot `{}`: {why}", from.tag));
+    let Target { args, paths, log, .. } = target;
+    let why = {
+        let options = StartOptions { set: args.all(&spec::SET), ..StartOptions::default() };
+        let mut start = Start::new(target, options)?;
+        start.prepare(&|| limits.exceeded())?;
+        let lock = lock(paths, COMMAND.name, limits.left(LOCK_WAIT), log)?;
+        Saved::settle(paths)?;
+        Origins::new(&start.inputs, &from.tag, Some(&lock))?.needs(command)?
+    };
+    // The VM and its images are held no longer: the job changes their records.
+    let Some(why) = why else { return Ok(false) };
+    log.note(&format!("making snapshot `{}`: {why}", from.tag));
     let mut job = Job::preparing(target, limits.clone());
     let result = job.start().and_then(|ready| {
         run(target, &job, &ready.process, command)?;
@@ -40,23 +50,6 @@ pub(super) fn prepare(
     });
     let ended = job.end(result.is_ok());
     result.and(ended).map(|()| true)
-}
-
-/// Why the snapshot has to be made; `None` if it need not be. The VM and its images are held only
-/// meanwhile, since the job changes their records.
-fn needs(
-    target: &Target,
-    limits: &Limits,
-    from: &From,
-    command: &str,
-) -> Result<Option<String>, Error> {
-    let Target { args, paths, log, .. } = target;
-    let options = StartOptions { set: args.all(&spec::SET), ..StartOptions::default() };
-    let mut start = Start::new(target, options)?;
-    start.prepare(&|| limits.exceeded())?;
-    let lock = lock(paths, COMMAND.name, limits.left(LOCK_WAIT), log)?;
-    Saved::settle(paths)?;
-    Origins::new(&start.inputs, &from.tag, Some(&lock))?.needs(command)
 }
 
 /// The result of a `run` that only makes the snapshot.

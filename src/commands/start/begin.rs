@@ -1,9 +1,10 @@
 //! Starts a VM: a plan, its record, QEMU, its answer. `start`, `restart`, `run` and `gdb` use it.
 
 use super::found::{self, Found};
+use super::origins::Origins;
 use super::plan::{Inputs, Plan, StartOptions};
+use super::ports;
 use super::result::{Debuggee, Running};
-use super::{origins, ports};
 use crate::commands::images::Images;
 use crate::commands::target::Target;
 use crate::config::SshPort;
@@ -207,8 +208,10 @@ impl<'a> Start<'a> {
             inputs.vm.port.fixed()
         };
         ports::check(inputs.target, self.plan_on(port)?, &|_| false)?;
-        if self.spare.is_empty() {
-            self.spare = origins::admit(&inputs, lock)?;
+        if let Some(from) = inputs.options.from.as_ref().filter(|_| self.spare.is_empty()) {
+            let origins = Origins::new(&inputs, &from.tag, Some(lock))?;
+            origins.check()?;
+            self.spare = origins.spare_disks(from.discard)?;
         }
         let spare = self.spare.clone();
         let plan = self.plan_on(port)?;

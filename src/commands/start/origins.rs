@@ -207,15 +207,6 @@ impl<'a> Origins<'a> {
     }
 }
 
-/// Refuses a snapshot that QEMU would not load, and disks that have something to lose. Returns the
-/// disks; none without `--from`.
-pub(super) fn admit(inputs: &Inputs, lock: &Lock) -> Result<Vec<PathBuf>, Error> {
-    let Some(from) = &inputs.options.from else { return Ok(Vec::new()) };
-    let origins = Origins::new(inputs, &from.tag, Some(lock))?;
-    origins.check()?;
-    origins.spare_disks(from.discard)
-}
-
 /// Refuses arguments that hide which disks QEMU reverts, and arguments under which QEMU finds no
 /// snapshots.
 fn check_visible(vm: &str, arguments: &[Argument]) -> Result<(), Error> {

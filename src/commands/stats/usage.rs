@@ -38,9 +38,7 @@ impl Used {
         fields.member("name", &self.name);
         fields.member("pid", stats.process.pid);
         fields.member("state", stats.state.name());
-        if let Some(uptime) = self.uptime {
-            fields.line("uptime", duration(uptime));
-        }
+        fields.line_if("uptime", self.uptime.map(duration));
         if let Some(usage) = stats.usage {
             let percent = self.cpu_percent.map(|percent| format!(", {percent:.1} % of one CPU"));
             let seconds = usage.cpu.as_secs_f64();
@@ -52,9 +50,7 @@ impl Used {
         let percent = self.cpu_percent.map(|percent| Value::Number(format!("{percent:.1}")));
         fields.member("cpu_percent", percent);
         fields.member("rss_bytes", stats.usage.map(|usage| usage.rss_bytes));
-        if let Some(vcpus) = machine.vcpus {
-            fields.line("vcpus", vcpus);
-        }
+        fields.line_if("vcpus", machine.vcpus);
         if let Some(memory) = machine.memory_bytes {
             let left = machine.balloon_bytes.map(|left| format!(", balloon leaves {}", size(left)));
             fields.line("guest has", format!("{}{}", size(memory), left.unwrap_or_default()));
