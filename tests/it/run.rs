@@ -472,7 +472,7 @@ fn a_fresh_vm_is_not_shared() {
         .code(255);
     };
     run(&[], "for a `run --fresh`, which forgets what is written");
-    run(&["--fresh"], "`--fresh` needs its own start");
+    run(&["--fresh"], "and `--fresh` needs its own start");
     job.end();
     stopped(&project);
 }
