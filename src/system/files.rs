@@ -146,6 +146,13 @@ pub(crate) fn write_private(path: &Path, content: impl AsRef<[u8]>) -> Result<()
     written.map_err(|error| not_changed("write", path, &error))
 }
 
+/// Makes sure that a file and its name are there after a power failure.
+pub(crate) fn sync(path: &Path) -> Result<(), Error> {
+    let sync = |path: &Path| File::open(path)?.sync_all();
+    let synced = sync(path).and_then(|()| path.parent().map_or(Ok(()), sync));
+    synced.map_err(|error| Error::io("write", path, &error))
+}
+
 /// Gives a finished file its final name, in place of any file that has it, after syncing its
 /// content to the disk.
 pub(crate) fn put_in_place(finished: &Path, path: &Path) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 //! in the VM's directory before the first disk changes, and removed after the last. If there is a
 //! journal while no command has the VM's lock, a killed command has left that work half done.
 
-use super::{Act, Disk, Tag, saved};
+use super::{Act, Disk, Tag};
 use crate::error::Error;
 use crate::json::{self, Value};
 use crate::system::files;
@@ -63,7 +63,7 @@ impl Journal {
             ("job", self.job.as_deref().into()),
         ]);
         let written = files::write_private(&paths.snapshot, value.pretty());
-        let written = written.and_then(|()| saved::sync(&paths.snapshot));
+        let written = written.and_then(|()| files::sync(&paths.snapshot));
         // A delete makes room on a full disk. What is left of one can be deleted again.
         if self.act == Act::Delete { Ok(()) } else { written }
     }

@@ -10,7 +10,6 @@ use crate::system::files;
 use crate::vm::machine::{Machine, booted_at};
 use crate::vm::record;
 use crate::vm::{Instance, Paths};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// The maximum size of the file: that of a thousand command lines of some KiB.
@@ -131,7 +130,7 @@ impl Saved {
         }
         spare.in_use = false;
         saved.write(paths)?;
-        sync(&paths.saved)
+        files::sync(&paths.saved)
     }
 }
 
@@ -155,11 +154,4 @@ fn forgotten_until(paths: &Paths) -> Result<u64, Error> {
 fn was_to_stay(paths: &Paths) -> Result<bool, Error> {
     let instance = Instance::read(paths)?;
     Ok(instance.is_none_or(|instance| !instance.on_demand && instance.has_answered(paths)))
-}
-
-/// Makes sure that a file and its name are there after a power failure.
-pub(super) fn sync(path: &Path) -> Result<(), Error> {
-    let sync = |path: &Path| File::open(path)?.sync_all();
-    let synced = sync(path).and_then(|()| path.parent().map_or(Ok(()), sync));
-    synced.map_err(|error| Error::io("write", path, &error))
 }
