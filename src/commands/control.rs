@@ -102,10 +102,7 @@ pub(super) fn resume(target: &Target) -> Outcome {
     if target.args.has(&SET_CLOCK) {
         clock::set(target);
     }
-    Ok(match paused {
-        Some(paused) => report.with_member("paused_seconds", Value::seconds(paused)),
-        None => report,
-    })
+    Ok(report.with_member("paused_seconds", paused.map(Value::seconds).into()))
 }
 
 /// Resets the machine. QEMU answers before it resets. With `-no-reboot`, QEMU ends instead, or is

@@ -314,12 +314,13 @@ fn json_of_keys_and_buttons_is_documented() {
     pid = members(&pid).into_iter().find(|(name, _)| name == "pid").expect("a pid").1;
     for command in ["pause", "resume", "reset", "powerdown", "nmi", "sendkey"] {
         let keys = if command == "sendkey" { &["ret"][..] } else { &[] };
-        let document = json(&project, &[&[command, "dev"], keys].concat());
+        let documents = [(); 2].map(|()| json(&project, &[&[command, "dev"], keys].concat()));
         if command == "pause" {
+            let document = &documents[0];
             let example = literal_blocks(&printed(QQMGR_JSON_5)).concat().replace("4711", &pid);
             assert_eq!(format!("$ qqmgr pause dev --json\n{document}"), example);
         }
-        members_are_documented(command, &[document]);
+        members_are_documented(command, &documents);
     }
 }
 
