@@ -63,18 +63,32 @@ impl Report {
 /// The facts about one thing: lines `label: value` for people, members of an object for scripts.
 #[derive(Default)]
 pub(crate) struct Fields {
-    text: String,
+    /// The label of each line, and the line.
+    lines: Vec<(&'static str, String)>,
     members: Vec<(&'static str, Value)>,
 }
 
 impl Fields {
+    /// Adds a line for people, if there is something to show, and a member for scripts.
+    pub(crate) fn fact(
+        &mut self,
+        label: &'static str,
+        shown: Option<impl Display>,
+        key: &'static str,
+        value: impl Into<Value>,
+    ) {
+        self.line_if(label, shown);
+        self.member(key, value);
+    }
+
     /// Adds a line for people only.
-    pub(crate) fn line(&mut self, label: &str, value: impl Display) {
-        let _ = writeln!(self.text, "{:LABEL_WIDTH$}{value}", format!("{label}:"));
+    pub(crate) fn line(&mut self, label: &'static str, value: impl Display) {
+        let line = format!("{:LABEL_WIDTH$}{value}\n", format!("{label}:"));
+        self.lines.push((label, line));
     }
 
     /// Adds a line for people only, if there is a value.
-    pub(crate) fn line_if(&mut self, label: &str, value: Option<impl Display>) {
+    pub(crate) fn line_if(&mut self, label: &'static str, value: Option<impl Display>) {
         if let Some(value) = value {
             self.line(label, value);
         }
@@ -85,8 +99,11 @@ impl Fields {
         self.members.push((key, value.into()));
     }
 
-    pub(crate) fn report(self) -> Report {
-        Report::of(self.text, self.members)
+    /// Makes the report. Lines with these labels, which commas separate, come first, in this order.
+    pub(crate) fn report(mut self, labels: &str) -> Report {
+        let place = |label| labels.split(", ").position(|one| one == label).unwrap_or(usize::MAX);
+        self.lines.sort_by_key(|(label, _)| place(*label));
+        Report::of(self.lines.into_iter().map(|(_, line)| line).collect::<String>(), self.members)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::time::Duration;
 
 /// The length limit for [`nearest`], whose cost is quadratic in the length of the name.
 const NEAREST_CHARS_MAX: usize = 64;
@@ -154,6 +155,18 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
+/// Formats a duration: `2 d 3 h`, `3 h 4 min`, `4 min 5 s`, `5 s`. Two units are enough.
+pub(crate) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
 /// A moment for people, given in seconds since 1970: `2026-11-25 18:10:19`, in UTC.
 pub(crate) fn utc(seconds: u64) -> String {
     let (days, second) = (seconds / 86_400, seconds % 86_400);
@@ -244,6 +257,15 @@ mod tests {
         ] {
             assert_eq!(utc(seconds), expected);
         }
+    }
+
+    #[test]
+    fn durations_have_two_units() {
+        let shown = |seconds| duration(Duration::from_secs(seconds));
+        assert_eq!(
+            [5, 65, 3600 * 3 + 61, 86400 * 2 + 3600].map(shown),
+            ["5 s", "1 min 5 s", "3 h 1 min", "2 d 1 h"]
+        );
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //! example if it is paused while it is suspended, so the actual state is reported.
 
 use super::clock;
-use super::status::duration;
 use super::target::Target;
 use crate::cli::{Command, Flag, spec};
 use crate::clock::now;
@@ -11,6 +10,7 @@ use crate::error::Kind;
 use crate::json::Value;
 use crate::report::Outcome;
 use crate::ssh::end_shared_connection;
+use crate::text::duration;
 use crate::vm::Session;
 use crate::vm::events::EventLog;
 use std::time::Duration;

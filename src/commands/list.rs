@@ -1,6 +1,5 @@
 //! `qqmgr list`: looks at processes and asks no QEMU, so that a thousand VMs list at once.
 
-use super::status::ended;
 use super::target::runs_unconfigured;
 use crate::answers::Answers;
 use crate::cli::flag::Flag;
@@ -8,6 +7,7 @@ use crate::cli::{Args, Command, spec};
 use crate::config::{Config, SshPort};
 use crate::error::{Error, Kind};
 use crate::json::Value;
+use crate::log::Log;
 use crate::report::Align::{Left, Right};
 use crate::report::{Outcome, Report, Table};
 use crate::system::files;
@@ -49,19 +49,23 @@ struct Entry {
 /// Reports the VMs, and then the errors of broken VMs.
 pub(super) fn run(args: &Args, answers: &mut Answers) -> Result<(), Error> {
     if args.has(&spec::EVERYWHERE) {
-        answers.tell(everywhere(args));
+        let entries = running()?.into_iter().map(|Found { paths, look, config_file }| Entry {
+            config_file: Some(config_file),
+            ..Entry::new(&paths, None, look, &args.log())
+        });
+        answers.tell(Ok(report(entries.collect(), args)));
         return Ok(());
     }
     let config = Config::load(args)?;
-    let problems = config.all_problems();
-    let errors = (!problems.is_empty()).then(|| Error::config(&config.source, problems));
-    match errors {
-        Some(errors) if config.vms().is_empty() && !args.has(&QUIET) => answers.tell(Err(errors)),
-        Some(errors) if !args.has(&QUIET) && !args.json() => {
-            answers.tell(list(args, config));
-            answers.tell(Err(errors));
-        }
-        _ => answers.tell(list(args, config)),
+    let (problems, is_empty) = (config.all_problems(), config.vms().is_empty());
+    let is_wrong = !problems.is_empty() && !args.has(&QUIET);
+    let errors = is_wrong.then(|| Error::config(&config.source, problems));
+    if errors.is_none() || !is_empty {
+        answers.tell(list(args, config));
+    }
+    // In JSON, each VM has its own errors.
+    if let Some(errors) = errors.filter(|_| is_empty || !args.json()) {
+        answers.tell(Err(errors));
     }
     Ok(())
 }
@@ -83,26 +87,16 @@ fn list(args: &Args, config: Config) -> Outcome {
     let others: Vec<Entry> = others
         .map(|name| Paths::new(config.vm_dir(name)))
         .filter(|paths| runs_unconfigured(&config, paths))
-        .map(|paths| Entry::new(&paths, None, Look::by_files(&paths)))
+        .map(|paths| Entry::new(&paths, None, Look::by_files(&paths), &log))
         .collect();
     let known = known(&config);
     drop(config);
     let configured = known.into_iter().map(|(dir, port, error)| {
         let paths = Paths::new(dir);
         let look = look(&paths, with_a_dir.contains(&paths.name), &named);
-        if let Err(error) = &look {
-            log.warning(&format!("{}: {}", paths.name, error.message()));
-        }
-        Entry { configured: true, error, ..Entry::new(&paths, port, look) }
+        Entry { configured: true, error, ..Entry::new(&paths, port, look, &log) }
     });
-    let mut entries: Vec<Entry> = configured.chain(others).collect();
-    if args.has(&RUNNING) {
-        entries.retain(|entry| entry.state != State::Stopped);
-    }
-    if args.has(&QUIET) {
-        return Ok(Report::names(entries.into_iter().map(|entry| entry.name)));
-    }
-    Ok(report(entries, args))
+    Ok(report(configured.chain(others).collect(), args))
 }
 
 /// The VMs of the configuration, in its order: the directory of each, its ssh port, its errors.
@@ -117,20 +111,6 @@ fn known(config: &Config) -> Vec<(PathBuf, Option<SshPort>, Option<Value>)> {
     known.collect()
 }
 
-/// Lists the VMs that run, whatever their configurations.
-fn everywhere(args: &Args) -> Outcome {
-    let entries = running()?.into_iter().map(|Found { paths, look, config_file }| {
-        if let Err(error) = &look {
-            args.log().warning(&format!("{}: {}", paths.name, error.message()));
-        }
-        Entry { config_file: Some(config_file), ..Entry::new(&paths, None, look) }
-    });
-    if args.has(&QUIET) {
-        return Ok(Report::names(entries.map(|entry| entry.name)));
-    }
-    Ok(report(entries.collect(), args))
-}
-
 /// Looks for a VM in its directory, if it has one, and more closely if a command line names it.
 fn look(paths: &Paths, has_dir: bool, named: &PidFiles) -> Result<Look, Error> {
     let look = if has_dir { Look::by_files(paths)? } else { Look::nothing() };
@@ -141,9 +121,11 @@ fn look(paths: &Paths, has_dir: bool, named: &PidFiles) -> Result<Look, Error> {
 }
 
 impl Entry {
-    /// Makes the entry of a VM. `port` is the configured one; `None` if the VM is not configured.
-    fn new(paths: &Paths, port: Option<SshPort>, look: Result<Look, Error>) -> Self {
-        let look = look.ok();
+    /// Makes the entry of a VM, and warns if it could not be looked at. `port` is the configured
+    /// one; `None` if the VM is not configured.
+    fn new(paths: &Paths, port: Option<SshPort>, look: Result<Look, Error>, log: &Log) -> Self {
+        let warn = |error: &Error| log.warning(&format!("{}: {}", paths.name, error.message()));
+        let look = look.inspect_err(warn).ok();
         let state = look.as_ref().map_or(State::Unknown, |look| State::at_a_glance(look, paths));
         let process = look.as_ref().and_then(|look| look.process().ok().flatten());
         let pid = process.map(|process| process.pid);
@@ -187,7 +169,7 @@ impl Entry {
             Self { error: Some(_), .. } => Some("has errors".into()),
             _ => None,
         };
-        let notes = note.into_iter().chain(self.end.as_ref().map(ended));
+        let notes = note.into_iter().chain(self.end.as_ref().map(End::to_string));
         let notes = notes.collect::<Vec<_>>().join("  ");
         vec![self.name.clone(), self.state.name().to_string(), pid, port, notes]
     }
@@ -196,9 +178,15 @@ impl Entry {
 /// The column of the state.
 const STATE: usize = 1;
 
-/// Makes the text or the JSON. Both at once, for a thousand VMs, would need more memory than all
-/// the rest of this command.
-fn report(entries: Vec<Entry>, args: &Args) -> Report {
+/// Lists the VMs that are wanted: their names, or else the text or the JSON. Both at once, for a
+/// thousand VMs, would need more memory than all the rest of this command.
+fn report(mut entries: Vec<Entry>, args: &Args) -> Report {
+    if args.has(&RUNNING) {
+        entries.retain(|entry| entry.state != State::Stopped);
+    }
+    if args.has(&QUIET) {
+        return Report::names(entries.into_iter().map(|entry| entry.name));
+    }
     let is_broken = entries.iter().any(|entry| entry.error.is_some());
     let exit_code = if is_broken { Kind::Config.exit_code() } else { 0 };
     if args.json() {

@@ -2,7 +2,10 @@
 
 use super::ending::Ending;
 use super::{Paths, events};
+use crate::clock::now;
 use crate::json::Value;
+use crate::text::duration;
+use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
 
 pub(crate) struct End {
@@ -27,16 +30,6 @@ impl End {
         Some(Self { ending, at })
     }
 
-    /// Describes why and when it ended. `now` is the current time, and `shown` formats a duration.
-    pub(crate) fn text(&self, now: Duration, shown: fn(Duration) -> String) -> String {
-        let when = self.at.map(|at| shown(now.saturating_sub(Duration::from_secs(at))));
-        let when = when.map_or(String::new(), |ago| match self.ending {
-            Ending::Reported { .. } => format!(", {ago} ago"),
-            Ending::Untold | Ending::Unknown => format!("; last output {ago} ago"),
-        });
-        format!("{}{when}", self.ending)
-    }
-
     /// The members of a JSON object that describe the end; all are null if there is nothing to
     /// report.
     pub(crate) fn json_members(end: Option<&Self>) -> [(&'static str, Value); 4] {
@@ -48,5 +41,17 @@ impl End {
             // Only the process that started QEMU could learn it.
             ("exit_status", Value::Null),
         ]
+    }
+}
+
+/// Shows why and when it ended.
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ago = self.at.map(|at| duration(now().saturating_sub(Duration::from_secs(at))));
+        match (&self.ending, ago) {
+            (ending, None) => write!(f, "{ending}"),
+            (ending @ Ending::Reported { .. }, Some(ago)) => write!(f, "{ending}, {ago} ago"),
+            (ending, Some(ago)) => write!(f, "{ending}; last output {ago} ago"),
+        }
     }
 }

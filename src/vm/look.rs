@@ -7,6 +7,7 @@ use super::machine::Machine;
 use super::process::Process;
 use super::search::{search, visible};
 use super::{Paths, wait};
+use crate::clock::now;
 use crate::error::{Error, Kind};
 use crate::log::Log;
 use crate::system::sockets::Socket;
@@ -98,6 +99,16 @@ impl Look {
             None => Err(Error::new(Kind::NotRunning, format!("VM `{name}` is not running"))
                 .hint(format!("`qqmgr start {name}` starts it"))),
         }
+    }
+
+    /// How long the VM's process has run, from the system, or from the record if the system does
+    /// not say.
+    pub(crate) fn uptime(&self) -> Option<Duration> {
+        let Place::Here(process) = &self.place else { return None };
+        process.uptime.or_else(|| {
+            let started_at = Duration::from_secs(self.record.as_ref()?.started_at);
+            Some(now().saturating_sub(started_at))
+        })
     }
 
     /// Whether the VM's QEMU has not answered so far, by the record and the event log.

@@ -26,6 +26,7 @@ const DISK_COUNTERS: &[&str] =
 pub(crate) struct Stats {
     pub(crate) at: Instant,
     pub(crate) process: Process,
+    pub(crate) uptime: Option<Duration>,
     /// The usage of the process, if the system reports it.
     pub(crate) usage: Option<Usage>,
     pub(crate) state: State,
@@ -50,22 +51,23 @@ pub(crate) struct Machine {
 pub(crate) fn look(paths: &Paths, log: &Log) -> Result<Stats, Error> {
     let look = Look::everywhere(paths)?;
     let process = look.running(paths)?.clone();
-    let (at, pid) = (Instant::now(), process.pid);
-    let usage = if linux::is_there() { linux::usage(pid) } else { ps::usage(pid) };
+    let at = Instant::now();
+    let usage = if linux::is_there() { linux::usage } else { ps::usage }(process.pid);
+    let uptime = look.uptime();
     let glance = State::at_a_glance(&look, paths);
-    if glance == State::Unresponsive {
-        return Ok(Stats { at, process, usage, state: glance, machine: Machine::default() });
-    }
-    let answered = Session::open_at(&look, paths, log).and_then(|mut session| {
-        ask(&mut session, at + ANSWERS_WAIT).map_err(|error| session.explain(&error))
-    });
-    let (state, machine) = match answered {
-        Ok((state, machine)) => (State::Qemu(state), machine),
-        Err(error) if error.kind == Kind::NotRunning => return Err(error),
-        Err(_) if glance == State::Starting => (glance, Machine::default()),
-        Err(_) => (State::Unresponsive, Machine::default()),
+    let answered = match glance {
+        State::Unresponsive => None,
+        _ => Some(Session::open_at(&look, paths, log).and_then(|mut session| {
+            ask(&mut session, at + ANSWERS_WAIT).map_err(|error| session.explain(&error))
+        })),
     };
-    Ok(Stats { at, process, usage, state, machine })
+    let (state, machine) = match answered {
+        Some(Ok((state, machine))) => (State::Qemu(state), machine),
+        Some(Err(error)) if error.kind == Kind::NotRunning => return Err(error),
+        _ if glance == State::Starting => (glance, Machine::default()),
+        _ => (State::Unresponsive, Machine::default()),
+    };
+    Ok(Stats { at, process, uptime, usage, state, machine })
 }
 
 /// Asks for the run state and all figures.
