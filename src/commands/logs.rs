@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 pub(super) static LOGS: Flag<OsString> =
     Flag::new("logs", Takes::Value("DIR"), not_empty, "Leave the logs in DIR/VM, whatever happens");
@@ -33,15 +33,20 @@ pub(super) fn dir(target: &Target) -> Option<PathBuf> {
     Some(Path::new(&target.args.value(&LOGS)?).join(&target.name))
 }
 
-/// Makes the directory.
-pub(super) fn make_dir(target: &Target) -> Result<(), Error> {
-    dir(target).map_or(Ok(()), |dir| user_files::make_dir(&dir))
+/// Makes the directory. In a runtime directory, it could be that of another VM.
+pub(super) fn make_dir(target: &Target) -> Result<Option<PathBuf>, Error> {
+    let (Some(dir), runtime) = (dir(target), target.config.runtime_dir()) else { return Ok(None) };
+    let all = path::absolute(dir.parent().unwrap_or(&dir)).unwrap_or_default();
+    if all == runtime || File::open(runtime).is_ok_and(|runtime| files::is_at(&runtime, &all)) {
+        let message = format!("`{}` is where the directories of the VMs are", all.display());
+        return Err(Error::failed(message).hint("leave the logs in another directory"));
+    }
+    user_files::make_dir(&dir).map(|()| Some(dir))
 }
 
 /// Makes the directory, and removes the logs of an earlier job there.
 pub(super) fn prepare(target: &Target) -> Result<(), Error> {
-    let Some(dir) = dir(target) else { return Ok(()) };
-    user_files::make_dir(&dir)?;
+    let Some(dir) = make_dir(target)? else { return Ok(()) };
     let is_ours =
         |name: &String| [STDOUT, STDERR, RESULT, STATUS].contains(&&**name) || is_log(target, name);
     let mut ours = files::names_in(&dir).into_iter().filter(is_ours);

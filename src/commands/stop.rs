@@ -9,6 +9,7 @@ use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::ssh::forget_guest;
+use crate::system::files;
 use crate::vm::ending::Ending;
 use crate::vm::lock::{LOCK_WAIT, Lock, lock, lock_if_there};
 use crate::vm::look::Place;
@@ -55,6 +56,7 @@ pub(super) struct Stopped {
     pid: Option<u32>,
     method: Method,
     ending: Ending,
+    begin: Instant,
     took: Duration,
 }
 
@@ -72,17 +74,14 @@ pub(super) fn run(target: &Target) -> Outcome {
         // A read error counts as the end of the input.
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
     }
-    let (paths, name) = (&target.paths, target.name.clone());
-    let stopped = if target.args.has(&UNUSED) {
-        if target.args.has(&AT_EOF) {
-            stop_as_guard(target, force)
-        } else {
-            stop_unused(target, &COMMAND, force, Unused::Asked)
+    let stopped = match (target.args.has(&UNUSED), target.args.has(&AT_EOF)) {
+        (true, true) => stop_as_guard(target, force),
+        (true, false) => stop_unused(target, &COMMAND, force, Unused::Asked),
+        // A directory that was removed is not made again.
+        _ if files::is_missing(&target.paths.dir) => {
+            stop_unused(target, &COMMAND, force, Unused::RunEnded)
         }
-    } else if paths.dir.symlink_metadata().is_err() && look::find_anywhere(paths)?.is_none() {
-        Ok((Stopped::nothing(name), None))
-    } else {
-        stop(target, &COMMAND, force)
+        _ => stop(target, &COMMAND, force),
     };
     let kept = logs::keep(target, &[]);
     let (stopped, _lock) = stopped?;
@@ -114,17 +113,14 @@ pub(super) fn stop(
     force: Force,
 ) -> Result<(Stopped, Option<Lock>), Error> {
     let Target { name, paths, log, .. } = target;
-    let (mut stopped, begin) = (Stopped::nothing(name.clone()), Instant::now());
+    let mut stopped = Stopped::nothing(name.clone());
     let by_force = target.args.has(&FORCE);
     let lock = if by_force {
         lock_by_force(target, command, force, &mut stopped)?
     } else {
         Some(lock(paths, command.name, LOCK_WAIT, log)?)
     };
-    if lock.is_none() {
-        stopped.took = begin.elapsed();
-        return Ok((stopped, None));
-    }
+    let Some(lock) = lock else { return Ok((stopped, None)) };
     let look = Look::everywhere(paths)?;
     let process = match &look.place {
         Place::OtherHost(host) if by_force => {
@@ -136,9 +132,8 @@ pub(super) fn stop(
     if let Some(process) = look::traced(process, log) {
         stopped.end(target, process, force)?;
     }
-    stopped.took = begin.elapsed();
     stopped.clean(target)?;
-    Ok((stopped, lock))
+    Ok((stopped, Some(lock)))
 }
 
 /// Takes the lock of a VM that must end now, even if another command holds it. If several commands
@@ -217,7 +212,7 @@ pub(super) fn stop_unused(
     unused: Unused,
 ) -> Result<(Stopped, Option<Lock>), Error> {
     let Target { name, paths, log, .. } = target;
-    let (mut stopped, begin) = (Stopped::nothing(name.clone()), Instant::now());
+    let mut stopped = Stopped::nothing(name.clone());
     let (by_run, was_killed) = (unused != Unused::Asked, unused == Unused::RunKilled);
     let lock_wait = if was_killed { GUARD_LOCK_WAIT } else { LOCK_WAIT };
     let lock = lock_if_there(paths, command.name, lock_wait, log)?;
@@ -232,7 +227,6 @@ pub(super) fn stop_unused(
         stopped.end(target, &process, force)?;
     }
     // Without the lock, the files may belong to another start.
-    stopped.took = begin.elapsed();
     if lock.is_some() || !paths.dir.exists() {
         stopped.clean(target)?;
     }
@@ -242,7 +236,7 @@ pub(super) fn stop_unused(
 impl Stopped {
     fn nothing(name: String) -> Self {
         let (method, ending) = (Method::None, Ending::Unknown);
-        Self { name, pid: None, method, ending, took: Duration::ZERO }
+        Self { name, pid: None, method, ending, begin: Instant::now(), took: Duration::ZERO }
     }
 
     /// Lets the guest power off, and ends QEMU when that does not help.
@@ -255,7 +249,7 @@ impl Stopped {
         if let Some(error) = failed.filter(|_| !did_itself) {
             log.note(error.message());
         }
-        self.ending = events::ending(paths);
+        (self.ending, self.took) = (events::ending(paths), self.begin.elapsed());
         Ok(())
     }
 

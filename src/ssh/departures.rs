@@ -62,14 +62,11 @@ impl Departure {
     /// Rebuilds a tree in our directory, which is made if it is missing. Gives its path, which ends
     /// with the last part of the old one.
     fn lay_out(&mut self, path: &Path, nodes: &[Node], log: &Log) -> Result<PathBuf, Error> {
-        let temp = std::env::temp_dir();
-        let failed = |error| Error::io("write", &temp, &error);
-        let made = self.dir.take().map_or_else(|| FreshDir::new(&temp, NAME, log), Ok);
-        let dir = made.map_err(failed)?;
+        let dir = self.dir.take().map_or_else(|| FreshDir::in_temp(NAME, log), Ok)?;
         let base = self.dir.insert(dir).path.join(self.from.len().to_string());
         let name = last_part(path);
         let root = base.join(name.clone().unwrap_or("tree".into()));
-        make_tree(&root, nodes).map_err(failed)?;
+        make_tree(&root, nodes).map_err(|error| Error::io("write", &root, &error))?;
         Ok(if name.is_some() { root } else { root.join(".") })
     }
 }

@@ -41,9 +41,9 @@ impl Arrival {
     /// that is impossible.
     pub(crate) fn new(to: &Destination, log: &Log) -> Result<Self, Error> {
         let failed = |error| Error::io("write", &to.named, &error);
-        let fresh_dir = |parent: &Path| FreshDir::new(parent, NAME, log);
+        let fresh_dir = |parent: &Path| FreshDir::new(parent, NAME, log).map_err(failed);
         let dir = match &to.place {
-            Place::To(_) => fresh_dir(&std::env::temp_dir()),
+            Place::To(_) => FreshDir::in_temp(NAME, log),
             Place::As(path) => fresh_dir(path.parent().unwrap_or(path)),
             Place::Into(dir) => {
                 let device = |path: &Path| path.metadata().map(|found| found.dev());
@@ -56,7 +56,7 @@ impl Arrival {
                 }
             }
         };
-        let arrival = Self { dir: dir.map_err(failed)?, modes: Vec::new(), left: Vec::new() };
+        let arrival = Self { dir: dir?, modes: Vec::new(), left: Vec::new() };
         DirBuilder::new().mode(OWNER).create(arrival.inbox()).map_err(failed)?;
         Ok(arrival)
     }

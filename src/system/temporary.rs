@@ -1,6 +1,7 @@
 //! Makes and removes temporary files and directories, under names that no other process uses.
 
 use super::guard::Guard;
+use crate::error::Error;
 use crate::log::Log;
 use std::collections::hash_map::RandomState;
 use std::ffi::OsString;
@@ -93,6 +94,14 @@ impl FreshDir {
         argv.push(path.clone().into());
         let guard = Guard::new(&argv, READY, Stdio::null(), log).ok();
         Ok(Self { path, guard })
+    }
+
+    /// Makes one in the directory that the user has for temporary files.
+    pub(crate) fn in_temp(name: &str, log: &Log) -> Result<Self, Error> {
+        let temp = std::env::temp_dir();
+        Self::new(&temp, name, log).map_err(|error| {
+            Error::io("write", &temp, &error).hint("set `TMPDIR` to a directory of your own")
+        })
     }
 }
 

@@ -19,10 +19,12 @@ impl End {
     /// The end of the last QEMU of a VM that is not running; `None` if nothing is known about it.
     pub(crate) fn of(paths: &Paths) -> Option<Self> {
         let ending = events::ending(paths);
-        if ending == Ending::Unknown {
-            return None;
-        }
-        let at = ending.at().or_else(|| {
+        let reported = match &ending {
+            Ending::Unknown => return None,
+            Ending::Reported { at, .. } => *at,
+            Ending::Untold => None,
+        };
+        let at = reported.or_else(|| {
             let written = [&paths.serial, &paths.log, &paths.events_out].into_iter();
             let written = written.filter_map(|path| path.metadata().ok()?.modified().ok()).max();
             written.and_then(|at| Some(at.duration_since(UNIX_EPOCH).ok()?.as_secs()))
@@ -47,7 +49,8 @@ impl End {
 /// Shows why and when it ended.
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ago = self.at.map(|at| duration(now().saturating_sub(Duration::from_secs(at))));
+        // A time in the future says only that the clock was set.
+        let ago = self.at.and_then(|at| now().checked_sub(Duration::from_secs(at))).map(duration);
         match (&self.ending, ago) {
             (ending, None) => write!(f, "{ending}"),
             (ending @ Ending::Reported { .. }, Some(ago)) => write!(f, "{ending}, {ago} ago"),

@@ -29,14 +29,6 @@ impl Ending {
         }
     }
 
-    /// When QEMU ended, if it reported that; in seconds since 1970.
-    pub(crate) fn at(&self) -> Option<u64> {
-        match self {
-            Self::Reported { at, .. } => *at,
-            Self::Untold | Self::Unknown => None,
-        }
-    }
-
     /// Whether the guest may have powered itself off: it has not if it panicked or reset.
     pub(crate) fn may_be_power_off(&self) -> bool {
         match self {

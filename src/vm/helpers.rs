@@ -114,12 +114,13 @@ impl Started {
     /// The error of a helper that ended before QEMU answered.
     fn ended(&self, status: ExitStatus) -> Error {
         let error = Error::failed(self.last_words(status, " before QEMU was ready"));
-        if status.success() {
-            let hint = "a helper stays in the foreground: leave out an option such as `--daemon`; \
-                        what went to the background is not found, and may still run";
-            return error.hint(hint);
+        if !status.success() {
+            return error.hint(self.failure_hint());
         }
-        error.hint(self.failure_hint())
+        error.hint(
+            "a helper stays in the foreground: leave out an option such as `--daemon`; \
+             what went to the background is not found, and may still run",
+        )
     }
 
     /// The error of a helper that does not listen on the socket in time.

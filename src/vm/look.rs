@@ -182,7 +182,10 @@ fn place(paths: &Paths, record: Option<&Instance>) -> Result<Place, Error> {
         if let Some(process) = visible(paths, record.filter(|_| other.is_none()))? {
             return Ok(Place::Here(process));
         }
-        if other.is_some() || !falls_silent(paths)? {
+        // The first thread of a killed QEMU is a zombie while the others still hold its socket.
+        let silent = || is_heard(paths).map(|is_heard| (!is_heard).then_some(())).transpose();
+        let end = Instant::now() + THREADS_WAIT;
+        if other.is_some() || wait::poll(end, silent).transpose()?.is_none() {
             return Ok(Place::Unseen);
         }
     }
@@ -190,13 +193,6 @@ fn place(paths: &Paths, record: Option<&Instance>) -> Result<Place, Error> {
         Some(machine) => Place::OtherHost(machine.host.clone().unwrap_or_default()),
         None => Place::Gone,
     })
-}
-
-/// Waits for the end of a listener without a process. The first thread of a QEMU that was killed is
-/// a zombie while the others still hold its socket.
-fn falls_silent(paths: &Paths) -> Result<bool, Error> {
-    let silent = || is_heard(paths).map(|is_heard| (!is_heard).then_some(())).transpose();
-    Ok(wait::poll(Instant::now() + THREADS_WAIT, silent).transpose()?.is_some())
 }
 
 /// Whether a program listens, or may listen, on the VM's own socket.

@@ -98,7 +98,11 @@ impl<'a> Running<'a> {
         tag: &Tag,
         waiting: &mut dyn FnMut(),
     ) -> Result<Option<String>, Error> {
-        self.dismiss_old()?;
+        // Jobs of a killed qqmgr stay in QEMU. Under the VM's lock, no command waits for them.
+        let jobs = self.session.execute("query-jobs", None)?;
+        let concluded = jobs.items().iter().filter(|job| has_concluded(job));
+        let mut old = concluded.filter_map(|job| job.text("id")).filter(|id| id.starts_with(JOBS));
+        old.try_for_each(|id| self.dismiss(id))?;
         let id = format!("{JOBS}{}-{}", act.name(), std::process::id());
         let nodes: Vec<Value> = disks.iter().map(|disk| disk.node.as_str().into()).collect();
         let machine = nodes.first().filter(|_| act != Act::Delete).cloned();
@@ -147,15 +151,6 @@ impl<'a> Running<'a> {
             }
             waiting();
         }
-    }
-
-    /// Dismisses old jobs, which stay in QEMU when their qqmgr was killed. The holder of the VM's
-    /// lock knows that no other command waits for them.
-    fn dismiss_old(&mut self) -> Result<(), Error> {
-        let jobs = self.session.execute("query-jobs", None)?;
-        let concluded = jobs.items().iter().filter(|job| has_concluded(job));
-        let mut old = concluded.filter_map(|job| job.text("id")).filter(|id| id.starts_with(JOBS));
-        old.try_for_each(|id| self.dismiss(id))
     }
 
     fn dismiss(&mut self, id: &str) -> Result<(), Error> {

@@ -75,8 +75,11 @@ impl Saved {
     /// The snapshot that has everything that is on these disks; `None` if they have something to
     /// lose.
     pub(crate) fn spare_tag(paths: &Paths, disks: &[PathBuf]) -> Result<Option<String>, Error> {
-        let spare = Self::read(paths)?.spare.filter(|spare| spare.covers(disks));
-        Ok(spare.map(|spare| spare.tag))
+        let Some(Spare { tag, disks: spare, .. }) = Self::read(paths)?.spare else {
+            return Ok(None);
+        };
+        let is_spare = |disk: &PathBuf| Stamp::of(disk).is_some_and(|now| spare.contains(&now));
+        Ok(disks.iter().all(is_spare).then_some(tag))
     }
 
     /// The disks that `--from` has used and that nothing else has written since, with the snapshot
@@ -122,8 +125,9 @@ impl Saved {
         let Some(spare) = saved.spare.as_mut().filter(|spare| spare.in_use) else { return Ok(()) };
         let (until, since) = (forgotten_until(paths)?, now().as_secs());
         for stamp in &mut spare.disks {
-            // A disk that was written later differs from its stamp, and so is not spare.
-            if let Some(last) = Stamp::of(&stamp.path).filter(|last| last.modified_at() < until) {
+            // A disk that was replaced or written later differs from its stamp: it is not spare.
+            let is_of_job = |last: &Stamp| last.modified_at() < until && last.inode == stamp.inode;
+            if let Some(last) = Stamp::of(&stamp.path).filter(is_of_job) {
                 *stamp = last;
                 spare.since = since;
             }

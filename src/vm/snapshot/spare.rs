@@ -2,7 +2,7 @@
 
 use super::Stamp;
 use crate::json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub(crate) struct Spare {
     /// The snapshot that has what the disks had before `--from` used them.
@@ -18,13 +18,6 @@ pub(crate) struct Spare {
 }
 
 impl Spare {
-    /// Whether each of these disks was found to have nothing to lose, and is as it was then.
-    pub(crate) fn covers(&self, disks: &[PathBuf]) -> bool {
-        let is_spare =
-            |disk: &PathBuf| Stamp::of(disk).is_some_and(|now| self.disks.contains(&now));
-        disks.iter().all(is_spare)
-    }
-
     pub(super) fn json(&self, base: &Path) -> Value {
         Value::object([
             ("tag", Value::from(self.tag.as_str())),

@@ -4,12 +4,20 @@ use crate::json::Value;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Stamp {
     pub(crate) path: PathBuf,
     bytes: u64,
     /// The time of the last change: seconds since 1970 and nanoseconds.
     modified: (u64, u64),
+    /// Tells a file from one that has replaced it. In a copied project, it is another one.
+    pub(super) inode: Option<u64>,
+}
+
+impl PartialEq for Stamp {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.path, self.bytes, self.modified) == (&other.path, other.bytes, other.modified)
+    }
 }
 
 impl Stamp {
@@ -18,7 +26,8 @@ impl Stamp {
     pub(crate) fn of(path: &Path) -> Option<Self> {
         let metadata = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
         let modified = (metadata.mtime().try_into().ok()?, metadata.mtime_nsec().try_into().ok()?);
-        Some(Self { path: path.to_path_buf(), bytes: metadata.len(), modified })
+        let (path, inode) = (path.to_path_buf(), Some(metadata.ino()));
+        Some(Self { path, bytes: metadata.len(), modified, inode })
     }
 
     /// A stamp that no file has.
@@ -38,6 +47,7 @@ impl Stamp {
             ("bytes", self.bytes.into()),
             ("seconds", self.modified.0.into()),
             ("nanoseconds", self.modified.1.into()),
+            ("inode", self.inode.into()),
         ])
     }
 
@@ -48,6 +58,7 @@ impl Stamp {
                 path: base.join(value.text("path")?),
                 bytes: value.number("bytes")?,
                 modified: (value.number("seconds")?, value.number("nanoseconds")?),
+                inode: value.number("inode"),
             })
         };
         list.items().iter().map(stamp).collect()
