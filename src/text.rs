@@ -77,9 +77,9 @@ pub(crate) fn listed(names: &[impl AsRef<str>], joint: &str) -> String {
     }
 }
 
-/// Edit distance with swaps of neighbours counted once (optimal string alignment).
+/// Edit distance without case, swaps of neighbours counted once (optimal string alignment).
 fn edit_distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let [a, b] = [a, b].map(|text| text.to_lowercase().chars().collect::<Vec<char>>());
     let mut before: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=b.len()).collect();
     for i in 1..=a.len() {

@@ -24,8 +24,9 @@ impl Word {
     }
 }
 
-/// The characters that have a meaning in a shell and none here.
-const UNQUOTED: &str = "#|;&<>$`~*?";
+/// The characters that have a meaning in a shell and none here, and what web pages show in place of
+/// dashes, quotes and blanks.
+const UNQUOTED: &str = "#|;&<>$`~*?‐–—−‘’“”„\u{a0}";
 const IN_DOUBLE_QUOTES: &str = "$`";
 
 pub(crate) fn split(template: &Template, lookup: Lookup) -> Result<Vec<Word>, Problem> {

@@ -19,6 +19,7 @@ use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::source::Source;
 use crate::system::{files, user_files};
+use crate::words::split_plain;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -148,9 +149,13 @@ fn from_script(args: &Args, file: &Path) -> Outcome {
     let full = here.join(file);
     let dir = full.parent().unwrap_or(&here);
     let dir = dir.canonicalize().map_err(|error| Error::io("find", dir, &error))?;
-    let words: Option<Vec<String>> =
-        args.words.iter().map(|word| word.to_str().map(str::to_string)).collect();
-    let words = words.ok_or_else(|| Error::failed("the command is not UTF-8"))?;
+    let words = args.words.iter().map(|word| utf8(word));
+    let words: Result<Vec<String>, _> = words.collect();
+    let mut words = words.map_err(|_| Error::failed("the command is not UTF-8"))?;
+    // The command line of a script may be one word, as in "$CMD".
+    if let [line] = words.as_slice() {
+        words = split_plain(line).unwrap_or(words);
+    }
     let script = Script::new(&name, &words, &Dirs { here: &here, config: &dir });
     let script = script.ok_or_else(|| {
         let wrong = Error::usage("the command after `--` names no program");

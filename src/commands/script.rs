@@ -1,11 +1,13 @@
 //! The table of a VM that runs the command line of a script. Pure.
 
 use crate::config::schema::with_comments;
+use crate::json::Value;
 use crate::pasted::{is_wrapper, program};
 use crate::text::{command_line, printable, shell_quoted};
+use crate::vm::argv::CONSOLE;
 use crate::vm::forward::forwards;
 use crate::vm::named::named;
-use crate::vm::options::{Argument, arguments_of, takes_value};
+use crate::vm::options::{Argument, Pairs, arguments_of, takes_value};
 use std::path::Path;
 
 /// The placeholder for the port of this host that leads to the guest's ssh server.
@@ -30,6 +32,8 @@ pub(super) struct Script {
     pub(super) notes: Vec<String>,
     /// The strings of `cmd`.
     cmd: Vec<String>,
+    /// The `id` of a `-chardev stdio`, which becomes qqmgr's console.
+    stdio: Option<String>,
     console: bool,
     gdb: bool,
     ssh_port: Option<u16>,
@@ -41,7 +45,10 @@ impl Script {
     /// names no program.
     pub(super) fn new(name: &str, words: &[String], dirs: &Dirs) -> Option<Self> {
         let at = program_at(words)?;
-        let mut script = Self::default();
+        let mut values = words.iter().map(|word| Pairs::parse(word, "backend"));
+        let stdio = values.find(|pairs| pairs.get("backend") == Some("stdio"));
+        let stdio = stdio.and_then(|pairs| pairs.get("id").map(str::to_string));
+        let mut script = Self { stdio, ..Self::default() };
         if at > 0 {
             let left_out = command_line(&words[..at]);
             script.notes.push(format!("left out, as `start` runs QEMU itself: `{left_out}`"));
@@ -52,14 +59,19 @@ impl Script {
             script.option(&rest[..count], dirs);
             rest = &rest[count..];
         }
+        // qqmgr adds the last serial port itself.
+        let own = format!("-serial chardev:{CONSOLE}");
+        if script.cmd.iter().rfind(|line| line.starts_with("-serial ")) == Some(&own) {
+            script.cmd.retain(|line| *line != own);
+        }
         if !script.managed.is_empty() {
             let managed = script.managed.join("`, `");
             script.notes.push(format!("left out, as qqmgr has its own: `{managed}`"));
         }
         if script.ssh_port.is_none() {
-            let rule = format!("hostfwd=tcp:127.0.0.1:{SSH_PORT}-:{GUEST_PORT}");
             script.notes.push(format!(
-                "no port leads to the guest's ssh: `{rule}` does, with `port = 2222`"
+                "no port leads to the guest's ssh: `hostfwd=tcp:127.0.0.1:{SSH_PORT}-:{GUEST_PORT}` \
+                 does, with `port = 2222`"
             ));
         }
         script.text = script.table(name, &moved_program(&words[at], dirs));
@@ -71,16 +83,22 @@ impl Script {
         let arguments = arguments_of(std::iter::once("").chain(words.iter().map(String::as_str)));
         let [argument] = arguments.as_slice() else { return };
         let Argument { name, value, .. } = argument;
-        let is_stdio = value == "stdio" || value == "mon:stdio";
+        let pairs = Pairs::parse(value, "");
+        let id = pairs.get(if name == "mon" { "chardev" } else { "id" });
         match name.as_str() {
             "nographic" => {
                 self.cmd.push("-display none".into());
                 self.console = true;
                 self.notes.push("`-nographic` is `-display none` and `console = true`".into());
             }
-            "serial" if is_stdio => {
+            "serial" if value == "stdio" || value == "mon:stdio" => {
                 self.console = true;
                 self.notes.push(format!("`-serial {value}` is `console = true`"));
+                self.cmd.push(format!("-serial chardev:{CONSOLE}"));
+            }
+            "chardev" | "mon" if self.stdio.is_some() && id == self.stdio.as_deref() => {
+                self.console = true;
+                self.managed.push(command_line(words));
             }
             "s" => {
                 self.gdb = true;
@@ -99,6 +117,9 @@ impl Script {
     fn line(&mut self, words: &[String], arguments: &[Argument], dirs: &Dirs) -> String {
         let mut words = words.to_vec();
         let Some(last) = words.last_mut() else { return String::new() };
+        for sign in self.stdio.iter().flat_map(|id| [format!(":{id}"), format!("={id}")]) {
+            replace(last, &format!("chardev{sign}"), &format!("chardev{}{CONSOLE}", &sign[..1]));
+        }
         for (named, _) in named(arguments) {
             let mut path = moved(&named.path, dirs);
             if arguments[0].name == "bios" && !path.contains('/') {
@@ -190,18 +211,9 @@ fn moved_program(program: &str, dirs: &Dirs) -> String {
 /// A word as it stands in a string of `cmd`. Two braces or two `<` begin a placeholder unless a
 /// backslash is before them, outside of quotes.
 fn string(word: &str) -> String {
-    let (mut quoted, mut start) = (String::new(), 0);
-    for (at, pair) in word.as_bytes().windows(2).enumerate() {
-        if (pair == b"{{" || pair == b"<<") && at >= start {
-            if at > start {
-                quoted += &shell_quoted(word[start..at].as_ref());
-            }
-            quoted.extend(['\\', char::from(pair[0])]);
-            start = at + 1;
-        }
-    }
-    if start < word.len() || word.is_empty() {
-        quoted += &shell_quoted(word[start..].as_ref());
+    let mut quoted = shell_quoted(word.as_ref());
+    for one in ["{", "<"].into_iter().filter(|one| word.contains(&one.repeat(2))) {
+        quoted = quoted.replace(one, &format!("'\\{one}'"));
     }
     quoted
 }
@@ -220,21 +232,11 @@ fn replace(value: &mut String, old: &str, new: &str) -> bool {
     found.is_some()
 }
 
-/// A TOML string.
+/// A TOML string, without a backslash where possible. A JSON string is a TOML string as well.
 fn toml(text: &str) -> String {
-    let is_plain = |quote: char| !text.contains(quote) && !text.contains(|c: char| c.is_control());
-    if is_plain('"') && !text.contains('\\') {
-        return format!("\"{text}\"");
-    }
-    if is_plain('\'') {
-        return format!("'{text}'");
-    }
-    let escaped = text.chars().map(|c| match c {
-        '"' | '\\' => format!("\\{c}"),
-        c if c.is_control() => format!("\\u{:04x}", u32::from(c)),
-        c => c.to_string(),
-    });
-    format!("\"{}\"", escaped.collect::<String>())
+    let json = Value::from(text).compact();
+    let has_quote = text.contains(|c: char| c == '\'' || c.is_control());
+    if json.contains('\\') && !has_quote { format!("'{text}'") } else { json }
 }
 
 #[cfg(test)]

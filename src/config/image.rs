@@ -2,7 +2,7 @@
 
 use super::schema::{check, default, header};
 use super::sum::KINDS;
-use super::values::{NAME_BYTES_MAX, is_image_name, is_url};
+use super::values::{is_url, name_problem};
 use crate::error::Error;
 use crate::source::{Problem, Source};
 use crate::system::{files, short_way};
@@ -58,12 +58,7 @@ pub(super) fn user(cloud_init: &Value) -> &str {
 pub(super) fn problems(source: &Source, all: &Table) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (key, value) in all.iter() {
-        if !is_image_name(&key.name) {
-            let message = format!("`{}` cannot be the name of an image", key.name.escape_debug());
-            problems.push(Problem::new(key.span, message).hint(format!(
-                "up to {NAME_BYTES_MAX} letters, digits, `_` and `-`, a letter or digit first"
-            )));
-        }
+        problems.extend(name_problem(key, "an image"));
         let shown = header("[img]", &key.name);
         problems.extend(check(source, value, "[img.NAME]", &shown));
         if let Some(table) = value.as_table() {

@@ -32,6 +32,7 @@ pub(super) fn read(file: &Path, shown: String) -> Result<Source, Error> {
         let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
         let span = Span { start, end: start + char::REPLACEMENT_CHARACTER.len_utf8() };
         let source = Arc::new(Source { name: shown, text });
-        Error::config(&source, vec![Problem::new(span, "invalid UTF-8")])
+        let problem = Problem::new(span, "invalid UTF-8").hint("save the file as UTF-8");
+        Error::config(&source, vec![problem])
     })
 }

@@ -202,10 +202,11 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
             return Vec::new();
         }
         let own = options.into_iter().filter(|key| !SSH_KEYS.contains(&key.name.as_str()));
-        let misspelt = own.filter_map(|key| {
-            let message = format!("ssh has no option `{}`", key.name);
-            Some(Problem::new(key.span, message).did_you_mean(Some(ssh_keywords::near(&key.name)?)))
-        });
+        let misspelt =
+            own.filter(|key| ssh_keywords::form(&key.name).is_none()).filter_map(|key| {
+                let problem = Problem::new(key.span, format!("ssh has no option `{}`", key.name));
+                Some(problem.did_you_mean(Some(ssh_keywords::near(&key.name)?)))
+            });
         misspelt.collect()
     }
 

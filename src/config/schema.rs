@@ -2,11 +2,12 @@
 //! also feed the hints about unknown keys, the list of keys in qqmgr.toml(5) and the comments of
 //! `init`.
 
+use super::ssh_keywords::form;
 use super::ssh_options;
 use super::sum::{KINDS, Sum};
-use super::values::{AUTO, NONE, is_user_name, is_vm_name, name_hint, port, size, wrong_type};
+use super::values::{AUTO, NONE, is_user_name, name_problem, port, size, wrong_type};
 use crate::source::{Problem, Source};
-use crate::text::nearest;
+use crate::text::{listed, nearest};
 use crate::toml::{self, Kind, Table, Value};
 
 /// A key that has a meaning of its own.
@@ -47,21 +48,13 @@ const fn key(name: &'static str, form: Form, default: &'static str, about: &'sta
     Key { name, form, default, about }
 }
 
-/// The longest `stop_timeout`: a day.
-const STOP_SECONDS_MAX: i64 = 24 * 3600;
-
 /// Every table that has keys of its own, by its header.
 pub(crate) const TABLES: &[(&str, &[Key])] = &[
     (
         "",
         &[
             key("qemu", Form::Table, "", "The programs that are run"),
-            key(
-                "vars",
-                Names,
-                "",
-                "Variables, as {{.NAME}} in strings; `start --set NAME=VALUE` sets one",
-            ),
+            key("vars", Names, "", "Variables: {{.NAME}} in strings; `start --set NAME=VALUE`"),
             key("ssh", Form::Table, "", "Options of ssh_config(5) for every VM"),
             key("img", Names, "", "Disks that are made when a VM needs them"),
             key("vm", Names, "", "The VMs"),
@@ -108,12 +101,7 @@ pub(crate) const TABLES: &[(&str, &[Key])] = &[
             key("console", Boolean, "false", "Whether `qqmgr console` can type on the serial line"),
             key("gdb", Boolean, "false", "Whether `qqmgr gdb` can debug the guest's kernel"),
             key("boots", Integer(99), "5", "How many serial outputs of earlier boots are kept"),
-            key(
-                "stop_timeout",
-                Integer(STOP_SECONDS_MAX),
-                "20",
-                "Seconds to power off; 0: SIGTERM",
-            ),
+            key("stop_timeout", Integer(24 * 3600), "20", "Seconds to power off; 0: SIGTERM"),
             key("stop_command", Text, "", "A command on the guest before the power button"),
             key("vars", Names, "", "Variables, as {{.vm.NAME}} in strings"),
             key("ssh", Form::Table, "", "How ssh reaches the guest, and options of ssh_config(5)"),
@@ -126,7 +114,7 @@ pub(crate) const TABLES: &[(&str, &[Key])] = &[
                 "port",
                 SshPort,
                 "",
-                "A free port of this host, chosen at each start; or a number; or \"none\"",
+                "\"auto\": a free port at each start; or a number; or \"none\"",
             ),
             key("vm_port", Form::Port, "22", "Where the guest's ssh server listens"),
         ],
@@ -166,7 +154,8 @@ pub(super) fn header(outer: &str, name: &str) -> String {
 /// and `shown` the one that the file has.
 pub(super) fn check(source: &Source, value: &Value, known: &str, shown: &str) -> Vec<Problem> {
     let Kind::Table(table) = &value.kind else {
-        return vec![wrong_type(value, shown, "a table")];
+        let hint = format!("its keys stand below a header `{known}`");
+        return vec![wrong_type(value, shown, "a table").hint(hint)];
     };
     check_table(source, table, known, shown)
 }
@@ -185,7 +174,7 @@ pub(super) fn check_table(
     for (key, value) in table.iter() {
         let Some(row) = keys.iter().find(|row| row.name == key.name) else {
             if !takes_options {
-                problems.push(unknown(key, &names, shown));
+                problems.push(unknown(key, value, &names, shown));
             }
             continue;
         };
@@ -197,11 +186,7 @@ pub(super) fn check_table(
             (Names, Kind::Table(_)) => {}
             (Commands, Kind::Table(commands)) => {
                 problems.extend(commands.iter().flat_map(|(key, value)| {
-                    let name = (!is_vm_name(&key.name)).then(|| {
-                        let name = key.name.escape_debug();
-                        let message = format!("`{name}` cannot be the name of a helper");
-                        Problem::new(key.span, message).hint(name_hint())
-                    });
+                    let name = name_problem(key, "a helper");
                     name.into_iter().chain(text_faults(source, value, &key.name))
                 }));
             }
@@ -227,10 +212,22 @@ fn text_faults(source: &Source, value: &Value, name: &str) -> Vec<Problem> {
     items.iter().filter_map(|item| fault(source, Text, item, &element)).collect()
 }
 
-fn unknown(key: &toml::Key, names: &[&str], shown: &str) -> Problem {
-    let place = if shown.is_empty() { "at the top level".into() } else { format!("in `{shown}`") };
-    let hint = format!("the keys {place} are `{}`", names.join("`, `"));
-    let problem = Problem::new(key.span, format!("unknown key `{}`", key.name.escape_debug()));
+/// The problem of a key that the table with the header `shown` does not have: it may belong in
+/// another one, or be the name of a VM.
+fn unknown(key: &toml::Key, value: &Value, names: &[&str], shown: &str) -> Problem {
+    let name = key.name.escape_debug();
+    let problem = Problem::new(key.span, format!("unknown key `{name}`"));
+    let has_it = |(_, keys): &&(&str, &[Key])| keys.iter().any(|row| row.name == key.name);
+    let mut homes: Vec<&str> = TABLES[1..].iter().filter(has_it).map(|(table, _)| *table).collect();
+    homes.extend(form(&key.name).map(|_| "[vm.NAME.ssh]"));
+    if !homes.is_empty() {
+        return problem.hint(format!("it belongs in {}", listed(&homes, "or")));
+    }
+    let hint = match (shown, &value.kind) {
+        ("", Kind::Table(_)) => format!("the header of a VM is `{}`", header("[vm]", &key.name)),
+        ("", _) => format!("the keys at the top level are `{}`", names.join("`, `")),
+        _ => format!("the keys in `{shown}` are `{}`", names.join("`, `")),
+    };
     problem.hint(hint).did_you_mean(nearest(&key.name, names.iter().copied()))
 }
 

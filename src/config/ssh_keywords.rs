@@ -69,12 +69,9 @@ pub(crate) fn form(keyword: &str) -> Option<Form> {
     forms.find(|(_, keywords)| is_in(keywords, keyword)).map(|(form, _)| *form)
 }
 
-/// The keyword that was probably meant by one that neither version has.
-pub(super) fn near(keyword: &str) -> Option<&'static str> {
-    let all = || KEYWORDS.iter().flat_map(|(_, keywords)| keywords.iter().copied());
-    let lower: Vec<String> = all().map(str::to_ascii_lowercase).collect();
-    let near = nearest(&keyword.to_ascii_lowercase(), lower.iter().map(String::as_str))?;
-    all().find(|other| form(keyword).is_none() && other.eq_ignore_ascii_case(near))
+/// The keyword that was probably meant by a name that is none.
+pub(super) fn near(name: &str) -> Option<&'static str> {
+    nearest(name, KEYWORDS.iter().flat_map(|(_, keywords)| keywords.iter().copied()))
 }
 
 /// Whether the list has the keyword; case does not matter.

@@ -1,7 +1,7 @@
 //! The options of ssh_config(5) in the ssh tables: which may be set, and how tables are merged.
 //! Pure.
 
-use super::ssh_keywords::{is_in, one_value};
+use super::ssh_keywords::{is_in, near, one_value};
 use super::values::wrong_type;
 use crate::source::Problem;
 use crate::text::nearest;
@@ -38,7 +38,8 @@ fn name_problem(key: &Key, own: &[&str], seen: &[&str], shown: &str) -> Option<P
         // No option of ssh has a name this near to one of qqmgr's own.
         Some(problem(format!("unknown key `{name}`")).did_you_mean(Some(near)))
     } else if !name.chars().all(|c| c.is_ascii_alphanumeric()) || name.is_empty() {
-        Some(problem(format!("`{}` is not an option of ssh_config(5)", name.escape_debug())))
+        let problem = problem(format!("ssh has no option `{}`", name.escape_debug()));
+        Some(problem.did_you_mean(near(&name.replace(['_', '-'], ""))))
     } else if is_in(seen, name) {
         Some(problem(format!("`{name}` is set twice: ssh ignores case in the names of options")))
     } else {

@@ -1,17 +1,17 @@
 //! The values of keys of qqmgr.toml that have rules beyond TOML's types: names, ports, sizes. Pure.
 
 use crate::source::Problem;
-use crate::toml::{Kind, Value};
+use crate::toml::{Key, Kind, Value};
 use std::fmt;
 
 /// Limit of a name: directories and sockets are named after it; file systems stop at 255 bytes.
-pub(super) const NAME_BYTES_MAX: usize = 64;
+const NAME_BYTES_MAX: usize = 64;
 /// The value of `port` in `[vm.NAME.ssh]` for a port that is chosen at each start.
 pub(super) const AUTO: &str = "auto";
 /// The value of `port` in `[vm.NAME.ssh]` for a guest without ssh.
 pub(super) const NONE: &str = "none";
 /// The units of a size, like those of qemu-img: letters for powers of 1024.
-const SIZE_UNITS: &str = "KMGTPE";
+const SIZE_UNITS: [&str; 6] = ["K", "M", "G", "T", "P", "E"];
 /// The largest size: file offsets are signed.
 const SIZE_BYTES_MAX: u64 = i64::MAX as u64;
 
@@ -54,9 +54,15 @@ pub(super) fn port(number: i64) -> Option<u16> {
     u16::try_from(number).ok().filter(|port| *port > 0)
 }
 
-/// The hint about a name that neither a VM nor a helper may have.
-pub(super) fn name_hint() -> String {
-    format!("up to {NAME_BYTES_MAX} letters, digits, `.`, `_` and `-`, a letter or digit first")
+/// The problem of a name that a VM, a helper or an image cannot have; `what` says which it is.
+pub(super) fn name_problem(key: &Key, what: &str) -> Option<Problem> {
+    let is_image = what == "an image";
+    let is_right = if is_image { is_image_name(&key.name) } else { is_vm_name(&key.name) };
+    let dot = if is_image { "" } else { "`.`, " };
+    let rule = format!("letters, digits, {dot}`_` and `-`, a letter or digit first");
+    let message = format!("`{}` cannot be the name of {what}", key.name.escape_debug());
+    let problem = Problem::new(key.span, message).hint(format!("up to {NAME_BYTES_MAX} {rule}"));
+    (!is_right).then_some(problem)
 }
 
 /// Whether a VM, or a helper, may have this name. Names become paths, `Host` patterns and words of
@@ -102,20 +108,12 @@ pub(super) fn size(value: &Value) -> Option<u64> {
 
 /// Converts `512M` to bytes.
 fn bytes(text: &str) -> Option<u64> {
-    let (digits, unit) = match text.char_indices().next_back() {
-        Some((at, unit)) if !unit.is_ascii_digit() => {
-            (&text[..at], Some(unit.to_ascii_uppercase()))
-        }
-        _ => (text, None),
+    let end = text.bytes().take_while(u8::is_ascii_digit).count();
+    let power = match text[end..].to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        unit => SIZE_UNITS.iter().position(|one| *one == unit)? + 1,
     };
-    let power = match unit {
-        None | Some('B') => 0,
-        Some(unit) => SIZE_UNITS.find(unit)? + 1,
-    };
-    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    digits.parse::<u64>().ok()?.checked_mul(1 << (10 * power))
+    text[..end].parse::<u64>().ok()?.checked_mul(1 << (10 * power))
 }
 
 /// The problem of a value whose type is not `expected`; `name` is a key, a header or a description.

@@ -3,7 +3,7 @@
 
 use super::problems::Problems;
 use super::schema::{check, default, header};
-use super::values::{NONE, SshPort, is_vm_name, name_hint, port};
+use super::values::{NONE, SshPort, name_problem, port};
 use crate::source::{Problem, Source, Span};
 use crate::text::nearest;
 use crate::toml::{Key, Kind, Table, Value};
@@ -105,10 +105,7 @@ fn own_problems(source: &Source, all: &Table, (key, value): Entry) -> Vec<Proble
     let shown = header("[vm]", &key.name);
     let mut problems = check(source, value, "[vm.NAME]", &shown);
     problems.extend(unknown(all, key, value));
-    if !is_vm_name(&key.name) {
-        let message = format!("`{}` cannot be the name of a VM", key.name.escape_debug());
-        problems.push(Problem::new(key.span, message).hint(name_hint()));
-    }
+    problems.extend(name_problem(key, "a VM"));
     let ssh = value.get("ssh");
     let is_unusable = |value: &Value| !matches!(value.kind, Kind::Table(_));
     if value.get("extends").is_some() || is_unusable(value) || ssh.is_some_and(is_unusable) {

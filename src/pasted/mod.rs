@@ -11,9 +11,12 @@ use crate::words::Word;
 use expansion::{Expands, Expansion, expansions, name_at};
 
 /// Programs that run another one, before QEMU in a script.
+#[rustfmt::skip]
 const WRAPPERS: &[&str] = &[
-    "chrt", "command", "doas", "env", "exec", "ionice", "nice", "nohup", "numactl", "setsid",
-    "stdbuf", "sudo", "taskset", "time",
+    "chroot", "chrt", "command", "doas", "docker", "env", "exec", "gdb", "ionice", "ip", "ltrace",
+    "nice", "nohup", "nsenter", "numactl", "perf", "podman", "prlimit", "rr", "screen", "script",
+    "setarch", "setsid", "stdbuf", "strace", "sudo", "systemd-run", "taskset", "time", "timeout",
+    "tmux", "unshare", "valgrind", "xvfb-run",
 ];
 /// The variables that scripts have for QEMU, in lower case.
 const VARIABLES: &[&str] =
@@ -24,13 +27,12 @@ const LEADING_WORDS_MAX: usize = 16;
 const SEPARATORS: &[&str] = &["&", "&&", ";", "|", "|&", "||"];
 /// The starts of words that redirect, after a number; longer ones first.
 const REDIRECTIONS: &[&str] = &["&>>", "<<<", ">>", ">&", "<&", "&>", ">|", "<>", ">", "<"];
-/// The hint for output that would go elsewhere, of QEMU and of a helper.
-const OUTPUT: &str = "leave it out: `qqmgr log` has QEMU's output, and `qqmgr serial` the guest's";
-const OUTPUT_OF_HELPER: &str = "leave it out: `qqmgr log --helper NAME` has its output";
+/// The hint for output that would go elsewhere.
+const OUTPUT: &str = "leave it out: `qqmgr log` has the output of QEMU, or with `--helper` that of \
+                      a helper, and `qqmgr serial` the guest's";
 const INPUT: &str = "leave it out: there is no input";
-/// The hint for a second command, after QEMU and after a helper.
-const SECOND: &str = "leave it out, with all that follows: `cmd` has the arguments of QEMU alone";
-const SECOND_OF_HELPER: &str = "leave it out, with all that follows, or write `sh -c 'COMMANDS'`";
+/// The hint for a second command.
+const SECOND: &str = "leave it out, with all that follows; a helper can be `sh -c 'COMMANDS'`";
 /// The number of characters of a word that a message repeats.
 const SHOWN_CHARS_MAX: usize = 40;
 
@@ -113,11 +115,6 @@ impl Pasted {
         }
     }
 
-    /// The text for `cmd`, or that for a helper.
-    fn either<'t>(&self, for_cmd: &'t str, for_helper: &'t str) -> &'t str {
-        if self.helper.is_some() { for_helper } else { for_cmd }
-    }
-
     /// The command line, for messages.
     fn line(&self) -> String {
         self.helper.as_ref().map_or("`cmd`".into(), |name| format!("the helper `{name}`"))
@@ -125,34 +122,38 @@ impl Pasted {
 
     /// Reads a word, and returns the number of words that belong to it.
     fn word(&mut self, source: &Source, literal: Span, word: &Word, next: &[Word]) -> usize {
+        let line = self.line();
         if word.special.first() == Some(&0) && word.text.starts_with('#') {
             let rest = &source.text[word.span.start..literal.end.max(word.span.end)];
             let end = word.span.start + rest.find('\n').unwrap_or(rest.len());
             let key = self.helper.as_deref().unwrap_or("cmd");
-            let hint = format!(
-                "make `{key}` a list, with a string for each line, and put comments between"
-            );
-            let message = format!("`#` begins no comment inside a string of {}", self.line());
+            let hint =
+                format!("make `{key}` a list, a string for each line, with comments between");
+            let message = format!("`#` begins no comment inside a string of {line}");
             self.warn(word.span, &message, &hint);
             return 1 + next.iter().take_while(|word| word.span.start < end).count();
+        }
+        let mut special = word.special.iter().filter_map(|at| word.text[*at..].chars().next());
+        if let Some(c) = special.find(|c| !c.is_ascii()) {
+            let message = format!("`{c}` (U+{:04X}) is not what it looks like", u32::from(c));
+            self.warn(word.span, &message, "write a plain `-`, quote or blank; in quotes it stays");
+            return 1;
         }
         if SEPARATORS.contains(&word.text.as_str()) && word.special.len() == word.text.len() {
             let hint = match word.text.as_str() {
                 "&" => "leave it out: it runs in the background as it is",
-                "|" | "|&" => self.either(OUTPUT, SECOND_OF_HELPER),
-                _ => self.either(SECOND, SECOND_OF_HELPER),
+                "|" | "|&" if self.helper.is_none() => OUTPUT,
+                _ => SECOND,
             };
-            let message =
-                format!("`{}` is an argument like any other in {}", word.text, self.line());
+            let message = format!("`{}` is an argument like any other in {line}", word.text);
             self.warn(word.span, &message, hint);
             return 1 + next.len();
         }
         if let Some(has_target) = redirection(word) {
-            let output = self.either(OUTPUT, OUTPUT_OF_HELPER);
-            let hint = if word.text.contains('<') { INPUT } else { output };
+            let hint = if word.text.contains('<') { INPUT } else { OUTPUT };
             // `>log 2>&1` is one mistake.
             if self.warnings.iter().all(|other| other.hint.as_deref() != Some(hint)) {
-                let message = format!("`{}` redirects nothing in {}", cut(&word.text), self.line());
+                let message = format!("`{}` redirects nothing in {line}", cut(&word.text));
                 self.warn(word.span, &message, hint);
             }
             return if has_target || next.is_empty() { 1 } else { 2 };
@@ -162,7 +163,7 @@ impl Pasted {
             return self.word(source, literal, &separator, next);
         }
         if self.helper.is_some() && has_pattern(word) {
-            let message = format!("`{}` is not replaced in {}", cut(&word.text), self.line());
+            let message = format!("`{}` is not replaced in {line}", cut(&word.text));
             self.warn(word.span, &message, "write the whole name, or put it in quotes");
         }
         let expansions = expansions(word);

@@ -93,12 +93,13 @@ fn key(cursor: &mut Cursor) -> Result<Key, Problem> {
     }
     let span = cursor.take_while(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
     match cursor.rest().chars().next() {
-        Some(next) if !next.is_ascii() || "!$%&()*+/:;<>?@\\^`|~".contains(next) => {
+        Some(next) if !next.is_ascii() || "!$%&()*+/:;<>?@\\^`{|~".contains(next) => {
             // Some characters are invisible, or look like others.
             let code =
                 if next.is_ascii() { String::new() } else { format!(" (U+{:04X})", next as u32) };
             let message = format!("`{next}`{code} is not allowed in a key without quotes");
-            let hint = "put quotes around the key";
+            let hint = "a line is `[header]`, `key = value` or `# comment`; a key with other \
+                        characters needs quotes";
             Err(Problem::new(cursor.here(), message).hint(hint))
         }
         _ if span.start == span.end => Err(cursor.expected("a key")),

@@ -206,6 +206,7 @@ impl<'s> Decoder<'s> {
     fn unclosed(&self) -> Problem {
         let end = if self.is_multi_line() { self.opening.end } else { self.cursor.position };
         let start = self.opening.start;
-        Problem::new(Span { start, end }, "unclosed string")
+        let hint = "`\"\"\"` or `'''` stands on both sides of a string of several lines";
+        Problem::new(Span { start, end }, "unclosed string").hint(hint)
     }
 }

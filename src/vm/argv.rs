@@ -42,7 +42,7 @@ pub(crate) fn problems(words: &[Word], place: &str) -> impl Iterator<Item = Prob
 }
 
 /// The names of the character devices for the serial line, with `console = true` and without.
-pub(super) const CONSOLE: &str = "qqmgr-console";
+pub(crate) const CONSOLE: &str = "qqmgr-console";
 const SERIAL: &str = "qqmgr-serial";
 
 /// The option by which the guest's first serial port is the user's own: QEMU numbers the ports in
@@ -69,12 +69,14 @@ fn is_isa(argument: &Argument) -> bool {
     argument.name == "device" && driver.get("driver") == Some("isa-serial")
 }
 
-/// Whether a device of the user's own has the serial line's character device.
+/// Whether a serial port or a device of the user's own has the serial line's character device.
 fn is_placed(own: &[Argument]) -> bool {
-    let devices = own.iter().filter(|argument| argument.name == "device");
-    let mut pairs = devices.map(|argument| Pairs::parse(&argument.value, "driver"));
-    let is_ours = |name: Option<&str>| [CONSOLE, SERIAL].map(Some).contains(&name);
-    pairs.any(|pairs| is_ours(pairs.get("chardev")))
+    own.iter().any(|argument| {
+        let pairs = Pairs::parse(&argument.value, "driver");
+        let port = argument.value.strip_prefix("chardev:").filter(|_| argument.name == "serial");
+        let device = pairs.get("chardev").filter(|_| argument.name == "device");
+        port.or(device).is_some_and(|name| [CONSOLE, SERIAL].contains(&name))
+    })
 }
 
 /// Whether QEMU's name for the next serial port is that of a character device of the user's own.

@@ -32,7 +32,8 @@ const BIN_HINT: &str = "`bin` in `[qemu]` says which QEMU is run";
 /// Finds the program `bin`: a name is looked up in `PATH`, and a relative path is relative to
 /// `dir`. Called before any file of the VM is made, so that a missing program is reported first.
 pub(crate) fn program(bin: &str, dir: &Path) -> Result<PathBuf, Error> {
-    let hint = "install QEMU (Debian: qemu-system-x86), or set `bin` in `[qemu]` to where it is";
+    let hint = "install QEMU (Debian: qemu-system-x86, or qemu-system for every guest), or name it \
+                by `qemu` of the VM or `bin` in `[qemu]`";
     programs::require(bin, dir, hint)
 }
 

@@ -18,7 +18,7 @@ pub(super) const INVALID: &[(&str, &[(&str, &str)])] = &[
             ("a = 1«,»", "expected the end of the line after the value"),
             ("a = 1 «;»", "expected the end of the line after the value"),
             ("a «:» 1", "expected `=` after the key `a`"),
-            ("«{»a = 1}", "expected a key"),
+            ("«{»a = 1}", "`{` is not allowed in a key without quotes"),
             ("1«»", "expected `=` after the key `1`"),
             (r#""a"«»"#, r#"expected `=` after the key `"a"`"#),
             ("a = 1«\r»b = 2", "a carriage return without a newline is not allowed"),
@@ -84,7 +84,7 @@ pub(super) const INVALID: &[(&str, &[(&str, &str)])] = &[
             ("«*»", "`*` is not allowed in a key without quotes"),
             (r#""a" «"»b" = 1"#, r#"expected `=` after the key `"a"`"#),
             ("a.b «c» = 1", "expected `=` after the key `a.b`"),
-            ("a.«{»} = 1", "expected a key"),
+            ("a.«{»} = 1", "`{` is not allowed in a key without quotes"),
         ],
     ),
     (
