@@ -173,6 +173,12 @@ impl Pasted {
             self.words.push(word.clone());
             return 1 + others;
         }
+        self.continued(source, literal, word);
+        1
+    }
+
+    /// Reads a word in which a backslash may be meant to continue a line.
+    fn continued(&mut self, source: &Source, literal: Span, word: &Word) {
         if let Some(text) = word.text.strip_suffix([' ', '\t'])
             && word.special.last() == Some(&text.len())
         {
@@ -180,11 +186,10 @@ impl Pasted {
             let message = "the backslash does not continue the line, with a blank after it";
             self.warn(word.span, message, hint);
             self.words.extend((!text.is_empty()).then(|| Word::plain(text, word.span)));
-            return 1;
+            return;
         }
         let Some((left, right)) = glued(source, literal, word) else {
-            self.words.push(word.clone());
-            return 1;
+            return self.words.push(word.clone());
         };
         let joined = cut(&word.text);
         let message = format!("the backslash at the end of the line makes one word, `{joined}`");
@@ -194,7 +199,6 @@ impl Pasted {
         );
         self.warn(word.span, &message, &hint);
         self.words.extend([left, right].map(|text| Word::plain(text, word.span)));
-        1
     }
 
     /// Reports an expansion, and returns the number of words after its first that belong to it.
