@@ -4,21 +4,21 @@ use super::output::show;
 use super::target::Target;
 use crate::cli::flag::not_empty;
 use crate::cli::{Args, Command, Flag, Takes, refuse_if, spec};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, io_reason};
 use crate::out::{self, Collected, Reader};
 use crate::report::Outcome;
 use crate::system::tty::Raw;
 use crate::terminal::Filter;
 use crate::text::sanitized;
-use crate::vm::console::{self, Console};
+use crate::vm::Deadline;
+use crate::vm::console::Console;
 use crate::vm::ending::Ending;
-use crate::vm::look;
 use crate::vm::output::Output;
 use crate::vm::sought::Sought;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind, IsTerminal as _, Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -58,24 +58,19 @@ static TIMEOUT: Flag<Duration> =
 
 /// An event at one of the two ends.
 enum Event {
-    /// The guest has written something.
+    /// The guest has written this; nothing when QEMU has closed the connection.
     Output(Vec<u8>),
-    /// QEMU has closed the connection.
-    OutputEnded,
     InputEnded,
     /// The user has typed Ctrl-].
     Left,
 }
 
-/// The reason why the session is over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum End {
-    /// The user left, or the output has no reader any more.
-    Left,
-    Idle,
-    Found,
-    Stopped(Ending),
-}
+/// How the session ended, by its word for scripts: `left`, `idle`, `text` or `stopped`. QEMU's
+/// reason is that of the last one.
+type End = (&'static str, Option<Ending>);
+
+/// The user left, or the output has no reader any more.
+const LEFT: End = ("left", None);
 
 fn check(args: &Args) -> Result<(), Error> {
     let (is_typed, both) = (io::stdin().is_terminal(), args.has(&IDLE_FLAG) && args.has(&UNTIL));
@@ -86,61 +81,48 @@ fn check(args: &Args) -> Result<(), Error> {
 }
 
 pub(super) fn run(target: &Target) -> Outcome {
-    let (args, typed) = (target.args, io::stdin().is_terminal());
-    look::running(&target.paths)?;
-    if !console::is_there(&target.paths) {
-        return Err(without(target));
-    }
+    let Target { args, name, paths, log, .. } = target;
+    let console = Console::open(paths, log)?.ok_or_else(|| without(target))?;
     target.note_own_port();
-    let mut console = Console::open(&target.paths, &target.log)?;
     let until = args.value(&UNTIL);
-    let mut dialog = Dialog::new(target, until.as_deref().map(OsStr::as_bytes));
-    let end =
-        if typed { on_terminal(&mut console, &mut dialog) } else { dialog.run(&console, false) };
-    let end = end.and_then(|end| match end {
-        Some(end) => Ok(end),
-        None => dialog.ended(&mut console).map(End::Stopped),
-    });
-    let end = end.map_err(|error| {
-        let text = dialog.collected.text();
-        if args.json() {
-            error.after_reading("text", &text).of_vm(&target.name, false)
-        } else {
-            error
+    let mut dialog = Dialog::new(target, console, until.as_deref().map(OsStr::as_bytes));
+    let is_typed = io::stdin().is_terminal();
+    let end = if is_typed { on_terminal(&mut dialog) } else { dialog.run(false) };
+    let text = dialog.collected.text();
+    let (end, ending) = end.map_err(|error| {
+        if !args.json() {
+            return error;
         }
+        error.after_reading("text", &text).of_vm(name, false)
     })?;
-    let (end, reason) = match &end {
-        End::Left => ("left", None),
-        End::Idle => ("idle", None),
-        End::Found => ("text", None),
-        End::Stopped(ending) => ("stopped", ending.reason()),
-    };
+    match &ending {
+        Some(ending) => log.note(&format!("VM `{name}` has ended: {ending}")),
+        None if is_typed => log.note(&format!("left the console; VM `{name}` keeps running")),
+        None => {}
+    }
+    let reason = ending.as_ref().and_then(Ending::reason);
     // Without `--json` the guest's output has been written already.
-    let text = dialog.collected.text().into();
-    Ok(target.report("", [("text", text), ("end", end.into()), ("reason", reason.into())]))
+    Ok(target.report("", [("text", text.into()), ("end", end.into()), ("reason", reason.into())]))
 }
 
 /// Connects a terminal. Its mode is restored before any further message.
-fn on_terminal(console: &mut Console, dialog: &mut Dialog) -> Result<Option<End>, Error> {
-    let Target { name, log, .. } = dialog.target;
+fn on_terminal(dialog: &mut Dialog) -> Result<End, Error> {
+    let Target { name, paths, log, .. } = dialog.target;
     log.note(&format!("this is the console of VM `{name}`; Ctrl-] leaves it"));
     // The terminal would answer a query in the earlier output now, so queries are left out.
     if out::is_terminal() {
-        let mut output = Output::open(&dialog.target.paths.serial)?;
+        let mut output = Output::open(&paths.serial)?;
         output.skip_to_last(TAIL_LINES)?;
         let mut filter = Filter::new();
         show(&mut output, None, Some(&mut filter))?;
         out::write(filter.end())?;
     }
     let raw = Raw::new(log)?;
-    let end = dialog.run(console, true);
+    let end = dialog.run(true);
     raw.restore()?;
     // The guest's last line may be incomplete.
     if out::is_terminal() {
         out::write(b"\n")?;
-    }
-    if let Ok(Some(End::Left)) = end {
-        log.note(&format!("left the console; VM `{name}` keeps running"));
     }
     end
 }
@@ -159,7 +141,8 @@ fn without(target: &Target) -> Error {
 
 struct Dialog<'a> {
     target: &'a Target<'a>,
-    deadline: Option<Instant>,
+    console: Console,
+    deadline: Option<Deadline>,
     /// Finds the text that is waited for, if there is one.
     search: Option<(Sought, &'a [u8])>,
     found: bool,
@@ -167,22 +150,17 @@ struct Dialog<'a> {
 }
 
 impl<'a> Dialog<'a> {
-    fn new(target: &'a Target<'a>, until: Option<&'a [u8]>) -> Self {
+    fn new(target: &'a Target<'a>, console: Console, until: Option<&'a [u8]>) -> Self {
         // With `--console`, the flag is that of the start.
         let timeout = target.args.value(&TIMEOUT).filter(|_| !target.args.has(&spec::CONSOLE));
-        Self {
-            target,
-            deadline: timeout.map(|timeout| Instant::now() + timeout),
-            search: until.map(|text| (Sought::new(Some(text.to_vec()), vec![Vec::new()]), text)),
-            found: false,
-            collected: Collected::default(),
-        }
+        let deadline = timeout.map(Deadline::after);
+        let search = until.map(|text| (Sought::new(Some(text.to_vec()), vec![Vec::new()]), text));
+        Self { target, console, deadline, search, found: false, collected: Collected::default() }
     }
 
-    /// Runs until the session is over; `None` if QEMU has closed the console.
-    fn run(&mut self, console: &Console, typed: bool) -> Result<Option<End>, Error> {
+    fn run(&mut self, typed: bool) -> Result<End, Error> {
         let (sender, events) = mpsc::sync_channel(PIECES_MAX);
-        let (output, input) = (console.reader()?, console.writer(typed)?);
+        let (output, input) = (self.console.reader()?, self.console.writer(typed)?);
         let of_input = sender.clone();
         // The threads end with this process at the latest.
         let started = thread::Builder::new().spawn(move || pass_output(output, &sender));
@@ -190,40 +168,40 @@ impl<'a> Dialog<'a> {
             thread::Builder::new().spawn(move || pass_input(input, typed, &of_input))
         });
         started.map_err(|error| {
-            Error::failed(format!("cannot start a thread: {}", crate::error::io_reason(&error)))
+            Error::failed(format!("cannot start a thread: {}", io_reason(&error)))
         })?;
         self.listen(&events)
     }
 
-    fn listen(&mut self, events: &Receiver<Event>) -> Result<Option<End>, Error> {
-        let args = self.target.args;
-        let idle = self.search.is_none().then(|| args.value(&IDLE_FLAG).unwrap_or(IDLE));
+    fn listen(&mut self, events: &Receiver<Event>) -> Result<End, Error> {
+        let idle = self.target.args.value(&IDLE_FLAG).unwrap_or(IDLE);
+        let idle = Some(idle).filter(|_| self.search.is_none());
         // Set when the input ends.
         let mut idle_at = None;
         let mut input_ended = false;
         loop {
-            let next = [idle_at, self.deadline].into_iter().flatten().min();
+            let deadline = self.deadline.map(|deadline| deadline.at);
+            let next = [idle_at, deadline].into_iter().flatten().min();
             let left = |at: Instant| at.saturating_duration_since(Instant::now());
             match events.recv_timeout(next.map_or(Duration::MAX, left)) {
+                Ok(Event::Output(bytes)) if bytes.is_empty() => return self.ended(),
                 Ok(Event::Output(bytes)) => {
                     if self.take(&bytes)? == Reader::Gone {
-                        return Ok(Some(End::Left));
+                        return Ok(LEFT);
                     }
                 }
                 Ok(Event::InputEnded) => input_ended = true,
-                Ok(Event::Left) => return Ok(Some(End::Left)),
-                Ok(Event::OutputEnded) | Err(RecvTimeoutError::Disconnected) => return Ok(None),
-                Err(RecvTimeoutError::Timeout) => {
-                    if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                        let seconds = args.value(&TIMEOUT).unwrap_or_default().as_secs_f64();
-                        let message = format!("waited {seconds} s for {}", self.awaited());
-                        return Err(Error::new(Kind::TimedOut, message));
-                    }
-                    return Ok(Some(End::Idle));
+                Ok(Event::Left) => return Ok(LEFT),
+                Err(_) => {
+                    let Some(deadline) = self.deadline.filter(|deadline| deadline.is_over()) else {
+                        return Ok(("idle", None));
+                    };
+                    let message = format!("waited {} s for {}", deadline.seconds(), self.awaited());
+                    return Err(Error::new(Kind::TimedOut, message));
                 }
             }
             if input_ended && self.found {
-                return Ok(Some(End::Found));
+                return Ok(("text", None));
             }
             idle_at = idle.filter(|_| input_ended).map(|idle| Instant::now() + idle);
         }
@@ -239,22 +217,20 @@ impl<'a> Dialog<'a> {
         self.collected.add(bytes).map(|()| Reader::There)
     }
 
-    /// Finds and reports why QEMU has ended. It is an error if QEMU did not say why.
-    fn ended(&self, console: &mut Console) -> Result<Ending, Error> {
-        let Target { name, log, .. } = self.target;
-        let Some(ending) = console.ending() else {
+    /// Finds why QEMU has ended. It is an error if QEMU did not say why.
+    fn ended(&mut self) -> Result<End, Error> {
+        let name = &self.target.name;
+        let Some(ending) = self.console.ending() else {
             return Err(Error::failed(format!("QEMU has closed the console of VM `{name}`")));
         };
-        if self.search.is_some() && !self.found {
-            let message = format!("QEMU ended while waiting for {}: {ending}", self.awaited());
-            return Err(Error::new(Kind::NotRunning, message));
-        }
-        let message = format!("VM `{name}` has ended: {ending}");
-        if ending.reason().is_none() {
-            return Err(Error::new(Kind::NotRunning, message));
-        }
-        log.note(&message);
-        Ok(ending)
+        let message = if self.search.is_some() && !self.found {
+            format!("QEMU ended while waiting for {}: {ending}", self.awaited())
+        } else if ending.reason().is_none() {
+            format!("VM `{name}` has ended: {ending}")
+        } else {
+            return Ok(("stopped", Some(ending)));
+        };
+        Err(Error::new(Kind::NotRunning, message))
     }
 
     fn awaited(&self) -> String {
@@ -269,14 +245,15 @@ impl<'a> Dialog<'a> {
     }
 }
 
+/// Passes output on until QEMU closes the connection.
 fn pass_output(mut output: impl Read, events: &SyncSender<Event>) {
     let mut chunk = vec![0; CHUNK_BYTES];
-    while let Ok(count @ 1..) = output.read(&mut chunk) {
-        if events.send(Event::Output(chunk[..count].to_vec())).is_err() {
+    loop {
+        let count = output.read(&mut chunk).unwrap_or(0);
+        if events.send(Event::Output(chunk[..count].to_vec())).is_err() || count == 0 {
             return;
         }
     }
-    let _ = events.send(Event::OutputEnded);
 }
 
 /// Passes input on until standard input ends, the user leaves, or QEMU takes no more. The output

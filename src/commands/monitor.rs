@@ -12,9 +12,8 @@ use crate::json::Value;
 use crate::out;
 use crate::report::Outcome;
 use crate::text::{nearest, sanitized};
-use crate::vm::hmp::Failure;
+use crate::vm::Session;
 use crate::vm::refusal::refusal;
-use crate::vm::{Session, look};
 
 pub(crate) static COMMAND: Command = Command {
     name: "monitor",
@@ -52,20 +51,16 @@ pub(super) fn run(args: &Args, answers: &mut Answers) -> Result<(), Error> {
 
 /// Runs each line of standard input.
 fn serve(target: &Target, answers: &mut Answers) -> Result<(), Error> {
-    let process = look::running(&target.paths)?;
-    let input = Input::new("(qemu) ");
+    let input = Input::new(target, "(qemu) ")?;
     if input.prompt.is_some() {
         let name = &target.name;
         target.log.note(&format!("this is QEMU's monitor of VM `{name}`; Ctrl-D leaves it"));
     }
-    while let Some(line) = input.next(&process)? {
+    while let Some(line) = input.next()? {
         let command = String::from_utf8(line).map_err(|_| not_text())?;
-        if command.trim().is_empty() {
-            continue;
-        }
         let is_declined = match command.split_whitespace().next() {
             Some("q" | "quit") => {
-                !input.agrees("that ends QEMU, as a power cut would end the guest", &process)?
+                !input.agrees("that ends QEMU, as a power cut would end the guest")?
             }
             word => word == Some("exit") && input.prompt.is_some(),
         };
@@ -73,10 +68,7 @@ fn serve(target: &Target, answers: &mut Answers) -> Result<(), Error> {
             target.log.note("nothing was done; Ctrl-D leaves the monitor");
             continue;
         }
-        // The session stays open only while the command runs: other commands of qqmgr need the
-        // socket.
-        let mut session = Session::open_with(&process, &target.paths, &target.log)?;
-        match execute(target, &mut session, &command) {
+        match execute(target, &mut input.session()?, &command) {
             // QEMU is gone or hangs, so every following line would fail as well.
             Err(error) if error.kind != Kind::Failed => return Err(error),
             outcome => answers.tell(outcome),
@@ -126,4 +118,63 @@ fn near(
     let names = help.lines().filter_map(|line| line.split(' ').nth(at));
     let near = nearest(words.get(at)?, names.flat_map(|name| name.split('|')));
     near.map(|name| if at == 1 { format!("info {name}") } else { name.to_string() })
+}
+
+/// An output that means that the command failed.
+#[derive(Debug, PartialEq, Eq)]
+struct Failure<'a> {
+    /// The problem in QEMU's words.
+    what: String,
+    is_unknown: bool,
+    /// The argument for `help`.
+    help: Option<&'a str>,
+}
+
+impl<'a> Failure<'a> {
+    /// Recognizes a failure by how `monitor/hmp.c` and `hmp_handle_error` of QEMU begin and end
+    /// such a text. The failure of a command with its own wording cannot be recognized.
+    fn of(output: &'a str) -> Option<Self> {
+        let begins = |begin: &str| output.lines().any(|line| line.starts_with(begin));
+        let (last, (before, after)) = (output.lines().last()?, ("Try \"help ", "\" for more "));
+        let help = last.strip_prefix(before).and_then(|rest| Some(rest.split_once(after)?.0));
+        let is_unknown = begins("unknown command: ");
+        if !is_unknown && !begins("Error: ") && help.is_none() {
+            return None;
+        }
+        let lines = output.lines().filter(|line| !line.starts_with(before));
+        let lines = lines.map(|line| line.strip_prefix("Error: ").unwrap_or(line));
+        Some(Self { what: lines.collect::<Vec<_>>().join("\n"), is_unknown, help })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The texts are those of QEMU 7.2.
+    #[test]
+    fn failures_are_recognized_by_their_text() {
+        let failure = |what: &str, is_unknown, help| {
+            Some(Failure { what: what.to_string(), is_unknown, help })
+        };
+        for (output, expected) in [
+            ("", None),
+            ("VM status: running\n", None),
+            ("No CPU available\n", None),
+            ("unknown command: 'nope'\n", failure("unknown command: 'nope'", true, None)),
+            ("Error: Device 'x' not found\n", failure("Device 'x' not found", false, None)),
+            (
+                "block: extraneous characters at the end of line\n\
+                 Try \"help info block\" for more information\n",
+                failure(
+                    "block: extraneous characters at the end of line",
+                    false,
+                    Some("info block"),
+                ),
+            ),
+            ("warning\nError: a\nb\n", failure("warning\na\nb", false, None)),
+        ] {
+            assert_eq!(Failure::of(output), expected, "{output}");
+        }
+    }
 }

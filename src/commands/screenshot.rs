@@ -6,11 +6,10 @@ use crate::cli::{Args, Command, Count, Flag, Operand, Takes, spec};
 use crate::error::Error;
 use crate::report::Outcome;
 use crate::system::{files, user_files};
-use crate::vm::screen::{Display, Picture};
 use crate::vm::{Session, screen};
 use crate::{out, png};
 use std::io::{ErrorKind, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const STDOUT: &str = "-";
 
@@ -45,28 +44,27 @@ static HEAD: Flag<u32> = Flag::new(
 
 pub(super) fn run(target: &Target) -> Outcome {
     let args = target.args;
-    let file = args.operands.get(1).map(Path::new);
-    let to_stdout = is_to_stdout(args);
     let mut session = Session::open(&target.paths, &target.log)?;
-    let device = args.value(&DEVICE);
-    let display = Display { device: device.as_deref(), head: args.value(&HEAD) };
-    let (png, (width, height)) = picture(screen::capture(&mut session, &target.paths, display)?)?;
-    let file = match file {
-        _ if to_stdout => {
+    let (device, head) = (args.value(&DEVICE), args.value(&HEAD));
+    let picture = screen::capture(&mut session, &target.paths, device.as_deref(), head)?;
+    let png = png::from_ppm(&picture).unwrap_or(picture);
+    let (width, height) = png::size(&png).ok_or_else(|| {
+        Error::failed("QEMU did not write a whole picture")
+            .hint("is the disk of the VM's directory full?")
+    })?;
+    let file = match args.operands.get(1).map(PathBuf::from) {
+        Some(file) if is_to_stdout(args) => {
             out::write(&png)?;
-            PathBuf::from(STDOUT)
+            file
         }
         Some(file) => {
-            user_files::replace(file, |file| file.write_all(&png))?;
-            file.to_path_buf()
+            user_files::replace(&file, |file| file.write_all(&png))?;
+            file
         }
         None => create(&target.name, &png)?,
     };
-    let text = if to_stdout {
-        String::new()
-    } else {
-        format!("wrote {}: {width} x {height}\n", file.display())
-    };
+    let wrote = format!("wrote {}: {width} x {height}\n", file.display());
+    let text = if is_to_stdout(args) { "" } else { &wrote };
     let size = [("width", width.into()), ("height", height.into())];
     Ok(target.report(text, [("file", (&file).into())].into_iter().chain(size)))
 }
@@ -91,19 +89,6 @@ fn check(args: &Args) -> Result<(), Error> {
         return usage("a PNG cannot be written to a terminal", &hint);
     }
     Ok(())
-}
-
-/// The picture as PNG, and its width and height.
-fn picture(picture: Picture) -> Result<(Vec<u8>, (u32, u32)), Error> {
-    let png = match picture {
-        Picture::Png(png) => Some(png),
-        Picture::Ppm(ppm) => png::from_ppm(&ppm),
-    };
-    let sized = png.and_then(|png| png::size(&png).map(|size| (png, size)));
-    sized.ok_or_else(|| {
-        Error::failed("QEMU did not write a whole picture")
-            .hint("is the disk of the VM's directory full?")
-    })
 }
 
 /// Creates the file under the first name that is free.

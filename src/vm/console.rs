@@ -41,9 +41,12 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// Opens the console of the VM, which must be running and have a console.
-    pub(crate) fn open(paths: &Paths, log: &Log) -> Result<Self, Error> {
+    /// Opens the console of the VM, which must be running; `None` if it was started without one.
+    pub(crate) fn open(paths: &Paths, log: &Log) -> Result<Option<Self>, Error> {
         let (name, mut session) = (&paths.name, Session::open(paths, log)?);
+        if !is_there(paths) {
+            return Ok(None);
+        }
         let on = linux::terminal().map(|tty| format!(" on {}", tty.display())).unwrap_or_default();
         let who = format!("`console` (pid {}{on})", std::process::id());
         let held = lock::now(&paths.console_lock, &who)?.map_err(|holder| has_it(&holder, name))?;
@@ -55,7 +58,7 @@ impl Console {
             ErrorKind::TimedOut => has_it(OTHER, name),
             _ => Error::io("open", &paths.console, &error),
         })?;
-        Ok(Self { socket, process: session.process.clone(), events, _held: held })
+        Ok(Some(Self { socket, process: session.process.clone(), events, _held: held }))
     }
 
     /// Gives a reader of the guest's output.

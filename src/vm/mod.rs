@@ -20,7 +20,6 @@ pub(crate) mod gdb;
 pub(crate) mod helper;
 pub(crate) mod helper_record;
 pub(crate) mod helpers;
-pub(crate) mod hmp;
 pub(crate) mod instance;
 pub(crate) mod keys;
 pub(crate) mod last_words;

@@ -3,7 +3,6 @@
 
 use super::process::Process;
 use super::qmp::{self, Qmp};
-use super::schema::Schema;
 use super::{Look, Paths, wait};
 use crate::error::{Error, Kind};
 use crate::json::Value;
@@ -121,13 +120,6 @@ impl Session {
     /// Asks this QEMU for its QMP schema, for a [`super::schema::Schema`].
     pub(crate) fn query_schema(&mut self) -> Result<Value, Error> {
         self.execute("query-qmp-schema", None)
-    }
-
-    /// Whether this QEMU's command has an argument of that name, according to its schema.
-    pub(crate) fn takes(&mut self, command: &str, argument: &str) -> Result<bool, Error> {
-        let schema = self.query_schema()?;
-        let arguments = Schema::new(&schema).arguments(command);
-        Ok(arguments.iter().any(|one| one.name == argument))
     }
 
     /// Waits for an event of one of these names, or for the end of QEMU; an event that came with an

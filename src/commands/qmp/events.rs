@@ -21,46 +21,38 @@ pub(super) fn print(target: &Target, names: &[String], limit: Option<Duration>) 
     let ended = wait::poll_long(deadline, || {
         // Check in this order: once QEMU has ended, its last event is in the file.
         let alive = process.is_alive();
-        match write_all(&mut log, names, deadline) {
+        match write_news(&mut log, names, deadline) {
             Ok(Reader::There) if alive => None,
             other => Some(other),
         }
     });
     // At the deadline, write the events that came just before it.
-    ended.unwrap_or_else(|| {
-        write(&mut log, names).map(|written| written.unwrap_or(Reader::There))
-    })?;
+    ended.unwrap_or_else(|| write_news(&mut log, names, deadline))?;
     Ok(Report::written(0))
 }
 
-/// Writes the new events, piece by piece: QEMU may write faster than this reads.
-fn write_all(
+/// Writes the new events, piece by piece: QEMU may write faster than this reads. After the
+/// deadline, writes only one piece.
+fn write_news(
     log: &mut Follow,
     names: &[String],
     deadline: Option<Instant>,
 ) -> Result<Reader, Error> {
-    while deadline.is_none_or(|deadline| Instant::now() < deadline) {
-        match write(log, names)? {
-            Some(Reader::There) => {}
-            Some(Reader::Gone) => return Ok(Reader::Gone),
-            None => break,
+    while let Some(news) = log.news()? {
+        let is_meant = |event: &&Value| {
+            let name = event.text("event").unwrap_or_default();
+            names.is_empty() || names.iter().any(|one| one == name)
+        };
+        let lines: String =
+            news.iter().filter(is_meant).map(|event| event.compact() + "\n").collect();
+        if !lines.is_empty() && out::write(lines.as_bytes())? == Reader::Gone {
+            return Ok(Reader::Gone);
+        }
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            break;
         }
     }
     Ok(Reader::There)
-}
-
-/// Writes the events of the next piece; `None` if there is no new piece.
-fn write(log: &mut Follow, names: &[String]) -> Result<Option<Reader>, Error> {
-    let Some(news) = log.news()? else { return Ok(None) };
-    let is_meant = |event: &&Value| {
-        let name = event.text("event").unwrap_or_default();
-        names.is_empty() || names.iter().any(|one| one == name)
-    };
-    let lines: String = news.iter().filter(is_meant).map(|event| event.compact() + "\n").collect();
-    if lines.is_empty() {
-        return Ok(Some(Reader::There));
-    }
-    out::write(lines.as_bytes()).map(Some)
 }
 
 /// Refuses an event that this QEMU does not have: it would never come.

@@ -6,9 +6,8 @@ use super::arguments;
 use crate::json::Value;
 use crate::out::Reader;
 use crate::report::{Outcome, Report};
-use crate::vm::qmp::Refusal;
+use crate::vm::qmp::{self, Refusal};
 use crate::vm::refusal::refusal;
-use crate::vm::{Session, look, qmp};
 use crate::{json, out, words};
 use std::time::Duration;
 
@@ -20,17 +19,13 @@ type Request = (String, Option<Value>);
 
 /// Serves until the end of the input or of the VM. After a command that fails, the next one is run.
 pub(super) fn serve(target: &Target, limit: Duration) -> Outcome {
-    let process = look::running(&target.paths)?;
-    let input = Input::new("(qmp) ");
+    let input = Input::new(target, "(qmp) ")?;
     let mut exit_code = 0;
-    while let Some(line) = input.next(&process)? {
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
+    while let Some(line) = input.next()? {
         let (request, id) = read(&line);
         let answer = match request {
             Ok((command, arguments)) => {
-                let mut session = Session::open_with(&process, &target.paths, &target.log)?;
+                let mut session = input.session()?;
                 match session.try_execute(limit, &command, arguments.as_ref()) {
                     Err(qmp::Error::Refused { reason, .. }) => Err(reason),
                     Err(error) => return Err(refusal(&mut session, limit, &command, &error)),
