@@ -135,20 +135,14 @@ impl Table {
     /// Adds an element: a cell for each column, and its document. A name from outside cannot end
     /// a cell.
     pub(crate) fn row(&mut self, cells: impl Into<Vec<String>>, document: Value) {
-        self.line(cells);
+        self.line(cells, None);
         self.documents.push(document);
     }
 
-    /// Adds a row for people only.
-    pub(crate) fn line(&mut self, cells: impl Into<Vec<String>>) {
-        self.rows.push((cells.into().iter().map(|cell| on_a_line(cell)).collect(), None));
-    }
-
-    /// Paints the cell in this column of the last row.
-    pub(crate) fn paint(&mut self, column: usize, colour: Colour) {
-        if let Some((_, painted)) = self.rows.last_mut() {
-            *painted = Some((column, colour));
-        }
+    /// Adds a row for people only; the cell in the column `painted` has a colour.
+    pub(crate) fn line(&mut self, cells: impl Into<Vec<String>>, painted: Option<(usize, Colour)>) {
+        let cells = cells.into().iter().map(|cell| on_a_line(cell)).collect();
+        self.rows.push((cells, painted));
     }
 
     pub(crate) fn report(self) -> Report {

@@ -160,7 +160,7 @@ impl<'a> Dialog<'a> {
 
     fn run(&mut self, typed: bool) -> Result<End, Error> {
         let (sender, events) = mpsc::sync_channel(PIECES_MAX);
-        let (output, input) = (self.console.reader()?, self.console.writer(typed)?);
+        let (output, input) = self.console.ends(typed)?;
         let of_input = sender.clone();
         // The threads end with this process at the latest.
         let started = thread::Builder::new().spawn(move || pass_output(output, &sender));

@@ -7,9 +7,9 @@ use super::target::Target;
 use crate::cli::{Args, Command, Count, Flag, Operand, spec};
 use crate::error::Error;
 use crate::report::Outcome;
-use crate::vm::gdb::Gdb;
 use crate::vm::lock::{LOCK_WAIT, lock};
 use crate::vm::{Session, gdb, look};
+use std::ffi::OsString;
 
 pub(crate) static COMMAND: Command = Command {
     name: "gdb",
@@ -34,29 +34,30 @@ fn check(args: &Args) -> Result<(), Error> {
 }
 
 pub(super) fn run(target: &Target) -> Outcome {
-    let gdb = Gdb::find()?;
-    let gdb = if target.args.has(&GUEST) { guest(gdb, target)? } else { qemu(gdb, target)? };
-    Err(gdb.replace_us(&target.args.words, &target.log))
+    let program = gdb::find()?;
+    let words = if target.args.has(&GUEST) { guest(target)? } else { qemu(target)? };
+    let argv = [&[program], words.as_slice(), &target.args.words].concat();
+    Err(gdb::replace_us(&argv, &target.log))
 }
 
-fn guest(gdb: Gdb, target: &Target) -> Result<Gdb, Error> {
-    let Target { paths, log, .. } = target;
-    let mut session = Session::open(paths, log)?;
-    Ok(gdb.of_guest(&gdb::listener(&mut session, paths)?))
+fn guest(target: &Target) -> Result<Vec<OsString>, Error> {
+    let mut session = Session::open(&target.paths, &target.log)?;
+    let listener = gdb::listener(&mut session, &target.paths)?;
+    Ok(gdb::command("target remote ", &listener).into())
 }
 
-fn qemu(gdb: Gdb, target: &Target) -> Result<Gdb, Error> {
+fn qemu(target: &Target) -> Result<Vec<OsString>, Error> {
     let Target { config, paths, log, .. } = target;
     if let Some(process) = look::find(paths)?.filter(|process| !process.exiting) {
-        return Ok(gdb.attached_to(process.pid));
+        return Ok(gdb::attach(process.pid));
     }
     let mut start = Start::new(target, StartOptions::default())?;
     let bin = gdb::binary(&start.plan()?.argv[0])?;
     start.prepare(&|| None)?;
     let boots = start.inputs.vm.boots;
     let lock = lock(paths, COMMAND.name, LOCK_WAIT, log)?;
-    match start.for_debugger(lock)? {
-        Debuggee::Process(process) => Ok(gdb.attached_to(process.pid)),
-        Debuggee::Argv(argv) => Ok(gdb.with_qemu(&bin, &argv[1..], config.dir(), paths, boots)),
-    }
+    Ok(match start.for_debugger(lock)? {
+        Debuggee::Process(process) => gdb::attach(process.pid),
+        Debuggee::Argv(argv) => gdb::start(&bin, &argv[1..], config.dir(), paths, boots),
+    })
 }

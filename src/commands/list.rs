@@ -201,11 +201,7 @@ fn report(mut entries: Vec<Entry>, args: &Args) -> Report {
         (if args.has(&spec::EVERYWHERE) { "CONFIGURATION" } else { "" }, Left, 0),
     ]);
     for entry in entries {
-        let colour = entry.state.colour();
-        table.line(entry.cells());
-        if let Some(colour) = colour {
-            table.paint(STATE, colour);
-        }
+        table.line(entry.cells(), entry.state.colour().map(|colour| (STATE, colour)));
     }
     table.report().with_exit_code(exit_code)
 }

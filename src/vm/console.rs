@@ -61,16 +61,20 @@ impl Console {
         Ok(Some(Self { socket, process: session.process.clone(), events, _held: held }))
     }
 
-    /// Gives a reader of the guest's output.
-    pub(crate) fn reader(&self) -> Result<impl Read + Send + use<>, Error> {
-        self.socket.handle(None).map_err(|error| broken(&error))
-    }
-
-    /// Gives a writer of the guest's input. Typed input may be lost; other input waits for the
-    /// guest.
-    pub(crate) fn writer(&self, typed: bool) -> Result<impl Write + Send + use<>, Error> {
-        let wait = typed.then_some(TYPING_WAIT);
-        self.socket.handle(wait).map_err(|error| broken(&error))
+    /// Gives a reader of the guest's output and a writer of its input. Typed input may be lost;
+    /// other input waits for the guest.
+    pub(crate) fn ends(
+        &self,
+        typed: bool,
+    ) -> Result<(impl Read + Send + use<>, impl Write + Send + use<>), Error> {
+        let handle = |wait| self.socket.handle(wait);
+        let ends = handle(None).and_then(|reader| {
+            let writer = handle(typed.then_some(TYPING_WAIT))?;
+            Ok((reader, writer))
+        });
+        ends.map_err(|error| {
+            Error::failed(format!("cannot use the console: {}", io_reason(&error)))
+        })
     }
 
     /// Why QEMU has ended, after it has closed the console; `None` if QEMU is still running.
@@ -93,8 +97,4 @@ fn wait_until_free(session: &mut Session, name: &str) -> Result<(), Error> {
 fn has_it(who: &str, name: &str) -> Error {
     let error = Error::failed(format!("{who} has the console of VM `{name}`"));
     error.hint(format!("`qqmgr serial {name} -f` shows what the guest says meanwhile"))
-}
-
-fn broken(error: &std::io::Error) -> Error {
-    Error::failed(format!("cannot use the console: {}", io_reason(error)))
 }

@@ -36,71 +36,58 @@ const WRAPPER: &str = "( { read pid <\"$0/pid\"; } 2>/dev/null; \
 /// QEMU's name for the device on which it listens for a debugger (`gdbserver_start`).
 const DEVICE: &str = "gdb";
 
-pub(crate) struct Gdb {
-    program: OsString,
-    words: Vec<OsString>,
+/// Finds the debugger. Called before any file of the VM is made.
+pub(crate) fn find() -> Result<OsString, Error> {
+    let chosen = std::env::var_os(PROGRAM_VARIABLE).filter(|name| !name.is_empty());
+    let program = chosen.unwrap_or_else(|| programs::GDB.name().into());
+    let name = program.to_string_lossy();
+    if !name.contains('/') && programs::find(&name).is_none() {
+        let error = Error::failed(format!("there is no program `{name}`"));
+        return Err(error.hint("install it (Debian: gdb, or gdb-multiarch)"));
+    }
+    Ok(program)
 }
 
-impl Gdb {
-    /// Finds the debugger. Called before any file of the VM is made.
-    pub(crate) fn find() -> Result<Self, Error> {
-        let chosen = std::env::var_os(PROGRAM_VARIABLE).filter(|name| !name.is_empty());
-        let program = chosen.unwrap_or_else(|| programs::GDB.name().into());
-        let name = program.to_string_lossy();
-        if !name.contains('/') && programs::find(&name).is_none() {
-            let error = Error::failed(format!("there is no program `{name}`"));
-            return Err(error.hint("install it (Debian: gdb, or gdb-multiarch)"));
-        }
-        Ok(Self { program, words: Vec::new() })
-    }
+/// gdb's words to start and debug QEMU with these arguments in the directory `dir`. `boots` is the
+/// number of earlier boots to keep.
+pub(crate) fn start(
+    bin: &Path,
+    arguments: &[OsString],
+    dir: &Path,
+    paths: &Paths,
+    boots: u32,
+) -> Vec<OsString> {
+    let boots = boots.to_string();
+    let wrapper = ["sh", "-c", WRAPPER].map(OsStr::new);
+    let boot = [paths.dir.as_os_str(), boots.as_ref(), QUESTIONS.trim_end().as_ref()];
+    let mut words = [
+        command("set cwd ", dir.as_os_str()),
+        command("set exec-wrapper ", &quoted(wrapper.into_iter().chain(boot))),
+        command(PASS_SIGNALS, OsStr::new("")),
+        command("set args ", &quoted(arguments)),
+    ]
+    .concat();
+    words.push(bin.into());
+    words
+}
 
-    /// Adds the words to start and debug QEMU with these arguments in the directory `dir`. `boots`
-    /// is the number of earlier boots to keep.
-    pub(crate) fn with_qemu(
-        self,
-        bin: &Path,
-        arguments: &[OsString],
-        dir: &Path,
-        paths: &Paths,
-        boots: u32,
-    ) -> Self {
-        let boots = boots.to_string();
-        let wrapper = ["sh", "-c", WRAPPER].map(OsStr::new);
-        let boot = [paths.dir.as_os_str(), boots.as_ref(), QUESTIONS.trim_end().as_ref()];
-        self.command("set cwd ", dir.as_os_str())
-            .command("set exec-wrapper ", &quoted(wrapper.into_iter().chain(boot)))
-            .command(PASS_SIGNALS, OsStr::new(""))
-            .command("set args ", &quoted(arguments))
-            .word(bin)
-    }
+/// gdb's words to attach to a running QEMU.
+pub(crate) fn attach(pid: u32) -> Vec<OsString> {
+    let [flag, pass] = command(PASS_SIGNALS, OsStr::new(""));
+    vec![flag, pass, "-p".into(), pid.to_string().into()]
+}
 
-    /// Adds the words to attach to a running QEMU.
-    pub(crate) fn attached_to(self, pid: u32) -> Self {
-        self.command(PASS_SIGNALS, OsStr::new("")).word("-p").word(pid.to_string())
-    }
+/// Replaces this process with a command line of gdb. Returns only if that fails.
+pub(crate) fn replace_us(argv: &[OsString], log: &Log) -> Error {
+    let mut command = inherited::command(argv, log);
+    // gdb runs the wrapper with it, and other shells than sh read words differently.
+    command.env("SHELL", "/bin/sh").stdin(Stdio::inherit());
+    command.exec(log)
+}
 
-    /// Adds the words to debug the guest of a QEMU that listens on `listener`.
-    pub(crate) fn of_guest(self, listener: &OsStr) -> Self {
-        self.command("target remote ", listener)
-    }
-
-    /// Replaces this process with gdb, with more words. Returns only if that fails.
-    pub(crate) fn replace_us(self, words: &[OsString], log: &Log) -> Error {
-        let argv = [std::slice::from_ref(&self.program), &self.words, words].concat();
-        let mut command = inherited::command(&argv, log);
-        // gdb runs the wrapper with it, and other shells than sh read words differently.
-        command.env("SHELL", "/bin/sh").stdin(Stdio::inherit());
-        command.exec(log)
-    }
-
-    fn word(mut self, word: impl Into<OsString>) -> Self {
-        self.words.push(word.into());
-        self
-    }
-
-    fn command(self, name: &str, rest: &OsStr) -> Self {
-        self.word("-ex").word([OsStr::new(name), rest].join(OsStr::new("")))
-    }
+/// gdb's words for one of its commands.
+pub(crate) fn command(name: &str, rest: &OsStr) -> [OsString; 2] {
+    ["-ex".into(), [OsStr::new(name), rest].join(OsStr::new(""))]
 }
 
 /// Finds the QEMU that gdb can start from the first word of a command line. Gives the whole path,

@@ -2,7 +2,7 @@
 //! schema.
 
 use super::qmp::{self, Refusal};
-use super::schema::{Argument, Schema};
+use super::schema::Schema;
 use super::session::Session;
 use crate::error::{Error, Kind};
 use crate::text::{did_you_mean, nearest};
@@ -30,23 +30,21 @@ pub(crate) fn refusal(
     };
     // Without the schema, the error has no hint.
     let schema = session.query_schema().unwrap_or(crate::json::Value::Null);
-    let Advice { near, hint } = advice(&Schema::new(&schema), command, reason);
+    let (near, hint) = advice(&Schema::new(&schema), command, reason);
     let message = format!("QEMU refuses {error} ({})", reason.class);
     Error::failed(did_you_mean(&message, near)).of_class(&reason.class).hint_if(hint)
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Advice<'a> {
-    near: Option<&'a str>,
-    hint: Option<String>,
-}
-
-/// Finds a hint for a refusal. QEMU's texts are those of its `qapi/` and
-/// `include/qapi/qmp/qerror.h`; an unknown text gives no hint.
-fn advice<'a>(schema: &Schema<'a>, command: &str, reason: &Refusal) -> Advice<'a> {
+/// Finds the name that was probably meant, and a hint. QEMU's texts are those of its `qapi/` and
+/// `include/qapi/qmp/qerror.h`; an unknown text gives nothing.
+fn advice<'a>(
+    schema: &Schema<'a>,
+    command: &str,
+    reason: &Refusal,
+) -> (Option<&'a str>, Option<String>) {
     if reason.class == "CommandNotFound" {
         let near = nearest(command, schema.of_kind("command")).filter(|near| *near != command);
-        return Advice { near, hint: None };
+        return (near, None);
     }
     // "Parameter 'a.b' does not accept value 'c'"
     let mut quoted = reason.desc.split('\'').skip(1).step_by(2);
@@ -58,33 +56,26 @@ fn advice<'a>(schema: &Schema<'a>, command: &str, reason: &Refusal) -> Advice<'a
             let words = schema.words(command, Some(name));
             let near = nearest(word, words.iter().copied());
             let few = near.is_none() && (1..=WORDS_MAX).contains(&words.len());
-            Advice { near, hint: few.then(|| format!("`{name}` is one of {}", words.join(", "))) }
+            (near, few.then(|| format!("`{name}` is one of {}", words.join(", "))))
         }
         // QEMU before 6.1 does not say which command has the parameter.
-        _ if says("Invalid parameter '") => {
-            let near = nearest(first, schema.words(command, None));
-            Advice { near, hint: None }
-        }
+        _ if says("Invalid parameter '") => (nearest(first, schema.words(command, None)), None),
         _ if says("is unexpected") => {
             let near = nearest(name, schema.names(command));
-            Advice { near, hint: near.is_none().then(|| takes(schema, command)) }
+            (near, near.is_none().then(|| takes(schema, command)))
         }
-        _ if says("is missing") => Advice { near: None, hint: Some(takes(schema, command)) },
+        _ if says("is missing") => (None, Some(takes(schema, command))),
         _ if says("Invalid parameter type for") => {
-            let hint = format!("`{name}=TEXT` is text, `{name}:=JSON` anything else");
-            Advice { near: None, hint: Some(hint) }
+            (None, Some(format!("`{name}=TEXT` is text, `{name}:=JSON` anything else")))
         }
-        _ => Advice::default(),
+        _ => (None, None),
     }
 }
 
 fn takes(schema: &Schema, command: &str) -> String {
-    let shown = |Argument { name, optional }: Argument| {
-        if optional { format!("[{name}]") } else { name.to_string() }
-    };
-    let shown: Vec<String> = schema.arguments(command).into_iter().map(shown).collect();
-    let none = if shown.is_empty() { "no arguments" } else { "" };
-    format!("`{command}` takes {none}{}", shown.join(", "))
+    let arguments = schema.arguments(command);
+    let none = if arguments.is_empty() { "no arguments" } else { "" };
+    format!("`{command}` takes {none}{}", arguments.join(", "))
 }
 
 #[cfg(test)]
@@ -103,7 +94,7 @@ mod tests {
         let schema = Schema::new(&answer);
         let near = |class: &str, desc: &str| {
             let reason = Refusal { class: class.into(), desc: desc.into() };
-            advice(&schema, "set", &reason).near
+            advice(&schema, "set", &reason).0
         };
         for desc in ["Invalid parameter 'rest'", "Parameter 'reboot' does not accept value 'rest'"]
         {

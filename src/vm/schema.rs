@@ -11,13 +11,6 @@ pub(crate) struct Schema<'a> {
     by_name: HashMap<&'a str, &'a Value>,
 }
 
-/// An argument of a command.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Argument<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) optional: bool,
-}
-
 impl<'a> Schema<'a> {
     pub(crate) fn new(answer: &'a Value) -> Self {
         let named = answer.items().iter();
@@ -35,14 +28,15 @@ impl<'a> Schema<'a> {
         names
     }
 
-    /// The arguments of a command. If some depend on the value of another, only those that the
-    /// command always has.
-    pub(crate) fn arguments(&self, command: &str) -> Vec<Argument<'a>> {
+    /// The arguments of a command, optional ones in brackets. If some depend on the value of
+    /// another, only those that the command always has.
+    pub(crate) fn arguments(&self, command: &str) -> Vec<String> {
         let object = self.arguments_of(command);
         let members = object.map(|object| object.list("members")).unwrap_or_default();
-        let argument = |member: &'a Value| {
+        let argument = |member: &Value| {
+            let name = member.text("name")?;
             let optional = member.get("default").is_some();
-            Some(Argument { name: member.text("name")?, optional })
+            Some(if optional { format!("[{name}]") } else { name.to_string() })
         };
         members.iter().filter_map(argument).collect()
     }
@@ -134,9 +128,7 @@ mod tests {
         let schema = Schema::new(&answer);
         assert_eq!(schema.of_kind("event"), ["STOP"]);
         assert_eq!(schema.of_kind("command"), ["ring", "send-key"]);
-        let arguments = schema.arguments("send-key");
-        let shown: Vec<_> = arguments.iter().map(|one| (one.name, one.optional)).collect();
-        assert_eq!(shown, [("keys", false), ("hold-time", true)]);
+        assert_eq!(schema.arguments("send-key"), ["keys", "[hold-time]"]);
         let mut names = schema.names("send-key");
         names.sort_unstable();
         assert_eq!(names, ["data", "data", "hold-time", "keys", "type"]);

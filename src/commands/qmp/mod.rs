@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::report::{Outcome, Report};
 use crate::vm::Session;
 use crate::vm::refusal::refusal;
+use std::ffi::OsString;
 use std::time::Duration;
 
 pub(crate) static COMMAND: Command = Command {
@@ -71,20 +72,18 @@ pub(super) fn run(target: &Target) -> Outcome {
     }
 }
 
+/// The words after the VM, which are UTF-8, as QMP is.
 fn words(args: &Args) -> Result<Vec<String>, Error> {
+    let text = |word: &OsString| {
+        let error = || Error::usage(format!("`{}` is not UTF-8, which QMP is", word.display()));
+        word.to_str().map(str::to_string).ok_or_else(error)
+    };
     args.operands[1..].iter().map(text).collect()
 }
 
 /// How long an answer may take.
 pub(super) fn limit(args: &Args) -> Duration {
     args.value(&TIMEOUT).unwrap_or(TIMEOUT_DEFAULT)
-}
-
-/// Checks that the word is UTF-8, as QMP is.
-fn text(word: &std::ffi::OsString) -> Result<String, Error> {
-    let shown = word.to_string_lossy();
-    let error = || Error::usage(format!("`{shown}` is not UTF-8, which QMP is"));
-    word.to_str().map(str::to_string).ok_or_else(error)
 }
 
 fn once(target: &Target, limit: Duration, command: &str, words: &[String]) -> Outcome {
