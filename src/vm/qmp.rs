@@ -84,7 +84,8 @@ enum Message {
 }
 
 impl Qmp {
-    /// Connects, waits for the greeting, and negotiates.
+    /// Connects, waits for the greeting, and negotiates. QEMU executes commands in order, so the
+    /// next command need not wait for the answer to that, and skips it.
     pub(crate) fn open(socket: &Path, deadline: Instant, log: &Log) -> Result<Self, Error> {
         let socket = Socket::connect(socket.to_path_buf(), deadline).map_err(broken)?;
         let (buffer, events) = (Vec::new(), VecDeque::new());
@@ -92,7 +93,7 @@ impl Qmp {
         let mut qmp = Self { socket, buffer, searched: 0, events, last_id, log: log.clone() };
         // Replies to an earlier client may come first: QEMU sends them to the current one.
         while !matches!(qmp.message(deadline)?, Message::Greeting) {}
-        qmp.execute("qmp_capabilities", None, deadline)?;
+        qmp.request("qmp_capabilities", None, deadline)?;
         Ok(qmp)
     }
 
@@ -150,7 +151,7 @@ impl Qmp {
                     let command = command.to_string();
                     return result.map_err(|reason| Error::Refused { command, reason });
                 }
-                // A reply to an earlier client.
+                // A reply to an earlier client, or to the negotiation.
                 Message::Return { id: Some(_), .. } => {}
                 Message::Return { id: None, .. } => {
                     return Err(Error::Garbled(format!("a reply to `{command}` without its `id`")));
