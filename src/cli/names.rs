@@ -1,4 +1,4 @@
-//! Names of commands: ours, those that other tools have for them, and near ones.
+//! Names of commands and flags: ours, those that other tools have for them, and near ones.
 
 use super::spec::{Command, Table};
 use crate::error::Error;
@@ -35,6 +35,41 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("up boot", "`qqmgr start VM` starts a VM"),
     ("version", "`qqmgr --version` shows the version"),
 ];
+
+/// Flags that other tools have, the commands that people give them to, and ours for them.
+pub(super) const OTHER_FLAGS: &[(&str, &str, &str)] = &[
+    ("-1 -2 -3 -4 -5 -6 -7 -8 -9 --tail", "log serial", "`-n LINES` is for the last lines"),
+    ("-9 -f --hard --kill --now", "restart stop", "`--force` ends QEMU at once"),
+    ("-a", "powerdown restart run start stats status stop wait", "`--all` is for all VMs"),
+    ("-a -l --all --long", "list", "`qqmgr list` lists all VMs of a configuration without a flag"),
+    (
+        "-b -d --background --daemon --detach",
+        "restart start",
+        "`qqmgr start VM` leaves QEMU in the background without a flag",
+    ),
+    ("-f --force", "img snapshot", "`--yes` does not ask"),
+    ("-i --interactive --tty", "run", "`--terminal` gives the command a terminal"),
+    ("-o --format --output", "check list stats status wait", "`--json` is for scripts"),
+    ("-r -R --recursive", "get put", "directories are copied without a flag"),
+    ("-t", "restart start stop wait", "`--timeout SECONDS` is the limit"),
+    ("-w", "restart start", "`--wait` waits until the guest is usable"),
+    ("-w --watch", "list status", "`qqmgr stats --all --watch` shows what VMs use"),
+    ("--command", "ssh", "`qqmgr ssh VM COMMAND` runs a command on a guest"),
+    (
+        "-m --cpus --headless --memory --nographic --ram --smp",
+        "restart start",
+        "ARGS for QEMU follow `--`, as in `qqmgr start VM -- -m 4G`",
+    ),
+    ("--rm", "run", "the VM stops at the end of `run`, unless `--keep` is given"),
+];
+
+/// The hint for a flag of other tools, spelled with its dashes.
+pub(super) fn other_flag(command: &str, spelled: &str) -> Option<&'static str> {
+    let has = |words: &str, word| words.split(' ').any(|other| other == word);
+    let mut rows = OTHER_FLAGS.iter();
+    rows.find(|(flags, commands, _)| has(flags, spelled) && has(commands, command))
+        .map(|(_, _, hint)| *hint)
+}
 
 /// The hint for a command that other tools call `name`.
 fn other_name(name: &str) -> Option<&'static str> {

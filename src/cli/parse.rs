@@ -8,7 +8,7 @@ use super::flag::{AnyFlag, Takes};
 use super::global::{GLOBAL_FLAGS, HELP, VERSION};
 use super::help::synopsis;
 use super::lex::{Lexer, Token};
-use super::names::{find_command, swapped};
+use super::names::{find_command, other_flag, swapped};
 use super::spec::{ALL, Command, Count, EVERYWHERE, Operand, Table};
 use crate::error::Error;
 use crate::text::{command_line, listed, nearest};
@@ -36,10 +36,11 @@ pub(crate) fn parse(commands: Table, argv: &[OsString]) -> Line {
     let parsed = read.and_then(|()| words.finish());
     let form = match words.command {
         None => swapped(commands, argv),
-        Some(command) => {
-            let at = argv.iter().position(|word| word == command.name);
-            at.and_then(|at| (command.right_form)(&argv[at + 1..]))
-        }
+        Some(command) => words.operands_at.and_then(|at| {
+            let (before, operands) = argv.split_at(at);
+            let form = (command.right_form)(operands)?;
+            Some(format!("{}{}", command_line(before), form.strip_prefix(command.name)?))
+        }),
     };
     let form = form.map(|form| format!("the form is `qqmgr {form}`"));
     let form = form.or_else(|| words.with_dashes(argv));
@@ -57,20 +58,26 @@ pub(super) struct Words<'a> {
     pub(super) commands: Table<'a>,
     pub(super) command: Option<&'static Command>,
     pub(super) args: Args,
+    /// The index of the first operand.
+    operands_at: Option<usize>,
     /// The index of the first word that probably belongs after `--`.
     dashes_at: Option<usize>,
 }
 
 impl<'a> Words<'a> {
     pub(super) fn new(commands: Table<'a>) -> Self {
-        Self { commands, command: None, args: Args::default(), dashes_at: None }
+        Self { commands, command: None, args: Args::default(), operands_at: None, dashes_at: None }
     }
 
     fn read(&mut self, mut lexer: Lexer) -> Result<(), Error> {
         let count = lexer.left();
         while let Some(token) = lexer.next().map(|token| self.whole(token, &lexer)) {
-            if self.dashes_at.is_none() && self.is_for_dashes(&token) {
-                self.dashes_at = Some(count - lexer.left() - 1);
+            let at = count - lexer.left() - 1;
+            if self.dashes_at.is_none() && self.is_for_dashes(&token, &lexer) {
+                self.dashes_at = Some(at);
+            }
+            if self.command.is_some() && matches!(token, Token::Word(_)) {
+                self.operands_at.get_or_insert(at);
             }
             match token {
                 Token::Word(word) => self.word(word)?,
@@ -86,13 +93,17 @@ impl<'a> Words<'a> {
     }
 
     /// Whether the token, which follows the VM, probably belongs after `--`: it is an unknown flag
-    /// with one dash, or a word too many.
-    fn is_for_dashes(&self, token: &Token) -> bool {
-        let [_] = self.args.operands.as_slice() else { return false };
+    /// with one dash, or a word too many. Another tool's flag at the end is not QEMU's.
+    fn is_for_dashes(&self, token: &Token, lexer: &Lexer) -> bool {
+        let ([_], Some(command)) = (self.args.operands.as_slice(), self.command) else {
+            return false;
+        };
+        let is_other = |flag| lexer.left() == 0 && other_flag(command.name, flag).is_some();
         self.takes_words()
             && match token {
-                Token::Flag(flag) => !flag.starts_with("--") && self.find_flag(flag).is_none(),
-                Token::Word(_) => self.command.is_some_and(|c| c.operands[0].count == Count::One),
+                Token::Flag(flag) if flag.starts_with("--") || is_other(flag) => false,
+                Token::Flag(flag) => self.find_flag(flag).is_none(),
+                Token::Word(_) => command.operands[0].count == Count::One,
                 Token::End => false,
             }
     }
@@ -108,12 +119,22 @@ impl<'a> Words<'a> {
         if is_word { Token::Flag(format!("{name}{rest}")) } else { token }
     }
 
-    /// A hint that shows the command line with the missing `--`.
+    /// A hint that shows the command line with the missing `--`. Our flags stand before it.
     fn with_dashes(&self, argv: &[OsString]) -> Option<String> {
-        let (before, words) = argv.split_at(self.dashes_at?);
+        let (before, after) = argv.split_at(self.dashes_at?);
+        let (mut own, mut words) = (before.to_vec(), vec!["--".into()]);
+        let mut after = after.iter().cloned();
+        while let Some(word) = after.next() {
+            match word.to_str().and_then(|word| self.find_flag(word)) {
+                Some(flag) if flag.info().requires_value() => {
+                    own.extend([word].into_iter().chain(after.next()));
+                }
+                Some(_) => own.push(word),
+                None => words.push(word),
+            }
+        }
         let name = self.command?.operands.last()?.name;
-        let line = command_line([before, &["--".into()], words].concat());
-        Some(format!("{name} follow `--`: `qqmgr {line}`"))
+        Some(format!("{name} follow `--`: `qqmgr {}`", command_line([own, words].concat())))
     }
 
     pub(super) fn word(&mut self, word: OsString) -> Result<(), Error> {
@@ -169,7 +190,8 @@ impl<'a> Words<'a> {
             Some(command) => format!("`{}` has no flag `{spelled}`", command.name),
             None => format!("unknown flag `{spelled}`"),
         };
-        usage(self.command, &message, near.as_deref())
+        let other = self.command.and_then(|command| other_flag(command.name, spelled));
+        usage(self.command, &message, near.as_deref().filter(|_| other.is_none())).hint_if(other)
     }
 
     pub(super) fn rest_follows(&self) -> bool {

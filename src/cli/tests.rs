@@ -2,6 +2,7 @@
 
 use super::flag::Flag;
 use super::global::GLOBAL_FLAGS;
+use super::names::{OTHER_FLAGS, find_command};
 use super::spec::{Count, Operand};
 use super::{Line, Parsed, parse};
 use crate::commands::table;
@@ -220,4 +221,26 @@ fn the_table_keeps_its_rules() {
 
 fn is_help_text(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_uppercase()) && !text.ends_with('.')
+}
+
+#[test]
+fn flags_of_other_tools_are_not_ours_and_lead_to_ours() {
+    let commands = table();
+    for (flags, names, hint) in OTHER_FLAGS {
+        for name in names.split(' ') {
+            let command = find_command(&commands, name).unwrap();
+            let known = command.flags.iter().chain(GLOBAL_FLAGS);
+            let known: Vec<_> = known.map(|flag| flag.info()).collect();
+            let is_known = |spelled: &str| known.iter().any(|flag| flag.is_spelled(spelled));
+            for flag in flags.split(' ') {
+                assert!(!is_known(flag), "`{name} {flag}` is ours");
+            }
+            let quoted = hint.split('`').skip(1).step_by(2);
+            let meant = quoted.filter_map(|it| it.strip_prefix('-')).map(|it| format!("-{it}"));
+            for flag in meant.filter(|flag| flag != "--") {
+                let flag = flag.split(' ').next().unwrap();
+                assert!(is_known(flag), "`{name}` has no `{flag}`");
+            }
+        }
+    }
 }
