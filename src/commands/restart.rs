@@ -3,10 +3,12 @@
 use super::start::ARGS;
 use super::start::begin::{Start, TIMEOUT_DEFAULT};
 use super::start::plan::{StartOptions, check_arguments};
+use super::stop::Stop;
 use super::target::{Target, no_ssh};
 use super::{attach, start, stop};
 use crate::cli::{Command, spec};
 use crate::config::SshPort;
+use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::vm::lock::{LOCK_WAIT, lock};
 
@@ -46,16 +48,17 @@ pub(super) fn run(target: &Target) -> Outcome {
     attach::check_configured(target)?;
     start.check_restart()?;
     start.prepare(&|| None)?;
-    let force = stop::force(target);
-    let (stopped, held) = stop::stop(target, &COMMAND, force)?;
+    let mut stop = Stop::new(target, &COMMAND, stop::force(target));
+    stop.stop()?;
     let lock_now = || lock(&target.paths, COMMAND.name, LOCK_WAIT, &target.log);
-    let lock = held.map_or_else(lock_now, Ok)?;
+    let lock = stop.lock.take().map_or_else(lock_now, Ok)?;
     let (running, lock) = start.begin(lock, TIMEOUT_DEFAULT).map_err(|error| {
         let done = format!("VM `{}` was stopped, but could not be started again", target.name);
-        if stopped.was_running() { error.after(&done) } else { error }
+        if stop.was_running() { error.after(&done) } else { error }
     })?;
     drop(lock);
-    let report = start::after(target, running)?.with_member("stopped", stopped.json());
-    let before = if stopped.was_running() { stopped.text() } else { String::new() };
+    let report =
+        start::after(target, running)?.with_member("stopped", Value::object(stop.members()));
+    let before = if stop.was_running() { stop.text() } else { String::new() };
     attach::after(target, Report { text: before + &report.text, ..report })
 }

@@ -7,7 +7,7 @@ use crate::cli::spec::{ALL, EVERYWHERE, JOBS, VMS};
 use crate::cli::{Args, Command, Flag, refuse_if};
 use crate::error::{Error, Kind};
 use crate::json::Value;
-use crate::report::{Outcome, Report};
+use crate::report::Outcome;
 use crate::ssh::forget_guest;
 use crate::system::files;
 use crate::vm::ending::Ending;
@@ -51,12 +51,18 @@ static AT_EOF: Flag = Flag::switch("at-eof", "Wait for the end of standard input
 /// The message of `--at-eof` before the wait.
 pub(super) const WAITS_FOR_EOF: &str = "waiting for the end of standard input";
 
-pub(super) struct Stopped {
-    name: String,
+/// A stop of one VM, and what came of it.
+pub(super) struct Stop<'a> {
+    target: &'a Target<'a>,
+    /// The command that other commands see as the holder of the lock.
+    command: &'a Command,
+    force: Force,
+    begin: Instant,
+    /// The VM's lock, if it could be taken.
+    pub(super) lock: Option<Lock>,
     pid: Option<u32>,
     method: Method,
     ending: Ending,
-    begin: Instant,
     took: Duration,
 }
 
@@ -67,26 +73,25 @@ pub(super) fn check(args: &Args) -> Result<(), Error> {
 }
 
 pub(super) fn run(target: &Target) -> Outcome {
-    let force = force(target);
+    let is_guard = target.args.has(&AT_EOF);
+    let mut stop = Stop::new(target, &COMMAND, force(target));
     logs::make_dir(target)?;
-    if target.args.has(&AT_EOF) {
+    if is_guard {
         target.log.note(WAITS_FOR_EOF);
         // A read error counts as the end of the input.
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
     }
-    let stopped = match (target.args.has(&UNUSED), target.args.has(&AT_EOF)) {
-        (true, true) => stop_as_guard(target, force),
-        (true, false) => stop_unused(target, &COMMAND, force, Unused::Asked),
+    let stopped = match (target.args.has(&UNUSED), is_guard) {
+        (true, true) => stop.as_guard(),
+        (true, false) => stop.unused(Unused::Asked),
         // A directory that was removed is not made again.
-        _ if files::is_missing(&target.paths.dir) => {
-            stop_unused(target, &COMMAND, force, Unused::RunEnded)
-        }
-        _ => stop(target, &COMMAND, force),
+        _ if files::is_missing(&target.paths.dir) => stop.unused(Unused::RunEnded),
+        _ => stop.stop(),
     };
     let kept = logs::keep(target, &[]);
-    let (stopped, _lock) = stopped?;
-    kept.map_err(|error| error.after(stopped.text().trim_end()))?;
-    Ok(stopped.report())
+    stopped?;
+    kept.map_err(|error| error.after(stop.text().trim_end()))?;
+    Ok(target.report(stop.text(), stop.members()))
 }
 
 /// How hard to try, by the flags, or else by the VM's `stop_timeout`.
@@ -105,93 +110,6 @@ pub(super) fn usual_force(target: &Target) -> Force {
     Force { timeout, at_once: timeout.is_zero(), kill: true }
 }
 
-/// Stops the VM if it runs, and returns the lock that it took. With force, it works without the
-/// lock if necessary.
-pub(super) fn stop(
-    target: &Target,
-    command: &Command,
-    force: Force,
-) -> Result<(Stopped, Option<Lock>), Error> {
-    let Target { name, paths, log, .. } = target;
-    let mut stopped = Stopped::nothing(name.clone());
-    let by_force = target.args.has(&FORCE);
-    let lock = if by_force {
-        lock_by_force(target, command, force, &mut stopped)?
-    } else {
-        Some(lock(paths, command.name, LOCK_WAIT, log)?)
-    };
-    let Some(lock) = lock else { return Ok((stopped, None)) };
-    let look = Look::everywhere(paths)?;
-    let process = match &look.place {
-        Place::OtherHost(host) if by_force => {
-            log.note(&format!("clearing the record of a start on the host `{host}`"));
-            None
-        }
-        _ => look.process()?,
-    };
-    if let Some(process) = look::traced(process, log) {
-        stopped.end(target, process, force)?;
-    }
-    stopped.clean(target)?;
-    Ok((stopped, Some(lock)))
-}
-
-/// Takes the lock of a VM that must end now, even if another command holds it. If several commands
-/// take turns, it waits for them. `None` if the VM has ended and the other command still holds the
-/// lock.
-fn lock_by_force(
-    target: &Target,
-    command: &Command,
-    force: Force,
-    stopped: &mut Stopped,
-) -> Result<Option<Lock>, Error> {
-    let Target { paths, log, .. } = target;
-    let hint = "no QEMU of the VM is left to end; wait for that command, or end it by its pid";
-    let lock_for = |wait| {
-        lock(paths, command.name, wait, log).map_err(|error| error.hint_for(Kind::TimedOut, hint))
-    };
-    let deadline = Instant::now() + LOCK_WAIT;
-    loop {
-        let holder = lock::holder(&paths.lock);
-        let error = match lock_for(FORCE_WAIT) {
-            Err(error) if error.kind == Kind::TimedOut => error,
-            result => return result.map(Some),
-        };
-        if lock::holder(&paths.lock) == holder || Instant::now() >= deadline {
-            // A `start` that waits for this QEMU sees that it has ended, and releases the lock.
-            if let Some(process) = look::traced(look::find(paths)?, log) {
-                stopped.end(target, &process, force)?;
-            } else if !helpers::end(paths, log)? {
-                return Err(error);
-            }
-            return match lock_for(FORCE_WAIT) {
-                // A `start` whose helpers have ended may still have its QEMU.
-                Err(error) if error.kind == Kind::TimedOut && stopped.was_running() => {
-                    log.note(&format!("{holder} still has the VM's lock; its files stay"));
-                    Ok(None)
-                }
-                result => result.map(Some),
-            };
-        }
-    }
-}
-
-/// Stops the VM of a `run` that was killed. No user could react to a failure, so it tries until the
-/// VM is gone or is needed again.
-fn stop_as_guard(target: &Target, force: Force) -> Result<(Stopped, Option<Lock>), Error> {
-    loop {
-        let error = match stop_unused(target, &COMMAND, force, Unused::RunKilled) {
-            Err(error) => error,
-            stopped => return stopped,
-        };
-        if matches!(Look::everywhere(&target.paths), Ok(look) if look.place.is_gone()) {
-            return Err(error);
-        }
-        target.log.note(error.message());
-        pause(GUARD_PAUSE);
-    }
-}
-
 /// The reason why a VM may not be needed any more.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unused {
@@ -203,47 +121,119 @@ pub(super) enum Unused {
     RunKilled,
 }
 
-/// Stops a VM on demand that no `run` uses, and returns its lock, if there is one. Its directory
-/// may be about to be removed, so no file is made there.
-pub(super) fn stop_unused(
-    target: &Target,
-    command: &Command,
-    force: Force,
-    unused: Unused,
-) -> Result<(Stopped, Option<Lock>), Error> {
-    let Target { name, paths, log, .. } = target;
-    let mut stopped = Stopped::nothing(name.clone());
-    let (by_run, was_killed) = (unused != Unused::Asked, unused == Unused::RunKilled);
-    let lock_wait = if was_killed { GUARD_LOCK_WAIT } else { LOCK_WAIT };
-    let lock = lock_if_there(paths, command.name, lock_wait, log)?;
-    // If the record is gone, the VM is the one that the `run` started.
-    let on_demand = Instance::read(paths)?.map_or(by_run, |instance| instance.on_demand);
-    if !on_demand || lock.as_ref().is_some_and(|lock| !Use::is_over(paths, lock)) {
-        stopped.pid = look::find(paths)?.map(|process| process.pid);
-        return Ok((stopped, lock));
+impl<'a> Stop<'a> {
+    pub(super) fn new(target: &'a Target<'a>, command: &'a Command, force: Force) -> Self {
+        let (begin, took, method, ending) =
+            (Instant::now(), Duration::ZERO, Method::None, Ending::Unknown);
+        Self { target, command, force, begin, lock: None, pid: None, method, ending, took }
     }
-    let find = if was_killed { look::find_started } else { look::find_anywhere };
-    while let Some(process) = look::traced(find(paths)?, log) {
-        stopped.end(target, &process, force)?;
-    }
-    // Without the lock, the files may belong to another start.
-    if lock.is_some() || !paths.dir.exists() {
-        stopped.clean(target)?;
-    }
-    Ok((stopped, lock))
-}
 
-impl Stopped {
-    fn nothing(name: String) -> Self {
-        let (method, ending) = (Method::None, Ending::Unknown);
-        Self { name, pid: None, method, ending, begin: Instant::now(), took: Duration::ZERO }
+    /// Takes the lock, and stops the VM if it runs. With force, it works without the lock if
+    /// necessary.
+    pub(super) fn stop(&mut self) -> Result<(), Error> {
+        let Target { args, paths, log, .. } = self.target;
+        let by_force = args.has(&FORCE);
+        self.lock = if by_force {
+            self.lock_by_force()?
+        } else {
+            Some(lock(paths, self.command.name, LOCK_WAIT, log)?)
+        };
+        if self.lock.is_none() {
+            return Ok(());
+        }
+        let look = Look::everywhere(paths)?;
+        let process = match &look.place {
+            Place::OtherHost(host) if by_force => {
+                log.note(&format!("clearing the record of a start on the host `{host}`"));
+                None
+            }
+            _ => look.process()?,
+        };
+        if let Some(process) = look::traced(process, log) {
+            self.end(process)?;
+        }
+        self.clean()
+    }
+
+    /// Takes the lock of a VM that must end now, even if another command holds it. If several
+    /// commands take turns, it waits for them. `None` if the VM has ended and the other command
+    /// still holds the lock.
+    fn lock_by_force(&mut self) -> Result<Option<Lock>, Error> {
+        let (Target { paths, log, .. }, command) = (self.target, self.command.name);
+        let hint = "no QEMU of the VM is left to end; wait for that command, or end it by its pid";
+        let take = || {
+            let lock = lock(paths, command, FORCE_WAIT, log);
+            lock.map_err(|error| error.hint_for(Kind::TimedOut, hint))
+        };
+        let deadline = Instant::now() + LOCK_WAIT;
+        loop {
+            let holder = lock::holder(&paths.lock);
+            let error = match take() {
+                Err(error) if error.kind == Kind::TimedOut => error,
+                result => return result.map(Some),
+            };
+            if lock::holder(&paths.lock) != holder && Instant::now() < deadline {
+                continue;
+            }
+            // A `start` that waits for this QEMU sees that it has ended, and releases the lock.
+            if let Some(process) = look::traced(look::find(paths)?, log) {
+                self.end(&process)?;
+            } else if !helpers::end(paths, log)? {
+                return Err(error);
+            }
+            return match take() {
+                // A `start` whose helpers have ended may still have its QEMU.
+                Err(error) if error.kind == Kind::TimedOut && self.was_running() => {
+                    log.note(&format!("{holder} still has the VM's lock; its files stay"));
+                    Ok(None)
+                }
+                result => result.map(Some),
+            };
+        }
+    }
+
+    /// Stops the VM of a `run` that was killed. No user could react to a failure, so it tries until
+    /// the VM is gone or is needed again.
+    fn as_guard(&mut self) -> Result<(), Error> {
+        let Target { paths, log, .. } = self.target;
+        while let Err(error) = self.unused(Unused::RunKilled) {
+            if matches!(Look::everywhere(paths), Ok(look) if look.place.is_gone()) {
+                return Err(error);
+            }
+            log.note(error.message());
+            self.lock = None;
+            pause(GUARD_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Takes the lock, if there is one, and stops a VM on demand that no `run` uses. Its directory
+    /// may be about to be removed, so no file is made there.
+    pub(super) fn unused(&mut self, why: Unused) -> Result<(), Error> {
+        let Target { paths, log, .. } = self.target;
+        let (by_run, was_killed) = (why != Unused::Asked, why == Unused::RunKilled);
+        let lock_wait = if was_killed { GUARD_LOCK_WAIT } else { LOCK_WAIT };
+        self.lock = lock_if_there(paths, self.command.name, lock_wait, log)?;
+        // If the record is gone, the VM is the one that the `run` started.
+        let on_demand = Instance::read(paths)?.map_or(by_run, |instance| instance.on_demand);
+        if !on_demand || self.lock.as_ref().is_some_and(|lock| !Use::is_over(paths, lock)) {
+            self.pid = look::find(paths)?.map(|process| process.pid);
+            return Ok(());
+        }
+        let find = if was_killed { look::find_started } else { look::find_anywhere };
+        while let Some(process) = look::traced(find(paths)?, log) {
+            self.end(&process)?;
+        }
+        // Without the lock, the files may belong to another start.
+        if self.lock.is_some() || !paths.dir.exists() { self.clean() } else { Ok(()) }
     }
 
     /// Lets the guest power off, and ends QEMU when that does not help.
-    fn end(&mut self, target: &Target, process: &Process, force: Force) -> Result<(), Error> {
+    fn end(&mut self, process: &Process) -> Result<(), Error> {
+        let (target, force) = (self.target, self.force);
         let Target { paths, log, .. } = target;
-        self.pid = Some(process.pid);
         let failed = if force.at_once { None } else { stop_command::run(target, process, force) };
+        self.pid = Some(process.pid);
         self.method = shutdown::shut_down(process, paths, force, log)?;
         let did_itself = matches!(self.method, Method::Powerdown | Method::Died);
         if let Some(error) = failed.filter(|_| !did_itself) {
@@ -255,8 +245,8 @@ impl Stopped {
 
     /// Removes the files that only a running VM has. If that fails, the error says first that the
     /// VM is stopped.
-    fn clean(&self, target: &Target) -> Result<(), Error> {
-        let Target { paths, log, .. } = target;
+    fn clean(&self) -> Result<(), Error> {
+        let Target { paths, log, .. } = self.target;
         let ended = forget_guest(paths, log);
         let cleaned = clean::all(paths, log);
         ended.and(cleaned).map_err(|error| {
@@ -268,17 +258,8 @@ impl Stopped {
         self.method != Method::None
     }
 
-    fn report(&self) -> Report {
-        let members = [("name", Value::from(&self.name))].into_iter().chain(self.members());
-        Report::of(self.text(), members)
-    }
-
-    /// The stop as a part of the report of `restart`.
-    pub(super) fn json(&self) -> Value {
-        Value::object(self.members())
-    }
-
-    fn members(&self) -> [(&'static str, Value); 5] {
+    /// The facts of the stop, for its own report and as a part of that of `restart`.
+    pub(super) fn members(&self) -> [(&'static str, Value); 5] {
         [
             ("pid", self.pid.into()),
             ("method", self.method.name().into()),
@@ -289,7 +270,7 @@ impl Stopped {
     }
 
     pub(super) fn text(&self) -> String {
-        let (name, seconds) = (&self.name, self.took.as_secs_f64());
+        let (name, seconds) = (&self.target.name, self.took.as_secs_f64());
         match self.method {
             Method::None if self.pid.is_some() => format!("{name} is left running\n"),
             Method::None => format!("{name} was not running\n"),

@@ -6,7 +6,7 @@ use crate::commands::logs::{self, LOGS, Seen};
 use crate::commands::start::begin::{Start, TIMEOUT_DEFAULT};
 use crate::commands::start::from::{From, LOADVM};
 use crate::commands::start::plan::StartOptions;
-use crate::commands::stop::{self, Unused};
+use crate::commands::stop::{self, Stop, Unused};
 use crate::commands::target::Target;
 use crate::error::Error;
 use crate::ssh::Limits;
@@ -142,17 +142,13 @@ impl<'a> Job<'a> {
     /// logs. `is_over` means that its guest can no longer power off.
     pub(super) fn end(&mut self, is_over: bool) -> Result<(), Error> {
         self.using = None;
-        let mut stopped = Ok(None);
-        if self.guard.is_some() {
-            // A guest whose writes are forgotten has nothing to lose.
-            let usual = stop::usual_force(self.target);
-            let at_once = is_over || self.forgets() || usual.at_once;
-            let force = Force { at_once, ..usual };
-            let unused = stop::stop_unused(self.target, &COMMAND, force, Unused::RunEnded);
-            stopped = unused.map(|(_, lock)| lock);
-        }
+        // A guest whose writes are forgotten has nothing to lose.
+        let usual = stop::usual_force(self.target);
+        let at_once = is_over || self.forgets() || usual.at_once;
+        let mut stop = Stop::new(self.target, &COMMAND, Force { at_once, ..usual });
+        let stopped = self.guard.as_ref().map_or(Ok(()), |_| stop.unused(Unused::RunEnded));
         let kept = logs::keep(self.target, &self.earlier);
-        let _lock = stopped?;
+        stopped?;
         self.disarm();
         kept
     }
