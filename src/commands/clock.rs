@@ -1,11 +1,10 @@
 //! Sets the clock of a guest that stood still: one that was loaded from a snapshot, or paused.
 
-use super::reach;
+use super::reach::Reach;
 use super::target::Target;
 use crate::clock;
 use crate::error::Error;
 use crate::ssh::{Guest, Limits};
-use crate::vm::{Deadline, Process, look};
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -23,37 +22,28 @@ fn command() -> OsString {
 
 /// Sets the clock of a running guest over ssh, or warns that this is not possible.
 pub(super) fn set(target: &Target) {
-    if let Err(error) = try_set(target, Deadline::after(PATIENCE)) {
+    if let Err(error) = try_set(target) {
         warn(target, error.message());
     }
 }
 
-fn try_set(target: &Target, deadline: Deadline) -> Result<(), Error> {
+fn try_set(target: &Target) -> Result<(), Error> {
     target.check_has_ssh()?;
-    let Target { config, paths, log, .. } = target;
-    let process = look::running(paths)?;
-    let limits = Limits { deadline: Some(deadline), guest: None };
-    let guest = Guest::of(config, paths, log)?.within(limits);
-    log_in(target, &guest, &process, deadline, true)
+    let reach = Reach::running(target, PATIENCE)?;
+    let limits = Limits { deadline: reach.deadline, guest: None };
+    log_in(&reach, &target.guest()?.within(limits), true)
 }
 
 /// Logs in to a guest that was up before, with one connection that later calls share. With `sets`,
 /// sets the clock, or warns that this is not possible.
-pub(super) fn log_in(
-    target: &Target,
-    guest: &Guest,
-    process: &Process,
-    deadline: Deadline,
-    sets: bool,
-) -> Result<(), Error> {
+pub(super) fn log_in(reach: &Reach, guest: &Guest, sets: bool) -> Result<(), Error> {
     // A guest that answers at once needs no wait.
     if !guest.connects()? {
-        reach::ssh_by(target, process, deadline)?;
+        reach.server()?;
     }
-    let command = || if sets { command() } else { "true".into() };
-    let output = reach::for_login(target, guest, process, deadline, &command)?;
+    let output = reach.login(guest, &|| if sets { command() } else { "true".into() })?;
     if sets && !output.status.success() {
-        warn(target, &output.said());
+        warn(reach.target, &output.said());
     }
     Ok(())
 }

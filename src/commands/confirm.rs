@@ -14,12 +14,9 @@ pub(super) fn is_wanted(args: &Args) -> bool {
     !args.has(&YES) && io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Asks whether to go on, if [`is_wanted`] says so. `loss` is a sentence without its full stop that
-/// says what is lost. Any answer but yes is an error, and so is the end of input.
-pub(super) fn confirm(args: &Args, loss: &str) -> Result<(), Error> {
-    if !is_wanted(args) {
-        return Ok(());
-    }
+/// Asks whether to go on. `loss` is a sentence without its full stop that says what is lost. Any
+/// answer but yes is an error, and so is the end of input.
+pub(super) fn confirm(loss: &str) -> Result<(), Error> {
     let failed = |error: io::Error| {
         Error::failed(format!("cannot ask for confirmation: {}", io_reason(&error)))
     };

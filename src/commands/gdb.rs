@@ -2,7 +2,6 @@
 
 use super::start::begin::Start;
 use super::start::plan::StartOptions;
-use super::start::result::Debuggee;
 use super::target::Target;
 use crate::cli::{Args, Command, Count, Flag, Operand, spec};
 use crate::error::Error;
@@ -57,7 +56,7 @@ fn qemu(target: &Target) -> Result<Vec<OsString>, Error> {
     let boots = start.inputs.vm.boots;
     let lock = lock(paths, COMMAND.name, LOCK_WAIT, log)?;
     Ok(match start.for_debugger(lock)? {
-        Debuggee::Process(process) => gdb::attach(process.pid),
-        Debuggee::Argv(argv) => gdb::start(&bin, &argv[1..], config.dir(), paths, boots),
+        Some(process) => gdb::attach(process.pid),
+        None => gdb::start(&bin, &start.plan()?.argv[1..], config.dir(), paths, boots),
     })
 }

@@ -1,7 +1,6 @@
 //! The helper that a command names with `--helper`.
 
 use super::target::Target;
-use crate::config::{Choices, Resolver};
 use crate::error::Error;
 use crate::text::nearest;
 use crate::vm::{Instance, Process};
@@ -23,9 +22,7 @@ pub(super) fn process(target: &Target, name: &str) -> Result<Option<Process>, Er
 
 /// The names of the configured helpers.
 pub(super) fn names(target: &Target) -> Vec<String> {
-    let vm = target.config.find_vm(&target.name);
-    let names = |vm| Resolver::new(target.config, vm, Choices::default()).helper_names();
-    vm.map(names).unwrap_or_default()
+    target.resolver(None).map(|resolver| resolver.helper_names()).unwrap_or_default()
 }
 
 /// The usage error for a name that no helper has; `known` are the names of the VM's helpers.

@@ -2,7 +2,6 @@
 //! table says which VMs each command works on. Shared parts are the choice of VMs ([`vms`],
 //! [`target`]), a VM's images ([`images`]), and its start ([`start`]).
 
-mod attach;
 mod check;
 mod clock;
 mod cmdline;

@@ -78,7 +78,7 @@ pub(super) fn run(args: &Args) -> Outcome {
                 // The lock is not held while a person thinks.
                 open(target, None)?.1.find(tag)?;
                 let loss = format!("snapshot `{tag}` of VM `{}` is lost", target.name);
-                confirm::confirm(args, &loss)?;
+                confirm::confirm(&loss)?;
             }
             change(target, act, tag)
         }

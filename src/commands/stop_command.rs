@@ -1,10 +1,9 @@
 //! The `stop_command` of a VM: what its guest does before its power button is pressed.
 
 use super::target::Target;
-use crate::config::Resolver;
 use crate::error::Error;
 use crate::ssh::run::capture;
-use crate::ssh::{self, FAILURE_CODE, Guest, Limits, UNATTENDED};
+use crate::ssh::{FAILURE_CODE, Limits, UNATTENDED};
 use crate::vm::shutdown::Force;
 use crate::vm::{Deadline, Instance, Process};
 
@@ -31,17 +30,14 @@ pub(super) fn run(target: &Target, process: &Process, force: Force) -> Option<Er
 
 /// Runs the command, and returns the exit code and the errors of one that failed.
 fn try_run(target: &Target, force: Force) -> Result<Option<(Option<i32>, String)>, Error> {
-    let Target { config, name, paths, log, .. } = target;
-    let record = Instance::read(paths)?;
-    let command = match config.find_vm(name) {
-        Some(vm) => Resolver::new(config, vm, ssh::choices(record.as_ref())).stop_command()?,
-        None => record.and_then(|record| record.stop_command),
-    };
-    let Some(command) = command else { return Ok(None) };
+    let record = Instance::read(&target.paths)?;
+    let configured = target.resolver(record.as_ref()).map(|it| it.stop_command()).transpose()?;
+    let recorded = || record.and_then(|record| record.stop_command);
+    let Some(command) = configured.unwrap_or_else(recorded) else { return Ok(None) };
     target.check_has_ssh()?;
     target.check_guest_runs()?;
     let limits = Limits { deadline: Some(Deadline::after(force.timeout)), guest: None };
-    let guest = Guest::of(config, paths, log)?.within(limits);
+    let guest = target.guest()?.within(limits);
     let output = capture(guest.ssh(UNATTENDED, &[command]), &guest)?;
     let failed = !output.status.success();
     Ok(failed.then(|| (output.status.code(), output.said())))

@@ -2,13 +2,14 @@
 
 use crate::cli::{Args, Detached};
 use crate::config::values::is_vm_name;
-use crate::config::{Config, SshPort, Vm};
-use crate::error::{Error, STDERR};
+use crate::config::{Config, Resolver, SshPort, Vm};
+use crate::error::{Error, Kind, STDERR};
 use crate::image::context::qemu_img;
 use crate::json::Value;
 use crate::log::Log;
 use crate::report::Report;
 use crate::source::Problem;
+use crate::ssh::{self, Guest};
 use crate::system::files;
 use crate::vm::argv::own_port_note;
 use crate::vm::lock::Lock;
@@ -49,6 +50,26 @@ impl<'a> Target<'a> {
         members: impl IntoIterator<Item = (&'m str, Value)>,
     ) -> Report {
         Report::of(text, [("name", (&self.name).into())].into_iter().chain(members))
+    }
+
+    /// The guest over ssh; the VM must be running.
+    pub(super) fn guest(&self) -> Result<Guest, Error> {
+        Guest::of(self.config, &self.paths, &self.log)
+    }
+
+    /// The VM's configuration with the port and the variables of its start; `None` if it is no
+    /// longer configured.
+    pub(super) fn resolver<'c>(&self, record: Option<&'c Instance>) -> Option<Resolver<'a, 'c>>
+    where
+        'a: 'c,
+    {
+        let vm = self.config.find_vm(&self.name)?;
+        Some(Resolver::new(self.config, vm, ssh::choices(record)))
+    }
+
+    /// Adds to the error of a wait that timed out that the VM still runs.
+    pub(super) fn still_runs(&self, error: Error) -> Error {
+        error.hint_for(Kind::TimedOut, format!("VM `{}` still runs", self.name))
     }
 
     /// Refuses a guest that does nothing until it is resumed: ssh would hang.
@@ -129,12 +150,6 @@ pub(super) fn check_name(config: &Config, args: &Args, name: &str) -> Result<(),
     let quote = file.map(|file| format!("`{file}` is a file: quote a pattern, as in `'node-*'`"));
     let hint = detached.map(Detached::hint).or(quote).or_else(|| args.right_form.clone());
     config.vm(name).map(|_| ()).map_err(|error| error.hint_if(hint))
-}
-
-/// Whether a VM runs, as far as can be known. A VM that cannot be looked at may run; the command
-/// that works on it reports why it cannot.
-pub(super) fn may_run(paths: &Paths) -> bool {
-    !matches!(Look::by_files(paths), Ok(look) if look.place.is_gone())
 }
 
 /// Whether a VM runs that this configuration had when it was started, and no longer has.

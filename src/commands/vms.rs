@@ -1,7 +1,7 @@
 //! The VMs that a command works on, and the same work on each of them, in parallel.
 
 use super::parallel;
-use super::target::{Target, check_name, may_run, unconfigured};
+use super::target::{Target, check_name, unconfigured};
 use crate::answers::Answers;
 use crate::cli::{Args, spec};
 use crate::config::{Choices, Config, Resolver};
@@ -9,7 +9,7 @@ use crate::error::{Error, Kind};
 use crate::log::Log;
 use crate::progress::Progress;
 use crate::report::Outcome;
-use crate::vm::Paths;
+use crate::vm::{Look, Paths};
 use crate::{glob, linux};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -151,21 +151,25 @@ fn wrong(args: &Args, config: &Config, names: &[String], scope: Scope) -> Vec<Er
 /// an error. Plain names are not looked up.
 pub(super) fn select(args: &Args, config: &Config, scope: Scope) -> Result<Vec<String>, Error> {
     let is_pattern = |operand: &OsString| glob::is_pattern(&operand.to_string_lossy());
-    let needs_all = args.operands.is_empty() || args.operands.iter().any(is_pattern);
-    let others =
-        if needs_all && scope != Scope::Configured { unconfigured(config)? } else { Vec::new() };
-    let all = || {
-        let configured = config.names().map(str::to_string);
-        let is_running = |name: &String| may_run(&Paths::new(config.vm_dir(name)));
-        let configured = configured.filter(move |name| scope != Scope::Running || is_running(name));
-        configured.chain(others.iter().cloned())
-    };
+    let mut all = Vec::new();
+    if args.operands.is_empty() || args.operands.iter().any(is_pattern) {
+        let may_run = |name: &&str| {
+            let look = Look::by_files(&Paths::new(config.vm_dir(name)));
+            // A VM that cannot be looked at may run; the work on it reports why it cannot.
+            !matches!(look, Ok(look) if look.place.is_gone())
+        };
+        let names = config.names().filter(|name| scope != Scope::Running || may_run(name));
+        all.extend(names.map(str::to_string));
+        if scope != Scope::Configured {
+            all.extend(unconfigured(config)?);
+        }
+    }
     if args.operands.is_empty() {
-        return Ok(all().collect());
+        return Ok(all);
     }
     let (mut names, mut seen) = (Vec::new(), BTreeSet::new());
     for operand in &args.operands {
-        let found = matching(operand, all()).map_err(|error| match scope {
+        let found = matching(operand, all.iter().cloned()).map_err(|error| match scope {
             Scope::Running => {
                 let message = format!("no running VM matches `{}`", operand.display());
                 let error = Error::new(Kind::NotRunning, message);

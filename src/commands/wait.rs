@@ -1,6 +1,6 @@
 //! `qqmgr wait VM... --for CONDITION`
 
-use super::reach::{UNLESS, for_command, hint_that_it_runs, ssh_of, watch};
+use super::reach::{Reach, UNLESS};
 use super::target::Target;
 use crate::cli::{Command, Flag, Takes, refuse_if, spec};
 use crate::error::Error;
@@ -8,8 +8,7 @@ use crate::json::Value;
 use crate::report::Outcome;
 use crate::text::{command_line, sanitized};
 use crate::vm::ending::Ending;
-use crate::vm::watch::Watch;
-use crate::vm::{Deadline, Process, events, look, watch};
+use crate::vm::{Deadline, Look, Process, events, watch};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
@@ -88,21 +87,12 @@ pub(super) fn run(target: &Target) -> Outcome {
     if matches!(waited_for, WaitFor::Serial(_)) {
         target.note_own_port();
     }
-    let mut ending = None;
-    if let Some(process) = &process {
-        let watch = watch(target, process, deadline);
-        let result = match &waited_for {
-            WaitFor::Ssh => ssh_of(target, &watch),
-            WaitFor::Login => usable(target, &watch, false),
-            WaitFor::CloudInit => usable(target, &watch, true),
-            WaitFor::Running => watch.running(),
-            WaitFor::Serial(text) => watch.serial(text),
-            WaitFor::Stopped => watch.stopped().map(|why| ending = Some(why)),
-        };
-        result.map_err(|error| hint_that_it_runs(target, error))?;
-    } else {
-        ending = Some(events::ending(&target.paths));
-    }
+    let pid = process.as_ref().map(|process| process.pid);
+    let ending = match process {
+        Some(process) => reached(&Reach::new(target, process, deadline)?, &waited_for)
+            .map_err(|error| target.still_runs(error))?,
+        None => Some(events::ending(&target.paths)),
+    };
     let (name, took) = (&target.name, begin.elapsed());
     let (waited_for, done) = waited_for.in_words();
     let text = match &ending {
@@ -112,7 +102,7 @@ pub(super) fn run(target: &Target) -> Outcome {
     };
     let members = [
         ("for", Value::from(waited_for)),
-        ("pid", process.map(|process| process.pid).into()),
+        ("pid", pid.into()),
         ("reason", ending.as_ref().and_then(Ending::reason).into()),
         ("exit_status", Value::Null),
         ("seconds", Value::seconds(took)),
@@ -120,14 +110,28 @@ pub(super) fn run(target: &Target) -> Outcome {
     Ok(target.report(text, members))
 }
 
-/// Waits until a command runs on the guest, or until its cloud-init is done.
-fn usable(target: &Target, watch: &Watch, cloud_init: bool) -> Result<(), Error> {
-    ssh_of(target, watch)?;
-    if for_command(target, watch, cloud_init)? {
-        return Ok(());
+/// Waits until the condition is met, and gives the reason of an end that was waited for.
+fn reached(reach: &Reach, waited_for: &WaitFor) -> Result<Option<Ending>, Error> {
+    match waited_for {
+        WaitFor::Ssh => reach.answer()?,
+        WaitFor::Login => {
+            reach.answer()?;
+            reach.command()?;
+        }
+        WaitFor::CloudInit => {
+            reach.answer()?;
+            if !reach.cloud_init()? {
+                let name = &reach.target.name;
+                let message = format!("the guest of VM `{name}` has no `cloud-init`");
+                let error = Error::failed(message);
+                return Err(error.hint("`--for login` waits until a command runs there"));
+            }
+        }
+        WaitFor::Running => reach.watch().running()?,
+        WaitFor::Serial(text) => reach.watch().serial(text)?,
+        WaitFor::Stopped => return reach.watch().stopped().map(Some),
     }
-    let message = format!("the guest of VM `{}` has no `cloud-init`", target.name);
-    Err(Error::failed(message).hint("`--for login` waits until a command runs there"))
+    Ok(None)
 }
 
 /// Finds the VM's process; `None` if the VM has already ended and `stopped` is waited for. For
@@ -138,12 +142,11 @@ fn find(
     deadline: Option<Deadline>,
 ) -> Result<Option<Process>, Error> {
     let Target { paths, log, .. } = target;
-    match (look::find_anywhere(paths)?, waited_for) {
-        (Some(process), _) if process.lost => Err(process.is_lost(paths)),
-        (Some(process), _) => Ok(Some(process)),
+    let look = Look::everywhere(paths)?;
+    match (look.process()?, waited_for) {
         (None, WaitFor::Stopped) => Ok(None),
         (None, WaitFor::Running) => watch::started(paths, deadline, log).map(Some),
-        (None, _) => look::running(paths).map(Some),
+        _ => look.running(paths).cloned().map(Some),
     }
 }
 

@@ -130,7 +130,7 @@ fn ask(args: &Args, context: &Context, names: &[String]) -> Result<(), Error> {
         return Ok(());
     }
     let lost = lost.join("`, `");
-    confirm::confirm(args, &format!("what was written to `{lost}` is lost, snapshots included"))
+    confirm::confirm(&format!("what was written to `{lost}` is lost, snapshots included"))
 }
 
 fn declared(context: &Context, name: &str) -> Result<Declared, Error> {

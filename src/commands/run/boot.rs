@@ -2,11 +2,11 @@
 
 use super::command::{Done, done};
 use super::flags::UNTIL;
+use super::job::Job;
 use super::stream::{Passed, Stream};
 use crate::commands::target::Target;
 use crate::error::Error;
 use crate::json::Value;
-use crate::ssh::Limits;
 use crate::text::sanitized;
 use crate::vm::ending::POWERED_OFF;
 use crate::vm::events::EventLog;
@@ -24,24 +24,19 @@ const SIGTERM_CODE: u16 = 128 + 15;
 const BY_SIGNAL_REASON: &str = "host-signal";
 const PANIC_REASON: &str = "guest-panic";
 
-/// Lets the guest run if it `is_held`, and passes its serial output on until the job has ended.
-pub(super) fn work(
-    target: &Target,
-    limits: &Limits,
-    process: &Process,
-    is_held: bool,
-) -> Result<Done, Error> {
+/// Lets the guest run if the job holds it, and passes its serial output on until the job has ended.
+pub(super) fn work(job: &Job, process: &Process) -> Result<Done, Error> {
+    let (target, limits) = (job.target, &job.limits);
     let Target { args, name, paths, log, .. } = target;
     target.note_own_port();
     let mut stream = Stream::new(target)?;
-    if is_held {
+    if job.is_held {
         let session = Session::open_with(process, paths, log);
         let begun = session.and_then(|mut session| session.execute("cont", None));
         // A guest may end QEMU before QEMU has answered.
         begun.map(|_| ()).or_else(|error| if process.is_alive() { Err(error) } else { Ok(()) })?;
-    } else if let Some((state, way_on)) =
-        target.held().and_then(|(state, _)| state.way_on(paths).map(|way_on| (state, way_on)))
-    {
+    } else if let Some((state, _)) = target.held() {
+        let way_on = state.way_on(paths).unwrap_or_default();
         log.note(&format!("VM `{name}` is {}: {way_on}", state.name()));
     }
     let mut seen = 0;

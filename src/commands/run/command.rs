@@ -1,22 +1,24 @@
 //! A job over ssh: a command, or a shell for a person.
 
 use super::flags::{GET, PUT, TERMINAL};
+use super::job::Job;
 use super::sink::Sink;
-use crate::cli::spec::{self, Wait};
+use crate::cli::spec;
+use crate::commands::reach::Reach;
 use crate::commands::start::from::{FROM, NO_SET_CLOCK};
 use crate::commands::target::Target;
 use crate::commands::vms::are_several;
-use crate::commands::{clock, logs, reach};
+use crate::commands::{clock, logs};
 use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::report::{Outcome, Report};
 use crate::ssh::copy::{Copy, copy};
 use crate::ssh::run::passed_on;
 use crate::ssh::{
-    FAILURE_CODE, Guest, JOB, JOB_ALONE, Limits, ON_TERMINAL, end_shared_connection, remote_command,
+    FAILURE_CODE, Guest, JOB, JOB_ALONE, ON_TERMINAL, end_shared_connection, remote_command,
 };
 use crate::system::user_files;
-use crate::vm::{Deadline, Process, events};
+use crate::vm::Process;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -55,45 +57,26 @@ pub(super) fn check(target: &Target) -> Result<(), Error> {
 }
 
 /// Runs the command as soon as the guest lets us log in.
-pub(super) fn work(target: &Target, limits: &Limits, process: &Process) -> Result<Done, Error> {
-    do_work(target, limits, process).map_err(|error| match (error.kind, process.is_alive()) {
-        (Kind::Failed, false) => reach::ended(target, process),
+pub(super) fn work(job: &Job, process: Process) -> Result<Done, Error> {
+    let (Target { paths, log, .. }, reach) = (job.target, job.reach(process)?);
+    do_work(job, &reach).map_err(|error| match (error.kind, reach.process.is_alive()) {
+        (Kind::Failed, false) => ended(&reach),
         // The shared connection does not notice that the guest it belongs to is gone.
-        (Kind::NotRunning, true) => {
-            end_shared_connection(&target.paths, &target.log).err().unwrap_or(error)
-        }
+        (Kind::NotRunning, true) => end_shared_connection(paths, log).err().unwrap_or(error),
         _ => error,
     })
 }
 
-/// Until when to wait for the guest's ssh server and a login.
-fn wait_deadline(target: &Target, limits: &Limits) -> Deadline {
-    let of_wait = Deadline::after(target.args.value(&spec::WAIT).unwrap_or(Wait::DEFAULT).limit);
-    limits.deadline.filter(|all| all.at < of_wait.at).unwrap_or(of_wait)
+/// The error of a VM that ended while the command was running.
+fn ended(reach: &Reach) -> Error {
+    reach.watch().ended("the command ran")
 }
 
-/// Waits until a guest that boots accepts a login.
-pub(super) fn booted(target: &Target, limits: &Limits, process: &Process) -> Result<Guest, Error> {
-    let deadline = wait_deadline(target, limits);
-    reach::ssh_by(target, process, deadline)?;
-    reach::for_first_boot(target, process, deadline)?;
-    let guest = guest(target, limits)?;
-    reach::for_login(target, &guest, process, deadline, &|| "true".into())?;
-    Ok(guest)
-}
-
-/// The guest, for calls that end when it resets or QEMU ends.
-fn guest(target: &Target, limits: &Limits) -> Result<Guest, Error> {
-    let Target { config, paths, log, .. } = target;
-    let lives = Some((paths.clone(), events::length(paths)));
-    Ok(Guest::of(config, paths, log)?.within(Limits { guest: lives, ..limits.clone() }))
-}
-
-fn do_work(target: &Target, limits: &Limits, process: &Process) -> Result<Done, Error> {
+fn do_work(job: &Job, reach: &Reach) -> Result<Done, Error> {
+    let target = job.target;
     let Target { args, name, log, .. } = target;
-    let given = args.value(&spec::WAIT);
     // If the guest has ended, the wait gives a better error.
-    if given.is_none()
+    if !args.has(&spec::WAIT)
         && let Some((state, error)) = target.held()
         && !state.is_over()
     {
@@ -102,19 +85,19 @@ fn do_work(target: &Target, limits: &Limits, process: &Process) -> Result<Done, 
     }
     // A snapshot is of a guest that was up.
     let guest = if args.has(&FROM) {
-        let (guest, deadline) = (guest(target, limits)?, wait_deadline(target, limits));
-        clock::log_in(target, &guest, process, deadline, !args.has(&NO_SET_CLOCK))?;
+        let guest = job.guest()?;
+        clock::log_in(reach, &guest, !args.has(&NO_SET_CLOCK))?;
         guest
     } else {
-        booted(target, limits, process)?
+        job.booted(reach)?
     };
     for (local, remote) in &args.all(&PUT) {
         let to = Copy::Put { from: vec![PathBuf::from(local)], to: remote.clone() };
         copy(&guest, &to, false)?;
     }
     let done = run(target, &guest)?;
-    if done.exit_code == FAILURE_CODE && process.is_ending() {
-        return Err(reach::ended(target, process));
+    if done.exit_code == FAILURE_CODE && reach.process.is_ending() {
+        return Err(ended(reach));
     }
     match args.all(&GET).iter().try_for_each(|(remote, local)| get(target, &guest, remote, local)) {
         // The command's own failure is more important.

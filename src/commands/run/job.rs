@@ -1,22 +1,23 @@
 //! The VM of a job: started for it, guarded while it lasts, and stopped at its end.
 
 use super::flags::{COMMAND, FRESH, KEEP, uses_ssh};
-use crate::cli::spec;
+use crate::cli::spec::{self, Wait};
 use crate::commands::logs::{self, LOGS, Seen};
+use crate::commands::reach::Reach;
 use crate::commands::start::begin::{Start, TIMEOUT_DEFAULT};
 use crate::commands::start::from::{From, LOADVM};
 use crate::commands::start::plan::StartOptions;
 use crate::commands::stop::{self, Stop, Unused};
 use crate::commands::target::Target;
 use crate::error::Error;
-use crate::ssh::Limits;
+use crate::ssh::{Guest, Limits};
 use crate::system::guard::Guard;
 use crate::system::programs;
 use crate::vm::lock::{LOCK_WAIT, lock};
 use crate::vm::ready::Ready;
 use crate::vm::shutdown::Force;
 use crate::vm::users::Use;
-use crate::vm::{Instance, look};
+use crate::vm::{Deadline, Instance, Process, events, look};
 use std::ffi::OsString;
 use std::path::{self, Path};
 use std::process::Stdio;
@@ -28,7 +29,7 @@ const SNAPSHOT: &str = "-snapshot";
 const BOOT: &str = "`run` without a command";
 
 pub(super) struct Job<'a> {
-    target: &'a Target<'a>,
+    pub(super) target: &'a Target<'a>,
     /// The snapshot that the job begins with.
     from: Option<From>,
     /// Whether QEMU forgets what the guest writes.
@@ -104,8 +105,7 @@ impl<'a> Job<'a> {
             let stop = stop_command(self.target, self.forgets())?;
             self.guard = Some(Guard::new(&stop, stop::WAITS_FOR_EOF, Stdio::null(), log)?);
         }
-        let (running, lock) = start.begin(lock, self.limits.left(TIMEOUT_DEFAULT))?;
-        let ready = running.ready;
+        let (ready, lock) = start.begin(lock, self.limits.left(TIMEOUT_DEFAULT))?;
         let on_demand = Instance::read(paths).is_ok_and(|it| it.is_some_and(|it| it.on_demand));
         if self.keep || ready.already_running && !on_demand {
             // A VM that stays needs neither. If it died and another `run` started it again, that
@@ -136,6 +136,30 @@ impl<'a> Job<'a> {
             Some(_) => format!("`qqmgr wait {name} --for stopped` waits for its end"),
             None => format!("`qqmgr stop {name}` ends it"),
         }))
+    }
+
+    /// The VM, and until when to wait for its guest's ssh server and a login.
+    pub(super) fn reach(&self, process: Process) -> Result<Reach<'a>, Error> {
+        let wait = self.target.args.value(&spec::WAIT).unwrap_or(Wait::DEFAULT);
+        let of_wait = Deadline::after(wait.limit);
+        let deadline = self.limits.deadline.filter(|all| all.at < of_wait.at).unwrap_or(of_wait);
+        Reach::new(self.target, process, Some(deadline))
+    }
+
+    /// The guest, for calls that end when it resets or QEMU ends.
+    pub(super) fn guest(&self) -> Result<Guest, Error> {
+        let paths = &self.target.paths;
+        let lives = Some((paths.clone(), events::length(paths)));
+        Ok(self.target.guest()?.within(Limits { guest: lives, ..self.limits.clone() }))
+    }
+
+    /// Waits until a guest that boots accepts a login.
+    pub(super) fn booted(&self, reach: &Reach) -> Result<Guest, Error> {
+        reach.server()?;
+        reach.first_boot()?;
+        let guest = self.guest()?;
+        reach.login(&guest, &|| "true".into())?;
+        Ok(guest)
     }
 
     /// Stops the VM, whichever `run` started it, unless another `run` still uses it, and keeps its

@@ -75,9 +75,9 @@ fn job(target: &Target) -> Outcome {
     // The job's own error is reported even if the VM cannot be stopped, which is reported as well.
     let result = job.start().and_then(|ready| {
         let done = if uses_ssh(target.args) {
-            command::work(target, &job.limits, &ready.process)
+            command::work(&job, ready.process)
         } else {
-            boot::work(target, &job.limits, &ready.process, job.is_held)
+            boot::work(&job, &ready.process)
         };
         Ok((done?, !ready.already_running))
     });

@@ -1,7 +1,6 @@
 //! `--prepare COMMAND`: makes the snapshot of a `run --from` when it is missing, or was made from
 //! something else. The guest boots, the command runs, and the snapshot is saved.
 
-use super::command::booted;
 use super::flags::COMMAND;
 use super::job::Job;
 use super::sink::Sink;
@@ -45,7 +44,7 @@ pub(super) fn prepare(
     log.note(&format!("making snapshot `{}`: {why}", from.tag));
     let mut job = Job::preparing(target, limits.clone());
     let result = job.start().and_then(|ready| {
-        run(target, &job, &ready.process, command)?;
+        run(&job, ready.process, command)?;
         save(target, &from.tag, command)
     });
     let ended = job.end(result.is_ok());
@@ -61,11 +60,11 @@ pub(super) fn report(target: &Target, from: &From, prepared: bool) -> Report {
 }
 
 /// Runs the command on the guest when it has booted. Its output goes to standard error.
-fn run(target: &Target, job: &Job, process: &Process, command: &str) -> Result<(), Error> {
-    let guest = booted(target, &job.limits, process)?;
+fn run(job: &Job, process: Process, command: &str) -> Result<(), Error> {
+    let guest = job.booted(&job.reach(process)?)?;
     // Without `sync`, a boot from the disks of the snapshot would miss what was just written.
     for (command, counts) in [(command, true), ("sync", false)] {
-        let (ssh, mut sink) = (guest.ssh(JOB_ALONE, &[command]), Sink::of_preparation(target));
+        let (ssh, mut sink) = (guest.ssh(JOB_ALONE, &[command]), Sink::of_preparation(job.target));
         let status =
             passed_on(ssh, &guest, |read| read.iter().try_for_each(|bytes| sink.pass(bytes)));
         sink.end()?;

@@ -1,10 +1,8 @@
 //! Starts a VM: a plan, its record, QEMU, its answer. `start`, `restart`, `run` and `gdb` use it.
 
-use super::found::{self, Found};
 use super::origins::Origins;
 use super::plan::{Inputs, Plan, StartOptions};
 use super::ports;
-use super::result::{Debuggee, Running};
 use crate::commands::images::Images;
 use crate::commands::target::Target;
 use crate::config::SshPort;
@@ -18,23 +16,28 @@ use crate::vm::helpers::Helpers;
 use crate::vm::launch::{Failed, Launch};
 use crate::vm::lock::{Lock, lock_dir};
 use crate::vm::ready::{Ready, wait_for_running};
+use crate::vm::snapshot::Saved;
 use crate::vm::snapshot::journal::Journal;
-use crate::vm::snapshot::{Saved, Tag};
-use crate::vm::{Deadline, Instance, Look, State, boots, clean, helpers, lock, port};
+use crate::vm::{Deadline, Instance, Look, Process, State, boots, clean, helpers, lock, look};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 /// How long QEMU may take to answer, by default.
 pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// How often to choose another port if another program takes it before QEMU does.
 const PORT_TRIES: usize = 10;
 
-/// A start that was asked for.
+/// A VM that runs: its process, record and state.
+type Found = (Process, Option<Instance>, State);
+
+/// A start that was asked for, and what has been made for it so far.
 pub(crate) struct Start<'a> {
+    /// Once the VM runs, with the port that it has.
     pub(crate) inputs: Inputs<'a>,
-    plan: Option<Plan>,
-    images: Option<Images>,
+    plan: Option<Rc<Plan>>,
+    pub(crate) images: Option<Images>,
     /// The disks that `--from` reverts, which have nothing to lose.
     spare: Vec<PathBuf>,
 }
@@ -47,43 +50,26 @@ impl<'a> Start<'a> {
 
     /// Plans the start on the port that the VM most likely has, and finds the errors of the
     /// configuration before anything is made or stopped.
-    pub(crate) fn plan(&mut self) -> Result<&Plan, Error> {
+    pub(crate) fn plan(&mut self) -> Result<Rc<Plan>, Error> {
         self.plan_on(self.inputs.ssh_port)
     }
 
-    fn plan_on(&mut self, ssh_port: Option<u16>) -> Result<&Plan, Error> {
+    fn plan_on(&mut self, ssh_port: Option<u16>) -> Result<Rc<Plan>, Error> {
         self.inputs.ssh_port = ssh_port;
         let known = self.plan.take().filter(|plan| plan.ssh_port == ssh_port);
-        let plan = known.map_or_else(|| Plan::new(&self.inputs), Ok)?;
-        Ok(self.plan.insert(plan))
+        let plan = known.map_or_else(|| Plan::new(&self.inputs).map(Rc::new), Ok)?;
+        Ok(self.plan.insert(plan).clone())
     }
 
     /// Plans the start, and makes the VM's missing images before another command has to wait for
     /// its lock. The images are held from then on.
     pub(crate) fn prepare(&mut self, exceeded: Exceeded) -> Result<(), Error> {
         self.plan()?;
-        self.hold_images(exceeded)
-    }
-
-    fn hold_images(&mut self, exceeded: Exceeded) -> Result<(), Error> {
         if self.images.is_none() {
             let images = self.inputs.resolver().images();
             self.images = Some(Images::hold(self.inputs.target, images, exceeded)?);
         }
         Ok(())
-    }
-
-    /// Refuses `--wait` for a guest that QEMU keeps from running.
-    pub(crate) fn check_wait(&mut self) -> Result<(), Error> {
-        if !self.plan()?.holds_guest() {
-            return Ok(());
-        }
-        let name = &self.inputs.vm.name;
-        let message = "`--wait` waits for ssh, and with `-S` the guest does not run";
-        let hint = format!(
-            "`qqmgr start {name}`, `qqmgr resume {name}` and `qqmgr wait {name} --for ssh`"
-        );
-        Err(Error::new(Kind::Usage, message).hint(hint))
     }
 
     /// Checks before a restart what would keep the VM from starting again: a journal of snapshots
@@ -93,22 +79,17 @@ impl<'a> Start<'a> {
         Journal::read(&self.inputs.target.paths)?;
         let look = Look::by_files(&self.inputs.target.paths)?;
         let (Some(process), Some(record)) = (look.process()?, &look.record) else { return Ok(()) };
-        let own: Vec<Forward> = ports::forwarded(&record.arguments()).collect();
-        let has_it = |forward: &Forward| {
-            !forward.udp && record.ssh_port == Some(forward.port)
-                || own.iter().any(|other| other.is_at(forward))
-                || port::is_held_by(forward, process.pid)
-        };
-        ports::check(self.inputs.target, self.plan()?, &has_it)
+        let is_own = |forward: &Forward| ports::is_of(forward, record, Some(process.pid));
+        ports::check(self.inputs.target, &*self.plan()?, &is_own)
     }
 
     /// Starts the VM if it is not running. The lock is the VM's, and given back.
-    pub(crate) fn begin(mut self, lock: Lock, timeout: Duration) -> Result<(Running, Lock), Error> {
-        if let Some(found) = found::running(self.inputs.target, timeout)? {
+    pub(crate) fn begin(&mut self, lock: Lock, timeout: Duration) -> Result<(Ready, Lock), Error> {
+        if let Some(found) = self.found(timeout)? {
             let process = found.0.clone();
             return match self.already_running(found, timeout) {
                 Err(error) if !process.is_alive() => Err(self.not_started(lock, error)),
-                running => Ok((running?, lock)),
+                ready => Ok((ready?, lock)),
             };
         }
         let Inputs { target: Target { config, paths, log, .. }, vm, .. } = self.inputs;
@@ -123,18 +104,20 @@ impl<'a> Start<'a> {
                 Ok(claimed) => claimed,
                 Err(error) => break error,
             };
-            let ssh_port = plan.ssh_port;
             let spawned = match launch.spawn(&plan.argv, &plan.helpers, &mut record) {
                 Ok(spawned) => spawned,
                 Err(error) => break self.explained(Failed { of_qemu: false, ..error.into() }),
             };
             match launch.settle(spawned) {
-                Ok(Some(ready)) => return Ok((self.started(ready, record), lock)),
+                Ok(Some(ready)) => {
+                    self.record(&ready, record);
+                    return Ok((ready, lock));
+                }
                 // Another QEMU was in the way, and has ended.
                 Ok(None) => {}
                 Err(Failed { port_taken: Some(port), .. })
                     if vm.port == SshPort::Auto
-                        && ssh_port == Some(port)
+                        && plan.ssh_port == Some(port)
                         && refused.len() < PORT_TRIES =>
                 {
                     refused.insert(port);
@@ -143,6 +126,32 @@ impl<'a> Start<'a> {
             }
         };
         Err(self.not_started(lock, failed))
+    }
+
+    /// The VM, if it runs. Waits for a process that is about to end, since it still holds its
+    /// images.
+    fn found(&self, timeout: Duration) -> Result<Option<Found>, Error> {
+        let Target { name, paths, log, .. } = self.inputs.target;
+        let look = Look::everywhere(paths)?;
+        let Some(process) = look::traced(look.process()?, log) else { return Ok(None) };
+        if process.lost && !process.is_ending() {
+            return Err(process.is_lost(paths));
+        }
+        if process.exiting {
+            let pid = process.pid;
+            log.note(&format!("waiting for the VM's last QEMU (pid {pid}) to end"));
+            if process.ends_by(Instant::now() + timeout) {
+                return Ok(None);
+            }
+            let message = format!("the VM's last QEMU (pid {pid}) does not end");
+            let hint = format!("`qqmgr stop {name}` ends it");
+            return Err(Error::new(Kind::TimedOut, message).hint(hint));
+        }
+        let (state, _) = State::ask(&look, paths, log)?;
+        // A QEMU that got SIGTERM closes its sockets before it removes its pid file and ends.
+        let runs =
+            state != State::Stopped && (state != State::Unresponsive || !process.is_ending());
+        Ok(runs.then(|| (process.clone(), look.record.clone(), state)))
     }
 
     /// Adds warnings about the words of the VM and of its helpers to the error of a failed start.
@@ -154,21 +163,21 @@ impl<'a> Start<'a> {
         error.hint_if(plan.warnings.first().filter(|_| of_qemu).map(Problem::doubt))
     }
 
-    /// Does everything that a start does except running QEMU, for a debugger that will run it, and
-    /// releases the lock. Until QEMU runs, the VM counts as stopped.
-    pub(crate) fn for_debugger(mut self, lock: Lock) -> Result<Debuggee, Error> {
-        if let Some((process, ..)) = found::running(self.inputs.target, TIMEOUT_DEFAULT)? {
-            return Ok(Debuggee::Process(process));
+    /// Does everything that a start does except running QEMU, for a debugger that will run it by
+    /// the plan, and releases the lock. Until QEMU runs, the VM counts as stopped. Gives the
+    /// process of a VM that is already running.
+    pub(crate) fn for_debugger(&mut self, lock: Lock) -> Result<Option<Process>, Error> {
+        if let Some((process, ..)) = self.found(TIMEOUT_DEFAULT)? {
+            return Ok(Some(process));
         }
         let Target { config, paths, log, .. } = self.inputs.target;
         let prepared = self.clear(&lock).and_then(|()| {
             let deadline = Deadline::after(TIMEOUT_DEFAULT);
             let (plan, mut record) = self.claim(&lock, &BTreeSet::new())?;
             boots::new_logs(paths)?;
-            let (argv, dirs) = (plan.argv.clone(), (config.dir(), paths));
-            Helpers::start(&plan.helpers, &mut record, dirs, deadline, log)
+            Helpers::start(&plan.helpers, &mut record, (config.dir(), paths), deadline, log)
                 .map_err(|error| self.explained(Failed { of_qemu: false, ..error.into() }))?;
-            Ok(Debuggee::Argv(argv))
+            Ok(None)
         });
         prepared.map_err(|error| self.not_started(lock, error))
     }
@@ -188,7 +197,7 @@ impl<'a> Start<'a> {
                 stopped.revert()?;
             }
         }
-        self.hold_images(&|| None)?;
+        self.prepare(&|| None)?;
         // A disk that is grown would differ from its snapshot, which has its own size.
         let images = self.images.as_mut().filter(|_| is_plain);
         images.map_or(Ok(()), |images| images.grow(config, log))
@@ -196,39 +205,44 @@ impl<'a> Start<'a> {
 
     /// Finds the port, and records what the VM is started with: from then on the port is taken.
     /// Disks that do not match `--from` are refused.
-    fn claim(&mut self, lock: &Lock, refused: &BTreeSet<u16>) -> Result<(&Plan, Instance), Error> {
-        let inputs = self.inputs.clone();
-        let Target { config, paths, log, .. } = inputs.target;
+    fn claim(
+        &mut self,
+        lock: &Lock,
+        refused: &BTreeSet<u16>,
+    ) -> Result<(Rc<Plan>, Instance), Error> {
+        let Inputs { target, vm, .. } = self.inputs;
+        let Target { config, paths, log, .. } = target;
         // Held while a port is chosen and until the record names its owner.
         let _choosing;
-        let port = if inputs.vm.port == SshPort::Auto {
+        let port = if vm.port == SshPort::Auto {
             _choosing = lock_dir(config.runtime_dir());
-            Some(ports::free(inputs.target, refused)?)
+            Some(ports::free(target, refused)?)
         } else {
-            inputs.vm.port.fixed()
+            vm.port.fixed()
         };
-        ports::check(inputs.target, self.plan_on(port)?, &|_| false)?;
-        if let Some(from) = inputs.options.from.as_ref().filter(|_| self.spare.is_empty()) {
-            let origins = Origins::new(&inputs, &from.tag, Some(lock))?;
+        let plan = self.plan_on(port)?;
+        ports::check(target, &plan, &|_| false)?;
+        let from = self.inputs.options.from.as_ref();
+        if let Some(from) = from.filter(|_| self.spare.is_empty()) {
+            let origins = Origins::new(&self.inputs, &from.tag, Some(lock))?;
             origins.check()?;
             self.spare = origins.spare_disks(from.discard)?;
         }
-        let spare = self.spare.clone();
-        let plan = self.plan_on(port)?;
-        let record = plan.record(&inputs)?;
+        let record = plan.record(&self.inputs)?;
         record.write(paths, log)?;
         paths.make_plain_dir()?;
         match &plan.ssh_config {
             Some(text) => ssh::write_config(text, paths, config.dir(), log)?,
             None => files::remove(&paths.ssh_config)?,
         }
-        if inputs.options.from.is_some() {
-            Saved::lend(paths, &spare)?;
+        if from.is_some() {
+            Saved::lend(paths, &self.spare)?;
         }
         Ok((plan, record))
     }
 
-    fn started(&mut self, ready: Ready, mut record: Instance) -> Running {
+    /// Completes the record of a QEMU that answers.
+    fn record(&self, ready: &Ready, mut record: Instance) {
         let Target { paths, log, .. } = self.inputs.target;
         record.is_ready(&ready.process);
         if ready.already_running {
@@ -239,28 +253,22 @@ impl<'a> Start<'a> {
             // The disk may be full, for example. The VM runs, and its pid file shows it.
             log.note(&format!("the VM runs, but its record is incomplete: {}", error.message()));
         }
-        let from = self.inputs.options.from.as_ref().map(|from| from.tag.clone());
-        self.result(ready, record.ssh_port, from)
-    }
-
-    /// The result of a start, which gives the images back.
-    fn result(&mut self, ready: Ready, ssh_port: Option<u16>, from: Option<Tag>) -> Running {
-        let Images { built, grown, .. } = self.images.take().unwrap_or_default();
-        Running { ready, ssh_port, from, built, grown }
     }
 
     /// Refuses options that differ from those of the running VM: "already running" would be wrong.
-    fn already_running(&mut self, found: Found, timeout: Duration) -> Result<Running, Error> {
+    fn already_running(&mut self, found: Found, timeout: Duration) -> Result<Ready, Error> {
         let (process, record, mut state) = found;
         let Target { name, paths, log, .. } = self.inputs.target;
-        let ssh_port = record.as_ref().map_or(self.inputs.ssh_port, |record| record.ssh_port);
+        if let Some(record) = &record {
+            self.inputs.ssh_port = record.ssh_port;
+        }
         if self.inputs.options.from.is_some() {
             let message =
                 format!("VM `{name}` is already running, and `--from` needs its own start");
             return Err(Error::failed(message).hint(format!("`qqmgr stop {name}` ends it")));
         }
         if !self.inputs.options.is_none() {
-            let plan = self.plan_on(ssh_port)?;
+            let plan = self.plan()?;
             let wanted = plan.own_argv().iter().map(|word| word.to_string_lossy());
             let runs = |record: &Instance| wanted.eq(record.own_argv().iter().map(String::as_str));
             if !record.as_ref().is_some_and(runs) {
@@ -282,8 +290,7 @@ impl<'a> Start<'a> {
             record.write(paths, log)?;
         }
         let run_state = state.name().to_string();
-        let ready = Ready { process, run_state, already_running: true };
-        Ok(self.result(ready, ssh_port, None))
+        Ok(Ready { process, run_state, already_running: true })
     }
 
     /// Cleans up after a start that failed, and gives its error. The lock's file goes as well if

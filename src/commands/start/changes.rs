@@ -79,17 +79,10 @@ pub(crate) fn changes(
     configured.push(format!("ssh port {}", SshPort::of_start(ssh_port)));
     running.extend(instance.helpers.iter().map(|it| helper(&it.name, &command_line(&it.argv))));
     configured.extend(helpers.iter().map(|it| helper(&it.name, &command_line(&it.argv))));
-    let mut changes = Change::between(running, configured);
-    let (has, wanted) =
-        (Features::of(&instance.argv[instance.own_argv().len()..]).keys(), features.keys());
-    let only = |these: &[&str], others: &[&str]| -> Vec<String> {
-        these.iter().filter(|key| !others.contains(key)).map(ToString::to_string).collect()
-    };
-    let lost = only(&has, &wanted).into_iter();
-    changes.extend(lost.map(|key| Change { running: Some(key), configured: None }));
-    let new = only(&wanted, &has).into_iter();
-    changes.extend(new.map(|key| Change { running: None, configured: Some(key) }));
-    changes
+    let features_then = Features::of(&instance.argv[instance.own_argv().len()..]);
+    running.extend(features_then.keys().into_iter().map(String::from));
+    configured.extend(features.keys().into_iter().map(String::from));
+    Change::between(running, configured)
 }
 
 /// The program, and each option with its value, quoted for a shell.
@@ -112,7 +105,7 @@ fn name(option: &str) -> &str {
     }
     let name = option.split(' ').next().unwrap_or_default();
     // Programs and images have no name of their own.
-    if name.starts_with('-') || name == "ssh" { name } else { "" }
+    if name.starts_with('-') || ["ssh", "console", "gdb"].contains(&name) { name } else { "" }
 }
 
 #[cfg(test)]

@@ -3,23 +3,28 @@
 
 pub(crate) mod begin;
 pub(crate) mod changes;
-mod found;
 pub(crate) mod from;
 pub(crate) mod origins;
 pub(crate) mod plan;
 pub(super) mod ports;
-pub(crate) mod result;
 
-use super::target::Target;
-use super::{attach, clock, reach};
-use crate::cli::{Command, Count, Flag, Operand, spec};
+use super::images::Images;
+use super::reach::Reach;
+use super::stop::Stop;
+use super::target::{Target, no_ssh};
+use super::vms::are_several;
+use super::{clock, console};
+use crate::cli::{Args, Command, Count, Flag, Operand, refuse_if, spec};
+use crate::config::SshPort;
+use crate::error::{Error, Kind};
 use crate::json::Value;
+use crate::out;
 use crate::report::Outcome;
 use crate::vm::lock::{LOCK_WAIT, lock};
-use crate::vm::{Deadline, look};
+use crate::vm::look;
+use crate::vm::ready::Ready;
 use begin::{Start, TIMEOUT_DEFAULT};
-use plan::{StartOptions, check_arguments};
-use result::Running;
+use plan::{Inputs, StartOptions, check_arguments};
 use std::time::Duration;
 
 pub(crate) static COMMAND: Command = Command {
@@ -38,7 +43,7 @@ pub(crate) static COMMAND: Command = Command {
         &from::NO_SET_CLOCK,
         &TIMEOUT,
     ],
-    check: |args| attach::check(args).and_then(|()| check_arguments(&args.words)),
+    check,
     examples: &["start dev --wait", "start 'node-*'", "start dev --set memory=4G -- -s -S"],
     ..Command::DEFAULT
 };
@@ -51,32 +56,59 @@ static TIMEOUT: Flag<Duration> =
 /// The state of a guest that QEMU keeps from running from the start (`-S`).
 const PRELAUNCH: &str = "prelaunch";
 
+/// Refuses `--console` for several VMs and with `--json`, and words that QEMU must not get.
+pub(super) fn check(args: &Args) -> Result<(), Error> {
+    let is_wrong = args.has(&spec::CONSOLE) && (args.json() || are_several(&args.operands));
+    refuse_if(&[(is_wrong, "`--console` takes one VM by its name, and no `--json`")])?;
+    check_arguments(&args.words)
+}
+
+/// Refuses `--wait` and `--console` for a VM that would be started without ssh, without a console,
+/// or with a guest that does not run.
+pub(super) fn check_flags(start: &mut Start) -> Result<(), Error> {
+    let Inputs { target: Target { args, name, .. }, vm, .. } = start.inputs;
+    let waits = args.has(&spec::WAIT);
+    if waits && vm.port == SshPort::None {
+        return Err(no_ssh(name));
+    }
+    if args.has(&spec::CONSOLE) && !vm.console {
+        return Err(Error::failed(format!("VM `{name}` has no console to attach to"))
+            .hint(format!("put `console = true` into `[vm.{name}]`")));
+    }
+    if waits && start.plan()?.holds_guest() {
+        let message = "`--wait` waits for ssh, and with `-S` the guest does not run";
+        let hint = format!(
+            "`qqmgr start {name}`, `qqmgr resume {name}` and `qqmgr wait {name} --for ssh`"
+        );
+        return Err(Error::new(Kind::Usage, message).hint(hint));
+    }
+    Ok(())
+}
+
 pub(super) fn run(target: &Target) -> Outcome {
     let args = target.args;
-    if args.has(&spec::WAIT) {
-        target.check_has_ssh()?;
-    }
     let mut start = Start::new(target, StartOptions::of(args))?;
     // A VM that is already running is left alone, and its configuration may have become wrong.
     if look::find_anywhere(&target.paths)?.is_none() {
-        attach::check_configured(target)?;
-        if args.has(&spec::WAIT) {
-            start.check_wait()?;
-        }
+        check_flags(&mut start)?;
         start.prepare(&|| None)?;
+    } else if args.has(&spec::WAIT) {
+        target.check_has_ssh()?;
     }
     let lock = lock(&target.paths, COMMAND.name, LOCK_WAIT, &target.log)?;
-    let (running, lock) = start.begin(lock, args.value(&TIMEOUT).unwrap_or(TIMEOUT_DEFAULT))?;
+    let (ready, lock) = start.begin(lock, args.value(&TIMEOUT).unwrap_or(TIMEOUT_DEFAULT))?;
     drop(lock);
-    attach::after(target, after(target, running)?)
+    after(start, ready, None)
 }
 
-/// Waits for the guest of a VM that was started, if that was asked for, and reports the start.
-pub(super) fn after(target: &Target, running: Running) -> Outcome {
+/// Gives the images of a VM that was started back, waits for its guest, reports the start and the
+/// stop before it, and attaches to the console, as was asked for.
+pub(super) fn after(start: Start, ready: Ready, stop: Option<&Stop>) -> Outcome {
+    let Images { built, grown, .. } = start.images.unwrap_or_default();
+    let Inputs { target, options, ssh_port, .. } = start.inputs;
     let log = target.log.with_remark("; Ctrl-C leaves the VM running");
     let target = &Target { log, ..target.clone() };
     let name = &target.name;
-    let Running { ready, ssh_port, built, grown, from } = running;
     if !ready.already_running {
         if ready.run_state == PRELAUNCH {
             let way_on = format!("VM `{name}` is {PRELAUNCH}: `qqmgr resume {name}` lets it go on");
@@ -85,11 +117,11 @@ pub(super) fn after(target: &Target, running: Running) -> Outcome {
         target.note_own_port();
     }
     if let Some(wait) = target.args.value(&spec::WAIT) {
-        let deadline = Deadline::after(wait.limit);
-        let process = reach::for_ssh(target, deadline)?;
-        let usable = reach::for_first_boot(target, &process, deadline);
-        usable.map_err(|error| reach::hint_that_it_runs(target, error))?;
+        let reach = Reach::running(target, wait.limit)?;
+        let usable = reach.server().and_then(|()| reach.first_boot());
+        usable.map_err(|error| target.still_runs(error))?;
     }
+    let from = options.from.map(|from| from.tag);
     if from.is_some() && !target.args.has(&from::NO_SET_CLOCK) {
         clock::set(target);
     }
@@ -110,5 +142,13 @@ pub(super) fn after(target: &Target, running: Running) -> Outcome {
         ("grown", grown.into_iter().collect()),
     ];
     let from = from.map(|tag| ("from", tag.as_str().into()));
-    Ok(target.report(text, members.into_iter().chain(from)))
+    let stopped = stop.map(|stop| ("stopped", Value::object(stop.members())));
+    let before = stop.filter(|stop| stop.was_running()).map(Stop::text).unwrap_or_default();
+    let members = members.into_iter().chain(from).chain(stopped);
+    let report = target.report(before + &text, members);
+    if !target.args.has(&spec::CONSOLE) {
+        return Ok(report);
+    }
+    out::write(report.text.as_bytes())?;
+    console::run(target)
 }

@@ -55,11 +55,7 @@ pub(crate) fn is_taken(target: &Target, forward: &Forward, what: &str) -> Error 
     let holder = names.find(|name| {
         let look = Look::by_files(&Paths::new(target.config.vm_dir(name)));
         let record = look.ok().filter(|look| !look.place.is_gone()).and_then(|look| look.record);
-        record.is_some_and(|record| {
-            !forward.udp && record.ssh_port == Some(forward.port)
-                || forwarded(&record.arguments()).any(|other| other.is_at(forward))
-                || record.pid.is_some_and(|pid| port::is_held_by(forward, pid))
-        })
+        record.is_some_and(|record| is_of(forward, &record, record.pid))
     });
     let who = holder.map_or_else(|| port::holder(forward), |name| format!("VM `{name}`"));
     let hint = match (what, holder) {
@@ -72,7 +68,14 @@ pub(crate) fn is_taken(target: &Target, forward: &Forward, what: &str) -> Error 
     Error::failed(format!("{protocol}{what} {} is taken by {who}", forward.port)).hint(hint)
 }
 
+/// Whether the VM of this record has the port, or its process.
+pub(super) fn is_of(forward: &Forward, record: &Instance, pid: Option<u32>) -> bool {
+    !forward.udp && record.ssh_port == Some(forward.port)
+        || forwarded(&record.arguments()).any(|other| other.is_at(forward))
+        || pid.is_some_and(|pid| port::is_held_by(forward, pid))
+}
+
 /// The ports of this host that QEMU forwards with these arguments.
-pub(super) fn forwarded(arguments: &[Argument]) -> impl Iterator<Item = Forward> + use<> {
+fn forwarded(arguments: &[Argument]) -> impl Iterator<Item = Forward> + use<> {
     forwards(arguments).into_iter().filter(|forward| forward.port != 0)
 }
