@@ -24,7 +24,6 @@ mod list;
 mod logs;
 mod monitor;
 mod output;
-mod parallel;
 mod publishers;
 mod qmp;
 mod reach;

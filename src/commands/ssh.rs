@@ -4,8 +4,7 @@ use super::reach::guest;
 use super::target::Target;
 use crate::cli::{Args, Command, Count, Operand, spec};
 use crate::error::Error;
-use crate::json::Value;
-use crate::report::{Outcome, Report};
+use crate::report::Outcome;
 use crate::ssh::FAILURE_CODE;
 use crate::ssh::run::capture;
 use std::os::unix::ffi::OsStrExt as _;
@@ -47,21 +46,13 @@ pub(super) fn run(target: &Target) -> Outcome {
     if guest.shares(words)
         && let Err(stderr) = guest.share()?
     {
-        return Ok(report(target, FAILURE_CODE, "", &stderr));
+        let members = [("stdout", "".into()), ("stderr", stderr.into())];
+        return Ok(target.exit_report(FAILURE_CODE, "", members));
     }
     let output = capture(guest.users_ssh(words), &guest)?;
     let exit_code =
         output.status.code().and_then(|code| code.try_into().ok()).unwrap_or(FAILURE_CODE);
     let [stdout, stderr] = [&output.stdout, &output.stderr].map(|b| String::from_utf8_lossy(b));
-    Ok(report(target, exit_code, &stdout, &stderr))
-}
-
-/// The output of a command; invalid UTF-8 has become U+FFFD.
-fn report(target: &Target, exit_code: u8, stdout: &str, stderr: &str) -> Report {
-    let members = [
-        ("exit_code", Value::from(u16::from(exit_code))),
-        ("stdout", stdout.into()),
-        ("stderr", stderr.into()),
-    ];
-    target.report(stdout, members).with_exit_code(exit_code)
+    let members = [("stdout", stdout.as_ref().into()), ("stderr", stderr.as_ref().into())];
+    Ok(target.exit_report(exit_code, stdout, members))
 }

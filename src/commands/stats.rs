@@ -1,6 +1,5 @@
 //! `qqmgr stats VM...`: the resources of the host that VMs use, once or each second.
 
-use super::parallel;
 use super::target::Target;
 use super::vms::{self, Scope};
 use crate::answers::Answers;
@@ -55,7 +54,7 @@ fn watch(targets: Vec<Target>, answers: &mut Answers) -> Result<(), Error> {
         // In parallel: a VM that does not answer does not delay the others.
         let mut looks = Vec::new();
         let look = |(target, _): &(Target, _)| stats::look(&target.paths, &target.log);
-        parallel::each(&watched, usize::MAX, look, |news| looks.extend(news));
+        vms::in_parallel(&watched, usize::MAX, look, |news| looks.extend(news));
         looks.sort_by_key(|(at, _)| *at);
         let (mut shown, mut left) = (Vec::new(), Vec::new());
         for ((target, last), (_, look)) in watched.into_iter().zip(looks) {

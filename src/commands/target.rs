@@ -52,6 +52,17 @@ impl<'a> Target<'a> {
         Report::of(text, [("name", (&self.name).into())].into_iter().chain(members))
     }
 
+    /// The result of a command that passes on the exit code of another program.
+    pub(super) fn exit_report<'m>(
+        &self,
+        exit_code: u8,
+        text: impl Into<String>,
+        members: impl IntoIterator<Item = (&'m str, Value)>,
+    ) -> Report {
+        let code = [("exit_code", u16::from(exit_code).into())];
+        Report { exit_code, ..self.report(text, code.into_iter().chain(members)) }
+    }
+
     /// The guest over ssh; the VM must be running.
     pub(super) fn guest(&self) -> Result<Guest, Error> {
         Guest::of(self.config, &self.paths, &self.log)

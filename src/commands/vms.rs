@@ -1,6 +1,5 @@
 //! The VMs that a command works on, and the same work on each of them, in parallel.
 
-use super::parallel;
 use super::target::{Target, check_name, unconfigured};
 use crate::answers::Answers;
 use crate::cli::{Args, spec};
@@ -13,6 +12,10 @@ use crate::vm::{Look, Paths};
 use crate::{glob, linux};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
 
 /// How many VMs are worked on at the same time: many, since most of the work is waiting, but not so
 /// many that a thousand QEMUs start in the same second. A `wait` watches all VMs at once, so that
@@ -21,6 +24,9 @@ const PARALLEL_MAX: usize = 32;
 
 /// How many files the work on one VM has open at a time: its lock, a socket, QEMU's files, pipes.
 const FILES_OF_ONE: usize = 12;
+
+/// How often [`in_parallel`] reports that there is no result.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// The VMs that a pattern or `--all` can match.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -87,7 +93,7 @@ pub(super) fn at_the_same_time<T: Sync>(
     work: impl Fn(&T) -> Outcome + Sync,
 ) -> Vec<u8> {
     let (mut progress, mut statuses) = (Progress::new(log), vec![None; vms.len()]);
-    parallel::each(vms, at_once, work, |news| {
+    in_parallel(vms, at_once, work, |news| {
         if let Some((at, outcome)) = news {
             log.end_progress();
             statuses[at] = Some(answers.tell_at(at, outcome));
@@ -97,6 +103,43 @@ pub(super) fn at_the_same_time<T: Sync>(
         }
     });
     statuses.into_iter().map(Option::unwrap_or_default).collect()
+}
+
+/// Does `work` on each item, on at most `at_once` of them at the same time. Passes the index and
+/// the result of each to `news` as it comes, and `None` after each second without a result.
+pub(super) fn in_parallel<T: Sync, R: Send>(
+    items: &[T],
+    at_once: usize,
+    work: impl Fn(&T) -> R + Sync,
+    mut news: impl FnMut(Option<(usize, R)>),
+) {
+    let (next, (sender, results)) = (AtomicUsize::new(0), mpsc::channel());
+    let worker = |sender: &Sender<_>| {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(at) else { return };
+            let _ = sender.send((at, work(item)));
+        }
+    };
+    thread::scope(|scope| {
+        let (worker, sender) = (&worker, sender);
+        let workers = (0..items.len().min(at_once)).map(|_| {
+            let sender = sender.clone();
+            thread::Builder::new().spawn_scoped(scope, move || worker(&sender))
+        });
+        // If the system has no more threads, fewer workers do the work, or this thread does.
+        if workers.take_while(Result::is_ok).count() == 0 {
+            worker(&sender);
+        }
+        drop(sender);
+        loop {
+            match results.recv_timeout(SILENCE) {
+                Ok(result) => news(Some(result)),
+                Err(RecvTimeoutError::Timeout) => news(None),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    });
 }
 
 /// Does `work` once, on all the VMs that `args` name. It gets only those that exist.

@@ -1,19 +1,18 @@
 //! A job without a command: the guest boots, its serial line is shown, and the end decides.
 
-use super::command::{Done, done};
 use super::flags::UNTIL;
 use super::job::Job;
 use super::stream::{Passed, Stream};
 use crate::commands::target::Target;
 use crate::error::Error;
 use crate::json::Value;
+use crate::report::Report;
 use crate::text::sanitized;
-use crate::vm::ending::POWERED_OFF;
+use crate::vm::ending::{Ending, POWERED_OFF};
 use crate::vm::events::EventLog;
 use crate::vm::last_words::tail;
 use crate::vm::sought::{Found, PANIC};
 use crate::vm::{Paths, Process, Session, events, last_words, launch, wait};
-use std::ffi::OsStr;
 
 /// The exit code of a failure that was seen.
 const SEEN_FAILURE_CODE: u8 = 1;
@@ -25,7 +24,8 @@ const BY_SIGNAL_REASON: &str = "host-signal";
 const PANIC_REASON: &str = "guest-panic";
 
 /// Lets the guest run if the job holds it, and passes its serial output on until the job has ended.
-pub(super) fn work(job: &Job, process: &Process) -> Result<Done, Error> {
+/// Gives the report, and whether the guest can no longer power off.
+pub(super) fn work(job: &Job, process: &Process) -> Result<(Report, bool), Error> {
     let (target, limits) = (job.target, &job.limits);
     let Target { args, name, paths, log, .. } = target;
     target.note_own_port();
@@ -53,13 +53,13 @@ pub(super) fn work(job: &Job, process: &Process) -> Result<Done, Error> {
         let has_news = std::mem::replace(&mut seen, length) != length;
         (!alive || has_news && is_over(paths, &stream)).then_some(Ok(None))
     });
+    let until = args.value(&UNTIL).map(|until| until.to_string_lossy().into_owned());
+    let missed = until.as_deref().map(sanitized);
+    let missed = missed.map(|until| format!("`{until}` was not on the serial line"));
     let Some(end) = end.transpose()? else {
         stream.end()?;
         let late = limits.exceeded().unwrap_or_else(|| Error::failed("the wait ended"));
-        let late = match args.value(&UNTIL) {
-            Some(until) => late.after(&was_not_there(&until)),
-            None => late,
-        };
+        let late = missed.iter().fold(late, |late, missed| late.after(missed));
         return Err(late.after_reading("serial", stream.text()));
     };
     if let Some(Found::Failure(_) | Found::Panic) = end {
@@ -67,30 +67,28 @@ pub(super) fn work(job: &Job, process: &Process) -> Result<Done, Error> {
     }
     stream.end()?;
     let is_over = !matches!(end, Some(Found::Until));
-    let (reason, exit_status) = if is_over { ended(target, process) } else { (None, None) };
+    let ending = if is_over { events::ending(paths) } else { Ending::Unknown };
+    let exit_status = if is_over { exit_status(process, &ending) } else { None };
     let (exit_code, matched) = match end {
-        Some(Found::Until) => {
-            (0, args.value(&UNTIL).map(|until| until.to_string_lossy().into_owned()))
-        }
+        Some(Found::Until) => (0, until),
         Some(failure) => {
-            let matched = matched(&failure, &stream);
+            let matched = match failure {
+                Found::Failure(text) => String::from_utf8_lossy(&text).into_owned(),
+                // The kernel's message.
+                Found::Until | Found::Panic => stream.last_line_with(PANIC),
+            };
             log.note(&format!("`{}` is on the serial line", sanitized(&matched)));
             (SEEN_FAILURE_CODE, Some(matched))
         }
-        None => (by_itself(target, process, &stream, reason.as_deref(), exit_status)?, None),
+        None => (by_itself(target, process, &stream, &ending, exit_status, missed)?, None),
     };
     let members = [
         ("serial", Value::from(args.json().then(|| stream.text()))),
         ("matched", matched.into()),
         ("exit_status", exit_status.map(u16::from).into()),
-        ("reason", reason.into()),
+        ("reason", ending.reason().into()),
     ];
-    Ok((done(target, exit_code, members), is_over))
-}
-
-/// The start of a message about a job that ended without the text of `--until`.
-fn was_not_there(until: &OsStr) -> String {
-    format!("`{}` was not on the serial line", sanitized(&until.to_string_lossy()))
+    Ok((target.exit_report(exit_code, "", members), is_over))
 }
 
 /// Whether the guest has ended in a QEMU that stays, as under `-no-shutdown`.
@@ -100,52 +98,41 @@ fn is_over(paths: &Paths, stream: &Stream) -> bool {
     })
 }
 
-/// The text that means failure; for a panic, the kernel's message.
-fn matched(failure: &Found, stream: &Stream) -> String {
-    match failure {
-        Found::Failure(text) => String::from_utf8_lossy(text).into_owned(),
-        Found::Until | Found::Panic => stream.last_line_with(PANIC),
-    }
-}
-
-/// QEMU's reason for its end, and its exit status as a shell would tell it, if they are known.
-fn ended(target: &Target, process: &Process) -> (Option<String>, Option<u8>) {
-    let reason = events::ending(&target.paths).reason().map(str::to_string);
+/// QEMU's exit status as a shell would tell it, if it is known.
+fn exit_status(process: &Process, ending: &Ending) -> Option<u8> {
     let status = if process.is_alive() { None } else { launch::exit_status(process.pid) };
-    let exit_status = status.map(|status| {
-        let code = match last_words::exit_code(status) {
-            // QEMU exits with 0 after SIGTERM and the like.
-            0 if reason.as_deref() == Some(BY_SIGNAL_REASON) => SIGTERM_CODE,
-            code => code,
-        };
-        code.try_into().unwrap_or(u8::MAX)
-    });
-    (reason, exit_status)
+    let code = match last_words::exit_code(status?) {
+        // QEMU exits with 0 after SIGTERM and the like.
+        0 if ending.reason() == Some(BY_SIGNAL_REASON) => SIGTERM_CODE,
+        code => code,
+    };
+    Some(code.try_into().unwrap_or(u8::MAX))
 }
 
-/// The exit code of a job that no text has ended.
+/// The exit code of a job that no text has ended; `missed` says so of the text of `--until`.
 fn by_itself(
     target: &Target,
     process: &Process,
     stream: &Stream,
-    reason: Option<&str>,
+    ending: &Ending,
     exit_status: Option<u8>,
+    missed: Option<String>,
 ) -> Result<u8, Error> {
-    let Target { args, paths, log, .. } = target;
-    let how = match (exit_status, reason) {
+    let Target { paths, log, .. } = target;
+    let how = match (exit_status, ending.reason()) {
         // QEMU 10 reports a debug exit of the guest as a power-off.
         (Some(code), None) | (Some(code @ 1..), Some(POWERED_OFF)) => {
             format!("QEMU ended with exit code {code}")
         }
-        _ => events::ending(paths).to_string(),
+        _ => ending.to_string(),
     };
     let pauses = || EventLog::open(paths).is_some_and(|mut log| log.ends_in_panic());
-    if stream.sought.panics && (reason == Some(PANIC_REASON) || pauses()) {
+    if stream.sought.panics && (ending.reason() == Some(PANIC_REASON) || pauses()) {
         log.note("the guest panicked");
         return Ok(SEEN_FAILURE_CODE);
     }
-    if let Some(until) = args.value(&UNTIL) {
-        log.note(&format!("{}: {how}", was_not_there(&until)));
+    if let Some(missed) = missed {
+        log.note(&format!("{missed}: {how}"));
         return Ok(SEEN_FAILURE_CODE);
     }
     let Some(code) = exit_status else {

@@ -10,8 +10,7 @@ use crate::commands::target::Target;
 use crate::commands::vms::are_several;
 use crate::commands::{clock, logs};
 use crate::error::{Error, Kind};
-use crate::json::Value;
-use crate::report::{Outcome, Report};
+use crate::report::Outcome;
 use crate::ssh::copy::{Copy, copy};
 use crate::ssh::run::passed_on;
 use crate::ssh::{
@@ -22,19 +21,6 @@ use crate::vm::Process;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-
-/// The result of the job itself, and whether the guest can no longer power off.
-pub(super) type Done = (Report, bool);
-
-/// Makes the result of a job, which has printed its output already unless `--json` is given.
-pub(super) fn done<const N: usize>(
-    target: &Target,
-    exit_code: u8,
-    members: [(&'static str, Value); N],
-) -> Report {
-    let code = [("exit_code", u16::from(exit_code).into())];
-    target.report("", code.into_iter().chain(members)).with_exit_code(exit_code)
-}
 
 /// Finds the errors that can be found before anything is started.
 pub(super) fn check(target: &Target) -> Result<(), Error> {
@@ -57,7 +43,7 @@ pub(super) fn check(target: &Target) -> Result<(), Error> {
 }
 
 /// Runs the command as soon as the guest lets us log in.
-pub(super) fn work(job: &Job, process: Process) -> Result<Done, Error> {
+pub(super) fn work(job: &Job, process: Process) -> Outcome {
     let (Target { paths, log, .. }, reach) = (job.target, job.reach(process)?);
     do_work(job, &reach).map_err(|error| match (error.kind, reach.process.is_alive()) {
         (Kind::Failed, false) => ended(&reach),
@@ -72,7 +58,7 @@ fn ended(reach: &Reach) -> Error {
     reach.watch().ended("the command ran")
 }
 
-fn do_work(job: &Job, reach: &Reach) -> Result<Done, Error> {
+fn do_work(job: &Job, reach: &Reach) -> Outcome {
     let target = job.target;
     let Target { args, name, log, .. } = target;
     // If the guest has ended, the wait gives a better error.
@@ -104,7 +90,7 @@ fn do_work(job: &Job, reach: &Reach) -> Result<Done, Error> {
         Err(error) if done.exit_code != 0 => log.note(error.message()),
         got => got?,
     }
-    Ok((done, false))
+    Ok(done)
 }
 
 /// Copies from the guest; among several VMs into a directory of this one.
@@ -126,7 +112,7 @@ fn run(target: &Target, guest: &Guest) -> Outcome {
     // The result, with the output if that was collected.
     let ended = |code: Option<i32>, [stdout, stderr]: [Option<String>; 2]| {
         let exit_code = code.and_then(|code| code.try_into().ok()).unwrap_or(FAILURE_CODE);
-        done(target, exit_code, [("stdout", stdout.into()), ("stderr", stderr.into())])
+        target.exit_report(exit_code, "", [("stdout", stdout.into()), ("stderr", stderr.into())])
     };
     if args.has(&TERMINAL) {
         // An ssh that is killed leaves the terminal in raw mode, so there is no limit.

@@ -72,28 +72,26 @@ fn job(target: &Target) -> Outcome {
         }
     }
     let mut job = Job::new(target, limits);
-    // The job's own error is reported even if the VM cannot be stopped, which is reported as well.
+    // The report of the job, and whether its guest can no longer power off.
     let result = job.start().and_then(|ready| {
-        let done = if uses_ssh(target.args) {
-            command::work(&job, ready.process)
-        } else {
-            boot::work(&job, &ready.process)
-        };
-        Ok((done?, !ready.already_running))
+        // A job without a command always starts its VM.
+        if !uses_ssh(args) {
+            return boot::work(&job, &ready.process);
+        }
+        let report = command::work(&job, ready.process)?;
+        Ok((report.with_member("started", (!ready.already_running).into()), false))
     });
-    let ended = job.end(matches!(result, Ok(((_, true), _))));
-    let ((report, _), started) = match (result, ended) {
-        (Ok(_), Err(error)) => return Err(error),
+    let ended = job.end(matches!(result, Ok((_, true))));
+    let report = match (result, ended) {
+        (Ok((report, _)), Ok(())) => report,
+        (Ok(_), Err(error)) | (Err(error), Ok(())) => return Err(error),
+        // The VM could not be stopped, either.
         (Err(error), Err(other)) => {
             if other.message() != error.message() {
                 target.log.note(&format!("and then: {}", other.message()));
             }
             return Err(error);
         }
-        (result, Ok(())) => result?,
     };
-    // A job without a command always starts its VM.
-    let is_told = uses_ssh(target.args);
-    let report = if is_told { report.with_member("started", started.into()) } else { report };
     Ok(report.with_member("seconds", Value::seconds(begin.elapsed())))
 }
