@@ -11,7 +11,6 @@ mod confirm;
 mod console;
 mod control;
 mod copy;
-mod everywhere;
 mod forward;
 mod gdb;
 pub(crate) mod help;
@@ -120,7 +119,7 @@ pub(crate) fn run(command: &Command, args: &Args, answers: &mut Answers) {
         Some(Plain(run)) => run(args).map(Some),
         Some(Vm(run)) => vms::one(args, &args.vm(), run).map(Some),
         Some(Vms(_, _, run)) if args.has(&spec::EVERYWHERE) => {
-            everywhere::each(args, answers, *run).map(|()| None)
+            vms::everywhere(args, answers, *run).map(|()| None)
         }
         Some(Vms(scope, at_once, run)) => {
             vms::each(args, *scope, *at_once, remark, answers, *run).map(|_| None)

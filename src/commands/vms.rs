@@ -1,5 +1,6 @@
 //! The VMs that a command works on, and the same work on each of them, in parallel.
 
+use super::logs::LOGS;
 use super::target::{Target, check_name, unconfigured};
 use crate::answers::Answers;
 use crate::cli::{Args, spec};
@@ -7,7 +8,9 @@ use crate::config::{Choices, Config, Resolver};
 use crate::error::{Error, Kind};
 use crate::log::Log;
 use crate::progress::Progress;
-use crate::report::Outcome;
+use crate::report::{Outcome, Report};
+use crate::text::on_a_line;
+use crate::vm::everywhere::{Found, running};
 use crate::vm::{Look, Paths};
 use crate::{glob, linux};
 use std::collections::BTreeSet;
@@ -84,8 +87,42 @@ pub(super) fn each(
     Ok(names.into_iter().zip(statuses).collect())
 }
 
+/// Does `work` on the running VMs of all configurations of this user, for `--everywhere`. Each is
+/// known by the record of its start; its configuration is not read.
+pub(super) fn everywhere(
+    args: &Args,
+    answers: &mut Answers,
+    work: fn(&Target) -> Outcome,
+) -> Result<(), Error> {
+    if args.has(&LOGS) {
+        let message = "`--logs` cannot be used with `--everywhere`: VMs may have the same name";
+        return Err(Error::usage(message));
+    }
+    answers.begin_array();
+    let at_once = parallel_max(args);
+    at_the_same_time(&running()?, at_once, &args.log(), answers, |found| {
+        by_record(args, found, work)
+    });
+    Ok(())
+}
+
+/// Does the work on one VM. The answer names the VM's configuration.
+fn by_record(args: &Args, found: &Found, work: fn(&Target) -> Outcome) -> Outcome {
+    let Found { paths, config_file, .. } = found;
+    let (name, shown) = (paths.name.clone(), on_a_line(&config_file.to_string_lossy()));
+    let log = args.log().of_vm(&format!("{shown}: {name}"));
+    let runtime = paths.dir.parent().unwrap_or(&paths.dir).to_path_buf();
+    let done = Config::unread(config_file.clone(), runtime).and_then(|config| {
+        work(&Target { config: &config, args, name, paths: paths.clone(), log })
+    });
+    let named = |error: Error| error.after(&shown).after_reading("config_file", config_file);
+    let report = done.map_err(|error| named(error).of_vm(&paths.name, true))?;
+    let text = format!("{shown}: {}", report.text);
+    Ok(Report { text, ..report }.with_member("config_file", config_file.into()))
+}
+
 /// Does `work` on each VM, as [`each`] does, and returns the exit status of each.
-pub(super) fn at_the_same_time<T: Sync>(
+fn at_the_same_time<T: Sync>(
     vms: &[T],
     at_once: usize,
     log: &Log,
@@ -243,7 +280,7 @@ pub(super) fn matching(
 }
 
 /// How many VMs are worked on at the same time, by `--jobs`, or by how many files may be open.
-pub(super) fn parallel_max(args: &Args) -> usize {
+fn parallel_max(args: &Args) -> usize {
     args.value(&spec::JOBS).unwrap_or_else(|| {
         let by_files = linux::files_left().map_or(PARALLEL_MAX, |left| left / FILES_OF_ONE);
         by_files.clamp(1, PARALLEL_MAX)
