@@ -63,8 +63,9 @@ impl<'a> Target<'a> {
         Report { exit_code, ..self.report(text, code.into_iter().chain(members)) }
     }
 
-    /// The guest over ssh; the VM must be running.
+    /// The guest over ssh; the VM must be running, and have ssh.
     pub(super) fn guest(&self) -> Result<Guest, Error> {
+        self.check_has_ssh()?;
         Guest::of(self.config, &self.paths, &self.log)
     }
 

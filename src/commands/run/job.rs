@@ -79,11 +79,12 @@ impl<'a> Job<'a> {
         let (held, on_demand) = (self.own_start == Some(BOOT), !self.keep);
         let options = StartOptions { set, arguments, held, from: self.from.clone(), on_demand };
         let mut start = Start::new(self.target, options)?;
-        self.is_held = start.plan()?.is_held();
+        let plan = start.plan()?;
+        self.is_held = plan.is_held;
         // QEMU's `-snapshot` is for `-drive` and its short forms only: it is the default of
         // `drive_add` in `system/vl.c`.
-        let is_other = |word: &OsString| word == "-blockdev" || word == "--blockdev";
-        if self.fresh && start.plan()?.own_argv().iter().any(is_other) {
+        let is_other = |word: &String| ["-blockdev", "--blockdev"].contains(&&**word);
+        if self.fresh && plan.record.own_argv().iter().any(is_other) {
             let message = format!("`--fresh` does not cover the `-blockdev` of VM `{name}`");
             return Err(Error::failed(message).hint("use `-drive`, or give the node an overlay"));
         }

@@ -3,6 +3,7 @@
 use super::origins::Origins;
 use super::plan::{Inputs, Plan, StartOptions};
 use super::ports;
+use crate::clock::now;
 use crate::commands::images::Images;
 use crate::commands::target::Target;
 use crate::config::SshPort;
@@ -15,6 +16,7 @@ use crate::vm::forward::Forward;
 use crate::vm::helpers::Helpers;
 use crate::vm::launch::{Failed, Launch};
 use crate::vm::lock::{Lock, lock_dir};
+use crate::vm::machine::Machine;
 use crate::vm::ready::{Ready, wait_for_running};
 use crate::vm::snapshot::Saved;
 use crate::vm::snapshot::journal::Journal;
@@ -56,7 +58,7 @@ impl<'a> Start<'a> {
 
     fn plan_on(&mut self, ssh_port: Option<u16>) -> Result<Rc<Plan>, Error> {
         self.inputs.ssh_port = ssh_port;
-        let known = self.plan.take().filter(|plan| plan.ssh_port == ssh_port);
+        let known = self.plan.take().filter(|plan| plan.record.ssh_port == ssh_port);
         let plan = known.map_or_else(|| Plan::new(&self.inputs).map(Rc::new), Ok)?;
         Ok(self.plan.insert(plan).clone())
     }
@@ -75,12 +77,12 @@ impl<'a> Start<'a> {
     /// Checks before a restart what would keep the VM from starting again: a journal of snapshots
     /// that cannot be read, and ports that other programs have.
     pub(crate) fn check_restart(&mut self) -> Result<(), Error> {
-        self.plan()?;
+        let plan = self.plan()?;
         Journal::read(&self.inputs.target.paths)?;
         let look = Look::by_files(&self.inputs.target.paths)?;
         let (Some(process), Some(record)) = (look.process()?, &look.record) else { return Ok(()) };
         let is_own = |forward: &Forward| ports::is_of(forward, record, Some(process.pid));
-        ports::check(self.inputs.target, &*self.plan()?, &is_own)
+        ports::check(self.inputs.target, &plan, &is_own)
     }
 
     /// Starts the VM if it is not running. The lock is the VM's, and given back.
@@ -117,7 +119,7 @@ impl<'a> Start<'a> {
                 Ok(None) => {}
                 Err(Failed { port_taken: Some(port), .. })
                     if vm.port == SshPort::Auto
-                        && plan.ssh_port == Some(port)
+                        && plan.record.ssh_port == Some(port)
                         && refused.len() < PORT_TRIES =>
                 {
                     refused.insert(port);
@@ -228,7 +230,8 @@ impl<'a> Start<'a> {
             origins.check()?;
             self.spare = origins.spare_disks(from.discard)?;
         }
-        let record = plan.record(&self.inputs)?;
+        let (machine, started_at) = (Machine::this()?, now().as_secs());
+        let record = Instance { machine, started_at, ..plan.record.clone() };
         record.write(paths, log)?;
         paths.make_plain_dir()?;
         match &plan.ssh_config {
@@ -269,8 +272,7 @@ impl<'a> Start<'a> {
         }
         if !self.inputs.options.is_none() {
             let plan = self.plan()?;
-            let wanted = plan.own_argv().iter().map(|word| word.to_string_lossy());
-            let runs = |record: &Instance| wanted.eq(record.own_argv().iter().map(String::as_str));
+            let runs = |record: &Instance| plan.record.own_argv() == record.own_argv();
             if !record.as_ref().is_some_and(runs) {
                 let error =
                     Error::failed(format!("VM `{name}` is already running, with other arguments"));

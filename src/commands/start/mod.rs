@@ -75,7 +75,7 @@ pub(super) fn check_flags(start: &mut Start) -> Result<(), Error> {
         return Err(Error::failed(format!("VM `{name}` has no console to attach to"))
             .hint(format!("put `console = true` into `[vm.{name}]`")));
     }
-    if waits && start.plan()?.holds_guest() {
+    if waits && start.plan()?.holds_guest {
         let message = "`--wait` waits for ssh, and with `-S` the guest does not run";
         let hint = format!(
             "`qqmgr start {name}`, `qqmgr resume {name}` and `qqmgr wait {name} --for ssh`"

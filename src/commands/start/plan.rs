@@ -2,7 +2,6 @@
 
 use super::from::{From, LOADVM};
 use crate::cli::{Args, spec};
-use crate::clock::now;
 use crate::commands::target::Target;
 use crate::config::resolve::Invocation;
 use crate::config::{Choices, Config, Resolver, SshPort, Vm};
@@ -14,7 +13,6 @@ use crate::text::texts;
 use crate::vm::argv::Features;
 use crate::vm::forward::append;
 use crate::vm::helper::Helper;
-use crate::vm::machine::Machine;
 use crate::vm::options::arguments_of;
 use crate::vm::sockets::Server;
 use crate::vm::{Instance, argv, helper, launch, port, sockets};
@@ -133,38 +131,48 @@ impl<'a> Inputs<'a> {
 pub(crate) struct Plan {
     /// The whole command line of QEMU.
     pub(crate) argv: Vec<OsString>,
+    /// The record of the start, which names neither the machine, nor the time, nor a process.
+    pub(crate) record: Instance,
     /// The helpers that are started before QEMU.
     pub(crate) helpers: Vec<Helper>,
-    /// The number of words of `argv` that are the user's: the program and its arguments. The words
-    /// that qqmgr adds depend on the environment if the VM's directory is deep.
-    own_words: usize,
-    /// `None` for a guest without ssh.
-    pub(crate) ssh_port: Option<u16>,
     /// The text of `ssh.conf`, if there is one.
     pub(crate) ssh_config: Option<String>,
     /// Whether ssh connects to a port of this host rather than to an address of the guest's own.
     pub(crate) reached_on_host: bool,
-    /// See [`Instance::stop_command`].
-    stop_command: Option<String>,
+    /// Whether the VM's own words keep the guest from running until it is resumed.
+    pub(crate) holds_guest: bool,
+    /// Whether the caller asked to let the guest run itself once QEMU answers.
+    pub(crate) is_held: bool,
     /// Words of `cmd` that are probably mistakes, for a QEMU that does not come up.
     pub(super) warnings: Vec<Problem>,
 }
 
 impl Plan {
     pub(crate) fn new(inputs: &Inputs) -> Result<Self, Error> {
-        let Inputs { target, ref options, ssh_port, .. } = *inputs;
+        let Inputs { target, vm, ref options, ssh_port } = *inputs;
         let (mut argv, warnings) = inputs.own_words()?;
         let helpers = inputs.helpers(&argv)?;
         let own_words = argv.len();
+        let holds_guest = arguments_of(&argv).iter().any(|argument| argument.name == "S");
         argv.extend(inputs.injected(&argv)?);
         // With the user's own `-S`, somebody else lets the guest run.
-        let is_held = options.held && !has_own_hold(&argv[..own_words]);
+        let is_held = options.held && !holds_guest;
         argv.extend(is_held.then(|| HELD.into()));
         if let Some(from) = &options.from {
             argv.extend([LOADVM.into(), from.tag.as_str().into()]);
         }
         let resolver = inputs.resolver();
-        let stop_command = resolver.stop_command()?;
+        let record = Instance {
+            ssh_port,
+            config_file: target.config.file.clone(),
+            set: options.set.clone(),
+            argv: texts(&argv),
+            own_words,
+            on_demand: options.on_demand,
+            stop_timeout: Some(vm.stop_timeout),
+            stop_command: resolver.stop_command()?,
+            ..Instance::default()
+        };
         let ssh_options = resolver.ssh_options()?;
         let reached_on_host = ssh::is_by_port(&ssh_options);
         let dir = target.config.dir();
@@ -172,45 +180,13 @@ impl Plan {
         let ssh_config = ssh_port.map(text).transpose()?;
         Ok(Self {
             argv,
+            record,
             helpers,
-            own_words,
-            ssh_port,
             ssh_config,
             reached_on_host,
-            stop_command,
+            holds_guest,
+            is_held,
             warnings,
-        })
-    }
-
-    /// The program and the user's arguments.
-    pub(crate) fn own_argv(&self) -> &[OsString] {
-        &self.argv[..self.own_words]
-    }
-
-    /// Whether the caller asked to let the guest run itself once QEMU answers.
-    pub(crate) fn is_held(&self) -> bool {
-        self.argv[self.own_words..].iter().any(|word| word == HELD)
-    }
-
-    /// Whether the VM's own words keep the guest from running until it is resumed.
-    pub(crate) fn holds_guest(&self) -> bool {
-        has_own_hold(self.own_argv())
-    }
-
-    /// The record of a start by this plan, before there is a process.
-    pub(crate) fn record(&self, inputs: &Inputs) -> Result<Instance, Error> {
-        Ok(Instance {
-            machine: Machine::this()?,
-            ssh_port: self.ssh_port,
-            config_file: inputs.target.config.file.clone(),
-            started_at: now().as_secs(),
-            set: inputs.options.set.clone(),
-            argv: texts(&self.argv),
-            own_words: self.own_words,
-            on_demand: inputs.options.on_demand,
-            stop_timeout: Some(inputs.vm.stop_timeout),
-            stop_command: self.stop_command.clone(),
-            ..Instance::default()
         })
     }
 }
@@ -222,11 +198,6 @@ pub(crate) fn likely_port(config: &Config, vm: &Vm) -> Option<u16> {
         SshPort::Auto => Some(port::first_choice(config.vm_dir(&vm.name).as_os_str().as_bytes())),
         SshPort::None => None,
     }
-}
-
-/// Whether these words, which begin with the program, have `-S`.
-fn has_own_hold(own: &[OsString]) -> bool {
-    arguments_of(own).iter().any(|argument| argument.name == "S")
 }
 
 /// The features that the configuration gives this VM beyond what every VM has.

@@ -6,7 +6,7 @@ use crate::commands::target::Target;
 use crate::error::Error;
 use crate::source::Span;
 use crate::vm::forward::{Forward, forwards};
-use crate::vm::options::{Argument, arguments_of};
+use crate::vm::options::Argument;
 use crate::vm::{Instance, Look, Paths, port};
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
@@ -38,8 +38,8 @@ pub(super) fn check(
     let for_ssh = vm.port.fixed().filter(|_| plan.reached_on_host);
     let for_ssh = for_ssh
         .and_then(|port| Forward::read(&format!("{port}:{}", vm.vm_port), Span::default()).ok());
-    let is_chosen = |it: &Forward| !it.udp && Some(it.port) == plan.ssh_port;
-    let others = forwarded(&arguments_of(&plan.argv)).filter(|forward| !is_chosen(forward));
+    let is_chosen = |it: &Forward| !it.udp && Some(it.port) == plan.record.ssh_port;
+    let others = forwarded(&plan.record.arguments()).filter(|forward| !is_chosen(forward));
     let mut ports = for_ssh.into_iter().chain(others);
     let taken = ports.find(|forward| port::is_taken_for(forward) && !is_own(forward));
     taken.map_or(Ok(()), |forward| {
