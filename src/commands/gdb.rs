@@ -1,7 +1,6 @@
 //! `qqmgr gdb VM [-- ARGS...]`: becomes gdb, so that every signal and terminal mode is gdb's own.
 
-use super::start::begin::Start;
-use super::start::plan::StartOptions;
+use super::start::{Start, StartOptions};
 use super::target::Target;
 use crate::cli::{Args, Command, Count, Flag, Operand, spec};
 use crate::error::Error;

@@ -61,10 +61,8 @@ pub(super) fn keep(target: &Target, earlier: &[Seen]) -> Result<(), Error> {
     let from = &target.paths.dir;
     let logs = seen(target).into_iter().filter(|log| !earlier.contains(log));
     let copied: Vec<_> = logs.map(|(name, ..)| copy(&from.join(&name), &dir.join(&name))).collect();
-    let status = status::run(target).and_then(|status| match status.json {
-        Some(status) => write(&dir.join(STATUS), &status),
-        None => Ok(()),
-    });
+    let status = status::run(target)
+        .and_then(|status| write(&dir.join(STATUS), &status.json.unwrap_or(Value::Null)));
     // If one file cannot be copied, the others still are.
     copied.into_iter().chain([status]).collect()
 }

@@ -41,11 +41,12 @@ pub(crate) static LOG: Command = Command {
 
 static FOLLOW: Flag =
     Flag::switch("follow", "Go on with new output until the VM has ended").short('f');
-static LINES: Flag<Lines> = Flag::new(
+/// How many lines to show, counted from the end; `None` for all of them.
+static LINES: Flag<Option<u64>> = Flag::new(
     "lines",
     Takes::Value("LINES"),
     |value| {
-        let lines = if value == "all" { Some(Lines::All) } else { number(value).map(Lines::Last) };
+        let lines = if value == "all" { Some(None) } else { number(value).map(Some) };
         lines.ok_or_else(|| "it takes a number of lines, or `all`".into())
     },
     "Begin with the last LINES lines, or with `all`",
@@ -68,12 +69,6 @@ static RAW: Flag = Flag::switch("raw", "Keep no control sequences from a termina
 fn number(value: &OsStr) -> Option<u64> {
     let digits = |text: &&str| text.chars().all(|c| c.is_ascii_digit());
     value.to_str().filter(digits)?.parse().ok()
-}
-
-/// How many lines of an output, counted from its end.
-enum Lines {
-    All,
-    Last(u64),
 }
 
 fn check(args: &Args) -> Result<(), Error> {
@@ -130,8 +125,8 @@ fn text(
     if !output.is_there() && process.is_none() {
         return Err(missing());
     }
-    let default = if out::is_terminal() { Lines::Last(TERMINAL_LINES) } else { Lines::All };
-    if let Lines::Last(lines) = args.value(&LINES).unwrap_or(default) {
+    let default = out::is_terminal().then_some(TERMINAL_LINES);
+    if let Some(lines) = args.value(&LINES).unwrap_or(default) {
         output.skip_to_last(lines)?;
     }
     if args.json() {

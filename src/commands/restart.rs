@@ -1,8 +1,6 @@
 //! `qqmgr restart VM...`: stops and starts under one lock, so that no other command comes between.
 
-use super::start::begin::{Start, TIMEOUT_DEFAULT};
-use super::start::plan::StartOptions;
-use super::start::{self, ARGS};
+use super::start::{self, ARGS, Start, StartOptions, TIMEOUT_DEFAULT};
 use super::stop::{self, Stop};
 use super::target::Target;
 use crate::cli::{Command, spec};

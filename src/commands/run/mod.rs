@@ -14,7 +14,7 @@ use super::target::Target;
 use super::vms::{self, Scope};
 use crate::answers::Answers;
 use crate::cli::Args;
-use crate::commands::start::from::From;
+use crate::commands::start::From;
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::Outcome;
@@ -47,16 +47,13 @@ fn on_one(target: &Target) -> Outcome {
     }
     logs::prepare(target)?;
     let outcome = job(target).map_err(|error| error.of_vm(&target.name, false));
-    let written = logs::write_result(target, &outcome);
-    match (outcome, written) {
-        (Ok(report), Err(error)) if report.exit_code == 0 => Err(error),
-        (outcome, written) => {
-            if let Err(error) = written {
-                target.log.note(error.message());
-            }
-            outcome
+    if let Err(error) = logs::write_result(target, &outcome) {
+        if outcome.as_ref().is_ok_and(|report| report.exit_code == 0) {
+            return Err(error);
         }
+        target.log.note(error.message());
     }
+    outcome
 }
 
 fn job(target: &Target) -> Outcome {

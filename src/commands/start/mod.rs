@@ -1,10 +1,10 @@
 //! `qqmgr start VM...`: what a VM is started with ([`plan`]), how that differs from what it runs
 //! with ([`changes`]), and the start itself ([`begin`]).
 
-pub(crate) mod begin;
+mod begin;
 pub(crate) mod changes;
 pub(crate) mod from;
-pub(crate) mod origins;
+mod origins;
 pub(crate) mod plan;
 pub(super) mod ports;
 
@@ -23,8 +23,11 @@ use crate::report::Outcome;
 use crate::vm::lock::{LOCK_WAIT, lock};
 use crate::vm::look;
 use crate::vm::ready::Ready;
-use begin::{Start, TIMEOUT_DEFAULT};
-use plan::{Inputs, StartOptions, check_arguments};
+pub(crate) use begin::{Start, TIMEOUT_DEFAULT};
+pub(crate) use from::{From, LOADVM};
+pub(crate) use origins::Origins;
+pub(crate) use plan::StartOptions;
+use plan::{Inputs, check_arguments};
 use std::time::Duration;
 
 pub(crate) static COMMAND: Command = Command {
