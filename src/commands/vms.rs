@@ -6,7 +6,6 @@ use crate::answers::Answers;
 use crate::cli::{Args, spec};
 use crate::config::{Choices, Config, Resolver};
 use crate::error::{Error, Kind};
-use crate::log::Log;
 use crate::progress::Progress;
 use crate::report::{Outcome, Report};
 use crate::text::on_a_line;
@@ -77,13 +76,7 @@ pub(super) fn each(
         let target = Target::new(&config, args, name, log);
         target.and_then(|target| work(&target)).map_err(|error| error.of_vm(name, several))
     };
-    if let [name] = names.as_slice() {
-        let status = answers.tell_at(0, one(name));
-        return Ok(vec![(name.clone(), status)]);
-    }
-    let at_once = at_once.unwrap_or_else(|| parallel_max(args));
-    let log = args.log().with_remark(remark);
-    let statuses = at_the_same_time(&names, at_once, &log, answers, one);
+    let statuses = at_the_same_time(&names, args, at_once, remark, answers, one);
     Ok(names.into_iter().zip(statuses).collect())
 }
 
@@ -99,10 +92,8 @@ pub(super) fn everywhere(
         return Err(Error::usage(message));
     }
     answers.begin_array();
-    let at_once = parallel_max(args);
-    at_the_same_time(&running()?, at_once, &args.log(), answers, |found| {
-        by_record(args, found, work)
-    });
+    let work = |found: &Found| by_record(args, found, work);
+    at_the_same_time(&running()?, args, None, "", answers, work);
     Ok(())
 }
 
@@ -124,12 +115,20 @@ fn by_record(args: &Args, found: &Found, work: fn(&Target) -> Outcome) -> Outcom
 /// Does `work` on each VM, as [`each`] does, and returns the exit status of each.
 fn at_the_same_time<T: Sync>(
     vms: &[T],
-    at_once: usize,
-    log: &Log,
+    args: &Args,
+    at_once: Option<usize>,
+    remark: &'static str,
     answers: &mut Answers,
     work: impl Fn(&T) -> Outcome + Sync,
 ) -> Vec<u8> {
-    let (mut progress, mut statuses) = (Progress::new(log), vec![None; vms.len()]);
+    if let [vm] = vms {
+        return vec![answers.tell_at(0, work(vm))];
+    }
+    let by_files = || linux::files_left().map_or(PARALLEL_MAX, |left| left / FILES_OF_ONE);
+    let by_system = || by_files().clamp(1, PARALLEL_MAX);
+    let at_once = at_once.or_else(|| args.value(&spec::JOBS)).unwrap_or_else(by_system);
+    let log = args.log().with_remark(remark);
+    let (mut progress, mut statuses) = (Progress::new(&log), vec![None; vms.len()]);
     in_parallel(vms, at_once, work, |news| {
         if let Some((at, outcome)) = news {
             log.end_progress();
@@ -277,12 +276,4 @@ pub(super) fn matching(
         return Err(error.hint("`qqmgr list` shows all VMs"));
     }
     Ok(found)
-}
-
-/// How many VMs are worked on at the same time, by `--jobs`, or by how many files may be open.
-fn parallel_max(args: &Args) -> usize {
-    args.value(&spec::JOBS).unwrap_or_else(|| {
-        let by_files = linux::files_left().map_or(PARALLEL_MAX, |left| left / FILES_OF_ONE);
-        by_files.clamp(1, PARALLEL_MAX)
-    })
 }
