@@ -4,7 +4,8 @@ use super::flags::{COMMAND, FRESH, KEEP, uses_ssh};
 use crate::cli::spec::{self, Wait};
 use crate::commands::logs::{self, LOGS, Seen};
 use crate::commands::reach::Reach;
-use crate::commands::start::{From, LOADVM, Start, StartOptions, TIMEOUT_DEFAULT};
+use crate::commands::start::from::FROM;
+use crate::commands::start::{LOADVM, Start, StartOptions, TIMEOUT_DEFAULT};
 use crate::commands::stop::{self, Stop, Unused};
 use crate::commands::target::Target;
 use crate::error::Error;
@@ -14,6 +15,7 @@ use crate::system::programs;
 use crate::vm::lock::{LOCK_WAIT, lock};
 use crate::vm::ready::Ready;
 use crate::vm::shutdown::Force;
+use crate::vm::snapshot::Tag;
 use crate::vm::users::Use;
 use crate::vm::{Deadline, Instance, Process, events, look};
 use std::ffi::OsString;
@@ -29,7 +31,7 @@ const BOOT: &str = "`run` without a command";
 pub(super) struct Job<'a> {
     pub(super) target: &'a Target<'a>,
     /// The snapshot that the job begins with.
-    from: Option<From>,
+    from: Option<Tag>,
     /// Whether QEMU forgets what the guest writes.
     fresh: bool,
     /// Whether the VM stays.
@@ -50,7 +52,7 @@ pub(super) struct Job<'a> {
 impl<'a> Job<'a> {
     pub(super) fn new(target: &'a Target<'a>, limits: Limits) -> Self {
         let args = target.args;
-        let (fresh, keep, from) = (args.has(&FRESH), args.has(&KEEP), From::of(args));
+        let (fresh, keep, from) = (args.has(&FRESH), args.has(&KEEP), args.value(&FROM));
         let own_start = if !uses_ssh(args) {
             Some(BOOT)
         } else if fresh {

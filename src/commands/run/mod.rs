@@ -14,7 +14,7 @@ use super::target::Target;
 use super::vms::{self, Scope};
 use crate::answers::Answers;
 use crate::cli::Args;
-use crate::commands::start::From;
+use crate::commands::start::from::FROM;
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::Outcome;
@@ -61,11 +61,10 @@ fn job(target: &Target) -> Outcome {
     let begin = Instant::now();
     let deadline = args.value(&TIMEOUT).map(Deadline::after);
     let limits = Limits { deadline, guest: None };
-    let from = From::of(args);
-    if let (Some(from), Some(command)) = (&from, args.value(&PREPARE)) {
-        let prepared = prepare::prepare(target, &limits, from, &command)?;
+    if let (Some(tag), Some(command)) = (args.value(&FROM), args.value(&PREPARE)) {
+        let prepared = prepare::prepare(target, &limits, &tag, &command)?;
         if only_prepares(args) {
-            return Ok(prepare::report(target, from, prepared));
+            return Ok(prepare::report(target, &tag, prepared));
         }
     }
     let mut job = Job::new(target, limits);

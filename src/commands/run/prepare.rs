@@ -5,7 +5,7 @@ use super::flags::COMMAND;
 use super::job::Job;
 use super::sink::Sink;
 use crate::cli::spec;
-use crate::commands::start::{From, Origins, Start, StartOptions};
+use crate::commands::start::{Origins, Start, StartOptions};
 use crate::commands::target::Target;
 use crate::error::Error;
 use crate::report::Report;
@@ -20,7 +20,7 @@ use crate::vm::{Process, look};
 pub(super) fn prepare(
     target: &Target,
     limits: &Limits,
-    from: &From,
+    tag: &Tag,
     command: &str,
 ) -> Result<bool, Error> {
     if look::find_anywhere(&target.paths)?.is_some() {
@@ -34,23 +34,23 @@ pub(super) fn prepare(
         start.prepare(&|| limits.exceeded())?;
         let lock = lock(paths, COMMAND.name, limits.left(LOCK_WAIT), log)?;
         Saved::settle(paths)?;
-        Origins::new(&start.inputs, &from.tag, Some(&lock))?.needs(command)?
+        Origins::new(&start.inputs, tag, Some(&lock))?.needs(command)?
     };
     // The VM and its images are held no longer: the job changes their records.
     let Some(why) = why else { return Ok(false) };
-    log.note(&format!("making snapshot `{}`: {why}", from.tag));
+    log.note(&format!("making snapshot `{tag}`: {why}"));
     let mut job = Job::preparing(target, limits.clone());
     let result = job.start().and_then(|ready| {
         run(&job, ready.process, command)?;
-        save(target, &from.tag, command)
+        save(target, tag, command)
     });
     let ended = job.end(result.is_ok());
     result.and(ended).map(|()| true)
 }
 
 /// The result of a `run` that only makes the snapshot.
-pub(super) fn report(target: &Target, from: &From, prepared: bool) -> Report {
-    let (name, tag) = (&target.name, &from.tag);
+pub(super) fn report(target: &Target, tag: &Tag, prepared: bool) -> Report {
+    let name = &target.name;
     let what = if prepared { "saved" } else { "is there already" };
     let members = [("from", tag.as_str().into()), ("prepared", prepared.into())];
     target.report(format!("{name} snapshot `{tag}` {what}\n"), members)

@@ -1,5 +1,6 @@
 //! Starts a VM: a plan, its record, QEMU, its answer. `start`, `restart`, `run` and `gdb` use it.
 
+use super::from::DISCARD;
 use super::origins::Origins;
 use super::plan::{Inputs, Plan, StartOptions};
 use super::ports;
@@ -225,10 +226,10 @@ impl<'a> Start<'a> {
         let plan = self.plan_on(port)?;
         ports::check(target, &plan, &|_| false)?;
         let from = self.inputs.options.from.as_ref();
-        if let Some(from) = from.filter(|_| self.spare.is_empty()) {
-            let origins = Origins::new(&self.inputs, &from.tag, Some(lock))?;
+        if let Some(tag) = from.filter(|_| self.spare.is_empty()) {
+            let origins = Origins::new(&self.inputs, tag, Some(lock))?;
             origins.check()?;
-            self.spare = origins.spare_disks(from.discard)?;
+            self.spare = origins.spare_disks(target.args.has(&DISCARD))?;
         }
         let (machine, started_at) = (Machine::this()?, now().as_secs());
         let record = Instance { machine, started_at, ..plan.record.clone() };

@@ -1,6 +1,6 @@
 //! `--from TAG` and the flags beside it.
 
-use crate::cli::{Args, Flag, Takes};
+use crate::cli::{Flag, Takes};
 use crate::vm::snapshot::Tag;
 
 /// The end of the error of a flag that stands without `--from`.
@@ -21,16 +21,3 @@ pub(crate) static NO_SET_CLOCK: Flag =
 
 /// QEMU's option for a start from a snapshot.
 pub(crate) const LOADVM: &str = "-loadvm";
-/// The snapshot that a start was asked to begin with.
-#[derive(Clone, Debug)]
-pub(crate) struct From {
-    pub(crate) tag: Tag,
-    /// Whether the content of the disks that no snapshot has may be lost.
-    pub(crate) discard: bool,
-}
-
-impl From {
-    pub(crate) fn of(args: &Args) -> Option<Self> {
-        Some(Self { tag: args.value(&FROM)?, discard: args.has(&DISCARD) })
-    }
-}

@@ -24,7 +24,7 @@ use crate::vm::lock::{LOCK_WAIT, lock};
 use crate::vm::look;
 use crate::vm::ready::Ready;
 pub(crate) use begin::{Start, TIMEOUT_DEFAULT};
-pub(crate) use from::{From, LOADVM};
+pub(crate) use from::LOADVM;
 pub(crate) use origins::Origins;
 pub(crate) use plan::StartOptions;
 use plan::{Inputs, check_arguments};
@@ -124,7 +124,7 @@ pub(super) fn after(start: Start, ready: Ready, stop: Option<&Stop>) -> Outcome 
         let usable = reach.server().and_then(|()| reach.first_boot());
         usable.map_err(|error| target.still_runs(error))?;
     }
-    let from = options.from.map(|from| from.tag);
+    let from = options.from;
     if from.is_some() && !target.args.has(&from::NO_SET_CLOCK) {
         clock::set(target);
     }

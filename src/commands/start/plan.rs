@@ -1,6 +1,6 @@
 //! Everything that a VM is started with, from the configuration and the options of the command.
 
-use super::from::{From, LOADVM};
+use super::from::{FROM, LOADVM};
 use crate::cli::{Args, spec};
 use crate::commands::target::Target;
 use crate::config::resolve::Invocation;
@@ -14,6 +14,7 @@ use crate::vm::argv::Features;
 use crate::vm::forward::append;
 use crate::vm::helper::Helper;
 use crate::vm::options::arguments_of;
+use crate::vm::snapshot::Tag;
 use crate::vm::sockets::Server;
 use crate::vm::{Instance, argv, helper, launch, port, sockets};
 use crate::words::Word;
@@ -33,7 +34,7 @@ pub(crate) struct StartOptions {
     /// Whether the guest does not run until the caller lets it.
     pub(crate) held: bool,
     /// The snapshot to begin with.
-    pub(crate) from: Option<From>,
+    pub(crate) from: Option<Tag>,
     /// Whether a new VM stops when no `run` uses it any more. If unset, a VM that is
     /// already running is kept from then on.
     pub(crate) on_demand: bool,
@@ -42,7 +43,7 @@ pub(crate) struct StartOptions {
 impl StartOptions {
     /// Reads them from the command line of a command that has these flags.
     pub(crate) fn of(args: &Args) -> Self {
-        let (set, from) = (args.all(&spec::SET), From::of(args));
+        let (set, from) = (args.all(&spec::SET), args.value(&FROM));
         Self { set, from, arguments: args.words.clone(), ..Self::default() }
     }
 
@@ -158,8 +159,8 @@ impl Plan {
         // With the user's own `-S`, somebody else lets the guest run.
         let is_held = options.held && !holds_guest;
         argv.extend(is_held.then(|| HELD.into()));
-        if let Some(from) = &options.from {
-            argv.extend([LOADVM.into(), from.tag.as_str().into()]);
+        if let Some(tag) = &options.from {
+            argv.extend([LOADVM.into(), tag.as_str().into()]);
         }
         let resolver = inputs.resolver();
         let record = Instance {
