@@ -47,12 +47,10 @@ pub(super) fn run(target: &Target) -> Outcome {
         && let Err(stderr) = guest.share()?
     {
         let members = [("stdout", "".into()), ("stderr", stderr.into())];
-        return Ok(target.exit_report(FAILURE_CODE, "", members));
+        return Ok(target.exit_report(None, "", members));
     }
     let output = capture(guest.users_ssh(words), &guest)?;
-    let exit_code =
-        output.status.code().and_then(|code| code.try_into().ok()).unwrap_or(FAILURE_CODE);
     let [stdout, stderr] = [&output.stdout, &output.stderr].map(|b| String::from_utf8_lossy(b));
     let members = [("stdout", stdout.as_ref().into()), ("stderr", stderr.as_ref().into())];
-    Ok(target.exit_report(exit_code, stdout, members))
+    Ok(target.exit_report(output.status.code(), stdout, members))
 }

@@ -9,7 +9,7 @@ use crate::json::Value;
 use crate::log::Log;
 use crate::report::Report;
 use crate::source::Problem;
-use crate::ssh::{self, Guest};
+use crate::ssh::{self, FAILURE_CODE, Guest};
 use crate::system::files;
 use crate::vm::argv::own_port_note;
 use crate::vm::lock::Lock;
@@ -52,13 +52,15 @@ impl<'a> Target<'a> {
         Report::of(text, [("name", (&self.name).into())].into_iter().chain(members))
     }
 
-    /// The result of a command that passes on the exit code of another program.
+    /// The result of a command that passes on the exit code of another program; `None`, if a signal
+    /// ended it, is a failure of ssh.
     pub(super) fn exit_report<'m>(
         &self,
-        exit_code: u8,
+        code: Option<i32>,
         text: impl Into<String>,
         members: impl IntoIterator<Item = (&'m str, Value)>,
     ) -> Report {
+        let exit_code = code.and_then(|code| code.try_into().ok()).unwrap_or(FAILURE_CODE);
         let code = [("exit_code", u16::from(exit_code).into())];
         Report { exit_code, ..self.report(text, code.into_iter().chain(members)) }
     }

@@ -88,7 +88,7 @@ pub(super) fn work(job: &Job, process: &Process) -> Result<(Report, bool), Error
         ("exit_status", exit_status.map(u16::from).into()),
         ("reason", ending.reason().into()),
     ];
-    Ok((target.exit_report(exit_code, "", members), is_over))
+    Ok((target.exit_report(Some(exit_code.into()), "", members), is_over))
 }
 
 /// Whether the guest has ended in a QEMU that stays, as under `-no-shutdown`.

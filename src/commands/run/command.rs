@@ -111,27 +111,25 @@ fn run(target: &Target, guest: &Guest) -> Outcome {
     let words: Vec<OsString> = line.into_iter().collect();
     // The result, with the output if that was collected.
     let ended = |code: Option<i32>, [stdout, stderr]: [Option<String>; 2]| {
-        let exit_code = code.and_then(|code| code.try_into().ok()).unwrap_or(FAILURE_CODE);
-        target.exit_report(exit_code, "", [("stdout", stdout.into()), ("stderr", stderr.into())])
+        target.exit_report(code, "", [("stdout", stdout.into()), ("stderr", stderr.into())])
     };
-    if args.has(&TERMINAL) {
-        // An ssh that is killed leaves the terminal in raw mode, so there is no limit.
-        let mut ssh = guest.ssh(ON_TERMINAL, &words);
-        ssh.stdin(Stdio::inherit());
-        let status = ssh.attached(&mut || None, log)?;
-        return Ok(ended(status.code(), [None, None]));
-    }
-    let may_be_killed = guest.limits.deadline.is_some();
-    if !may_be_killed {
+    let (has_terminal, several) = (args.has(&TERMINAL), are_several(&args.operands));
+    let options = if has_terminal {
+        ON_TERMINAL
+    } else if guest.limits.deadline.is_some() {
+        JOB_ALONE
+    } else {
         guest.begin_sharing()?;
-    }
-    let mut ssh = guest.ssh(if may_be_killed { JOB_ALONE } else { JOB }, &words);
-    let several = are_several(&args.operands);
+        JOB
+    };
+    let mut ssh = guest.ssh(options, &words);
     if !several {
         ssh.stdin(Stdio::inherit());
     }
-    if !several && !args.json() && logs::dir(target).is_none() {
-        let status = ssh.attached(&mut || guest.limits.exceeded(), log)?;
+    if has_terminal || !several && !args.json() && logs::dir(target).is_none() {
+        // An ssh that is killed leaves the terminal in raw mode, so there is no limit.
+        let mut exceeded = || if has_terminal { None } else { guest.limits.exceeded() };
+        let status = ssh.attached(&mut exceeded, log)?;
         return Ok(ended(status.code(), [None, None]));
     }
     let mut sinks = Sink::of_command(target)?;
