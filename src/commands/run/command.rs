@@ -5,7 +5,7 @@ use super::job::Job;
 use super::sink::Sink;
 use crate::cli::spec;
 use crate::commands::reach::Reach;
-use crate::commands::start::from::{FROM, NO_SET_CLOCK};
+use crate::commands::start::{FROM, NO_SET_CLOCK};
 use crate::commands::target::Target;
 use crate::commands::vms::are_several;
 use crate::commands::{clock, logs};

@@ -3,7 +3,7 @@
 use crate::cli::flag::{AnyFlag, not_empty, utf8};
 use crate::cli::{Args, Command, Count, Flag, Operand, Takes, refuse_if, spec};
 use crate::commands::logs::LOGS;
-use crate::commands::start::from::{DISCARD, FROM, IS_FOR_FROM, NO_SET_CLOCK};
+use crate::commands::start::{DISCARD, FROM, IS_FOR_FROM, NO_SET_CLOCK};
 use crate::commands::vms::are_several;
 use crate::error::{Error, Kind};
 use crate::ssh::FAILURE_CODE;

@@ -14,7 +14,7 @@ use super::target::Target;
 use super::vms::{self, Scope};
 use crate::answers::Answers;
 use crate::cli::Args;
-use crate::commands::start::from::FROM;
+use crate::commands::start::FROM;
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::Outcome;

@@ -1,8 +1,7 @@
 //! Starts a VM: a plan, its record, QEMU, its answer. `start`, `restart`, `run` and `gdb` use it.
 
-use super::from::DISCARD;
 use super::origins::Origins;
-use super::plan::{Inputs, Plan, StartOptions};
+use super::plan::{DISCARD, Inputs, Plan, StartOptions};
 use super::ports;
 use crate::clock::now;
 use crate::commands::images::Images;

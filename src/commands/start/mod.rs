@@ -3,7 +3,6 @@
 
 mod begin;
 pub(crate) mod changes;
-pub(crate) mod from;
 mod origins;
 pub(crate) mod plan;
 pub(super) mod ports;
@@ -24,9 +23,8 @@ use crate::vm::lock::{LOCK_WAIT, lock};
 use crate::vm::look;
 use crate::vm::ready::Ready;
 pub(crate) use begin::{Start, TIMEOUT_DEFAULT};
-pub(crate) use from::LOADVM;
 pub(crate) use origins::Origins;
-pub(crate) use plan::StartOptions;
+pub(crate) use plan::{DISCARD, FROM, IS_FOR_FROM, LOADVM, NO_SET_CLOCK, StartOptions};
 use plan::{Inputs, check_arguments};
 use std::time::Duration;
 
@@ -41,9 +39,9 @@ pub(crate) static COMMAND: Command = Command {
         &spec::WAIT,
         &spec::CONSOLE,
         &spec::SET,
-        &from::FROM,
-        &from::DISCARD,
-        &from::NO_SET_CLOCK,
+        &FROM,
+        &DISCARD,
+        &NO_SET_CLOCK,
         &TIMEOUT,
     ],
     check,
@@ -125,7 +123,7 @@ pub(super) fn after(start: Start, ready: Ready, stop: Option<&Stop>) -> Outcome 
         usable.map_err(|error| target.still_runs(error))?;
     }
     let from = options.from;
-    if from.is_some() && !target.args.has(&from::NO_SET_CLOCK) {
+    if from.is_some() && !target.args.has(&NO_SET_CLOCK) {
         clock::set(target);
     }
     let what = match &from {

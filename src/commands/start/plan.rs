@@ -1,7 +1,6 @@
 //! Everything that a VM is started with, from the configuration and the options of the command.
 
-use super::from::{FROM, LOADVM};
-use crate::cli::{Args, spec};
+use crate::cli::{Args, Flag, Takes, spec};
 use crate::commands::target::Target;
 use crate::config::resolve::Invocation;
 use crate::config::{Choices, Config, Resolver, SshPort, Vm};
@@ -21,6 +20,24 @@ use crate::words::Word;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 
+/// The end of the error of a flag that stands without `--from`.
+pub(crate) const IS_FOR_FROM: &str = "is for `--from TAG`";
+
+pub(crate) static FROM: Flag<Tag> = Flag::new(
+    "from",
+    Takes::Value("TAG"),
+    Tag::read,
+    "Begin with the machine and the disks of this snapshot",
+);
+pub(crate) static DISCARD: Flag =
+    Flag::switch("discard", "With `--from`, lose disk changes that no snapshot has")
+        .needs("from", IS_FOR_FROM);
+pub(crate) static NO_SET_CLOCK: Flag =
+    Flag::switch("no-set-clock", "With `--from`, do not set the guest's clock")
+        .needs("from", IS_FOR_FROM);
+
+/// QEMU's option for a start from a snapshot.
+pub(crate) const LOADVM: &str = "-loadvm";
 /// QEMU's option to start without letting the guest run.
 const HELD: &str = "-S";
 
