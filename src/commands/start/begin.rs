@@ -94,26 +94,26 @@ impl<'a> Start<'a> {
                 ready => Ok((ready?, lock)),
             };
         }
-        let Inputs { target: Target { config, paths, log, .. }, vm, .. } = self.inputs;
-        if let Err(error) = self.clear(&lock) {
-            return Err(self.not_started(lock, error));
+        match self.clear(&lock).and_then(|()| self.launched(&lock, timeout)) {
+            Ok(ready) => Ok((ready, lock)),
+            Err(error) => Err(self.not_started(lock, error)),
         }
-        let deadline = Deadline::after(timeout);
-        let mut launch = Launch::new(config.dir(), paths, deadline, vm.boots, log);
+    }
+
+    /// Runs QEMU until it answers. If it cannot have a port that was chosen, chooses another one.
+    fn launched(&mut self, lock: &Lock, timeout: Duration) -> Result<Ready, Error> {
+        let Inputs { target: Target { config, paths, log, .. }, vm, .. } = self.inputs;
+        let mut launch = Launch::new(config.dir(), paths, Deadline::after(timeout), vm.boots, log);
         let mut refused = BTreeSet::new();
-        let failed = loop {
-            let (plan, mut record) = match self.claim(&lock, &refused) {
-                Ok(claimed) => claimed,
-                Err(error) => break error,
-            };
-            let spawned = match launch.spawn(&plan.argv, &plan.helpers, &mut record) {
-                Ok(spawned) => spawned,
-                Err(error) => break self.explained(Failed { of_qemu: false, ..error.into() }),
-            };
+        loop {
+            let (plan, mut record) = self.claim(lock, &refused)?;
+            let spawned = launch
+                .spawn(&plan.argv, &plan.helpers, &mut record)
+                .map_err(|error| self.explained(Failed { of_qemu: false, ..error.into() }))?;
             match launch.settle(spawned) {
                 Ok(Some(ready)) => {
                     self.record(&ready, record);
-                    return Ok((ready, lock));
+                    return Ok(ready);
                 }
                 // Another QEMU was in the way, and has ended.
                 Ok(None) => {}
@@ -124,10 +124,9 @@ impl<'a> Start<'a> {
                 {
                     refused.insert(port);
                 }
-                Err(failed) => break self.explained(failed),
+                Err(failed) => return Err(self.explained(failed)),
             }
-        };
-        Err(self.not_started(lock, failed))
+        }
     }
 
     /// The VM, if it runs. Waits for a process that is about to end, since it still holds its
