@@ -14,7 +14,6 @@ use crate::system::programs;
 use crate::vm::lock::{LOCK_WAIT, lock};
 use crate::vm::ready::Ready;
 use crate::vm::shutdown::Force;
-use crate::vm::snapshot::Tag;
 use crate::vm::users::Use;
 use crate::vm::{Deadline, Instance, Process, events, look};
 use std::ffi::OsString;
@@ -29,12 +28,8 @@ const BOOT: &str = "`run` without a command";
 
 pub(super) struct Job<'a> {
     pub(super) target: &'a Target<'a>,
-    /// The snapshot that the job begins with.
-    from: Option<Tag>,
-    /// Whether QEMU forgets what the guest writes.
-    fresh: bool,
-    /// Whether the VM stays.
-    keep: bool,
+    /// The only arguments are those of `--fresh`.
+    options: StartOptions,
     /// The option, or the kind of job, that needs a VM which is not running.
     own_start: Option<&'static str>,
     pub(super) limits: Limits,
@@ -51,39 +46,38 @@ pub(super) struct Job<'a> {
 impl<'a> Job<'a> {
     pub(super) fn new(target: &'a Target<'a>, limits: Limits) -> Self {
         let args = target.args;
-        let (fresh, keep, from) = (args.has(&FRESH), args.has(&KEEP), args.value(&FROM));
         let own_start = if !uses_ssh(args) {
             Some(BOOT)
-        } else if fresh {
+        } else if args.has(&FRESH) {
             Some("`--fresh`")
         } else {
-            from.as_ref().map(|_| "`--from`")
+            args.value(&FROM).map(|_| "`--from`")
         };
+        // A guest that ends QEMU at once must not look like a QEMU that failed to start.
+        let (held, on_demand) = (own_start == Some(BOOT), !args.has(&KEEP));
+        let arguments = if args.has(&FRESH) { vec![SNAPSHOT.into()] } else { Vec::new() };
+        let options = StartOptions { arguments, held, on_demand, ..StartOptions::of(args) };
         let (is_held, guard, using, earlier) = (false, None, None, logs::seen(target));
-        Self { target, from, fresh, keep, own_start, limits, is_held, guard, using, earlier }
+        Self { target, options, own_start, limits, is_held, guard, using, earlier }
     }
 
     /// A job that makes the snapshot for another one.
     pub(super) fn preparing(target: &'a Target<'a>, limits: Limits) -> Self {
-        let (fresh, keep, own_start) = (false, false, Some("`--prepare`"));
-        Self { from: None, fresh, keep, own_start, ..Self::new(target, limits) }
+        let set = target.args.all(&spec::SET);
+        let options = StartOptions { set, on_demand: true, ..StartOptions::default() };
+        Self { options, own_start: Some("`--prepare`"), ..Self::new(target, limits) }
     }
 
     /// Starts the VM if it is not running.
     pub(super) fn start(&mut self) -> Result<Ready, Error> {
-        let Target { args, name, paths, log, .. } = self.target;
-        let arguments = if self.fresh { vec![SNAPSHOT.into()] } else { Vec::new() };
-        let set = args.all(&spec::SET);
-        // A guest that ends QEMU at once must not look like a QEMU that failed to start.
-        let (held, on_demand) = (self.own_start == Some(BOOT), !self.keep);
-        let options = StartOptions { set, arguments, held, from: self.from.clone(), on_demand };
-        let mut start = Start::new(self.target, options)?;
+        let Target { name, paths, log, .. } = self.target;
+        let mut start = Start::new(self.target, self.options.clone())?;
         let plan = start.plan()?;
         self.is_held = plan.is_held;
         // QEMU's `-snapshot` is for `-drive` and its short forms only: it is the default of
         // `drive_add` in `system/vl.c`.
         let is_other = |word: &String| ["-blockdev", "--blockdev"].contains(&&**word);
-        if self.fresh && plan.record.own_argv().iter().any(is_other) {
+        if !self.options.arguments.is_empty() && plan.record.own_argv().iter().any(is_other) {
             let message = format!("`--fresh` does not cover the `-blockdev` of VM `{name}`");
             return Err(Error::failed(message).hint("use `-drive`, or give the node an overlay"));
         }
@@ -101,13 +95,13 @@ impl<'a> Job<'a> {
             self.check_can_share()?;
         }
         self.using = Some(Use::new(paths, &lock)?);
-        if !self.keep {
+        if self.options.on_demand {
             let stop = stop_command(self.target, self.forgets())?;
             self.guard = Some(Guard::new(&stop, stop::WAITS_FOR_EOF, Stdio::null(), log)?);
         }
         let (ready, lock) = start.begin(lock, self.limits.left(TIMEOUT_DEFAULT))?;
         let on_demand = Instance::read(paths).is_ok_and(|it| it.is_some_and(|it| it.on_demand));
-        if self.keep || ready.already_running && !on_demand {
+        if !self.options.on_demand || ready.already_running && !on_demand {
             // A VM that stays needs neither. If it died and another `run` started it again, that
             // `run`'s guard would take the mark for a `run` that stops the VM. So the mark ends
             // before other commands get the lock.
@@ -186,7 +180,7 @@ impl<'a> Job<'a> {
 
     /// Whether the guest's writes are thrown away.
     fn forgets(&self) -> bool {
-        self.from.is_some() || self.fresh
+        self.options.from.is_some() || !self.options.arguments.is_empty()
     }
 }
 
