@@ -5,6 +5,7 @@ use super::images;
 use super::target::Target;
 use crate::cli::flag::{Flag, Takes};
 use crate::cli::spec;
+use crate::config::Resolver;
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::ssh::login::{REFUSED_WAIT, await_cloud_init, await_command, await_login};
@@ -89,7 +90,7 @@ impl<'a> Reach<'a> {
     pub(super) fn answer(&self) -> Result<(), Error> {
         let (target, watch) = (self.target, self.watch());
         let resolver = target.resolver(self.record.as_ref());
-        let options = resolver.as_ref().map(|it| it.ssh_options()).transpose()?;
+        let options = resolver.as_ref().map(Resolver::ssh_options).transpose()?;
         let direct = resolver.zip(options).filter(|(_, options)| !ssh::is_proxied(options));
         let Some((resolver, options)) = direct else {
             let guest = target.guest()?;

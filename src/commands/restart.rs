@@ -42,5 +42,5 @@ pub(super) fn run(target: &Target) -> Outcome {
         if stop.was_running() { error.after(&done) } else { error }
     })?;
     drop(lock);
-    start::after(start, ready, Some(&stop))
+    start::after(start, &ready, Some(&stop))
 }

@@ -99,12 +99,12 @@ pub(super) fn run(target: &Target) -> Outcome {
     let lock = lock(&target.paths, COMMAND.name, LOCK_WAIT, &target.log)?;
     let (ready, lock) = start.begin(lock, args.value(&TIMEOUT).unwrap_or(TIMEOUT_DEFAULT))?;
     drop(lock);
-    after(start, ready, None)
+    after(start, &ready, None)
 }
 
 /// Gives the images of a VM that was started back, waits for its guest, reports the start and the
 /// stop before it, and attaches to the console, as was asked for.
-pub(super) fn after(start: Start, ready: Ready, stop: Option<&Stop>) -> Outcome {
+pub(super) fn after(start: Start, ready: &Ready, stop: Option<&Stop>) -> Outcome {
     let Images { built, grown, .. } = start.images.unwrap_or_default();
     let Inputs { target, options, ssh_port, .. } = start.inputs;
     let log = target.log.with_remark("; Ctrl-C leaves the VM running");
