@@ -21,6 +21,15 @@ pub(crate) fn home() -> Option<PathBuf> {
     directory_in("HOME")
 }
 
+/// The file that a text names: it starts from `dir`, or with `~/` from the home directory. `None`
+/// if that is not known.
+pub(crate) fn path_from(dir: &Path, text: &str) -> Option<PathBuf> {
+    match text.strip_prefix("~/") {
+        Some(rest) => Some(home()?.join(rest)),
+        None => Some(dir.join(text)),
+    }
+}
+
 /// Whether there is a socket, and not a link to one, at the path.
 pub(crate) fn is_socket(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())

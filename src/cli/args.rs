@@ -1,7 +1,6 @@
 //! The words of a command line. No name in them has been looked up.
 
-use super::flag::{AnyFlag as _, Flag};
-use super::global::{CONFIG, JSON, VERBOSE};
+use super::flag::{AnyFlag as _, CONFIG, Flag, JSON, VERBOSE};
 use crate::log::Log;
 use std::borrow::Cow;
 use std::ffi::OsString;

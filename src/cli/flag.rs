@@ -112,6 +112,25 @@ impl Info {
     }
 }
 
+/// The flags that every command has, in help order.
+pub(crate) static GLOBAL_FLAGS: &[&dyn AnyFlag] = &[&CONFIG, &JSON, &VERBOSE, &HELP, &VERSION];
+
+pub(super) static CONFIG: Flag<OsString> = Flag::new(
+    "config",
+    Takes::Value("FILE"),
+    not_empty,
+    "Read this configuration instead of searching for one",
+)
+.short('c');
+pub(super) static JSON: Flag =
+    Flag::switch("json", "Print the result, or the error, as JSON on standard output");
+pub(super) static VERBOSE: Flag =
+    Flag::switch("verbose", "Say on standard error what is executed and what QMP says").short('v');
+/// The flags [`HELP`] and [`VERSION`] end the parsing.
+pub(super) static HELP: Flag =
+    Flag::switch("help", "Show help, for the command if there is one").short('h');
+pub(super) static VERSION: Flag = Flag::switch("version", "Show the version").short('V');
+
 /// Reads any value but the empty one.
 pub(crate) fn not_empty(value: &OsStr) -> Result<OsString, String> {
     if value.is_empty() { Err("it is empty".into()) } else { Ok(value.to_os_string()) }

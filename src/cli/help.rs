@@ -1,7 +1,6 @@
 //! Help, from the table of commands: the overview and one command's page, as text and as JSON.
 
-use super::flag::{AnyFlag, Info, Takes};
-use super::global::GLOBAL_FLAGS;
+use super::flag::{AnyFlag, GLOBAL_FLAGS, Info, Takes};
 use super::spec::{Command, Count, Operand, Table};
 use crate::json::Value;
 use crate::text::listed;

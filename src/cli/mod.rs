@@ -5,7 +5,6 @@
 mod args;
 pub(crate) mod complete;
 pub(crate) mod flag;
-mod global;
 pub(crate) mod help;
 mod lex;
 mod names;

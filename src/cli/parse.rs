@@ -4,8 +4,7 @@
 //! has the same meaning in every command that has it (a test checks this).
 
 use super::args::{Args, Detached};
-use super::flag::{AnyFlag, Takes};
-use super::global::{GLOBAL_FLAGS, HELP, VERSION};
+use super::flag::{AnyFlag, GLOBAL_FLAGS, HELP, Takes, VERSION};
 use super::help::synopsis;
 use super::lex::{Lexer, Token};
 use super::names::{find_command, other_flag, swapped};

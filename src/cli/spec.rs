@@ -2,8 +2,7 @@
 //! of the man page use.
 
 use super::args::Args;
-use super::flag::{AnyFlag, Flag, Takes, assignment, seconds, utf8};
-use super::global::GLOBAL_FLAGS;
+use super::flag::{AnyFlag, Flag, GLOBAL_FLAGS, Takes, assignment, seconds, utf8};
 use crate::error::{Error, Kind};
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;

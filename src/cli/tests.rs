@@ -1,7 +1,6 @@
 //! Tests of the parser with the real table of commands, and of the rules that the table follows.
 
-use super::flag::Flag;
-use super::global::GLOBAL_FLAGS;
+use super::flag::{Flag, GLOBAL_FLAGS};
 use super::names::{OTHER_FLAGS, find_command};
 use super::spec::{Count, Operand};
 use super::{Line, Parsed, parse};

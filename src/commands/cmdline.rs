@@ -27,9 +27,10 @@ pub(super) fn run(target: &Target) -> Outcome {
     let inputs = Inputs::new(target, StartOptions::of(target.args))?;
     let running = Look::by_files(&target.paths)?.running_record()?;
     let inputs = inputs.on_port_of(running.as_ref());
-    let (mut argv, warnings) = inputs.own_words()?;
+    let resolver = inputs.resolver();
+    let (mut argv, warnings) = inputs.own_words(&resolver)?;
     if let Some(name) = target.args.value(&spec::HELPER) {
-        let all = inputs.helpers(&argv)?;
+        let all = inputs.helpers()?;
         let known: Vec<String> = all.iter().map(|helper| helper.name.clone()).collect();
         let helper = all.into_iter().find(|helper| helper.name == name);
         let helper = helper.ok_or_else(|| helpers::unknown(target, &name, &known))?;
@@ -39,7 +40,7 @@ pub(super) fn run(target: &Target) -> Outcome {
         target.warn(&warnings);
         argv.extend(inputs.injected(&argv)?);
     }
-    make_reachable(target.config, inputs.resolver().images())?;
+    make_reachable(target.config, resolver.images())?;
     let words = texts(&argv);
     Ok(Report::new(options(&words).join(" \\\n    ") + "\n", words.iter().collect()))
 }

@@ -9,11 +9,12 @@ use super::start::plan::{Inputs, StartOptions};
 use super::target::Target;
 use crate::cli::Args;
 use crate::cli::complete::bash::Line;
-use crate::cli::complete::{Kind, Place, place};
+use crate::cli::complete::{FILES, Place, place};
 use crate::cli::spec::Table;
 use crate::config::{Choices, Config, Resolver, Vm};
 use crate::log::Log;
 use crate::out;
+use crate::system::files;
 use crate::vm::forward::Forward;
 use crate::vm::named::images;
 use crate::vm::options::arguments_of;
@@ -32,7 +33,7 @@ pub(crate) const NAME: &str = "complete";
 
 /// The line that asks the shell to complete file names. Three lines follow: the part of the word
 /// before the name, the part of the whole word that the shell keeps, and the typed part.
-const FILES: &str = "\tfiles";
+const COMPLETE_FILES: &str = "\tfiles";
 
 /// How long QEMU may take to answer. It serves one client at a time.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -86,7 +87,7 @@ fn files_lines(lines: [&[u8]; 3]) -> Vec<u8> {
     if lines.concat().iter().any(u8::is_ascii_control) {
         return Vec::new();
     }
-    [FILES.as_bytes(), lines[0], lines[1], lines[2], b""].join(&b'\n')
+    [COMPLETE_FILES.as_bytes(), lines[0], lines[1], lines[2], b""].join(&b'\n')
 }
 
 /// The words that are offered at a place, each with its prefix.
@@ -103,47 +104,37 @@ fn offer(table: Table, before: &[OsString], current: &OsStr) -> Option<Offer> {
         let others = |name: &String| !place.operands.iter().any(|operand| operand == &**name);
         names.into_iter().filter(others).map(|name| (name, help)).collect()
     };
-    let words: Vec<(String, &'static str)> = match &place.kind {
-        Kind::Files => Vec::new(),
-        Kind::Words(words) => words.clone(),
-        Kind::Vms => named(config(&place)?.vms().iter().map(|vm| vm.name.clone()).collect(), "VM"),
-        Kind::Images => {
-            named(config(&place)?.images().map(|image| image.name.clone()).collect(), "image")
-        }
-        Kind::Tags => named(tags(&place)?, "snapshot"),
-        Kind::Helpers => {
-            named(of_vms(&place, |vm| vm.helper_names().into_iter().collect())?, "helper")
-        }
-        Kind::Variables => named(
+    let words: Vec<(String, &'static str)> = match place.name {
+        "VM" => named(config(&place)?.vms.iter().map(|vm| vm.name.clone()).collect(), "VM"),
+        "IMAGE" => named(config(&place)?.images().map(|it| it.name.clone()).collect(), "image"),
+        "TAG" => named(tags(&place)?, "snapshot"),
+        "HELPER" => named(of_vms(&place, |vm| vm.helper_names().into_iter().collect())?, "helper"),
+        "NAME=VALUE" => named(
             of_vms(&place, |vm| vm.settable().iter().map(|name| format!("{name}=")).collect())?,
             "variable",
         ),
         // Ports that are forwarded already cannot be added.
-        Kind::Forwards => named(forwards(&place, before)?, "forwarded port"),
+        "PORT" => named(forwards(&place, before)?, "forwarded port"),
+        _ => place.words.clone(),
     };
+    let files = FILES.contains(&place.name);
     let words = words.into_iter().map(|(word, help)| ([&prefix, word.as_bytes()].concat(), help));
-    Some(Offer { words: words.collect(), files: place.kind == Kind::Files, prefix })
+    Some(Offer { words: words.collect(), files, prefix })
 }
 
 /// The configuration that the line names, as far as it is valid.
 fn config(place: &Place) -> Option<Config> {
-    let at_home = |file: &PathBuf| {
-        let below = file.strip_prefix("~").ok()?;
-        Some(Path::new(&std::env::var_os("HOME")?).join(below))
-    };
+    let at_home = |file: &PathBuf| files::path_from(Path::new(""), file.to_str()?);
     let file = place.config.as_ref().map(|file| at_home(file).unwrap_or_else(|| file.clone()));
     Config::load_silently(file.as_deref()).ok()
 }
 
 /// The names that the VM on the line has, or all VMs if the line has none yet. They are sorted.
-fn of_vms(
-    place: &Place,
-    names: for<'r> fn(&Resolver<'r, 'r>) -> BTreeSet<String>,
-) -> Option<Vec<String>> {
+fn of_vms(place: &Place, names: fn(&Resolver) -> BTreeSet<String>) -> Option<Vec<String>> {
     let config = config(place)?;
     let is_meant = |vm: &&Vm| place.operands.first().is_none_or(|name| *name == *vm.name);
     let of_vm = |vm| names(&Resolver::new(&config, vm, Choices::default()));
-    let names: BTreeSet<_> = config.vms().iter().filter(is_meant).flat_map(of_vm).collect();
+    let names: BTreeSet<_> = config.vms.iter().filter(is_meant).flat_map(of_vm).collect();
     Some(names.into_iter().collect())
 }
 

@@ -189,7 +189,7 @@ fn append(file: &Path, name: &str, table: &str) -> Result<(), Error> {
     let line = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     let content = format!("{text}{line}\n{table}");
     let source = Source { name: config.source.name.clone(), text: content.clone() };
-    let runtime = config.runtime_dir().to_path_buf();
+    let runtime = config.runtime.clone();
     let longer = Config::examine_file(source, config.file.clone(), runtime);
     if !longer.is_ok_and(|longer| longer.is_declared(name)) {
         let error = Error::failed(format!("a `[vm.{name}]` cannot stand at the end of `{shown}`"));

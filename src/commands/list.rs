@@ -57,7 +57,7 @@ pub(super) fn run(args: &Args, answers: &mut Answers) -> Result<(), Error> {
         return Ok(());
     }
     let config = Config::load(args)?;
-    let (problems, is_empty) = (config.all_problems(), config.vms().is_empty());
+    let (problems, is_empty) = (config.all_problems(), config.vms.is_empty());
     let is_wrong = !problems.is_empty() && !args.has(&QUIET);
     let errors = is_wrong.then(|| Error::config(&config.source, problems));
     if errors.is_none() || !is_empty {
@@ -77,7 +77,7 @@ fn list(args: &Args, config: Config) -> Outcome {
         return Ok(Report::names(config.names()));
     }
     check_visible()?;
-    files::check_access(config.runtime_dir())?;
+    files::check_access(&config.runtime)?;
     let log = args.log();
     // One look at the directory saves two for each VM that has never run.
     let with_a_dir = config.vms_with_a_dir()?;
@@ -102,7 +102,7 @@ fn list(args: &Args, config: Config) -> Outcome {
 /// The VMs of the configuration, in its order: the directory of each, its ssh port, its errors.
 fn known(config: &Config) -> Vec<(PathBuf, Option<SshPort>, Option<Value>)> {
     // In the same order, but without the VMs that have errors.
-    let mut vms = config.vms().iter().peekable();
+    let mut vms = config.vms.iter().peekable();
     let known = config.names().map(|name| {
         let vm = vms.next_if(|vm| vm.name == name).map_or_else(|| config.vm(name), Ok);
         let (dir, port) = (config.vm_dir(name), vm.as_ref().ok().map(|vm| vm.port));

@@ -35,9 +35,9 @@ pub(super) fn dir(target: &Target) -> Option<PathBuf> {
 
 /// Makes the directory. In a runtime directory, it could be that of another VM.
 pub(super) fn make_dir(target: &Target) -> Result<Option<PathBuf>, Error> {
-    let (Some(dir), runtime) = (dir(target), target.config.runtime_dir()) else { return Ok(None) };
+    let (Some(dir), runtime) = (dir(target), &target.config.runtime) else { return Ok(None) };
     let all = path::absolute(dir.parent().unwrap_or(&dir)).unwrap_or_default();
-    if all == runtime || File::open(runtime).is_ok_and(|runtime| files::is_at(&runtime, &all)) {
+    if all == *runtime || File::open(runtime).is_ok_and(|runtime| files::is_at(&runtime, &all)) {
         let message = format!("`{}` is where the directories of the VMs are", all.display());
         return Err(Error::failed(message).hint("leave the logs in another directory"));
     }

@@ -110,8 +110,7 @@ impl<'a> Reach<'a> {
         Err(Error::failed(message).hint(if has_address {
             "set `HostName` among the VM's ssh options to the guest's address".to_string()
         } else {
-            let vm_port = target.vm()?.vm_port;
-            let rule = format!("hostfwd=tcp:127.0.0.1:{{{{.vm.ssh.port}}}}-:{vm_port}");
+            let rule = forward::for_ssh(target.vm()?.vm_port);
             format!("add `{rule}` to a user network in `cmd`, and restart the VM")
         }))
     }

@@ -5,13 +5,11 @@ use crate::json::Value;
 use crate::pasted::{is_wrapper, program};
 use crate::text::{command_line, printable, shell_quoted};
 use crate::vm::argv::CONSOLE;
-use crate::vm::forward::forwards;
+use crate::vm::forward::{SSH_PORT, for_ssh, forwards};
 use crate::vm::named::named;
 use crate::vm::options::{Argument, Pairs, arguments_of, takes_value};
 use std::path::Path;
 
-/// The placeholder for the port of this host that leads to the guest's ssh server.
-const SSH_PORT: &str = "{{.vm.ssh.port}}";
 /// The options that qqmgr sets itself.
 const MANAGED: &[&str] = &["daemonize", "monitor", "pidfile", "qmp"];
 /// The port of a guest's ssh server.
@@ -69,9 +67,9 @@ impl Script {
             script.notes.push(format!("left out, as qqmgr has its own: `{managed}`"));
         }
         if script.ssh_port.is_none() {
+            let rule = for_ssh(GUEST_PORT);
             script.notes.push(format!(
-                "no port leads to the guest's ssh: `hostfwd=tcp:127.0.0.1:{SSH_PORT}-:{GUEST_PORT}` \
-                 does, with `port = 2222`"
+                "no port leads to the guest's ssh: `{rule}` does, with `port = 2222`"
             ));
         }
         script.text = script.table(name, &moved_program(&words[at], dirs));
@@ -264,7 +262,8 @@ mod tests {
         assert_eq!(config.all_problems(), [], "{table}");
         let vm = config.vm("vm").unwrap();
         let choices = Choices { ssh_port: vm.port.fixed(), set: &[] };
-        let command = Resolver::new(&config, vm, choices).command();
+        let resolver = Resolver::new(&config, vm, choices);
+        let command = resolver.checked(resolver.command());
         let command = command.unwrap_or_else(|error| panic!("{}\n{table}", error.text()));
         assert_eq!(command.pasted.warnings, [], "{table}");
         std::iter::once(command.bin)

@@ -176,7 +176,7 @@ fn add_ports(fields: &mut Fields, networks: &[Network], ssh_port: Option<SshPort
 fn changes_since(target: &Target, instance: &Instance) -> Option<Vec<Change>> {
     let inputs = Inputs::new(target, StartOptions::default()).ok()?.on_port_of(Some(instance));
     let own_argv = inputs.own_argv().ok()?;
-    let helpers = inputs.helpers(&own_argv).ok()?;
+    let helpers = inputs.helpers().ok()?;
     let features = features(inputs.vm);
     let mut changes = changes(instance, &own_argv, &helpers, inputs.ssh_port, features);
     for image in inputs.resolver().images() {

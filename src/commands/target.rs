@@ -73,10 +73,7 @@ impl<'a> Target<'a> {
 
     /// The VM's configuration with the port and the variables of its start; `None` if it is no
     /// longer configured.
-    pub(super) fn resolver<'c>(&self, record: Option<&'c Instance>) -> Option<Resolver<'a, 'c>>
-    where
-        'a: 'c,
-    {
+    pub(super) fn resolver<'c>(&'c self, record: Option<&'c Instance>) -> Option<Resolver<'c>> {
         let vm = self.config.find_vm(&self.name)?;
         Some(Resolver::new(self.config, vm, ssh::choices(record)))
     }

@@ -66,7 +66,7 @@ impl Declared {
     /// Replaces the placeholders in the image's table.
     pub(crate) fn new(config: &Config, image: &Key) -> Result<Self, Error> {
         let scope = Scope::global(config);
-        let mut strings = Strings { config, scope: &scope, problems: Problems::default() };
+        let strings = Strings { config, scope: &scope, problems: Problems::default() };
         let get = |name: &str| config.image_table(image)?.get(name);
         let sum = |(key, ..): &(&str, &str, usize)| Sum::of_key(key, get(key)?.as_str()?);
         let sums = KINDS.iter().filter_map(sum).collect();
@@ -79,7 +79,7 @@ impl Declared {
             size: get("size").and_then(|value| Some((size(value)?, value.span))),
             seed: get("cloud_init").map(|table| strings.seed(table, image)),
         };
-        config.checked(strings.problems.0, declared)
+        config.checked(strings.problems.sorted(), declared)
     }
 
     /// An image that is not declared, of which only its files are known.
@@ -102,44 +102,41 @@ struct Strings<'a> {
 }
 
 impl Strings<'_> {
-    fn text(&mut self, value: &Value) -> String {
+    fn text(&self, value: &Value) -> String {
         let text = self.problems.keep(self.scope.render(value)).unwrap_or_default();
         if text.contains('\0') {
-            self.problems.add(Problem::new(value.span, "a NUL character cannot be here"));
+            self.problems.add([Problem::new(value.span, "a NUL character cannot be here")]);
         }
         text
     }
 
-    fn texts(&mut self, value: Option<&Value>) -> Vec<String> {
+    fn texts(&self, value: Option<&Value>) -> Vec<String> {
         value.map_or(&[][..], Value::items).iter().map(|item| self.text(item)).collect()
     }
 
     /// The file that a string names: it starts from the configuration's directory, or with `~/`
     /// from the home directory.
-    fn file(&mut self, value: &Value) -> NamedFile {
+    fn file(&self, value: &Value) -> NamedFile {
         let text = self.text(value);
-        let path = match text.strip_prefix("~/") {
-            None => Ok(self.config.dir().join(&text)),
-            Some(rest) => files::home().map(|home| home.join(rest)).ok_or_else(|| {
-                let message = format!("`{text}` starts from a home directory that is not known");
-                Problem::new(value.span, message).hint("set `HOME` to an absolute path")
-            }),
-        };
+        let path = files::path_from(self.config.dir(), &text).ok_or_else(|| {
+            let message = format!("`{text}` starts from a home directory that is not known");
+            Problem::new(value.span, message).hint("set `HOME` to an absolute path")
+        });
         (self.problems.keep(path).unwrap_or_default(), value.span)
     }
 
-    fn base(&mut self, value: &Value, sums: Vec<Sum>) -> DeclaredBase {
+    fn base(&self, value: &Value, sums: Vec<Sum>) -> DeclaredBase {
         let (text, span) = (self.text(value), value.span);
         if !is_url(&text) {
             return DeclaredBase { location: Location::File(self.file(value).0), sums, span };
         }
         if sums.is_empty() {
-            self.problems.add(Problem::new(span, SUM_MISSING).hint(SUM_HINT));
+            self.problems.add([Problem::new(span, SUM_MISSING).hint(SUM_HINT)]);
         }
         DeclaredBase { location: Location::Url(text), sums, span }
     }
 
-    fn seed(&mut self, table: &Value, image: &Key) -> Seed {
+    fn seed(&self, table: &Value, image: &Key) -> Seed {
         if let Some(file) = table.get("user_data") {
             return Seed::File(self.file(file));
         }

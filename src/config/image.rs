@@ -7,9 +7,8 @@ use crate::error::Error;
 use crate::source::{Problem, Source};
 use crate::system::{files, short_way};
 use crate::toml::{Key, Table, Value};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-pub(super) const DIR_PREFIX: &str = "img.";
 pub(super) const SUM_MISSING: &str = "a `base` that is a URL needs its `sha256` or `sha512`";
 pub(super) const SUM_HINT: &str = "its publisher tells it, often in a file `SHA256SUMS` or `SHA512SUMS` beside it; \
      `qqmgr init --image URL` computes its `sha256`";
@@ -35,9 +34,8 @@ pub(crate) struct ImagePaths {
 }
 
 impl ImagePaths {
-    /// The paths of an image with this name, declared or not.
-    pub(super) fn new(runtime: &Path, name: &str) -> Result<Self, Error> {
-        let dir = runtime.join(format!("{DIR_PREFIX}{name}"));
+    /// The paths of the image with this directory.
+    pub(super) fn new(dir: PathBuf) -> Result<Self, Error> {
         let way = if files::is_plain(&dir) { dir.clone() } else { short_way::short_link(&dir)? };
         Ok(Self { disk: way.join(DISK), seed: way.join(SEED), dir })
     }

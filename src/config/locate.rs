@@ -1,19 +1,21 @@
-//! Finds the configuration file, and the directory that its VMs run in.
+//! Finds and reads the configuration file, and finds the directory that its VMs run in.
 //!
 //! A configuration is a program. The user has not chosen a file above the current directory by
 //! working below it, so it counts only if nobody but this user and root could have put it there.
 
-use super::account;
 use crate::error::{Error, Kind, io_reason};
-use crate::system::account::user_id;
+use crate::source::{Problem, Source, Span};
+use crate::system::account::{id, user_id};
 use crate::system::files;
 use crate::text::fingerprint;
 use std::env;
 use std::ffi::OsStr;
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
+use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const IN_PROJECT: &str = "qqmgr.toml";
 /// Names a file in place of the search.
@@ -27,6 +29,10 @@ const WRITE_BY_OTHERS: u32 = 0o002;
 /// directory is ours.
 const RUNTIME_EXTENSION: &str = "qqmgr";
 const OF_USER: &str = "qqmgr/conf.toml";
+/// Limit of the file; a thousand VMs take about 300 KiB.
+const CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// The size limit of a table of users or groups. With a larger one, no group counts as private.
+const TABLE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// The path in a variable of the environment. An empty one counts as not set.
 fn path_in(variable: &str) -> Option<PathBuf> {
@@ -161,12 +167,52 @@ fn distrust(metadata: &Metadata, user: u32) -> Vec<String> {
     }
     if mode & WRITE_BY_OTHERS != 0 {
         reasons.push(format!("can be written by others (mode {mode:04o}, `chmod go-w` helps)"));
-    } else if mode & WRITE_BY_GROUP != 0 && !account::is_private_group(metadata.gid(), user) {
+    } else if mode & WRITE_BY_GROUP != 0 && !is_private_group(metadata.gid(), user) {
         let group = metadata.gid();
         reasons
             .push(format!("can be written by group {group} (mode {mode:04o}, `chmod g-w` helps)"));
     }
     reasons
+}
+
+/// Whether the group is the user's own: it is the primary group of the user, who runs this program,
+/// it has the user's name or number, and it has no other members. Such a group gives access to no
+/// other user.
+fn is_private_group(group: u32, user: u32) -> bool {
+    let Ok(primary) = id("-g") else { return false };
+    let (Ok(name), Ok(group_name)) = (id("-un"), id("-gn")) else { return false };
+    let (Some(groups), Some(users)) = (table("/etc/group"), table("/etc/passwd")) else {
+        return false;
+    };
+    primary == group.to_string()
+        && (group_name == name || group == user)
+        && has_no_other(&groups, &users, group, &name)
+}
+
+/// Whether neither table puts a user other than `name` into the group.
+fn has_no_other(groups: &str, users: &str, group: u32, name: &str) -> bool {
+    let fields = |table: &str, group_at: usize, value_at: usize| -> Vec<String> {
+        let lines = table.lines().map(|line| line.split(':').collect::<Vec<_>>());
+        let of_group = lines.filter(|fields| {
+            fields.get(group_at).is_some_and(|field| field.trim() == group.to_string())
+        });
+        of_group.filter_map(|fields| fields.get(value_at).map(ToString::to_string)).collect()
+    };
+    let members = fields(groups, 2, 3).join(",");
+    let mut members = members.split(',').map(str::trim).filter(|member| !member.is_empty());
+    members.all(|member| member == name)
+        && fields(users, 3, 0).iter().all(|user| user.trim() == name)
+}
+
+/// Reads a whole table of `/etc`. A missing table is empty.
+fn table(path: &str) -> Option<String> {
+    let path = Path::new(path);
+    if !path.exists() {
+        return Some(String::new());
+    }
+    let bytes = files::read_start(path, TABLE_BYTES_MAX + 1).ok()?;
+    let is_whole = bytes.len() as u64 <= TABLE_BYTES_MAX;
+    is_whole.then(|| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn there(file: &Path) -> bool {
@@ -186,5 +232,57 @@ impl Location {
         let runtime = runtime(&dir, name)?;
         let (shown, passed_over) = (shown.display().to_string(), Vec::new());
         Ok(Self { file: dir.join(name), shown, runtime, passed_over })
+    }
+
+    /// Reads the file.
+    pub(super) fn read(&self) -> Result<Source, Error> {
+        let Self { file, shown, .. } = self;
+        let unreadable = |error| Error::io("read", file, &error).of_kind(Kind::Config);
+        if file.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+            // Opening it would wait for a writer.
+            return Err(Error::new(
+                Kind::Config,
+                format!("`{shown}` is a FIFO, and must be a file"),
+            ));
+        }
+        let opened = File::open(file).map_err(unreadable)?;
+        let size = opened.metadata().map_or(0, |metadata| metadata.len()).min(CONFIG_BYTES_MAX);
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
+        opened.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        if bytes.len() as u64 > CONFIG_BYTES_MAX {
+            let message = format!("`{shown}` is larger than {} MiB", CONFIG_BYTES_MAX >> 20);
+            return Err(Error::new(Kind::Config, message)
+                .hint("is it the right file? a configuration of 1,000 VMs takes less than 1 MiB"));
+        }
+        String::from_utf8(bytes).map(|text| Source { name: shown.clone(), text }).map_err(|error| {
+            let start = error.utf8_error().valid_up_to();
+            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            let span = Span { start, end: start + char::REPLACEMENT_CHARACTER.len_utf8() };
+            let source = Arc::new(Source { name: shown.clone(), text });
+            let problem = Problem::new(span, "invalid UTF-8").hint("save the file as UTF-8");
+            Error::config(&source, vec![problem])
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_else_is_in_a_private_group() {
+        let users = "root:x:0:0::/root:/bin/sh\nme:x:1000:1000::/home/me:/bin/sh\n";
+        for (groups, users, expected) in [
+            ("me:x:1000:\n", users, true),
+            ("root:x:0:\nme:x:1000:me\n", users, true),
+            ("me:x:1000:me,you\n", users, false),
+            ("me:x:1000:you\n", users, false),
+            ("me:x:1000:\nalias:x:1000:you\n", users, false),
+            ("me:x:10001:you\n", users, true),
+            ("", "me:x:1000:1000::/:\nyou:x:1001:1000::/:\n", false),
+            ("", "", true),
+        ] {
+            assert_eq!(has_no_other(groups, users, 1000, "me"), expected, "{groups}{users}");
+        }
     }
 }

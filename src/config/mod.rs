@@ -2,23 +2,19 @@
 //! stay as they are written until a VM is used ([`resolve`]) or an image is made ([`declared`]).
 //! Reads one file and changes nothing.
 
-mod account;
 pub(crate) mod choices;
 pub(crate) mod declared;
 pub(crate) mod image;
 mod locate;
 mod problems;
-mod reading;
 pub(crate) mod resolve;
 pub(crate) mod schema;
 pub(crate) mod scope;
 pub(crate) mod ssh_keywords;
-mod ssh_options;
 pub(crate) mod sum;
 #[cfg(test)]
 mod tests;
 pub(crate) mod values;
-mod variables;
 pub(crate) mod vm;
 
 use crate::cli::Args;
@@ -28,7 +24,7 @@ use crate::text::nearest;
 use crate::toml::{self, Key, Table, Value};
 pub(crate) use choices::Choices;
 pub(crate) use declared::Declared;
-use image::{DIR_PREFIX, ImagePaths};
+use image::ImagePaths;
 use problems::Problems;
 pub(crate) use resolve::Resolver;
 use std::collections::BTreeSet;
@@ -40,6 +36,7 @@ use vm::Broken;
 pub(crate) use vm::Vm;
 
 const VM_DIR_PREFIX: &str = "vm.";
+const IMAGE_DIR_PREFIX: &str = "img.";
 /// The most known VMs that an error about an unknown one names.
 const VMS_SHOWN_MAX: usize = 8;
 
@@ -50,13 +47,15 @@ pub(crate) struct Config {
     /// Absolute; its directory without symbolic links.
     pub(crate) file: PathBuf,
     /// The directory of the VMs' directories, as [`locate::Location::runtime`].
-    runtime: PathBuf,
+    pub(crate) runtime: PathBuf,
     pub(crate) source: Arc<Source>,
     root: Table,
     /// The problems in the parts that all VMs need.
     pub(crate) shared: Vec<Problem>,
-    vms: Vec<Vm>,
-    broken: Vec<Broken>,
+    /// The VMs without a problem, in file order.
+    pub(crate) vms: Vec<Vm>,
+    /// The other VMs, in file order.
+    pub(crate) broken: Vec<Broken>,
 }
 
 impl Config {
@@ -84,20 +83,15 @@ impl Config {
         let blame = |error| locate::blame(error, named);
         let location = locate::locate(named).map_err(blame)?;
         location.passed_over.iter().for_each(|text| note(text));
-        let source = reading::read(&location.file, location.shown).map_err(blame)?;
+        let source = location.read().map_err(blame)?;
         Self::examine_file(source, location.file, location.runtime)
     }
 
     /// All problems of the file, each once, in file order.
     pub(crate) fn all_problems(&self) -> Vec<Problem> {
-        let mut all = self.shared.clone();
-        all.extend(self.broken.iter().flat_map(|vm| &vm.problems).cloned());
-        Problems::each_once(all)
-    }
-
-    /// The VMs that have a problem, in file order.
-    pub(crate) fn broken(&self) -> &[Broken] {
-        &self.broken
+        let all = Problems::default();
+        all.add(self.shared.iter().chain(self.broken.iter().flat_map(|vm| &vm.problems)).cloned());
+        all.sorted()
     }
 
     /// The names of all VMs, including broken ones, in file order.
@@ -163,11 +157,6 @@ impl Config {
         self.file.parent().unwrap_or(Path::new("/"))
     }
 
-    /// The VMs, in file order.
-    pub(crate) fn vms(&self) -> &[Vm] {
-        &self.vms
-    }
-
     pub(crate) fn vm(&self, name: &str) -> Result<&Vm, Error> {
         self.find_vm(name).ok_or_else(|| {
             let broken = self.broken.iter().find(|vm| vm.name == name);
@@ -192,11 +181,6 @@ impl Config {
         };
         let near = nearest(name, names);
         Error::new(Kind::UnknownVm, message).hint(hint).did_you_mean(near)
-    }
-
-    /// The directory of the VMs' directories.
-    pub(crate) fn runtime_dir(&self) -> &Path {
-        &self.runtime
     }
 
     /// `$RUNTIME_DIR/vm.NAME`, for a valid name of a VM.
@@ -241,15 +225,20 @@ impl Config {
         })
     }
 
+    /// `$RUNTIME_DIR/img.NAME`, for a valid name of an image.
+    fn image_dir(&self, name: &str) -> PathBuf {
+        self.runtime.join(format!("{IMAGE_DIR_PREFIX}{name}"))
+    }
+
     /// The paths of an image with this name, declared or not.
     pub(crate) fn image_paths(&self, name: &str) -> Result<ImagePaths, Error> {
-        ImagePaths::new(&self.runtime, name)
+        ImagePaths::new(self.image_dir(name))
     }
 
     /// The names of the images that have a directory and are not declared any more, sorted.
     pub(crate) fn undeclared_images(&self) -> BTreeSet<String> {
         let is_declared = |name: &str| self.images().any(|image| image.name == name);
-        let names = self.names_of_dirs(DIR_PREFIX).unwrap_or_default().into_iter();
+        let names = self.names_of_dirs(IMAGE_DIR_PREFIX).unwrap_or_default().into_iter();
         names.filter(|name| is_image_name(name) && !is_declared(name)).collect()
     }
 

@@ -1,28 +1,31 @@
 //! Problems of one text, collected so that all are reported together.
 
 use crate::source::Problem;
+use std::cell::RefCell;
 
 /// Collects problems, each once.
 #[derive(Default)]
-pub(super) struct Problems(pub(super) Vec<Problem>);
+pub(crate) struct Problems(RefCell<Vec<Problem>>);
 
 impl Problems {
-    /// These problems in the order of the file, each once.
-    pub(super) fn each_once(problems: impl IntoIterator<Item = Problem>) -> Vec<Problem> {
-        let mut all = Self::default();
-        problems.into_iter().for_each(|problem| all.add(problem));
-        all.0.sort_by_key(|problem| problem.span.start);
-        all.0
-    }
-
-    pub(super) fn add(&mut self, problem: Problem) {
-        if !self.0.contains(&problem) {
-            self.0.push(problem);
+    pub(crate) fn add(&self, problems: impl IntoIterator<Item = Problem>) {
+        let mut all = self.0.borrow_mut();
+        for problem in problems {
+            if !all.contains(&problem) {
+                all.push(problem);
+            }
         }
     }
 
     /// Gives the value, or adds the problem.
-    pub(super) fn keep<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
-        result.map_err(|problem| self.add(problem)).ok()
+    pub(crate) fn keep<T>(&self, result: Result<T, Problem>) -> Option<T> {
+        result.map_err(|problem| self.add([problem])).ok()
+    }
+
+    /// All problems so far, in the order of the file.
+    pub(crate) fn sorted(&self) -> Vec<Problem> {
+        let mut all = self.0.borrow().clone();
+        all.sort_by_key(|problem| problem.span.start);
+        all
     }
 }

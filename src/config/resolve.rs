@@ -6,7 +6,7 @@ use super::problems::Problems;
 use super::schema::default;
 use super::scope::Scope;
 use super::vm::{SSH_KEYS, Vm};
-use super::{Config, ssh_keywords, ssh_options};
+use super::{Config, ssh_keywords};
 use crate::error::Error;
 use crate::pasted::Pasted;
 use crate::source::{Problem, Span};
@@ -25,6 +25,8 @@ pub(crate) struct Invocation {
     /// The texts of `ports`.
     pub(crate) ports: Vec<Word>,
     pub(crate) pasted: Pasted,
+    /// Whether all of it could be resolved.
+    pub(crate) is_whole: bool,
 }
 
 /// A helper: its name, its words, placeholders replaced, and what is pasted in them.
@@ -32,20 +34,32 @@ pub(crate) type HelperWords = (String, Vec<Word>, Pasted);
 /// An ssh option, placeholders replaced: its name and its values.
 pub(crate) type SshSetting = (String, Vec<String>);
 
-/// A VM with the choices of a start, which decide what placeholders stand for.
-pub(crate) struct Resolver<'a, 'c> {
-    config: &'a Config,
+/// A VM with the choices of a start, which decide what placeholders stand for. It keeps the
+/// problems that are found while strings are resolved: [`Self::checked`] makes one error of them.
+pub(crate) struct Resolver<'a> {
+    pub(crate) config: &'a Config,
     vm: &'a Vm,
-    choices: Choices<'c>,
-    scope: Scope<'c>,
+    pub(crate) choices: Choices<'a>,
+    scope: Scope<'a>,
     /// The VM's table, that of the VM that it extends, and so on.
     line: Vec<&'a Value>,
+    pub(crate) problems: Problems,
 }
 
-impl<'a: 'c, 'c> Resolver<'a, 'c> {
-    pub(crate) fn new(config: &'a Config, vm: &'a Vm, choices: Choices<'c>) -> Self {
+impl<'a> Resolver<'a> {
+    pub(crate) fn new(config: &'a Config, vm: &'a Vm, choices: Choices<'a>) -> Self {
         let (scope, line) = (Scope::new(config, vm, choices), config.line(vm));
-        Self { config, vm, choices, scope, line }
+        Self { config, vm, choices, scope, line, problems: Problems::default() }
+    }
+
+    /// Gives a value that was resolved, or the error about all problems so far.
+    pub(crate) fn checked<T>(&self, value: T) -> Result<T, Error> {
+        self.config.checked(self.problems.sorted(), value)
+    }
+
+    /// The text of a string, placeholders replaced.
+    fn text(&self, string: &Value) -> Option<String> {
+        self.problems.keep(self.scope.render(string))
     }
 
     /// The port on this host where ssh reaches the VM; an error when it is still to be chosen.
@@ -69,48 +83,32 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
         self.scope.settable(self.strings().filter_map(Value::as_str).collect())
     }
 
-    /// The command line of the VM. A name that is set and is not a variable is a usage error.
-    pub(crate) fn command(&self) -> Result<Invocation, Error> {
-        self.check_set()?;
-        let (command, mut problems) = self.examine();
-        problems.extend_from_slice(&command.pasted.errors);
-        self.config.checked(problems, command)
-    }
-
-    /// The command line of the VM, as far as it has no problems, and all problems except those of
-    /// pasted words.
-    pub(crate) fn examine(&self) -> (Invocation, Vec<Problem>) {
-        let mut problems = Problems::default();
+    /// The command line of the VM, as far as it has no problems.
+    pub(crate) fn command(&self) -> Invocation {
         let bin = match self.bin() {
-            Some(bin) => problems.keep(self.scope.render(bin)).unwrap_or_default(),
+            Some(bin) => self.text(bin).unwrap_or_default(),
             None => default("[qemu]", "bin").to_string(),
         };
-        if let Some(img) = self.config.qemu("img") {
-            problems.keep(self.scope.render(img));
+        for other in [self.config.qemu("img"), self.nearest("stop_command")].into_iter().flatten() {
+            self.text(other);
         }
-        if let Some(command) = self.nearest("stop_command") {
-            problems.keep(self.scope.render(command));
-        }
-        let cmd = self.cmd();
-        if cmd.is_none() {
+        let cmd = self.cmd().unwrap_or_else(|| {
             let problem = Problem::new(self.vm.span, format!("VM `{}` has no `cmd`", self.vm.name));
-            problems
-                .add(problem.hint("`cmd` has QEMU's arguments: a list of strings, or one string"));
-        }
-        let strings = cmd.into_iter().flatten();
-        let (words, pasted) = self.command_line(strings, Pasted::default(), &mut problems);
-        let mut port =
-            |value: &Value| Some(Word::plain(problems.keep(self.scope.render(value))?, value.span));
-        let ports = self.ports().filter_map(&mut port).collect();
-        (Invocation { bin, words, ports, pasted }, problems.0)
+            let hint = "`cmd` has QEMU's arguments: a list of strings, or one string";
+            self.problems.add([problem.hint(hint)]);
+            Vec::new()
+        });
+        let (words, pasted, _) = self.command_line(cmd, Pasted::default());
+        let port = |value: &Value| Some(Word::plain(self.text(value)?, value.span));
+        let ports = self.ports().filter_map(port).collect();
+        Invocation { bin, words, ports, pasted, is_whole: self.problems.sorted().is_empty() }
     }
 
     /// The command that the guest runs before its power button is pressed, placeholders replaced.
     pub(crate) fn stop_command(&self) -> Result<Option<String>, Error> {
-        let command = self.nearest("stop_command").map(|command| self.scope.render(command));
-        let command = command.transpose().map_err(|problem| self.config.problem(problem))?;
+        let command = self.nearest("stop_command").and_then(|command| self.text(command));
         // An empty one overrides that of the VM that this one extends.
-        Ok(command.filter(|command| !command.is_empty()))
+        self.checked(command.filter(|command| !command.is_empty()))
     }
 
     /// The value of a key in the VM's table, or in the nearest one that it extends.
@@ -123,48 +121,45 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
         self.helper_values().into_iter().map(|(key, _)| key.name.clone()).collect()
     }
 
-    /// The helpers in the order in which they are started.
-    pub(crate) fn helpers(&self) -> Result<Vec<HelperWords>, Error> {
-        let (helpers, problems) = self.examine_helpers();
-        self.config.checked(problems, helpers)
-    }
-
-    /// The helpers as far as they have no problems, and all problems.
-    pub(crate) fn examine_helpers(&self) -> (Vec<HelperWords>, Vec<Problem>) {
-        let mut problems = Problems::default();
+    /// The helpers in the order in which they are started, as far as they have no problems.
+    pub(crate) fn helpers(&self) -> Vec<HelperWords> {
         let mut helpers = Vec::new();
-        for (key, value) in self.helper_values() {
-            let (before, pasted) = (problems.0.len(), Pasted::of_helper(&key.name));
-            let (words, pasted) = self.command_line(value.items().iter(), pasted, &mut problems);
-            if words.is_empty() && problems.0.len() == before {
-                let message = format!("helper `{}` has no program", key.name);
-                problems.add(Problem::new(value.span, message));
-            }
-            if problems.0.len() == before {
-                pasted.errors.iter().for_each(|error| problems.add(error.clone()));
-                helpers.push((key.name.clone(), words, pasted));
+        for (Key { name, .. }, value) in self.helper_values() {
+            let pasted = Pasted::of_helper(name);
+            match self.command_line(value.items(), pasted) {
+                (_, _, false) => {}
+                (words, ..) if words.is_empty() => {
+                    let message = format!("helper `{name}` has no program");
+                    self.problems.add([Problem::new(value.span, message)]);
+                }
+                (words, pasted, true) => {
+                    self.problems.add(pasted.errors.iter().cloned());
+                    helpers.push((name.clone(), words, pasted));
+                }
             }
         }
-        (helpers, problems.0)
+        helpers
     }
 
-    /// The words of a command line, whose strings are in the file, and what is pasted in them.
+    /// The words of a command line, whose strings are in the file, what is pasted in them, and
+    /// whether all strings could be resolved.
     fn command_line<'s>(
         &self,
-        strings: impl Iterator<Item = &'s Value>,
+        strings: impl IntoIterator<Item = &'s Value>,
         mut pasted: Pasted,
-        problems: &mut Problems,
-    ) -> (Vec<Word>, Pasted) {
-        let (source, mut words) = (&self.config.source, Vec::new());
+    ) -> (Vec<Word>, Pasted, bool) {
+        let (source, mut words, mut is_whole) = (&self.config.source, Vec::new(), true);
         for string in strings {
             let place = string.places(&source.text);
             let template = Template { text: string.as_str().unwrap_or_default(), place: &place };
             let split = words::split(&template, &mut |placeholder| self.scope.value(placeholder));
-            let split = problems.keep(split).unwrap_or_default();
+            let split = self.problems.keep(split);
+            is_whole &= split.is_some();
+            let split = split.unwrap_or_default();
             pasted.read(source, string.span, &split);
             words.extend(split);
         }
-        (words, pasted)
+        (words, pasted, is_whole)
     }
 
     /// The helpers that the VM inherits, in their order, then its own. A helper of the same name
@@ -183,15 +178,19 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
 
     /// The options of the VM's generated file, placeholders replaced.
     pub(crate) fn ssh_options(&self) -> Result<Vec<SshSetting>, Error> {
-        let mut problems = Problems::default();
+        self.checked(self.examine_ssh_options())
+    }
+
+    /// The ssh options, as far as they have no problems.
+    pub(crate) fn examine_ssh_options(&self) -> Vec<SshSetting> {
         let mut options = Vec::new();
         for (name, value) in self.options() {
             let values = value.items().iter();
-            let values = values.filter_map(|value| problems.keep(self.ssh_value(value)));
+            let values = values.filter_map(|value| self.problems.keep(self.ssh_value(value)));
             options.push((name.to_string(), values.collect()));
         }
-        self.add_image_options(&mut options)?;
-        self.config.checked(problems.0, options)
+        self.add_image_options(&mut options);
+        options
     }
 
     /// Warnings about options that ssh probably does not have.
@@ -231,7 +230,7 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
             let _ = self.scope.render(string);
         }
         let asked = self.scope.images.borrow();
-        self.config.images().filter(|image| asked.contains(image.name.as_str())).collect()
+        self.config.images().filter(|image| asked.contains(&image.name)).collect()
     }
 
     /// The QEMU of the VM, or that of all VMs, if the file sets one.
@@ -261,7 +260,7 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
 
     /// The options of `[ssh]` and of the VM, the VM's own winning.
     fn options(&self) -> Vec<(&'a str, &'a Value)> {
-        ssh_options::merged(self.ssh_tables(), SSH_KEYS)
+        ssh_keywords::merged(self.ssh_tables(), SSH_KEYS)
     }
 
     fn ssh_tables(&self) -> impl Iterator<Item = &'a Table> {
@@ -296,12 +295,12 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
 
     /// Adds the ssh options for the key and the user of the VM's first image with keys, where the
     /// configuration sets none.
-    fn add_image_options(&self, options: &mut Vec<SshSetting>) -> Result<(), Error> {
+    fn add_image_options(&self, options: &mut Vec<SshSetting>) {
         let mut tables = self.images().into_iter().map(|it| (it, self.config.cloud_init(it)));
         let Some((image, table)) = tables.find_map(|(image, table)| {
             Some((image, table.filter(|table| table.get("user_data").is_none())?))
         }) else {
-            return Ok(());
+            return;
         };
         let is_set = |name: &str| options.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
         let mut ours = Vec::new();
@@ -310,10 +309,9 @@ impl<'a: 'c, 'c> Resolver<'a, 'c> {
         }
         if table.get("authorized_keys").is_none() && !is_set("IdentityFile") {
             // ssh's own spelling of `%` is `%%`.
-            let key = self.config.image_paths(&image.name)?.file(KEY);
+            let key = self.config.image_dir(&image.name).join(KEY);
             ours.push(("IdentityFile", key.display().to_string().replace('%', "%%")));
         }
         options.extend(ours.into_iter().map(|(name, value)| (name.to_string(), vec![value])));
-        Ok(())
     }
 }

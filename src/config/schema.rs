@@ -2,8 +2,7 @@
 //! also feed the hints about unknown keys, the list of keys in qqmgr.toml(5) and the comments of
 //! `init`.
 
-use super::ssh_keywords::form;
-use super::ssh_options;
+use super::ssh_keywords::{self, form};
 use super::sum::{KINDS, Sum};
 use super::values::{AUTO, NONE, is_user_name, name_problem, port, size, wrong_type};
 use crate::source::{Problem, Source};
@@ -198,7 +197,7 @@ pub(super) fn check_table(
         }
     }
     if takes_options {
-        problems.extend(ssh_options::check(table, &names, shown));
+        problems.extend(ssh_keywords::check(table, &names, shown));
     }
     problems
 }

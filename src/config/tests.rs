@@ -18,7 +18,8 @@ fn config(text: &str) -> Config {
 /// The words of the VM `vm`, or the errors.
 fn words(config: &Config, choices: Choices) -> Result<String, String> {
     let vm = config.vm("vm").map_err(|error| error.text())?;
-    let words = Resolver::new(config, vm, choices).command().map_err(|error| error.text())?.words;
+    let resolver = Resolver::new(config, vm, choices);
+    let words = resolver.checked(resolver.command()).map_err(|error| error.text())?.words;
     Ok(words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join("|"))
 }
 
@@ -28,7 +29,7 @@ fn check_set(config: &Config, vm: &Vm, set: &[(String, String)]) -> Result<(), E
 }
 
 fn options(config: &Config, choices: Choices) -> Vec<SshSetting> {
-    Resolver::new(config, config.vm("vm").unwrap(), choices).ssh_options().unwrap_or_default()
+    Resolver::new(config, config.vm("vm").unwrap(), choices).examine_ssh_options()
 }
 
 #[test]

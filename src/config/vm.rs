@@ -50,8 +50,9 @@ pub(super) fn read(source: &Source, all: &Table) -> (Vec<Vm>, Vec<Broken>) {
     let (mut sound, mut broken) = (Vec::new(), Vec::new());
     for (at, (key, _)) in entries.iter().enumerate() {
         let (line, ring) = line(all, &entries, at);
-        let problems = line.iter().flat_map(|at| &own[*at]).chain(&ring).cloned();
-        let problems = Problems::each_once(problems);
+        let all = Problems::default();
+        all.add(line.iter().flat_map(|at| &own[*at]).chain(&ring).cloned());
+        let problems = all.sorted();
         let tables: Vec<&Value> = line.iter().map(|at| entries[*at].1).collect();
         match Vm::new(key, &tables) {
             Some(vm) if problems.is_empty() => sound.push(vm),

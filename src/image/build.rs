@@ -185,7 +185,7 @@ fn forget_guests(config: &Config, image: &str) -> Result<(), Error> {
     let uses =
         |vm: &&_| Resolver::new(config, vm, choices).images().iter().any(|used| used.name == image);
     config
-        .vms()
+        .vms
         .iter()
         .filter(uses)
         .try_for_each(|vm| files::remove(&Paths::new(config.vm_dir(&vm.name)).known_hosts))

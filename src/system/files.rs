@@ -12,7 +12,7 @@ use crate::linux;
 use crate::reading::check_regular;
 pub(crate) use crate::reading::{
     directory_in, end_of, has_content, home, is_at, is_missing, is_plain, is_socket, names_in,
-    open, read_end, read_if_there, read_start,
+    open, path_from, read_end, read_if_there, read_start,
 };
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};

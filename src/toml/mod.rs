@@ -117,13 +117,10 @@ pub(crate) struct Key {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
     entries: Vec<(Key, Value)>,
-    /// Positions by name; `None` while the table is small.
-    index: Option<Box<Index>>,
+    /// Positions by name; empty while the table is small.
+    index: BTreeMap<String, usize>,
     origin: Origin,
 }
-
-#[derive(Clone, Debug)]
-struct Index(BTreeMap<String, usize>);
 
 /// How a table was made, which decides what may still be added to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -143,7 +140,7 @@ enum Origin {
 
 impl Table {
     fn new(origin: Origin) -> Table {
-        Table { entries: Vec::new(), index: None, origin }
+        Table { origin, ..Table::default() }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
@@ -161,10 +158,10 @@ impl Table {
 
     /// The index of a key among all keys.
     pub(crate) fn position(&self, name: &str) -> Option<usize> {
-        match &self.index {
-            None => self.entries.iter().position(|(key, _)| key.name == name),
-            Some(index) => index.0.get(name).copied(),
+        if self.index.is_empty() {
+            return self.entries.iter().position(|(key, _)| key.name == name);
         }
+        self.index.get(name).copied()
     }
 
     /// The entry of that name, which is appended if it is missing.
@@ -183,14 +180,12 @@ impl Table {
             // Most tables have one or two entries; a vector that grows by itself begins with four.
             self.entries.reserve_exact(1);
         }
-        if position == UNINDEXED_ENTRIES_MAX {
-            let names = self.entries.iter().map(|(key, _)| key.name.clone());
-            self.index = Some(Box::new(Index(names.zip(0..).collect())));
-        }
-        if let Some(index) = &mut self.index {
-            index.0.insert(key.name.clone(), position);
-        }
         self.entries.push((key, value));
+        if self.entries.len() > UNINDEXED_ENTRIES_MAX {
+            // The first time, this adds all entries, and then the last one.
+            let new = self.entries.iter().enumerate().skip(self.index.len());
+            self.index.extend(new.map(|(position, (key, _))| (key.name.clone(), position)));
+        }
     }
 }
 

@@ -14,6 +14,8 @@ const ADDRESSED: &[&str] =
 
 /// The address of a port that is written without one.
 const LOCAL: &str = "127.0.0.1";
+/// The placeholder for the port of this host that leads to the guest's ssh server.
+pub(crate) const SSH_PORT: &str = "{{.vm.ssh.port}}";
 /// Examples of a forwarded port as `ports` and `forward` take it.
 pub(crate) const FORMS: &str =
     "like `8080:80`, or `0.0.0.0:5353:53/udp`, with the port of this host first";
@@ -211,6 +213,11 @@ pub(crate) fn is_left_to_others(arguments: &[Argument]) -> bool {
         argument.name == "readconfig" || argument.is_expanded && may_forward(&argument.name)
     }) || networks(arguments)
         .any(|(_, pairs)| OUTSIDE.iter().any(|kind| pairs.get("type") == Some(kind)))
+}
+
+/// The rule that lets ssh reach this port of a guest.
+pub(crate) fn for_ssh(guest_port: u16) -> String {
+    format!("hostfwd=tcp:{LOCAL}:{SSH_PORT}-:{guest_port}")
 }
 
 /// Whether QEMU forwards this port of 127.0.0.1, or another program may do so.

@@ -1,9 +1,12 @@
 //! A helper of a VM, the sockets on which it must listen, and the directories that qqmgr makes for
 //! it.
 
+use super::options::Argument;
+use super::sockets::{self, Server};
 use crate::pasted::is_wrapper;
 use crate::source::Problem;
 use crate::system::programs;
+use crate::text::texts;
 use crate::words::Word;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
@@ -17,8 +20,6 @@ pub(crate) struct Helper {
     pub(crate) name: String,
     /// The program and its arguments.
     pub(crate) argv: Vec<OsString>,
-    /// The sockets on which QEMU expects it to listen, as the words name them.
-    pub(crate) sockets: Vec<PathBuf>,
     /// The directories that are made for it, below the VM's own.
     pub(crate) dirs: Vec<PathBuf>,
     /// Words that are probably mistakes.
@@ -26,26 +27,31 @@ pub(crate) struct Helper {
 }
 
 impl Helper {
-    /// Makes a helper from its name, its program and its arguments. `connected` are the sockets to
-    /// which QEMU connects, and `vm_dir` is the VM's directory.
-    pub(crate) fn new(
-        name: String,
-        program: PathBuf,
-        arguments: &[String],
-        connected: &[String],
-        vm_dir: &Path,
-    ) -> Self {
-        let is_served = |path: &&String| arguments.iter().any(|word| names(word, path));
+    /// Makes a helper from its name, its program and its words, which begin with the name of the
+    /// program. `vm_dir` is the VM's directory.
+    pub(crate) fn new(name: String, program: PathBuf, words: &[Word], vm_dir: &Path) -> Self {
+        let arguments = words.iter().skip(1).map(|word| word.text.as_str());
+        let arguments: Vec<&str> = arguments.collect();
+        let dirs = dirs(&arguments, vm_dir);
+        let words = arguments.into_iter().map(OsString::from);
+        let argv = [program.into_os_string()].into_iter().chain(words).collect();
+        Self { name, argv, dirs, warnings: Vec::new() }
+    }
+
+    /// The sockets on which a QEMU with these arguments expects it to listen, as the words name
+    /// them.
+    pub(super) fn sockets(&self, qemu: &[Argument]) -> Vec<PathBuf> {
+        let arguments = texts(&self.argv[1..]);
         let mut sockets: Vec<PathBuf> = Vec::new();
-        for path in connected.iter().filter(is_served).map(PathBuf::from) {
-            if !sockets.contains(&path) {
-                sockets.push(path);
+        for connection in sockets::connected(qemu) {
+            if let Server::Path(path) = connection.server
+                && arguments.iter().any(|word| names(word, &path))
+                && !sockets.contains(&PathBuf::from(&path))
+            {
+                sockets.push(path.into());
             }
         }
-        let words = arguments.iter().map(OsString::from);
-        let argv = [program.into_os_string()].into_iter().chain(words).collect();
-        let dirs = dirs(arguments, vm_dir);
-        Self { name, argv, sockets, dirs, warnings: Vec::new() }
+        sockets
     }
 }
 
@@ -79,10 +85,10 @@ pub(crate) fn names(word: &str, path: &str) -> bool {
 
 /// The directories that the words need below the VM's: the parent of every path, and the path
 /// itself where it is the value of `dir` or of an option whose name ends in `dir`.
-fn dirs(words: &[String], vm_dir: &Path) -> Vec<PathBuf> {
+fn dirs(words: &[&str], vm_dir: &Path) -> Vec<PathBuf> {
     let Some(vm_dir) = vm_dir.to_str() else { return Vec::new() };
     let mut dirs: Vec<PathBuf> = Vec::new();
-    let before = std::iter::once("").chain(words.iter().map(String::as_str));
+    let before = std::iter::once("").chain(words.iter().copied());
     for (word, before) in words.iter().zip(before) {
         for (number, part) in word.split(',').enumerate() {
             let Some(path) = path_below(part, vm_dir) else { continue };
@@ -117,11 +123,13 @@ fn path_below<'t>(text: &'t str, dir: &str) -> Option<&'t Path> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::Span;
+    use crate::vm::options::arguments_of;
 
-    fn helper(line: &str, connected: &[&str]) -> Helper {
-        let words: Vec<String> = line.split(' ').map(str::to_string).collect();
-        let connected: Vec<String> = connected.iter().map(ToString::to_string).collect();
-        Helper::new("h".into(), "/p".into(), &words, &connected, Path::new("/r/vm.a"))
+    fn helper(line: &str) -> Helper {
+        let words = ["p"].into_iter().chain(line.split(' '));
+        let words: Vec<Word> = words.map(|word| Word::plain(word, Span::default())).collect();
+        Helper::new("h".into(), "/p".into(), &words, Path::new("/r/vm.a"))
     }
 
     #[test]
@@ -136,7 +144,10 @@ mod tests {
             ("-a=/t -b=/s", &["/s", "/t"]),
         ] {
             let expected: Vec<PathBuf> = expected.iter().map(PathBuf::from).collect();
-            assert_eq!(helper(line, &["/s", "/t", "/s"]).sockets, expected, "{line}");
+            let qemu = ["/s", "/t", "/s"].map(|path| format!("socket,id=c,path={path}"));
+            let qemu = qemu.iter().flat_map(|value| ["-chardev", value]);
+            let qemu = arguments_of(["qemu"].into_iter().chain(qemu));
+            assert_eq!(helper(line).sockets(&qemu), expected, "{line}");
         }
     }
 
@@ -154,7 +165,7 @@ mod tests {
             ("--basedir=a=b /r/vm.a/x/y", &["/r/vm.a/x"]),
         ] {
             let expected: Vec<PathBuf> = expected.iter().map(PathBuf::from).collect();
-            assert_eq!(helper(line, &[]).dirs, expected, "{line}");
+            assert_eq!(helper(line).dirs, expected, "{line}");
         }
     }
 }

@@ -52,7 +52,9 @@ impl Helpers {
         let mut started = Self::default();
         for helper in helpers {
             started.0.push(start(helper, record, (dir, paths), log)?);
-            started.await_sockets(helper, dir, deadline, log)?;
+            if let Some(helper) = record.helpers.last() {
+                started.await_sockets(helper, dir, deadline, log)?;
+            }
         }
         Ok(started)
     }
@@ -60,7 +62,7 @@ impl Helpers {
     /// Waits until the helper, which is the last one, listens on its sockets.
     fn await_sockets(
         &mut self,
-        helper: &Helper,
+        helper: &HelperRecord,
         dir: &Path,
         deadline: Deadline,
         log: &Log,
@@ -145,7 +147,8 @@ fn start(
     log: &Log,
 ) -> Result<Started, Error> {
     helper.dirs.iter().try_for_each(|dir| files::private_dir(dir))?;
-    remove_sockets(&helper.sockets, paths)?;
+    let sockets = helper.sockets(&record.arguments());
+    remove_sockets(&sockets, paths)?;
     let output = paths.helper_log(&helper.name);
     let file = files::create_private(&output)?;
     let mut daemon = daemon::spawn(&helper.argv, true, (dir, &file), log)?;
@@ -156,7 +159,7 @@ fn start(
         pid: daemon.id(),
         start,
         argv: texts(&helper.argv),
-        sockets: helper.sockets.clone(),
+        sockets,
     });
     record.write(paths, log)?;
     daemon.release();

@@ -5,7 +5,7 @@ use crate::cli::{self, Parsed};
 use crate::commands::table;
 use crate::config::Config;
 use crate::config::choices::Choices;
-use crate::config::resolve::{Invocation, Resolver};
+use crate::config::resolve::Resolver;
 use crate::json;
 use crate::source::{Source, Span};
 use crate::ssh::config::{Places, render};
@@ -117,18 +117,16 @@ fn config_rules(input: &[u8]) {
     let source = Source { name: "f".into(), text: text.into() };
     if let Ok(config) = Config::examine_file(source, "/c/f".into(), "/c".into()) {
         let choices = Choices::default();
-        for vm in config.vms() {
-            if let Ok(options) = Resolver::new(&config, vm, choices).ssh_options() {
+        for vm in &config.vms {
+            let resolver = Resolver::new(&config, vm, choices);
+            if let Ok(options) = resolver.ssh_options() {
                 let lines = render(&vm.name, 1, &options, &places());
                 let repeated: usize = options.iter().map(|(_, values)| values.len()).sum();
                 assert!(lines.lines().count() <= 9 + repeated, "{lines}");
             }
-            if let Ok(Invocation { words, .. }) = Resolver::new(&config, vm, choices).command() {
-                assert!(
-                    words.iter().all(|word| text.get(word.span.start..word.span.end).is_some())
-                );
-                options_rules(words);
-            }
+            let words = resolver.command().words;
+            assert!(words.iter().all(|word| text.get(word.span.start..word.span.end).is_some()));
+            options_rules(words);
         }
     }
 }

@@ -6,8 +6,7 @@
 
 pub(crate) mod bash;
 
-use super::flag::{AnyFlag, Info};
-use super::global::{CONFIG, GLOBAL_FLAGS};
+use super::flag::{AnyFlag, CONFIG, GLOBAL_FLAGS, Info};
 use super::lex::{Lexer, Token};
 use super::parse::{Words, known_flags};
 use super::spec::{Command, Count, Operand, Table};
@@ -28,28 +27,34 @@ pub(crate) fn script(shell: &str) -> Option<&'static str> {
     SCRIPTS.iter().find(|(name, _)| *name == shell).map(|(_, script)| *script)
 }
 
-/// The kinds of words that can complete a word.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Vms,
-    Images,
-    /// The snapshots of the VM before the word.
-    Tags,
-    /// The helpers of the VM on the line, or of all VMs.
-    Helpers,
-    /// The variables that `--set` can give to the VM on the line, or to any VM.
-    Variables,
-    /// The ports that the VM before the word forwards.
-    Forwards,
-    Files,
-    /// These words, each with its help.
-    Words(Vec<(String, &'static str)>),
-}
+/// The names in the table that can be completed, and the words that can stand for each. Where there
+/// are none, they are looked up at run time.
+const COMPLETED: &[(&str, &[&str])] = &[
+    ("VM", &[]),
+    ("IMAGE", &[]),
+    ("TAG", &[]),
+    ("HELPER", &[]),
+    ("NAME=VALUE", &[]),
+    ("PORT", &[]),
+    ("LINES", &["all"]),
+    ("BOOT", &["-1", "-2", "-3", "-4", "-5"]),
+    ("serial=TEXT", &["serial="]),
+    ("CONDITION", &["ssh", "login", "cloud-init", "stopped", "running", "serial="]),
+];
+
+/// The names in the table that stand for files.
+pub(crate) const FILES: &[&str] = &["DIR", "FILE", "FILE_OR_URL", "LOCAL", "LOCAL:REMOTE"];
+
+/// The words that can complete a word, each with its help.
+type Offered = Vec<(String, &'static str)>;
 
 /// The place of a word on a command line.
 #[derive(Debug)]
 pub(crate) struct Place {
-    pub(crate) kind: Kind,
+    /// The name that the table has for this place, if it is one of [`COMPLETED`] or [`FILES`].
+    pub(crate) name: &'static str,
+    /// The words that can stand there, as far as the table knows them.
+    pub(crate) words: Offered,
     /// The part of the current word before the completed one: `--for=`, or nothing.
     pub(crate) prefix: OsString,
     /// The file that `-c` names.
@@ -78,21 +83,21 @@ pub(crate) fn place(commands: Table, before: Vec<OsString>, current: &OsStr) -> 
     let bytes = current.as_bytes();
     let equals = bytes.iter().position(|byte| *byte == b'=');
     let mut prefix = OsString::new();
-    let kind = if let Some(flag) = awaited {
+    let (name, offered) = if let Some(flag) = awaited {
         of_value(&words, flag)?
     } else if let Some(at) = equals.filter(|_| !ended && bytes.starts_with(b"--")) {
         let flag = words.find_flag(current.to_str()?.get(..at)?)?;
         prefix = OsString::from_vec(bytes[..=at].to_vec());
         of_value(&words, flag.info())?
     } else if !ended && bytes.starts_with(b"-") {
-        Kind::Words(flags(&words))
+        ("", flags(&words))
     } else if let Some(command) = words.command {
         of_operand(commands, operand_at(command, words.args.operands.len())?)?
     } else {
-        all_commands(commands)
+        ("", all_commands(commands))
     };
     let config = words.args.all(&CONFIG).into_iter().next().map(PathBuf::from);
-    Some(Place { kind, prefix, config, operands: words.args.operands })
+    Some(Place { name, words: offered, prefix, config, operands: words.args.operands })
 }
 
 /// Takes a flag and its value. Returns the flag if its value is the word that follows.
@@ -108,12 +113,12 @@ fn walk_flag(words: &mut Words, lexer: &mut Lexer, spelled: &str) -> Option<&'st
     None
 }
 
-fn all_commands(table: Table) -> Kind {
-    Kind::Words(table.iter().map(|(_, command)| (command.name.into(), command.about)).collect())
+fn all_commands(table: Table) -> Offered {
+    table.iter().map(|(_, command)| (command.name.into(), command.about)).collect()
 }
 
 /// Every spelling of the flags that are valid here.
-fn flags(words: &Words) -> Vec<(String, &'static str)> {
+fn flags(words: &Words) -> Offered {
     let known = match words.command {
         Some(command) => known_flags(words.commands, Some(command)),
         None => GLOBAL_FLAGS.to_vec(),
@@ -127,40 +132,28 @@ fn flags(words: &Words) -> Vec<(String, &'static str)> {
 
 /// Finds what completes the value of that flag. Before the command is known, the flag may come from
 /// the row of another command that has a flag of this name.
-fn of_value(words: &Words, flag: &Info) -> Option<Kind> {
+fn of_value(words: &Words, flag: &Info) -> Option<(&'static str, Offered)> {
     let mut own = known_flags(words.commands, words.command).into_iter().map(AnyFlag::info);
     let flag = own.find(|own| own.long == flag.long)?;
-    if flag.long == "wait" { Some(plain(&["ssh"])) } else { of_name(flag.value_name()?) }
+    if flag.long == "wait" { Some(("", plain(&["ssh"]))) } else { of_name(flag.value_name()?) }
 }
 
-fn of_operand(table: Table, operand: &Operand) -> Option<Kind> {
+fn of_operand(table: Table, operand: &Operand) -> Option<(&'static str, Offered)> {
     match operand.choices {
-        [] if operand.name == "COMMAND" => Some(all_commands(table)),
+        [] if operand.name == "COMMAND" => Some(("", all_commands(table))),
         [] => of_name(operand.name),
-        choices => Some(plain(choices)),
+        choices => Some(("", plain(choices))),
     }
 }
 
-fn plain(words: &[&str]) -> Kind {
-    Kind::Words(words.iter().map(|word| (word.to_string(), "")).collect())
+fn of_name(name: &str) -> Option<(&'static str, Offered)> {
+    let files = FILES.iter().map(|name| (*name, &[][..]));
+    let (name, words) = COMPLETED.iter().copied().chain(files).find(|(known, _)| *known == name)?;
+    Some((name, plain(words)))
 }
 
-/// Maps the names in the table to what completes them. This is the only place that knows them.
-fn of_name(name: &str) -> Option<Kind> {
-    Some(match name {
-        "VM" => Kind::Vms,
-        "IMAGE" => Kind::Images,
-        "TAG" => Kind::Tags,
-        "HELPER" => Kind::Helpers,
-        "NAME=VALUE" => Kind::Variables,
-        "PORT" => Kind::Forwards,
-        "DIR" | "FILE" | "FILE_OR_URL" | "LOCAL" | "LOCAL:REMOTE" => Kind::Files,
-        "LINES" => plain(&["all"]),
-        "BOOT" => plain(&["-1", "-2", "-3", "-4", "-5"]),
-        "serial=TEXT" => plain(&["serial="]),
-        "CONDITION" => plain(&["ssh", "login", "cloud-init", "stopped", "running", "serial="]),
-        _ => return None,
-    })
+fn plain(words: &[&str]) -> Offered {
+    words.iter().map(|word| (word.to_string(), "")).collect()
 }
 
 /// Finds the operand at this index. If the word may be either of two operands, the one that can be
@@ -190,42 +183,38 @@ mod tests {
         let Some(place) = place(&table(), before, OsStr::new(current)) else {
             return "nothing".into();
         };
-        let kind = match place.kind {
-            Kind::Words(words) => {
-                words.into_iter().map(|(word, _)| word).collect::<Vec<_>>().join(" ")
-            }
-            other => format!("{other:?}"),
-        };
-        format!("{}{kind}", place.prefix.display())
+        let words: Vec<String> = place.words.into_iter().map(|(word, _)| word).collect();
+        let found = if words.is_empty() { place.name.to_string() } else { words.join(" ") };
+        format!("{}{found}", place.prefix.display())
     }
 
     #[test]
     fn operands_and_values() {
         for (line, current, expected) in [
             (&["snapshot"][..], "", "save load delete list"),
-            (&["snapshot", "load", "a"], "x", "Tags"),
-            (&["put", "a"], "", "Files"),
-            (&["put", "a", "b", "c"], "", "Files"),
+            (&["snapshot", "load", "a"], "x", "TAG"),
+            (&["put", "a"], "", "LOCAL"),
+            (&["put", "a", "b", "c"], "", "LOCAL"),
             (&["get", "a"], "", "nothing"),
-            (&["get", "a", "b"], "", "Files"),
-            (&["stop", "a", "b"], "", "Vms"),
-            (&["stop", "--", "a"], "--force", "Vms"),
+            (&["get", "a", "b"], "", "LOCAL"),
+            (&["stop", "a", "b"], "", "VM"),
+            (&["stop", "--", "a"], "--force", "VM"),
             (&["start", "--"], "", "nothing"),
             (&["ssh", "a"], "", "nothing"),
             (&["wait", "--for"], "", "ssh login cloud-init stopped running serial="),
             (&["wait"], "--for=se", "--for=ssh login cloud-init stopped running serial="),
             (&["stop"], "--timeout=", "nothing"),
             (&["start"], "--wait=", "--wait=ssh"),
-            (&["run", "a", "--from"], "", "Tags"),
+            (&["run", "a", "--from"], "", "TAG"),
             (&["run", "a", "--from", "b", "--prepare"], "", "nothing"),
             (&["run", "--jobs"], "", "nothing"),
-            (&["run", "a", "--set"], "", "Variables"),
+            (&["run", "a", "--set"], "", "NAME=VALUE"),
             (&["wait", "a", "--unless"], "", "serial="),
-            (&["forward", "a"], "", "Forwards"),
-            (&["forward", "a", "b", "--remove"], "", "Forwards"),
-            (&["stop", "--no-such"], "", "Vms"),
+            (&["forward", "a"], "", "PORT"),
+            (&["forward", "a", "b", "--remove"], "", "PORT"),
+            (&["stop", "--no-such"], "", "VM"),
             (&["nonsense"], "", "nothing"),
-            (&["-vc"], "", "Files"),
+            (&["-vc"], "", "FILE"),
             (
                 &["-vcx", "list"],
                 "-",

@@ -7,6 +7,7 @@ use super::subject::Subject;
 use crate::config::Config;
 use crate::error::io_reason;
 use crate::source::{Problem, Span};
+use crate::system::files;
 use crate::text::{did_you_mean, listed, nearest};
 use crate::vm::named::{Named, named};
 use crate::vm::options::Argument;
@@ -55,9 +56,7 @@ fn problem(dir: &Path, named: &Named, place: Span) -> Option<Problem> {
 
 /// Finds a file name in the same directory that the user probably meant.
 fn near(path: &Path) -> Option<String> {
-    let entries = fs::read_dir(path.parent()?).into_iter().flatten().flatten();
-    let names: Vec<String> =
-        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let names = files::names_in(path.parent()?);
     nearest(path.file_name()?.to_str()?, names.iter().map(String::as_str)).map(str::to_string)
 }
 

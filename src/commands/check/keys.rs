@@ -32,13 +32,13 @@ pub(super) fn no_program(subject: &Subject) -> Vec<Problem> {
 
 /// Warns about unknown options whose names are nearly those of options of ssh.
 pub(super) fn misspelt(subject: &Subject) -> Vec<Problem> {
-    subject.resolver().misspelt_options()
+    subject.resolver.misspelt_options()
 }
 
 pub(super) fn problems(subject: &Subject) -> Vec<Problem> {
-    let (mut problems, resolver) = (Vec::new(), subject.resolver());
+    let mut problems = Vec::new();
     for keyword in KEYWORDS {
-        for (value, place) in resolver.ssh_texts(keyword) {
+        for (value, place) in subject.resolver.ssh_texts(keyword) {
             let Some(path) = path(subject.config.dir(), &value) else { continue };
             if let Some((message, hint)) = fault(keyword, &value, &path) {
                 problems.push(Problem::new(place, message).hint(hint));
@@ -50,14 +50,12 @@ pub(super) fn problems(subject: &Subject) -> Vec<Problem> {
 
 /// The file that a value names, unless the value has parts that ssh expands.
 fn path(dir: &Path, value: &str) -> Option<PathBuf> {
-    if value.is_empty() || value.eq_ignore_ascii_case("none") || value.contains(['%', '$']) {
+    let is_anothers = value.starts_with('~') && !value.starts_with("~/");
+    let is_none = value.is_empty() || value.eq_ignore_ascii_case("none");
+    if is_none || is_anothers || value.contains(['%', '$']) {
         return None;
     }
-    match value.strip_prefix("~/") {
-        Some(rest) => Some(files::home()?.join(rest)),
-        None if value.starts_with('~') => None,
-        None => Some(dir.join(value)),
-    }
+    files::path_from(dir, value)
 }
 
 /// The problem with the file, and a hint.

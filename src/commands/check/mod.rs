@@ -80,14 +80,14 @@ fn examine(
         Err(Ok(located)) => return Ok(Findings::of_file(located).report()),
         Err(Err(error)) => return Err(error),
     };
-    if !config.shared.is_empty() || config.vms().is_empty() && !config.broken().is_empty() {
+    if !config.shared.is_empty() || config.vms.is_empty() && !config.broken.is_empty() {
         return Ok(all_errors(&config, config.all_problems()).report());
     }
     let chosen = chosen(operands, &config)?;
     let is_chosen = |name: &str| chosen.contains(name);
     for one in set.chunks(1) {
         let choices = Choices { set: one, ..Choices::default() };
-        let vms = config.vms().iter().filter(|vm| is_chosen(&vm.name));
+        let vms = config.vms.iter().filter(|vm| is_chosen(&vm.name));
         let mut checked = vms.map(|vm| Resolver::new(&config, vm, choices).check_set());
         let first = checked.next().unwrap_or(Ok(()));
         // A name that is set is a variable of at least one of the VMs.
@@ -97,17 +97,17 @@ fn examine(
     }
     let mut findings = Findings::new(&config.source, chosen.len());
     // A problem with a program that no VM names is reported at the first VM.
-    let first = config.vms().iter().find(|vm| is_chosen(&vm.name)).map(|vm| vm.span);
+    let first = config.vms.iter().find(|vm| is_chosen(&vm.name)).map(|vm| vm.span);
     let mut subjects = Vec::new();
-    for broken in config.broken().iter().filter(|vm| is_chosen(&vm.name)) {
+    for broken in config.broken.iter().filter(|vm| is_chosen(&vm.name)) {
         findings.add_named(Severity::Error, &[&broken.name], broken.problems.iter().cloned());
     }
-    for vm in config.vms() {
-        let (subject, problems) = Subject::new(&config, vm, set, first.unwrap_or(vm.span));
-        subjects.extend(subject);
+    for vm in &config.vms {
+        let subject = Subject::new(&config, vm, set, first.unwrap_or(vm.span));
         if is_chosen(&vm.name) {
-            findings.add(Severity::Error, &vm.name, problems);
+            findings.add(Severity::Error, &vm.name, subject.resolver.problems.sorted());
         }
+        subjects.extend(Some(subject).filter(|subject| subject.is_whole));
     }
     for subject in subjects.iter().filter(|subject| is_chosen(&subject.vm.name)) {
         images::add(subject, &mut findings);
@@ -135,9 +135,9 @@ fn examine(
 fn all_errors(config: &Config, problems: Vec<Problem>) -> Findings {
     let source = Arc::clone(&config.source);
     let mut findings = Findings::of_file(Located { source, problems });
-    for vm in config.vms() {
-        let (_, problems) = Subject::new(config, vm, &[], vm.span);
-        findings.add(Severity::Error, &vm.name, problems);
+    for vm in &config.vms {
+        let subject = Subject::new(config, vm, &[], vm.span);
+        findings.add(Severity::Error, &vm.name, subject.resolver.problems.sorted());
     }
     findings.sorted()
 }

@@ -4,11 +4,8 @@ use super::findings::{Shared, groups};
 use super::subject::Subject;
 use crate::source::{Problem, Span};
 use crate::text::listed;
-use crate::vm::forward::{Forward, forwards, gives_an_address, is_left_to_others, networks};
+use crate::vm::forward::{self, Forward, SSH_PORT, forwards, is_left_to_others, networks};
 use crate::vm::sockets::listeners;
-
-/// The placeholder that gives the right port in a `hostfwd` for ssh.
-const SSH_PORT: &str = "{{.vm.ssh.port}}";
 
 pub(super) fn problems(subject: &Subject) -> Vec<Problem> {
     let forwards = forwards(&subject.arguments);
@@ -83,7 +80,7 @@ fn nothing_forwards(subject: &Subject) -> Option<Problem> {
         return None;
     }
     let vm_port = subject.vm.vm_port;
-    let rule = format!("hostfwd=tcp:127.0.0.1:{SSH_PORT}-:{vm_port}");
+    let rule = forward::for_ssh(vm_port);
     let network = |is_it: &dyn Fn(&str) -> bool| {
         let mut networks = networks(&subject.arguments);
         networks.find_map(|(argument, pairs)| {
@@ -92,7 +89,7 @@ fn nothing_forwards(subject: &Subject) -> Option<Problem> {
     };
     let (place, hint) = if let Some(place) = network(&|kind| kind == "user") {
         (place, format!("add `,{rule}` to it"))
-    } else if let Some(place) = network(&gives_an_address) {
+    } else if let Some(place) = network(&forward::gives_an_address) {
         (place, "set `HostName` among the VM's ssh options to the guest's address".into())
     } else {
         (subject.vm.span, format!("add `-nic user,{rule}` to `cmd`"))

@@ -4,6 +4,7 @@ use super::findings::Severity;
 use super::subject::Subject;
 use crate::linux;
 use crate::source::Problem;
+use crate::text::texts;
 use crate::vm::helper::names;
 use crate::vm::sockets::{Connection, SCHEMES, Server, connected};
 use std::fs;
@@ -58,7 +59,8 @@ fn is_offered(server: &Server, all: &[Subject]) -> bool {
         let clients = connected(arguments);
         let is_client = |span| clients.iter().any(|client| client.span == span);
         let mut others = arguments.iter().filter(|it| !is_client(it.span)).map(|it| &it.value);
-        let mut words = helpers.iter().flat_map(|(_, words, _)| words).map(|word| &word.text);
+        let words: Vec<String> = helpers.iter().flat_map(|helper| texts(&helper.argv)).collect();
+        let mut words = words.iter();
         match server {
             Server::Path(path) => {
                 words.any(|it| it.contains(path)) || others.any(|it| names(it, path))

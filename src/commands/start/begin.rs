@@ -216,7 +216,7 @@ impl<'a> Start<'a> {
         // Held while a port is chosen and until the record names its owner.
         let _choosing;
         let port = if vm.port == SshPort::Auto {
-            _choosing = lock_dir(config.runtime_dir());
+            _choosing = lock_dir(&config.runtime);
             Some(ports::free(target, refused)?)
         } else {
             vm.port.fixed()

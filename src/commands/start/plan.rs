@@ -2,7 +2,7 @@
 
 use crate::cli::{Args, Flag, Takes, spec};
 use crate::commands::target::Target;
-use crate::config::resolve::Invocation;
+use crate::config::resolve::{HelperWords, Invocation};
 use crate::config::{Choices, Config, Resolver, SshPort, Vm};
 use crate::error::Error;
 use crate::pasted::program_problem;
@@ -10,15 +10,15 @@ use crate::source::{Problem, Span};
 use crate::ssh;
 use crate::text::texts;
 use crate::vm::argv::Features;
-use crate::vm::forward::append;
+use crate::vm::forward::{Forward, append};
 use crate::vm::helper::Helper;
 use crate::vm::options::arguments_of;
 use crate::vm::snapshot::Tag;
-use crate::vm::sockets::Server;
-use crate::vm::{Instance, argv, helper, launch, port, sockets};
+use crate::vm::{Instance, argv, helper, launch, port};
 use crate::words::Word;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 /// The end of the error of a flag that stands without `--from`.
 pub(crate) const IS_FOR_FROM: &str = "is for `--from TAG`";
@@ -94,25 +94,27 @@ impl<'a> Inputs<'a> {
     }
 
     /// The VM with what the placeholders of its strings stand for.
-    pub(crate) fn resolver(&self) -> Resolver<'_, '_> {
+    pub(crate) fn resolver(&self) -> Resolver<'_> {
         let choices = Choices { ssh_port: self.ssh_port, set: &self.options.set };
         Resolver::new(self.target.config, self.vm, choices)
     }
 
     /// The program, the VM's words and those of the options.
     pub(crate) fn own_argv(&self) -> Result<Vec<OsString>, Error> {
-        self.own_words().map(|(argv, _)| argv)
+        self.own_words(&self.resolver()).map(|(argv, _)| argv)
     }
 
-    /// The words of [`Self::own_argv`], and warnings about those of the configuration.
-    pub(crate) fn own_words(&self) -> Result<(Vec<OsString>, Vec<Problem>), Error> {
-        let config = self.target.config;
-        let Invocation { bin, mut words, ports, pasted } = self.resolver().command()?;
-        let (_, problems) = append(&mut words, &ports, self.ssh_port);
-        config.checked(problems, ())?;
-        argv::check(&words, "in `cmd`").map_err(|problem| config.problem(problem))?;
+    /// The words of [`Self::own_argv`], and warnings about those of the configuration. An error has
+    /// all problems that the resolver has found.
+    pub(crate) fn own_words(
+        &self,
+        resolver: &Resolver,
+    ) -> Result<(Vec<OsString>, Vec<Problem>), Error> {
+        resolver.check_set()?;
+        let (command, _) = examine_command(resolver);
+        let Invocation { bin, words, pasted, .. } = resolver.checked(command)?;
         check_arguments(&self.options.arguments)?;
-        let mut argv = vec![launch::program(&bin, config.dir())?.into_os_string()];
+        let mut argv = vec![launch::program(&bin, self.target.config.dir())?.into_os_string()];
         argv.extend(words.into_iter().map(|word| OsString::from(word.text)));
         argv.extend(self.options.arguments.iter().cloned());
         Ok((argv, pasted.warnings))
@@ -123,25 +125,36 @@ impl<'a> Inputs<'a> {
         argv::injected(&self.target.paths, features(self.vm), &arguments_of(own))
     }
 
-    /// The VM's helpers, for a QEMU with this command line.
-    pub(crate) fn helpers(&self, argv: &[OsString]) -> Result<Vec<Helper>, Error> {
-        let (config, dir) = (self.target.config, &self.target.paths.dir);
-        let connected = sockets::connected(&arguments_of(argv)).into_iter();
-        let connected = connected.filter_map(|connection| match connection.server {
-            Server::Path(path) => Some(path),
-            Server::Port(..) => None,
-        });
-        let connected: Vec<String> = connected.collect();
-        let helpers = self.resolver().helpers()?.into_iter();
-        let helpers = helpers.map(|(name, words, pasted)| {
-            let program = helper::program(&name, &words, config.dir());
-            let program = program.map_err(|problem| config.problem(problem))?;
-            let words: Vec<String> = words.into_iter().skip(1).map(|word| word.text).collect();
-            let helper = Helper::new(name, program, &words, &connected, dir);
-            Ok(Helper { warnings: pasted.warnings, ..helper })
-        });
-        helpers.collect()
+    /// The VM's helpers.
+    pub(crate) fn helpers(&self) -> Result<Vec<Helper>, Error> {
+        let resolver = self.resolver();
+        resolver.checked(examine_helpers(&resolver, &self.target.paths.dir))
     }
+}
+
+/// Resolves the command line of a VM, and the forwards of `ports` in it. The resolver gets
+/// everything that is wrong with it.
+pub(crate) fn examine_command(resolver: &Resolver) -> (Invocation, Vec<Forward>) {
+    let mut command = resolver.command();
+    resolver.problems.add(command.pasted.errors.iter().cloned());
+    resolver.problems.add(argv::problems(&command.words, "in `cmd`"));
+    let (forwards, problems) =
+        append(&mut command.words, &command.ports, resolver.choices.ssh_port);
+    resolver.problems.add(problems);
+    (command, forwards)
+}
+
+/// Resolves the helpers of the VM with this directory. The resolver gets everything that is
+/// wrong with them.
+pub(crate) fn examine_helpers(resolver: &Resolver, vm_dir: &Path) -> Vec<Helper> {
+    let helper = |(name, words, pasted): HelperWords| {
+        let is_right = pasted.errors.is_empty();
+        let program = is_right.then(|| helper::program(&name, &words, resolver.config.dir()));
+        let program =
+            program.and_then(|program| resolver.problems.keep(program)).unwrap_or_default();
+        Helper { warnings: pasted.warnings, ..Helper::new(name, program, &words, vm_dir) }
+    };
+    resolver.helpers().into_iter().map(helper).collect()
 }
 
 /// Everything that a VM is started with, for one ssh port. To make a plan, only the program is
@@ -168,8 +181,10 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(inputs: &Inputs) -> Result<Self, Error> {
         let Inputs { target, vm, ref options, ssh_port } = *inputs;
-        let (mut argv, warnings) = inputs.own_words()?;
-        let helpers = inputs.helpers(&argv)?;
+        let resolver = inputs.resolver();
+        let helpers = examine_helpers(&resolver, &target.paths.dir);
+        let (stop_command, ssh_options) = (resolver.stop_command(), resolver.ssh_options());
+        let (mut argv, warnings) = inputs.own_words(&resolver)?;
         let own_words = argv.len();
         let holds_guest = arguments_of(&argv).iter().any(|argument| argument.name == "S");
         argv.extend(inputs.injected(&argv)?);
@@ -179,7 +194,6 @@ impl Plan {
         if let Some(tag) = &options.from {
             argv.extend([LOADVM.into(), tag.as_str().into()]);
         }
-        let resolver = inputs.resolver();
         let record = Instance {
             ssh_port,
             config_file: target.config.file.clone(),
@@ -188,10 +202,10 @@ impl Plan {
             own_words,
             on_demand: options.on_demand,
             stop_timeout: Some(vm.stop_timeout),
-            stop_command: resolver.stop_command()?,
+            stop_command: stop_command?,
             ..Instance::default()
         };
-        let ssh_options = resolver.ssh_options()?;
+        let ssh_options = ssh_options?;
         let reached_on_host = ssh::is_by_port(&ssh_options);
         let dir = target.config.dir();
         let text = |port| ssh::config_text(&ssh_options, &target.paths, port, dir);

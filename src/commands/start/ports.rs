@@ -20,7 +20,7 @@ pub(super) fn free(target: &Target, refused: &BTreeSet<u16>) -> Result<u16, Erro
     let record = |name: String| Instance::read(&Paths::new(config.vm_dir(&name))).ok()?;
     let recorded = others.filter_map(record);
     let mut claimed: BTreeSet<u16> = recorded.filter_map(|record| record.ssh_port).collect();
-    claimed.extend(config.vms().iter().filter_map(|vm| vm.port.fixed()));
+    claimed.extend(config.vms.iter().filter_map(|vm| vm.port.fixed()));
     claimed.extend(refused);
     let chosen = port::choose(paths.dir.as_os_str().as_bytes(), &claimed);
     chosen.ok_or_else(|| Error::failed("there is no free port for ssh"))
@@ -50,7 +50,7 @@ pub(super) fn check(
 
 /// The error of a port that is taken, with its holder. `what` is "port", or more exact.
 pub(crate) fn is_taken(target: &Target, forward: &Forward, what: &str) -> Error {
-    let vms = target.config.vms().iter().filter(|other| other.name != target.name);
+    let vms = target.config.vms.iter().filter(|other| other.name != target.name);
     let mut names = vms.map(|other| &other.name);
     let holder = names.find(|name| {
         let look = Look::by_files(&Paths::new(target.config.vm_dir(name)));
