@@ -15,9 +15,9 @@ use crate::vm::console::Console;
 use crate::vm::ending::Ending;
 use crate::vm::output::Output;
 use crate::vm::sought::Sought;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{self, ErrorKind, IsTerminal as _, Read, Write};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::OsStringExt as _;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -84,8 +84,7 @@ pub(super) fn run(target: &Target) -> Outcome {
     let Target { args, name, paths, log, .. } = target;
     let console = Console::open(paths, log)?.ok_or_else(|| without(target))?;
     target.note_own_port();
-    let until = args.value(&UNTIL);
-    let mut dialog = Dialog::new(target, console, until.as_deref().map(OsStr::as_bytes));
+    let mut dialog = Dialog::new(target, console);
     let is_typed = io::stdin().is_terminal();
     let end = if is_typed { on_terminal(&mut dialog) } else { dialog.run(false) };
     let text = dialog.collected.text();
@@ -144,17 +143,19 @@ struct Dialog<'a> {
     console: Console,
     deadline: Option<Deadline>,
     /// Finds the text that is waited for, if there is one.
-    search: Option<(Sought, &'a [u8])>,
+    search: Option<(Sought, Vec<u8>)>,
     found: bool,
     collected: Collected,
 }
 
 impl<'a> Dialog<'a> {
-    fn new(target: &'a Target<'a>, console: Console, until: Option<&'a [u8]>) -> Self {
+    fn new(target: &'a Target<'a>, console: Console) -> Self {
+        let args = target.args;
         // With `--console`, the flag is that of the start.
-        let timeout = target.args.value(&TIMEOUT).filter(|_| !target.args.has(&spec::CONSOLE));
+        let timeout = args.value(&TIMEOUT).filter(|_| !args.has(&spec::CONSOLE));
         let deadline = timeout.map(Deadline::after);
-        let search = until.map(|text| (Sought::new(Some(text.to_vec()), vec![Vec::new()]), text));
+        let until = args.value(&UNTIL).map(OsString::into_vec);
+        let search = until.map(|text| (Sought::new(Some(text.clone()), vec![Vec::new()]), text));
         Self { target, console, deadline, search, found: false, collected: Collected::default() }
     }
 

@@ -128,15 +128,14 @@ fn remove(
     ports: &[Forward],
 ) -> Result<(), Error> {
     let name = &target.name;
-    let found = ports.iter().map(|port| {
-        let has_it = |network: &&Network| network.forwards.iter().any(|it| it.is(port));
-        let network = networks.iter().find(has_it).ok_or_else(|| {
-            Error::failed(format!("VM `{name}` does not forward {}", port.text()))
-                .hint(format!("`qqmgr forward {name}` lists the ports that it forwards"))
-        });
-        network.map(|network| (port, network))
-    });
-    for (port, network) in found.collect::<Result<Vec<_>, _>>()? {
+    let network_of = |port: &Forward| {
+        networks.iter().find(|network| network.forwards.iter().any(|it| it.is(port)))
+    };
+    if let Some(port) = ports.iter().find(|port| network_of(port).is_none()) {
+        let error = Error::failed(format!("VM `{name}` does not forward {}", port.text()));
+        return Err(error.hint(format!("`qqmgr forward {name}` lists the ports that it forwards")));
+    }
+    for (port, network) in ports.iter().filter_map(|port| Some((port, network_of(port)?))) {
         let said = end(session, network, port)?;
         if !said.ends_with(" removed") {
             return Err(refused(port, &said));

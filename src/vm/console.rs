@@ -8,7 +8,7 @@ use super::ending::Ending;
 use super::events::EventLog;
 use super::process::Process;
 use super::session::{DISCONNECTED, Session};
-use super::{Paths, argv, lock, wait};
+use super::{Look, Paths, argv, lock, wait};
 use crate::error::{Error, io_reason};
 use crate::linux;
 use crate::log::Log;
@@ -43,10 +43,12 @@ pub(crate) struct Console {
 impl Console {
     /// Opens the console of the VM, which must be running; `None` if it was started without one.
     pub(crate) fn open(paths: &Paths, log: &Log) -> Result<Option<Self>, Error> {
-        let (name, mut session) = (&paths.name, Session::open(paths, log)?);
+        let (name, look) = (&paths.name, Look::everywhere(paths)?);
+        let process = look.running(paths)?.clone();
         if !is_there(paths) {
             return Ok(None);
         }
+        let mut session = Session::open_at(&look, paths, log)?;
         let on = linux::terminal().map(|tty| format!(" on {}", tty.display())).unwrap_or_default();
         let who = format!("`console` (pid {}{on})", std::process::id());
         let held = lock::now(&paths.console_lock, &who)?.map_err(|holder| has_it(&holder, name))?;
@@ -58,7 +60,7 @@ impl Console {
             ErrorKind::TimedOut => has_it(OTHER, name),
             _ => Error::io("open", &paths.console, &error),
         })?;
-        Ok(Some(Self { socket, process: session.process.clone(), events, _held: held }))
+        Ok(Some(Self { socket, process, events, _held: held }))
     }
 
     /// Gives a reader of the guest's output and a writer of its input. Typed input may be lost;

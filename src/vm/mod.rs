@@ -40,7 +40,6 @@ pub(crate) mod ready;
 pub(crate) mod record;
 pub(crate) mod refusal;
 pub(crate) mod schema;
-pub(crate) mod screen;
 pub(crate) mod search;
 pub(crate) mod session;
 pub(crate) mod shutdown;
