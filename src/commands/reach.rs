@@ -105,8 +105,8 @@ impl<'a> Reach<'a> {
         let name = &target.name;
         let message =
             format!("nothing forwards port {port} of this host to the ssh server of VM `{name}`");
-        let mut kinds = forward::networks(&arguments).map(|(_, pairs)| pairs);
-        let has_address = kinds.any(|it| it.get("type").is_some_and(forward::gives_an_address));
+        let mut networks = forward::networks(&arguments);
+        let has_address = networks.any(|network| forward::gives_an_address(network.first()));
         Err(Error::failed(message).hint(if has_address {
             "set `HostName` among the VM's ssh options to the guest's address".to_string()
         } else {

@@ -7,7 +7,7 @@ use crate::text::{command_line, printable, shell_quoted};
 use crate::vm::argv::CONSOLE;
 use crate::vm::forward::{SSH_PORT, for_ssh, forwards};
 use crate::vm::named::named;
-use crate::vm::options::{Argument, Pairs, arguments_of, takes_value};
+use crate::vm::options::{Argument, arguments_of, takes_value};
 use std::path::Path;
 
 /// The options that qqmgr sets itself.
@@ -43,9 +43,9 @@ impl Script {
     /// names no program.
     pub(super) fn new(name: &str, words: &[String], dirs: &Dirs) -> Option<Self> {
         let at = program_at(words)?;
-        let mut values = words.iter().map(|word| Pairs::parse(word, "backend"));
-        let stdio = values.find(|pairs| pairs.get("backend") == Some("stdio"));
-        let stdio = stdio.and_then(|pairs| pairs.get("id").map(str::to_string));
+        let mut arguments = arguments_of(&words[at..]).into_iter();
+        let stdio = arguments.find(|it| it.name == "chardev" && it.first() == "stdio");
+        let stdio = stdio.and_then(|chardev| chardev.get("id").map(str::to_string));
         let mut script = Self { stdio, ..Self::default() };
         if at > 0 {
             let left_out = command_line(&words[..at]);
@@ -81,8 +81,7 @@ impl Script {
         let arguments = arguments_of(std::iter::once("").chain(words.iter().map(String::as_str)));
         let [argument] = arguments.as_slice() else { return };
         let Argument { name, value, .. } = argument;
-        let pairs = Pairs::parse(value, "");
-        let id = pairs.get(if name == "mon" { "chardev" } else { "id" });
+        let id = argument.get(if name == "mon" { "chardev" } else { "id" });
         match name.as_str() {
             "nographic" => {
                 self.cmd.push("-display none".into());

@@ -1,7 +1,7 @@
 //! The command line of QEMU: the user's words, then what qqmgr needs to manage the VM.
 
 use super::Paths;
-use super::options::{Argument, Pairs};
+use super::options::Argument;
 use crate::error::Error;
 use crate::source::Problem;
 use crate::words::Word;
@@ -65,16 +65,14 @@ pub(crate) fn own_port_note(own: &[Argument]) -> Option<String> {
 }
 
 fn is_isa(argument: &Argument) -> bool {
-    let driver = Pairs::parse(&argument.value, "driver");
-    argument.name == "device" && driver.get("driver") == Some("isa-serial")
+    argument.name == "device" && argument.first() == "isa-serial"
 }
 
 /// Whether a serial port or a device of the user's own has the serial line's character device.
 fn is_placed(own: &[Argument]) -> bool {
     own.iter().any(|argument| {
-        let pairs = Pairs::parse(&argument.value, "driver");
         let port = argument.value.strip_prefix("chardev:").filter(|_| argument.name == "serial");
-        let device = pairs.get("chardev").filter(|_| argument.name == "device");
+        let device = argument.get("chardev").filter(|_| argument.name == "device");
         port.or(device).is_some_and(|name| [CONSOLE, SERIAL].contains(&name))
     })
 }
@@ -83,8 +81,8 @@ fn is_placed(own: &[Argument]) -> bool {
 fn is_named(own: &[Argument]) -> bool {
     let ports = own.iter().filter(|argument| argument.name == "serial").count();
     own.iter().filter(|argument| argument.name == "chardev").any(|argument| {
-        let pairs = Pairs::parse(&argument.value, "backend");
-        let number = pairs.get("id").and_then(|id| id.strip_prefix("serial")?.parse().ok());
+        let id = argument.get("id");
+        let number = id.and_then(|id| id.strip_prefix("serial")?.parse().ok());
         number.is_some_and(|number: usize| number <= ports)
     })
 }

@@ -1,10 +1,12 @@
 //! Finds the ports of this host that QEMU forwards to a guest, from QEMU's arguments. Pure.
 
-use super::options::{Argument, Pairs, arguments};
+use super::options::{Argument, arguments};
 use crate::source::{Problem, Span};
 use crate::words::Word;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+/// The options that define networks.
+const NETWORKS: &[&str] = &["netdev", "nic", "net"];
 /// The types of networks whose ports another program forwards.
 const OUTSIDE: &[&str] = &["passt", "stream", "vhost-user"];
 
@@ -101,8 +103,7 @@ impl Forward {
 
     /// An argument that has this forward alone.
     pub(crate) fn argument(&self) -> Argument {
-        let (name, value) = ("nic".into(), format!("user,hostfwd={}", self.rule));
-        Argument { name, value, span: self.word, is_expanded: false }
+        Argument::new("nic".into(), Word::plain(format!("user,hostfwd={}", self.rule), self.word))
     }
 
     /// Shows the forward with another address and port.
@@ -119,15 +120,10 @@ impl Forward {
 }
 
 pub(crate) fn forwards(arguments: &[Argument]) -> Vec<Forward> {
-    let mut forwards = Vec::new();
-    for (argument, pairs) in networks(arguments) {
-        if pairs.get("type") == Some("user") {
-            let is_rule = |key: &str| key == "hostfwd" || key.starts_with("hostfwd.");
-            let rules = pairs.0.iter().filter(|(key, _)| is_rule(key));
-            forwards.extend(rules.filter_map(|(_, rule)| Forward::parse(rule, argument.span)));
-        }
-    }
-    forwards
+    let users = networks(arguments).filter(|network| network.first() == "user");
+    let pairs = users.flat_map(|user| user.pairs.iter().map(|pair| (pair, user.span)));
+    let rules = pairs.filter(|((key, _), _)| key == "hostfwd" || key.starts_with("hostfwd."));
+    rules.filter_map(|((_, rule), word)| Forward::parse(rule, word)).collect()
 }
 
 /// Reads the texts of `ports`, and appends their forwards to the word of a user network. Gives
@@ -145,59 +141,56 @@ pub(crate) fn append(
         }
     }
     let Some(first) = ports.first() else { return (forwards, problems) };
-    let others = self::forwards(&arguments(words.to_vec()));
+    let arguments = arguments(words.to_vec());
+    let others = self::forwards(&arguments);
     for (at, port) in forwards.iter().enumerate() {
         if others.iter().chain(&forwards[..at]).any(|other| other.clashes_with(port)) {
             let message = format!("port {} of this host is forwarded twice", port.port);
             problems.push(Problem::new(port.word, message).hint("leave one of them out"));
         }
     }
-    match network(words, ssh_port) {
-        Ok(at) => {
-            let rules = forwards.iter().flat_map(|it| [",hostfwd=", &it.rule]);
-            words[at].text.extend(rules);
+    match network(&arguments, ssh_port) {
+        Ok(network) => {
+            let is_it = |word: &&mut Word| word.span == network.span && word.text == network.value;
+            if let Some(word) = words.iter_mut().find(is_it) {
+                word.text.extend(forwards.iter().flat_map(|it| [",hostfwd=", &it.rule]));
+            }
         }
         Err((message, hint)) => problems.push(Problem::new(first.span, message).hint(hint)),
     }
     (forwards, problems)
 }
 
-/// Finds the word of the user network that forwards `ssh_port`, or else of the only one. An error
-/// has a message and a hint.
-fn network(words: &[Word], ssh_port: Option<u16>) -> Result<usize, (&'static str, &'static str)> {
-    let arguments = arguments(words.to_vec());
+/// Finds the user network that forwards `ssh_port`, or else the only one. An error has a message
+/// and a hint.
+fn network(
+    arguments: &[Argument],
+    ssh_port: Option<u16>,
+) -> Result<&Argument, (&'static str, &'static str)> {
     // Nothing can be appended to JSON.
-    let is_user = |argument: &Argument, pairs: &Pairs| {
-        pairs.get("type") == Some("user") && !argument.value.starts_with('{')
-    };
-    let users = networks(&arguments).filter(|(argument, pairs)| is_user(argument, pairs));
-    let users: Vec<&Argument> = users.map(|(argument, _)| argument).collect();
+    let is_user = |it: &&Argument| it.first() == "user" && !it.value.starts_with('{');
+    let users: Vec<&Argument> = networks(arguments).filter(is_user).collect();
     let for_ssh = |argument: &&&Argument| {
         let forwards = forwards(std::slice::from_ref(**argument));
         forwards.iter().any(|one| !one.udp && Some(one.port) == ssh_port)
     };
-    let network = match (users.iter().find(for_ssh), users.as_slice()) {
-        (Some(network), _) | (None, [network]) => network,
-        (None, []) => {
-            let message = "`cmd` has no user network to which `ports` could be added";
-            return Err((message, "`cmd` needs one, like `-nic user`, and not as JSON"));
-        }
-        (None, _) => {
-            let message = "`cmd` has several user networks, and none forwards ssh's port";
-            return Err((message, "write these ports as `hostfwd` in the network that is meant"));
-        }
-    };
-    let is_it = |word: &Word| word.span == network.span && word.text == network.value;
-    Ok(words.iter().position(is_it).unwrap_or_default())
+    match (users.iter().find(for_ssh), users.as_slice()) {
+        (Some(network), _) | (None, [network]) => Ok(*network),
+        (None, []) => Err((
+            "`cmd` has no user network to which `ports` could be added",
+            "`cmd` needs one, like `-nic user`, and not as JSON",
+        )),
+        (None, _) => Err((
+            "`cmd` has several user networks, and none forwards ssh's port",
+            "write these ports as `hostfwd` in the network that is meant",
+        )),
+    }
 }
 
-/// The arguments that define networks, each with its keys, as far as they are known.
-pub(crate) fn networks(arguments: &[Argument]) -> impl Iterator<Item = (&Argument, Pairs)> {
-    let is_network = |name: &str| ["netdev", "nic", "net"].contains(&name);
-    arguments
-        .iter()
-        .filter(move |argument| is_network(&argument.name) && !argument.is_expanded)
-        .map(|argument| (argument, Pairs::parse(&argument.value, "type")))
+/// The arguments that define networks, as far as they are known.
+pub(crate) fn networks(arguments: &[Argument]) -> impl Iterator<Item = &Argument> {
+    let known = arguments.iter().filter(|argument| !argument.is_expanded);
+    known.filter(|argument| NETWORKS.contains(&argument.name.as_str()))
 }
 
 /// Whether this host reaches a guest by its address in a network of this type.
@@ -208,11 +201,10 @@ pub(crate) fn gives_an_address(kind: &str) -> bool {
 /// Whether other programs, a file of arguments, or a part that a shell would expand may forward
 /// ports that no argument shows.
 pub(crate) fn is_left_to_others(arguments: &[Argument]) -> bool {
-    let may_forward = |name: &str| ["", "netdev", "nic", "net"].contains(&name);
+    let may_forward = |name: &str| name.is_empty() || NETWORKS.contains(&name);
     arguments.iter().any(|argument| {
         argument.name == "readconfig" || argument.is_expanded && may_forward(&argument.name)
-    }) || networks(arguments)
-        .any(|(_, pairs)| OUTSIDE.iter().any(|kind| pairs.get("type") == Some(kind)))
+    }) || networks(arguments).any(|network| OUTSIDE.contains(&network.first()))
 }
 
 /// The rule that lets ssh reach this port of a guest.

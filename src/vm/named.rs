@@ -1,7 +1,7 @@
 //! Finds the files and directories of this host that QEMU's command line names: which of them are
 //! images, in which format, and whether the guest may write to them. Pure: looks at no file.
 
-use super::options::{Argument, Pairs};
+use super::options::Argument;
 use crate::source::Span;
 use std::collections::BTreeMap;
 
@@ -69,28 +69,26 @@ pub(crate) fn images(arguments: &[Argument]) -> Vec<(Image, Span)> {
 pub(crate) fn forgets(arguments: &[Argument]) -> bool {
     arguments.iter().any(|argument| match argument.name.as_str() {
         "snapshot" => true,
-        "drive" => Pairs::parse(&argument.value, "").is_on("snapshot"),
+        "drive" => argument.is_on("snapshot"),
         _ => false,
     })
 }
 
 /// The images of one argument, according to qemu-options.hx.
 fn images_of(argument: &Argument, all: &[Argument]) -> Vec<Image> {
-    let value = argument.value.as_str();
     let plain = |written| {
-        let name = value.to_string();
-        if value.is_empty() { vec![] } else { vec![Image { name, written, format: None }] }
+        let name = argument.value.clone();
+        if name.is_empty() { vec![] } else { vec![Image { name, written, format: None }] }
     };
     match argument.name.as_str() {
         "" | "hda" | "hdb" | "hdc" | "hdd" | "fda" | "fdb" | "pflash" | "sd" | "mtdblock" => {
             plain(true)
         }
         "cdrom" => plain(false),
-        "drive" => of_pairs(&Pairs::parse(value, ""), "file"),
+        "drive" => of_pairs(argument, "file"),
         "blockdev" => {
-            let pairs = Pairs::parse(value, "");
-            let mut images = of_pairs(&pairs, "filename");
-            if let Some(node) = pairs.get("node-name") {
+            let mut images = of_pairs(argument, "filename");
+            if let Some(node) = argument.get("node-name") {
                 for image in &mut images {
                     see_user(image, node, all);
                 }
@@ -104,34 +102,27 @@ fn images_of(argument: &Argument, all: &[Argument]) -> Vec<Image> {
 /// The file or directory of one argument, if it is not an image.
 fn other(argument: &Argument) -> Option<Named> {
     let value = argument.value.as_str();
-    let of = |implied: &str, only: &str, key: &str| {
-        let pairs = Pairs::parse(value, implied);
-        let is_it = only.is_empty() || pairs.get(implied) == Some(only);
-        pairs.get(key).filter(|_| is_it).map(str::to_string)
-    };
-    let path = match argument.name.as_str() {
-        "fsdev" | "virtfs" => of("fsdriver", "local", "path"),
-        "kernel" | "dtb" | "readconfig" => Some(value.to_string()),
+    let (path, is_dir) = match (argument.name.as_str(), argument.first()) {
+        ("fsdev" | "virtfs", "local") => (argument.get("path")?, true),
+        ("kernel" | "dtb" | "readconfig", _) => (value, false),
         // With a comma it may be the list of modules of a multiboot kernel.
-        "initrd" if !value.contains(',') => Some(value.to_string()),
+        ("initrd", _) if !value.contains(',') => (value, false),
         // A name without a slash is also searched for in QEMU's own directories.
-        "bios" if value.contains('/') => Some(value.to_string()),
-        "device" => of("driver", "loader", "file"),
-        "object" => of("qom-type", "secret", "file"),
-        "fw_cfg" => of("name", "", "file"),
-        "smbios" => of("", "", "file"),
-        _ => None,
+        ("bios", _) if value.contains('/') => (value, false),
+        ("device", "loader") | ("object", "secret") | ("fw_cfg" | "smbios", _) => {
+            (argument.get("file")?, false)
+        }
+        _ => return None,
     };
-    let is_dir = ["fsdev", "virtfs"].contains(&argument.name.as_str());
-    let path = path.filter(|path| !path.is_empty())?;
-    Some(Named { path, is_dir, written: false })
+    let named = Named { path: path.to_string(), is_dir, written: false };
+    (!path.is_empty()).then_some(named)
 }
 
 /// The images of a `-drive` or `-blockdev`, one for each key that names a file; the last value of a
 /// key counts. In a `-blockdev`, `file` is another node and not a file.
-fn of_pairs(pairs: &Pairs, own_key: &str) -> Vec<Image> {
+fn of_pairs(drive: &Argument, own_key: &str) -> Vec<Image> {
     let last: BTreeMap<&str, &str> =
-        pairs.0.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        drive.pairs.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     let files = last.into_iter().filter(|(key, name)| {
         let is_file = *key == own_key || *key == "filename" || key.ends_with(".filename");
         is_file && !name.is_empty()
@@ -139,29 +130,29 @@ fn of_pairs(pairs: &Pairs, own_key: &str) -> Vec<Image> {
     files
         .map(|(key, name)| Image {
             name: name.to_string(),
-            written: is_written(pairs, key),
-            format: format(pairs, key).map(str::to_string),
+            written: is_written(drive, key),
+            format: format(drive, key).map(str::to_string),
         })
         .collect()
 }
 
 /// Whether the guest may write to the file of this key. A read-only node says so itself or where it
 /// is used, and everything below `backing` is read-only.
-fn is_written(pairs: &Pairs, key: &str) -> bool {
+fn is_written(drive: &Argument, key: &str) -> bool {
     let nodes = key.match_indices('.').map(|(dot, _)| &key[..=dot]).chain([""]);
     let only_read =
         nodes.flat_map(|node| READ_ONLY.iter().map(move |flag| format!("{node}{flag}")));
     let is_base = key.split('.').any(|part| part == "backing");
     !is_base
-        && pairs.get("media") != Some("cdrom")
-        && !only_read.into_iter().any(|key| pairs.is_on(&key))
+        && drive.get("media") != Some("cdrom")
+        && !only_read.into_iter().any(|key| drive.is_on(&key))
 }
 
 /// The driver of the node whose file this key names: the node itself for the `file` of a `-drive`,
 /// and the surrounding node for `file.filename`.
-fn format<'a>(pairs: &'a Pairs, key: &str) -> Option<&'a str> {
+fn format<'a>(drive: &'a Argument, key: &str) -> Option<&'a str> {
     let node = if key == "file" { "" } else { key.strip_suffix("file.filename")? };
-    let given = |name: &str| pairs.get(&format!("{node}{name}"));
+    let given = |name: &str| drive.get(&format!("{node}{name}"));
     given("driver").or_else(|| given("format"))
 }
 
@@ -171,13 +162,12 @@ fn see_user(image: &mut Image, node: &str, all: &[Argument]) {
     if image.format.is_some() {
         return;
     }
-    let nodes = all.iter().filter(|argument| argument.name == "blockdev");
-    let users = nodes.map(|argument| Pairs::parse(&argument.value, ""));
-    let Some(user) = users.into_iter().find(|pairs| pairs.get("file") == Some(node)) else {
+    let mut nodes = all.iter().filter(|argument| argument.name == "blockdev");
+    let Some(user) = nodes.find(|other| other.get("file") == Some(node)) else {
         image.format = Some(RAW.into());
         return;
     };
-    image.written &= is_written(&user, "file");
+    image.written &= is_written(user, "file");
     image.format = user.get("driver").map(str::to_string);
 }
 

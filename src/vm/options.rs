@@ -23,11 +23,52 @@ pub(crate) struct Argument {
     pub(crate) name: String,
     /// The value; empty if there is none.
     pub(crate) value: String,
+    /// The keys in the value, in order, each with its value; most options have them.
+    pub(crate) pairs: Vec<(String, String)>,
     /// The place of the value, or of the option if it has no value.
     pub(crate) span: Span,
     /// Whether a shell would put something else in place of a part of the value, so that rules
     /// cannot judge it.
     pub(crate) is_expanded: bool,
+}
+
+impl Argument {
+    pub(crate) fn new(name: String, value: Word) -> Self {
+        let pairs = pairs(&value.text, implied(&name));
+        let is_expanded = pasted::is_expanded(&value);
+        Self { name, value: value.text, pairs, span: value.span, is_expanded }
+    }
+
+    /// The value of the key that may be left out, such as the `type` of a network; or empty.
+    pub(crate) fn first(&self) -> &str {
+        self.get(implied(&self.name)).unwrap_or_default()
+    }
+
+    /// The value of a key. The last one counts, as for `qemu_opt_get` of util/qemu-option.c.
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
+        self.pairs.iter().rfind(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn is_on(&self, key: &str) -> bool {
+        self.get(key).is_some_and(|value| ["on", "yes", "true", "y"].contains(&value))
+    }
+}
+
+/// The key of a first element without a key; empty if the option has none (`implied_opt_name` in
+/// QEMU's source). Options that are no lists have any.
+fn implied(option: &str) -> &'static str {
+    match option {
+        "drive" | "smbios" | "spice" => "",
+        "accel" => "accel",
+        "blockdev" | "device" => "driver",
+        "chardev" => "backend",
+        "fsdev" | "virtfs" => "fsdriver",
+        "fw_cfg" => "name",
+        "mon" => "chardev",
+        "object" => "qom-type",
+        "vnc" => "vnc",
+        _ => "type",
+    }
 }
 
 /// Parses words into arguments. One dash or two begin a name; a word without a dash is an operand.
@@ -40,9 +81,7 @@ pub(crate) fn arguments(words: Vec<Word>) -> Vec<Argument> {
             Some(name) => (name, None),
             None => (String::new(), Some(word.clone())),
         };
-        let value = value.unwrap_or(Word::plain("", word.span));
-        let is_expanded = pasted::is_expanded(&value);
-        arguments.push(Argument { name, value: value.text, span: value.span, is_expanded });
+        arguments.push(Argument::new(name, value.unwrap_or(Word::plain("", word.span))));
     }
     arguments
 }
@@ -63,38 +102,24 @@ fn name(word: &str) -> Option<&str> {
     Some(name.strip_prefix('-').unwrap_or(name))
 }
 
-/// The keys of an option's value, in order, each with its value.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Pairs(pub(crate) Vec<(String, String)>);
-
-impl Pairs {
-    /// Parses a value. `implied` is the key of a first element without a key, and empty if the
-    /// option has none. A JSON object, which some options also accept, gives the members of its
-    /// inner objects and arrays as `outer.inner`, the keys of the other form.
-    pub(crate) fn parse(text: &str, implied: &str) -> Self {
-        let mut pairs = Vec::new();
-        if text.starts_with('{') {
-            if let Ok(value) = json::parse(text.as_bytes()) {
-                flatten(String::new(), value, &mut pairs);
-            }
-            return Self(pairs);
+/// Parses a value into its keys, in order, each with its value. `implied` is the key of a first
+/// element without a key, and empty if the option has none. A JSON object, which some options also
+/// accept, gives the members of its inner objects and arrays as `outer.inner`, the keys of the
+/// other form.
+fn pairs(text: &str, implied: &str) -> Vec<(String, String)> {
+    let mut pairs = Vec::new();
+    if text.starts_with('{') {
+        if let Ok(value) = json::parse(text.as_bytes()) {
+            flatten(String::new(), value, &mut pairs);
         }
-        let mut rest = text;
-        while !rest.is_empty() {
-            let implied = Some(implied).filter(|key| pairs.is_empty() && !key.is_empty());
-            pairs.push(take_pair(&mut rest, implied));
-        }
-        Self(pairs)
+        return pairs;
     }
-
-    /// The value of a key. The last one counts, as for `qemu_opt_get` of util/qemu-option.c.
-    pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().rfind(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    let mut rest = text;
+    while !rest.is_empty() {
+        let implied = Some(implied).filter(|key| pairs.is_empty() && !key.is_empty());
+        pairs.push(take_pair(&mut rest, implied));
     }
-
-    pub(crate) fn is_on(&self, key: &str) -> bool {
-        self.get(key).is_some_and(|value| ["on", "yes", "true", "y"].contains(&value))
-    }
+    pairs
 }
 
 /// Takes one pair off the text, like `get_opt_name_value` of util/qemu-option.c: text without a `=`
@@ -196,19 +221,19 @@ mod tests {
             ),
             (r#"{"a": "#, &[]),
         ] {
-            let expected = expected.iter().map(|(key, value)| ((*key).into(), (*value).into()));
-            assert_eq!(Pairs::parse(text, "type"), Pairs(expected.collect()), "{text}");
+            let found = pairs(text, "type");
+            let found: Vec<_> = found.iter().map(|(key, of)| (key.as_str(), of.as_str())).collect();
+            assert_eq!(found, expected, "{text}");
         }
-        assert_eq!(
-            Pairs::parse("a,b", ""),
-            Pairs(vec![("a".into(), "on".into()), ("b".into(), "on".into())])
-        );
+        assert_eq!(pairs("a,b", ""), ["a", "b"].map(|key| (key.into(), "on".into())));
     }
 
     #[test]
     fn the_last_of_a_key_counts() {
-        let pairs = Pairs::parse("a=1,a=2,ro=on,ro=off,rw=yes", "");
-        assert_eq!((pairs.get("a"), pairs.get("b")), (Some("2"), None));
-        assert!(!pairs.is_on("ro") && pairs.is_on("rw") && !pairs.is_on("b"));
+        let [drive] = &arguments_of(["qemu", "-drive", "a=1,a=2,ro=on,ro=off,rw=yes"])[..] else {
+            panic!()
+        };
+        assert_eq!((drive.get("a"), drive.get("b")), (Some("2"), None));
+        assert!(!drive.is_on("ro") && drive.is_on("rw") && !drive.is_on("b"));
     }
 }

@@ -3,7 +3,7 @@
 //! programs to which it connects when it starts. Pure; forwarded ports are in [`super::forward`].
 
 use super::named::images;
-use super::options::{Argument, Pairs};
+use super::options::Argument;
 use crate::source::Span;
 use std::net::IpAddr;
 
@@ -42,69 +42,54 @@ pub(crate) struct Listener {
 
 /// The ports of all arguments, in order.
 pub(crate) fn listeners(arguments: &[Argument]) -> Vec<Listener> {
-    let known = arguments.iter().filter(|argument| !argument.is_expanded);
-    let of_one = |argument: &Argument| {
-        let Argument { name, value, span, .. } = argument;
-        let (port, local) = match name.as_str() {
-            "s" => (GDB_PORT, Some(format!("gdb tcp:{LOCAL}:{GDB_PORT}"))),
-            "gdb" => short_form(value, false)?,
-            "serial" | "parallel" | "debugcon" => short_form(value, true)?,
-            "vnc" => vnc(value)?,
-            "display" => vnc(value.strip_prefix("vnc=")?)?,
-            "chardev" => chardev(value)?,
-            "spice" => spice(value)?,
-            _ => return None,
-        };
-        let option = format!("-{name} {value}").trim_end().to_string();
-        let local = local.map(|text| match name.as_str() {
-            "s" => format!("-{text}"),
-            "display" => format!("-display vnc={text}"),
-            _ => format!("-{name} {text}"),
-        });
-        Some(Listener { word: *span, option, port, local })
-    };
-    known.filter_map(of_one).collect()
+    arguments.iter().filter(|argument| !argument.is_expanded).filter_map(listener).collect()
 }
 
-/// A port, and the value that listens on 127.0.0.1 if none is named.
-type Found = (u16, Option<String>);
+fn listener(argument: &Argument) -> Option<Listener> {
+    let Argument { name, value, span, .. } = argument;
+    let option = format!("-{name} {value}").trim_end().to_string();
+    // The address, the port, and the option with an address if it has none.
+    let (host, port, local) = match name.as_str() {
+        "s" => ("", GDB_PORT, format!("-gdb tcp:{LOCAL}:{GDB_PORT}")),
+        "gdb" | "serial" | "parallel" | "debugcon" => {
+            let (host, port) = short_form(value, name != "gdb")?;
+            (host, port, option.replacen("::", &format!(":{LOCAL}:"), 1))
+        }
+        "vnc" | "display" => {
+            let (host, port) = vnc(argument)?;
+            (host, port, option.replacen(':', &format!("{LOCAL}:"), 1))
+        }
+        "chardev" if argument.first() == "socket" && argument.is_on("server") => {
+            let host = argument.get("host").unwrap_or_default();
+            (host, argument.get("port")?.parse().ok()?, format!("{option},host={LOCAL}"))
+        }
+        "spice" if !argument.is_on("unix") => {
+            let host = argument.get("addr").unwrap_or_default();
+            let port = argument.get("port").or(argument.get("tls-port"))?;
+            (host, port.parse().ok()?, format!("{option},addr={LOCAL}"))
+        }
+        _ => return None,
+    };
+    let local = host.is_empty().then_some(local);
+    Some(Listener { word: *span, option, port, local })
+}
 
 /// Reads `PROTOCOL:[HOST]:PORT[,OPTIONS]`. A client connects elsewhere.
-fn short_form(value: &str, may_be_client: bool) -> Option<Found> {
+fn short_form(value: &str, may_be_client: bool) -> Option<(&str, u16)> {
     let (protocol, rest) = value.split_once(':')?;
-    let address = rest.split(',').next()?;
-    let (host, port) = address.rsplit_once(':')?;
-    let mut options = rest.split(',').skip(1);
-    let is_server = options.any(|option| ["server", "server=on"].contains(&option));
-    if !PROTOCOLS.contains(&protocol) || may_be_client && !is_server {
-        return None;
-    }
-    let local = host.is_empty().then(|| format!("{protocol}:{LOCAL}{rest}"));
-    Some((port.parse().ok()?, local))
+    let mut parts = rest.split(',');
+    let (host, port) = parts.next()?.rsplit_once(':')?;
+    let serves = !may_be_client || parts.any(|option| ["server", "server=on"].contains(&option));
+    let port = port.parse().ok()?;
+    (PROTOCOLS.contains(&protocol) && serves).then_some((host, port))
 }
 
 /// Reads `[HOST]:DISPLAY[,OPTIONS]`. With `to`, QEMU looks for a free port.
-fn vnc(value: &str) -> Option<Found> {
-    let pairs = Pairs::parse(value, "vnc");
-    let (host, display) = pairs.get("vnc")?.rsplit_once(':')?;
-    let is_elsewhere = host == "unix" || pairs.is_on("reverse") || pairs.get("to").is_some();
-    let port = display.parse::<u16>().ok().filter(|_| !is_elsewhere)?.checked_add(VNC_PORT)?;
-    Some((port, host.is_empty().then(|| format!("{LOCAL}{value}"))))
-}
-
-fn chardev(value: &str) -> Option<Found> {
-    let pairs = Pairs::parse(value, "backend");
-    let port = pairs.get("port")?.parse().ok()?;
-    let serves = pairs.get("backend") == Some("socket") && pairs.is_on("server");
-    let open = || pairs.get("host").is_none_or(str::is_empty);
-    serves.then(|| (port, open().then(|| format!("{value},host={LOCAL}"))))
-}
-
-fn spice(value: &str) -> Option<Found> {
-    let pairs = Pairs::parse(value, "");
-    let port = pairs.get("port").or(pairs.get("tls-port"))?.parse().ok()?;
-    let open = || pairs.get("addr").is_none_or(str::is_empty);
-    (!pairs.is_on("unix")).then(|| (port, open().then(|| format!("{value},addr={LOCAL}"))))
+fn vnc(argument: &Argument) -> Option<(&str, u16)> {
+    let (host, display) = argument.get("vnc")?.rsplit_once(':')?;
+    let is_elsewhere = host == "unix" || argument.is_on("reverse") || argument.get("to").is_some();
+    let display = display.parse::<u16>().ok().filter(|_| !is_elsewhere)?;
+    Some((host, display.checked_add(VNC_PORT)?))
 }
 
 /// A socket on which another program must listen.
@@ -130,19 +115,12 @@ pub(crate) struct Connection {
 pub(crate) fn connected(arguments: &[Argument]) -> Vec<Connection> {
     let known = arguments.iter().filter(|argument| !argument.is_expanded);
     let of_one = |argument: &Argument| {
-        let (name, span) = (argument.name.as_str(), argument.span);
-        let implied = match name {
-            "chardev" => "backend",
-            "fsdev" | "virtfs" => "fsdriver",
-            "object" => "qom-type",
-            _ => "type",
-        };
-        let pairs = Pairs::parse(&argument.value, implied);
-        let is_retried = pairs.0.iter().any(|(key, value)| {
+        let span = argument.span;
+        let is_retried = argument.pairs.iter().any(|(key, value)| {
             value != "0" && RETRIES.contains(&key.rsplit('.').next().unwrap_or_default())
         });
         let images = images(std::slice::from_ref(argument)).into_iter();
-        let mut servers = servers(name, pairs.get(implied).unwrap_or_default(), &pairs);
+        let mut servers = servers(argument);
         servers.extend(images.filter_map(|(image, _)| of_image(&image.name)));
         servers.retain(|server| !matches!(server, Server::Path(path) if path.is_empty()));
         servers.into_iter().map(move |server| Connection { server, span, is_retried })
@@ -150,37 +128,37 @@ pub(crate) fn connected(arguments: &[Argument]) -> Vec<Connection> {
     known.flat_map(of_one).collect()
 }
 
-/// The servers of one argument, according to qemu-options.hx and the QAPI schema. `first` is its
-/// first value, without a key.
-fn servers(name: &str, first: &str, pairs: &Pairs) -> Vec<Server> {
-    let path = |key: &str| pairs.get(key).map(|path| Server::Path(path.into()));
+/// The servers of one argument, according to qemu-options.hx and the QAPI schema.
+fn servers(argument: &Argument) -> Vec<Server> {
+    let path = |key: &str| argument.get(key).map(|path| Server::Path(path.into()));
     let at = |prefix: &str| {
-        let get = |key: &str| pairs.get(&format!("{prefix}{key}"));
+        let get = |key: &str| argument.get(&format!("{prefix}{key}"));
         path(&format!("{prefix}path")).or_else(|| tcp(get("host")?, get("port")?))
     };
-    let (listens, is_reverse) = (pairs.is_on("server"), pairs.is_on("reverse"));
-    let found = match (name, first) {
-        ("chardev", "socket") if !listens && !pairs.is_on("abstract") => at(""),
+    let (listens, is_reverse) = (argument.is_on("server"), argument.is_on("reverse"));
+    let found = match (argument.name.as_str(), argument.first()) {
+        ("chardev", "socket") if !listens && !argument.is_on("abstract") => at(""),
         ("netdev" | "nic" | "net", "stream") if !listens => at("addr."),
-        ("netdev" | "nic" | "net", "socket") => pairs.get("connect").and_then(address),
+        ("netdev" | "nic" | "net", "socket") => argument.get("connect").and_then(address),
         ("netdev" | "nic" | "net", "vde") => {
-            let switch = pairs.get("sock").map(|sock| sock.strip_prefix("vde://").unwrap_or(sock));
-            switch.map(|dir| Server::Path(format!("{dir}/ctl")))
+            let dir = |sock: &str| sock.strip_prefix("vde://").unwrap_or(sock).to_string();
+            argument.get("sock").map(|sock| Server::Path(dir(sock) + "/ctl"))
         }
         ("netdev" | "nic" | "net", "user") => {
-            let rules = pairs.0.iter().filter(|(key, _)| key.starts_with("guestfwd"));
+            let rules = argument.pairs.iter().filter(|(key, _)| key.starts_with("guestfwd"));
             return rules.filter_map(|(_, rule)| short(rule.split_once('-')?.1)).collect();
         }
-        ("serial" | "parallel" | "debugcon" | "qmp-pretty", _) if !listens => short(first),
+        ("serial" | "parallel" | "debugcon" | "qmp-pretty", first) if !listens => short(first),
         // QEMU itself listens on a port.
-        ("gdb", _) if !listens && first.starts_with("unix:") => short(first),
-        ("vnc", _) if is_reverse => short(first).or_else(|| address(first)),
-        ("display", _) if is_reverse => pairs.get("vnc").and_then(|it| short(it).or(address(it))),
+        ("gdb", first) if !listens && first.starts_with("unix:") => short(first),
+        ("vnc" | "display", _) if is_reverse => {
+            argument.get("vnc").and_then(|it| short(it).or(address(it)))
+        }
         ("object", "pr-manager-helper") => at(""),
         ("fsdev" | "virtfs", "proxy") => path("socket"),
         ("device", _) => path("socket").or_else(|| path("socket.path")),
         ("drive" | "blockdev", _) => {
-            let prefixes = pairs.0.iter().filter_map(|(key, value)| {
+            let prefixes = argument.pairs.iter().filter_map(|(key, value)| {
                 let (node, last) = key.rsplit_once('.').unwrap_or(("", key));
                 let is_server = ["path", "host"].contains(&last) && node.ends_with("server");
                 let is_nbd = last == "driver" && value == "nbd";

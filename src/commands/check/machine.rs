@@ -5,7 +5,7 @@ use crate::error::io_reason;
 use crate::linux::{KVM_DEVICE, has_screen};
 use crate::source::{Problem, Span};
 use crate::vm::argv::own_port;
-use crate::vm::options::{Argument, Pairs};
+use crate::vm::options::Argument;
 use std::io::{self, ErrorKind};
 
 /// Warns if `cmd` sets the guest's first serial port.
@@ -32,10 +32,8 @@ pub(super) fn second_gdb(subject: &Subject) -> Option<Problem> {
 /// Reports a display that QEMU cannot open: it has no terminal, and perhaps there is no screen.
 pub(super) fn display(arguments: &[Argument]) -> Option<Problem> {
     let screen = has_screen();
-    arguments.iter().find_map(|Argument { name, value, span, .. }| {
-        let kind = Pairs::parse(value, "type");
-        let kind = kind.get("type").unwrap_or_default();
-        let message = match (name.as_str(), kind) {
+    arguments.iter().find_map(|argument| {
+        let message = match (argument.name.as_str(), argument.first()) {
             ("curses", _) | ("display", "curses") => "`curses` needs a terminal, and QEMU has none",
             ("display", "gtk") if !screen => {
                 "`gtk` needs a display, and there is none: `DISPLAY` is not set"
@@ -43,7 +41,7 @@ pub(super) fn display(arguments: &[Argument]) -> Option<Problem> {
             _ => return None,
         };
         let hint = "`-display none`; `console = true` is for the serial line, `-vnc 127.0.0.1:0` for a screen";
-        Some(Problem::new(*span, message).hint(hint))
+        Some(Problem::new(argument.span, message).hint(hint))
     })
 }
 
@@ -65,19 +63,15 @@ pub(super) fn kvm(arguments: &[Argument], usable: &dyn Fn() -> io::Result<()>) -
 /// as well (`configure_accelerators` of system/vl.c).
 fn only_kvm(arguments: &[Argument]) -> Option<(Span, &'static str)> {
     let (mut by_option, mut by_machine) = (Vec::new(), Vec::new());
-    for Argument { name, value, span, .. } in arguments {
-        let accel = |implied| Pairs::parse(value, implied).get("accel").map(str::to_string);
-        let of_machine = match name.as_str() {
-            "accel" => {
-                by_option.extend(accel("accel").map(|accel| (accel, *span)));
-                None
+    for argument in arguments {
+        let span = argument.span;
+        match (argument.name.as_str(), argument.get("accel")) {
+            ("accel", Some(accel)) => by_option.push((accel, span)),
+            ("machine" | "M", Some(list)) => {
+                by_machine = list.split(':').map(|accel| (accel, span)).collect();
             }
-            "machine" | "M" => accel("type"),
-            "enable-kvm" => Some("kvm".into()),
-            _ => None,
-        };
-        if let Some(list) = of_machine {
-            by_machine = list.split(':').map(|accel| (accel.to_string(), *span)).collect();
+            ("enable-kvm", _) => by_machine = vec![("kvm", span)],
+            _ => {}
         }
     }
     let (asked, fallback) = if by_option.is_empty() {
@@ -86,7 +80,7 @@ fn only_kvm(arguments: &[Argument]) -> Option<(Span, &'static str)> {
         (by_option, "-accel kvm -accel tcg")
     };
     let (_, place) = asked.first()?;
-    asked.iter().all(|(accel, _)| accel == "kvm").then_some((*place, fallback))
+    asked.iter().all(|(accel, _)| *accel == "kvm").then_some((*place, fallback))
 }
 
 #[cfg(test)]

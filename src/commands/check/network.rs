@@ -82,10 +82,7 @@ fn nothing_forwards(subject: &Subject) -> Option<Problem> {
     let vm_port = subject.vm.vm_port;
     let rule = forward::for_ssh(vm_port);
     let network = |is_it: &dyn Fn(&str) -> bool| {
-        let mut networks = networks(&subject.arguments);
-        networks.find_map(|(argument, pairs)| {
-            pairs.get("type").filter(|kind| is_it(kind)).map(|_| argument.span)
-        })
+        networks(&subject.arguments).find(|it| is_it(it.first())).map(|network| network.span)
     };
     let (place, hint) = if let Some(place) = network(&|kind| kind == "user") {
         (place, format!("add `,{rule}` to it"))
