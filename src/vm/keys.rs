@@ -11,23 +11,25 @@ const SHIFT: &str = "shift";
 
 /// The marks on the keys from `0` to `9`, with shift.
 const ON_DIGITS: &str = ")!@#$%^&*(";
-/// The keys of other marks, each with the mark without shift and with shift.
-const MARKS: &[(&str, char, char)] = &[
-    ("grave_accent", '`', '~'),
-    ("minus", '-', '_'),
-    ("equal", '=', '+'),
-    ("bracket_left", '[', '{'),
-    ("bracket_right", ']', '}'),
-    ("backslash", '\\', '|'),
-    ("semicolon", ';', ':'),
-    ("apostrophe", '\'', '"'),
-    ("comma", ',', '<'),
-    ("dot", '.', '>'),
-    ("slash", '/', '?'),
+/// The other keys, each with what it types without shift, and with shift where that is used.
+const OTHERS: &[(&str, &str)] = &[
+    ("grave_accent", "`~"),
+    ("minus", "-_"),
+    ("equal", "=+"),
+    ("bracket_left", "[{"),
+    ("bracket_right", "]}"),
+    ("backslash", "\\|"),
+    ("semicolon", ";:"),
+    ("apostrophe", "'\""),
+    ("comma", ",<"),
+    ("dot", ".>"),
+    ("slash", "/?"),
+    ("spc", " "),
+    ("ret", "\n"),
+    ("ret", "\r"),
+    ("tab", "\t"),
+    ("esc", "\u{1b}"),
 ];
-/// Keys that are used without shift only.
-const OTHERS: &[(&str, char)] =
-    &[("spc", ' '), ("ret", '\n'), ("ret", '\r'), ("tab", '\t'), ("esc", '\u{1b}')];
 
 /// Parses a chord such as `ctrl-alt-f2`. The error is the reason why it is invalid.
 pub(crate) fn chord(word: &str) -> Result<Chord, String> {
@@ -81,11 +83,8 @@ fn of_char(c: char) -> Option<Chord> {
     if let Some(digit) = ON_DIGITS.find(c) {
         return Some(shifted(&digit.to_string()));
     }
-    if let Some((key, _)) = OTHERS.iter().find(|(_, typed)| *typed == c) {
-        return Some(vec![(*key).to_string()]);
-    }
-    let (key, plain, _) = MARKS.iter().find(|(_, plain, other)| *plain == c || *other == c)?;
-    Some(if *plain == c { vec![(*key).to_string()] } else { shifted(key) })
+    let (key, typed) = OTHERS.iter().find(|(_, typed)| typed.contains(c))?;
+    Some(if typed.starts_with(c) { vec![(*key).to_string()] } else { shifted(key) })
 }
 
 #[cfg(test)]

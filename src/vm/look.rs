@@ -197,19 +197,15 @@ fn place(paths: &Paths, record: Option<&Instance>) -> Result<Place, Error> {
 
 /// Whether a program listens, or may listen, on the VM's own socket.
 fn is_heard(paths: &Paths) -> Result<bool, Error> {
-    let failed = |error| Error::io("connect to", &paths.ctl, &error);
-    match paths.ctl.symlink_metadata().map_err(|error| (error.kind(), error)) {
-        Ok(_) => {}
-        Err((ErrorKind::NotFound | ErrorKind::NotADirectory, _)) => return Ok(false),
-        Err((_, error)) => return Err(failed(error)),
-    }
-    match Socket::connect(paths.reachable(&paths.ctl)?, Instant::now() + CONNECT_WAIT) {
-        Ok(_) => Ok(true),
-        Err(error) => match error.kind() {
-            ErrorKind::ConnectionRefused | ErrorKind::NotFound => Ok(false),
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => Ok(true),
-            _ => Err(failed(error)),
-        },
+    let connected = match paths.ctl.symlink_metadata() {
+        Ok(_) => Socket::connect(paths.reachable(&paths.ctl)?, Instant::now() + CONNECT_WAIT).err(),
+        Err(error) => Some(error),
+    };
+    let Some(error) = connected else { return Ok(true) };
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => Ok(true),
+        ErrorKind::ConnectionRefused | ErrorKind::NotFound | ErrorKind::NotADirectory => Ok(false),
+        _ => Err(Error::io("connect to", &paths.ctl, &error)),
     }
 }
 
