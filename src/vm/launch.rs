@@ -8,7 +8,7 @@ use super::process::{MOMENT, Process};
 use super::ready::{NotReady, Ready, wait_for_running, wait_until_ready};
 use super::wait::Deadline;
 use super::{Instance, Paths, causes, clean, last_words, look, search, shutdown, wait};
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::log::Log;
 use crate::system::daemon::{self, Daemon};
 use crate::system::programs;
@@ -51,15 +51,6 @@ pub(crate) struct Launch<'a> {
     rival_until: Instant,
 }
 
-/// A QEMU that was spawned, with what is new for its boot.
-pub(crate) struct Spawned<'a> {
-    boot: Boot<'a>,
-    helpers: Helpers,
-    qemu: Daemon,
-    /// The port of this host that it forwards to the guest's ssh server, if it does.
-    ssh_port: Option<u16>,
-}
-
 /// Why a start failed.
 pub(crate) struct Failed {
     pub(crate) error: Error,
@@ -87,14 +78,34 @@ impl<'a> Launch<'a> {
         Self { dir, paths, deadline, boots, log, rivals: 0, rival_until }
     }
 
-    /// Starts the helpers, and then QEMU by the command line `argv`, and records each of them. A
-    /// QEMU with helpers runs only after it is recorded: an unknown QEMU would use them.
-    pub(crate) fn spawn(
+    /// Starts QEMU by the command line `argv`, after its helpers, and waits until it is ready. A
+    /// QEMU that fails leaves nothing but its log. `None` when another QEMU that is about to end
+    /// was in the way: the caller tries again.
+    pub(crate) fn run(
+        &mut self,
+        argv: &[OsString],
+        helpers: &[Helper],
+        record: &mut Instance,
+    ) -> Result<Option<Ready>, Failed> {
+        let (boot, helpers, qemu) = self
+            .spawn(argv, helpers, record)
+            .map_err(|error| Failed { of_qemu: false, ..error.into() })?;
+        let settled = self.await_ready(qemu, helpers, record.ssh_port);
+        let is_new = matches!(&settled, Ok(Some(ready)) if !ready.already_running);
+        if let Err(error) = boot.end(is_new, self.boots) {
+            self.log.note(error.message());
+        }
+        settled
+    }
+
+    /// Starts the helpers and then QEMU, and records each of them. A QEMU with helpers runs only
+    /// after it is recorded: an unknown QEMU would use them.
+    fn spawn(
         &self,
         argv: &[OsString],
         helpers: &[Helper],
         record: &mut Instance,
-    ) -> Result<Spawned<'a>, Error> {
+    ) -> Result<(Boot<'a>, Helpers, Daemon), Error> {
         let Self { dir, paths, deadline, log, .. } = *self;
         let (boot, is_held) = (Boot::new(paths)?, !helpers.is_empty());
         let helpers = Helpers::start(helpers, record, (dir, paths), deadline, log)
@@ -103,19 +114,7 @@ impl<'a> Launch<'a> {
             .map_err(|error| boot.not_run(error.hint(BIN_HINT)))?;
         record.clone().spawned(qemu.id(), paths, log);
         qemu.release();
-        Ok(Spawned { boot, helpers, qemu, ssh_port: record.ssh_port })
-    }
-
-    /// Waits until the QEMU is ready. A QEMU that fails leaves nothing but its log. `None` when
-    /// another QEMU that is about to end was in the way: the caller tries again.
-    pub(crate) fn settle(&mut self, spawned: Spawned) -> Result<Option<Ready>, Failed> {
-        let Spawned { boot, helpers, qemu, ssh_port } = spawned;
-        let settled = self.await_ready(qemu, helpers, ssh_port);
-        let is_new = matches!(&settled, Ok(Some(ready)) if !ready.already_running);
-        if let Err(error) = boot.end(is_new, self.boots) {
-            self.log.note(error.message());
-        }
-        settled
+        Ok((boot, helpers, qemu))
     }
 
     fn await_ready(
@@ -124,52 +123,48 @@ impl<'a> Launch<'a> {
         mut helpers: Helpers,
         ssh_port: Option<u16>,
     ) -> Result<Option<Ready>, Failed> {
-        let (paths, deadline) = (self.paths, self.deadline);
+        let paths = self.paths;
         let mut ended = || ended(&mut qemu, &mut helpers);
-        let ready = wait_until_ready(paths, &mut ended, &|| None, deadline.at, self.log);
-        match ready.and_then(|run_state| ended().map_or(Ok(run_state), Err)) {
-            Ok(run_state) => match Instance::read(paths)
-                .and_then(|record| search::by_pid_file(paths, record.as_ref()))
-            {
-                Ok(Some(process)) => {
+        let ready = wait_until_ready(paths, &mut ended, &|| None, self.deadline, self.log);
+        Err(match ready.and_then(|run_state| ended().map_or(Ok(run_state), Err)) {
+            Ok(run_state) => match self.started() {
+                Ok(process) => {
                     qemu.keep(process.pid);
                     helpers.keep();
-                    Ok(Some(Ready { process, run_state, already_running: false }))
+                    return Ok(Some(Ready { process, run_state, already_running: false }));
                 }
-                // QEMU removes that file when it ends.
-                Ok(None)
+                // QEMU removes its pid file when it ends.
+                Err(_)
                     if !paths.pid.exists()
                         && let Some(status) =
                             wait::poll(Instant::now() + OTHER_WAIT, || qemu.exit_status()) =>
                 {
-                    Err(self.died(Some(status), &mut helpers, ssh_port)?)
+                    self.died(Some(status), &mut helpers, ssh_port)?
                 }
-                Ok(None) => Err(self.give_up(qemu, "QEMU did not write its pid file").into()),
-                Err(error) => Err(self.give_up(qemu, error.message()).into()),
+                Err(error) => self.give_up(qemu, &error).into(),
             },
             Err(NotReady::Died(_)) if tail(&paths.log).contains(PID_FILE_LOCKED) => {
                 helpers::end(paths, self.log)?;
-                Ok(self.rival()?)
+                return Ok(self.rival()?);
             }
-            Err(NotReady::Died(status)) => Err(self.died(status, &mut helpers, ssh_port)?),
-            Err(NotReady::Helper(error)) => {
-                self.take_back(qemu).and_then(|()| clean::all(paths, self.log))?;
-                Err(Failed { of_qemu: false, ..error.into() })
-            }
+            Err(NotReady::Died(status)) => self.died(status, &mut helpers, ssh_port)?,
             Err(NotReady::GuestEnded) => {
                 self.take_back(qemu)?;
-                Err(self.died(None, &mut helpers, ssh_port)?)
+                self.died(None, &mut helpers, ssh_port)?
             }
-            Err(NotReady::TimedOut) => {
-                let seconds = deadline.seconds();
-                let message = format!("QEMU was not ready within {seconds} s");
-                Err(self.give_up(qemu, &message).of_kind(Kind::TimedOut).into())
+            Err(NotReady::Helper(error)) => {
+                self.take_back(qemu).and_then(|()| clean::all(paths, self.log))?;
+                Failed { of_qemu: false, ..error.into() }
             }
-            Err(NotReady::Wrong(why)) => {
-                let message = format!("cannot manage this QEMU: {why}");
-                Err(self.give_up(qemu, &message).into())
-            }
-        }
+            Err(NotReady::Unusable(error)) => self.give_up(qemu, &error).into(),
+        })
+    }
+
+    /// The process of a QEMU that is ready, by its pid file.
+    fn started(&self) -> Result<Process, Error> {
+        let record = Instance::read(self.paths)?;
+        let process = search::by_pid_file(self.paths, record.as_ref())?;
+        process.ok_or_else(|| Error::failed("QEMU did not write its pid file"))
     }
 
     /// Handles another QEMU that has the pid file. If a killed `start` has started it, it is the
@@ -194,12 +189,12 @@ impl<'a> Launch<'a> {
         }
     }
 
-    /// Ends a QEMU that did not come up. The error contains its output.
-    fn give_up(&self, qemu: Daemon, message: &str) -> Error {
-        let paths = self.paths;
-        match self.take_back(qemu).and_then(|()| clean::all(paths, self.log)) {
-            Ok(()) => Error::failed(format!("{message}{}", last_words::of(&paths.log)))
-                .hint(format!("its log is `{}`", paths.log.display())),
+    /// Ends a QEMU that did not come up, and adds its output to the error.
+    fn give_up(&self, qemu: Daemon, error: &Error) -> Error {
+        let log = &self.paths.log;
+        match self.take_back(qemu).and_then(|()| clean::all(self.paths, self.log)) {
+            Ok(()) => Error::new(error.kind, error.message().to_string() + &last_words::of(log))
+                .hint(format!("its log is `{}`", log.display())),
             Err(error) => error,
         }
     }

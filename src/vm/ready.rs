@@ -31,11 +31,10 @@ pub(crate) struct Ready {
 pub(super) enum NotReady {
     /// QEMU ended. The status is known if it was our child.
     Died(Option<ExitStatus>),
-    TimedOut,
     /// QEMU has reported the guest's end, but it stays and does not answer.
     GuestEnded,
-    /// QEMU cannot be managed, for this reason.
-    Wrong(String),
+    /// QEMU was not ready in time, or cannot be managed.
+    Unusable(Error),
     /// A helper has ended.
     Helper(Error),
 }
@@ -52,23 +51,15 @@ pub(crate) fn wait_for_running(
         Ok(Some((State::Qemu(run_state), _))) => Some(run_state),
         _ => None,
     };
-    let result = wait_until_ready(paths, &mut ended, &ask, deadline.at, log);
     let pid = process.pid;
-    match result {
+    match wait_until_ready(paths, &mut ended, &ask, deadline, log) {
         Ok(run_state) => Ok(Ready { process: process.clone(), run_state, already_running: true }),
         Err(NotReady::Died(_) | NotReady::GuestEnded) => {
             Err(last_words::error(&format!("before it was ready (pid {pid})"), None, paths))
         }
-        Err(NotReady::Helper(error)) => Err(error),
-        Err(NotReady::Wrong(why)) => {
-            let message = format!("cannot manage the QEMU that runs (pid {pid}): {why}");
-            Err(Error::failed(message).hint(format!("`qqmgr stop {}` ends it", paths.name)))
-        }
-        Err(NotReady::TimedOut) => {
-            let seconds = deadline.seconds();
-            let message = format!("QEMU runs (pid {pid}), and was not ready within {seconds} s");
+        Err(NotReady::Unusable(error) | NotReady::Helper(error)) => {
             let hint = format!("`qqmgr stop {}` ends it", paths.name);
-            Err(Error::new(Kind::TimedOut, message).hint(hint))
+            Err(error.after(&format!("QEMU runs (pid {pid})")).hint(hint))
         }
     }
 }
@@ -79,18 +70,21 @@ pub(super) fn wait_until_ready(
     paths: &Paths,
     ended: &mut dyn FnMut() -> Option<NotReady>,
     ask: &dyn Fn() -> Option<String>,
-    deadline: Instant,
+    deadline: Deadline,
     log: &Log,
 ) -> Result<String, NotReady> {
     let begin = Instant::now();
     let (mut said, mut over) = (false, None);
-    let outcome = wait::poll(deadline, || {
+    let outcome = wait::poll(deadline.at, || {
         if let Some(ended) = ended() {
             return Some(Err(ended));
         }
         match Answer::read(paths) {
             Answer::RunState(state) => return Some(Ok(state)),
-            Answer::Wrong(why) => return Some(Err(NotReady::Wrong(why))),
+            Answer::Wrong(why) => {
+                let error = Error::failed(format!("cannot manage this QEMU: {why}"));
+                return Some(Err(NotReady::Unusable(error)));
+            }
             Answer::Negotiated => {
                 if let Some(state) = ask() {
                     return Some(Ok(state));
@@ -111,5 +105,8 @@ pub(super) fn wait_until_ready(
         }
         ask().map(Ok)
     });
-    outcome.unwrap_or(Err(NotReady::TimedOut))
+    outcome.unwrap_or_else(|| {
+        let message = format!("QEMU was not ready within {} s", deadline.seconds());
+        Err(NotReady::Unusable(Error::new(Kind::TimedOut, message)))
+    })
 }

@@ -107,10 +107,7 @@ impl<'a> Start<'a> {
         let mut refused = BTreeSet::new();
         loop {
             let (plan, mut record) = self.claim(lock, &refused)?;
-            let spawned = launch
-                .spawn(&plan.argv, &plan.helpers, &mut record)
-                .map_err(|error| self.explained(Failed { of_qemu: false, ..error.into() }))?;
-            match launch.settle(spawned) {
+            match launch.run(&plan.argv, &plan.helpers, &mut record) {
                 Ok(Some(ready)) => {
                     self.record(&ready, record);
                     return Ok(ready);
