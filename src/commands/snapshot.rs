@@ -132,17 +132,13 @@ fn open<'a>(
 
 fn perform(target: &Target, mut machine: Machine, disks: &Disks, act: Act, tag: &Tag) -> Outcome {
     let Target { name, paths, log, .. } = target;
-    let (parts, has_machine) = match act {
-        Act::Save => (disks.to_save(tag)?, false),
-        Act::Load | Act::Delete => {
-            let whole = disks.find(tag)?;
-            if act == Act::Load {
-                disks.check_load(&whole)?;
-            }
-            let has_machine = whole.main.has_machine();
-            (whole.disks, has_machine)
-        }
+    let whole = match act {
+        Act::Save => None,
+        Act::Load => Some(disks.to_load(tag)?),
+        Act::Delete => Some(disks.find(tag)?),
     };
+    let has_machine = whole.as_ref().is_some_and(|whole| whole.main.has_machine());
+    let parts = whole.map_or_else(|| disks.to_save(tag), |whole| Ok(whole.disks))?;
     let is_running = matches!(machine, Machine::Running(_));
     if act == Act::Delete {
         Saved::remove(paths, tag)?;
@@ -151,22 +147,19 @@ fn perform(target: &Target, mut machine: Machine, disks: &Disks, act: Act, tag: 
     let mut spare = Saved::spare_tag(paths, &disks.files())?;
     let state = match &mut machine {
         Machine::Running(running) => {
-            match act {
-                Act::Save => {
-                    let record = Instance::read(paths)?;
-                    // Some of what it writes is lost when it stops.
-                    if record.is_some_and(|record| forgets(&record.arguments())) {
-                        let what = "when the VM stops, it forgets what it wrote (`-snapshot`)";
-                        log.note(&format!("{what}, and this snapshot"));
-                    }
-                    running.save(&parts, tag, None)?;
+            let forgets_all = |record: Instance| forgets(&record.arguments());
+            if act != Act::Save {
+                running.run(act, &parts, tag)?;
+            } else {
+                if Instance::read(paths)?.is_some_and(forgets_all) {
+                    let what = "when the VM stops, it forgets what it wrote (`-snapshot`)";
+                    log.note(&format!("{what}, and this snapshot"));
                 }
-                Act::Load => {
-                    running.run(act, &parts, tag)?;
-                    // The guest has forgotten its connections, so the shared one is dead.
-                    end_shared_connection(paths, log)?;
-                }
-                Act::Delete => running.run(act, &parts, tag)?,
+                running.save(&parts, tag, None)?;
+            }
+            if act == Act::Load {
+                // The guest has forgotten its connections, so the shared one is dead.
+                end_shared_connection(paths, log)?;
             }
             running.session.run_state()?
         }

@@ -51,9 +51,7 @@ impl<'a> Origins<'a> {
 
     /// The snapshot's part with the machine, if it can be loaded.
     fn part(&self) -> Result<&Part, Error> {
-        self.disks.check_can_hold()?;
-        let whole = self.disks.find(self.tag)?;
-        self.disks.check_load(&whole)?;
+        let whole = self.disks.to_load(self.tag)?;
         if whole.main.has_machine() {
             return Ok(whole.main);
         }

@@ -2,11 +2,8 @@
 
 use super::{Disk, Part, Tag};
 use crate::error::Error;
-use crate::text::{did_you_mean, nearest};
+use crate::text::{did_you_mean, listed, nearest};
 use std::path::PathBuf;
-
-/// The maximum number of tags in an error.
-const TAGS_SHOWN_MAX: usize = 8;
 
 /// All parts of a snapshot.
 pub(crate) struct Whole<'a> {
@@ -60,8 +57,7 @@ impl Disks {
         Err(match tags.len() {
             _ if near.is_some() => error,
             0 => error.hint(format!("it has none; `qqmgr snapshot save {}` saves one", self.vm)),
-            1..=TAGS_SHOWN_MAX => error.hint(format!("it has `{}`", tags.join("`, `"))),
-            _ => error.hint(format!("`qqmgr snapshot list {}` shows those that it has", self.vm)),
+            _ => error.hint(format!("it has {}", listed(&tags, "and"))),
         })
     }
 
@@ -76,12 +72,12 @@ impl Disks {
         Err(error.hint(format!("`qqmgr snapshot delete {vm} {}` removes it", tag.quoted())))
     }
 
-    /// Checks that the snapshot can be loaded: the guest must not see its disks at different times.
-    pub(crate) fn check_load(&self, whole: &Whole) -> Result<(), Error> {
+    /// The snapshot, if it can be loaded: the guest must not see its disks at different times.
+    pub(crate) fn to_load(&self, tag: &Tag) -> Result<Whole<'_>, Error> {
         self.check_can_hold()?;
-        let tag = &whole.main.tag;
-        let Some(without) = self.list.iter().find(|disk| disk.part(tag).is_none()) else {
-            return Ok(());
+        let whole = self.find(tag)?;
+        let Some(without) = self.list.iter().find(|disk| disk.part(tag.as_str()).is_none()) else {
+            return Ok(whole);
         };
         let (vm, file) = (&self.vm, &without.file);
         let message = format!("snapshot `{tag}` of VM `{vm}` has nothing of `{file}`");
@@ -90,23 +86,19 @@ impl Disks {
 
     /// Checks that the VM can have snapshots.
     pub(crate) fn check_can_hold(&self) -> Result<(), Error> {
-        let vm = &self.vm;
-        if self.list.is_empty() {
-            let message = format!("VM `{vm}` cannot have snapshots: it has no disk to write to");
-            let hint = "they are kept in a qcow2 image: `-drive file=disk.qcow2,if=virtio`, say";
-            return Err(Error::failed(message).hint(hint));
-        }
         let in_the_way = self.list.iter().filter(|disk| !disk.can_hold());
         let in_the_way: Vec<String> = in_the_way.map(Disk::described).collect();
-        if in_the_way.is_empty() {
+        let (why, hint) = if self.list.is_empty() {
+            let hint = "they are kept in a qcow2 image: `-drive file=disk.qcow2,if=virtio`, say";
+            ("it has no disk to write to".to_string(), hint)
+        } else if in_the_way.is_empty() {
             return Ok(());
-        }
-        let message = format!(
-            "VM `{vm}` cannot have snapshots: the guest writes to {}, which cannot hold any",
-            in_the_way.join(" and ")
-        );
-        let error = Error::failed(message);
-        Err(error.hint("convert it, `qemu-img convert -O qcow2 OLD NEW`, or make it read-only"))
+        } else {
+            let hint = "convert it, `qemu-img convert -O qcow2 OLD NEW`, or make it read-only";
+            let disks = in_the_way.join(" and ");
+            (format!("the guest writes to {disks}, which cannot hold any"), hint)
+        };
+        Err(Error::failed(format!("VM `{}` cannot have snapshots: {why}", self.vm)).hint(hint))
     }
 
     /// The first of `snapshot-1`, `snapshot-2`, ... that does not exist.

@@ -98,11 +98,7 @@ impl<'a> Running<'a> {
         tag: &Tag,
         waiting: &mut dyn FnMut(),
     ) -> Result<Option<String>, Error> {
-        // Jobs of a killed qqmgr stay in QEMU. Under the VM's lock, no command waits for them.
-        let jobs = self.session.execute("query-jobs", None)?;
-        let concluded = jobs.items().iter().filter(|job| has_concluded(job));
-        let mut old = concluded.filter_map(|job| job.text("id")).filter(|id| id.starts_with(JOBS));
-        old.try_for_each(|id| self.dismiss(id))?;
+        self.dismiss_ended()?;
         let id = format!("{JOBS}{}-{}", act.name(), std::process::id());
         let nodes: Vec<Value> = disks.iter().map(|disk| disk.node.as_str().into()).collect();
         let machine = nodes.first().filter(|_| act != Act::Delete).cloned();
@@ -122,7 +118,7 @@ impl<'a> Running<'a> {
         }
         let job = self.wait_for(&id, waiting)?;
         let job = job.ok_or_else(|| Error::failed(format!("QEMU has lost the job `{id}`")))?;
-        self.dismiss(&id)?;
+        self.dismiss_ended()?;
         Journal::end(self.paths)?;
         Ok(job.text("error").map(str::to_string))
     }
@@ -153,9 +149,16 @@ impl<'a> Running<'a> {
         }
     }
 
-    fn dismiss(&mut self, id: &str) -> Result<(), Error> {
-        let arguments = Value::object([("id", Value::from(id))]);
-        self.session.execute("job-dismiss", Some(&arguments)).map(|_| ())
+    /// Dismisses the jobs of qqmgr that have ended: QEMU keeps each until then, also when its qqmgr
+    /// was killed. The holder of the VM's lock knows that no other command waits for one.
+    fn dismiss_ended(&mut self) -> Result<(), Error> {
+        let jobs = self.session.execute("query-jobs", None)?;
+        let ended = jobs.items().iter().filter(|job| has_concluded(job));
+        let mut ids = ended.filter_map(|job| job.text("id")).filter(|id| id.starts_with(JOBS));
+        ids.try_for_each(|id| {
+            let arguments = Value::object([("id", Value::from(id))]);
+            self.session.execute("job-dismiss", Some(&arguments)).map(|_| ())
+        })
     }
 
     /// Settles the work of a command that was killed while QEMU did it. QEMU answers again, so it

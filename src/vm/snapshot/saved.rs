@@ -2,7 +2,7 @@
 //! changes that no snapshot has. `-loadvm` reverts the disks even if the load then fails, so
 //! `--from` needs disks without such changes.
 
-use super::{Origin, Spare, Stamp, Tag};
+use super::{Origin, Stamp, Tag};
 use crate::clock::now;
 use crate::error::Error;
 use crate::json::Value;
@@ -14,6 +14,20 @@ use std::path::{Path, PathBuf};
 
 /// The maximum size of the file: that of a thousand command lines of some KiB.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Disks whose content may be lost: a snapshot has it, or a job of `--from` wrote it.
+pub(crate) struct Spare {
+    /// The snapshot that has what the disks had before `--from` used them.
+    tag: String,
+    /// When that was found, in seconds since 1970.
+    pub(crate) since: u64,
+    /// A QEMU of `--from` is writing to the disks, or its end has not been seen.
+    in_use: bool,
+    /// Whether `--from` has used the disks, so that they may have something else than the snapshot.
+    used: bool,
+    /// The disks without what a job writes.
+    pub(crate) disks: Vec<Stamp>,
+}
 
 #[derive(Default)]
 pub(crate) struct Saved {
@@ -28,16 +42,33 @@ impl Saved {
         let value = record::read(&paths.saved, BYTES_MAX)?.unwrap_or(Value::Null);
         let (list, base) = (value.list("snapshots").iter(), base(paths));
         let origins = list.filter_map(|origin| Origin::from_json(origin, base)).collect();
-        let spare = value.get("spare").and_then(|spare| Spare::from_json(spare, base));
+        let spare = value.get("spare").and_then(|spare| {
+            Some(Spare {
+                tag: spare.text("tag")?.to_string(),
+                since: spare.number("since")?,
+                in_use: spare.get("in_use")? == &Value::Bool(true),
+                used: spare.is_true("used"),
+                disks: Stamp::list(spare.get("disks")?, base)?,
+            })
+        });
         Ok(Self { origins, spare })
     }
 
     fn write(&self, paths: &Paths) -> Result<(), Error> {
         let base = base(paths);
+        let spare = self.spare.as_ref().map_or(Value::Null, |spare| {
+            Value::object([
+                ("tag", Value::from(spare.tag.as_str())),
+                ("since", spare.since.into()),
+                ("in_use", spare.in_use.into()),
+                ("used", spare.used.into()),
+                ("disks", spare.disks.iter().map(|disk| disk.json(base)).collect()),
+            ])
+        });
         let value = Value::object([
             ("format", Value::from(record::FORMAT)),
             ("snapshots", self.origins.iter().map(|origin| origin.json(base)).collect()),
-            ("spare", self.spare.as_ref().map_or(Value::Null, |spare| spare.json(base))),
+            ("spare", spare),
         ]);
         files::write_private(&paths.saved, value.pretty())
     }

@@ -43,12 +43,12 @@ impl Stopped<'_> {
                 format!("`{name}`, which VM `{vm}` writes to, is not a file of this host");
             return Err(Error::failed(message).hint("its snapshots need the VM to run"));
         };
-        let path = self.dir.join(&file);
-        if let Some(format) = image.format.filter(|format| format != QCOW2) {
-            return Ok(Disk { file, path, format, ..Disk::default() });
+        match image.format.filter(|format| format != QCOW2) {
+            Some(format) => {
+                Ok(Disk { path: self.dir.join(&file), file, format, ..Disk::default() })
+            }
+            None => self.look(&file),
         }
-        let (format, parts) = self.read(&file)?;
-        Ok(Disk { file, path, format: format.name().into(), parts, ..Disk::default() })
     }
 
     /// Saves, loads or deletes the snapshot of these disks. It is saved in all of them or in none.
@@ -94,9 +94,7 @@ impl Stopped<'_> {
         let mut with: Vec<&str> = Vec::new();
         // A disk that does not exist has no part of the snapshot.
         for disk in disks.iter().filter(|disk| self.dir.join(disk).exists()) {
-            if self.read(disk)?.1.iter().any(|part| part.tag == tag.as_str()) {
-                with.push(disk);
-            }
+            with.extend(self.look(disk)?.part(tag.as_str()).map(|_| disk.as_str()));
         }
         let is_in_all = with.len() == disks.len();
         let delete = || with.iter().try_for_each(|disk| self.snapshot(Act::Delete, disk, &tag));
@@ -134,12 +132,8 @@ impl Stopped<'_> {
     /// written to them.
     pub(crate) fn revert(&self) -> Result<(), Error> {
         let Some((tag, files)) = Saved::used(self.paths)? else { return Ok(()) };
-        let mut disks = Vec::new();
-        for path in &files {
-            let file = path.to_string_lossy().into_owned();
-            let parts = self.read(&file)?.1;
-            disks.push(Disk { file, path: path.clone(), parts, ..Disk::default() });
-        }
+        let disks = files.iter().map(|path| self.look(&path.to_string_lossy()));
+        let disks: Vec<Disk> = disks.collect::<Result<_, _>>()?;
         if !disks.iter().all(|disk| disk.part(&tag).is_some()) {
             return Ok(());
         }
@@ -150,21 +144,24 @@ impl Stopped<'_> {
         Ok(())
     }
 
-    /// Finds out the format of a disk and its snapshots.
-    /// Another program may keep writing to it meanwhile.
-    fn read(&self, file: &str) -> Result<(Format, Vec<Part>), Error> {
+    /// Looks at a disk: its format, and the snapshots in it. Another program may keep writing to it
+    /// meanwhile.
+    fn look(&self, file: &str) -> Result<Disk, Error> {
         let path = self.dir.join(file);
         path.metadata().map_err(|error| {
             let hint = format!("`qqmgr check {}` shows what it lacks", self.paths.name);
             Error::io("read", &path, &error).hint(hint)
         })?;
         let format = format::read(&path)?;
-        let Format::Qcow2(header) = &format else { return Ok((format, Vec::new())) };
-        let parts = Part::in_image(&path, header).ok_or_else(|| {
-            let message = format!("the snapshots in `{file}` cannot be read");
-            Error::failed(message).hint("`qemu-img check` shows whether the image is damaged")
-        })?;
-        Ok((format, parts))
+        let parts = match &format {
+            Format::Qcow2(header) => Part::in_image(&path, header).ok_or_else(|| {
+                let message = format!("the snapshots in `{file}` cannot be read");
+                Error::failed(message).hint("`qemu-img check` shows whether the image is damaged")
+            })?,
+            _ => Vec::new(),
+        };
+        let (file, format) = (file.to_string(), format.name().to_string());
+        Ok(Disk { file, path, format, parts, ..Disk::default() })
     }
 
     fn snapshot(&self, act: Act, file: &str, tag: &Tag) -> Result<(), Error> {
