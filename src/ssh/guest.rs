@@ -1,9 +1,8 @@
 //! The guest of a running VM, and the commands that reach it.
 
 use super::config::may_share;
-use super::control_sockets;
+use super::connections;
 use super::limits::Limits;
-use super::words::Purpose;
 use super::written::{config_file, config_text, write_config};
 use crate::config::{Choices, Config, Resolver};
 use crate::error::Error;
@@ -13,6 +12,7 @@ use crate::system::run::Invocation;
 use crate::vm::{Instance, Look, Paths};
 use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -47,6 +47,9 @@ pub(crate) const ON_TERMINAL: &[&str] = &["RemoteCommand=none", "RequestTTY=yes"
 /// Options for a job while no person can be asked for a password.
 pub(crate) const UNATTENDED: &[&str] =
     &["BatchMode=yes", "RemoteCommand=none", "RequestTTY=no", ALONE];
+
+/// The options of ssh that take an argument (OpenSSH 9.2 to 10.0).
+const WITH_ARGUMENT: &[u8] = b"BDEFIJLOPQRSWbceilmopw";
 
 /// The guest of a running VM, whose `ssh.conf` has been written.
 pub(crate) struct Guest {
@@ -133,7 +136,7 @@ impl Guest {
         let seat = self.shared.as_ref().zip(self.seat.get()).filter(|_| shares);
         if let Some((dir, number)) = seat {
             command.args(["-o", "ControlMaster=no", "-o"]);
-            command.arg(control_sockets::option(dir, number));
+            command.arg(connections::option(dir, number));
         }
         command
     }
@@ -156,4 +159,78 @@ pub(crate) fn choices(instance: Option<&Instance>) -> Choices<'_> {
         ssh_port: instance.ssh_port,
         set: &instance.set,
     })
+}
+
+/// The purpose of a call of ssh, as its words show it: as ssh(1) reads them, options up to the
+/// first word that is not an option, and a command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Purpose {
+    /// It has options of its own.
+    has_options: bool,
+    has_command: bool,
+    /// It speaks to the master of a shared connection (`-O`).
+    is_control: bool,
+}
+
+impl Purpose {
+    fn of(words: &[OsString]) -> Self {
+        let mut purpose = Self::default();
+        let mut words = words.iter().map(|word| word.as_bytes());
+        while let Some(word) = words.next() {
+            let letters = match word {
+                b"--" => {
+                    purpose.has_command = words.next().is_some();
+                    return purpose;
+                }
+                [b'-', letters @ ..] if !letters.is_empty() => letters,
+                _ => {
+                    purpose.has_command = true;
+                    return purpose;
+                }
+            };
+            purpose.has_options = true;
+            if let Some(at) = letters.iter().position(|letter| WITH_ARGUMENT.contains(letter)) {
+                purpose.is_control |= letters[at] == b'O';
+                if at + 1 == letters.len() {
+                    words.next();
+                }
+            }
+        }
+        purpose
+    }
+
+    /// Whether the call can use the shared connection. Options may ask for something that it does
+    /// not have: a user, a forwarded port, an agent. A shell has its own connection.
+    fn may_share(self) -> bool {
+        self.has_command && !self.has_options
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_and_a_command() {
+        for (line, options, command, control) in [
+            ("", false, false, false),
+            ("ls -l", false, true, false),
+            ("-- ls", false, true, false),
+            ("--", false, false, false),
+            ("-", false, true, false),
+            ("-N -L 8080:localhost:80", true, false, false),
+            ("-lalice whoami", true, true, false),
+            ("-l alice", true, false, false),
+            ("-tt -- top", true, true, false),
+            ("-nvo User=alice", true, false, false),
+            ("-O check", true, false, true),
+            ("-vOexit", true, false, true),
+            ("-P tag -E log -I x -Q y -e z -B b ls", true, true, false),
+        ] {
+            let words: Vec<OsString> = line.split_whitespace().map(Into::into).collect();
+            let expected =
+                Purpose { has_options: options, has_command: command, is_control: control };
+            assert_eq!(Purpose::of(&words), expected, "{line}");
+        }
+    }
 }

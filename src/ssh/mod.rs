@@ -3,18 +3,15 @@
 //! OpenSSH's client is needed.
 
 pub(crate) mod config;
-mod control_sockets;
+mod connections;
 pub(crate) mod copy;
 mod departures;
 mod guest;
 pub(crate) mod limits;
 pub(crate) mod login;
-mod method;
 pub(crate) mod run;
-mod seats;
 mod share;
 mod stream;
-mod words;
 mod written;
 
 use crate::text::quoted;

@@ -2,9 +2,8 @@
 //! if a call began it for itself, the master would keep the caller's pipe open for a minute, and
 //! ten calls at once would each try to begin one.
 
-use super::control_sockets;
+use super::connections::{self, Seats};
 use super::guest::{Guest, OWN};
-use super::seats::Seats;
 use crate::error::Error;
 use crate::linux;
 use crate::system::lock::try_dir;
@@ -66,7 +65,7 @@ impl Guest {
         let failed = seats.failures != failures;
         self.seat.set(if failed { None } else { seats.take(std::process::id(), is_alive) });
         let Some(number) = self.seat.get() else { return Ok(Ok(())) };
-        let connected = if control_sockets::is_listening(dir, number) {
+        let connected = if connections::is_listening(dir, number) {
             Ok(())
         } else {
             self.connect(dir, number)?
@@ -89,7 +88,7 @@ impl Guest {
     fn connect(&self, dir: &Path, number: usize) -> Result<Result<(), String>, Error> {
         let options = [OWN, &["ControlMaster=yes", PERSIST]].concat();
         let mut ssh = self.command(&programs::SSH, &options, false);
-        ssh.arg("-o").arg(control_sockets::option(dir, number));
+        ssh.arg("-o").arg(connections::option(dir, number));
         ssh.args(["-f", "-N", &self.paths.name]);
         let path = self.paths.dir.join("ssh.said");
         let said = temporary::nameless(&path);
@@ -115,7 +114,7 @@ impl Guest {
 pub(crate) fn is_connected(paths: &Paths) -> bool {
     let made_at = |path: &Path| path.metadata().and_then(|found| found.modified()).ok();
     let happened_at = made_at(&paths.events_out);
-    let sockets = paths.plain_dir().map(|dir| control_sockets::listening(&dir));
+    let sockets = paths.plain_dir().map(|dir| connections::listening(&dir));
     sockets.is_ok_and(|sockets| sockets.iter().any(|socket| made_at(socket) > happened_at))
 }
 

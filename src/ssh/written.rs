@@ -1,8 +1,7 @@
 //! The VM's `ssh.conf` on disk, and the end of the shared connections that were begun with it.
 
 use super::config::{self, Places};
-use super::control_sockets;
-use super::seats::Seats;
+use super::connections::{self, Seats};
 use crate::config::resolve::SshSetting;
 use crate::error::Error;
 use crate::log::Log;
@@ -69,13 +68,13 @@ pub(crate) fn end_shared_connection(paths: &Paths, log: &Log) -> Result<(), Erro
         exit(&["-F".as_ref(), paths.ssh_config.as_ref()]);
     }
     Seats::remove(&paths.dir)?;
-    if control_sockets::all(&paths.dir).is_empty() {
+    if connections::all(&paths.dir).is_empty() {
         return Ok(());
     }
-    for socket in control_sockets::listening(&paths.make_plain_dir()?) {
+    for socket in connections::listening(&paths.make_plain_dir()?) {
         exit(&["-F".as_ref(), "/dev/null".as_ref(), "-S".as_ref(), socket.as_ref()]);
     }
-    control_sockets::all(&paths.dir).iter().try_for_each(|socket| files::remove(socket))
+    connections::all(&paths.dir).iter().try_for_each(|socket| files::remove(socket))
 }
 
 /// Ends the shared connections of a guest that has ended, and forgets its host keys if they ended
