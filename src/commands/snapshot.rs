@@ -54,8 +54,7 @@ enum Machine<'a> {
     Stopped(Stopped<'a>),
 }
 
-/// Reads the action, which is `None` for `list`, and the TAG. Refuses flags and a TAG that the
-/// action does not take.
+/// Reads the action, `None` for `list`, and the TAG, and refuses what the action does not take.
 fn action(args: &Args) -> Result<(Option<Act>, Option<Tag>), Error> {
     let name = args.operands[0].to_string_lossy();
     let (act, tag) = (Act::named(&name), args.operands.get(2));
@@ -85,8 +84,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     })
 }
 
-/// Saves, loads or deletes a snapshot under the VM's lock, so that nothing starts or stops the VM
-/// meanwhile.
+/// Saves, loads or deletes a snapshot under the VM's lock: nothing starts or stops the VM then.
 fn change(target: &Target, act: Act, tag: Option<Tag>) -> Outcome {
     let Target { paths, log, .. } = target;
     let had_dir = paths.dir.exists();

@@ -9,7 +9,7 @@ use crate::cli::{Command, spec};
 use crate::colour::{Colour, Stream};
 use crate::config::{Declared, SshPort};
 use crate::error::{Error, Kind};
-use crate::image::inspection::inspect;
+use crate::image::inspection::{inspect, sizes};
 use crate::json::Value;
 use crate::report::{Fields, Outcome};
 use crate::text::duration;
@@ -183,7 +183,7 @@ fn changes_since(target: &Target, instance: &Instance) -> Option<Vec<Change>> {
         let declared = Declared::new(target.config, image).ok()?;
         changes.extend(inspect(target.config, &declared).grows.map(|growth| {
             let [running, configured] =
-                growth.sizes().map(|size| Some(format!("image {}: {size}", image.name)));
+                sizes(growth).map(|size| Some(format!("image {}: {size}", image.name)));
             Change { running, configured }
         }));
     }

@@ -1,8 +1,7 @@
-//! Examines the file that a disk is based on before it is used: by [`format::read`], and when that
-//! finds nothing wrong by qemu-img(1).
+//! Examines the base of a disk before it is used: by [`format::read`], and then by qemu-img(1).
 
+use super::bases::verify;
 use super::change::Change;
-use super::checksum::verify;
 use super::context::{Context, is_locked, reason};
 use super::fetch::fetch;
 use crate::config::Config;

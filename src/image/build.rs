@@ -8,8 +8,7 @@ use super::base::{check_is_there, declared_base};
 use super::bases;
 use super::change::{Change, lock, reachable};
 use super::context::{Context, check, qemu_img};
-use super::growth::Growth;
-use super::inspection::inspect;
+use super::inspection::{Growth, Inspection, inspect};
 use super::keep::keep_base;
 use super::record::{BACKING, FIRST_BOOT, Record, SIZE};
 use super::seed::Content;
@@ -28,18 +27,12 @@ use std::sync::Arc;
 /// The port for configurations that use it in an image's path, if any does.
 const ANY_PORT: u16 = 1;
 
-/// Makes what is missing of an image; nothing that was written to it is lost. Returns whether
-/// anything was missing.
+/// Makes what is missing of an image, and loses nothing. Returns whether anything was missing.
 pub(crate) fn complete(context: &Context, declared: &Declared) -> Result<bool, Error> {
-    if inspect(context.config, declared).is_ready() {
+    let incomplete = |found: Inspection| (!found.is_ready()).then_some(found);
+    let Some((change, found)) = Change::begin_for(context, declared, incomplete)? else {
         return Ok(false);
-    }
-    let change = Change::begin(context, declared)?;
-    // Another command may have been faster.
-    let found = inspect(context.config, declared);
-    if found.is_ready() {
-        return Ok(false);
-    }
+    };
     if found.missing.contains(&DISK) {
         make(&change)?;
         return Ok(true);
@@ -73,8 +66,7 @@ pub(crate) fn reset(context: &Context, declared: &Declared) -> Result<(), Error>
     make(&change)
 }
 
-/// Removes the image's directory, with its key pair. A fetched base stays. Returns whether there
-/// was a directory.
+/// Removes an image with its key pair, and not its base. Returns whether it was there.
 pub(crate) fn remove(context: &Context, name: &str) -> Result<bool, Error> {
     let undeclared = Declared::nothing(context.config, name)?;
     let paths = &undeclared.paths;
@@ -102,12 +94,9 @@ pub(crate) fn grow(
     declared: &Declared,
     if_unused: bool,
 ) -> Result<Option<Growth>, Error> {
-    if inspect(context.config, declared).grows.is_none() {
+    let Some((change, growth)) = Change::begin_for(context, declared, |found| found.grows)? else {
         return Ok(None);
-    }
-    let change = Change::begin(context, declared)?;
-    // Another command may have been faster.
-    let Some(growth) = inspect(context.config, declared).grows else { return Ok(None) };
+    };
     if if_unused && change.is_used()? {
         return Ok(None);
     }
@@ -191,8 +180,7 @@ fn forget_guests(config: &Config, image: &str) -> Result<(), Error> {
         .try_for_each(|vm| files::remove(&Paths::new(config.vm_dir(&vm.name)).known_hosts))
 }
 
-/// The problems that would keep an incomplete image from being built, as far as they are known
-/// without building it.
+/// The problems that would keep an incomplete image from being built, as far as can be known.
 pub(crate) fn obstacles(config: &Config, declared: &Declared) -> Vec<Problem> {
     let mut obstacles = Vec::new();
     if let Err(error) = qemu_img(config) {

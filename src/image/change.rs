@@ -1,6 +1,7 @@
 //! A change of an image's files, which no other command uses meanwhile.
 
 use super::context::{Context, check, is_locked};
+use super::inspection::{Inspection, inspect};
 use super::record::Record;
 use crate::config::Declared;
 use crate::config::image::{DISK, ImagePaths, KEY, LOCK, PUBLIC_KEY, SEED};
@@ -27,8 +28,22 @@ impl<'a> Change<'a> {
         Ok(change)
     }
 
-    /// The path that a file has until it is complete. ssh-keygen names a public key after the
-    /// private one.
+    /// Takes the lock for a change if `need` finds in the files that there is something to do, and
+    /// still finds it once no other command can do it.
+    pub(super) fn begin_for<T>(
+        context: &Context<'a>,
+        declared: &'a Declared,
+        need: impl Fn(Inspection) -> Option<T>,
+    ) -> Result<Option<(Self, T)>, Error> {
+        let look = || need(inspect(context.config, declared));
+        if look().is_none() {
+            return Ok(None);
+        }
+        let change = Self::begin(context, declared)?;
+        Ok(look().map(|need| (change, need)))
+    }
+
+    /// The path of a file until it is complete. ssh-keygen names a public key by the private one.
     pub(super) fn unfinished(&self, name: &str) -> PathBuf {
         let name = match name.strip_suffix(".pub") {
             Some(key) => format!("{key}.new.pub"),
@@ -47,8 +62,7 @@ impl<'a> Change<'a> {
         Ok(is_locked(&info))
     }
 
-    /// Returns an error if a program has the disk open. A disk that is broken in another way may be
-    /// thrown away.
+    /// An error if a program has the disk open. A disk that is broken otherwise may be thrown away.
     pub(super) fn check_unused(&self) -> Result<(), Error> {
         if !self.is_used()? {
             return Ok(());

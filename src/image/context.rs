@@ -19,8 +19,7 @@ use std::time::Duration;
 /// How long a server may send nothing before a fetch is given up.
 const PATIENCE_DEFAULT: Duration = Duration::from_secs(30);
 
-/// Part of QEMU's error about an image that another process writes (`raw_check_lock_bytes` of
-/// block/file-posix.c).
+/// Part of QEMU's error about an image in use (`raw_check_lock_bytes` of block/file-posix.c).
 const LOCKED: &str = "\" lock";
 
 /// Returns the reason to stop waiting, when there is one.
@@ -112,8 +111,7 @@ pub(super) fn reason(output: &Output) -> String {
     of_curl.or_else(last).map_or_else(|| output.status.to_string(), sanitized)
 }
 
-/// Returns an error unless the program succeeded. `what` begins the message, as in "cannot make
-/// it".
+/// An error, which begins with `what` ("cannot make it"), unless the program succeeded.
 pub(super) fn check(output: &Output, what: &str) -> Result<(), Error> {
     if output.status.success() {
         return Ok(());

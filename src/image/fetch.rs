@@ -4,8 +4,7 @@
 //! An incomplete or unverified file never has that name. A fetch that was cut off continues where
 //! it ended.
 
-use super::bases;
-use super::checksum::{has_sum, sum, verify};
+use super::bases::{self, has_sum, sum, verify};
 use super::context::{Context, reason};
 use crate::config::sum::{KINDS, Sum};
 use crate::error::{Error, Kind};
@@ -24,9 +23,8 @@ const HEADERS_BYTES_MAX: u64 = 256 * 1024;
 
 /// The exit statuses of curl, wget and the wget of BusyBox when the server answered with an error.
 const REFUSED: &[i32] = &[22, 8, 1];
-/// The hints for failures that another try does not mend: the exit statuses of the client, parts of
-/// its message, and the hint. 6 is curl's exit status for an unknown host, and 3 for an address
-/// that it does not understand.
+/// The hints for failures that stay: exit statuses, parts of messages, and the hint. 6 is curl's
+/// status for an unknown host, and 3 for an address that it does not understand.
 const HINTS: &[(&[i32], &[&str], &str)] = &[
     (
         REFUSED,
@@ -86,8 +84,7 @@ pub(crate) fn fetch(
     Ok(Some(file))
 }
 
-/// Whether the base is where bases are kept, or was in the cache of an old version and has a name
-/// here now. The caller has its lock.
+/// Whether the base is kept, or is now, from an old version's cache. The caller has its lock.
 fn is_kept(context: &Context, file: &Path, sums: &[Sum], part: &Path) -> bool {
     if file.is_file() {
         match verify(context, file, sums) {
@@ -97,19 +94,16 @@ fn is_kept(context: &Context, file: &Path, sums: &[Sum], part: &Path) -> bool {
         }
     }
     let has_sums = |file: &Path| sums.iter().all(|sum| has_sum(context, file, sum));
-    let Some(cached) = sums.first().and_then(bases::in_cache) else { return false };
-    if !cached.is_file()
-        || !has_sums(&cached)
-        || files::give_second_name(&cached, file, part).is_err()
-    {
+    let cached = sums.first().and_then(bases::in_cache);
+    let cached = cached.filter(|cached| cached.is_file() && has_sums(cached));
+    if cached.is_none_or(|cached| files::give_second_name(&cached, file, part).is_err()) {
         return false;
     }
-    let is_right = has_sums(file);
-    if !is_right {
+    has_sums(file) || {
         // Another program changed it in between. If it cannot be removed, it is still not used.
         let _ = files::remove(file);
+        false
     }
-    is_right
 }
 
 /// Fetches the rest of `part`.

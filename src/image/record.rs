@@ -15,11 +15,9 @@ use std::path::Path;
 
 pub(super) const SIZE: &str = "size";
 pub(super) const BACKING: &str = "backing";
-/// Whether cloud-init has work to do on the disk: no wait has seen that it is done. Older versions
-/// did not record that.
+/// Whether no wait has seen cloud-init done on the disk. Older versions did not record that.
 pub(super) const FIRST_BOOT: &str = "first_boot";
-/// The fingerprint of data that is not known: it could not be put together, or an older version of
-/// this program wrote it in another form.
+/// The fingerprint of data that cannot be known, or that an older version wrote in another form.
 const UNKNOWN: &str = "?";
 const BYTES_MAX: u64 = 64 * 1024;
 const BASE: &str = "base";
@@ -66,8 +64,7 @@ impl Record {
         self
     }
 
-    /// Whether the disk's base, which may be gone, is the one that `now` declares: the path is
-    /// another one once the project was moved.
+    /// Whether `now` declares the disk's base, which may be gone, or has moved with the project.
     pub(super) fn has_base_of(&self, now: &Self, base: &Path) -> bool {
         let Some(declared) = now.text(BASE).map(Path::new) else { return false };
         let Ok(real) = declared.canonicalize() else { return false };

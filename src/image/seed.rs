@@ -1,6 +1,5 @@
 //! The data for cloud-init: `user-data` and `meta-data` of its NoCloud data source, in a file
-//! system with the label `cidata`. Reads files, and writes none. The data is JSON, which is also
-//! valid YAML.
+//! system with the label `cidata`. The data is JSON, which is also valid YAML. Writes no file.
 
 use super::fat;
 use crate::config::declared::{Seed, render_file};
@@ -34,8 +33,7 @@ impl Content {
     }
 }
 
-/// The data for the guest of the image, if it has any. If the image has its own key pair, that must
-/// exist.
+/// The data for the guest, if it has any. If the image has its own key pair, that must exist.
 pub(super) fn content(config: &Config, declared: &Declared) -> Result<Option<Content>, Error> {
     let (name, Some(seed)) = (&declared.name, &declared.seed) else { return Ok(None) };
     let (user_data, hostname) = match seed {
@@ -74,12 +72,11 @@ pub(super) fn content(config: &Config, declared: &Declared) -> Result<Option<Con
 /// under another name, with the shell and the groups that it has there.
 fn cloud_config(seed: &Seed, keys: &[String]) -> Value {
     let Seed::Keys { user, hostname, packages, run, .. } = seed else { return Value::Null };
-    let list = |texts: &[String]| texts.iter().map(|text| Value::from(text.as_str())).collect();
     let mut members = vec![
         ("hostname", Value::from(hostname.as_str())),
         // Without this, sudo would complain about the host name, after a delay.
         ("manage_etc_hosts", "localhost".into()),
-        ("users", ["default"].map(Value::from).into_iter().collect()),
+        ("users", ["default"].into_iter().collect()),
         (
             "user",
             Value::object([
@@ -88,15 +85,15 @@ fn cloud_config(seed: &Seed, keys: &[String]) -> Value {
                 ("lock_passwd", true.into()),
             ]),
         ),
-        ("ssh_authorized_keys", list(keys)),
+        ("ssh_authorized_keys", keys.iter().collect()),
         ("disable_root", (user != "root").into()),
     ];
     if !packages.is_empty() {
         members.push(("package_update", true.into()));
-        members.push(("packages", list(packages)));
+        members.push(("packages", packages.iter().collect()));
     }
     if !run.is_empty() {
-        members.push(("runcmd", list(run)));
+        members.push(("runcmd", run.iter().collect()));
     }
     Value::object(members)
 }
@@ -118,8 +115,7 @@ fn keys(file: &Path) -> Result<Vec<String>, Error> {
     Ok(keys)
 }
 
-/// Whether a line of an authorized_keys file has a key, by sshd(8): a type and base64; options may
-/// stand before them.
+/// Whether a line of authorized_keys has a key, by sshd(8): options, a type and base64.
 fn is_key(line: &str) -> bool {
     !line.starts_with('#')
         && line.split_whitespace().any(|word| {

@@ -5,8 +5,7 @@ use crate::config::ssh_keywords::{Form, form, is_in};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// Keywords whose value names files: a relative name starts from the configuration's directory, as
-/// in `cmd`, and not from where ssh is run.
+/// Keywords that name files: relative names start from the configuration's directory, as in `cmd`.
 const FILES: &[&str] = &[
     "CertificateFile",
     "GlobalKnownHostsFile",
@@ -17,8 +16,7 @@ const FILES: &[&str] = &[
 ];
 /// Keywords by which users set up shared connections themselves.
 const SHARING: &[&str] = &["ControlMaster", "ControlPath", "ControlPersist"];
-/// Keywords that give a connection something of the call that began it, or a port that only one
-/// connection can have.
+/// Keywords that give a connection something of its first call, or a port that only one can have.
 const FORWARDING: &[&str] =
     &["DynamicForward", "ForwardAgent", "ForwardX11", "LocalForward", "RemoteForward", "Tunnel"];
 /// The address at which a guest is reached, unless the options say otherwise.
@@ -90,8 +88,7 @@ pub(super) fn may_share(text: &str) -> bool {
     })
 }
 
-/// Whether ssh reads a path correctly that is written in quotes. A line break ends it, and ssh
-/// always expands `${X}`.
+/// Whether ssh reads a path in quotes correctly: it expands `${X}`, and a line break is the end.
 pub(super) fn is_spellable(path: &Path) -> bool {
     path.to_str().is_some_and(|text| !text.contains("${") && !text.contains(char::is_control))
 }
@@ -125,8 +122,7 @@ fn files_in(places: &Places, keyword: &str, value: &str) -> String {
     names.collect::<Vec<_>>().join(" ")
 }
 
-/// Whether a value is a file name that ssh would look for where it is run. Words with a meaning to
-/// ssh, such as `none`, are not file names.
+/// Whether a value is a relative file name, and no word with a meaning to ssh, such as `none`.
 fn is_relative(value: &str) -> bool {
     let elsewhere = ["/", "~", "%", "$"].iter().any(|start| value.starts_with(start));
     let word = ["none", "SSH_AUTH_SOCK", ""].iter().any(|word| value.eq_ignore_ascii_case(word));
@@ -193,8 +189,7 @@ fn defaults(options: &[SshSetting], name: &str, known_hosts: &Path) -> Vec<(&'st
     ours
 }
 
-/// The VM's name in known hosts, where ssh ignores case: a `+`, which no VM's name has, marks a
-/// capital.
+/// The VM's name in known hosts, where ssh ignores case: `+`, which no name has, marks a capital.
 fn host_key_alias(name: &str) -> String {
     let marked = name.chars().flat_map(|c| [c.is_ascii_uppercase().then_some('+'), Some(c)]);
     marked.flatten().collect::<String>().to_ascii_lowercase()

@@ -9,8 +9,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The start of the names; `%C`, which ssh replaces by a hash of the user and the destination,
-/// follows.
+/// The start of the names, before `%C`, which ssh replaces by a hash of user and destination.
 const START: &str = "ssh.";
 /// The number of hexadecimal digits that `%C` stands for.
 const HASH_DIGITS: usize = 40;
@@ -19,8 +18,7 @@ const CONNECT_WAIT: Duration = Duration::from_secs(1);
 /// The file that records which process has which seat, and how many connections could not be begun.
 const SEATS: &str = "ssh.seats";
 const SEATS_BYTES_MAX: u64 = 16 * 1024;
-/// The number of sessions per connection. sshd allows 10 (`MaxSessions`), and a session that has
-/// just ended may still count.
+/// The sessions per connection. sshd allows 10 (`MaxSessions`), and one that just ended may count.
 const SEATS_EACH: usize = 8;
 /// The number of shared connections. Calls that find no seat make a connection of their own.
 const CONNECTIONS_MAX: usize = 8;
@@ -62,8 +60,7 @@ impl Seats {
         files::remove(&dir.join(SEATS))
     }
 
-    /// Takes a seat for this process and gives the number of its connection. Seats of processes
-    /// that are gone are free.
+    /// Takes a seat and gives the number of its connection. Seats of dead processes are free.
     pub(crate) fn take(&mut self, pid: u32, is_alive: impl Fn(u32) -> bool) -> Option<usize> {
         self.taken.retain(|(_, other)| *other != pid && is_alive(*other));
         let count = |number| self.taken.iter().filter(|(taken, _)| *taken == number).count();
@@ -85,8 +82,7 @@ pub(super) fn option(dir: &Path, number: usize) -> OsString {
     option
 }
 
-/// The sockets in `dir`, including those of an ssh that is still connecting, which have a random
-/// ending.
+/// The sockets in `dir`. Those of an ssh that is still connecting have a random ending.
 pub(crate) fn all(dir: &Path) -> Vec<PathBuf> {
     let names = files::names_in(dir).into_iter();
     names.filter(|name| ending(name).is_some()).map(|name| dir.join(name)).collect()
@@ -98,8 +94,7 @@ fn ending(name: &str) -> Option<&str> {
     hash.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(ending)
 }
 
-/// The sockets in `dir` that a process listens on. The others are removed, because ssh would
-/// complain about each of them.
+/// The sockets in `dir` that a process listens on. Others are removed: ssh would complain.
 pub(crate) fn listening(dir: &Path) -> Vec<PathBuf> {
     let mut found = all(dir);
     let deadline = Instant::now() + CONNECT_WAIT;

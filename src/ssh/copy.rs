@@ -221,9 +221,8 @@ impl Method {
         Ok(method)
     }
 
-    /// Asks the guest. The first question also shows whether there is a connection; its answer is
-    /// the path of tar. The second starts the sftp server, which succeeds at the end of its input
-    /// and writes nothing.
+    /// Asks the guest: for the path of tar, which also shows whether there is a connection, and for
+    /// its sftp server, which succeeds at the end of its input and writes nothing.
     fn find_out(guest: &Guest) -> Result<Self, Error> {
         let name = &guest.paths.name;
         let tar = ask(guest, &["command -v tar"])?;

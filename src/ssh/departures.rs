@@ -59,8 +59,7 @@ impl Departure {
         Ok(departure)
     }
 
-    /// Rebuilds a tree in our directory, which is made if it is missing. Gives its path, which ends
-    /// with the last part of the old one.
+    /// Rebuilds a tree in a directory of our own. Gives its path, which has the same last part.
     fn lay_out(&mut self, path: &Path, nodes: &[Node], log: &Log) -> Result<PathBuf, Error> {
         let dir = self.dir.take().map_or_else(|| FreshDir::in_temp(NAME, log), Ok)?;
         let base = self.dir.insert(dir).path.join(self.from.len().to_string());

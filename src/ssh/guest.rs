@@ -19,8 +19,7 @@ use std::process::Stdio;
 /// The exit status by which OpenSSH, and qqmgr on its behalf, reports its own failure.
 pub(crate) const FAILURE_CODE: u8 = 255;
 
-/// The programs to which `ssh` may link on small systems: dropbear's client, and those that have
-/// all of dropbear in one file.
+/// The names of dropbear's client, to which `ssh` links on some small systems.
 const DROPBEAR: &[&str] = &["dbclient", "dropbear", "dropbearmulti"];
 
 /// The option for a connection of the call's own, which ends with it. The master of a shared
@@ -55,8 +54,7 @@ const WITH_ARGUMENT: &[u8] = b"BDEFIJLOPQRSWbceilmopw";
 pub(crate) struct Guest {
     pub(crate) paths: Paths,
     pub(crate) log: Log,
-    /// The limits of every program that is run for the guest, except those that replace this
-    /// process.
+    /// The limits of every program for the guest that does not replace this process.
     pub(crate) limits: Limits,
     /// The directory of the shared connections, if this guest's connections may be shared.
     pub(super) shared: Option<PathBuf>,
@@ -95,8 +93,7 @@ impl Guest {
         Self { limits, ..self }
     }
 
-    /// `ssh -F ssh.conf -o OPTION... NAME WORDS...`, over the shared connection if there is one,
-    /// unless the options say [`ALONE`].
+    /// `ssh -F ssh.conf -o OPTION... NAME WORDS...`, over a shared one unless it is [`ALONE`].
     pub(crate) fn ssh<S: AsRef<OsStr>>(&self, options: &[&str], words: &[S]) -> Invocation {
         let mut ssh = self.command(&programs::SSH, options, !options.contains(&ALONE));
         ssh.arg(&self.paths.name).args(words);

@@ -14,8 +14,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// The time that is left, and at most `most`; rounded up to tenths of a second, since errors
-    /// show it.
+    /// The time that is left, at most `most`, in whole tenths of a second, since errors show it.
     pub(crate) fn left(&self, most: Duration) -> Duration {
         let Some(deadline) = self.deadline else { return most };
         let left = deadline.left().as_secs_f64();

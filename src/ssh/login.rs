@@ -59,8 +59,7 @@ fn pause_after(output: &Output) -> Option<Duration> {
     (says(DROPPED) || said.is_empty()).then_some(DROPPED_PAUSE)
 }
 
-/// Waits until a command runs on the guest. Logins may be refused until then, since cloud-init
-/// makes the user.
+/// Waits until a command runs on the guest. Until cloud-init has made the user, logins are refused.
 pub(crate) fn await_command(
     guest: &Guest,
     deadline: Deadline,

@@ -22,8 +22,7 @@ pub(crate) use share::is_connected;
 use std::ffi::OsString;
 pub(crate) use written::{config_text, end_shared_connection, forget_guest, write_config};
 
-/// Makes a command line for the guest's shell: a single word is the whole line; several words are
-/// quoted one by one.
+/// The command line for the guest's shell: a single word as it is, several each quoted.
 pub(crate) fn remote_command(words: &[OsString]) -> OsString {
     match words {
         [line] => line.clone(),

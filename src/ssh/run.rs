@@ -57,8 +57,7 @@ pub(super) struct Piped {
 /// Words in a receiver's messages that show a file that it could not write to its end.
 const HALF_FILES: [&str; 5] = ["write", "wrote", "space", "quota", "i/o"];
 
-/// Runs `from | to`. The result of `to` counts only when it got a whole stream. ssh's own exit code
-/// of `from` means that the stream broke off.
+/// Runs `from | to`. A stream broke off if `from` has ssh's own exit code; else `to` counts too.
 pub(super) fn pipe(from: Invocation, to: Invocation, guest: &Guest) -> Result<Piped, Error> {
     let [sender, receiver] = [&from, &to].map(|one| one.program().to_os_string());
     let mut exceeded = || guest.limits.exceeded();

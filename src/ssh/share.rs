@@ -54,8 +54,7 @@ impl Guest {
         Ok(self.shared.is_some() && self.share()?.is_ok() && self.seat.get().is_some())
     }
 
-    /// Finds or begins the shared connection. The inner error is what ssh said when it did not
-    /// reach the guest.
+    /// Finds or begins the shared connection; the inner error is what ssh said.
     pub(crate) fn share(&self) -> Result<Result<(), String>, Error> {
         let (Some(dir), own) = (&self.shared, &self.paths.dir) else { return Ok(Ok(())) };
         let failures = Seats::read(own).failures;
@@ -118,8 +117,7 @@ pub(crate) fn is_connected(paths: &Paths) -> bool {
     sockets.is_ok_and(|sockets| sockets.iter().any(|socket| made_at(socket) > happened_at))
 }
 
-/// Whether a process is alive. Without `/proc`, no other process is seen, and all calls share one
-/// connection.
+/// Whether a process is alive. Without `/proc` none is seen, and all calls share one connection.
 fn is_alive(pid: u32) -> bool {
     linux::stat(pid).map_or(true, |stat| stat.is_some_and(|stat| stat.state != 'Z'))
 }

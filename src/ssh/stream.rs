@@ -17,8 +17,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-/// `$1` is the destination, `$2` the name within the stream, or `.` for a source without a name,
-/// `$3` the number of sources.
+/// `$1` is the destination, `$2` the name in the stream, or `.`, `$3` the number of sources.
 const PUT: &str = r#"
 if [ -d "$1" ]; then exec tar -xof - -C "$1"; fi
 to=${1%/}
@@ -92,11 +91,9 @@ chmod -R u+rwx "$copy"
 rm -rf "$copy"
 exit $status
 "#;
-/// Whether `$1` is a directory that takes files: 3 if it does not exist, 4 if it is something else,
-/// 5 if the user may not write there.
+/// Whether files can go into `$1`: 3 if there is none, 4 if it is no directory, 5 if not allowed.
 const TAKES_FILES: &str = r#"[ -e "$1" ] || exit 3; [ -d "$1" ] || exit 4; [ -w "$1" ] || exit 5"#;
-/// Prints `odd` if there are links that sftp does not follow. A pattern of names is pasted after
-/// it, and then [`ODD_END`].
+/// Prints `odd` if sftp does not follow all links in a pattern, which comes before [`ODD_END`].
 const ODD: &str = r#"
 odd='for link; do [ -f "$link" ] || { echo odd; exit; }; done'
 command -v tar >/dev/null || exit 0
@@ -126,8 +123,7 @@ pub(super) fn put(guest: &Guest, from: &[PathBuf], to: &OsStr) -> Result<(), Err
     })
 }
 
-/// The error of a copy of so many sources to the guest, with what helps if their directory cannot
-/// take them.
+/// The error of a copy to the guest, with what helps if the directory cannot take the files.
 pub(super) fn explained(guest: &Guest, (count, to): (usize, &OsStr), error: Error) -> Error {
     let to = PathBuf::from(home_relative(to));
     let is_dir = count > 1 || to.as_os_str().as_bytes().ends_with(b"/");
@@ -170,8 +166,7 @@ pub(super) fn receiver(dir: &Path) -> Invocation {
 
 fn tar() -> Invocation {
     let mut tar = programs::TAR.command();
-    // The user's options would change what is packed and where it goes; messages are in one
-    // language.
+    // Options of the user would change what is packed and where to; messages have one language.
     tar.env("TAR_OPTIONS", "").env("LC_ALL", "C");
     tar
 }
@@ -187,8 +182,7 @@ pub(super) fn left_out(said: &[u8]) -> Vec<LeftOut> {
     left.collect()
 }
 
-/// Whether the source has links that sftp does not follow, and the guest has a tar that follows
-/// them.
+/// Whether the source has links that only tar follows, and the guest has tar.
 pub(super) fn has_odd_links(guest: &Guest, path: &OsStr) -> Result<bool, Error> {
     let script = [ODD.as_ref(), pattern(path).as_os_str(), ODD_END.as_ref()].join(OsStr::new(""));
     let asked = ask(guest, &[remote_script(&script, &[])])?;

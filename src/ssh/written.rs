@@ -15,15 +15,13 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-/// How long a master may take to exit. One that does not answer is stopped or hangs, and is left
-/// alone.
+/// How long a master may take to exit. One that is stopped or hangs is left alone.
 const EXIT_WAIT: Duration = Duration::from_secs(2);
 
 /// The largest `ssh.conf` that is read; this program wrote the file.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
-/// The content of the VM's `ssh.conf`, for a guest that is reached on `port`; relative names of
-/// files in it start from `dir`.
+/// The VM's `ssh.conf` for a guest that is reached on `port`; names in it start from `dir`.
 pub(crate) fn config_text(
     options: &[SshSetting],
     paths: &Paths,

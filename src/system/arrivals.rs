@@ -30,15 +30,13 @@ const OWNER: u32 = 0o700;
 /// One source that is being copied.
 pub(crate) struct Arrival {
     dir: FreshDir,
-    /// Directories in the inbox whose permissions keep out even their owner, with these
-    /// permissions.
+    /// Directories in the inbox that even their owner cannot enter, with these permissions.
     modes: Vec<(PathBuf, u32)>,
     left: Vec<LeftOut>,
 }
 
 impl Arrival {
-    /// Makes a fresh directory beside the destination, on the same file system, or inside it where
-    /// that is impossible.
+    /// Makes a fresh directory on the file system of the destination: beside it, or else inside.
     pub(crate) fn new(to: &Destination, log: &Log) -> Result<Self, Error> {
         let failed = |error| Error::io("write", &to.named, &error);
         let fresh_dir = |parent: &Path| FreshDir::new(parent, NAME, log).map_err(failed);
@@ -159,8 +157,7 @@ impl Arrival {
         Ok(())
     }
 
-    /// Moves a file or directory to `name` in `dir`. `shown` is the new path for messages, and
-    /// `inside` the path in the inbox.
+    /// Moves what is at `from` to `name` in `dir`: `shown` in messages, and `inside` in the inbox.
     fn place(
         &mut self,
         from: &Path,
@@ -215,8 +212,7 @@ impl Arrival {
         Ok(())
     }
 
-    /// Gives a directory that was moved, and its subdirectories, the permissions that they arrived
-    /// with.
+    /// Gives a directory that was moved, and those below it, the permissions they arrived with.
     fn restore(&self, dir: &Dir, name: &OsStr, inside: &Path) -> io::Result<()> {
         // The outermost comes last, because its permissions may make the inner ones unreachable.
         for (path, mode) in self.modes.iter().rev() {

@@ -58,8 +58,7 @@ fn umask() -> Option<u32> {
     u32::from_str_radix(mask.trim(), 8).ok()
 }
 
-/// Sets the mode 0700 of the directory that was looked at. If another directory has its name by
-/// now, that is an error.
+/// Sets the mode 0700 of the directory that was looked at, unless another one has its name by now.
 fn restrict(dir: &Path, looked_at: &fs::Metadata) -> io::Result<()> {
     let opened = File::open(dir)?;
     if id(&opened.metadata()?) != id(looked_at) {
@@ -133,8 +132,7 @@ pub(crate) fn symlink(target: &Path, link: &Path) -> Result<(), Error> {
     }
 }
 
-/// Replaces a file, 0600, so that a reader sees all of the old or all of the new content. A file
-/// that already has the content is left alone.
+/// Replaces a file, 0600: readers see all old or all new content. The same content is left alone.
 pub(crate) fn write_private(path: &Path, content: impl AsRef<[u8]>) -> Result<(), Error> {
     let content = content.as_ref();
     let old = read_start(path, content.len() as u64 + 1);
@@ -153,8 +151,7 @@ pub(crate) fn sync(path: &Path) -> Result<(), Error> {
     synced.map_err(|error| Error::io("write", path, &error))
 }
 
-/// Gives a finished file its final name, in place of any file that has it, after syncing its
-/// content to the disk.
+/// Syncs a finished file to the disk, and then gives it its final name in place of any other.
 pub(crate) fn put_in_place(finished: &Path, path: &Path) -> Result<(), Error> {
     let synced = File::open(finished).and_then(|file| file.sync_all());
     synced
@@ -185,8 +182,7 @@ pub(crate) fn remove_unfinished(dir: &Path) {
     }
 }
 
-/// Writes a new file for the user, with the default mode of new files. An existing file is an
-/// error.
+/// Writes a new file for the user, with the default mode. An existing file is an error.
 pub(crate) fn create(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(content).inspect_err(|_| {
@@ -244,8 +240,7 @@ pub(crate) fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Removes a directory if it is empty, and then its parent if that is a runtime directory, whose
-/// name ends in `.qqmgr`, and is empty.
+/// Removes a directory if it is empty, and then its parent if that is an empty `*.qqmgr`.
 pub(crate) fn remove_empty_dir(dir: &Path) {
     let is_runtime = |name: &OsStr| name.as_bytes().ends_with(b".qqmgr");
     let parent = dir.parent().filter(|parent| parent.file_name().is_some_and(is_runtime));

@@ -15,8 +15,7 @@ use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdin, Stdio};
 
-/// Becomes the program, which inherits the ignored signals. TTOU would stop a process that sets the
-/// mode of a terminal from the background.
+/// The program inherits the ignored signals. TTOU would stop one that sets a terminal's mode.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM TTOU
 exec "$@"

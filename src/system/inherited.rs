@@ -29,8 +29,7 @@ pub(crate) fn command(argv: &[OsString], log: &Log) -> Invocation {
     unwanted.sort_unstable();
     let (program, arguments) = argv.split_first().unzip();
     let program = program.cloned().unwrap_or_default();
-    // For a program that cannot be run, the error should come from the system and not from the
-    // shell.
+    // The error about a program that cannot be run should come from the system, not from a shell.
     if !programs::is_executable(Path::new(&program)) {
         unwanted.clear();
     }

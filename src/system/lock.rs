@@ -89,8 +89,7 @@ impl Lock {
         Ok(())
     }
 
-    /// Writes the holder into the lock's file, for the messages of commands that wait. On a full
-    /// disk the messages have less detail.
+    /// Writes the holder into the lock's file, for messages. On a full disk these have less detail.
     pub(crate) fn sign(&mut self, who: &str) {
         let emptied = self.0.set_len(0).and_then(|()| self.0.rewind());
         let _ = emptied.and_then(|()| writeln!(self.0, "{who}"));

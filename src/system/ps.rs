@@ -11,8 +11,7 @@ use crate::ps::{BUSYBOX_COLUMNS, COLUMNS, Shown, parse, parse_usage};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// The time for which a process that was shown counts as alive. Running `ps` at every step of a
-/// long wait would keep a processor busy.
+/// How long a process that was shown counts as alive: `ps` at every step would keep a CPU busy.
 const SHOWN_FOR: Duration = Duration::from_millis(100);
 static LAST_SHOWN: Mutex<Option<(u32, Instant)>> = Mutex::new(None);
 

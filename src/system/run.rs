@@ -131,8 +131,7 @@ impl Invocation {
         self.in_background(log)?.finish(exceeded)
     }
 
-    /// Runs a helper of the host, such as `ps`, without a trace and with a limit that it never
-    /// reaches unless something is wrong.
+    /// Runs a helper such as `ps`, without a trace, and with a limit that it should never reach.
     pub(crate) fn answer(mut self) -> Result<Output, Error> {
         self.stdout(Stdio::piped()).stderr(Stdio::piped());
         self.start()?.finish(&mut within(HELPER_WAIT))
@@ -179,8 +178,7 @@ impl Invocation {
         Running::new(child, self.program().to_os_string())
     }
 
-    /// Starts the program, and does not wait for it. Its standard error is kept, and its standard
-    /// output if that is a pipe.
+    /// Starts the program. Its standard error is kept, and its standard output if that is a pipe.
     pub(crate) fn in_background(mut self, log: &Log) -> Result<Running, Error> {
         self.trace(log);
         self.stderr(Stdio::piped());

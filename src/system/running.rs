@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 /// How often a limit is checked while a program runs.
 pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 
-/// The output of a program that has ended is complete after this much silence, even if another
-/// process still holds its pipes.
+/// Once a program has ended, this much silence ends its output, even if others hold its pipes.
 const SILENCE: Duration = Duration::from_secs(1);
 /// The most that is kept of each of a program's two streams.
 const OUTPUT_BYTES_MAX: usize = 64 << 20;
@@ -140,8 +139,7 @@ pub(super) fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// Begins to send what a program writes, until its end or until the receiver is gone, which closes
-/// the pipe.
+/// Sends on what a program writes, until its end or that of the receiver, which closes the pipe.
 fn forward(
     stream: usize,
     mut from: impl Read + Send + 'static,

@@ -9,8 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// Makes and verifies a symbolic link to a directory of qqmgr. Its path is short, and no program
-/// needs to quote it.
+/// Makes and verifies a short symbolic link to a directory of qqmgr, which needs no quotes.
 pub(crate) fn short_way(dir: &Path) -> Result<PathBuf, Error> {
     files::private_dir(&short_parent()?)?;
     let link = short_link(dir)?;

@@ -72,16 +72,14 @@ pub(crate) fn nameless(path: &Path) -> io::Result<File> {
     fs::remove_file(&temporary).map(|()| file)
 }
 
-/// Makes a new directory in `parent` that only this user may enter. Its name has a random end, so
-/// that no other user can have made it before.
+/// Makes a directory that only this user may enter, with a random end that nobody can foresee.
 pub(super) fn fresh_dir(parent: &Path, name: &str) -> io::Result<PathBuf> {
     let random = RandomState::new().hash_one(name);
     let dir = parent.join(format!("{name}.{random:016x}"));
     DirBuilder::new().mode(PRIVATE_DIR).create(&dir).map(|()| dir)
 }
 
-/// A new directory that is removed with its content when this is dropped, and by a guard if this
-/// process is killed.
+/// A new directory, removed when this is dropped, or by a guard if this process is killed.
 pub(crate) struct FreshDir {
     pub(crate) path: PathBuf,
     guard: Option<Guard>,
@@ -125,8 +123,7 @@ pub(crate) struct Node {
     pub(crate) file: Option<PathBuf>,
 }
 
-/// Makes a tree of directories and links in a temporary directory. The directories come before
-/// their content.
+/// Makes a tree in a temporary directory. The directories come before their content.
 pub(crate) fn make_tree(root: &Path, nodes: &[Node]) -> io::Result<()> {
     for node in nodes {
         // An empty name would add a slash to the end.

@@ -49,8 +49,7 @@ fn check_links(path: &Path, user: u32) -> Result<(), Error> {
     })
 }
 
-/// Fails if another user owns `path`, a link, device or FIFO, and could have put it there. Files of
-/// root are trusted.
+/// Fails if a user other than root owns `path`, a link, device or FIFO, and can have put it there.
 fn check_owner(path: &Path, what: &str, owner: u32, user: u32) -> Result<(), Error> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let is_shared = fs::metadata(dir).is_ok_and(|dir| dir.mode() & 0o022 != 0);

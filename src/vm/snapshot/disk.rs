@@ -3,8 +3,7 @@
 use super::Part;
 use std::path::PathBuf;
 
-/// The drivers of QEMU that keep no snapshots in what they read and write. QEMU itself rejects
-/// other drivers that are not qcow2.
+/// The drivers that keep no snapshots. QEMU itself rejects others that are not qcow2.
 const HOLD_NONE: &str =
     "cloop dmg file host_device luks nbd parallels qcow qed raw vdi vhdx vmdk vpc vvfat";
 /// The protocol of a network storage that keeps snapshots of images in any format.

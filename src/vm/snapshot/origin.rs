@@ -20,8 +20,7 @@ const BASES_MAX: usize = 100;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Origin {
-    /// The tag, the time and the size of the snapshot. Another program may have saved another
-    /// snapshot with this tag since.
+    /// The tag, the time and the size of the snapshot: a later one may have the same tag.
     pub(crate) tag: String,
     saved_at: u64,
     machine_bytes: u64,
@@ -119,8 +118,7 @@ pub(crate) fn program(argv: &[String], dir: &Path) -> Option<Stamp> {
     Stamp::of(&programs::find(name).unwrap_or_else(|| dir.join(name)))
 }
 
-/// The files that a command line names, as they are now. A disk that the guest writes to is
-/// replaced by its bases.
+/// The files that a command line names, as they are now; for a written disk, its bases.
 pub(crate) fn files(argv: &[String], dir: &Path) -> Vec<Stamp> {
     let arguments = arguments_of(argv);
     let named = named(&arguments).filter(|(named, _)| !named.is_dir);

@@ -1,5 +1,4 @@
-//! Snapshots of a running VM, by the jobs `snapshot-save`, `snapshot-load` and `snapshot-delete` of
-//! `qapi/migration.json`.
+//! Snapshots of a running VM, by the jobs `snapshot-...` of `qapi/migration.json`.
 //!
 //! While QEMU saves or loads, it does nothing else and answers no client. The guest is stopped
 //! meanwhile, and continues if it ran before.
@@ -185,8 +184,7 @@ fn has_concluded(job: &Value) -> bool {
     job.text("status") == Some("concluded")
 }
 
-/// Reads a disk from a `BlockInfo` of `qapi/block-core.json`; `None` if the guest may not write to
-/// it.
+/// A disk from a `BlockInfo` of `qapi/block-core.json`; `None` if the guest may not write to it.
 fn disk(drive: &Value, dir: &Path) -> Option<Disk> {
     let inserted = drive.get("inserted")?;
     if inserted.is_true("ro") {

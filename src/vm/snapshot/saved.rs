@@ -36,8 +36,7 @@ pub(crate) struct Saved {
 }
 
 impl Saved {
-    /// Reads the file. If it is missing or cannot be understood, nothing is known, so every disk
-    /// has something to lose.
+    /// Reads the file. If that is impossible, every disk has something to lose.
     pub(crate) fn read(paths: &Paths) -> Result<Self, Error> {
         let value = record::read(&paths.saved, BYTES_MAX)?.unwrap_or(Value::Null);
         let (list, base) = (value.list("snapshots").iter(), base(paths));
@@ -103,8 +102,7 @@ impl Saved {
         if is_spare { written } else { Ok(()) }
     }
 
-    /// The snapshot that has everything that is on these disks; `None` if they have something to
-    /// lose.
+    /// The snapshot that has all that is on these disks; `None` if they have something to lose.
     pub(crate) fn spare_tag(paths: &Paths, disks: &[PathBuf]) -> Result<Option<String>, Error> {
         let Some(Spare { tag, disks: spare, .. }) = Self::read(paths)?.spare else {
             return Ok(None);
@@ -113,8 +111,7 @@ impl Saved {
         Ok(disks.iter().all(is_spare).then_some(tag))
     }
 
-    /// The disks that `--from` has used and that nothing else has written since, with the snapshot
-    /// of what they had before.
+    /// The disks that only `--from` has used since, and the snapshot of what they had before.
     pub(crate) fn used(paths: &Paths) -> Result<Option<(String, Vec<PathBuf>)>, Error> {
         let spare = Self::read(paths)?.spare.filter(|spare| spare.used);
         let is_it = |disk: &Stamp| Stamp::of(&disk.path).as_ref() == Some(disk);

@@ -128,8 +128,7 @@ impl Stopped<'_> {
         Journal::end(self.paths)
     }
 
-    /// Takes disks that `--from` has used back to what they had before, unless something else has
-    /// written to them.
+    /// Takes disks that `--from` alone has written to back to what they had before.
     pub(crate) fn revert(&self) -> Result<(), Error> {
         let Some((tag, files)) = Saved::used(self.paths)? else { return Ok(()) };
         let disks = files.iter().map(|path| self.look(&path.to_string_lossy()));
@@ -144,8 +143,7 @@ impl Stopped<'_> {
         Ok(())
     }
 
-    /// Looks at a disk: its format, and the snapshots in it. Another program may keep writing to it
-    /// meanwhile.
+    /// The format of a disk, which another program may be writing to, and the snapshots in it.
     fn look(&self, file: &str) -> Result<Disk, Error> {
         let path = self.dir.join(file);
         path.metadata().map_err(|error| {

@@ -5,8 +5,7 @@ use crate::text::shell_quoted;
 use std::ffi::OsStr;
 use std::fmt;
 
-/// The maximum length of a tag: `QEMUSnapshotInfo` of QEMU has room for this many bytes, and longer
-/// tags are cut off.
+/// The maximum length of a tag: `QEMUSnapshotInfo` of QEMU cuts off longer ones.
 const TAG_BYTES_MAX: usize = 255;
 
 /// The name of a snapshot, which QEMU and qemu-img read in the same way.
