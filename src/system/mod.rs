@@ -4,7 +4,7 @@
 //!
 //! Read them in this order: [`programs`], [`run`], [`running`] and [`output`], by which every
 //! program is run; [`inherited`], [`daemon`], [`guard`], [`tty`] and [`account`], which use them;
-//! [`process`] and [`ps`], which look at processes and signal them; [`temporary`] and [`files`],
+//! [`process`], which looks at processes and signals them; [`temporary`] and [`files`],
 //! then [`lock`], [`short_way`], [`user_files`] and [`arrivals`]; [`sockets`].
 
 pub(crate) mod account;
@@ -17,7 +17,6 @@ pub(crate) mod lock;
 pub(crate) mod output;
 pub(crate) mod process;
 pub(crate) mod programs;
-pub(crate) mod ps;
 pub(crate) mod run;
 pub(crate) mod running;
 pub(crate) mod short_way;

@@ -5,8 +5,7 @@ use super::{Paths, wait};
 use crate::error::Error;
 use crate::linux;
 use crate::log::Log;
-use crate::system::process::{Seen, same_start, see, signal, unseen};
-use crate::system::ps;
+use crate::system::process::{Seen, has_shown, same_start, see, signal, unseen};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -101,7 +100,7 @@ impl Process {
     /// Whether the process has not ended, as far as is known. If it cannot be looked at, the answer
     /// is yes.
     pub(crate) fn is_alive(&self) -> bool {
-        ps::has_shown(self.pid) || !matches!(self.see(), Ok(None))
+        has_shown(self.pid) || !matches!(self.see(), Ok(None))
     }
 
     /// Whether the process ended before the deadline.

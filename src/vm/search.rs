@@ -9,8 +9,8 @@ use super::process::{Process, claims, is_it};
 use crate::command_line::CommandLine;
 use crate::error::Error;
 use crate::linux::{self, PROC};
-use crate::system::process::{same_start, see, unseen};
-use crate::system::{files, programs, ps};
+use crate::system::process::{processes, same_start, see, unseen};
+use crate::system::{files, programs};
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -34,7 +34,7 @@ pub(crate) fn check_visible() -> Result<(), Error> {
         let message = format!("cannot see which processes run: there is no `{PROC}`, and {why}");
         Err(Error::failed(message).hint(format!("mount {PROC}{hint}")))
     };
-    match ps::processes(Some(own)) {
+    match processes(Some(own)) {
         Ok(shown) if shown.iter().any(|process| process.pid == own) => Ok(()),
         Err(_) if programs::PS.find().is_none() => {
             unseen("no `ps`", ", or install ps (Debian: procps)")
@@ -92,7 +92,7 @@ pub(super) fn search(paths: &Paths) -> Result<Option<Process>, Error> {
 /// The command lines of all processes, by pid.
 pub(super) fn command_lines() -> Result<Vec<(u32, CommandLine)>, Error> {
     if !linux::is_there() {
-        let shown = ps::processes(None)?.into_iter();
+        let shown = processes(None)?.into_iter();
         return Ok(shown.map(|shown| (shown.pid, shown.line)).collect());
     }
     let lines = linux::pids().map_err(|error| unseen(&error))?.into_iter().filter_map(|pid| {

@@ -13,7 +13,7 @@ use crate::error::{Error, Kind};
 use crate::json::Value;
 use crate::linux::{self, Usage};
 use crate::log::Log;
-use crate::system::ps;
+use crate::system::process;
 use std::time::{Duration, Instant};
 
 /// How long to wait for all answers together.
@@ -52,7 +52,7 @@ pub(crate) fn look(paths: &Paths, log: &Log) -> Result<Stats, Error> {
     let look = Look::everywhere(paths)?;
     let process = look.running(paths)?.clone();
     let at = Instant::now();
-    let usage = if linux::is_there() { linux::usage } else { ps::usage }(process.pid);
+    let usage = if linux::is_there() { linux::usage } else { process::usage }(process.pid);
     let uptime = look.uptime();
     let glance = State::at_a_glance(&look, paths);
     let answered = match glance {
