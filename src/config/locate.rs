@@ -5,8 +5,8 @@
 
 use crate::error::{Error, Kind, io_reason};
 use crate::source::{Problem, Source, Span};
-use crate::system::account::{id, user_id};
 use crate::system::files;
+use crate::system::process::{id, user_id};
 use crate::text::fingerprint;
 use std::env;
 use std::ffi::OsStr;

@@ -3,7 +3,7 @@
 //!
 //! Only this user may enter a VM's directory, because its sockets give full control of the VM.
 
-use super::account::user_id;
+use super::process::user_id;
 use super::temporary::{self, PRIVATE_DIR, PRIVATE_FILE};
 use crate::access::{no_access, not_changed, whose};
 use crate::destination::id;

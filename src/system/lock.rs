@@ -1,8 +1,8 @@
 //! Locks of the kernel, on files that stay. The kernel releases a lock when the last process that
 //! has it ends, so no stale lock ever has to be removed by hand.
 
-use super::account::user_id;
 use super::files;
+use super::process::user_id;
 use super::run::Invocation;
 use crate::access::no_access;
 use crate::error::Error;

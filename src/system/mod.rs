@@ -3,11 +3,10 @@
 //! nothing about VMs, guests or images: their callers say what they want.
 //!
 //! Read them in this order: [`programs`], [`run`], [`running`] and [`output`], by which every
-//! program is run; [`inherited`], [`daemon`], [`guard`], [`tty`] and [`account`], which use them;
-//! [`process`], which looks at processes and signals them; [`temporary`] and [`files`],
-//! then [`lock`], [`short_way`], [`user_files`] and [`arrivals`]; [`sockets`].
+//! program is run; [`inherited`], [`daemon`], [`guard`], [`tty`] and [`process`], which use them;
+//! [`temporary`] and [`files`], then [`lock`], [`short_way`], [`user_files`] and [`arrivals`];
+//! [`sockets`].
 
-pub(crate) mod account;
 pub(crate) mod arrivals;
 pub(crate) mod daemon;
 pub(crate) mod files;

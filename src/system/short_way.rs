@@ -1,7 +1,7 @@
 //! Makes short paths to directories with long names, for sockets, whose paths have at most 107
 //! bytes. They are symbolic links in a directory of the user's own.
 
-use super::{account, files, temporary};
+use super::{files, process, temporary};
 use crate::error::Error;
 use crate::text::fingerprint;
 use std::fs;
@@ -27,7 +27,7 @@ fn short_parent() -> Result<PathBuf, Error> {
     let fits = |dir: &PathBuf| dir.as_os_str().len() <= 40 && files::is_plain(dir);
     match files::directory_in("XDG_RUNTIME_DIR").filter(|dir| fits(dir) && dir.is_dir()) {
         Some(dir) => Ok(dir.join("qqmgr")),
-        None => short_parent_in_tmp(account::user_id()?),
+        None => short_parent_in_tmp(process::user_id()?),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Writes files that the user named. Other users may be able to write to their directory.
 
-use super::account;
+use super::process;
 use super::temporary::{self, DEFAULT_FILE};
 use crate::destination::{check_is_of_file, links};
 use crate::error::Error;
@@ -27,7 +27,7 @@ pub(crate) fn replace(
     fill: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<(), Error> {
     let failed = |error| Error::io("write", path, &error);
-    let (user, old) = (account::user_id()?, fs::metadata(path).ok());
+    let (user, old) = (process::user_id()?, fs::metadata(path).ok());
     check_links(path, user)?;
     if let Some(old) = old.as_ref().filter(|old| !old.is_file()) {
         check_owner(path, "", old.uid(), user)?;

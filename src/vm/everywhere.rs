@@ -7,7 +7,7 @@ use super::search::{check_visible, command_lines};
 use super::{Look, Paths};
 use crate::error::Error;
 use crate::linux;
-use crate::system::account::user_id;
+use crate::system::process::user_id;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};

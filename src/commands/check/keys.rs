@@ -72,7 +72,7 @@ fn fault(keyword: &str, value: &str, path: &Path) -> Option<(String, String)> {
         let hint = format!("`{keyword}` names `{}`", path.display());
         return Some((format!("`{value}` is not a file"), hint));
     }
-    let is_ours = crate::system::account::user_id().is_ok_and(|user| user == metadata.uid());
+    let is_ours = crate::system::process::user_id().is_ok_and(|user| user == metadata.uid());
     let is_open = is_ours && metadata.mode() & OTHERS != 0;
     (keyword == IDENTITY && is_open && is_private_key(path)).then(|| {
         let mode = metadata.mode() & 0o777;
