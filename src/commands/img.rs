@@ -252,9 +252,6 @@ fn reset(context: &Context, name: &str) -> Outcome {
 
 /// Removes an image, even one that is no longer declared.
 fn remove(context: &Context, name: &str) -> Outcome {
-    if !is_undeclared(context.config, name) {
-        context.config.image(name)?;
-    }
     check_unused(context, name)?;
     let removed = build::remove(context, name)?;
     let what = if removed { "removed" } else { "was not built" };

@@ -183,7 +183,7 @@ fn perform(target: &Target, mut machine: Machine, disks: &Disks, act: Act, tag: 
     };
     let with_machine = if act == Act::Delete { has_machine } else { is_running };
     let alone = if with_machine || act == Act::Delete { "" } else { ", the disks alone" };
-    let text = format!("{name} snapshot `{tag}` {}{alone}: {state}\n", act.done());
+    let text = format!("{name} snapshot `{tag}` {}{alone}: {state}\n", act.words().done);
     let members = [
         ("tag", Value::from(tag.as_str())),
         ("machine", with_machine.into()),

@@ -7,34 +7,27 @@ pub(crate) enum Act {
     Delete,
 }
 
+/// How an action is called: by its name, while it is in progress, when it is done, and as an option
+/// of `qemu-img snapshot`.
+pub(crate) struct Words {
+    pub(crate) name: &'static str,
+    pub(super) doing: &'static str,
+    pub(crate) done: &'static str,
+    pub(super) option: &'static str,
+}
+
 impl Act {
-    /// Its name, the words for it while it is in progress and when it is done, and the option of
-    /// `qemu-img snapshot`.
-    fn words(self) -> [&'static str; 4] {
+    pub(crate) fn words(self) -> Words {
         match self {
-            Self::Save => ["save", "saving", "saved", "-c"],
-            Self::Load => ["load", "loading", "loaded", "-a"],
-            Self::Delete => ["delete", "deleting", "deleted", "-d"],
+            Self::Save => Words { name: "save", doing: "saving", done: "saved", option: "-c" },
+            Self::Load => Words { name: "load", doing: "loading", done: "loaded", option: "-a" },
+            Self::Delete => {
+                Words { name: "delete", doing: "deleting", done: "deleted", option: "-d" }
+            }
         }
     }
 
     pub(crate) fn named(name: &str) -> Option<Self> {
-        [Self::Save, Self::Load, Self::Delete].into_iter().find(|act| act.name() == name)
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        self.words()[0]
-    }
-
-    pub(super) fn doing(self) -> &'static str {
-        self.words()[1]
-    }
-
-    pub(crate) fn done(self) -> &'static str {
-        self.words()[2]
-    }
-
-    pub(super) fn option(self) -> &'static str {
-        self.words()[3]
+        [Self::Save, Self::Load, Self::Delete].into_iter().find(|act| act.words().name == name)
     }
 }

@@ -1,9 +1,31 @@
 //! The disks of a VM that its guest may write to, which are those that a snapshot contains.
 
-use super::{Disk, Part, Tag};
+use super::{Part, Tag};
 use crate::error::Error;
 use crate::text::{did_you_mean, listed, nearest};
 use std::path::PathBuf;
+
+/// The drivers that keep no snapshots. QEMU itself rejects others that are not qcow2.
+const HOLD_NONE: &str =
+    "cloop dmg file host_device luks nbd parallels qcow qed raw vdi vhdx vmdk vpc vvfat";
+/// The protocol of a network storage that keeps snapshots of images in any format.
+const HOLDING_PROTOCOL: &str = "rbd:";
+
+/// A disk that the guest may write to.
+#[derive(Default)]
+pub(crate) struct Disk {
+    /// The file as the command line has it, relative to the directory that QEMU runs in.
+    pub(crate) file: String,
+    /// The absolute path of the file.
+    pub(crate) path: PathBuf,
+    /// QEMU's name of the disk's driver.
+    pub(super) format: String,
+    /// The name of the drive in a running QEMU; empty if it has none.
+    pub(super) device: String,
+    /// The name of the block node in a running QEMU, which its jobs use.
+    pub(super) node: String,
+    pub(super) parts: Vec<Part>,
+}
 
 /// All parts of a snapshot.
 pub(crate) struct Whole<'a> {
@@ -76,7 +98,8 @@ impl Disks {
     pub(crate) fn to_load(&self, tag: &Tag) -> Result<Whole<'_>, Error> {
         self.check_can_hold()?;
         let whole = self.find(tag)?;
-        let Some(without) = self.list.iter().find(|disk| disk.part(tag.as_str()).is_none()) else {
+        let Some(without) = self.list.iter().find(|disk| Part::find(&disk.parts, tag).is_none())
+        else {
             return Ok(whole);
         };
         let (vm, file) = (&self.vm, &without.file);
@@ -86,8 +109,11 @@ impl Disks {
 
     /// Checks that the VM can have snapshots.
     pub(crate) fn check_can_hold(&self) -> Result<(), Error> {
-        let in_the_way = self.list.iter().filter(|disk| !disk.can_hold());
-        let in_the_way: Vec<String> = in_the_way.map(Disk::described).collect();
+        let holds_none = |disk: &&Disk| {
+            let is_of_none = HOLD_NONE.split(' ').any(|driver| driver == disk.format);
+            is_of_none && !disk.file.starts_with(HOLDING_PROTOCOL)
+        };
+        let in_the_way: Vec<String> = self.list.iter().filter(holds_none).map(described).collect();
         let (why, hint) = if self.list.is_empty() {
             let hint = "they are kept in a qcow2 image: `-drive file=disk.qcow2,if=virtio`, say";
             ("it has no disk to write to".to_string(), hint)
@@ -103,10 +129,18 @@ impl Disks {
 
     /// The first of `snapshot-1`, `snapshot-2`, ... that does not exist.
     pub(crate) fn free_tag(&self) -> Tag {
+        let is_taken =
+            |tag: &Tag| self.list.iter().any(|disk| Part::find(&disk.parts, tag).is_some());
         let mut number = 1;
-        while self.list.iter().any(|disk| disk.part(Tag::numbered(number).as_str()).is_some()) {
+        while is_taken(&Tag::numbered(number)) {
             number += 1;
         }
         Tag::numbered(number)
     }
+}
+
+/// Describes the disk, as in "`r.raw` (raw, drive `virtio1`)".
+fn described(Disk { file, format, device, .. }: &Disk) -> String {
+    let drive = if device.is_empty() { String::new() } else { format!(", drive `{device}`") };
+    format!("`{file}` ({format}{drive})")
 }

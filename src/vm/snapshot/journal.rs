@@ -57,7 +57,7 @@ impl Journal {
             return Ok(());
         }
         let value = Value::object([
-            ("act", Value::from(self.act.name())),
+            ("act", Value::from(self.act.words().name)),
             ("tag", self.tag.as_str().into()),
             ("disks", self.disks.iter().collect()),
             ("job", self.job.as_deref().into()),

@@ -3,7 +3,6 @@
 //! and qemu-img those of a stopped one ([`stopped`]); both describe the same [`Disks`].
 
 mod act;
-mod disk;
 mod disks;
 pub(crate) mod journal;
 pub(crate) mod origin;
@@ -15,8 +14,7 @@ pub(crate) mod stopped;
 mod tag;
 
 pub(crate) use act::Act;
-pub(crate) use disk::Disk;
-pub(crate) use disks::Disks;
+pub(crate) use disks::{Disk, Disks};
 pub(crate) use origin::Origin;
 pub(crate) use part::Part;
 pub(crate) use running::Running;

@@ -1,5 +1,6 @@
 //! One disk's part of a snapshot.
 
+use super::Tag;
 use crate::json::Value;
 use crate::vm::qcow2::{Qcow2, number};
 use std::fs::File;
@@ -29,6 +30,11 @@ impl Part {
     /// Reads the snapshots of an `ImageInfo` of `qapi/block-core.json`.
     pub(super) fn list(image: &Value) -> Vec<Self> {
         image.list("snapshots").iter().filter_map(Self::read).collect()
+    }
+
+    /// The part of the snapshot with this tag.
+    pub(super) fn find<'p>(parts: &'p [Self], tag: &Tag) -> Option<&'p Self> {
+        parts.iter().find(|part| part.tag == tag.as_str())
     }
 
     /// Whether it has the state of a machine.

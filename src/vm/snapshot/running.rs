@@ -63,7 +63,8 @@ impl<'a> Running<'a> {
     pub(crate) fn run(&mut self, act: Act, disks: &[&Disk], tag: &Tag) -> Result<(), Error> {
         let (vm, before) = (&self.paths.name, self.session.run_state()?);
         let mut disks = disks.to_vec();
-        let machine = |disk: &&Disk| disk.part(tag.as_str()).map_or(0, |part| part.machine_bytes);
+        let machine =
+            |disk: &&Disk| Part::find(&disk.parts, tag).map_or(0, |part| part.machine_bytes);
         disks.sort_by_key(|disk| Reverse(machine(disk)));
         if act == Act::Load && disks.first().is_some_and(|disk| machine(disk) == 0) {
             let message = format!("snapshot `{tag}` has no machine, and VM `{vm}` is running");
@@ -74,12 +75,12 @@ impl<'a> Running<'a> {
         let begin = Instant::now();
         let mut waiting = || {
             let seconds = begin.elapsed().as_secs();
-            log.progress(|| format!("{} {what} ({seconds} s)", act.doing()));
+            log.progress(|| format!("{} {what} ({seconds} s)", act.words().doing));
         };
         let result = self.job(act, &disks, tag, &mut waiting);
         log.end_progress();
         let Some(reason) = result? else { return Ok(()) };
-        let error = Error::failed(format!("QEMU cannot {} {what}: {reason}", act.name()));
+        let error = Error::failed(format!("QEMU cannot {} {what}: {reason}", act.words().name));
         Err(match self.session.run_state() {
             Ok(state) if act == Act::Load && state != before => error.hint(format!(
                 "VM `{vm}` is left `{state}`, perhaps with half of the snapshot; \
@@ -98,7 +99,7 @@ impl<'a> Running<'a> {
         waiting: &mut dyn FnMut(),
     ) -> Result<Option<String>, Error> {
         self.dismiss_ended()?;
-        let id = format!("{JOBS}{}-{}", act.name(), std::process::id());
+        let id = format!("{JOBS}{}-{}", act.words().name, std::process::id());
         let nodes: Vec<Value> = disks.iter().map(|disk| disk.node.as_str().into()).collect();
         let machine = nodes.first().filter(|_| act != Act::Delete).cloned();
         let arguments = [
@@ -109,7 +110,7 @@ impl<'a> Running<'a> {
         let machine = machine.map(|node| ("vmstate", node));
         let arguments = Value::object(arguments.into_iter().chain(machine));
         Journal::new(act, tag, disks, Some(&id)).begin(self.paths)?;
-        let command = format!("snapshot-{}", act.name());
+        let command = format!("snapshot-{}", act.words().name);
         // QEMU may do all the work before it answers.
         let begun = self.session.try_execute_patiently(&command, Some(&arguments), waiting);
         if let Err(error) = begun {

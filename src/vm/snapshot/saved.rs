@@ -112,11 +112,14 @@ impl Saved {
     }
 
     /// The disks that only `--from` has used since, and the snapshot of what they had before.
-    pub(crate) fn used(paths: &Paths) -> Result<Option<(String, Vec<PathBuf>)>, Error> {
+    pub(crate) fn used(paths: &Paths) -> Result<Option<(Tag, Vec<PathBuf>)>, Error> {
         let spare = Self::read(paths)?.spare.filter(|spare| spare.used);
         let is_it = |disk: &Stamp| Stamp::of(&disk.path).as_ref() == Some(disk);
         let spare = spare.filter(|spare| spare.disks.iter().all(is_it));
-        Ok(spare.map(|it| (it.tag, it.disks.into_iter().map(|disk| disk.path).collect())))
+        Ok(spare.and_then(|it| {
+            let disks = it.disks.into_iter().map(|disk| disk.path).collect();
+            Tag::new(it.tag.as_ref()).ok().map(|tag| (tag, disks))
+        }))
     }
 
     /// Records that the snapshot has everything that is on the disks, to which nothing writes; or,

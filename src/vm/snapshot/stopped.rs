@@ -94,7 +94,7 @@ impl Stopped<'_> {
         let mut with: Vec<&str> = Vec::new();
         // A disk that does not exist has no part of the snapshot.
         for disk in disks.iter().filter(|disk| self.dir.join(disk).exists()) {
-            with.extend(self.look(disk)?.part(tag.as_str()).map(|_| disk.as_str()));
+            with.extend(Part::find(&self.look(disk)?.parts, &tag).map(|_| disk.as_str()));
         }
         let is_in_all = with.len() == disks.len();
         let delete = || with.iter().try_for_each(|disk| self.snapshot(Act::Delete, disk, &tag));
@@ -133,11 +133,11 @@ impl Stopped<'_> {
         let Some((tag, files)) = Saved::used(self.paths)? else { return Ok(()) };
         let disks = files.iter().map(|path| self.look(&path.to_string_lossy()));
         let disks: Vec<Disk> = disks.collect::<Result<_, _>>()?;
-        if !disks.iter().all(|disk| disk.part(&tag).is_some()) {
+        if !disks.iter().all(|disk| Part::find(&disk.parts, &tag).is_some()) {
             return Ok(());
         }
-        self.run(Act::Load, &disks.iter().collect::<Vec<_>>(), &Tag::new(tag.as_ref())?)?;
-        Saved::spare(self.paths, &tag, &files, false)?;
+        self.run(Act::Load, &disks.iter().collect::<Vec<_>>(), &tag)?;
+        Saved::spare(self.paths, tag.as_str(), &files, false)?;
         let what = format!("took the disks of VM `{}` back to snapshot `{tag}`", self.paths.name);
         self.log.note(&format!("{what}: `--from` had used them"));
         Ok(())
@@ -166,7 +166,7 @@ impl Stopped<'_> {
         // `qemu-img snapshot` has no `-f`. A comma ends an option unless it is doubled.
         let image = format!("driver={QCOW2},file.filename={}", file.replace(',', ",,"));
         let mut command = programs::configured(&self.qemu_img);
-        command.args(["snapshot", act.option(), tag.as_str(), "--image-opts", &image]);
+        command.args(["snapshot", act.words().option, tag.as_str(), "--image-opts", &image]);
         command.current_dir(self.dir);
         self.lock.map_or(Ok(()), |lock| lock.give_to(&mut command))?;
         // A snapshot of a large disk may take minutes, and must not be cut off half done.
