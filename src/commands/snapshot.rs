@@ -146,14 +146,14 @@ fn perform(target: &Target, mut machine: Machine, disks: &Disks, act: Act, tag: 
     let state = match &mut machine {
         Machine::Running(running) => {
             let forgets_all = |record: Instance| forgets(&record.arguments());
-            if act != Act::Save {
-                running.run(act, &parts, tag)?;
-            } else {
+            if act == Act::Save {
                 if Instance::read(paths)?.is_some_and(forgets_all) {
                     let what = "when the VM stops, it forgets what it wrote (`-snapshot`)";
                     log.note(&format!("{what}, and this snapshot"));
                 }
                 running.save(&parts, tag, None)?;
+            } else {
+                running.run(act, &parts, tag)?;
             }
             if act == Act::Load {
                 // The guest has forgotten its connections, so the shared one is dead.
