@@ -3,8 +3,8 @@
 //! A pid alone identifies no process, because the system reuses it later. Pid and start together
 //! identify one process for as long as the machine runs.
 //!
-//! The BSDs and macOS have no `/proc`: `ps` shows processes there. On Linux `ps` needs one itself, so
-//! without it no process can be seen. BusyBox's form is tried second.
+//! The BSDs and macOS have no `/proc`: `ps` shows processes there. On Linux `ps` needs one itself,
+//! so without it no process can be seen. BusyBox's form is tried second.
 
 use super::output::Output;
 use super::programs;
