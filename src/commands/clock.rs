@@ -29,7 +29,7 @@ pub(super) fn set(target: &Target) {
 
 fn try_set(target: &Target) -> Result<(), Error> {
     let reach = Reach::running(target, PATIENCE)?;
-    let limits = Limits { deadline: reach.deadline, guest: None };
+    let limits = Limits { deadline: reach.watch.deadline, guest: None };
     log_in(&reach, &target.guest()?.within(limits), true)
 }
 

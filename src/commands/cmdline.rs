@@ -1,12 +1,12 @@
 //! `qqmgr cmdline VM`
 
 use super::helpers;
-use super::images::make_reachable;
 use super::start::ARGS;
 use super::start::changes::options;
 use super::start::plan::{Inputs, StartOptions, check_arguments};
 use super::target::Target;
 use crate::cli::{Command, spec};
+use crate::image::change::reachable;
 use crate::report::{Outcome, Report};
 use crate::text::texts;
 use crate::vm::Look;
@@ -40,7 +40,13 @@ pub(super) fn run(target: &Target) -> Outcome {
         target.warn(&warnings);
         argv.extend(inputs.injected(&argv)?);
     }
-    make_reachable(target.config, resolver.images())?;
+    // A user who runs QEMU directly needs the links by which it reaches images.
+    for image in resolver.images() {
+        let paths = target.config.image_paths(&image.name)?;
+        if paths.dir.exists() {
+            reachable(&paths)?;
+        }
+    }
     let words = texts(&argv);
     Ok(Report::new(options(&words).join(" \\\n    ") + "\n", words.iter().collect()))
 }

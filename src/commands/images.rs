@@ -4,8 +4,7 @@
 use super::target::Target;
 use crate::config::{Config, Declared};
 use crate::error::Error;
-use crate::image::build::{end_first_boot, grow, is_first_boot, use_image};
-use crate::image::change::reachable;
+use crate::image::build::{grow, use_image};
 use crate::image::context::{Context, Exceeded};
 use crate::image::inspection::{Inspection, inspect};
 use crate::log::Log;
@@ -91,33 +90,6 @@ pub(super) fn warn(found: &Inspection, context: &Context, name: &str) {
         context.log.warning(&warning);
         context.log.note(&format!("hint: {hint}"));
     }
-}
-
-/// Keeps the images on whose disks cloud-init has work to do.
-pub(super) fn first_boots(config: &Config, images: Vec<&Key>) -> Vec<Declared> {
-    let declared = images.into_iter().filter_map(|image| Declared::new(config, image).ok());
-    declared.filter(is_first_boot).collect()
-}
-
-/// Records that cloud-init has done its work on these disks.
-pub(super) fn end_first_boots(target: &Target, images: &[Declared]) {
-    let Target { config, log, .. } = target;
-    let context = Context::new(config, log);
-    let ended = images.iter().try_for_each(|declared| end_first_boot(&context, declared));
-    if let Err(error) = ended {
-        log.note(&format!("cannot record that cloud-init is done: {}", error.message()));
-    }
-}
-
-/// Makes the links by which QEMU reaches images, for a user who runs QEMU directly.
-pub(super) fn make_reachable(config: &Config, images: Vec<&Key>) -> Result<(), Error> {
-    for image in images {
-        let paths = config.image_paths(&image.name)?;
-        if paths.dir.exists() {
-            reachable(&paths)?;
-        }
-    }
-    Ok(())
 }
 
 /// A VM that runs, and the command line that it was started with.

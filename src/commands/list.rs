@@ -85,8 +85,8 @@ fn list(args: &Args, config: Config) -> Outcome {
     let named = PidFiles::read()?;
     let others = with_a_dir.iter().filter(|name| !config.is_declared(name));
     let others: Vec<Entry> = others
+        .filter(|name| runs_unconfigured(&config, name))
         .map(|name| Paths::new(config.vm_dir(name)))
-        .filter(|paths| runs_unconfigured(&config, paths))
         .map(|paths| Entry::new(&paths, None, Look::by_files(&paths), &log))
         .collect();
     let known = known(&config);

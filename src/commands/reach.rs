@@ -1,12 +1,13 @@
 //! Ways to a guest: whether its ssh server answers, whether it lets us log in, and how to wait for
 //! both.
 
-use super::images;
 use super::target::Target;
 use crate::cli::flag::{Flag, Takes};
 use crate::cli::spec;
-use crate::config::Resolver;
+use crate::config::{Declared, Resolver};
 use crate::error::Error;
+use crate::image::build::{end_first_boot, is_first_boot};
+use crate::image::context::Context;
 use crate::progress::Progress;
 use crate::ssh::login::{REFUSED_WAIT, await_cloud_init, await_command, await_login};
 use crate::ssh::{self, Guest};
@@ -50,11 +51,10 @@ pub(super) fn guest(target: &Target, login: bool) -> Result<Guest, Error> {
     Ok(guest)
 }
 
-/// A VM that runs, and a deadline of waits for its guest.
+/// A VM that runs and whose guest is waited for.
 pub(super) struct Reach<'a> {
     pub(super) target: &'a Target<'a>,
-    pub(super) process: Process,
-    pub(super) deadline: Option<Deadline>,
+    pub(super) watch: Watch<'a>,
     record: Option<Instance>,
 }
 
@@ -64,18 +64,14 @@ impl<'a> Reach<'a> {
         process: Process,
         deadline: Option<Deadline>,
     ) -> Result<Self, Error> {
-        Ok(Self { target, process, deadline, record: Instance::read(&target.paths)? })
+        let Target { args, paths, log, .. } = target;
+        let watch = Watch { paths, process, deadline, log, unless: args.all(&UNLESS) };
+        Ok(Self { target, watch, record: Instance::read(paths)? })
     }
 
     /// The VM, which must be running, and the time `limit` for all waits.
     pub(super) fn running(target: &'a Target<'a>, limit: Duration) -> Result<Self, Error> {
         Self::new(target, look::running(&target.paths)?, Some(Deadline::after(limit)))
-    }
-
-    pub(super) fn watch(&self) -> Watch<'_> {
-        let Target { args, paths, log, .. } = self.target;
-        let (process, deadline, unless) = (&self.process, self.deadline, args.all(&UNLESS));
-        Watch { paths, process, deadline, log, unless }
     }
 
     /// Waits for the ssh server, unless a shared connection shows that it has answered. Servers
@@ -88,19 +84,19 @@ impl<'a> Reach<'a> {
     /// Waits for ssh where ssh itself would connect: at the port of the VM's start, or as its
     /// options say.
     pub(super) fn answer(&self) -> Result<(), Error> {
-        let (target, watch) = (self.target, self.watch());
+        let (target, watch) = (self.target, &self.watch);
         let resolver = target.resolver(self.record.as_ref());
         let options = resolver.as_ref().map(Resolver::ssh_options).transpose()?;
         let direct = resolver.zip(options).filter(|(_, options)| !ssh::is_proxied(options));
         let Some((resolver, options)) = direct else {
             let guest = target.guest()?;
-            return ssh_server::wait_by(&watch, |seconds| guest.question(seconds));
+            return ssh_server::wait_by(watch, |seconds| guest.question(seconds));
         };
         let (port, host) = (resolver.ssh_port()?, ssh::host(&options));
         let arguments = self.record.as_ref().map(Instance::arguments).filter(|_| host.is_none());
         let cut_off = arguments.filter(|it| !forward::may_reach(it, port) && !port::is_taken(port));
         let Some(arguments) = cut_off else {
-            return ssh_server::wait(&watch, host.unwrap_or(ssh::THIS_HOST), port);
+            return ssh_server::wait(watch, host.unwrap_or(ssh::THIS_HOST), port);
         };
         let name = &target.name;
         let message =
@@ -134,10 +130,10 @@ impl<'a> Reach<'a> {
         what: &str,
         step: impl FnOnce(Deadline, &mut dyn FnMut() -> Option<Error>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let watch = self.watch();
+        let watch = &self.watch;
         let mut alarm = watch.alarm(what, None)?;
         let mut progress = Progress::new(watch.log);
-        step(self.deadline.unwrap_or_else(|| Deadline::after(FOREVER)), &mut || {
+        step(watch.deadline.unwrap_or_else(|| Deadline::after(FOREVER)), &mut || {
             progress.show(what, || tail(&watch.paths.serial));
             let alive = watch.process.is_alive();
             let error = alarm().and_then(Result::err);
@@ -164,8 +160,10 @@ impl<'a> Reach<'a> {
     pub(super) fn first_boot(&self) -> Result<(), Error> {
         let Target { config, args, name, log, .. } = self.target;
         let Some(resolver) = self.target.resolver(self.record.as_ref()) else { return Ok(()) };
-        let images = images::first_boots(config, resolver.images());
-        if images.is_empty() || args.value(&spec::WAIT).is_some_and(|wait| wait.ssh_only) {
+        let declared = resolver.images().into_iter();
+        let declared = declared.filter_map(|image| Declared::new(config, image).ok());
+        let booting: Vec<Declared> = declared.filter(is_first_boot).collect();
+        if booting.is_empty() || args.value(&spec::WAIT).is_some_and(|wait| wait.ssh_only) {
             return Ok(());
         }
         if !self.cloud_init()? {
@@ -173,7 +171,11 @@ impl<'a> Reach<'a> {
         }
         let arguments = self.record.as_ref().map(Instance::arguments).unwrap_or_default();
         if !arguments.iter().any(|argument| argument.name == "snapshot") {
-            images::end_first_boots(self.target, &images);
+            let context = Context::new(config, log);
+            let ended = booting.iter().try_for_each(|image| end_first_boot(&context, image));
+            if let Err(error) = ended {
+                log.note(&format!("cannot record that cloud-init is done: {}", error.message()));
+            }
         }
         Ok(())
     }

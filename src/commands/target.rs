@@ -151,7 +151,7 @@ pub(super) fn no_ssh(name: &str) -> Error {
 
 /// An error unless there is a VM of that name, configured or running.
 pub(super) fn check_name(config: &Config, args: &Args, name: &str) -> Result<(), Error> {
-    let runs = || is_vm_name(name) && runs_unconfigured(config, &Paths::new(config.vm_dir(name)));
+    let runs = || is_vm_name(name) && runs_unconfigured(config, name);
     if config.find_vm(name).is_some() || runs() {
         return Ok(());
     }
@@ -164,22 +164,12 @@ pub(super) fn check_name(config: &Config, args: &Args, name: &str) -> Result<(),
 }
 
 /// Whether a VM runs that this configuration had when it was started, and no longer has.
-pub(super) fn runs_unconfigured(config: &Config, paths: &Paths) -> bool {
-    match Look::by_files(paths) {
+pub(super) fn runs_unconfigured(config: &Config, name: &str) -> bool {
+    match Look::by_files(&Paths::new(config.vm_dir(name))) {
         Ok(look) if look.place.is_gone() => false,
         Ok(Look { record: Some(record), .. }) => {
             record.config_file.file_name() == config.file.file_name()
         }
         Ok(_) | Err(_) => true,
     }
-}
-
-/// The VMs that run, or are about to, but are no longer in the configuration; sorted.
-pub(super) fn unconfigured(config: &Config) -> Result<Vec<String>, Error> {
-    let mut others = config.vms_with_a_dir()?;
-    others.retain(|name| {
-        let paths = Paths::new(config.vm_dir(name));
-        !config.is_declared(name) && runs_unconfigured(config, &paths)
-    });
-    Ok(others.into_iter().collect())
 }

@@ -1,7 +1,7 @@
 //! The VMs that a command works on, and the same work on each of them, in parallel.
 
 use super::logs::LOGS;
-use super::target::{Target, check_name, unconfigured};
+use super::target::{Target, check_name, runs_unconfigured};
 use crate::answers::Answers;
 use crate::cli::{Args, spec};
 use crate::config::{Choices, Config, Resolver};
@@ -211,18 +211,21 @@ pub(super) fn are_several(operands: &[OsString]) -> bool {
 /// Everything that is wrong with the names. After any error, no VM is touched.
 fn wrong(args: &Args, config: &Config, names: &[String], scope: Scope) -> Vec<Error> {
     let choices = Choices { set: &args.all(&spec::SET), ..Choices::default() };
-    let check = |name: &String| match config.find_vm(name) {
-        Some(vm) => Resolver::new(config, vm, choices).check_set(),
-        None if scope == Scope::Configured => config.vm(name).map(|_| ()),
-        None => Ok(()),
+    let check = |name: &String| -> Result<(), Error> {
+        let vm = config.find_vm(name);
+        // A broken VM is reported in its turn, and the other VMs are still worked on.
+        if vm.is_none() && config.is_declared(name) {
+            return Ok(());
+        }
+        check_name(config, args, name)?;
+        match vm {
+            Some(vm) => Resolver::new(config, vm, choices).check_set(),
+            None if scope == Scope::Configured => config.vm(name).map(|_| ()),
+            None => Ok(()),
+        }
     };
-    // A broken VM is reported in its turn, and the other VMs are still worked on.
-    let is_broken = |name: &str| config.find_vm(name).is_none() && config.is_declared(name);
-    let wrong = names.iter().filter(|name| !is_broken(name)).filter_map(|name| {
-        let error = check_name(config, args, name).and_then(|()| check(name)).err()?;
-        Some(error.of_vm(name, names.len() > 1))
-    });
-    wrong.collect()
+    let several = names.len() > 1;
+    names.iter().filter_map(|name| Some(check(name).err()?.of_vm(name, several))).collect()
 }
 
 /// The names that the operands stand for, each once, in the order given. The matches of a pattern
@@ -240,7 +243,9 @@ pub(super) fn select(args: &Args, config: &Config, scope: Scope) -> Result<Vec<S
         let names = config.names().filter(|name| scope != Scope::Running || may_run(name));
         all.extend(names.map(str::to_string));
         if scope != Scope::Configured {
-            all.extend(unconfigured(config)?);
+            let mut others = config.vms_with_a_dir()?;
+            others.retain(|name| !config.is_declared(name) && runs_unconfigured(config, name));
+            all.extend(others);
         }
     }
     if args.operands.is_empty() {

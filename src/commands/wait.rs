@@ -127,9 +127,9 @@ fn reached(reach: &Reach, waited_for: &WaitFor) -> Result<Option<Ending>, Error>
                 return Err(error.hint("`--for login` waits until a command runs there"));
             }
         }
-        WaitFor::Running => reach.watch().running()?,
-        WaitFor::Serial(text) => reach.watch().serial(text)?,
-        WaitFor::Stopped => return reach.watch().stopped().map(Some),
+        WaitFor::Running => reach.watch.running()?,
+        WaitFor::Serial(text) => reach.watch.serial(text)?,
+        WaitFor::Stopped => return reach.watch.stopped().map(Some),
     }
     Ok(None)
 }

@@ -44,7 +44,7 @@ pub(crate) fn started(
 /// A VM, and the deadline of a wait for something that happens to it.
 pub(crate) struct Watch<'a> {
     pub(crate) paths: &'a Paths,
-    pub(crate) process: &'a Process,
+    pub(crate) process: Process,
     pub(crate) deadline: Option<Deadline>,
     pub(crate) log: &'a Log,
     /// Texts on the serial line that end the wait; with an empty one, a panic does not.

@@ -45,7 +45,7 @@ pub(super) fn check(target: &Target) -> Result<(), Error> {
 /// Runs the command as soon as the guest lets us log in.
 pub(super) fn work(job: &Job, process: Process) -> Outcome {
     let (Target { paths, log, .. }, reach) = (job.target, job.reach(process)?);
-    do_work(job, &reach).map_err(|error| match (error.kind, reach.process.is_alive()) {
+    do_work(job, &reach).map_err(|error| match (error.kind, reach.watch.process.is_alive()) {
         (Kind::Failed, false) => ended(&reach),
         // The shared connection does not notice that the guest it belongs to is gone.
         (Kind::NotRunning, true) => end_shared_connection(paths, log).err().unwrap_or(error),
@@ -55,7 +55,7 @@ pub(super) fn work(job: &Job, process: Process) -> Outcome {
 
 /// The error of a VM that ended while the command was running.
 fn ended(reach: &Reach) -> Error {
-    reach.watch().ended("the command ran")
+    reach.watch.ended("the command ran")
 }
 
 fn do_work(job: &Job, reach: &Reach) -> Outcome {
@@ -82,7 +82,7 @@ fn do_work(job: &Job, reach: &Reach) -> Outcome {
         copy(&guest, &to, false)?;
     }
     let done = run(target, &guest)?;
-    if done.exit_code == FAILURE_CODE && reach.process.is_ending() {
+    if done.exit_code == FAILURE_CODE && reach.watch.process.is_ending() {
         return Err(ended(reach));
     }
     match args.all(&GET).iter().try_for_each(|(remote, local)| get(target, &guest, remote, local)) {
