@@ -67,13 +67,8 @@ pub(crate) fn is_there() -> bool {
     own_pid() == Some(std::process::id())
 }
 
-/// Whether `/proc` belongs to another PID namespace, whose pids mean nothing here.
-pub(crate) fn is_foreign() -> bool {
-    own_pid().is_some_and(|pid| pid != std::process::id())
-}
-
-/// The pid of this process as `/proc` shows it.
-fn own_pid() -> Option<u32> {
+/// The pid of this process as `/proc` shows it. Where it is another one, pids there mean nothing.
+pub(crate) fn own_pid() -> Option<u32> {
     fs::read_link(proc("self")).ok()?.to_str()?.parse().ok()
 }
 
@@ -294,6 +289,11 @@ pub(crate) fn holds(pid: u32, path: &Path) -> io::Result<bool> {
 /// The paths of what a process has open, as they are now.
 pub(crate) fn open_paths(pid: u32) -> io::Result<Vec<PathBuf>> {
     Ok(open_files(pid)?.into_iter().filter_map(|file| fs::read_link(file).ok()).collect())
+}
+
+/// The files that are a process's standard output and error; a removed one ends in ` (deleted)`.
+pub(crate) fn outputs(pid: u32) -> impl Iterator<Item = PathBuf> {
+    [1, 2].into_iter().flat_map(move |fd| fs::read_link(of_process(pid, &format!("fd/{fd}"))))
 }
 
 /// The descriptors that this process inherited and would pass on to the programs it runs. The

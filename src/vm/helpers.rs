@@ -15,8 +15,9 @@ use crate::log::Log;
 use crate::source::Problem;
 use crate::system::daemon::{self, Daemon};
 use crate::system::files;
-use crate::system::process::see;
+use crate::system::process::{see, unseen};
 use crate::text::texts;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -80,8 +81,13 @@ impl Helpers {
             }
             None
         });
-        let late = || self.0.last().zip(missing).map(|(one, path)| one.is_late(path, deadline));
-        ready.or_else(|| late().map(Err)).unwrap_or(Ok(()))
+        let (None, Some(one), Some(path)) = (&ready, self.0.last(), missing) else {
+            return ready.unwrap_or(Ok(()));
+        };
+        let (name, path, seconds) = (&one.name, path.display(), deadline.seconds());
+        let message = format!("the helper `{name}` did not listen on `{path}` within {seconds} s");
+        Err(Error::new(Kind::TimedOut, message + &last_words::of(&one.output))
+            .hint(one.failure_hint()))
     }
 
     /// The error of the first helper that has ended, if one has.
@@ -125,14 +131,6 @@ impl Started {
         )
     }
 
-    /// The error of a helper that does not listen on the socket in time.
-    fn is_late(&self, socket: &Path, deadline: Deadline) -> Error {
-        let (name, path, seconds) = (&self.name, socket.display(), deadline.seconds());
-        let message = format!("the helper `{name}` did not listen on `{path}` within {seconds} s");
-        Error::new(Kind::TimedOut, message + &last_words::of(&self.output))
-            .hint(self.failure_hint())
-    }
-
     fn failure_hint(&self) -> String {
         let log = || format!("its log is `{}`", self.output.display());
         self.doubt.clone().unwrap_or_else(log)
@@ -174,12 +172,15 @@ fn is_served(socket: &Path, dir: &Path) -> bool {
     path.exists() && linux::serves(&|it| it == socket || it == path).unwrap_or(true)
 }
 
-/// Ends the helpers of a QEMU that is gone, by the record of their start alone, and removes the
-/// sockets that they leave. Returns whether there was a helper to end.
+/// Ends the helpers of a QEMU that is gone, and removes their sockets. Returns whether there was a
+/// helper to end.
 pub(crate) fn end(paths: &Paths, log: &Log) -> Result<bool, Error> {
-    let Some(record) = Instance::read(paths)? else { return Ok(false) };
-    let mut live: Vec<Process> =
-        record.live_helpers(paths)?.into_iter().map(|(_, process)| process).collect();
+    let record = Instance::read(paths)?;
+    let mut live: Vec<Process> = match &record {
+        Some(it) => it.live_helpers(paths)?.into_iter().map(|(_, process)| process).collect(),
+        None => unrecorded(paths)?,
+    };
+    let record = record.unwrap_or_default();
     let is_needed = !live.is_empty();
     wait::poll(Instant::now() + OWN_END_WAIT, || {
         live.retain(Process::is_alive);
@@ -194,6 +195,23 @@ pub(crate) fn end(paths: &Paths, log: &Log) -> Result<bool, Error> {
         log.step("end_helpers", || "none of them is left".into());
     }
     Ok(is_needed)
+}
+
+/// The helpers of a VM whose record was removed, perhaps with its directory, or is damaged: each
+/// leads a process group and writes to its log.
+fn unrecorded(paths: &Paths) -> Result<Vec<Process>, Error> {
+    if !linux::is_there() {
+        return Ok(Vec::new());
+    }
+    let logs = paths.dir.join("helper.").into_os_string();
+    let is_log = |path: &PathBuf| path.as_os_str().as_bytes().starts_with(logs.as_bytes());
+    let helper = |pid: u32| {
+        let (output, stat) = (linux::outputs(pid).find(is_log)?, linux::stat(pid).ok()??);
+        let start = stat.start_ticks.map(|ticks| ticks.to_string());
+        (stat.group == Some(pid)).then(|| Process::of_helper(pid, start, output))
+    };
+    let pids = linux::pids().map_err(|error| unseen(&error))?;
+    Ok(pids.into_iter().filter_map(helper).collect())
 }
 
 /// Removes the directories that were made for helpers, where they are empty.

@@ -23,7 +23,7 @@ pub(crate) fn check_visible() -> Result<(), Error> {
     if linux::is_there() {
         return Ok(());
     }
-    if linux::is_foreign() {
+    if linux::own_pid().is_some() {
         let message =
             format!("cannot see which processes run: `{PROC}` is of another PID namespace");
         let hint = format!("mount one of this namespace on {PROC} (`unshare --mount-proc`)");
