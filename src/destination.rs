@@ -1,11 +1,11 @@
 //! Where a copy from a guest goes. Only looks.
 
 use crate::error::Error;
+use crate::reading::id;
 use crate::text::command_line;
-use std::fs::{self, FileType, Metadata};
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 /// The number of links in a row that Linux follows; it reports a longer chain itself.
@@ -84,21 +84,4 @@ pub(crate) fn check_is_of_file(path: &Path) -> Result<(), Error> {
     }
     let hint = format!("`mkdir -p {}` makes it", command_line([path]));
     Err(Error::failed(format!("there is no directory `{}`", path.display())).hint(hint))
-}
-
-/// The kind of a file, for messages.
-pub(crate) fn kind(found: FileType) -> &'static str {
-    match found {
-        kind if kind.is_symlink() => "a symbolic link",
-        kind if kind.is_dir() => "a directory",
-        kind if kind.is_file() => "a file",
-        kind if kind.is_fifo() => "a FIFO",
-        kind if kind.is_socket() => "a socket",
-        _ => "a device",
-    }
-}
-
-/// Identifies a file, whatever its name.
-pub(crate) fn id(found: &Metadata) -> (u64, u64) {
-    (found.dev(), found.ino())
 }

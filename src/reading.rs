@@ -1,7 +1,7 @@
 //! Reads files and looks at paths. Changes nothing.
 
 use crate::error::Error;
-use std::fs::{self, File};
+use std::fs::{self, File, FileType, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -60,8 +60,7 @@ pub(crate) fn is_missing(path: &Path) -> bool {
 
 /// Whether the path leads to the open file.
 pub(crate) fn is_at(file: &File, path: &Path) -> bool {
-    let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-    matches!((file.metadata(), fs::metadata(path)), (Ok(a), Ok(b)) if same(&a, &b))
+    matches!((file.metadata(), fs::metadata(path)), (Ok(a), Ok(b)) if id(&a) == id(&b))
 }
 
 /// The last `limit` bytes of a file.
@@ -107,17 +106,29 @@ pub(crate) fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, 
 
 /// Fails if the path names something other than a regular file.
 pub(crate) fn check_regular(path: &Path) -> io::Result<()> {
-    let kind = match fs::symlink_metadata(path) {
-        Ok(metadata) if !metadata.is_file() => metadata.file_type(),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => return Ok(()),
-    };
-    let what = if kind.is_symlink() {
-        "it is a symbolic link"
-    } else if kind.is_dir() {
-        "it is a directory"
-    } else {
-        "it is not a regular file"
-    };
-    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{what}; remove it")))
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() => {
+            let message = format!("it is {}; remove it", kind(found.file_type()));
+            Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The kind of a file, for messages.
+pub(crate) fn kind(found: FileType) -> &'static str {
+    match found {
+        kind if kind.is_symlink() => "a symbolic link",
+        kind if kind.is_dir() => "a directory",
+        kind if kind.is_file() => "a file",
+        kind if kind.is_fifo() => "a FIFO",
+        kind if kind.is_socket() => "a socket",
+        _ => "a device",
+    }
+}
+
+/// Identifies a file, whatever its name.
+pub(crate) fn id(found: &Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
 }

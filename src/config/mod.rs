@@ -37,8 +37,8 @@ pub(crate) use vm::Vm;
 
 const VM_DIR_PREFIX: &str = "vm.";
 const IMAGE_DIR_PREFIX: &str = "img.";
-/// The most known VMs that an error about an unknown one names.
-const VMS_SHOWN_MAX: usize = 8;
+/// The most known names that an error about an unknown one has.
+const NAMES_SHOWN_MAX: usize = 8;
 
 /// A configuration that was read and checked. Placeholders are resolved when a VM is used, so that
 /// a mistake in one VM does not keep the user from stopping another.
@@ -162,7 +162,7 @@ impl Config {
             let broken = self.broken.iter().find(|vm| vm.name == name);
             match broken.filter(|vm| !vm.problems.is_empty()) {
                 Some(vm) => Error::config(&self.source, vm.problems.clone()),
-                None => self.unknown_vm(name),
+                None => self.unknown(Kind::UnknownVm, ("vm", "VM", "list"), name),
             }
         })
     }
@@ -171,16 +171,17 @@ impl Config {
         self.vms.iter().find(|vm| vm.name == name)
     }
 
-    fn unknown_vm(&self, name: &str) -> Error {
-        let names: Vec<&str> = self.names().collect();
-        let message = format!("no such VM in `{}`: `{name}`", self.source.name);
+    /// The error for a name that is not in `table`; `list` is the command that lists that table.
+    fn unknown(&self, kind: Kind, (table, what, list): (&str, &str, &str), name: &str) -> Error {
+        let names: Vec<&str> = self.keys(table).map(|key| key.name.as_str()).collect();
+        let message = format!("no such {what} in `{}`: `{name}`", self.source.name);
         let hint = match names.len() {
-            0 => "it has no `[vm.NAME]` at all".into(),
-            1..=VMS_SHOWN_MAX => format!("it has `{}`", names.join("`, `")),
-            _ => "`qqmgr list` shows the VMs that it has".into(),
+            0 => format!("it has no `[{table}.NAME]` at all"),
+            1..=NAMES_SHOWN_MAX => format!("it has `{}`", names.join("`, `")),
+            _ => format!("`qqmgr {list}` shows the {what}s that it has"),
         };
         let near = nearest(name, names);
-        Error::new(Kind::UnknownVm, message).hint(hint).did_you_mean(near)
+        Error::new(kind, message).hint(hint).did_you_mean(near)
     }
 
     /// `$RUNTIME_DIR/vm.NAME`, for a valid name of a VM.
@@ -214,15 +215,8 @@ impl Config {
     }
 
     pub(crate) fn image(&self, name: &str) -> Result<&Key, Error> {
-        self.images().find(|image| image.name == name).ok_or_else(|| {
-            let near = nearest(name, self.images().map(|image| image.name.as_str()));
-            let message = format!("no such image in `{}`: `{name}`", self.source.name);
-            let hint = match self.images().next() {
-                Some(_) => "`qqmgr img list` shows the images that it has",
-                None => "it has no `[img.NAME]` at all",
-            };
-            Error::new(Kind::Config, message).hint(hint).did_you_mean(near)
-        })
+        let unknown = || self.unknown(Kind::Config, ("img", "image", "img list"), name);
+        self.images().find(|image| image.name == name).ok_or_else(unknown)
     }
 
     /// `$RUNTIME_DIR/img.NAME`, for a valid name of an image.

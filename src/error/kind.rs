@@ -13,23 +13,21 @@ pub(crate) enum Kind {
 
 impl Kind {
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Failed => "failed",
-            Self::Usage => "usage",
-            Self::NotRunning => "not-running",
-            Self::TimedOut => "timed-out",
-            Self::Config => "config",
-            Self::UnknownVm => "unknown-vm",
-        }
+        self.facts().0
     }
 
     pub(crate) fn exit_code(self) -> u8 {
+        self.facts().1
+    }
+
+    fn facts(self) -> (&'static str, u8) {
         match self {
-            Self::Failed => 1,
-            Self::Usage => 2,
-            Self::NotRunning => 3,
-            Self::TimedOut => 4,
-            Self::Config | Self::UnknownVm => 5,
+            Self::Failed => ("failed", 1),
+            Self::Usage => ("usage", 2),
+            Self::NotRunning => ("not-running", 3),
+            Self::TimedOut => ("timed-out", 4),
+            Self::Config => ("config", 5),
+            Self::UnknownVm => ("unknown-vm", 5),
         }
     }
 }

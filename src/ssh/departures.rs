@@ -4,10 +4,10 @@
 //! Such a tree is rebuilt in a directory of its own, from directories and a link to each file.
 //! `scp` and `tar -h` follow the links to files, and so copy the intended tree.
 
-use crate::destination::{id, kind};
 use crate::error::{Error, io_reason};
 use crate::left_out::LeftOut;
 use crate::log::Log;
+use crate::system::files::{id, kind};
 use crate::system::temporary::{FreshDir, Node, make_tree};
 use std::ffi::OsString;
 use std::fs::{self, Metadata};

@@ -6,11 +6,12 @@
 //! looked at, and from then on reached through the open descriptor.
 
 use super::temporary::{FreshDir, PRIVATE_FILE, replace};
-use crate::destination::{Destination, Place, check_is_of_file, id, kind};
+use crate::destination::{Destination, Place, check_is_of_file};
 use crate::error::Error;
 use crate::left_out::LeftOut;
 use crate::linux;
 use crate::log::Log;
+use crate::reading::{id, kind};
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};

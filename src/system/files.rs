@@ -6,13 +6,12 @@
 use super::process::user_id;
 use super::temporary::{self, PRIVATE_DIR, PRIVATE_FILE};
 use crate::access::{no_access, not_changed, whose};
-use crate::destination::id;
 use crate::error::Error;
 use crate::linux;
 use crate::reading::check_regular;
 pub(crate) use crate::reading::{
-    directory_in, end_of, has_content, home, is_at, is_missing, is_plain, is_socket, names_in,
-    open, path_from, read_end, read_if_there, read_start,
+    directory_in, end_of, has_content, home, id, is_at, is_missing, is_plain, is_socket, kind,
+    names_in, open, path_from, read_end, read_if_there, read_start,
 };
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};

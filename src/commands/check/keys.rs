@@ -60,16 +60,15 @@ fn path(dir: &Path, value: &str) -> Option<PathBuf> {
 
 /// The problem with the file, and a hint.
 fn fault(keyword: &str, value: &str, path: &Path) -> Option<(String, String)> {
+    let hint = format!("`{keyword}` names `{}`", path.display());
     let Ok(metadata) = path.metadata() else {
         // An agent may have the private key that belongs to a public one.
         let mut public = path.as_os_str().to_os_string();
         public.push(".pub");
         let has_public = keyword == IDENTITY && Path::new(&public).exists();
-        let hint = format!("`{keyword}` names `{}`", path.display());
         return (!has_public).then(|| (format!("there is no file `{value}`"), hint));
     };
     if !metadata.is_file() {
-        let hint = format!("`{keyword}` names `{}`", path.display());
         return Some((format!("`{value}` is not a file"), hint));
     }
     let is_ours = crate::system::process::user_id().is_ok_and(|user| user == metadata.uid());
