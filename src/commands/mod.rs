@@ -115,19 +115,17 @@ pub(crate) fn run(command: &Command, args: &Args, answers: &mut Answers) {
     let row = COMMANDS.iter().find(|(_, row, _)| row.name == command.name);
     let stays = command.name == start::COMMAND.name && args.has(&spec::WAIT);
     let remark = if stays { "; Ctrl-C leaves the VMs running" } else { "" };
-    let outcome = match row.map(|(.., run)| run) {
-        Some(Plain(run)) => run(args).map(Some),
-        Some(Vm(run)) => vms::one(args, &args.vm(), run).map(Some),
-        Some(Vms(_, _, run)) if args.has(&spec::EVERYWHERE) => {
-            vms::everywhere(args, answers, *run).map(|()| None)
-        }
+    let ended = match row.map(|(.., run)| run) {
+        Some(Plain(run)) => run(args).map(|report| answers.tell(Ok(report))),
+        Some(Vm(run)) => vms::one(args, &args.vm(), run).map(|report| answers.tell(Ok(report))),
+        Some(Vms(_, _, run)) if args.has(&spec::EVERYWHERE) => vms::everywhere(args, answers, *run),
         Some(Vms(scope, at_once, run)) => {
-            vms::each(args, *scope, *at_once, remark, answers, *run).map(|_| None)
+            vms::each(args, *scope, *at_once, remark, answers, *run).map(|_| ())
         }
-        Some(Several(run)) => run(args, answers).map(|()| None),
-        None => Ok(None),
+        Some(Several(run)) => run(args, answers),
+        None => Ok(()),
     };
-    if let Some(outcome) = outcome.transpose() {
-        answers.tell(outcome);
+    if let Err(error) = ended {
+        answers.tell(Err(error));
     }
 }

@@ -80,7 +80,7 @@ fn serve(target: &Target, answers: &mut Answers) -> Result<(), Error> {
 fn execute(target: &Target, session: &mut Session, command: &str) -> Outcome {
     let output = ask(target, session, command)?;
     if let Some(failure) = Failure::of(&output) {
-        let near = near(target, session, command, &failure);
+        let near = if failure.is_unknown { near(target, session, command) } else { None };
         let (vm, what) = (&target.name, sanitized(&failure.what));
         let hint =
             failure.help.map(|topic| format!("`qqmgr monitor {vm} help {topic}` tells more"));
@@ -102,15 +102,7 @@ fn ask(target: &Target, session: &mut Session, command: &str) -> Result<String, 
 }
 
 /// Finds the name of a command that the user probably meant.
-fn near(
-    target: &Target,
-    session: &mut Session,
-    command: &str,
-    failure: &Failure,
-) -> Option<String> {
-    if !failure.is_unknown {
-        return None;
-    }
+fn near(target: &Target, session: &mut Session, command: &str) -> Option<String> {
     let words: Vec<&str> = command.split_whitespace().collect();
     let (list, at) = if words.first() == Some(&"info") { ("help info", 1) } else { ("help", 0) };
     // Without the list, the error has no hint.

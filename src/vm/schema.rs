@@ -43,16 +43,13 @@ impl<'a> Schema<'a> {
 
     /// The names that may occur in the arguments of a command, at any depth.
     pub(crate) fn names(&self, command: &str) -> Vec<&'a str> {
-        let reachable = self.reachable(command).into_iter();
-        let members = reachable.flat_map(|entity| entity.list("members"));
-        members.filter_map(|member| member.text("name")).collect()
+        self.members(command).into_iter().filter_map(|member| member.text("name")).collect()
     }
 
     /// The words that may be the value of `name`, or of any member if it is `None`, in the
     /// arguments of a command, at any depth.
     pub(crate) fn words(&self, command: &str, name: Option<&str>) -> Vec<&'a str> {
-        let reachable = self.reachable(command).into_iter();
-        let members = reachable.flat_map(|entity| entity.list("members"));
+        let members = self.members(command).into_iter();
         let types = members.filter(|member| name.is_none() || member.text("name") == name);
         types.filter_map(|member| self.entity(member, "type")).flat_map(words_of).collect()
     }
@@ -68,19 +65,20 @@ impl<'a> Schema<'a> {
         of.text(member).and_then(|name| self.by_name.get(name)).copied()
     }
 
-    /// The objects and alternates that make up the arguments of a command.
-    fn reachable(&self, command: &str) -> Vec<&'a Value> {
+    /// The members of the objects and alternates that make up the arguments of a command.
+    fn members(&self, command: &str) -> Vec<&'a Value> {
         let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
         let mut pending: Vec<&Value> = self.arguments_of(command).into_iter().collect();
         while let Some(entity) = pending.pop() {
             if !entity.text("name").is_some_and(|name| seen.insert(name)) {
                 continue;
             }
-            let parts = entity.list("members").iter().chain(entity.list("variants"));
+            let members = entity.list("members");
+            let parts = members.iter().chain(entity.list("variants"));
             pending.extend(parts.filter_map(|part| self.entity(part, "type")));
             pending.extend(self.entity(entity, "element-type"));
             if ["object", "alternate"].map(Some).contains(&entity.text("meta-type")) {
-                found.push(entity);
+                found.extend(members);
             }
         }
         found

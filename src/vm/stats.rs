@@ -57,9 +57,10 @@ pub(crate) fn look(paths: &Paths, log: &Log) -> Result<Stats, Error> {
     let glance = State::at_a_glance(&look, paths);
     let answered = match glance {
         State::Unresponsive => None,
-        _ => Some(Session::open_at(&look, paths, log).and_then(|mut session| {
-            ask(&mut session, at + ANSWERS_WAIT).map_err(|error| session.explain(&error))
-        })),
+        _ => Some(
+            Session::open_at(&look, paths, log)
+                .and_then(|mut session| ask(&mut session, at + ANSWERS_WAIT)),
+        ),
     };
     let (state, machine) = match answered {
         Some(Ok((state, machine))) => (State::Qemu(state), machine),
@@ -71,18 +72,16 @@ pub(crate) fn look(paths: &Paths, log: &Log) -> Result<Stats, Error> {
 }
 
 /// Asks for the run state and all figures.
-fn ask(session: &mut Session, deadline: Instant) -> Result<(String, Machine), qmp::Error> {
+fn ask(session: &mut Session, deadline: Instant) -> Result<(String, Machine), Error> {
+    let state = session.run_state()?;
     // `None` when this QEMU has no answer.
     let mut ask = |command: &str, arguments: Option<&Value>| {
         let left = deadline.saturating_duration_since(Instant::now());
         match session.try_execute(left, command, arguments) {
             Err(qmp::Error::Refused { .. }) => Ok(None),
-            answer => answer.map(Some),
+            answer => answer.map(Some).map_err(|error| session.explain(&error)),
         }
     };
-    let status = ask("query-status", None)?;
-    let state = status.and_then(|status| status.text("status").map(str::to_string));
-    let state = state.ok_or_else(|| qmp::Error::Garbled("a status without `status`".into()))?;
     let cpus = ask("query-cpus-fast", None)?;
     let memory = ask("query-memory-size-summary", None)?;
     let balloon = ask("query-balloon", None)?;

@@ -7,15 +7,11 @@ use crate::json::{self, Value};
 /// Reads the arguments; `None` if there are no words. An error is the end of a sentence that the
 /// caller begins.
 pub(super) fn read(words: &[String]) -> Result<Option<Value>, String> {
-    match words {
-        [] => return Ok(None),
-        [word] if word.starts_with('{') => {
-            let parsed = json::parse(word.as_bytes());
-            return parsed
-                .map(Some)
-                .map_err(|error| format!("`{word}` is not valid JSON: {error}"));
-        }
-        _ => {}
+    if let [word] = words
+        && word.starts_with('{')
+    {
+        let parsed = json::parse(word.as_bytes());
+        return parsed.map(Some).map_err(|error| format!("`{word}` is not valid JSON: {error}"));
     }
     let mut members = Vec::new();
     for word in words {
@@ -26,7 +22,7 @@ pub(super) fn read(words: &[String]) -> Result<Option<Value>, String> {
         }
         put(&mut members, &path, value).map_err(|why| format!("`{word}`: {why}"))?;
     }
-    Ok(Some(Value::Object(members)))
+    Ok((!words.is_empty()).then_some(Value::Object(members)))
 }
 
 /// Splits a word into its key and its value.
