@@ -29,16 +29,18 @@ pub(crate) fn on_a_line(name: &str) -> String {
     name.chars().map(printable).collect()
 }
 
-/// Makes text from outside safe for a terminal: control characters except newline and tab are
-/// replaced. A carriage return counts as a line end or part of one, as serial lines and ssh write
-/// them.
+/// Makes text from outside safe for a terminal: colours and other sequences of a terminal (ECMA-48,
+/// CSI) are left out, and control characters except newline and tab are replaced. A carriage return
+/// counts as a line end or part of one, as serial lines and ssh write them.
 pub(crate) fn sanitized(text: &str) -> String {
-    let mut lines: String = text.split('\n').fold(String::new(), |mut lines, line| {
-        lines.push_str(&line.trim_end_matches('\r').replace('\r', "\n"));
-        lines.push('\n');
-        lines
+    let mut pieces = text.split("\x1b[");
+    let first = pieces.next().unwrap_or_default().to_string();
+    let text = pieces.fold(first, |text, piece| {
+        let rest = piece.trim_start_matches(|c| (' '..='?').contains(&c));
+        text + rest.strip_prefix(|c| ('@'..='~').contains(&c)).unwrap_or(rest)
     });
-    lines.pop();
+    let lines = text.split('\n').map(|line| line.trim_end_matches('\r').replace('\r', "\n"));
+    let lines = lines.collect::<Vec<_>>().join("\n");
     lines.chars().map(|c| if c == '\n' || c == '\t' { c } else { printable(c) }).collect()
 }
 
@@ -208,6 +210,7 @@ mod tests {
             ("a\r\r\nb\r", "a\nb"),
             ("10 %\r20 %", "10 %\n20 %"),
             ("\u{7}a", "\u{fffd}a"),
+            ("\x1b[0;32m  OK  \x1b[0m\x1b[2J up\x1b[", "  OK   up"),
         ] {
             assert_eq!(sanitized(text), expected, "{text:?}");
         }

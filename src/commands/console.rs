@@ -81,19 +81,14 @@ fn check(args: &Args) -> Result<(), Error> {
 }
 
 pub(super) fn run(target: &Target) -> Outcome {
-    let Target { args, name, paths, log, .. } = target;
+    let Target { name, paths, log, .. } = target;
     let console = Console::open(paths, log)?.ok_or_else(|| without(target))?;
     target.note_own_port();
     let mut dialog = Dialog::new(target, console);
     let is_typed = io::stdin().is_terminal();
     let end = if is_typed { on_terminal(&mut dialog) } else { dialog.run(false) };
     let text = dialog.collected.text();
-    let (end, ending) = end.map_err(|error| {
-        if !args.json() {
-            return error;
-        }
-        error.after_reading("text", &text).of_vm(name, false)
-    })?;
+    let (end, ending) = end.map_err(|error| error.after_reading("text", &text))?;
     match &ending {
         Some(ending) => log.note(&format!("VM `{name}` has ended: {ending}")),
         None if is_typed => log.note(&format!("left the console; VM `{name}` keeps running")),

@@ -24,6 +24,11 @@ pub(crate) static COMMAND: Command = Command {
 };
 
 fn check(args: &Args) -> Result<(), Error> {
+    let first = args.operands.get(1).filter(|word| word.len() > 2);
+    if let Some(word) = first.filter(|word| word.as_bytes().starts_with(b"--")) {
+        let message = format!("ssh has no option `{}`", word.display());
+        return Err(Error::usage(message).hint("options of `qqmgr ssh` stand before the VM"));
+    }
     if args.json() && args.operands.len() == 1 {
         return Err(Error::usage("`ssh --json` needs a command")
             .hint("a shell is for people: its output is not a result"));

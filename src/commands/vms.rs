@@ -47,7 +47,8 @@ pub(super) fn one<T>(
     work: impl FnOnce(&Target) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let config = Config::load(args)?;
-    work(&Target::new(&config, args, name, args.log())?)
+    let target = Target::new(&config, args, name, args.log());
+    target.and_then(|target| work(&target)).map_err(|error| error.of_vm(name, false))
 }
 
 /// Does `work` on the VMs that `args` name, and reports each outcome as it comes. A person also

@@ -6,7 +6,7 @@ use crate::cli::{Command, Flag, Takes, refuse_if, spec};
 use crate::error::Error;
 use crate::json::Value;
 use crate::report::Outcome;
-use crate::text::{command_line, sanitized};
+use crate::text::{command_line, on_a_line};
 use crate::vm::ending::Ending;
 use crate::vm::{Deadline, Look, Process, events, watch};
 use std::ffi::{OsStr, OsString};
@@ -155,7 +155,7 @@ impl WaitFor {
     fn in_words(&self) -> (String, String) {
         if let Self::Serial(text) = self {
             let text = String::from_utf8_lossy(text);
-            return (format!("serial={text}"), format!("said `{}`", sanitized(&text)));
+            return (format!("serial={text}"), format!("said `{}`", on_a_line(&text)));
         }
         let row = WORDS.iter().find(|(_, wanted, _)| wanted == self);
         row.map(|(word, _, done)| (word.to_string(), done.to_string())).unwrap_or_default()

@@ -13,7 +13,7 @@ use super::{Instance, Paths, last_words, launch, wait};
 use crate::error::{Error, Kind};
 use crate::log::Log;
 use crate::progress::Progress;
-use crate::text::sanitized;
+use crate::text::on_a_line;
 use crate::wait::Deadline;
 use std::time::{Duration, Instant};
 
@@ -134,7 +134,7 @@ impl Watch<'_> {
 
     /// Waits until the text is on the serial output, which is searched from the VM's start.
     pub(crate) fn serial(&self, text: &[u8]) -> Result<(), Error> {
-        let shown = sanitized(&String::from_utf8_lossy(text));
+        let shown = on_a_line(&String::from_utf8_lossy(text));
         let what = format!("`{shown}` on the serial output of VM `{}`", self.paths.name);
         let alarm = self.alarm(&what, Some(text))?;
         self.until_some(&what, alarm)
@@ -208,7 +208,7 @@ impl Watch<'_> {
                 Err(self.guest_ended(&format!("the guest panicked while waiting for {what}")))
             }
             Found::Failure(text) => {
-                let text = sanitized(&String::from_utf8_lossy(text));
+                let text = on_a_line(&String::from_utf8_lossy(text));
                 let said = last_words::of_guest(self.paths);
                 let message = format!("`{text}` is on the serial line while waiting for {what}");
                 Err(Error::failed(message + &said))
