@@ -14,7 +14,7 @@ mod subject;
 use super::vms::matching;
 use crate::cli::{Args, Command, spec};
 use crate::config::{Choices, Config, Resolver};
-use crate::error::{Error, Located};
+use crate::error::Error;
 use crate::linux::KVM_DEVICE;
 use crate::report::Outcome;
 use crate::source::Problem;
@@ -23,7 +23,6 @@ use findings::{Findings, Severity};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
-use std::sync::Arc;
 use subject::Subject;
 
 pub(crate) static COMMAND: Command = Command {
@@ -80,9 +79,6 @@ fn examine(
         Err(Ok(located)) => return Ok(Findings::of_file(located).report()),
         Err(Err(error)) => return Err(error),
     };
-    if !config.shared.is_empty() || config.vms.is_empty() && !config.broken.is_empty() {
-        return Ok(all_errors(&config, config.all_problems()).report());
-    }
     let chosen = chosen(operands, &config)?;
     let is_chosen = |name: &str| chosen.contains(name);
     for one in set.chunks(1) {
@@ -96,6 +92,7 @@ fn examine(
         }
     }
     let mut findings = Findings::new(&config.source, chosen.len());
+    findings.add_named(Severity::Error, &[], config.shared.iter().cloned());
     // A problem with a program that no VM names is reported at the first VM.
     let first = config.vms.iter().find(|vm| is_chosen(&vm.name)).map(|vm| vm.span);
     let mut subjects = Vec::new();
@@ -118,7 +115,8 @@ fn examine(
             findings.add(severity, &subject.vm.name, [problem]);
         }
     }
-    if operands.is_empty() {
+    // A mistake in `[img]` is among those of the whole file.
+    if operands.is_empty() && config.shared.is_empty() {
         images::add_unused(&config, &subjects, &mut findings);
     }
     // A VM that was not named may conflict with one that was.
@@ -129,17 +127,6 @@ fn examine(
         }
     }
     Ok(findings.sorted().report())
-}
-
-/// The findings of the whole file, if some of them make it unusable.
-fn all_errors(config: &Config, problems: Vec<Problem>) -> Findings {
-    let source = Arc::clone(&config.source);
-    let mut findings = Findings::of_file(Located { source, problems });
-    for vm in &config.vms {
-        let subject = Subject::new(config, vm, &[], vm.span);
-        findings.add(Severity::Error, &vm.name, subject.resolver.problems.sorted());
-    }
-    findings.sorted()
 }
 
 /// The names of the VMs to look at.
