@@ -2,7 +2,7 @@
 //! afterwards. A guest that is not running may end up in another state than the expected one, for
 //! example if it is paused while it is suspended, so the actual state is reported.
 
-use super::clock;
+use super::on_guest;
 use super::target::Target;
 use crate::cli::{Command, Flag, spec};
 use crate::clock::now;
@@ -100,7 +100,7 @@ pub(super) fn resume(target: &Target) -> Outcome {
     // While this session is open, QEMU would not serve another command.
     drop(session);
     if target.args.has(&SET_CLOCK) {
-        clock::set(target);
+        on_guest::set_clock(target);
     }
     Ok(report.with_member("paused_seconds", paused.map(Value::seconds).into()))
 }

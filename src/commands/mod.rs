@@ -3,7 +3,6 @@
 //! [`target`]), a VM's images ([`images`]), and its start ([`start`]).
 
 mod check;
-mod clock;
 mod cmdline;
 pub(crate) mod complete;
 mod completions;
@@ -22,6 +21,7 @@ mod input;
 mod list;
 mod logs;
 mod monitor;
+mod on_guest;
 mod output;
 mod publishers;
 mod qmp;
@@ -38,7 +38,6 @@ mod start;
 mod stats;
 mod status;
 mod stop;
-mod stop_command;
 mod target;
 mod vms;
 mod wait;

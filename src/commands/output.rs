@@ -11,8 +11,8 @@ use crate::report::Outcome;
 use crate::terminal::Filter;
 use crate::vm::output::Output;
 use crate::vm::{Process, boots, look};
-use std::ffi::OsStr;
 use std::path::Path;
+use std::str::FromStr;
 
 /// The number of lines on a terminal without `--lines`: about what it can show at once.
 const TERMINAL_LINES: u64 = 40;
@@ -46,7 +46,8 @@ static LINES: Flag<Option<u64>> = Flag::new(
     "lines",
     Takes::Value("LINES"),
     |value| {
-        let lines = if value == "all" { Some(None) } else { number(value).map(Some) };
+        let lines =
+            if value == "all" { Some(None) } else { value.to_str().and_then(number).map(Some) };
         lines.ok_or_else(|| "it takes a number of lines, or `all`".into())
     },
     "Begin with the last LINES lines, or with `all`",
@@ -57,18 +58,18 @@ static BOOT: Flag<u32> = Flag::new(
     "boot",
     Takes::Value("BOOT"),
     |value| {
-        let text = value.to_str().filter(|text| *text == "0" || text.starts_with('-'));
-        let ago = text.and_then(|text| number(OsStr::new(text.strip_prefix('-').unwrap_or(text))));
-        let ago = ago.and_then(|ago| ago.try_into().ok());
-        ago.ok_or_else(|| "0 is the last boot, -1 the one before, and so on".into())
+        let ago = |text: &str| number(text.strip_prefix('-').or((text == "0").then_some(text))?);
+        value
+            .to_str()
+            .and_then(ago)
+            .ok_or_else(|| "0 is the last boot, -1 the one before, and so on".into())
     },
     "Show an earlier boot: -1 is the one before (default 0)",
 );
 static RAW: Flag = Flag::switch("raw", "Keep no control sequences from a terminal");
 
-fn number(value: &OsStr) -> Option<u64> {
-    let digits = |text: &&str| text.chars().all(|c| c.is_ascii_digit());
-    value.to_str().filter(digits)?.parse().ok()
+fn number<N: FromStr>(text: &str) -> Option<N> {
+    if text.chars().all(|c| c.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 fn check(args: &Args) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use super::logs::LOGS;
 use super::target::Target;
-use super::{logs, stop_command};
+use super::{logs, on_guest};
 use crate::cli::spec::{ALL, EVERYWHERE, JOBS, VMS};
 use crate::cli::{Args, Command, Flag, refuse_if};
 use crate::error::{Error, Kind};
@@ -232,7 +232,8 @@ impl<'a> Stop<'a> {
     fn end(&mut self, process: &Process) -> Result<(), Error> {
         let (target, force) = (self.target, self.force);
         let Target { paths, log, .. } = target;
-        let failed = if force.at_once { None } else { stop_command::run(target, process, force) };
+        let failed =
+            if force.at_once { None } else { on_guest::stop_command(target, process, force) };
         self.pid = Some(process.pid);
         self.method = shutdown::shut_down(process, paths, force, log)?;
         let did_itself = matches!(self.method, Method::Powerdown | Method::Died);

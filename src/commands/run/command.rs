@@ -8,7 +8,7 @@ use crate::commands::reach::Reach;
 use crate::commands::start::{FROM, NO_SET_CLOCK};
 use crate::commands::target::Target;
 use crate::commands::vms::are_several;
-use crate::commands::{clock, logs};
+use crate::commands::{logs, on_guest};
 use crate::error::{Error, Kind};
 use crate::report::Outcome;
 use crate::ssh::copy::{Copy, copy};
@@ -72,7 +72,7 @@ fn do_work(job: &Job, reach: &Reach) -> Outcome {
     // A snapshot is of a guest that was up.
     let guest = if args.has(&FROM) {
         let guest = job.guest()?;
-        clock::log_in(reach, &guest, !args.has(&NO_SET_CLOCK))?;
+        on_guest::log_in(reach, &guest, !args.has(&NO_SET_CLOCK))?;
         guest
     } else {
         job.booted(reach)?

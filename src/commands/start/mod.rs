@@ -12,7 +12,7 @@ use super::reach::Reach;
 use super::stop::Stop;
 use super::target::{Target, no_ssh};
 use super::vms::are_several;
-use super::{clock, console};
+use super::{console, on_guest};
 use crate::cli::{Args, Command, Count, Flag, Operand, refuse_if, spec};
 use crate::config::SshPort;
 use crate::error::{Error, Kind};
@@ -124,7 +124,7 @@ pub(super) fn after(start: Start, ready: &Ready, stop: Option<&Stop>) -> Outcome
     }
     let from = options.from;
     if from.is_some() && !target.args.has(&NO_SET_CLOCK) {
-        clock::set(target);
+        on_guest::set_clock(target);
     }
     let what = match &from {
         _ if ready.already_running => "is already running".into(),
