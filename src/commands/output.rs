@@ -59,10 +59,8 @@ static BOOT: Flag<u32> = Flag::new(
     Takes::Value("BOOT"),
     |value| {
         let ago = |text: &str| number(text.strip_prefix('-').or((text == "0").then_some(text))?);
-        value
-            .to_str()
-            .and_then(ago)
-            .ok_or_else(|| "0 is the last boot, -1 the one before, and so on".into())
+        let ago = value.to_str().and_then(ago);
+        ago.ok_or_else(|| "0 is the last boot, -1 the one before, and so on".into())
     },
     "Show an earlier boot: -1 is the one before (default 0)",
 );
