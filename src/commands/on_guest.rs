@@ -1,5 +1,5 @@
-//! What qqmgr itself runs on a guest: the command that sets the clock of one that stood still, since
-//! it was loaded from a snapshot or paused, and the `stop_command` before its power button is pressed.
+//! Commands that qqmgr itself runs on a guest: one sets the clock of a guest that stood still, and
+//! the VM's `stop_command` runs before the power button is pressed.
 
 use super::reach::Reach;
 use super::target::Target;
