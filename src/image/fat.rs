@@ -4,14 +4,14 @@
 //! structures; cloud-init looks for both. The layout, and the names of the fields, are those of
 //! Microsoft's "FAT: General Overview of On-Disk Format" 1.03. The same files give the same bytes.
 
+use std::iter;
+
 /// Bytes of a sector, which is also a cluster here.
 const SECTOR: usize = 512;
 /// The media byte that `blkid` and `file` take for a fixed disk.
 const MEDIA: u8 = 0xf8;
 /// Bytes of a directory entry; a sector of the root directory has 16 of them.
 const ENTRY: usize = 32;
-/// The number of the first cluster of the data.
-const FIRST_CLUSTER: usize = 2;
 /// The end of a chain of clusters.
 const END_OF_CHAIN: usize = 0xfff;
 const ATTR_READ_ONLY: u8 = 0x01;
@@ -19,43 +19,36 @@ const ATTR_VOLUME_ID: u8 = 0x08;
 const ATTR_LONG_NAME: u8 = 0x0f;
 /// 1980-01-01, the first day of FAT.
 const DATE: u16 = 1 << 5 | 1;
-/// UTF-16 units in an entry of a long name, and where its three parts are.
-const LONG_NAME_UNITS: usize = 13;
+/// Where the three parts of a long name are in its entry, and their numbers of UTF-16 units.
 const LONG_NAME_PARTS: [(usize, usize); 3] = [(1, 5), (14, 6), (28, 2)];
 
-/// Makes the file system with this label, of up to 11 ASCII characters, and these files, whose
-/// names are ASCII. The caller makes sure that they have up to 4084 sectors, 2 MB: with more it
-/// would be FAT16.
+/// Makes the file system with this label, of up to 11 ASCII characters, and these files, with names
+/// of up to 13. The caller makes sure that they have up to 4084 sectors, 2 MB: more were FAT16.
 pub(super) fn image(label: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
-    let clusters: usize = files.iter().map(|(_, content)| content.len().div_ceil(SECTOR)).sum();
+    let label = &format!("{label:11}");
+    // The first two entries of the table are for no cluster.
     let mut table = vec![0xff0 | usize::from(MEDIA & 0xf), END_OF_CHAIN];
-    let mut directory = short_entry(&padded(label, 11), ATTR_VOLUME_ID, 0, 0).to_vec();
-    let mut data = Vec::with_capacity(clusters * SECTOR);
+    let mut directory = short_entry(label.as_bytes(), ATTR_VOLUME_ID, 0, 0).to_vec();
+    let mut data = Vec::new();
     for (number, (name, content)) in files.iter().enumerate() {
-        let first = if content.is_empty() { 0 } else { table.len() };
-        let short = short_name(number);
-        directory.extend(long_entries(name, &short));
+        let (next, count) = (table.len(), content.len().div_ceil(SECTOR));
+        table.extend((next + 1..next + count).chain([END_OF_CHAIN]).take(count));
+        let (short, first) = (short_name(number), if count == 0 { 0 } else { next });
+        directory.extend(long_entry(name, &short));
         directory.extend(short_entry(&short, ATTR_READ_ONLY, first, content.len()));
         data.extend_from_slice(content);
         data.resize(data.len().next_multiple_of(SECTOR), 0);
-        while table.len() < FIRST_CLUSTER + data.len() / SECTOR {
-            table.push(table.len() + 1);
-        }
-        if let Some(last) = table.last_mut().filter(|_| !content.is_empty()) {
-            *last = END_OF_CHAIN;
-        }
     }
     let table = packed(&table);
     directory.resize(directory.len().next_multiple_of(SECTOR), 0);
-    let mut image = boot_sector(label, &table, &directory, clusters);
+    let mut image = boot_sector(label, &table, &directory, data.len());
     image.extend([table, directory, data].concat());
     image
 }
 
 /// The boot sector with what is known as the BIOS parameter block.
-fn boot_sector(label: &str, table: &[u8], directory: &[u8], clusters: usize) -> Vec<u8> {
-    let table_sectors = table.len() / SECTOR;
-    let sectors = 1 + table_sectors + directory.len() / SECTOR + clusters;
+fn boot_sector(label: &str, table: &[u8], directory: &[u8], data_bytes: usize) -> Vec<u8> {
+    let sectors = 1 + (table.len() + directory.len() + data_bytes) / SECTOR;
     let mut sector = vec![0; SECTOR];
     let mut put = |at: usize, bytes: &[u8]| sector[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &[0xeb, 0x3c, 0x90]); // BS_jmpBoot
@@ -67,12 +60,12 @@ fn boot_sector(label: &str, table: &[u8], directory: &[u8], clusters: usize) -> 
     put(17, &le16(directory.len() / ENTRY)); // BPB_RootEntCnt
     put(19, &le16(sectors)); // BPB_TotSec16
     put(21, &[MEDIA]); // BPB_Media
-    put(22, &le16(table_sectors)); // BPB_FATSz16
+    put(22, &le16(table.len() / SECTOR)); // BPB_FATSz16
     put(24, &le16(32)); // BPB_SecPerTrk
     put(26, &le16(64)); // BPB_NumHeads
     put(36, &[0x80, 0, 0x29]); // BS_DrvNum, BS_Reserved1, BS_BootSig
     put(39, b"qqm1"); // BS_VolID
-    put(43, &padded(label, 11)); // BS_VolLab
+    put(43, label.as_bytes()); // BS_VolLab
     put(54, b"FAT12   "); // BS_FilSysType
     put(510, &[0x55, 0xaa]);
     sector
@@ -109,38 +102,18 @@ fn short_entry(name: &[u8], attributes: u8, cluster: usize, bytes: usize) -> [u8
     entry
 }
 
-/// The entries of a long name, its end first, tied by a checksum to the short name that follows.
-fn long_entries(name: &str, short: &[u8; 11]) -> Vec<u8> {
-    let sum = short.iter().fold(0_u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte));
-    let mut units: Vec<u16> = name.encode_utf16().collect();
-    let count = units.len().div_ceil(LONG_NAME_UNITS);
-    if !units.len().is_multiple_of(LONG_NAME_UNITS) {
-        units.push(0);
-        units.resize(count * LONG_NAME_UNITS, 0xffff);
+/// The entry of a long name, tied by a checksum to the short name that follows.
+fn long_entry(name: &str, short: &[u8; 11]) -> [u8; ENTRY] {
+    let mut entry = [0; ENTRY];
+    entry[0] = 0x41; // The first entry of the name, and its last.
+    entry[11] = ATTR_LONG_NAME;
+    entry[13] = short.iter().fold(0_u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte));
+    let places = LONG_NAME_PARTS.into_iter().flat_map(|(at, count)| (at..).step_by(2).take(count));
+    let units = name.encode_utf16().chain([0]).chain(iter::repeat(0xffff));
+    for (at, unit) in places.zip(units) {
+        entry[at..at + 2].copy_from_slice(&unit.to_le_bytes());
     }
-    let mut entries = Vec::new();
-    for (number, units) in units.chunks(LONG_NAME_UNITS).enumerate().rev() {
-        let mut entry = [0; ENTRY];
-        let is_last = number + 1 == count;
-        entry[0] = u8::try_from(number + 1).unwrap_or_default() | if is_last { 0x40 } else { 0 };
-        entry[11] = ATTR_LONG_NAME;
-        entry[13] = sum;
-        let mut units = units.iter();
-        for (start, length) in LONG_NAME_PARTS {
-            for (place, unit) in (0..length).zip(units.by_ref()) {
-                let at = start + 2 * place;
-                entry[at..at + 2].copy_from_slice(&unit.to_le_bytes());
-            }
-        }
-        entries.extend(entry);
-    }
-    entries
-}
-
-fn padded(text: &str, length: usize) -> Vec<u8> {
-    let mut bytes = text.as_bytes().to_vec();
-    bytes.resize(length, b' ');
-    bytes
+    entry
 }
 
 fn le16(number: usize) -> [u8; 2] {
