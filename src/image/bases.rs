@@ -101,11 +101,8 @@ fn real(path: &Path) -> PathBuf {
 /// Whether the disk's header must be changed to where this base is now: it names a base in the
 /// cache, or one that is gone and may be elsewhere.
 pub(super) fn must_move(base: &Path) -> bool {
-    let Some(cached) = sum_of(base).as_ref().and_then(in_cache) else { return false };
-    let real = cached.parent().and_then(|dir| dir.canonicalize().ok());
-    let is_in_cache =
-        base == cached || real.as_deref().is_some_and(|dir| base.parent() == Some(dir));
-    is_in_cache || !base.exists()
+    let cached = sum_of(base).as_ref().and_then(in_cache);
+    cached.is_some_and(|cached| real(base) == real(&cached) || !base.exists())
 }
 
 /// Returns an error unless the file has these sums. A wrong base is renamed, so that a user can

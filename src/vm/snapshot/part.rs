@@ -29,7 +29,16 @@ pub(crate) struct Part {
 impl Part {
     /// Reads the snapshots of an `ImageInfo` of `qapi/block-core.json`.
     pub(super) fn list(image: &Value) -> Vec<Self> {
-        image.list("snapshots").iter().filter_map(Self::read).collect()
+        let read = |snapshot: &Value| {
+            let number = |name| snapshot.number(name).unwrap_or_default();
+            Some(Self {
+                tag: snapshot.text("name")?.to_string(),
+                machine_bytes: number("vm-state-size"),
+                saved_at: number("date-sec"),
+                guest_seconds: number("vm-clock-sec"),
+            })
+        };
+        image.list("snapshots").iter().filter_map(read).collect()
     }
 
     /// The part of the snapshot with this tag.
@@ -58,16 +67,6 @@ impl Part {
             rest = next;
         }
         Some(parts)
-    }
-
-    fn read(snapshot: &Value) -> Option<Self> {
-        let number = |name| snapshot.number(name).unwrap_or_default();
-        Some(Self {
-            tag: snapshot.text("name")?.to_string(),
-            machine_bytes: number("vm-state-size"),
-            saved_at: number("date-sec"),
-            guest_seconds: number("vm-clock-sec"),
-        })
     }
 }
 
