@@ -17,7 +17,7 @@ use std::fs::File;
 use std::time::Duration;
 
 /// The input of the session, one command per line.
-pub(super) const QUESTIONS: &str =
+pub(crate) const QUESTIONS: &str =
     "{\"execute\": \"qmp_capabilities\"}\n{\"execute\": \"query-status\"}\n";
 /// The part at the end of a long log that is read: hundreds of events.
 const READ_BYTES_MAX: u64 = 64 * 1024;

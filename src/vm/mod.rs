@@ -1,6 +1,6 @@
 //! One virtual machine: its files ([`paths`]), the record of its start ([`instance`]), its process
-//! ([`process`]) and one look at both ([`look`]); how to query it ([`qmp`], [`session`]), debug it
-//! ([`gdb`]), start it ([`launch`]) and stop it ([`shutdown`]); its state ([`state`]) and the
+//! ([`process`]) and one look at both ([`look`]); how to query it ([`qmp`], [`session`]), start it
+//! ([`launch`]) and stop it ([`shutdown`]); its state ([`state`]) and the
 //! resources that it uses ([`stats`]).
 
 mod answer;
@@ -16,7 +16,6 @@ pub(crate) mod everywhere;
 pub(crate) mod follow;
 pub(crate) mod format;
 pub(crate) mod forward;
-pub(crate) mod gdb;
 pub(crate) mod helper;
 pub(crate) mod helper_record;
 pub(crate) mod helpers;

@@ -18,7 +18,7 @@ const ANSWER_WAIT: Duration = Duration::from_millis(1900);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// How the description of a socket without a client begins (`chardev/char-socket.c`, 2.7 to 10.0).
-pub(super) const DISCONNECTED: &str = "disconnected:";
+pub(crate) const DISCONNECTED: &str = "disconnected:";
 
 pub(crate) struct Session {
     /// The VM.
@@ -111,7 +111,7 @@ impl Session {
     }
 
     /// QEMU's description of the character device with this label; `None` if there is none.
-    pub(super) fn chardev(&mut self, label: &str) -> Result<Option<String>, Error> {
+    pub(crate) fn chardev(&mut self, label: &str) -> Result<Option<String>, Error> {
         let devices = self.execute("query-chardev", None)?;
         let device = devices.items().iter().find(|device| device.text("label") == Some(label));
         Ok(device.and_then(|device| device.text("filename")).map(str::to_string))
