@@ -102,7 +102,7 @@ impl<'a> Reach<'a> {
         let message =
             format!("nothing forwards port {port} of this host to the ssh server of VM `{name}`");
         let mut networks = forward::networks(&arguments);
-        let has_address = networks.any(|network| forward::gives_an_address(network.first()));
+        let has_address = networks.any(|network| forward::ADDRESSED.contains(&network.first()));
         Err(Error::failed(message).hint(if has_address {
             "set `HostName` among the VM's ssh options to the guest's address".to_string()
         } else {

@@ -31,8 +31,7 @@ pub(crate) static COMMAND: Command = Command {
 pub(super) fn run(target: &Target) -> Outcome {
     let mut start = Start::new(target, StartOptions::of(target.args))?;
     start::check_flags(&mut start)?;
-    start.check_restart()?;
-    start.prepare(&|| None)?;
+    start.prepare_restart()?;
     let mut stop = Stop::new(target, &COMMAND, stop::force(target));
     stop.stop()?;
     let lock_now = || lock(&target.paths, COMMAND.name, LOCK_WAIT, &target.log);

@@ -19,21 +19,19 @@ impl End {
     /// The end of the last QEMU of a VM that is not running; `None` if nothing is known about it.
     pub(crate) fn of(paths: &Paths) -> Option<Self> {
         let ending = events::ending(paths);
-        let reported = match &ending {
+        let at = match &ending {
             Ending::Unknown => return None,
-            Ending::Reported { at, .. } => *at,
-            Ending::Untold => None,
+            Ending::Reported { at: Some(at), .. } => Some(*at),
+            _ => {
+                let logs = [&paths.serial, &paths.log, &paths.events_out].into_iter();
+                let written = logs.filter_map(|path| path.metadata().ok()?.modified().ok()).max();
+                written.and_then(|at| Some(at.duration_since(UNIX_EPOCH).ok()?.as_secs()))
+            }
         };
-        let at = reported.or_else(|| {
-            let written = [&paths.serial, &paths.log, &paths.events_out].into_iter();
-            let written = written.filter_map(|path| path.metadata().ok()?.modified().ok()).max();
-            written.and_then(|at| Some(at.duration_since(UNIX_EPOCH).ok()?.as_secs()))
-        });
         Some(Self { ending, at })
     }
 
-    /// The members of a JSON object that describe the end; all are null if there is nothing to
-    /// report.
+    /// The members of a JSON object that describe the end; all null if nothing is known.
     pub(crate) fn json_members(end: Option<&Self>) -> [(&'static str, Value); 4] {
         let why = end.map(|end| end.ending.to_string());
         [

@@ -11,7 +11,7 @@ const NETWORKS: &[&str] = &["netdev", "nic", "net"];
 const OUTSIDE: &[&str] = &["passt", "stream", "vhost-user"];
 
 /// The types of networks in which a guest has an address that this host reaches.
-const ADDRESSED: &[&str] =
+pub(crate) const ADDRESSED: &[&str] =
     &["bridge", "l2tpv3", "tap", "vde", "vmnet-bridged", "vmnet-host", "vmnet-shared"];
 
 /// The address of a port that is written without one.
@@ -191,11 +191,6 @@ fn network(
 pub(crate) fn networks(arguments: &[Argument]) -> impl Iterator<Item = &Argument> {
     let known = arguments.iter().filter(|argument| !argument.is_expanded);
     known.filter(|argument| NETWORKS.contains(&argument.name.as_str()))
-}
-
-/// Whether this host reaches a guest by its address in a network of this type.
-pub(crate) fn gives_an_address(kind: &str) -> bool {
-    ADDRESSED.contains(&kind)
 }
 
 /// Whether other programs, a file of arguments, or a part that a shell would expand may forward

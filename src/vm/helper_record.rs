@@ -1,7 +1,5 @@
 //! A helper in the record of a VM's start.
 
-use super::Paths;
-use super::process::Process;
 use crate::json::Value;
 use std::path::PathBuf;
 
@@ -19,11 +17,6 @@ pub(crate) struct HelperRecord {
 }
 
 impl HelperRecord {
-    /// The process of the helper, which may have ended.
-    pub(crate) fn process(&self, paths: &Paths) -> Process {
-        Process::of_helper(self.pid, self.start.clone(), paths.helper_log(&self.name))
-    }
-
     pub(super) fn from_json(value: &Value) -> Option<Self> {
         Some(Self {
             name: value.text("name")?.to_string(),

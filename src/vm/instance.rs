@@ -70,8 +70,7 @@ impl Instance {
         Ok(value.as_ref().and_then(Self::from_json))
     }
 
-    /// The helpers that have not ended, by the record alone. On another machine, or
-    /// after a reboot, there are none.
+    /// The helpers that live, by the record alone. On another machine, or after a reboot, none do.
     pub(crate) fn live_helpers(
         &self,
         paths: &Paths,
@@ -79,12 +78,15 @@ impl Instance {
         if self.helpers.is_empty() || self.machine.has_other_pids(&Machine::this()?) {
             return Ok(Vec::new());
         }
-        let helpers = self.helpers.iter().map(|helper| (helper, helper.process(paths)));
+        let helpers = self.helpers.iter().map(|helper| {
+            let log = paths.helper_log(&helper.name);
+            (helper, Process::of_helper(helper.pid, helper.start.clone(), log))
+        });
         Ok(helpers.filter(|(_, process)| process.is_alive()).collect())
     }
 
-    /// Whether QEMU has answered at least once, so that it can be asked. The record may say less
-    /// than the event log: a `start` may have been killed, or gdb runs QEMU.
+    /// Whether QEMU has answered at least once, so that it can be asked. The event log may say more
+    /// than the record: a `start` may have been killed, or gdb runs QEMU.
     pub(crate) fn has_answered(&self, paths: &Paths) -> bool {
         self.ready || Answer::read(paths) != Answer::Missing
     }

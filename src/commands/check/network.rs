@@ -86,7 +86,7 @@ fn nothing_forwards(subject: &Subject) -> Option<Problem> {
     };
     let (place, hint) = if let Some(place) = network(&|kind| kind == "user") {
         (place, format!("add `,{rule}` to it"))
-    } else if let Some(place) = network(&forward::gives_an_address) {
+    } else if let Some(place) = network(&|kind| forward::ADDRESSED.contains(&kind)) {
         (place, "set `HostName` among the VM's ssh options to the guest's address".into())
     } else {
         (subject.vm.span, format!("add `-nic user,{rule}` to `cmd`"))

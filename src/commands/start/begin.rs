@@ -17,6 +17,7 @@ use crate::vm::helpers::Helpers;
 use crate::vm::launch::{Failed, Launch};
 use crate::vm::lock::{Lock, lock_dir};
 use crate::vm::machine::Machine;
+use crate::vm::named::named;
 use crate::vm::ready::{Ready, wait_for_running};
 use crate::vm::snapshot::Saved;
 use crate::vm::snapshot::journal::Journal;
@@ -74,15 +75,26 @@ impl<'a> Start<'a> {
         Ok(())
     }
 
-    /// Checks before a restart what would keep the VM from starting again: a journal of snapshots
-    /// that cannot be read, and ports that other programs have.
-    pub(crate) fn check_restart(&mut self) -> Result<(), Error> {
+    /// Prepares a restart. A journal of snapshots that cannot be read, a port that another program
+    /// has, and a missing file leave the VM running: QEMU may have all of a disk that was removed.
+    pub(crate) fn prepare_restart(&mut self) -> Result<(), Error> {
         let plan = self.plan()?;
         Journal::read(&self.inputs.target.paths)?;
         let look = Look::by_files(&self.inputs.target.paths)?;
-        let (Some(process), Some(record)) = (look.process()?, &look.record) else { return Ok(()) };
+        let (Some(process), Some(record)) = (look.process()?, &look.record) else {
+            return self.prepare(&|| None);
+        };
         let is_own = |forward: &Forward| ports::is_of(forward, record, Some(process.pid));
-        ports::check(self.inputs.target, &plan, &is_own)
+        ports::check(self.inputs.target, &plan, &is_own)?;
+        self.prepare(&|| None)?;
+        let Target { config, name, .. } = self.inputs.target;
+        let arguments = plan.record.arguments();
+        let mut paths = named(&arguments).map(|(named, _)| named.path);
+        paths.find(|path| files::is_missing(&config.dir().join(path))).map_or(Ok(()), |path| {
+            let error =
+                Error::failed(format!("VM `{name}` could not start again without `{path}`"));
+            Err(error.hint(format!("it still runs; `qqmgr check {name}` shows what it lacks")))
+        })
     }
 
     /// Starts the VM if it is not running. The lock is the VM's, and given back.
