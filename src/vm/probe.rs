@@ -101,27 +101,20 @@ impl Probe {
     /// Whether the server has introduced itself; connects again when it is time to.
     pub(crate) fn has_answered(&mut self) -> bool {
         let now = Instant::now();
-        let mut heard = Vec::new();
+        let mut has_answered = false;
         self.connections.retain_mut(|connection| {
-            let what = connection.listen();
-            let is_silent = what.is_none();
-            heard.extend(what.map(|what| (what, connection.since)));
-            is_silent
-        });
-        for (what, since) in heard {
-            match what {
-                Heard::Banner => return true,
-                Heard::Refusal => {
-                    self.unanswered.retain(|at| *at != since);
-                    self.next_at = self.next_at.min(now + REFUSED_PAUSE);
-                }
-                Heard::End => {}
+            let heard = connection.listen();
+            has_answered |= matches!(heard, Some(Heard::Banner));
+            if let Some(Heard::Refusal) = heard {
+                self.unanswered.retain(|at| *at != connection.since);
+                self.next_at = self.next_at.min(now + REFUSED_PAUSE);
             }
-        }
-        if now >= self.next_at {
+            heard.is_none()
+        });
+        if !has_answered && now >= self.next_at {
             self.next_at = self.connect(now);
         }
-        false
+        has_answered
     }
 
     /// The reason why it cannot connect at all, for the error of a wait that failed.

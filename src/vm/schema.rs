@@ -5,10 +5,10 @@
 //! Pure. Missing or malformed parts are treated as empty, since the schema only serves hints.
 
 use crate::json::Value;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) struct Schema<'a> {
-    by_name: HashMap<&'a str, &'a Value>,
+    by_name: BTreeMap<&'a str, &'a Value>,
 }
 
 impl<'a> Schema<'a> {
@@ -19,13 +19,8 @@ impl<'a> Schema<'a> {
 
     /// The names of all entities of one kind, `command` or `event`, sorted.
     pub(crate) fn of_kind(&self, kind: &str) -> Vec<&'a str> {
-        let all = self.by_name.iter();
-        let mut names: Vec<&str> = all
-            .filter(|(_, entity)| entity.text("meta-type") == Some(kind))
-            .map(|(name, _)| *name)
-            .collect();
-        names.sort_unstable();
-        names
+        let is_it = |entity: &Value| entity.text("meta-type") == Some(kind);
+        self.by_name.iter().filter(|(_, entity)| is_it(entity)).map(|(name, _)| *name).collect()
     }
 
     /// The arguments of a command, optional ones in brackets. If some depend on the value of
