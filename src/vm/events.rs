@@ -6,10 +6,10 @@
 //! (`chardev/char-pipe.c` opens any existing file). The session's input is a file that negotiates,
 //! asks for the run state and then ends; QEMU keeps sending events (`monitor_qmp_event` in
 //! `monitor/qmp.c`; seen on 7.2). The answer shows that QEMU is ready
-//! ([`super::answer::Answer`]).
+//! ([`answer`]).
 
-use super::Paths;
 use super::ending::Ending;
+use super::{Paths, qmp};
 use crate::error::Error;
 use crate::json::{self, Value};
 use crate::system::files;
@@ -19,8 +19,18 @@ use std::time::Duration;
 /// The input of the session, one command per line.
 pub(crate) const QUESTIONS: &str =
     "{\"execute\": \"qmp_capabilities\"}\n{\"execute\": \"query-status\"}\n";
+/// The part at the start of the log that is searched for the answers. Each takes some hundred
+/// bytes, and few events can come between them.
+const ANSWERS_BYTES_MAX: u64 = 64 * 1024;
+
+/// The major version of the oldest QEMU that is supported.
+const OLDEST: u64 = 6;
 /// The part at the end of a long log that is read: hundreds of events.
 const READ_BYTES_MAX: u64 = 64 * 1024;
+
+/// The part of the log that is searched for the end of a job. It holds a hundred thousand resets of
+/// the guest after the job.
+const JOB_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The prefix of the ids of our jobs for snapshots, in front of what they do.
 pub(super) const JOBS: &str = "qqmgr-snapshot-";
@@ -31,6 +41,62 @@ pub(super) const LOAD: &str = "LOAD";
 pub(crate) fn prepare(paths: &Paths) -> Result<(), Error> {
     files::write_private(&paths.events_in, QUESTIONS)?;
     files::create_private(&paths.events_out).map(|_| ())
+}
+
+/// QEMU's answer to the `query-status` in its own session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// QEMU has not answered so far.
+    Missing,
+    /// QEMU has only negotiated. Versions before 0.2 asked no more; it can be asked on its socket.
+    Negotiated,
+    /// QEMU is ready: its main loop runs, and all its monitors exist, since this session's monitor
+    /// is made last. The text is the guest's run state in QEMU's own words.
+    RunState(String),
+    /// QEMU cannot be managed; the text says why.
+    Wrong(String),
+}
+
+/// Reads QEMU's answer from the event log. A wait for a starting QEMU reads the log and
+/// connects to no socket: while QEMU makes its monitors, two of its threads see a client, which
+/// may be greeted twice or never.
+pub(super) fn answer(paths: &Paths) -> Answer {
+    answer_in(&files::read_start(&paths.events_out, ANSWERS_BYTES_MAX).unwrap_or_default())
+}
+
+fn answer_in(log: &[u8]) -> Answer {
+    let wrong = |why: String| Answer::Wrong(format!("its QMP session speaks no QMP: {why}"));
+    let mut answer = Answer::Missing;
+    let mut lines = log.split_inclusive(|byte| *byte == b'\n');
+    while let Some(line) = lines.next().filter(|line| line.ends_with(b"\n")) {
+        let value = match qmp::parse(line) {
+            Ok(value) => value,
+            Err(error) => return wrong(error),
+        };
+        if let Some(version) = too_old(&value) {
+            return Answer::Wrong(format!("it is QEMU {version}, older than {OLDEST}.0"));
+        }
+        if let Some(error) = value.get("error") {
+            let desc = error.text("desc").unwrap_or_default();
+            return Answer::Wrong(format!("`query-status`: {desc}"));
+        }
+        let Some(answered) = value.get("return") else { continue };
+        if let Some(state) = answered.text("status") {
+            return Answer::RunState(state.to_string());
+        }
+        answer = Answer::Negotiated;
+    }
+    if log.len() as u64 == ANSWERS_BYTES_MAX {
+        return wrong(format!("no answer in {} KiB", ANSWERS_BYTES_MAX >> 10));
+    }
+    answer
+}
+
+/// The version of a QEMU that is too old, if this is its greeting.
+fn too_old(greeting: &Value) -> Option<String> {
+    let version = greeting.get("QMP")?.get("version")?.get("qemu")?;
+    let (major, minor) = (version.number("major")?, version.number("minor")?);
+    (major < OLDEST).then(|| format!("{major}.{minor}"))
 }
 
 /// The event log of one QEMU. It stays that QEMU's log after a later start, which has its own log.
@@ -89,7 +155,7 @@ impl EventLog {
 
     /// The last lines of the log: greeting, answers and events. Empty if there are none.
     fn last(&mut self) -> Vec<Value> {
-        parse(&files::end_of(&mut self.0, READ_BYTES_MAX).unwrap_or_default())
+        parse(&files::end_of(&mut self.0, READ_BYTES_MAX).unwrap_or_default()).collect()
     }
 }
 
@@ -117,13 +183,25 @@ pub(crate) fn names_since(paths: &Paths, bytes_then: u64) -> Vec<String> {
     if new == 0 {
         return Vec::new();
     }
-    let events = parse(&files::read_end(&paths.events_out, new).unwrap_or_default());
-    events.iter().filter_map(|event| name(event).map(str::to_string)).collect()
+    let log = files::read_end(&paths.events_out, new).unwrap_or_default();
+    parse(&log).filter_map(|event| name(&event).map(str::to_string)).collect()
 }
 
 fn name(event: &Value) -> Option<&str> {
     let job = event.get("data").and_then(|data| data.text("id")?.strip_prefix(JOBS));
     if job.is_some_and(|act| act.starts_with("load")) { Some(LOAD) } else { event.text("event") }
+}
+
+/// Whether the VM's last QEMU has ended a job, with or without success. Only the last
+/// [`JOB_BYTES_MAX`] of the log are searched.
+pub(crate) fn has_concluded(paths: &Paths, job: &str) -> bool {
+    let log = files::read_end(&paths.events_out, JOB_BYTES_MAX).unwrap_or_default();
+    parse(&log).any(|event| {
+        let datum = |name| event.get("data").and_then(|data| data.text(name));
+        is(&event, &["JOB_STATUS_CHANGE"])
+            && datum("id") == Some(job)
+            && datum("status") == Some("concluded")
+    })
 }
 
 /// Why the VM's last QEMU has ended.
@@ -137,8 +215,8 @@ pub(crate) fn length(paths: &Paths) -> u64 {
 }
 
 /// Parses the lines of a log. A line that is cut off at its start or end is ignored.
-pub(super) fn parse(bytes: &[u8]) -> Vec<Value> {
-    bytes.split(|byte| *byte == b'\n').filter_map(|line| json::parse(line).ok()).collect()
+pub(super) fn parse(bytes: &[u8]) -> impl Iterator<Item = Value> {
+    bytes.split(|byte| *byte == b'\n').filter_map(|line| json::parse(line).ok())
 }
 
 /// The events since the guest was last reset or resumed; earlier ones no longer apply.
@@ -147,7 +225,7 @@ fn since_reset(events: &[Value]) -> impl Iterator<Item = &Value> {
     events[last.map_or(0, |at| at + 1)..].iter()
 }
 
-pub(super) fn is(event: &Value, names: &[&str]) -> bool {
+fn is(event: &Value, names: &[&str]) -> bool {
     event.text("event").is_some_and(|name| names.contains(&name))
 }
 
@@ -208,5 +286,37 @@ mod tests {
         ] {
             assert_eq!(log(&lines).ends_in_panic(), pauses, "{lines:?}");
         }
+    }
+
+    /// The lines are as QEMU 7.2 writes them.
+    #[test]
+    fn qemu_is_ready_when_it_has_answered() {
+        let greeting = r#"{"QMP": {"version": {}, "capabilities": ["oob"]}}"#;
+        let event = r#"{"event": "RESUME"}"#;
+        let status = r#"{"return": {"status": "running", "singlestep": false, "running": true}}"#;
+        let refused = r#"{"error": {"class": "GenericError", "desc": "no"}}"#;
+        let answer_to = |lines: &[&str]| answer_in(lines.join("\r\n").as_bytes());
+        let wrong = |why: &str| Answer::Wrong(why.to_string());
+        for (lines, expected) in [
+            (&[""][..], Answer::Missing),
+            (&[greeting, RETURN], Answer::Missing),
+            (&[greeting, RETURN, ""], Answer::Negotiated),
+            (&[greeting, RETURN, &status[..40]], Answer::Negotiated),
+            (&[greeting, RETURN, status], Answer::Negotiated),
+            (&[greeting, RETURN, event, status, event, ""], Answer::RunState("running".into())),
+            (&[greeting, RETURN, refused, ""], wrong("`query-status`: no")),
+            (
+                &["220 ready", ""],
+                wrong(
+                    "its QMP session speaks no QMP: unexpected text after the value at byte 4: \
+                     220 ready",
+                ),
+            ),
+        ] {
+            assert_eq!(answer_to(lines), expected, "{lines:?}");
+        }
+        let long = vec![b'x'; usize::try_from(ANSWERS_BYTES_MAX).unwrap()];
+        let expected = "its QMP session speaks no QMP: no answer in 64 KiB";
+        assert_eq!(answer_in(&long), Answer::Wrong(expected.into()));
     }
 }

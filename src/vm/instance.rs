@@ -2,7 +2,7 @@
 //! the configuration, which may have changed since.
 
 use super::Paths;
-use super::answer::Answer;
+use super::events::{self, Answer};
 use super::helper_record::HelperRecord;
 use super::machine::Machine;
 use super::options::{Argument, arguments_of};
@@ -88,7 +88,7 @@ impl Instance {
     /// Whether QEMU has answered at least once, so that it can be asked. The event log may say more
     /// than the record: a `start` may have been killed, or gdb runs QEMU.
     pub(crate) fn has_answered(&self, paths: &Paths) -> bool {
-        self.ready || Answer::read(paths) != Answer::Missing
+        self.ready || events::answer(paths) != Answer::Missing
     }
 
     fn from_json(value: &Value) -> Option<Self> {

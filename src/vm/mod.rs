@@ -3,7 +3,6 @@
 //! ([`launch`]) and stop it ([`shutdown`]); its state ([`state`]) and the
 //! resources that it uses ([`stats`]).
 
-mod answer;
 pub(crate) mod argv;
 pub(crate) mod boots;
 pub(crate) mod causes;

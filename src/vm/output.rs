@@ -33,19 +33,10 @@ impl Output {
         self.file.is_some()
     }
 
-    /// Skips all but the last `back` bytes that are there.
-    pub(crate) fn skip_to_end(&mut self, back: u64) -> Result<(), Error> {
-        self.skip(|file| Ok(file.metadata()?.len().saturating_sub(back)))
-    }
-
     /// Skips all but the last `lines` lines. Text after the last line end counts as a line.
     pub(crate) fn skip_to_last(&mut self, lines: u64) -> Result<(), Error> {
-        self.skip(|file| start_of_last(file, lines))
-    }
-
-    fn skip(&mut self, start: impl FnOnce(&mut File) -> io::Result<u64>) -> Result<(), Error> {
         let Some(file) = &mut self.file else { return Ok(()) };
-        let skipped = start(file).and_then(|at| file.seek(SeekFrom::Start(at)));
+        let skipped = start_of_last(file, lines).and_then(|at| file.seek(SeekFrom::Start(at)));
         skipped.map(|_| ()).map_err(|error| Error::io("read", &self.path, &error))
     }
 

@@ -145,7 +145,7 @@ impl Process {
 
 /// Whether the process is the one that started then. If that cannot be compared, it must claim to
 /// be the VM's.
-pub(super) fn is_it(seen: &Seen, start: Option<&str>, pid_file: &Path) -> Result<bool, Error> {
+fn is_it(seen: &Seen, start: Option<&str>, pid_file: &Path) -> Result<bool, Error> {
     same_start(start, seen.start.as_deref()).map_or_else(|| claims(seen, pid_file), Ok)
 }
 

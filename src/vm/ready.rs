@@ -4,12 +4,12 @@
 //! seconds later. So a VM counts as up only when QEMU has answered `query-status` in the session of
 //! its event log ([`Answer`]).
 
-use super::answer::Answer;
 use super::ending::Ending;
+use super::events::{self, Answer};
 use super::process::{ENDING_WAIT, Process};
 use super::state::State;
 use super::wait::Deadline;
-use super::{Paths, events, last_words, wait};
+use super::{Paths, last_words, wait};
 use crate::error::{Error, Kind};
 use crate::log::Log;
 use std::process::ExitStatus;
@@ -79,7 +79,7 @@ pub(super) fn wait_until_ready(
         if let Some(ended) = ended() {
             return Some(Err(ended));
         }
-        match Answer::read(paths) {
+        match events::answer(paths) {
             Answer::RunState(state) => return Some(Ok(state)),
             Answer::Wrong(why) => {
                 let error = Error::failed(format!("cannot manage this QEMU: {why}"));

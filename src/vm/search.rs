@@ -5,7 +5,7 @@
 
 use super::Paths;
 use super::instance::Instance;
-use super::process::{Process, claims, is_it};
+use super::process::{Process, claims};
 use crate::command_line::CommandLine;
 use crate::error::Error;
 use crate::linux::{self, PROC};
@@ -49,9 +49,13 @@ pub(super) fn by_pid_file(
     record: Option<&Instance>,
 ) -> Result<Option<Process>, Error> {
     let Some(pid) = read_pid(&paths.pid)? else { return Ok(None) };
-    let Some(seen) = see(pid)? else { return Ok(None) };
     let recorded = record.filter(|record| record.pid == Some(pid));
-    let start = recorded.and_then(|record| record.start.as_deref());
+    identified(pid, recorded.and_then(|record| record.start.as_deref()), paths)
+}
+
+/// The process with this pid, if it is the VM's.
+fn identified(pid: u32, start: Option<&str>, paths: &Paths) -> Result<Option<Process>, Error> {
+    let Some(seen) = see(pid)? else { return Ok(None) };
     // QEMU holds its pid file open as long as it lives.
     let holds_it = || linux::has_open(pid, &paths.pid).map_err(|error| unseen(&error));
     let is_it = match same_start(start, seen.start.as_deref()) {
@@ -66,9 +70,8 @@ pub(super) fn visible(paths: &Paths, record: Option<&Instance>) -> Result<Option
     let by_file = by_pid_file(paths, record)?;
     let (None, Some(record)) = (&by_file, record) else { return Ok(by_file) };
     let Some(pid) = record.pid else { return search(paths) };
-    let Some(seen) = see(pid)? else { return Ok(None) };
-    let (is_it, exiting) = (is_it(&seen, record.start.as_deref(), &paths.pid)?, record.ready);
-    Ok(is_it.then(|| Process { exiting, ..Process::new(seen, paths) }))
+    let found = identified(pid, record.start.as_deref(), paths)?;
+    Ok(found.map(|process| Process { exiting: record.ready, ..process }))
 }
 
 /// Searches all processes for a command line that names the pid file: a killed `start` may not have

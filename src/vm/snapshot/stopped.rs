@@ -12,7 +12,7 @@ use crate::vm::format::{self, Format};
 use crate::vm::lock::Lock;
 use crate::vm::named::{Image, images};
 use crate::vm::options::Argument;
-use crate::vm::{Paths, follow};
+use crate::vm::{Paths, events};
 use std::path::{Path, PathBuf};
 
 const QCOW2: &str = "qcow2";
@@ -110,7 +110,7 @@ impl Stopped<'_> {
                 log.note(&format!("finished the `delete` of snapshot `{tag}` of VM `{vm}`"));
             }
             // QEMU has finished the load, and only the command was killed.
-            Act::Load if job.is_some_and(|job| follow::has_concluded(self.paths, &job)) => {}
+            Act::Load if job.is_some_and(|job| events::has_concluded(self.paths, &job)) => {}
             Act::Load if next == Some(Act::Load) => return Ok(()),
             Act::Load if is_in_all => {
                 let message = format!(
