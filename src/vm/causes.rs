@@ -8,7 +8,6 @@ use std::path::Path;
 /// QEMU's message about a port of the host that it cannot forward; the rule follows in quotes.
 const NO_FORWARDING: &str = "ould not set up host forwarding rule";
 const NOT_FOUND: &str = "No such file or directory";
-const NOT_PERMITTED: &str = "Permission denied";
 
 /// The facts that a hint may depend on besides QEMU's message.
 pub(crate) struct Start<'a> {
@@ -18,130 +17,95 @@ pub(crate) struct Start<'a> {
     pub(crate) ssh_port: Option<u16>,
 }
 
-/// One cause: substrings that a line of QEMU's output contains, all of them, and the hint. The
-/// function returns `None` for a matching line to which its hint does not apply; later rows are
-/// tried then.
-struct Cause(&'static [&'static str], fn(&str, &Start) -> Option<String>);
+/// The known causes, specific ones before general ones, since the first hint is used. Each has a
+/// line of texts, of which a line of QEMU's output has all (`&`) or one (`|`), and below it the
+/// hint. A name in braces is a [`part`] of QEMU's line; without that part, the hint does not apply.
+const CAUSES: &str = "
+KVM kernel module & Permission denied
+    you may not open {kvm}: let your user, or use `-accel tcg`, which is slower
+KVM kernel module & No such file or directory
+    there is no {kvm}: let your user, or use `-accel tcg`, which is slower
+ailed to initialize kvm & busy
+    another hypervisor uses the CPU: end it, or use `-accel tcg`, which is slower
+KVM is not
+    KVM does not work here: use `-accel tcg` and another `-cpu` than `host`; it is slower
+requires KVM
+    use `-cpu max`, or add `-accel kvm`
+-s: & duplicate yank instance | -gdb & duplicate yank instance
+    `-s` and `-gdb` can be given once, and `gdb = true` adds one: leave the others out
+-s: & ddress already in use
+    `-s` is port 1234, and a port has one listener: use `gdb = true` instead
+ddress already in use
+    `{option}` uses an address that is taken: choose another one
+binding socket to & failed
+    the address {address} is taken, or not an address of this host: choose another one
+Failed to connect to ' & No such file or directory
+    start the program that makes `{quoted}` before the VM{relative}
+Failed to connect to ' & Connection refused
+    start the program that listens on `{quoted}` before the VM
+Failed to connect to ' & Permission denied
+    let your user write to `{quoted}`, or run its program as your user
+vhost_backend_init failed
+    start the program behind this device's socket before the VM
+vhost-vsock & failed to open vhost device & No such file or directory
+    there is no /dev/vhost-vsock: `modprobe vhost_vsock` as root makes it
+vhost-vsock & failed to open vhost device & Permission denied
+    let your user open /dev/vhost-vsock
+vhost-scsi & open vhost char device failed & No such file or directory
+    there is no /dev/vhost-scsi: `modprobe vhost_scsi` as root makes it
+vhost-scsi & open vhost char device failed & Permission denied
+    let your user open /dev/vhost-scsi
+open vhost char device failed & No such file or directory
+    there is no /dev/vhost-net: `modprobe vhost_net` as root makes it
+open vhost char device failed & Permission denied
+    let your user open /dev/vhost-net
+could not open /dev/net/tun & No such file or directory
+    there is no /dev/net/tun: `modprobe tun` as root makes it
+could not open /dev/net/tun & Permission denied
+    let your user open /dev/net/tun
+/dev/net/tun & Operation not permitted
+    `ip tuntap add dev NAME mode tap user USER` as root makes the device for you
+bridge helper failed
+    `allow BRIDGE` in QEMU's bridge.conf lets it use the bridge
+no iommu_group found
+    the host's IOMMU must be on, and the device bound to vfio-pci
+could not load kernel '
+    is it a kernel that this QEMU can boot, and not empty?
+Is another process using the image [
+    `{image}` is in use: stop the QEMU that has it, and use it in one drive
+Failed to get & lock
+    an image is in use: stop the QEMU that has it, and use it in one drive
+Image is not in & format
+    `qemu-img info FILE` tells the format of an image
+cannot set up guest memory
+    the host does not have that much free memory: lower `-m`
+Permission denied
+    let your user open `{quoted}`: its owner and mode forbid it
+No such file or directory | could not load | Cannot read SMBIOS file | Could not open '
+    relative paths in `cmd` start from `{dir}`
+KVM internal error | failed to set MSR | kvm & failed | KVM & failed | kvm & not support
+    KVM does not work here: use `-accel tcg` and another `-cpu` than `host`; it is slower
+";
 
-/// The known causes, specific ones before general ones, since the first hint is used.
-const CAUSES: &[Cause] = &[
-    Cause(&[NO_FORWARDING], |line, start| {
-        let port = forwarded_port(line)?;
-        Some(match port {
+/// Finds the hint for the first known cause in QEMU's output.
+pub(crate) fn hint(said: &str, start: &Start) -> Option<String> {
+    if let Some(port) = port_taken(said) {
+        return Some(match port {
             _ if Some(port) == start.ssh_port => {
                 format!("port {port} is taken: choose another `port`, and use it in `hostfwd`")
             }
             1..1024 => format!("port {port} is taken, or only root may use it: choose another one"),
             _ => format!("port {port} is taken: choose another one in this `hostfwd`"),
-        })
-    }),
-    Cause(&["host forwarding rule"], |line, _| forwarding(line)),
-    Cause(&["KVM kernel module", NOT_PERMITTED], |_, _| Some(no_kvm("you may not open"))),
-    Cause(&["KVM kernel module", NOT_FOUND], |_, _| Some(no_kvm("there is no"))),
-    Cause(&["ailed to initialize kvm", "busy"], |_, _| {
-        Some("another hypervisor uses the CPU: end it, or use `-accel tcg`, which is slower".into())
-    }),
-    Cause(&["KVM is not"], |_, _| Some(broken_kvm())),
-    Cause(&["requires KVM"], |_, _| Some("use `-cpu max`, or add `-accel kvm`".into())),
-    Cause(&["duplicate yank instance"], |line, _| {
-        let is_gdb = line.contains("-s:") || line.contains("-gdb ");
-        let once = "`-s` and `-gdb` can be given once, and `gdb = true` adds one";
-        is_gdb.then(|| format!("{once}: leave the others out"))
-    }),
-    Cause(&["-s: ", "ddress already in use"], |_, _| {
-        Some("`-s` is port 1234, and a port has one listener: use `gdb = true` instead".into())
-    }),
-    Cause(&[": ", "ddress already in use"], |line, _| {
-        let option = option(line)?;
-        Some(format!("`{option}` uses an address that is taken: choose another one"))
-    }),
-    Cause(&["binding socket to ", " failed"], |line, _| {
-        let address = line.split_once("binding socket to ")?.1.split(' ').next()?;
-        Some(format!(
-            "the address {address} is taken, or not an address of this host: choose another one"
-        ))
-    }),
-    Cause(&["Failed to connect to '", NOT_FOUND], |line, start| {
-        let socket = quoted(line)?;
-        let relative = if is_relative(socket) {
-            format!("; a relative path starts from `{}`", start.dir.display())
-        } else {
-            String::new()
-        };
-        Some(format!("start the program that makes `{socket}` before the VM{relative}"))
-    }),
-    Cause(&["Failed to connect to '", "Connection refused"], |line, _| {
-        let address = quoted(line)?;
-        Some(format!("start the program that listens on `{address}` before the VM"))
-    }),
-    Cause(&["Failed to connect to '", NOT_PERMITTED], |line, _| {
-        let socket = quoted(line)?;
-        Some(format!("let your user write to `{socket}`, or run its program as your user"))
-    }),
-    Cause(&["vhost_backend_init failed"], |_, _| {
-        Some("start the program behind this device's socket before the VM".into())
-    }),
-    Cause(&["vhost-vsock", "failed to open vhost device"], |line, _| {
-        device("/dev/vhost-vsock", "vhost_vsock", line)
-    }),
-    Cause(&["vhost-scsi", "open vhost char device failed"], |line, _| {
-        device("/dev/vhost-scsi", "vhost_scsi", line)
-    }),
-    Cause(&["open vhost char device failed"], |line, _| {
-        device("/dev/vhost-net", "vhost_net", line)
-    }),
-    Cause(&["could not open /dev/net/tun"], |line, _| device("/dev/net/tun", "tun", line)),
-    Cause(&["/dev/net/tun", "Operation not permitted"], |_, _| {
-        Some("`ip tuntap add dev NAME mode tap user USER` as root makes the device for you".into())
-    }),
-    Cause(&["bridge helper failed"], |_, _| {
-        Some("`allow BRIDGE` in QEMU's bridge.conf lets it use the bridge".into())
-    }),
-    Cause(&["no iommu_group found"], |_, _| {
-        Some("the host's IOMMU must be on, and the device bound to vfio-pci".into())
-    }),
-    Cause(&["could not load kernel '"], |_, _| {
-        Some("is it a kernel that this QEMU can boot, and not empty?".into())
-    }),
-    Cause(&["Is another process using the image ["], |line, _| {
-        let image = line.split_once('[')?.1.rsplit_once(']')?.0;
-        Some(format!("`{image}` is in use: stop the QEMU that has it, and use it in one drive"))
-    }),
-    Cause(&["Failed to get ", " lock"], |_, _| {
-        Some("an image is in use: stop the QEMU that has it, and use it in one drive".into())
-    }),
-    Cause(&["Image is not in ", " format"], |_, _| {
-        Some("`qemu-img info FILE` tells the format of an image".into())
-    }),
-    Cause(&["cannot set up guest memory"], |_, _| {
-        Some("the host does not have that much free memory: lower `-m`".into())
-    }),
-    Cause(&[NOT_PERMITTED], |line, _| {
-        let file = quoted(line)?;
-        Some(format!("let your user open `{file}`: its owner and mode forbid it"))
-    }),
-    Cause(&[NOT_FOUND], relative_paths),
-    Cause(&["could not load "], relative_paths),
-    Cause(&["Cannot read SMBIOS file "], relative_paths),
-    Cause(&["Could not open '"], |line, start| match line.rsplit_once("': ") {
-        Some(_) => None,
-        None => relative_paths(line, start),
-    }),
-    // On a host that is itself a guest, KVM can often be opened, and then fails in one of many
-    // ways.
-    Cause(&["kvm", "failed"], |_, _| Some(broken_kvm())),
-    Cause(&["KVM", "failed"], |_, _| Some(broken_kvm())),
-    Cause(&["KVM internal error"], |_, _| Some(broken_kvm())),
-    Cause(&["failed to set MSR"], |_, _| Some(broken_kvm())),
-    Cause(&["kvm", "not support"], |_, _| Some(broken_kvm())),
-];
-
-/// Finds the hint for the first known cause in QEMU's output.
-pub(crate) fn hint(said: &str, start: &Start) -> Option<String> {
-    CAUSES.iter().find_map(|Cause(words, hint)| {
-        let mut lines = said.lines().filter(|line| words.iter().all(|words| line.contains(words)));
-        lines.find_map(|line| hint(line, start))
-    })
+        });
+    }
+    let rows: Vec<&str> = CAUSES.trim().lines().map(str::trim).collect();
+    let known = rows.chunks_exact(2).find_map(|row| {
+        let has = |line: &str, texts: &str| texts.split(" & ").all(|text| line.contains(text));
+        let mut lines =
+            said.lines().filter(|line| row[0].split(" | ").any(|texts| has(line, texts)));
+        lines.find_map(|line| filled(row[1], line, start))
+    });
+    forwarding(said).or(known)
 }
 
 /// Finds the port of this host that QEMU could not forward.
@@ -150,8 +114,8 @@ pub(crate) fn port_taken(said: &str) -> Option<u16> {
 }
 
 /// The hint for a rule with an address that QEMU does not take.
-pub(crate) fn forwarding(line: &str) -> Option<String> {
-    let is_address = line.contains("(Bad host address)");
+pub(crate) fn forwarding(said: &str) -> Option<String> {
+    let is_address = said.contains("(Bad host address)");
     is_address.then(|| "this QEMU forwards addresses of IPv4 only, like 127.0.0.1".into())
 }
 
@@ -161,31 +125,37 @@ fn forwarded_port(line: &str) -> Option<u16> {
     rule.split_once('-')?.0.rsplit_once(':')?.1.parse().ok()
 }
 
-fn no_kvm(why: &str) -> String {
-    format!("{why} {KVM_DEVICE}: let your user, or use `-accel tcg`, which is slower")
-}
-
-fn broken_kvm() -> String {
-    "KVM does not work here: use `-accel tcg` and another `-cpu` than `host`; it is slower".into()
-}
-
-/// The hint for a device that the kernel makes when its module is loaded.
-fn device(path: &str, module: &str, line: &str) -> Option<String> {
-    if line.contains(NOT_FOUND) {
-        return Some(format!("there is no {path}: `modprobe {module}` as root makes it"));
+/// Puts the parts of a line into a hint.
+fn filled(hint: &str, line: &str, start: &Start) -> Option<String> {
+    let mut pieces = hint.split(['{', '}']);
+    let mut filled = pieces.next()?.to_string();
+    while let (Some(name), Some(text)) = (pieces.next(), pieces.next()) {
+        filled += &(part(name, line, start)? + text);
     }
-    line.contains(NOT_PERMITTED).then(|| format!("let your user open {path}"))
+    Some(filled)
 }
 
-/// The hint about relative paths; `None` if the line has an absolute path.
-fn relative_paths(line: &str, start: &Start) -> Option<String> {
-    let is_absolute = quoted(line).is_some_and(|path| !is_relative(path))
-        || line.split([' ', '=']).any(|word| word.starts_with('/') && word.len() > 1);
-    (!is_absolute).then(|| format!("relative paths in `cmd` start from `{}`", start.dir.display()))
+/// A part of a line by the name that [`CAUSES`] gives it. `dir` is missing if the path in the line
+/// does not depend on it, or was found.
+fn part(name: &str, line: &str, start: &Start) -> Option<String> {
+    let dir = start.dir.display();
+    Some(match name {
+        "kvm" => KVM_DEVICE.to_string(),
+        "option" => option(line)?.to_string(),
+        "address" => line.split_once("binding socket to ")?.1.split(' ').next()?.to_string(),
+        "image" => line.split_once('[')?.1.rsplit_once(']')?.0.to_string(),
+        "relative" if is_absolute(quoted(line)?) => String::new(),
+        "relative" => format!("; a relative path starts from `{dir}`"),
+        "dir" if quoted(line).is_some_and(is_absolute) => return None,
+        "dir" if line.split([' ', '=']).any(is_absolute) => return None,
+        "dir" if line.contains("': ") && !line.contains(NOT_FOUND) => return None,
+        "dir" => dir.to_string(),
+        _ => quoted(line)?.to_string(),
+    })
 }
 
-fn is_relative(path: &str) -> bool {
-    !path.starts_with('/')
+fn is_absolute(path: &str) -> bool {
+    path.starts_with('/') && path.len() > 1
 }
 
 /// The last quoted part of a line.
