@@ -31,11 +31,7 @@ impl Ending {
 
     /// Whether the guest may have powered itself off: it has not if it panicked or reset.
     pub(crate) fn may_be_power_off(&self) -> bool {
-        match self {
-            Self::Reported { reason, .. } => reason == POWERED_OFF,
-            Self::Untold => false,
-            Self::Unknown => true,
-        }
+        *self == Self::Unknown || self.reason() == Some(POWERED_OFF)
     }
 }
 

@@ -35,8 +35,8 @@ struct Started {
     name: String,
     daemon: Daemon,
     output: PathBuf,
-    /// Why it may fail, as a hint.
-    doubt: Option<String>,
+    /// The hint when it fails: why it may, or where its output is.
+    hint: String,
 }
 
 impl Helpers {
@@ -86,8 +86,7 @@ impl Helpers {
         };
         let (name, path, seconds) = (&one.name, path.display(), deadline.seconds());
         let message = format!("the helper `{name}` did not listen on `{path}` within {seconds} s");
-        Err(Error::new(Kind::TimedOut, message + &last_words::of(&one.output))
-            .hint(one.failure_hint()))
+        Err(Error::new(Kind::TimedOut, message + &last_words::of(&one.output)).hint(&one.hint))
     }
 
     /// The error of the first helper that has ended, if one has.
@@ -123,17 +122,12 @@ impl Started {
     fn ended(&self, status: ExitStatus) -> Error {
         let error = Error::failed(self.last_words(status, " before QEMU was ready"));
         if !status.success() {
-            return error.hint(self.failure_hint());
+            return error.hint(&self.hint);
         }
         error.hint(
             "a helper stays in the foreground: leave out an option such as `--daemon`; \
              what went to the background is not found, and may still run",
         )
-    }
-
-    fn failure_hint(&self) -> String {
-        let log = || format!("its log is `{}`", self.output.display());
-        self.doubt.clone().unwrap_or_else(log)
     }
 }
 
@@ -161,8 +155,9 @@ fn start(
     });
     record.write(paths, log)?;
     daemon.release();
-    let (name, doubt) = (helper.name.clone(), helper.warnings.first().map(Problem::doubt));
-    Ok(Started { name, daemon, output, doubt })
+    let log = || format!("its log is `{}`", output.display());
+    let hint = helper.warnings.first().map_or_else(log, Problem::doubt);
+    Ok(Started { name: helper.name.clone(), daemon, output, hint })
 }
 
 /// Whether a program listens on the socket, as far as the system says. It is never connected to:
