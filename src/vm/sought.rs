@@ -9,8 +9,7 @@ const CONTEXT_BYTES: usize = 96;
 
 /// The texts that are looked for in output that arrives in pieces.
 pub(crate) struct Sought {
-    until: Option<Vec<u8>>,
-    failures: Vec<Vec<u8>>,
+    texts: Vec<(Vec<u8>, Found)>,
     /// Whether a panic counts.
     pub(crate) panics: bool,
     /// The end of what has arrived: long enough for a match that is not complete, with its context.
@@ -31,7 +30,10 @@ impl Sought {
     pub(crate) fn new(until: Option<Vec<u8>>, mut failures: Vec<Vec<u8>>) -> Self {
         let panics = failures.iter().all(|text| !text.is_empty());
         failures.retain(|text| !text.is_empty());
-        Self { until, failures, panics, rest: Vec::new() }
+        let failures = failures.into_iter().map(|text| (text.clone(), Found::Failure(text)));
+        let panic = [(PANIC.into(), Found::Panic)];
+        let texts = failures.chain(panic).chain(until.map(|text| (text, Found::Until))).collect();
+        Self { texts, panics, rest: Vec::new() }
     }
 
     /// Adds a piece, and returns the text that is complete first. If two are complete at the same
@@ -40,26 +42,22 @@ impl Sought {
         let known = self.rest.len();
         self.rest.extend_from_slice(piece);
         let all = &self.rest;
-        // The end of the first match that is new, where `counts` allows what is before it.
-        let end = |text: &[u8], counts: fn(&[u8]) -> bool| {
+        // The end of the first match that is new.
+        let end = |text: &[u8], is_panic: bool| {
             let mut starts = (known + 1).saturating_sub(text.len())..all.len();
-            let start = starts.find(|at| all[*at..].starts_with(text) && counts(&all[..*at]))?;
+            let counts = |at| !is_panic || self.panics && begins_message(&all[..at]);
+            let start = starts.find(|at| all[*at..].starts_with(text) && counts(*at))?;
             Some(start + text.len())
         };
-        let anywhere = |_: &[u8]| true;
-        let failures = self.failures.iter().map(|text| (text, Found::Failure(text.clone())));
-        let mut ends: Vec<(usize, Found)> =
-            failures.filter_map(|(text, found)| Some((end(text, anywhere)?, found))).collect();
-        if self.panics {
-            ends.extend(end(PANIC.as_bytes(), begins_message).map(|at| (at, Found::Panic)));
-        }
-        let until = self.until.as_ref().and_then(|text| end(text, anywhere));
-        ends.extend(until.map(|at| (at, Found::Until)));
-        let longest = self.failures.iter().chain(&self.until).map(Vec::len).max().unwrap_or(0);
-        let kept = longest.max(PANIC.len()) + CONTEXT_BYTES;
-        self.rest.drain(..self.rest.len().saturating_sub(kept));
+        let ends = self.texts.iter().filter_map(|(text, found)| {
+            let end = end(text, *found == Found::Panic)?;
+            Some((end, found.clone()))
+        });
         // Of equal keys, the first is taken.
-        ends.into_iter().min_by_key(|(end, _)| *end).map(|(_, found)| found)
+        let first = ends.min_by_key(|(end, _)| *end).map(|(_, found)| found);
+        let longest = self.texts.iter().map(|(text, _)| text.len()).max().unwrap_or(0);
+        self.rest.drain(..self.rest.len().saturating_sub(longest + CONTEXT_BYTES));
+        first
     }
 }
 
