@@ -41,7 +41,7 @@ const RECOVERED_CODE: i32 = 2;
 /// The exit code of [`SCRIPT`] where there is no such program.
 const MISSING_CODE: i32 = 127;
 /// A guest that is reset does not end its connections.
-const ALIVE: [&str; 4] = ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"];
+const ALIVE: &[&str] = &["ServerAliveInterval=15", "ServerAliveCountMax=4"];
 
 /// The pause before a login is tried again; `None` if it worked, or failed for a reason that
 /// waiting does not fix and that ssh itself reports.
@@ -156,11 +156,10 @@ pub(crate) fn await_cloud_init(
     let limits = Limits { deadline: Some(deadline), guest: None };
     let late = || limits.exceeded().map(|error| error.after("cloud-init is not done"));
     let line = remote_command(&["sh".into(), "-c".into(), SCRIPT.into()]);
-    let words: Vec<OsString> = ALIVE.map(OsString::from).into_iter().chain([line]).collect();
     let name = &guest.paths.name;
     loop {
         await_command(guest, deadline, ended)?;
-        let ssh = guest.ssh(JOB_ALONE, &words);
+        let ssh = guest.ssh(&[JOB_ALONE, ALIVE].concat(), &[&line]);
         let mut exceeded = || late().or_else(&mut *ended);
         let output = ssh.captured(&mut exceeded, &guest.log)?;
         let said = text_of(&[&output.stdout[..], &output.stderr].concat());

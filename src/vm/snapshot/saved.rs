@@ -154,7 +154,14 @@ impl Saved {
     pub(crate) fn settle(paths: &Paths) -> Result<(), Error> {
         let mut saved = Self::read(paths)?;
         let Some(spare) = saved.spare.as_mut().filter(|spare| spare.in_use) else { return Ok(()) };
-        let (until, since) = (forgotten_until(paths)?, now().as_secs());
+        // Until when writes do not count. Those of a VM that was to stay do; one that ran before a
+        // reboot has written nothing since.
+        let until = match Instance::read(paths)? {
+            _ if was_to_stay(paths)? => 0,
+            Some(it) if it.machine.boot_id != Machine::this()?.boot_id => booted_at(),
+            _ => u64::MAX,
+        };
+        let since = now().as_secs();
         for stamp in &mut spare.disks {
             // A disk that was replaced or written later differs from its stamp: it is not spare.
             let is_of_job = |last: &Stamp| last.modified_at() < until && last.inode == stamp.inode;
@@ -173,16 +180,6 @@ impl Saved {
 /// project has been moved, and in a directory whose name is not UTF-8.
 fn base(paths: &Paths) -> &Path {
     paths.dir.ancestors().nth(2).unwrap_or(&paths.dir)
-}
-
-/// The time up to which writes to the disks do not count, in seconds since 1970. The writes of a VM
-/// that was to stay count; a VM that ran before a reboot has written nothing since.
-fn forgotten_until(paths: &Paths) -> Result<u64, Error> {
-    if was_to_stay(paths)? {
-        return Ok(0);
-    }
-    let then = Instance::read(paths)?.unwrap_or_default().machine;
-    Ok(if Machine::this()?.boot_id == then.boot_id { u64::MAX } else { booted_at() })
 }
 
 /// Whether the VM was started to stay, or may have been, and its guest has run.
