@@ -9,7 +9,7 @@ use crate::report::Outcome;
 use crate::text::{command_line, on_a_line};
 use crate::vm::ending::Ending;
 use crate::vm::{Deadline, Look, Process, events, watch};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,8 @@ pub(crate) static COMMAND: Command = Command {
     ],
     right_form: |words| {
         let (last, vms) = words.split_last()?;
-        let is_form = are_names(vms) && condition(last).is_ok();
+        let has_flag = vms.iter().any(|word| word.as_bytes().starts_with(b"-"));
+        let is_form = !vms.is_empty() && !has_flag && condition(last).is_ok();
         is_form.then(|| format!("wait {} --for {}", command_line(vms), command_line([last])))
     },
     ..Command::DEFAULT
@@ -51,11 +52,6 @@ enum WaitFor {
     Running,
     /// These bytes appear on the serial output.
     Serial(Vec<u8>),
-}
-
-/// Whether there are words, and none of them is a flag.
-fn are_names(words: &[OsString]) -> bool {
-    !words.is_empty() && !words.iter().any(|word| word.as_bytes().starts_with(b"-"))
 }
 
 /// The conditions that are a word, each with what the VM then does.

@@ -57,7 +57,7 @@ pub(super) fn work(job: &Job, process: &Process) -> Result<(Report, bool), Error
     let missed = until.as_deref().map(sanitized);
     let missed = missed.map(|until| format!("`{until}` was not on the serial line"));
     let Some(end) = end.transpose()? else {
-        stream.end()?;
+        stream.sink.end()?;
         let late = limits.exceeded().unwrap_or_else(|| Error::failed("the wait ended"));
         let late = missed.iter().fold(late, |late, missed| late.after(missed));
         return Err(late.after_reading("serial", stream.text()));
@@ -65,7 +65,7 @@ pub(super) fn work(job: &Job, process: &Process) -> Result<(Report, bool), Error
     if let Some(Found::Failure(_) | Found::Panic) = end {
         stream.pass_last_words_on(process, limits)?;
     }
-    stream.end()?;
+    stream.sink.end()?;
     let is_over = !matches!(end, Some(Found::Until));
     let ending = if is_over { events::ending(paths) } else { Ending::Unknown };
     let exit_status = if is_over { exit_status(process, &ending) } else { None };

@@ -46,16 +46,11 @@ pub(super) fn check(target: &Target) -> Result<(), Error> {
 pub(super) fn work(job: &Job, process: Process) -> Outcome {
     let (Target { paths, log, .. }, reach) = (job.target, job.reach(process)?);
     do_work(job, &reach).map_err(|error| match (error.kind, reach.watch.process.is_alive()) {
-        (Kind::Failed, false) => ended(&reach),
+        (Kind::Failed, false) => reach.watch.ended("the command ran"),
         // The shared connection does not notice that the guest it belongs to is gone.
         (Kind::NotRunning, true) => end_shared_connection(paths, log).err().unwrap_or(error),
         _ => error,
     })
-}
-
-/// The error of a VM that ended while the command was running.
-fn ended(reach: &Reach) -> Error {
-    reach.watch.ended("the command ran")
 }
 
 fn do_work(job: &Job, reach: &Reach) -> Outcome {
@@ -83,7 +78,7 @@ fn do_work(job: &Job, reach: &Reach) -> Outcome {
     }
     let done = run(target, &guest)?;
     if done.exit_code == FAILURE_CODE && reach.watch.process.is_ending() {
-        return Err(ended(reach));
+        return Err(reach.watch.ended("the command ran"));
     }
     match args.all(&GET).iter().try_for_each(|(remote, local)| get(target, &guest, remote, local)) {
         // The command's own failure is more important.

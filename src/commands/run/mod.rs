@@ -64,7 +64,10 @@ fn job(target: &Target) -> Outcome {
     if let (Some(tag), Some(command)) = (args.value(&FROM), args.value(&PREPARE)) {
         let prepared = prepare::prepare(target, &limits, &tag, &command)?;
         if only_prepares(args) {
-            return Ok(prepare::report(target, &tag, prepared));
+            let what = if prepared { "saved" } else { "is there already" };
+            let text = format!("{} snapshot `{tag}` {what}\n", target.name);
+            let members = [("from", tag.as_str().into()), ("prepared", prepared.into())];
+            return Ok(target.report(text, members));
         }
     }
     let mut job = Job::new(target, limits);

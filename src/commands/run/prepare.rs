@@ -8,7 +8,6 @@ use crate::cli::spec;
 use crate::commands::start::{Origins, Start, StartOptions};
 use crate::commands::target::Target;
 use crate::error::Error;
-use crate::report::Report;
 use crate::ssh::run::passed_on;
 use crate::ssh::{JOB_ALONE, Limits};
 use crate::vm::lock::{LOCK_WAIT, lock};
@@ -46,14 +45,6 @@ pub(super) fn prepare(
     });
     let ended = job.end(result.is_ok());
     result.and(ended).map(|()| true)
-}
-
-/// The result of a `run` that only makes the snapshot.
-pub(super) fn report(target: &Target, tag: &Tag, prepared: bool) -> Report {
-    let name = &target.name;
-    let what = if prepared { "saved" } else { "is there already" };
-    let members = [("from", tag.as_str().into()), ("prepared", prepared.into())];
-    target.report(format!("{name} snapshot `{tag}` {what}\n"), members)
 }
 
 /// Runs the command on the guest when it has booted. Its output goes to standard error.

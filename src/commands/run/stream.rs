@@ -26,7 +26,7 @@ const SHOWN_CHARS_MAX: usize = 200;
 pub(super) struct Stream {
     output: Output,
     pub(super) sought: Sought,
-    sink: Sink,
+    pub(super) sink: Sink,
     /// The end of the output.
     tail: Vec<u8>,
 }
@@ -90,11 +90,6 @@ impl Stream {
             (!alive || heard_at.elapsed() >= SILENCE).then_some(Ok(()))
         });
         passed.unwrap_or(Ok(()))
-    }
-
-    /// Passes on a line that has no end, and resets a terminal's colours.
-    pub(super) fn end(&mut self) -> Result<(), Error> {
-        self.sink.end()
     }
 
     /// The end of the output; invalid UTF-8 has become U+FFFD.

@@ -273,12 +273,13 @@ impl<'a> Start<'a> {
         if let Some(record) = &record {
             self.inputs.ssh_port = record.ssh_port;
         }
-        if self.inputs.options.from.is_some() {
+        let options = &self.inputs.options;
+        if options.from.is_some() {
             let message =
                 format!("VM `{name}` is already running, and `--from` needs its own start");
             return Err(Error::failed(message).hint(format!("`qqmgr stop {name}` ends it")));
         }
-        if !self.inputs.options.is_none() {
+        if !options.set.is_empty() || !options.arguments.is_empty() {
             let plan = self.plan()?;
             let runs = |record: &Instance| plan.record.own_argv() == record.own_argv();
             if !record.as_ref().is_some_and(runs) {

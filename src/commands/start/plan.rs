@@ -63,10 +63,6 @@ impl StartOptions {
         let (set, from) = (args.all(&spec::SET), args.value(&FROM));
         Self { set, from, arguments: args.words.clone(), ..Self::default() }
     }
-
-    pub(crate) fn is_none(&self) -> bool {
-        self.set.is_empty() && self.arguments.is_empty()
-    }
 }
 
 /// Everything that decides what a VM is started with.
