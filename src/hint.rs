@@ -30,10 +30,7 @@ fn option(file: &Path) -> String {
 
 /// The text with `-c FILE` in each of its commands, if the option was given.
 pub(crate) fn complete(text: &str) -> String {
-    match OPTION.get() {
-        Some(option) => with_option(text, option),
-        None => text.to_string(),
-    }
+    OPTION.get().map_or(text.to_string(), |option| with_option(text, option))
 }
 
 fn with_option(text: &str, option: &str) -> String {

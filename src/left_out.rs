@@ -30,13 +30,9 @@ impl LeftOut {
 
 /// The message that lists the names that were left out.
 pub(crate) fn message(left: &[LeftOut]) -> String {
-    let shown = left.iter().take(SHOWN_MAX);
-    let mut shown: Vec<String> = shown
-        .map(|left| {
-            let name = left.name.to_string_lossy().replace(char::is_control, "?");
-            format!("`{name}` ({})", left.why)
-        })
-        .collect();
+    let name = |left: &LeftOut| left.name.to_string_lossy().replace(char::is_control, "?");
+    let shown = left.iter().map(|left| format!("`{}` ({})", name(left), left.why));
+    let mut shown: Vec<String> = shown.take(SHOWN_MAX).collect();
     if left.len() > SHOWN_MAX {
         shown.push(format!("and {} more", left.len() - SHOWN_MAX));
     }

@@ -28,12 +28,8 @@ impl Redraw {
         let lines = fitted(text, tty::size(io::stdout()).unwrap_or(USUAL_SIZE));
         let up = if self.drawn > 0 { format!("\x1b[{}A", self.drawn) } else { String::new() };
         self.drawn = lines.len();
-        let mut screen = format!("\r{up}");
-        for line in lines {
-            screen += &line;
-            screen += "\x1b[K\n";
-        }
-        out::write((screen + "\x1b[J").as_bytes())
+        let lines: String = lines.iter().flat_map(|line| [line, "\x1b[K\n"]).collect();
+        out::write(format!("\r{up}{lines}\x1b[J").as_bytes())
     }
 }
 

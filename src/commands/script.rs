@@ -169,21 +169,15 @@ impl Script {
     }
 }
 
-/// The index of the program, after words such as `sudo` that only run it.
+/// The index of the program, after words such as `sudo` that only run it, and their options and
+/// numbers.
 fn program_at(words: &[String]) -> Option<usize> {
-    if let Some(at) = program(words.iter().map(String::as_str)) {
-        return Some(at);
-    }
-    let mut at = 0;
-    while words.get(at).is_some_and(|word| is_wrapper(word)) {
-        at += 1;
-        let is_own = |word: &String| {
-            word.starts_with('-')
-                || word.chars().all(|c| c.is_ascii_hexdigit() || ",x-".contains(c))
-        };
-        at += words[at..].iter().take_while(|word| is_own(word)).count();
-    }
-    words.get(at).filter(|word| !word.is_empty() && !word.starts_with('-')).map(|_| at)
+    let is_number = |word: &str| word.chars().all(|c| c.is_ascii_hexdigit() || ",x-".contains(c));
+    let is_own = |at, word: &str| at > 0 && (word.starts_with('-') || is_number(word));
+    let mut others = words.iter().enumerate();
+    let known = program(words.iter().map(String::as_str));
+    let at = known.or_else(|| others.position(|(at, word)| !is_wrapper(word) && !is_own(at, word)));
+    at.filter(|at| !words[*at].is_empty() && !words[*at].starts_with('-'))
 }
 
 /// The path of a file for the configuration: relative if the file is below its directory.

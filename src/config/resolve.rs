@@ -78,6 +78,11 @@ impl<'a> Resolver<'a> {
         self.choices.set.iter().try_for_each(|(name, _)| self.scope.check_set(name, &known))
     }
 
+    /// Warnings about the VM's own variables that no string of it asks for.
+    pub(crate) fn unused_vars(&self) -> Vec<Problem> {
+        self.scope.unused(self.strings().filter_map(Value::as_str).collect())
+    }
+
     /// The names that `--set` takes.
     pub(crate) fn settable(&self) -> BTreeSet<String> {
         self.scope.settable(self.strings().filter_map(Value::as_str).collect())
@@ -195,17 +200,16 @@ impl<'a> Resolver<'a> {
 
     /// Warnings about options that ssh probably does not have.
     pub(crate) fn misspelt_options(&self) -> Vec<Problem> {
-        let options = self.ssh_tables().flat_map(Table::iter);
-        let options: Vec<&Key> = options.map(|(key, _)| key).collect();
-        if options.iter().any(|key| key.name.eq_ignore_ascii_case("IgnoreUnknown")) {
+        let options = || self.ssh_tables().flat_map(Table::iter).map(|(key, _)| key);
+        if options().any(|key| key.name.eq_ignore_ascii_case("IgnoreUnknown")) {
             return Vec::new();
         }
-        let own = options.into_iter().filter(|key| !SSH_KEYS.contains(&key.name.as_str()));
-        let misspelt =
-            own.filter(|key| ssh_keywords::form(&key.name).is_none()).filter_map(|key| {
-                let problem = Problem::new(key.span, format!("ssh has no option `{}`", key.name));
-                Some(problem.did_you_mean(Some(ssh_keywords::near(&key.name)?)))
-            });
+        let own = options().filter(|key| !SSH_KEYS.contains(&key.name.as_str()));
+        let unknown = own.filter(|key| ssh_keywords::form(&key.name).is_none());
+        let misspelt = unknown.filter_map(|key| {
+            let problem = Problem::new(key.span, format!("ssh has no option `{}`", key.name));
+            Some(problem.did_you_mean(Some(ssh_keywords::near(&key.name)?)))
+        });
         misspelt.collect()
     }
 
@@ -286,9 +290,8 @@ impl<'a> Resolver<'a> {
     fn strings(&self) -> impl Iterator<Item = &'a Value> {
         let options = self.options().into_iter().flat_map(|(_, value)| value.items());
         let helpers = self.helper_values().into_iter().flat_map(|(_, value)| value.items());
-        let helpers = helpers.chain(self.ports());
         let others = [self.bin(), self.config.qemu("img"), self.nearest("stop_command")];
-        let others = others.into_iter().flatten();
+        let others = others.into_iter().flatten().chain(self.ports());
         let strings = self.cmd().into_iter().flatten().chain(helpers).chain(options).chain(others);
         strings.filter(|value| value.as_str().is_some())
     }

@@ -7,10 +7,11 @@ use crate::error::Error;
 use crate::source::Problem;
 use crate::template::{Placeholder, Template, render};
 use crate::text::nearest;
-use crate::toml::{self, Table, Value};
+use crate::toml::{self, Key, Table, Value};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::ptr;
 use std::rc::Rc;
 
 /// How deep variables may use each other.
@@ -147,6 +148,27 @@ impl<'a> Scope<'a> {
         known.extend(found.into_iter().filter(|name| self.in_file(name).is_some()));
         known.retain(|name| FACTS.iter().all(|(fact, _)| fact != name));
         known
+    }
+
+    /// Warnings about the VM's own variables that none of these texts asks for. A VM that another
+    /// one extends may have them for that one.
+    pub(super) fn unused(&self, texts: Vec<&str>) -> Vec<Problem> {
+        let asked = self.asked(texts);
+        let asked = asked.iter().filter_map(|name| name.strip_prefix("vm.")?.split('.').next());
+        let asked: BTreeSet<&str> = asked.collect();
+        let Some(vm) = self.vm else { return Vec::new() };
+        let own = self.config.line(vm).into_iter().next();
+        let bases = |vm| self.config.line(vm).into_iter().skip(1);
+        let mut bases = self.config.vms.iter().flat_map(bases);
+        let own = own.filter(|own| !bases.any(|base| ptr::eq(base, *own)));
+        let own = own.and_then(|table| table.get("vars")?.as_table());
+        let keys = own.into_iter().flat_map(Table::iter).map(|(key, _)| key);
+        let warning = |Key { name, span }: &Key| {
+            let message = format!("nothing uses the variable `{name}` of VM `{}`", vm.name);
+            let hint = format!("it is `{{{{.vm.{name}}}}}`; `{{{{.{name}}}}}` is one of `[vars]`");
+            Problem::new(*span, message).hint(hint)
+        };
+        keys.filter(|key| !asked.contains(key.name.as_str())).map(warning).collect()
     }
 
     /// Returns an error unless `name` is one of the names that are `known` to be settable.

@@ -68,19 +68,15 @@ pub(super) fn name_problem(key: &Key, what: &str) -> Option<Problem> {
 /// Whether a VM, or a helper, may have this name. Names become paths, `Host` patterns and words of
 /// messages.
 pub(crate) fn is_vm_name(name: &str) -> bool {
-    is_name(name, "._-")
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let first = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    first && name.chars().all(allowed) && name.len() <= NAME_BYTES_MAX
 }
 
 /// Whether an image may have this name. Names become paths and parts of placeholders, where dots
 /// separate.
 pub(crate) fn is_image_name(name: &str) -> bool {
-    is_name(name, "_-")
-}
-
-fn is_name(name: &str, others: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || others.contains(c);
-    let first = name.starts_with(|c: char| c.is_ascii_alphanumeric());
-    first && name.chars().all(allowed) && name.len() <= NAME_BYTES_MAX
+    is_vm_name(name) && !name.contains('.')
 }
 
 /// Whether a user may have this name, by the rules of useradd(8) of Debian and others.

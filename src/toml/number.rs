@@ -66,14 +66,9 @@ fn invalid(word: &str, span: Span, shown: &str) -> Problem {
         let hint = format!("write it as a string: \"{shown}\"");
         return Problem::new(span, "date-times are not supported").hint(hint);
     }
-    let is_like_number = word.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
     let hint = match word.to_ascii_lowercase().as_str() {
         "true" | "false" | "yes" | "no" | "on" | "off" => "booleans are `true` and `false`",
-        _ if is_like_number => {
-            "a number has digits, single `_` between them, and no leading zero, and an integer has \
-             64 bits; a string needs `\"` or `'` around it"
-        }
-        _ => "a string needs `\"` or `'` around it",
+        _ => "a string needs `\"` or `'` around it; a number has digits, and no zero before them",
     };
     Problem::new(span, format!("invalid value `{shown}`")).hint(hint)
 }

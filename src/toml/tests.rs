@@ -130,7 +130,10 @@ fn hints_say_what_to_do() {
         ("a = 07:32:00", "write it as a string: \"07:32:00\""),
         ("a = True", "booleans are `true` and `false`"),
         ("a = no", "booleans are `true` and `false`"),
-        ("a = “x”", "a string needs `\"` or `'` around it"),
+        (
+            "a = “x”",
+            "a string needs `\"` or `'` around it; a number has digits, and no zero before them",
+        ),
         (
             "a/b = 1",
             "a line is `[header]`, `key = value` or `# comment`; a key with other characters needs quotes",

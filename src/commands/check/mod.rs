@@ -50,6 +50,7 @@ const RULES: &[(Severity, Rule)] = &[
     (Severity::Warning, |subject| subject.warnings.clone()),
     (Severity::Warning, |subject| found(machine::serial(&subject.arguments))),
     (Severity::Warning, network::problems),
+    (Severity::Warning, |subject| subject.resolver.unused_vars()),
     (Severity::Warning, keys::misspelt),
     (Severity::Warning, keys::problems),
     (Severity::Warning, keys::no_program),
