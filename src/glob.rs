@@ -20,7 +20,7 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
             return true;
         } else if let Some((rest, after)) = one(pattern, name) {
             (pattern, name) = (rest, after);
-        } else if let Some((rest, given_up)) = star.and_then(|(p, n)| Some((p, after_one(n)?))) {
+        } else if let Some((rest, given_up)) = star.and_then(|(p, n)| Some((p, one("?", n)?.1))) {
             star = Some((rest, given_up));
             (pattern, name) = (rest, given_up);
         } else {
@@ -39,10 +39,6 @@ fn one<'a, 'b>(pattern: &'a str, name: &'b str) -> Option<(&'a str, &'b str)> {
         _ => (c == first, rest),
     };
     is_it.then(|| (rest, &name[c.len_utf8()..]))
-}
-
-fn after_one(name: &str) -> Option<&str> {
-    name.chars().next().map(|c| &name[c.len_utf8()..])
 }
 
 /// Whether `c` is in the set that starts after a `[`, and what follows the set.

@@ -99,7 +99,7 @@ static COMMANDS: &[(&str, &Command, Run)] = &[
     ("Set up", &init::COMMAND, Plain(init::run)),
     ("Set up", &check::COMMAND, Plain(check::run)),
     ("Set up", &cmdline::COMMAND, Vm(cmdline::run)),
-    ("Set up", &completions::COMMAND, Plain(completions::run)),
+    ("Set up", &completions::COMMAND, Plain(|args| Ok(completions::run(args)))),
     ("Set up", &help::COMMAND, Plain(|args| help::run(&table(), args))),
 ];
 

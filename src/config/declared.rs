@@ -65,8 +65,7 @@ pub(crate) enum Seed {
 impl Declared {
     /// Replaces the placeholders in the image's table.
     pub(crate) fn new(config: &Config, image: &Key) -> Result<Self, Error> {
-        let scope = Scope::global(config);
-        let strings = Strings { config, scope: &scope, problems: Problems::default() };
+        let strings = Strings { scope: Scope::global(config), problems: Problems::default() };
         let get = |name: &str| config.image_table(image)?.get(name);
         let sum = |(key, ..): &(&str, &str, usize)| Sum::of_key(key, get(key)?.as_str()?);
         let sums = KINDS.iter().filter_map(sum).collect();
@@ -96,8 +95,7 @@ impl Declared {
 
 /// Renders strings of an image, and collects the problems in them.
 struct Strings<'a> {
-    config: &'a Config,
-    scope: &'a Scope<'a>,
+    scope: Scope<'a>,
     problems: Problems,
 }
 
@@ -118,7 +116,7 @@ impl Strings<'_> {
     /// from the home directory.
     fn file(&self, value: &Value) -> NamedFile {
         let text = self.text(value);
-        let path = files::path_from(self.config.dir(), &text).ok_or_else(|| {
+        let path = files::path_from(self.scope.config.dir(), &text).ok_or_else(|| {
             let message = format!("`{text}` starts from a home directory that is not known");
             Problem::new(value.span, message).hint("set `HOME` to an absolute path")
         });

@@ -25,7 +25,7 @@ const FACTS: &[(&str, &str)] = &[
 ];
 
 pub(super) struct Scope<'a> {
-    config: &'a Config,
+    pub(super) config: &'a Config,
     /// Absent for strings that belong to no VM: those of images.
     vm: Option<&'a Vm>,
     /// The tables of the VM's variables, its own first, then those that it takes over.

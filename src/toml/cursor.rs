@@ -104,10 +104,7 @@ impl<'s> Cursor<'s> {
             return Ok(());
         }
         self.take_while(|byte| !is_control(byte));
-        match self.control_character() {
-            Some(problem) => Err(problem),
-            None => Ok(()),
-        }
+        self.control_character().map_or(Ok(()), Err)
     }
 
     /// The problem that `what` is missing here, unless the next character is allowed nowhere.
