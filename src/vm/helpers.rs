@@ -17,7 +17,6 @@ use crate::system::daemon::{self, Daemon};
 use crate::system::files;
 use crate::system::process::{see, unseen};
 use crate::text::texts;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -198,8 +197,8 @@ fn unrecorded(paths: &Paths) -> Result<Vec<Process>, Error> {
     if !linux::is_there() {
         return Ok(Vec::new());
     }
-    let logs = paths.dir.join("helper.").into_os_string();
-    let is_log = |path: &PathBuf| path.as_os_str().as_bytes().starts_with(logs.as_bytes());
+    let is_name = |name: &Path| name.to_string_lossy().starts_with("helper.");
+    let is_log = |path: &PathBuf| path.strip_prefix(&paths.dir).is_ok_and(is_name);
     let helper = |pid: u32| {
         let (output, stat) = (linux::outputs(pid).find(is_log)?, linux::stat(pid).ok()??);
         let start = stat.start_ticks.map(|ticks| ticks.to_string());
@@ -207,14 +206,6 @@ fn unrecorded(paths: &Paths) -> Result<Vec<Process>, Error> {
     };
     let pids = linux::pids().map_err(|error| unseen(&error))?;
     Ok(pids.into_iter().filter_map(helper).collect())
-}
-
-/// Removes the directories that were made for helpers, where they are empty.
-pub(crate) fn remove_empty_dirs(helpers: &[Helper], paths: &Paths) {
-    for dir in helpers.iter().flat_map(|helper| &helper.dirs) {
-        let is_below = |dir: &&Path| dir.starts_with(&paths.dir) && **dir != paths.dir;
-        dir.ancestors().take_while(is_below).for_each(files::remove_empty_dir);
-    }
 }
 
 /// Removes sockets in the VM's directory that no program serves any more.

@@ -21,9 +21,9 @@ use crate::vm::named::named;
 use crate::vm::ready::{Ready, wait_for_running};
 use crate::vm::snapshot::Saved;
 use crate::vm::snapshot::journal::Journal;
-use crate::vm::{Deadline, Instance, Look, Process, State, boots, clean, helpers, lock, look};
+use crate::vm::{Deadline, Instance, Look, Process, State, boots, clean, lock, look};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -309,7 +309,10 @@ impl<'a> Start<'a> {
     fn not_started(&self, lock: Lock, failed: Error) -> Error {
         let Target { paths, log, .. } = self.inputs.target;
         let cleaned = clean::for_start(paths, log);
-        helpers::remove_empty_dirs(self.plan.as_ref().map_or(&[], |plan| &plan.helpers), paths);
+        // The directories that were made for helpers go where they are empty.
+        let dirs = self.plan.iter().flat_map(|plan| &plan.helpers).flat_map(|it| &it.dirs);
+        let is_below = |dir: &&Path| dir.starts_with(&paths.dir) && **dir != paths.dir;
+        dirs.flat_map(|dir| dir.ancestors().take_while(is_below)).for_each(files::remove_empty_dir);
         let cleaned =
             if paths.log.exists() { cleaned } else { cleaned.and(lock::discard(lock, paths)) };
         cleaned.err().unwrap_or(failed)

@@ -10,7 +10,7 @@ use crate::json::{self, Value};
 use crate::log::Log;
 use crate::vm::events::JOBS;
 use crate::vm::session::Session;
-use crate::vm::{Instance, Paths, qmp};
+use crate::vm::{Instance, Paths, named, qmp};
 use std::cmp::Reverse;
 use std::path::Path;
 use std::time::Instant;
@@ -46,9 +46,19 @@ impl<'a> Running<'a> {
         tag: &Tag,
         prepare: Option<&str>,
     ) -> Result<Disks, Error> {
+        let instance = Instance::read(self.paths)?;
+        // QEMU itself removes the files of disks that forget what is written.
+        let forgets = instance.as_ref().is_some_and(|it| named::forgets(&it.arguments()));
+        let open = crate::linux::open_paths(self.session.process.pid).unwrap_or_default();
+        let is_removed =
+            |disk: &&&Disk| open.contains(&format!("{} (deleted)", disk.path.display()).into());
+        if let Some(Disk { file, .. }) = disks.iter().find(is_removed).filter(|_| !forgets) {
+            let message = format!("`{file}` was removed: a snapshot would be lost with QEMU");
+            return Err(Error::failed(message).hint("save in the guest what must not be lost"));
+        }
         self.run(Act::Save, disks, tag)?;
         let saved = self.disks()?;
-        if let Some(instance) = Instance::read(self.paths)? {
+        if let Some(instance) = instance {
             let (session, part) = (&mut self.session, saved.find(tag)?.main);
             let origin = Origin::new(session, self.dir, part, &instance, prepare)?;
             if let Err(error) = Saved::add(self.paths, origin) {
