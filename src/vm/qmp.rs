@@ -84,9 +84,26 @@ enum Message {
 }
 
 impl Qmp {
-    /// Connects, waits for the greeting, and negotiates. QEMU executes commands in order, so the
-    /// next command need not wait for the answer to that, and skips it.
+    /// Connects, waits for the greeting, and negotiates.
     pub(crate) fn open(socket: &Path, deadline: Instant, log: &Log) -> Result<Self, Error> {
+        let mut qmp = Self::begin(socket, deadline, log)?;
+        qmp.answer("qmp_capabilities", deadline)?;
+        Ok(qmp)
+    }
+
+    /// Opens a session, and asks for the guest's run state. QEMU executes commands in order, so the
+    /// question need not wait for the answer to the negotiation, which is skipped.
+    pub(crate) fn open_with_state(
+        socket: &Path,
+        deadline: Instant,
+        log: &Log,
+    ) -> Result<(String, Self), Error> {
+        let mut qmp = Self::begin(socket, deadline, log)?;
+        Ok((qmp.run_state(deadline)?, qmp))
+    }
+
+    /// Connects, waits for the greeting, and begins to negotiate.
+    fn begin(socket: &Path, deadline: Instant, log: &Log) -> Result<Self, Error> {
         let socket = Socket::connect(socket.to_path_buf(), deadline).map_err(broken)?;
         let (buffer, events) = (Vec::new(), VecDeque::new());
         let last_id = u64::from(std::process::id()) * IDS_OF_A_PROCESS;
