@@ -86,31 +86,13 @@ enum Message {
 impl Qmp {
     /// Connects, waits for the greeting, and negotiates.
     pub(crate) fn open(socket: &Path, deadline: Instant, log: &Log) -> Result<Self, Error> {
-        let mut qmp = Self::begin(socket, deadline, log)?;
-        qmp.answer("qmp_capabilities", deadline)?;
-        Ok(qmp)
-    }
-
-    /// Opens a session, and asks for the guest's run state. QEMU executes commands in order, so the
-    /// question need not wait for the answer to the negotiation, which is skipped.
-    pub(crate) fn open_with_state(
-        socket: &Path,
-        deadline: Instant,
-        log: &Log,
-    ) -> Result<(String, Self), Error> {
-        let mut qmp = Self::begin(socket, deadline, log)?;
-        Ok((qmp.run_state(deadline)?, qmp))
-    }
-
-    /// Connects, waits for the greeting, and begins to negotiate.
-    fn begin(socket: &Path, deadline: Instant, log: &Log) -> Result<Self, Error> {
         let socket = Socket::connect(socket.to_path_buf(), deadline).map_err(broken)?;
         let (buffer, events) = (Vec::new(), VecDeque::new());
         let last_id = u64::from(std::process::id()) * IDS_OF_A_PROCESS;
         let mut qmp = Self { socket, buffer, searched: 0, events, last_id, log: log.clone() };
         // Replies to an earlier client may come first: QEMU sends them to the current one.
         while !matches!(qmp.message(deadline)?, Message::Greeting) {}
-        qmp.request("qmp_capabilities", None, deadline)?;
+        qmp.execute("qmp_capabilities", None, deadline)?;
         Ok(qmp)
     }
 
@@ -168,7 +150,7 @@ impl Qmp {
                     let command = command.to_string();
                     return result.map_err(|reason| Error::Refused { command, reason });
                 }
-                // A reply to an earlier client, or to the negotiation.
+                // A reply to an earlier client.
                 Message::Return { id: Some(_), .. } => {}
                 Message::Return { id: None, .. } => {
                     return Err(Error::Garbled(format!("a reply to `{command}` without its `id`")));

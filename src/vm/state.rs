@@ -114,7 +114,8 @@ impl State {
     pub(crate) fn of_qemu(paths: &Paths, log: &Log) -> Result<Option<(Self, Qmp)>, Error> {
         let deadline = Instant::now() + ANSWER_WAIT;
         let socket = paths.reachable(&paths.ctl)?;
-        match Qmp::open_with_state(&socket, deadline, log) {
+        let opened = Qmp::open(&socket, deadline, log);
+        match opened.and_then(|mut qmp| Ok((qmp.run_state(deadline)?, qmp))) {
             Ok((state, qmp)) => Ok(Some((Self::Qemu(state), qmp))),
             Err(qmp::Error::Unreachable(error)) if is_shortage(&error) => {
                 Err(Error::io("connect to", &paths.ctl, &error))
