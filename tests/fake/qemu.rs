@@ -388,7 +388,7 @@ impl State {
                 done
             }
             "query-block" => Ok(DRIVES.to_owned()),
-            "query-jobs" => Ok("[]".to_owned()),
+            "query-jobs" | "query-qmp-schema" => Ok("[]".to_owned()),
             "human-monitor-command"
                 if line.contains("usernet")
                     && std::env::args().any(|it| it.contains("=usernet")) =>
@@ -396,7 +396,6 @@ impl State {
                 Ok(format!("\"{USERNET_SHOWN}\""))
             }
             "human-monitor-command" => Ok(format!("\"{STATUS_SHOWN}\"")),
-            "query-qmp-schema" => Ok("[]".to_owned()),
             // PNG came with 7.1.
             "screendump" if line.contains("\"format\"") => {
                 generic("Parameter 'format' is unexpected")
