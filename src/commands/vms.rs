@@ -77,7 +77,10 @@ pub(super) fn each(
         let target = Target::new(&config, args, name, log);
         target.and_then(|target| work(&target)).map_err(|error| error.of_vm(name, several))
     };
-    let statuses = at_the_same_time(&names, args, at_once, remark, answers, one);
+    let statuses = match names.as_slice() {
+        [name] => vec![answers.tell_at(0, one(name))],
+        names => at_the_same_time(names, args, at_once, remark, answers, one),
+    };
     Ok(names.into_iter().zip(statuses).collect())
 }
 
@@ -122,9 +125,6 @@ fn at_the_same_time<T: Sync>(
     answers: &mut Answers,
     work: impl Fn(&T) -> Outcome + Sync,
 ) -> Vec<u8> {
-    if let [vm] = vms {
-        return vec![answers.tell_at(0, work(vm))];
-    }
     let by_files = || linux::files_left().map_or(PARALLEL_MAX, |left| left / FILES_OF_ONE);
     let by_system = || by_files().clamp(1, PARALLEL_MAX);
     let at_once = at_once.or_else(|| args.value(&spec::JOBS)).unwrap_or_else(by_system);

@@ -78,43 +78,31 @@ impl<'a> Launch<'a> {
         Self { dir, paths, deadline, boots, log, rivals: 0, rival_until }
     }
 
-    /// Starts QEMU by the command line `argv`, after its helpers, and waits until it is ready. A
-    /// QEMU that fails leaves nothing but its log. `None` when another QEMU that is about to end
-    /// was in the way: the caller tries again.
+    /// Starts QEMU by the command line `argv`, after its helpers, records each of them, and waits
+    /// until QEMU is ready. A QEMU that fails leaves nothing but its log. `None` when another QEMU
+    /// that is about to end was in the way: the caller tries again.
     pub(crate) fn run(
         &mut self,
         argv: &[OsString],
         helpers: &[Helper],
         record: &mut Instance,
     ) -> Result<Option<Ready>, Failed> {
-        let (boot, helpers, qemu) = self
-            .spawn(argv, helpers, record)
-            .map_err(|error| Failed { of_qemu: false, ..error.into() })?;
+        let Self { dir, paths, deadline, log, .. } = *self;
+        let no_qemu = |error: Error| Failed { of_qemu: false, ..error.into() };
+        let (boot, is_held) = (Boot::new(paths).map_err(no_qemu)?, !helpers.is_empty());
+        let helpers = Helpers::start(helpers, record, (dir, paths), deadline, log)
+            .map_err(|error| no_qemu(boot.not_run(error)))?;
+        // A QEMU with helpers runs only after it is recorded: an unknown QEMU would use them.
+        let mut qemu = daemon::spawn(argv, is_held, (dir, &boot.log), log)
+            .map_err(|error| no_qemu(boot.not_run(error.hint(BIN_HINT))))?;
+        record.clone().spawned(qemu.id(), paths, log);
+        qemu.release();
         let settled = self.await_ready(qemu, helpers, record.ssh_port);
         let is_new = matches!(&settled, Ok(Some(ready)) if !ready.already_running);
         if let Err(error) = boot.end(is_new, self.boots) {
             self.log.note(error.message());
         }
         settled
-    }
-
-    /// Starts the helpers and then QEMU, and records each of them. A QEMU with helpers runs only
-    /// after it is recorded: an unknown QEMU would use them.
-    fn spawn(
-        &self,
-        argv: &[OsString],
-        helpers: &[Helper],
-        record: &mut Instance,
-    ) -> Result<(Boot<'a>, Helpers, Daemon), Error> {
-        let Self { dir, paths, deadline, log, .. } = *self;
-        let (boot, is_held) = (Boot::new(paths)?, !helpers.is_empty());
-        let helpers = Helpers::start(helpers, record, (dir, paths), deadline, log)
-            .map_err(|error| boot.not_run(error))?;
-        let mut qemu = daemon::spawn(argv, is_held, (dir, &boot.log), log)
-            .map_err(|error| boot.not_run(error.hint(BIN_HINT)))?;
-        record.clone().spawned(qemu.id(), paths, log);
-        qemu.release();
-        Ok((boot, helpers, qemu))
     }
 
     fn await_ready(

@@ -10,7 +10,7 @@ const COLUMNS_MAX: usize = 100;
 const FILE_LINES_MAX: usize = 320;
 const FUNCTION_LINES_MAX: usize = 70;
 /// The limit of `src/` without tests, while its parts move to the layout that needs 15,000.
-const SOURCE_LINES_MAX: usize = 29_790;
+const SOURCE_LINES_MAX: usize = 29_780;
 
 /// The limit of the tests, their scenarios aside.
 const TEST_LINES_MAX: usize = 16_000;

@@ -97,7 +97,8 @@ impl<'a> Start<'a> {
         })
     }
 
-    /// Starts the VM if it is not running. The lock is the VM's, and given back.
+    /// Starts the VM if it is not running, on another port if QEMU cannot have the one that was
+    /// chosen. The lock is the VM's, and given back.
     pub(crate) fn begin(&mut self, lock: Lock, timeout: Duration) -> Result<(Ready, Lock), Error> {
         if let Some(found) = self.found(timeout)? {
             let process = found.0.clone();
@@ -106,23 +107,21 @@ impl<'a> Start<'a> {
                 ready => Ok((ready?, lock)),
             };
         }
-        match self.clear(&lock).and_then(|()| self.launched(&lock, timeout)) {
-            Ok(ready) => Ok((ready, lock)),
-            Err(error) => Err(self.not_started(lock, error)),
+        if let Err(error) = self.clear(&lock) {
+            return Err(self.not_started(lock, error));
         }
-    }
-
-    /// Runs QEMU until it answers. If it cannot have a port that was chosen, chooses another one.
-    fn launched(&mut self, lock: &Lock, timeout: Duration) -> Result<Ready, Error> {
         let Inputs { target: Target { config, paths, log, .. }, vm, .. } = self.inputs;
         let mut launch = Launch::new(config.dir(), paths, Deadline::after(timeout), vm.boots, log);
         let mut refused = BTreeSet::new();
-        loop {
-            let (plan, mut record) = self.claim(lock, &refused)?;
+        let error = loop {
+            let (plan, mut record) = match self.claim(&lock, &refused) {
+                Ok(claimed) => claimed,
+                Err(error) => break error,
+            };
             match launch.run(&plan.argv, &plan.helpers, &mut record) {
                 Ok(Some(ready)) => {
                     self.record(&ready, record);
-                    return Ok(ready);
+                    return Ok((ready, lock));
                 }
                 // Another QEMU was in the way, and has ended.
                 Ok(None) => {}
@@ -133,9 +132,10 @@ impl<'a> Start<'a> {
                 {
                     refused.insert(port);
                 }
-                Err(failed) => return Err(self.explained(failed)),
+                Err(failed) => break self.explained(failed),
             }
-        }
+        };
+        Err(self.not_started(lock, error))
     }
 
     /// The VM, if it runs. Waits for a process that is about to end, since it still holds its
