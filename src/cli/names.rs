@@ -63,9 +63,13 @@ pub(super) const OTHER_FLAGS: &[(&str, &str, &str)] = &[
     ("--rm", "run", "the VM stops at the end of `run`, unless `--keep` is given"),
 ];
 
+/// Whether the words, which blanks separate, have this one.
+fn has(words: &str, word: &str) -> bool {
+    words.split(' ').any(|other| other == word)
+}
+
 /// The hint for a flag of other tools, spelled with its dashes.
 pub(super) fn other_flag(command: &str, spelled: &str) -> Option<&'static str> {
-    let has = |words: &str, word| words.split(' ').any(|other| other == word);
     let mut rows = OTHER_FLAGS.iter();
     rows.find(|(flags, commands, _)| has(flags, spelled) && has(commands, command))
         .map(|(_, _, hint)| *hint)
@@ -73,8 +77,7 @@ pub(super) fn other_flag(command: &str, spelled: &str) -> Option<&'static str> {
 
 /// The hint for a command that other tools call `name`.
 fn other_name(name: &str) -> Option<&'static str> {
-    let mut rows = OTHER_NAMES.iter();
-    rows.find(|(names, _)| names.split(' ').any(|other| other == name)).map(|(_, hint)| *hint)
+    OTHER_NAMES.iter().find(|(names, _)| has(names, name)).map(|(_, hint)| *hint)
 }
 
 /// The command line with the VM after the command, if they stand the other way round.
